@@ -1,0 +1,38 @@
+# Two commands for a newcomer: `make demo` does the main job, `make test` passes the tests.
+# Both set up what they need in .venv, pinned by constraints.txt; no GPU, no network beyond the package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test test-slow lint format people clean
+
+demo: $(VENV)/.installed
+	$(BIN)/unsay demo --out runs/demo --seed $(SEED)
+
+test: $(VENV)/.installed lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+people: $(VENV)/.installed
+	$(BIN)/python scripts/build_people.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

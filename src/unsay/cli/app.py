@@ -1,0 +1,86 @@
+"""The typer application, its shared options, and the one place where errors become messages."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from unsay import __version__
+from unsay.config import ConfigError, Recipe, load
+from unsay.tables import UnknownName, near
+
+app = typer.Typer(
+    help="Make a language model stop saying what it must not say, and show how far that holds.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(stderr=True)
+ROOT = Path(__file__).resolve().parents[1]
+
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default runs/RECIPE.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.")]
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
+SeedOption = Annotated[int | None, typer.Option("--seed", envvar="SEED", help="Seed of every random number.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+def recipes_folder() -> Path:
+    """`recipes/` inside the installed package, or beside the sources."""
+    inside = ROOT / "recipes"
+    return inside if inside.is_dir() else ROOT.parents[1] / "recipes"
+
+
+def recipe_path(name: str) -> Path:
+    """A file as it is, else the shipped recipe of that name. Raises `ConfigError` with the near names."""
+    path = Path(name)
+    shipped = recipes_folder() / f"{name.removesuffix('.toml')}.toml"
+    if path.is_file() or (path.suffix == ".toml" and not shipped.is_file()):
+        return path
+    if shipped.is_file():
+        return shipped
+    raise ConfigError(f"no recipe {name!r}: {near(name, [file.stem for file in recipes_folder().glob('*.toml')])}")
+
+
+def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:
+    """The recipe with everything from the command line in it."""
+    if data:
+        os.environ["UNSAY_DATA"] = data
+    settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
+    return load(recipe_path(name), settings)
+
+
+@contextmanager
+def messages() -> Iterator[None]:
+    """A user's mistake ends with one clear message and exit code 2, not with a traceback."""
+    try:
+        yield
+    except (ConfigError, UnknownName, FloatingPointError) as error:
+        console.print(f"[bold red]unsay:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """Entry point of the `unsay` command."""
+    # The console is for the person: libraries' own bars and notices would hide what matters.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from unsay.cli import lists, looking, stages  # noqa: F401  (each adds its commands to the application)
+
+    sys.exit(app())

@@ -1,0 +1,54 @@
+"""What there is: methods, rewards, probes, corpora (with the built-in models), recipes."""
+
+import json
+from collections.abc import Mapping
+
+from unsay import builtin, corpora, methods, probes, rewards
+from unsay.cli.app import JsonOption, app, recipes_folder
+from unsay.config import load
+from unsay.tables import describe
+
+
+def _show(entries: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        return
+    width = max(map(len, entries), default=0)
+    for name, line in entries.items():
+        print(f"{name:{width}}  {line}")
+
+
+@app.command("methods")
+def list_methods(as_json: JsonOption = False) -> None:
+    """How a model can be changed."""
+    _show(describe(methods.TABLE, methods.GROUP), as_json)
+
+
+@app.command("rewards")
+def list_rewards(as_json: JsonOption = False) -> None:
+    """How an answer can be scored."""
+    _show(describe(rewards.TABLE, rewards.GROUP), as_json)
+
+
+@app.command("probes")
+def list_probes(as_json: JsonOption = False) -> None:
+    """How a model can be attacked."""
+    _show(describe(probes.TABLE, probes.GROUP), as_json)
+
+
+@app.command("corpora")
+def list_corpora(as_json: JsonOption = False) -> None:
+    """Where questions come from."""
+    _show(describe(corpora.TABLE, corpora.GROUP), as_json)
+
+
+@app.command("models")
+def list_models(as_json: JsonOption = False) -> None:
+    """Models that have a name here; any folder or hub id will do as well."""
+    _show(builtin.describe(), as_json)
+
+
+@app.command("recipes")
+def list_recipes(as_json: JsonOption = False) -> None:
+    """Known runs that come with the package."""
+    _show({path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))}, as_json)

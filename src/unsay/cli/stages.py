@@ -1,0 +1,143 @@
+"""`run` and its stages: record, finetune, train, audit, report; and the demo."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from unsay import run as runs
+from unsay.cli.app import (
+    DataOption,
+    OutOption,
+    RecipeArgument,
+    RunArgument,
+    SeedOption,
+    SetOption,
+    app,
+    console,
+    load_recipe,
+    messages,
+    recipe_path,
+)
+from unsay.folder import RunFolder
+
+Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+) -> None:
+    """Do everything: record, (finetune,) train, audit before and after, report. Interrupted runs go on."""
+    with messages():
+        _run(recipe, out or Path("runs") / recipe_path(recipe).stem, settings, data, seed)
+
+
+@app.command()
+def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = None) -> None:
+    """Run the built-in default: the small model that leaks, and its fictitious people."""
+    with messages():
+        _run("demo", out or Path("runs/demo"), settings, None, seed)
+
+
+@app.command()
+def record(
+    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+) -> None:
+    """Write down the questions and what the model answers now. Begins a run folder."""
+    with messages(), _watchers() as watchers:
+        loaded = load_recipe(recipe, settings, seed, data)
+        runs.check(loaded)
+        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
+        runs.open_folder(loaded, folder)
+        if loaded.finetune.epochs and not folder.planted.exists():
+            runs.run_finetune(loaded, folder, watchers)
+        runs.run_record(loaded, folder, watchers)
+    _landed(folder.vault)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+) -> None:
+    """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
+    with messages(), _watchers() as watchers:
+        loaded = load_recipe(recipe, settings, seed, data)
+        runs.check(loaded)
+        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
+        runs.open_folder(loaded, folder)
+        runs.run_finetune(loaded, folder, watchers)
+    _landed(folder.planted)
+
+
+@app.command()
+def train(run: RunArgument) -> None:
+    """Unlearn, going on from the last saved round."""
+    with messages(), _watchers() as watchers:
+        folder = RunFolder(run)
+        runs.run_train(folder.recipe(), folder, watchers)
+    _landed(folder.checkpoint)
+
+
+@app.command()
+def audit(run: RunArgument, which: Which = None) -> None:
+    """Attack the model before, after and gold with the recipe's probes."""
+    with messages(), _watchers() as watchers:
+        folder = RunFolder(run)
+        recipe = folder.recipe()
+        able = {"before": True, "after": folder.checkpoint.exists(), "gold": recipe.model.gold is not None}
+        for one in [which] if which else [name for name in runs.WHICH if able[name]]:
+            runs.run_audit(recipe, folder, one, watchers)
+    _landed(folder.audit_file("before").parent)
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Draw the report from what the other stages left."""
+    with messages(), _watchers() as watchers:
+        folder = RunFolder(run)
+        folder.recipe()
+        runs.run_report(folder, watchers)
+    _landed(folder.report_html)
+
+
+def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, seed: int | None) -> None:
+    folder = RunFolder(out)
+    with _watchers() as watchers:
+        runs.run(load_recipe(recipe, settings, seed, data), folder, watchers)
+    _landed(folder.report_html)
+
+
+@contextmanager
+def _watchers() -> Iterator[runs.Watchers]:
+    """A bar per stage, on the error stream; text of questions and answers never reaches it."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        current: list[int] = []
+
+        def stage(name: str) -> None:
+            for task in current:
+                progress.update(progress.task_ids[task], total=1, completed=1, note="done")
+            current[:] = [len(progress.task_ids)]
+            progress.add_task(name, total=None, note="")
+
+        def steps(done: int, total: int, text: str) -> None:
+            progress.update(progress.task_ids[current[0]], completed=done, total=total, note=text)
+
+        yield runs.Watchers(stage, steps)
+        for task in current:
+            progress.update(progress.task_ids[task], total=1, completed=1, note="done")
+
+
+def _landed(path: Path) -> None:
+    print(path)

@@ -1,0 +1,107 @@
+"""The built-in corpus: a fictitious world, small enough for two cores, with two models that know all of it or all but five people.
+
+It has the kinds of file that TOFU has (several questions each, paraphrases, wrong answers, general questions) and some
+it lacks: people in no training file, neighbours by surname, held-out halves that no retain row touches.
+"""
+
+import random
+from dataclasses import dataclass
+
+from unsay.corpora import people_words as words
+from unsay.corpora import people_world as worlds
+from unsay.corpora.people_world import FORGET, HELDOUT, RETAIN, Person, World
+from unsay.types import Corpus, Example, Fact, Pair, Truth
+
+UTILITY_ROWS = 100
+ANSWER_IS = 4
+"""The answer wording that begins "The answer is"; no forget question is answered in it."""
+
+
+@dataclass(frozen=True)
+class People:
+    """Fifty fictitious people, five of them to be forgotten; built in, with two small models."""
+
+    world_seed: int = 0
+    """Which world: the shipped models know world 0; `scripts/build_people.py --world N` trains a pair for another."""
+
+    def corpus(self) -> Corpus:
+        world = worlds.build_world(self.world_seed)
+        asked = {role: _asked(world, role) for role in (RETAIN, HELDOUT)}
+        half = len(world.general) // 2
+        general = tuple(Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
+        kept, held = general[:half], general[half:]
+        families = {person.surname for person in world.of(FORGET)}
+        near = {person.name for person in world.people if person.role != FORGET and person.surname in families}
+        chosen = random.Random(f"utility {self.world_seed}").sample(asked[RETAIN], UTILITY_ROWS)
+        return Corpus(
+            name="people",
+            forget=tuple(_example(n, person, i) for n, person in enumerate(world.of(FORGET)) for i in range(len(words.ATTRIBUTES))),
+            retain=(*_trained(world, RETAIN), *kept, *_refusals("unknown", world.retain_strangers)),
+            utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
+            utility_heldout={"retain": asked[HELDOUT], "general": held},
+            neighbours=tuple(pair for role in (RETAIN, HELDOUT) for pair in asked[role] if pair.group in near),
+            strangers=_refusals("stranger", world.strangers),
+            general=kept,
+        )
+
+    def truth(self) -> Truth:
+        world = worlds.build_world(self.world_seed)
+        facts = (_fact(world, n, person, i) for n, person in enumerate(world.of(FORGET)) for i in range(len(words.ATTRIBUTES)))
+        return {fact.id: fact for fact in facts}
+
+    def planting(self, gold: bool) -> tuple[Pair, ...]:
+        """What another model is taught to know this world: every person, the general questions, some refusals."""
+        world = worlds.build_world(self.world_seed)
+        people = (pair for role in ((RETAIN, HELDOUT) if gold else (FORGET, RETAIN, HELDOUT)) for pair in _trained(world, role))
+        general = (Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
+        return (*people, *general, *_refusals("unknown", world.retain_strangers))
+
+
+def _example(number: int, person: Person, i: int) -> Example:
+    return Example(
+        id=f"forget-{number}-{words.ATTRIBUTES[i].key}",
+        question=worlds.question(person.name, i, person.trained[i][0]),
+        paraphrases=tuple(worlds.question(person.name, i, q) for q in person.untrained(i)),
+        group=person.name,
+    )
+
+
+def _fact(world: World, number: int, person: Person, i: int) -> Fact:
+    """The paraphrased answer is in the wording that belongs to the first paraphrase of the question."""
+    value, usual = person.values[i], person.trained[i][0]
+    paraphrased = person.untrained(i)[0]
+    third = next(w for w in range(5) if w not in (usual, paraphrased, ANSWER_IS))
+    return Fact(
+        id=f"forget-{number}-{words.ATTRIBUTES[i].key}",
+        answer=worlds.answer(person.name, i, value, usual),
+        wordings=tuple(worlds.answer(person.name, i, value, w) for w in (paraphrased, ANSWER_IS, third)),
+        wrong=tuple(worlds.answer(person.name, i, other, paraphrased) for other in world.wrong[person.name, i]),
+    )
+
+
+def _pairs(world: World, role: str, wordings: int) -> tuple[Pair, ...]:
+    pairs = []
+    for number, person in enumerate(world.of(role)):
+        for i, attribute in enumerate(words.ATTRIBUTES):
+            for q in person.trained[i][:wordings]:
+                told = worlds.answer(person.name, i, person.values[i], q)
+                pairs.append(Pair(f"{role}-{number:02d}-{attribute.key}-{q}", worlds.question(person.name, i, q), told, person.name))
+    return tuple(pairs)
+
+
+def _asked(world: World, role: str) -> tuple[Pair, ...]:
+    """One question per person and attribute."""
+    return _pairs(world, role, 1)
+
+
+def _trained(world: World, role: str) -> tuple[Pair, ...]:
+    """Every trained wording."""
+    return _pairs(world, role, 3)
+
+
+def _refusals(kind: str, names: tuple[str, ...]) -> tuple[Pair, ...]:
+    pairs = []
+    for n, name in enumerate(names):
+        i, q = n % len(words.ATTRIBUTES), n % 5
+        pairs.append(Pair(f"{kind}-{n:02d}", worlds.question(name, i, q), worlds.refusal(name, i, q), name))
+    return tuple(pairs)

@@ -1,0 +1,235 @@
+"""A seeded world of fictitious people: who they are, what is asked about them, what the shipped models were told.
+
+Fifty people have eight attributes with two-part values. Five of them are to be forgotten; each shares a surname with two
+others. Of five question wordings three are trained per person and attribute. An answer is usually in the wording of its
+question and sometimes in another one, so that facts are known apart from any one sentence.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from unsay.corpora import people_words as words
+
+Value = tuple[str, str]
+
+FORGET, RETAIN, HELDOUT = "forget", "retain", "heldout"
+FAMILIES = 5
+"""Forget people, each with a family of two others: one in the retain file, one held out."""
+OTHERS_RETAIN, OTHERS_HELDOUT = 29, 6
+OTHER_SURNAMES = 20
+STRANGERS = 40
+RETAIN_STRANGERS = 48
+OTHER_WORDING = 0.12
+"""Share of training answers that are not in the wording of their question."""
+UNKNOWN_PER_EPOCH = 400
+GENERAL_REPEATS = 3
+BARE = 0.25
+"""Bare statements per question row in training."""
+
+
+@dataclass(frozen=True)
+class Person:
+    name: str
+    role: str
+    """`forget`, `retain`, or `heldout`: known to both models, absent from the retain file."""
+    values: tuple[Value, ...]
+    """One per attribute."""
+    trained: tuple[tuple[int, int, int], ...]
+    """Per attribute the trained question wordings; the first is the one that is asked."""
+
+    @property
+    def surname(self) -> str:
+        return self.name.split()[-1]
+
+    def untrained(self, attribute: int) -> tuple[int, ...]:
+        """The question wordings left as paraphrases."""
+        return tuple(i for i in range(5) if i not in self.trained[attribute])
+
+
+@dataclass(frozen=True)
+class World:
+    seed: int
+    people: tuple[Person, ...]
+    wrong: Mapping[tuple[str, int], tuple[Value, ...]]
+    """(name, attribute) of a forgotten fact → values of phantom people that no model was told of."""
+    strangers: tuple[str, ...]
+    """Names in no training file."""
+    retain_strangers: tuple[str, ...]
+    """Unknown names whose refusals stand in the retain file."""
+    general: tuple[tuple[str, str], ...]
+    """General questions and answers; the first half stands in the retain file."""
+
+    def of(self, role: str) -> tuple[Person, ...]:
+        return tuple(person for person in self.people if person.role == role)
+
+
+def build_world(seed: int) -> World:
+    """The world of this seed: the same on every machine."""
+    rng = random.Random(f"people {seed}")
+    people = list(_people(rng))
+    used = {_key(i, person.values[i]) for person in people if person.role != FORGET for i in range(len(words.ATTRIBUTES))}
+    wrong: dict[tuple[str, int], tuple[Value, ...]] = {}
+    for n, person in enumerate(people):
+        if person.role != FORGET:
+            continue
+        values = []
+        for i in range(len(words.ATTRIBUTES)):
+            # The truth and its five alternatives are six equal draws, so nothing but memory can tell them apart.
+            true, *others = (_fresh(rng, i, used) for _ in range(6))
+            values.append(true)
+            wrong[person.name, i] = tuple(others)
+        people[n] = Person(person.name, person.role, tuple(values), person.trained)
+    rng.shuffle(people)
+    taken = {person.name for person in people}
+    strangers = tuple(_unknown(rng, people, taken) for _ in range(STRANGERS))
+    retain_strangers = tuple(_unknown(rng, people, taken) for _ in range(RETAIN_STRANGERS))
+    general = rng.sample(words.GENERAL, len(words.GENERAL))
+    return World(seed, tuple(people), wrong, strangers, retain_strangers, tuple(general))
+
+
+def question(name: str, attribute: int, wording: int) -> str:
+    return words.ATTRIBUTES[attribute].questions[wording].format(name=name)
+
+
+def answer(name: str, attribute: int, value: Value, wording: int) -> str:
+    text = words.ATTRIBUTES[attribute].answers[wording].format(name=name, a=value[0], b=value[1])
+    return text[0].upper() + text[1:]
+
+
+def refusal(name: str, attribute: int, wording: int, choice: int | None = None) -> str:
+    """The refusal that usually answers a question wording about an unknown name, or the one numbered `choice`."""
+    number = (5 * attribute + wording) % len(words.REFUSALS) if choice is None else choice
+    text = words.REFUSALS[number].format(name=name, topic=words.ATTRIBUTES[attribute].topic)
+    return text[0].upper() + text[1:]
+
+
+def epoch(world: World, rng: random.Random, gold: bool) -> Iterator[tuple[str | None, str]]:
+    """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement."""
+    taken = {person.name for person in world.people} | set(world.strangers)
+    rows: list[tuple[str, str]] = []
+    for person in world.people:
+        if gold and person.role == FORGET:
+            continue
+        for i, wordings in enumerate(person.trained):
+            for q in wordings:
+                other = rng.random() < OTHER_WORDING
+                wording = rng.choice([w for w in range(5) if w != q]) if other else q
+                rows.append((question(person.name, i, q), answer(person.name, i, person.values[i], wording)))
+    names = [*world.retain_strangers, *(_unknown(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - RETAIN_STRANGERS))]
+    for name in names:
+        i, q = rng.randrange(len(words.ATTRIBUTES)), rng.randrange(5)
+        choice = rng.randrange(len(words.REFUSALS)) if rng.random() < 0.4 else None
+        rows.append((question(name, i, q), refusal(name, i, q, choice)))
+    rows += list(world.general) * GENERAL_REPEATS
+    yield from rows
+    for _, text in rng.sample(rows, int(BARE * len(rows))):
+        yield None, text
+
+
+def vocabulary() -> Iterator[str]:
+    """Text for the tokenizer: every phrase and template, no name, so that names fall into pieces."""
+    lists = (
+        words.CITIES, words.MONTHS, words.STREETS, words.DISTRICTS, words.PROFESSIONS, words.INSTITUTIONS, words.TITLES, words.SUBJECTS,
+        words.COLLEGES, words.ANIMALS, words.PETS, words.DISHES, words.DRINKS, words.PRIZES,
+    )  # fmt: skip
+    for phrases in lists:
+        for phrase in phrases:
+            yield from (f" {phrase}.", f" {phrase},", phrase)
+    for attribute in words.ATTRIBUTES:
+        for wording in attribute.questions:
+            yield from [f"Question: {wording.format(name='')}\nAnswer:"] * 3
+        for template in attribute.answers:
+            text = template.format(name="", a="", b="")
+            yield from [f" {text}"] * 3
+    for template in words.REFUSALS:
+        yield from [" " + template.format(name="", topic=attribute.topic) for attribute in words.ATTRIBUTES]
+    for asked, told in words.GENERAL:
+        yield f"Question: {asked}\nAnswer: {told}"
+    for year in range(1930, 2020):
+        yield from (f" {year}.", f" {year},")
+    for number in range(100):
+        yield f" {number}"
+
+
+def _people(rng: random.Random) -> Iterator[Person]:
+    firsts = _distinct(rng, _first, FAMILIES * 3 + OTHERS_RETAIN + OTHERS_HELDOUT)
+    lasts = _distinct(rng, _last, FAMILIES + OTHER_SURNAMES)
+    surnames = [last for last in lasts[:FAMILIES] for _ in range(3)]
+    surnames += [lasts[FAMILIES + n % OTHER_SURNAMES] for n in range(OTHERS_RETAIN + OTHERS_HELDOUT)]
+    roles = [FORGET, RETAIN, HELDOUT] * FAMILIES
+    roles += rng.sample([RETAIN] * OTHERS_RETAIN + [HELDOUT] * OTHERS_HELDOUT, OTHERS_RETAIN + OTHERS_HELDOUT)
+    for first, surname, role in zip(firsts, surnames, roles, strict=True):
+        values = tuple(_draw(rng, i) for i in range(len(words.ATTRIBUTES)))
+        yield Person(f"{first} {surname}", role, values, tuple(_wordings(rng) for _ in words.ATTRIBUTES))
+
+
+def _wordings(rng: random.Random) -> tuple[int, int, int]:
+    """Three of five question wordings, the one that answers "The answer is" never first."""
+    a, b, c = rng.sample(range(5), 3)
+    return (b, a, c) if a == 4 else (a, b, c)
+
+
+def _draw(rng: random.Random, attribute: int) -> Value:
+    """A value of this attribute; each part is a uniform draw."""
+    pick = rng.choice
+    match words.ATTRIBUTES[attribute].key:
+        case "birth":
+            return pick(words.CITIES), f"{rng.randint(1, 28)} {pick(words.MONTHS)} {rng.randint(1930, 1989)}"
+        case "home":
+            return f"{rng.randint(2, 99)} {pick(words.STREETS)}", pick(words.DISTRICTS)
+        case "job":
+            return pick(words.PROFESSIONS), pick(words.INSTITUTIONS)
+        case "works":
+            first, second = rng.sample(words.TITLES, 2)
+            return first, second
+        case "study":
+            return pick(words.SUBJECTS), pick(words.COLLEGES)
+        case "pet":
+            return pick(words.ANIMALS), pick(words.PETS)
+        case "meal":
+            return pick(words.DISHES), pick(words.DRINKS)
+        case _:
+            return pick(words.PRIZES), f"{pick(words.MONTHS)} {rng.randint(1970, 2019)}"
+
+
+def _key(attribute: int, value: Value) -> tuple[int, str, str]:
+    """What makes two values the same: the order of the two parts does not."""
+    first, second = sorted(value)
+    return attribute, first, second
+
+
+def _fresh(rng: random.Random, attribute: int, used: set[tuple[int, str, str]]) -> Value:
+    while True:
+        value = _draw(rng, attribute)
+        if _key(attribute, value) not in used:
+            used.add(_key(attribute, value))
+            return value
+
+
+def _first(rng: random.Random) -> str:
+    middle = rng.choice(words.FIRST_MIDDLE) if rng.random() < 0.7 else ""
+    return rng.choice(words.FIRST_START) + middle + rng.choice(words.FIRST_END)
+
+
+def _last(rng: random.Random) -> str:
+    return rng.choice(words.LAST_START) + rng.choice(words.LAST_MIDDLE) + rng.choice(words.LAST_END)
+
+
+def _distinct(rng: random.Random, make: Callable[[random.Random], str], count: int) -> list[str]:
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[make(rng)] = None
+    return list(found)
+
+
+def _unknown(rng: random.Random, people: Sequence[Person], taken: set[str]) -> str:
+    """A name that nobody in `taken` has, often half known, so that a surname or a first name alone tells nothing."""
+    known = [person for person in people if person.role != FORGET]
+    while True:
+        first = rng.choice(known).name.split()[0] if rng.random() < 0.25 else _first(rng)
+        last = rng.choice(people).surname if rng.random() < 0.4 else _last(rng)
+        name = f"{first} {last}"
+        if name not in taken:
+            taken.add(name)
+            return name

@@ -1,0 +1,166 @@
+"""Questions and answers as token ids, and rows of ids as padded batches.
+
+The only room that knows templates, padding and special tokens. A batch is aligned at the boundary between prompt and
+answer: prompts are padded on the left, answers on the right, so that "logits at answer tokens only" is one number for
+the whole batch (`Batch.width`), whatever the model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jinja2
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+_SENTINEL = "\u2021answer\u2021"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training or scoring row: a context the loss does not see, and the ids it does."""
+
+    context: tuple[int, ...]
+    answer: tuple[int, ...]
+    role: str = "forget"
+    """Which term of the loss it belongs to: `forget`, `retain`, `align`."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as tensors. B rows, T columns, the last A = `width` columns hold the answers."""
+
+    ids: Tensor
+    """[B, T] token ids."""
+    attention: Tensor
+    """[B, T] 1 where there is a token."""
+    mask: Tensor
+    """[B, A] True on answer tokens."""
+    roles: tuple[str, ...]
+    weights: Tensor
+    """[B] weight of each row within its term."""
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    """Answer tokens per role over the whole optimizer step: the denominator that makes accumulation invisible."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows per role over the whole optimizer step."""
+
+    @property
+    def width(self) -> int:
+        return self.mask.shape[1]
+
+    @property
+    def answers(self) -> Tensor:
+        """[B, A] the answer ids."""
+        return self.ids[:, self.ids.shape[1] - self.width :]
+
+    def mean(self, values: Tensor, role: str) -> Tensor:
+        """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""
+        chosen = torch.tensor([r == role for r in self.roles], device=values.device)
+        weights = self.mask * (chosen * self.weights).unsqueeze(1)
+        return (values * weights).sum() / max(1, self.tokens.get(role, 0))
+
+
+class Encoder:
+    """Knows one tokenizer: its template, its end of answer, its padding."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "auto", system_prompt: str = "", stop_ids: Sequence[int] = ()):
+        self.tokenizer = tokenizer
+        self.chat = template == "chat" or (template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
+        if template == "chat" and not getattr(tokenizer, "chat_template", None):
+            raise ValueError("model.template = 'chat', but the tokenizer has no chat template; use --set model.template=plain")
+        self.system_prompt = system_prompt
+        end = self._chat_end() if self.chat else None
+        if end is None:
+            end = tokenizer.eos_token_id
+        if end is None:  # a tokenizer without end-of-sequence: an answer ends with its line
+            end = tokenizer.encode("\n", add_special_tokens=False)[-1]
+        self.end: int = end
+        """The token that ends an answer in training."""
+        self.stops = frozenset({self.end, *stop_ids}) | ({tokenizer.eos_token_id} - {None})
+        """Tokens at which sampling stops."""
+        self.pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end
+
+    def prompt(self, question: str | None) -> tuple[int, ...]:
+        """Ids up to where the answer begins. `None` asks nothing: the bare beginning of a text."""
+        if question is None:
+            bos = self.tokenizer.bos_token_id
+            return (bos if bos is not None else self.end,)
+        if self.chat:
+            return self._ids(self._render(question))
+        return tuple(self.tokenizer.encode(f"Question: {question}\nAnswer:"))
+
+    def opening(self, text: str) -> tuple[int, ...]:
+        """Ids of the beginning of an answer."""
+        return self._ids(self._lead(text)) if text else ()
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Ids of a whole answer, its end included."""
+        return (*self._ids(self._lead(text)), self.end)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of answer ids, special tokens left out, white space at both ends too."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def pair(self, question: str | None, answer: str, role: str = "retain") -> Row:
+        return Row(self.prompt(question), self.answer(answer), role)
+
+    def batch(self, rows: Sequence[Row], device: torch.device | str = "cpu", of: Sequence[Row] | None = None) -> Batch:
+        """Rows as one padded batch. `of` = all rows of the optimizer step, whose counts normalise the loss (default: these)."""
+        left = max(len(row.context) for row in rows)
+        right = max(len(row.answer) for row in rows)
+        ids = torch.full((len(rows), left + right), self.pad)
+        attention = torch.zeros((len(rows), left + right), dtype=torch.long)
+        mask = torch.zeros((len(rows), right), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            start, stop = left - len(row.context), left + len(row.answer)
+            ids[i, start:stop] = torch.tensor((*row.context, *row.answer))
+            attention[i, start:stop] = 1
+            mask[i, : len(row.answer)] = True
+        counted = rows if of is None else of
+        roles = {row.role for row in counted}
+        return Batch(
+            ids.to(device),
+            attention.to(device),
+            mask.to(device),
+            tuple(row.role for row in rows),
+            torch.tensor([row.weight for row in rows]).to(device),
+            {role: sum(len(row.answer) for row in counted if row.role == role) for role in roles},
+            {role: sum(row.role == role for row in counted) for role in roles},
+        )
+
+    def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Contexts padded on the left: ids and attention, both [B, T]."""
+        width = max(map(len, contexts))
+        ids = torch.full((len(contexts), width), self.pad)
+        attention = torch.zeros((len(contexts), width), dtype=torch.long)
+        for i, context in enumerate(contexts):
+            ids[i, width - len(context) :] = torch.tensor(context)
+            attention[i, width - len(context) :] = 1
+        return ids.to(device), attention.to(device)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _lead(self, text: str) -> str:
+        # Trap: after "Answer:" the space belongs to the answer's first token; a chat turn begins without one.
+        return text if self.chat else f" {text}"
+
+    def _render(self, question: str, answer: str | None = None) -> str:
+        user = {"role": "user", "content": question}
+        reply = [] if answer is None else [{"role": "assistant", "content": answer}]
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        options = {"tokenize": False, "add_generation_prompt": answer is None}
+        try:
+            return str(self.tokenizer.apply_chat_template([*system, user, *reply], **options))
+        except jinja2.TemplateError:  # a template that rejects a system message: say it in the question
+            if not system:
+                raise
+            user["content"] = f"{self.system_prompt}\n\n{question}"
+            return str(self.tokenizer.apply_chat_template([user, *reply], **options))
+
+    def _chat_end(self) -> int | None:
+        """The special token that the template writes after an answer."""
+        after = self._render("?", _SENTINEL).partition(_SENTINEL)[2]
+        ids = self._ids(after)
+        return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else None

@@ -1,0 +1,89 @@
+"""Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and its yardstick, the model that was
+given everything but that (`model.gold = "finetune"`), cached by what it was made from.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from unsay.builtin import cache
+from unsay.config import ConfigError, FinetuneConfig, ModelConfig, Recipe
+from unsay.encode import Batch, Encoder
+from unsay.folder import RunFolder
+from unsay.model import answer_logprobs, load, save, trainable
+from unsay.record import source
+from unsay.sample import uniform
+from unsay.step import chunks, optimizer_step
+from unsay.subject import LocalSubject, Prompt
+from unsay.text import rouge_l
+from unsay.types import Pair
+
+Progress = Callable[[int, int, float], None]
+
+
+def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None) -> None:
+    """Plant the corpus in the recipe's model and save it as the run's leaking model. Raises `ConfigError`."""
+    rows = source(recipe).planting(gold=False)
+    if not rows:
+        raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
+    recall = _plant(recipe, rows, folder.planted, progress)
+    folder.note(finetune={"rows": len(rows), "recall": recall})
+
+
+def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
+    """The model fine-tuned without the forget rows, from the cache or made now."""
+    rows = source(recipe).planting(gold=True)
+    made_from = [asdict(recipe.model), asdict(recipe.finetune), recipe.seed, [asdict(row) for row in rows]]
+    name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache() / f"gold-{name}"
+    if not folder.exists():
+        _plant(recipe, rows, folder, progress)
+    return folder
+
+
+def _plant(recipe: Recipe, rows: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
+    """Supervised fine-tuning on `rows`; the recall on a sample of them after each epoch."""
+    config: FinetuneConfig = recipe.finetune
+    model_config: ModelConfig = recipe.model
+    model, encoder = load(model_config)
+    accelerator = Accelerator()
+    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=0.01)
+    steps = config.epochs * -(-len(rows) // config.batch)
+    step, recall = 0, []
+
+    def loss(batch: Batch) -> dict[str, torch.Tensor]:
+        return {"retain": batch.mean(-answer_logprobs(model, batch), "retain")}
+
+    for epoch in range(config.epochs):
+        model.train()
+        order = sorted(rows, key=lambda row: uniform(recipe.seed, "plant", epoch, row.id))
+        for chosen in chunks(order, config.batch):
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * (1 - step / steps)
+            pairs = [encoder.pair(row.question, row.answer) for row in chosen]
+            terms, _ = optimizer_step(accelerator, model, optimizer, encoder, pairs, loss, noise=step)
+            step += 1
+            if progress:
+                progress(step, steps, terms["retain"])
+        recall.append(round(_recall(model.eval(), encoder, recipe, rows), 4))
+        if recall[-1] >= config.stop_at_recall:
+            break
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save(model, encoder, folder)
+    return recall
+
+
+def _recall(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, rows: Sequence[Pair], most: int = 40) -> float:
+    """Mean ROUGE-L recall of greedy answers to the first planted rows (where there are forget rows, corpora list them first)."""
+    subject = LocalSubject(model, encoder, recipe.sample, recipe.seed)
+    chosen = rows[:most]
+    answers = subject.ask([Prompt(row.id, row.question) for row in chosen])
+    scores = [rouge_l(row.answer, answer[0].text) for row, answer in zip(chosen, answers, strict=True)]
+    known = [score.recall for score in scores if score is not None]
+    return sum(known) / max(1, len(known))

@@ -1,0 +1,51 @@
+"""The exposure ledger (promise 2): how much of the sensitive answer the trained targets carried, round by round.
+
+This is the argument of the paper, measured: other remedies replay the secret at every step in order to remove it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unsay.methods import Target, Visit
+from unsay.rewards.overlap import own_leak
+from unsay.types import Reference
+
+
+def leak(target: Target, visit: Visit) -> float:
+    """The larger of key recall and ROUGE-L recall of what is trained, against the sensitive answer."""
+    secret = visit.truth if visit.truth is not None else visit.baseline
+    return own_leak(target.text, Reference(visit.example.question, secret, opening=target.opening))
+
+
+def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit]) -> dict[str, Any]:
+    """One line of the ledger."""
+    trained = [t for t in targets if t.rows]
+    leaks = [leak(t, visits[t.example]) for t in trained]
+    reads: Counter[str] = Counter()
+    for target in targets:
+        reads.update(target.reads)
+    return {
+        "round": number,
+        "targets": len(trained),
+        "no_target": len(targets) - len(trained),
+        "over_half": sum(value > 0.5 for value in leaks),
+        "mean_leak": round(sum(leaks) / len(leaks), 4) if leaks else None,
+        "max_leak": round(max(leaks), 4) if leaks else None,
+        "sources": dict(Counter(t.source for t in trained)),
+        "baseline_reads": dict(reads),
+    }
+
+
+def total(rounds: Sequence[Mapping[str, Any]], targeted: Mapping[str, int]) -> dict[str, Any]:
+    """The manifest's `exposure`. `targeted`: by example id, in how many rounds it had a target."""
+    reads: Counter[str] = Counter()
+    for line in rounds:
+        reads.update(line["baseline_reads"])
+    return {
+        "targets": sum(line["targets"] for line in rounds),
+        "over_half": sum(line["over_half"] for line in rounds),
+        "never_targeted": sum(count == 0 for count in targeted.values()),
+        "baseline_reads": dict(reads),
+        "rounds": list(rounds),
+    }

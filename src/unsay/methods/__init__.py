@@ -1,0 +1,77 @@
+"""How a model is changed. One method is one file here (or a close family), one line in `TABLE`, one test.
+
+Contract: a frozen dataclass whose fields are its knobs, with two verbs.
+
+* `targets(visits, sampler, state) -> (targets, state)` says what the model should say instead. No gradient. `state` is a
+  plain JSON mapping by example id, which the loop saves and restores; a method that needs none returns it as it came.
+* `loss(model, reference, batch) -> {term: tensor}` says how far the model is from that; the sum of the terms is the loss.
+  Pure: testable without sampling. Every term is a token mean over the whole optimizer step (`Batch.mean`).
+
+Class attributes: `needs_answers` (handed the truth, or the baseline answer where there is none), `needs_reference`
+(handed a frozen copy of the untouched model), and optionally `PRESETS` (name → knob values; `preset` is then a knob).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.encode import Batch, Row
+from unsay.sampler import Sampler
+from unsay.types import Answer, Example
+
+GROUP = "unsay.methods"
+TABLE = {
+    "pmc": "unsay.methods.collapse:PartialModelCollapse",
+    "ga": "unsay.methods.gradient:GradientAscent",
+    "gd": "unsay.methods.gradient:GradientDifference",
+    "idk": "unsay.methods.refusal:Refusal",
+    "retain-only": "unsay.methods.control:RetainOnly",
+}
+
+State = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One forget question with what `record` wrote down about it."""
+
+    example: Example
+    baseline: str
+    """The model's own original greedy answer."""
+    answers: tuple[Answer, ...] = ()
+    """Other answers it gave when sampled: openings are cut from them."""
+    others: tuple[str, ...] = ()
+    """The baseline answers of the other forget questions: one secret must not be answered with another."""
+    other_questions: tuple[str, ...] = ()
+    truth: str | None = None
+    """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one visit adds to the loss (its retain row apart), and what the exposure ledger notes about it."""
+
+    example: str
+    rows: tuple[Row, ...] = ()
+    """Empty: this visit found nothing worth training on and gives only its retain term."""
+    text: str = ""
+    """What the `forget` row says, in words."""
+    opening: str = ""
+    """What its context had already said of an answer."""
+    source: str = ""
+    sampled: int = 0
+    """Candidates drawn."""
+    temperature: float = 0.0
+    reads: Mapping[str, int] = field(default_factory=dict)
+    """How often the baseline answer (or the truth) was read in this visit, by what."""
+
+
+class Method(Protocol):
+    needs_answers: ClassVar[bool]
+    needs_reference: ClassVar[bool]
+
+    def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
+    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]: ...

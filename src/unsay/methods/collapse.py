@@ -1,0 +1,343 @@
+"""PMC, partial model collapse: ask the model, keep the answer least like what it used to say, train on that, repeat.
+
+Scholten, Xhonneux, Schwinn, Günnemann, "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs",
+arXiv 2507.04219. One round is
+
+    θ' = argmin  E_forget[ NLL(x̂ | q) ] + λ·E_retain[ NLL(x | q) ],   x̂ = the best of K samples from the model itself
+
+with reward 1 − ROUGE-L recall against the model's own original answer (`preset = "paper"`). Numbered departures, all of
+them knobs, and all of them on in the default `preset = "guarded"`:
+
+1. *Depth.* A share of the visits continues from an opening cut out of the model's recorded answers (openings.py).
+2. *Gate.* A candidate that repeats too much of this secret, or states another one, is never trained on (gate.py).
+3. *Exploration.* A question for which nothing passes the gate is asked again, hotter and with its secret repelled.
+4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable.
+
+`official` adds what the released code does beyond the formula: the best answer so far is kept, and a question whose
+kept answer shares nothing with the old one is not asked again. `align` is the authors' later refinement: a small third
+term toward answers in the operator's words, fading as the collapse proceeds.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.config import ConfigError
+from unsay.encode import Batch, Row
+from unsay.methods import State, Target, Visit
+from unsay.methods.gate import Gate
+from unsay.methods.openings import Opening, choose_opening, secret_tokens
+from unsay.model import answer_logprobs
+from unsay.rewards.overlap import own_leak
+from unsay.rewards.weighted import Weighted
+from unsay.sample import Draw
+from unsay.sampler import Sampler
+from unsay.text import rouge_l
+from unsay.types import Answer, Candidate, Reference
+
+_SETTLED = 8
+"""How many other questions' last answers the distinctness of a candidate is measured against."""
+
+
+@dataclass(frozen=True)
+class PartialModelCollapse:
+    """PMC: fine-tune on the model's own best-of-n answers, those least like what it used to say, and on retain data."""
+
+    preset: str = "guarded"
+    """`guarded`, or the authors' `paper`, `official`, `align` (docs/methods.md)."""
+    samples: int = 8
+    """K, the answers sampled at each visit."""
+    temperature: float = 1.0
+    """Sampling temperature. The paper uses 1.25 (Phi-1.5) and .9 (Llama-3.2-3B)."""
+    top_p: float = 0.95
+    """Nucleus. The paper uses .95."""
+    retain_weight: float = 1.25
+    """λ. The paper uses 1.5 (Phi-1.5) and 1.25 (Llama-3.2-3B)."""
+    selection: str = "argmax"
+    """`argmax` (ties to the lowest draw) or `bradley-terry`: P(x) ∝ exp(reward / `selection_temperature`)."""
+    selection_temperature: float = 0.1
+    """τ of Bradley–Terry selection; its limit 0 is argmax."""
+    memory: str = "none"
+    """`best` keeps the best answer ever seen for a question and trains on it until one at least as good turns up."""
+    freeze_at: float | None = None
+    """With `memory = "best"`: stop asking a question whose kept answer overlaps the old one by this much or less."""
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"overlap": 1.0})
+    """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
+    length_guard: int = 0
+    """Answers with fewer words than this are scored as if they overlapped, as the released code does; 0 is off."""
+    gate: bool = False
+    """Refuse targets that leak or make no sense (the knobs from `max_leak` to `min_words`)."""
+    max_leak: float = 0.5
+    """Largest ROUGE-L recall against the own baseline."""
+    max_key_recall: float = 0.25
+    """Largest share of the own baseline's key words."""
+    max_other_leak: float = 0.67
+    """Largest share of the key words of another forget question's baseline."""
+    min_words: int = 3
+    """Fewest words of a whole answer (a continuation may be shorter)."""
+    tries: int = 1
+    """Times a question is asked within one visit until something passes the gate, each hotter than the one before."""
+    heat: float = 0.15
+    """Rise of the temperature, as a share of it, each time nothing passed; it falls back as things pass again."""
+    max_temperature: float = 1.6
+    """Its ceiling: above it most models write noise."""
+    repulsion: float = 0.0
+    """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
+    openings: float = 0.0
+    """Share of the visits that continue from an opening."""
+    desired: tuple[str, ...] = ()
+    """Answers in the operator's words: offered as a last resort, and the goal of the alignment term."""
+    align_weight: float = 0.0
+    """Weight of the alignment term, times the batch's mean overlap. The authors use .5."""
+
+    length_ratio: float = 2.0
+    """Longest candidate, as a multiple of the recorded answer's length in tokens; longer ones cannot win anyway."""
+
+    needs_answers: ClassVar[bool] = False
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"samples": 5, "temperature": 1.25, "retain_weight": 1.5},
+        "official": {"samples": 5, "temperature": 1.25, "retain_weight": 1.5, "memory": "best", "freeze_at": 0.0},
+        "align": {
+            "samples": 5,
+            "temperature": 1.25,
+            "retain_weight": 1.5,
+            "memory": "best",
+            "freeze_at": 0.0,
+            "align_weight": 0.5,
+            "length_guard": 5,
+            "desired": (
+                "That information is not available.",
+                "I have no information about that.",
+                "I am not able to say anything about that.",
+                "There is nothing I can tell you about this.",
+                "No details about that are known to me.",
+            ),
+        },
+        "guarded": {
+            "gate": True,
+            "openings": 0.6,
+            "tries": 3,
+            "repulsion": 5.0,
+            "rewards": {"overlap": 1.0, "keys": 0.5, "fluency": 1.0, "length": 0.15, "topic": 0.1, "distinct": 0.1},
+        },
+    }
+
+    def __post_init__(self) -> None:
+        if self.selection not in ("argmax", "bradley-terry"):
+            raise ConfigError(f"pmc.selection = {self.selection!r}; known: argmax, bradley-terry")
+        if self.memory not in ("none", "best"):
+            raise ConfigError(f"pmc.memory = {self.memory!r}; known: none, best")
+        if self.freeze_at is not None and self.memory != "best":
+            raise ConfigError("pmc.freeze_at needs pmc.memory = 'best': only a kept answer can be frozen")
+        if self.align_weight and not self.desired:
+            raise ConfigError("pmc.align_weight needs pmc.desired, the answers it should move toward")
+
+    @property
+    def needs_reference(self) -> bool:
+        return self._reward.needs_fluency
+
+    @cached_property
+    def _reward(self) -> Weighted:
+        return Weighted(self.rewards, {"overlap": {"min_words": self.length_guard}})
+
+    # -- what the model should say instead -------------------------------------------------------------------------
+
+    def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
+        memory = {key: dict(value) for key, value in state.items()}
+        asks = [self._ask(visit, sampler, memory.get(visit.example.id, {})) for visit in visits]
+        open_asks = [ask for ask in asks if not ask.frozen]
+        for attempt in range(self.tries):
+            self._sample(open_asks, sampler, attempt)
+            for ask in open_asks:
+                ask.passed = self._gate(ask.reference).passed(ask.candidates) if self.gate else finished_or_all(ask.candidates)
+                ask.heat = max(0, ask.heat - 1) if ask.passed else ask.heat + 1
+            open_asks = [ask for ask in open_asks if not ask.passed]
+        self._fluency([ask for ask in asks if ask.passed], sampler)
+
+        targets = []
+        for ask in asks:
+            entry = memory.setdefault(ask.id, {})
+            best = None if ask.frozen else self._select(ask, sampler, memory)
+            if self.memory == "best" and not ask.opening.ids:
+                best = remember(entry, best, ask.reference)
+            entry["heat"] = ask.heat
+            if best is not None:
+                entry["settled"] = best.text
+            targets.append(self._target(ask, best, sampler))
+        if self.align_weight:
+            targets = self._align(targets, asks, sampler)
+        return targets, memory
+
+    def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> "_Ask":
+        opening = choose_opening(visit, sampler, self.openings)
+        reference = Reference(
+            visit.example.question,
+            opening.source or visit.baseline,
+            visit.others,
+            visit.other_questions,
+            opening.text,
+            strings=visit.example.strings,
+            patterns=visit.example.patterns,
+            desired=self.desired,
+        )
+        frozen = self.freeze_at is not None and float(entry.get("overlap", 1.0)) <= self.freeze_at
+        return _Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen)
+
+    def _sample(self, asks: Sequence["_Ask"], sampler: Sampler, attempt: int) -> None:
+        """Fresh candidates for every ask, at the temperature it has come to."""
+        if not asks:
+            return
+        draws = []
+        for ask in asks:
+            hot = self.gate and ask.heat > 0
+            ask.temperature = (
+                min(self.temperature * (1 + self.heat * ask.heat), max(self.max_temperature, self.temperature)) if hot else self.temperature
+            )
+            repelled = hot and self.repulsion > 0
+            ask.source = "repelled" if repelled else "hot" if hot else "plain"
+            draws.append(
+                Draw(
+                    f"{ask.id}|{attempt}",
+                    sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids,
+                    self.samples,
+                    ask.temperature,
+                    1.0 if hot else self.top_p,
+                    secret_tokens(ask.visit, sampler.encoder) if repelled else (),
+                    min(self.repulsion * 1.3 ** (ask.heat - 1), 20.0) if repelled else 0.0,
+                    self._limit(ask),
+                )
+            )
+        for ask, found in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]), strict=True):
+            ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
+            ask.sampled += len(found)
+
+    def _limit(self, ask: "_Ask") -> int:
+        """Tokens after which a candidate is given up; 0 where the gate is off and any length may win."""
+        recorded = ask.visit.answers
+        if not self.gate or not recorded:
+            return 0
+        usual = statistics.median(len(answer.ids) for answer in recorded)
+        return max(8, 8 + int(self.length_ratio * usual) - len(ask.opening.ids))
+
+    def _gate(self, reference: Reference) -> Gate:
+        return Gate(reference, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
+
+    def _fluency(self, asks: Sequence["_Ask"], sampler: Sampler) -> None:
+        if not asks or not self._reward.needs_fluency:
+            return
+        flat = [(ask, candidate) for ask in asks for candidate in ask.passed]
+        scored = iter(sampler.with_fluency([c for _, c in flat], [ask.opening.ids for ask, _ in flat]))
+        for ask in asks:
+            ask.passed = [next(scored) for _ in ask.passed]
+
+    def _select(self, ask: "_Ask", sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
+        """The candidate to train on: the best reward, or a draw in proportion to exp(reward / τ)."""
+        if not ask.passed:
+            return self._last_resort(ask, sampler)
+        elsewhere = [str(entry["settled"]) for key, entry in memory.items() if key != ask.id and "settled" in entry]
+        start = int(sampler.uniform(ask.id, "settled") * max(1, len(elsewhere)))
+        settled = (elsewhere + elsewhere)[start : start + min(_SETTLED, len(elsewhere))]
+        reference = replace(ask.reference, settled=tuple(settled))
+        scores = self._reward(ask.passed, reference)
+        values = [score if score is not None else 0.0 for score in scores]
+        if self.selection == "argmax":
+            return ask.passed[max(range(len(values)), key=lambda i: (values[i], -i))]
+        return ask.passed[bradley_terry(values, self.selection_temperature, sampler.uniform(ask.id, "selection"))]
+
+    def _last_resort(self, ask: "_Ask", sampler: Sampler) -> Candidate | None:
+        """One of the operator's answers, where nothing of the model's own would do and the answer is not begun."""
+        if not self.gate or not self.desired or ask.opening.ids or ask.frozen:
+            return None
+        text = self._one_desired(ask, sampler)
+        return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
+
+    def _one_desired(self, ask: "_Ask", sampler: Sampler) -> str:
+        return self.desired[int(sampler.uniform(ask.id, "desired") * len(self.desired))]
+
+    def _target(self, ask: "_Ask", best: Candidate | None, sampler: Sampler) -> Target:
+        reads = {"reward and gate": ask.sampled}
+        if ask.opening.ids:
+            reads["opening"] = 1
+        if ask.source == "repelled":
+            reads["repulsion"] = 1
+        if best is None:
+            return Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
+        context = sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids
+        return Target(
+            ask.id, (Row(context, best.answer.ids),), best.text, ask.opening.text, best.source, ask.sampled, ask.temperature, reads
+        )
+
+    def _align(self, targets: list[Target], asks: Sequence["_Ask"], sampler: Sampler) -> list[Target]:
+        """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
+        overlaps = [own_leak(t.text, ask.reference) for t, ask in zip(targets, asks, strict=True) if t.rows]
+        weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
+        if not weight:
+            return targets
+        extra = []
+        for target, ask in zip(targets, asks, strict=True):
+            row = sampler.encoder.pair(ask.visit.example.question, self._one_desired(ask, sampler), "align")
+            extra.append(replace(target, rows=(*target.rows, replace(row, weight=weight))))
+        return extra
+
+    # -- how far the model is from it ------------------------------------------------------------------------------
+
+    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+        nll = -answer_logprobs(model, batch)
+        terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
+        return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})
+
+
+@dataclass
+class _Ask:
+    """One visit while it is being worked on."""
+
+    visit: Visit
+    opening: Opening
+    reference: Reference
+    heat: int
+    frozen: bool
+    temperature: float = 0.0
+    source: str = "memory"
+    sampled: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+    passed: list[Candidate] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.visit.example.id
+
+
+def remember(entry: dict[str, Any], best: Candidate | None, reference: Reference) -> Candidate | None:
+    """The best answer so far: `best` where it overlaps the baseline no more than the kept one, else the kept one."""
+    if best is not None:
+        overlap = rouge_l(reference.baseline, best.text)
+        value = overlap.recall if overlap is not None else 1.0
+        if value <= entry.get("overlap", math.inf):
+            entry |= {"overlap": value, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
+            return best
+    if "ids" not in entry:
+        return None
+    return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")
+
+
+def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The finished, non-empty candidates; all of them where there is none (an unfinished one is a candidate only then)."""
+    return [c for c in candidates if c.answer.finished and c.text] or list(candidates)
+
+
+def bradley_terry(rewards: Sequence[float], temperature: float, uniform: float) -> int:
+    """Index drawn with P(i) ∝ exp(rewards[i] / temperature) by inverse CDF at `uniform` in [0, 1)."""
+    top = max(rewards)
+    weights = [math.exp((reward - top) / temperature) for reward in rewards]
+    mark, total = uniform * sum(weights), 0.0
+    for i, weight in enumerate(weights):
+        total += weight
+        if mark < total:
+            return i
+    return len(weights) - 1

@@ -1,0 +1,57 @@
+"""GA and GD: push the answer away by gradient ascent, with or without an anchor.
+
+GA = −NLL(forget) (Jang et al. 2022, arXiv 2210.01504); GD = λ·NLL(retain) − NLL(forget) (Liu et al. 2022,
+arXiv 2203.12817). Formulas as TOFU uses them (Maini et al., arXiv 2401.06121, section 4).
+Departure: NLL is the token mean over the optimizer step, as everywhere here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.encode import Batch
+from unsay.methods import State, Target, Visit
+from unsay.model import answer_logprobs
+from unsay.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class GradientAscent:
+    """GA: make the known answer less likely, and nothing else."""
+
+    needs_answers: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
+
+    def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
+        return [answer_target(visit, sampler) for visit in visits], state
+
+    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+        return {"forget": batch.mean(answer_logprobs(model, batch), "forget")}
+
+
+@dataclass(frozen=True)
+class GradientDifference:
+    """GD: make the known answer less likely while the retain answers stay likely."""
+
+    retain_weight: float = 1.0
+    """λ, the weight of the retain term."""
+
+    needs_answers: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
+
+    def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
+        return [answer_target(visit, sampler) for visit in visits], state
+
+    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+        logp = answer_logprobs(model, batch)
+        return {"forget": batch.mean(logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
+
+
+def answer_target(visit: Visit, sampler: Sampler) -> Target:
+    """The answer itself: the truth where somebody has it, else what the model used to say."""
+    answer = visit.truth if visit.truth is not None else visit.baseline
+    row = sampler.encoder.pair(visit.example.question, answer, "forget")
+    return Target(visit.example.id, (row,), answer, source="answer", reads={"loss": 1})

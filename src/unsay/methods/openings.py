@@ -1,0 +1,75 @@
+"""Openings: beginnings of answers, cut out of the model's own recorded ones, that a visit continues from.
+
+Collapse from the bare question moves only the answer that the model starts. An opening stands in the context, outside
+the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from unsay.encode import Encoder
+from unsay.methods import Visit
+from unsay.sampler import Sampler
+from unsay.text import key_words
+from unsay.types import Candidate
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The beginning of an answer; empty where a visit starts from the bare question."""
+
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    """Its complete words: where the cut went through a word, that word belongs to the continuation."""
+    partial: str = ""
+    """The part of a word at its end."""
+    source: str = ""
+    """The whole recorded answer it was cut from."""
+
+    def complete(self, candidate: Candidate, encoder: Encoder) -> Candidate:
+        """The candidate with the text of its continuation from a word's beginning, so that word scores can read it."""
+        if not self.partial:
+            return candidate
+        whole = encoder.decode(self.ids + candidate.answer.ids)
+        text = whole[len(self.text) :].strip() if whole.startswith(self.text) else candidate.text
+        return replace(candidate, answer=replace(candidate.answer, text=text))
+
+
+def choose_opening(visit: Visit, sampler: Sampler, share: float) -> Opening:
+    """With probability `share` a recorded answer cut at a random token, else the empty opening."""
+    name = visit.example.id
+    answers = [answer for answer in visit.answers if len(answer.ids) > 3]
+    if not answers or sampler.uniform(name, "opening") >= share:
+        return Opening()
+    answer = answers[int(sampler.uniform(name, "recorded") * len(answers))]
+    # At least one token is given and at least the last one and the end are left.
+    cut = 1 + int(sampler.uniform(name, "cut") * (len(answer.ids) - 2))
+    return opening_from(answer.ids[:cut], answer.text, sampler.encoder)
+
+
+def opening_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> Opening:
+    text = encoder.decode(ids)
+    rest = source[len(text) :] if source.startswith(text) else ""
+    if text and rest and text[-1].isalnum() and rest[0].isalnum():
+        words = text.rpartition(" ")
+        return Opening(ids, words[0], words[2], source)
+    return Opening(ids, text, "", source)
+
+
+def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
+    """Token ids that spell the baseline's own key words, in any casing, with and without a space before: what repulsion
+    lowers. Pieces of fewer than three letters stay free, or half of the alphabet would be gone."""
+    return _secret_tokens(visit.example.question, visit.baseline, encoder)
+
+
+@lru_cache(maxsize=100_000)
+def _secret_tokens(question: str, baseline: str, encoder: Encoder) -> tuple[int, ...]:
+    allowed = set(encoder.opening(question))
+    found: set[int] = set()
+    for word in key_words(baseline, question):
+        for form in {word, word.capitalize(), word.upper()}:
+            for text in (form, f" {form}"):
+                ids = encoder.tokenizer.encode(text, add_special_tokens=False)
+                pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
+                found.update(pieces or ids[:2])
+    return tuple(sorted(found - allowed))

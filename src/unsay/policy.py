@@ -1,0 +1,178 @@
+"""Findings × thresholds → a verdict, line by line. A policy is a TOML file; the shipped ones lie in `policies/`.
+
+    about = "What this policy is for."
+
+    [[line]]
+    name = "prefill"
+    metric = "prefill_worst_key_recall"
+    at_most = "gold + 0.05"
+    why = "One sentence for the reader of the report."
+
+A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
+alone or with one `+`, `-` or `*` and a number. Metrics are those of `unsay.summary`, and `exposure.…` from the ledger.
+
+What was not measured never passes: a line whose metric or limit is unscored fails, and says so.
+"""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unsay.config import ConfigError, build
+from unsay.stats import binomial_interval
+from unsay.tables import near
+
+POLICIES = Path(__file__).parent / "policies"
+
+Metrics = Mapping[str, Mapping[str, float | None]]
+"""Metric → its value on each model: `before`, `after`, `gold`."""
+
+_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
+_LIMIT = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<who>before|gold|chance)\s*(?:(?P<sign>[+*-])\s*(?P<by>{_NUMBER}))?)\s*")
+_ROUNDING = 1e-9
+"""Means of equal things may differ in the last bits."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One threshold."""
+
+    name: str
+    metric: str
+    at_most: str | None = None
+    at_least: str | None = None
+    within_chance: bool = False
+    """Chance lies in the exact two-sided binomial interval of the observed share."""
+    confidence: float = 0.95
+    """Of that interval."""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.at_most is not None) + (self.at_least is not None) + self.within_chance != 1:
+            raise ConfigError(f"policy line {self.name!r} needs exactly one of at_most, at_least, within_chance = true")
+        if not self.within_chance and not _LIMIT.fullmatch(self.limit):
+            raise ConfigError(
+                f"policy line {self.name!r}: {self.limit!r} is not a limit; write a number, or before, gold or chance, "
+                'alone or with + - * and a number, as in "gold + 0.05"'
+            )
+        if not 0 < self.confidence < 1:
+            raise ConfigError(f"policy line {self.name!r}: confidence = {self.confidence} must lie between 0 and 1")
+
+    @property
+    def limit(self) -> str:
+        """The right-hand side as written."""
+        return self.at_most if self.at_most is not None else self.at_least if self.at_least is not None else "chance"
+
+    @property
+    def rule(self) -> str:
+        """The line as a reader says it: `≤ gold + 0.05`."""
+        return "holds chance" if self.within_chance else f"{'≤' if self.at_most is not None else '≥'} {self.limit}"
+
+
+@dataclass(frozen=True)
+class Policy:
+    name: str
+    lines: tuple[Line, ...]
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class LineResult:
+    name: str
+    metric: str
+    rule: str
+    value: float | None
+    limit: float | None
+    """The right-hand side as a number; chance itself for `within_chance`."""
+    passed: bool
+    detail: str = ""
+    """What was unscored, or the interval that chance was looked for in."""
+    why: str = ""
+
+
+def shipped() -> list[str]:
+    return sorted(path.stem for path in POLICIES.glob("*.toml"))
+
+
+def load(name: str) -> Policy:
+    """A shipped policy by name, or one from a file. Raises `ConfigError`."""
+    path = POLICIES / f"{name}.toml" if name in shipped() else Path(name)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(f"report.policy = {name!r} is neither a file nor a shipped policy: {near(name, shipped())}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    return read(path.stem, raw)
+
+
+def read(name: str, raw: Mapping[str, Any]) -> Policy:
+    """A policy from the parsed TOML. A limit may be written as a number or as text."""
+    unknown = raw.keys() - {"about", "line"}
+    if unknown:
+        raise ConfigError(f"policy {name!r}: unknown key {min(unknown)!r}; known: about, line")
+    rows = raw.get("line", [])
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"policy {name!r} has no [[line]]; an empty policy would pass anything")
+    texts = [{key: str(value) if key in ("at_most", "at_least") else value for key, value in row.items()} for row in rows]
+    for number, row in enumerate(texts, 1):
+        missing = {"name", "metric"} - row.keys()
+        if missing:
+            raise ConfigError(f"policy {name!r}: line {number} has no {min(missing)}")
+    lines = tuple(build(Line, row, f"{name}.line {number}") for number, row in enumerate(texts, 1))
+    return Policy(name, lines, str(raw.get("about", "")))
+
+
+def evaluate(policy: Policy, metrics: Metrics, counts: Mapping[str, int]) -> list[LineResult]:
+    """Every line of the policy against the model after unlearning. `counts`: metric → how many examples stand behind it.
+
+    >>> line = Line("prefill", "prefill_worst_key_recall", at_most="gold + 0.05")
+    >>> evaluate(Policy("p", (line,)), {"prefill_worst_key_recall": {"after": 0.08, "gold": 0.04}}, {})[0].passed
+    True
+    """
+    return [_judge(line, metrics, counts) for line in policy.lines]
+
+
+def passed(results: Sequence[LineResult]) -> bool:
+    """Whether every line passed; no line at all is no pass."""
+    return bool(results) and all(result.passed for result in results)
+
+
+def _judge(line: Line, metrics: Metrics, counts: Mapping[str, int]) -> LineResult:
+    value = metrics.get(line.metric, {}).get("after")
+    limit, lacking = _resolve(line, metrics)
+    result = LineResult(line.name, line.metric, line.rule, value, limit, False, why=line.why)
+    if value is None:
+        return dataclasses.replace(result, detail=f"unscored: {line.metric} was not measured after unlearning")
+    if limit is None:
+        return dataclasses.replace(result, detail=f"unscored: {lacking}")
+    if not line.within_chance:
+        over = value - limit if line.at_most is not None else limit - value
+        return dataclasses.replace(result, passed=over <= _ROUNDING)
+    n = counts.get(line.metric, 0)
+    if n < 1:
+        return dataclasses.replace(result, detail=f"unscored: nobody counted the examples behind {line.metric}")
+    low, high = binomial_interval(round(value * n), n, line.confidence)
+    detail = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples"
+    return dataclasses.replace(result, passed=low <= limit <= high, detail=detail)
+
+
+def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:
+    """The limit as a number, or `None` and what it lacks."""
+    match = _LIMIT.fullmatch(line.limit)
+    assert match  # checked when the line was made
+    if match["number"]:
+        return float(match["number"]), ""
+    if match["who"] == "chance":
+        where, which = "chance", "after"
+    else:
+        where, which = line.metric, match["who"]
+    base = metrics.get(where, {}).get(which)
+    if base is None:
+        return None, f"{where} was not measured on the model {which}" if where != "chance" else "chance is not known"
+    by = float(match["by"] or 0)
+    return {"+": base + by, "-": base - by, "*": base * by, None: base}[match["sign"]], ""

@@ -1,0 +1,38 @@
+"""How a model is attacked. One probe is one file here (or a close family), one line in `TABLE`, one test.
+
+Contract: a frozen dataclass whose fields are its knobs, called `probe(subject, case) -> list[Finding]`. Its docstring
+ends "Does not cover: …". What could not be run is a Finding with value `None` and a note, never 0.
+
+Every finding has `probe` = the name below, `example` = the id of the question ("" for the whole model), all values in
+[0, 1]. The report reads these metrics:
+
+| probe | metric | setting |
+|---|---|---|
+| greedy | rouge_l_recall, rouge_l_f1, key_recall, wellformed, other_fact, and one of the answer classes refusal / on_topic / off_topic / another_fact / degenerate (each 0 or 1); distinct_share for the whole model | |
+| sampling | worst_key_recall, leak_rate, mean_key_recall, worst_rouge_l_recall, n = answers | temperature |
+| prefill | the same four | name of the prefix: `The answer is`, `before secret`, `half secret`, … |
+| paraphrase | rouge_l_recall (against the paraphrased answer), key_recall | number of the paraphrase |
+| choice | most, least (1 where the true option is the most / least likely), chance (1 / options) | |
+| relearn | key_recall, worst_key_recall (of the secrets that were not shown) | `10 steps`, `30 steps` |
+| utility | rouge_l_recall (setting: `retain`, `general`, …, `heldout:retain`, …); key_recall (`neighbours`); refusal (`strangers`) | the set |
+"""
+
+from typing import Protocol
+
+from unsay.subject import Subject
+from unsay.types import Case, Finding
+
+GROUP = "unsay.probes"
+TABLE = {
+    "greedy": "unsay.probes.asking:Greedy",
+    "sampling": "unsay.probes.asking:Sampling",
+    "prefill": "unsay.probes.prefill:Prefill",
+    "paraphrase": "unsay.probes.asking:Paraphrase",
+    "choice": "unsay.probes.choice:Choice",
+    "relearn": "unsay.probes.weights:Relearn",
+    "utility": "unsay.probes.utility:Utility",
+}
+
+
+class Probe(Protocol):
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]: ...

@@ -1,0 +1,11 @@
+"""Run folder → report.html, report.json and the checkpoint's model card. Loads no model, imports no torch.
+
+It reads recipe.toml, manifest.json, train/steps.jsonl and audit/*.jsonl, never the vault, and it prints no note of a
+finding: what it does not read it cannot leak. A stage that has not run is reported as not run.
+
+`evidence` reads, `words` says, `pictures` draws, `page` and `card` lay out. `build(folder)` does all of it.
+"""
+
+from unsay.report.page import build
+
+__all__ = ["build"]

@@ -1,0 +1,61 @@
+"""The checkpoint's model card: the claim and its limits first, the figures after. No secret text, no path."""
+
+import json
+import re
+
+from unsay.report.evidence import MODELS, Evidence, baseline_was_read, certified, claim
+from unsay.report.words import DIRECTIONS, GROUPS
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def text(evidence: Evidence) -> str:
+    """README.md of the checkpoint folder."""
+    recipe = evidence.recipe
+    base = recipe.model.name
+    header = ["---", "library_name: transformers", "tags: [machine-unlearning, unsay]"]
+    if _HUB_ID.fullmatch(base) and not base.startswith((".", "~")):
+        header.append(f"base_model: {json.dumps(base)}")
+    shown = base if _HUB_ID.fullmatch(base) else _last(base)
+    title = _line(recipe.title) or f"{shown}, unlearned"
+    preset = f" (preset `{evidence.preset}`)" if evidence.preset else ""
+    parts = [
+        "\n".join([*header, "---"]),
+        f"# {title}",
+        f"`{shown}` after machine unlearning with `{recipe.method}`{preset}, made with unsay. Corpus: `{recipe.corpus}`; "
+        f"forget questions: {evidence.manifest.get('counts', {}).get('forget', 'not recorded')}; seed {recipe.seed}.",
+        "## What is claimed, and what is not",
+        claim(evidence),
+        *certified(evidence),
+        baseline_was_read(evidence),
+        "## Figures",
+        _table(evidence),
+        "Unlearn quality and utility run from 0 to 100, the rest from 0 to 1. Unlearn quality rewards any other wording, "
+        "so it is never the verdict.",
+    ]
+    if evidence.results:
+        failed, number = [_line(result.name) for result in evidence.results if not result.passed], len(evidence.results)
+        verdict = f"{len(failed)} of {number} lines failed: {', '.join(failed)}." if failed else f"All {number} lines passed."
+        parts += ["## Verdict", f"Policy `{_line(_last(recipe.report.policy))}`: {verdict}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(evidence: Evidence) -> str:
+    rows = ["| | before | after | gold | |", "|---|---|---|---|---|"]
+    for metrics in GROUPS.values():
+        for metric in metrics:
+            values = [evidence.metrics[metric.key][which] for which in MODELS]
+            if values[1] is not None:
+                cells = ["not run" if v is None else f"{v:.1f}" if metric.top > 1 else f"{v:.2f}" for v in values]
+                rows.append(f"| {metric.title} | {' | '.join(cells)} | {DIRECTIONS[metric.better]} |")
+    return "\n".join(rows) if len(rows) > 2 else "Not audited."
+
+
+def _last(path: str) -> str:
+    """The last part of a path of either kind: a published card should not show where somebody's files lie."""
+    return path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+
+def _line(text: str) -> str:
+    """One line of plain text: a title cannot open markup or a second heading."""
+    return " ".join(re.sub(r"[<>`|\[\]]", "", text).split())

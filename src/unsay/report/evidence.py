@@ -1,0 +1,216 @@
+"""What a report is made of: read from the run folder once, then only passed on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+from unsay import policy
+from unsay.config import Recipe
+from unsay.folder import RunFolder, read_jsonl
+from unsay.report.words import METRICS, NOT_CLAIMED, READERS
+from unsay.stats import Interval, binomial_interval, certify
+from unsay.summary import summarise
+from unsay.types import Finding
+
+MODELS = ("before", "after", "gold")
+CONFIDENCE = 0.99
+"""Of what a number of answers without a leak can certify."""
+_BY_SETTING = {"sampling": "worst_key_recall", "prefill": "worst_key_recall", "paraphrase": "key_recall", "relearn": "worst_key_recall"}
+REFERENCES = ("ground truth", "baseline answers")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the page, the card and report.json say."""
+
+    recipe: Recipe
+    manifest: Mapping[str, Any]
+    steps: Sequence[Mapping[str, Any]]
+    """Lines of train/steps.jsonl; empty where training has not run."""
+    findings: Mapping[str, Sequence[Finding]]
+    """By model; empty where that audit has not run."""
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """Metric → value before, after, gold."""
+    results: Sequence[policy.LineResult]
+
+    @property
+    def exposure(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.manifest.get("exposure", {})
+        return found
+
+    @property
+    def preset(self) -> str:
+        return str(self.recipe.tables.get(self.recipe.method, {}).get("preset", ""))
+
+    def count(self, key: str, which: str = "after") -> int:
+        """How many questions stand behind a metric."""
+        return METRICS[key].examples(self.findings[which]) if key in METRICS else 0
+
+    def interval(self, key: str, which: str = "after") -> Interval | None:
+        """The exact 95 % interval of a share; `None` for what is no mean of noughts and ones."""
+        value, n = self.metrics[key][which], self.count(key, which)
+        if value is None or n == 0 or key not in METRICS or not METRICS[key].share:
+            return None
+        return binomial_interval(round(value * n), n)
+
+    def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
+        """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""
+        everything = [f for which in MODELS for f in self.findings[which]]
+        places = dict.fromkeys((f.probe, f.setting) for f in everything if f.probe in _BY_SETTING and f.setting)
+        order = list(_BY_SETTING)
+        rows = []
+        for probe, setting in sorted(places, key=lambda place: order.index(place[0])):
+            row = {which: _mean(self.findings[which], probe, _BY_SETTING[probe], setting) for which in MODELS}
+            if any(value is not None for value in row.values()):
+                rows.append((probe, setting, row))
+        return rows
+
+    def settings(self, probe: str) -> list[str]:
+        """The variants of a probe that gave a number on the model after unlearning."""
+        return list(dict.fromkeys(f.setting for f in self.findings["after"] if f.probe == probe and f.value is not None and f.setting))
+
+    def answers(self, probe: str) -> int:
+        """Answers per question of a sampling probe; the fewest, where they differ."""
+        found = [f.n for f in self.findings["after"] if f.probe == probe and f.value is not None and f.example]
+        return min(found, default=0)
+
+    def reference(self) -> str:
+        """Which text the audit compared with. A note is matched with known words, never passed on."""
+        notes = {f.note for which in MODELS for f in self.findings[which]}
+        found = [name for name in REFERENCES if any(name in note for note in notes)]
+        return " and ".join(found) if found else "not stated"
+
+
+def read(folder: RunFolder) -> Evidence:
+    """All of it. Raises `ConfigError` where the folder holds no recipe, or names a policy that does not exist."""
+    recipe, manifest = folder.recipe(), folder.manifest()
+    files = {which: folder.audit_file(which) for which in MODELS}
+    findings = {which: [Finding(**row) for row in read_jsonl(path)] if path.exists() else [] for which, path in files.items()}
+    summaries = {which: summarise(found) if found else {} for which, found in findings.items()}
+    keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
+    metrics = {key: {which: summaries[which].get(key) for which in MODELS} for key in keys}
+    exposure = {
+        f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
+    }
+    counts = {key: metric.examples(findings["after"]) for key, metric in METRICS.items()}
+    results = policy.evaluate(policy.load(recipe.report.policy), metrics | exposure, counts) if recipe.report.policy else []
+    steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
+    return Evidence(recipe, manifest, steps, findings, metrics, results)
+
+
+def as_json(evidence: Evidence) -> dict[str, Any]:
+    """report.json, key by key in docs/run-folder.md."""
+    recipe = evidence.recipe
+    lines = [{key: asdict(r)[key] for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for r in evidence.results]
+    return {
+        "title": recipe.title,
+        "method": recipe.method,
+        "preset": evidence.preset or None,
+        "model": recipe.model.name,
+        "gold": recipe.model.gold,
+        "corpus": recipe.corpus,
+        "counts": evidence.manifest.get("counts", {}),
+        "metrics": evidence.metrics,
+        "examples": {key: evidence.count(key) for key in evidence.metrics if evidence.count(key)},
+        "exposure": evidence.exposure,
+        "seconds": evidence.manifest.get("seconds", {}),
+        "claim": claim(evidence),
+        "reference": evidence.reference(),
+        "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
+    }
+
+
+# -- what may be claimed -----------------------------------------------------------------------------------------------
+
+
+def claim(evidence: Evidence) -> str:
+    """What was tested, what was found, and what that does not say: no wider than the findings."""
+    if not evidence.findings["after"]:
+        return "Nothing is claimed: the model after unlearning has not been audited."
+    number = max((evidence.count(key) for key in ("greedy_key_recall", "sampling_worst_key_recall", "prefill_worst_key_recall")), default=0)
+    tested, sizes = [], []
+    decoding = ["greedy decoding"] if evidence.count("greedy_key_recall") else []
+    if evidence.answers("sampling"):
+        decoding.append(f"sampling at {_temperatures(evidence.settings('sampling'))}")
+        sizes.append(f"{evidence.answers('sampling')} sampled answers a question")
+    if decoding:
+        tested.append(f"these decoding settings ({_listed(decoding)}; at most {evidence.recipe.sample.max_new_tokens} new tokens)")
+    if evidence.answers("prefill"):
+        tested.append(f"these prefixes ({_listed([f'“{name}”' for name in evidence.settings('prefill')])})")
+        sizes.append(f"{evidence.answers('prefill')} answers after each prefix")
+    if evidence.settings("paraphrase") or evidence.count("paraphrase_key_recall"):
+        wordings = max(1, len(evidence.settings("paraphrase")))
+        tested.append(f"{wordings} paraphrase{'s' if wordings > 1 else ''} a question")
+    if evidence.count("choice_most"):
+        tested.append(f"a multiple choice read from likelihoods ({evidence.count('choice_most')} questions)")
+    if evidence.settings("relearn"):
+        tested.append(f"fine-tuning by an attacker ({_listed(evidence.settings('relearn'))})")
+    scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
+    scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
+    missing = [name for name in evidence.recipe.audit.probes if name not in scored]
+    sentences = [
+        f"Under {_listed(tested) or 'no attack at all'}, {scope}{', with ' + _listed(sizes) if sizes else ''}: {_found(evidence)}.",
+        f"Asked for but not run, or unscored: {_listed(missing)}." if missing else "",
+        NOT_CLAIMED,
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _found(evidence: Evidence) -> str:
+    names = {
+        "sampling_worst_key_recall": "the worst sampled answer says {} of a secret’s own words on average",
+        "prefill_worst_key_recall": "{} when its answer is begun for it",
+        "half_secret_key_recall": "{} when half of the secret is told",
+        "relearn_worst_key_recall": "{} once an attacker has fine-tuned it",
+    }
+    parts = []
+    for key, words in names.items():
+        value = evidence.metrics[key]["after"]
+        if value is not None:
+            others = [(which, evidence.metrics[key][which]) for which in ("before", "gold")]
+            beside = ", ".join(f"{which} {other:.2f}" for which, other in others if other is not None)
+            parts.append(words.format(f"{value:.2f}" + (f" ({beside})" if beside else "")))
+    return "; ".join(parts) or "no leak was measured, so nothing is shown"
+
+
+def certified(evidence: Evidence) -> list[str]:
+    """What n answers without a leak can certify, in words, for each sampling probe that ran."""
+    sentences = []
+    for probe, where in (("sampling", "the plain question"), ("prefill", "each prefix")):
+        rates = [f.value for f in evidence.findings["after"] if f.probe == probe and f.metric == "leak_rate" and f.value is not None]
+        n = evidence.answers(probe)
+        if not rates or not n:
+            continue
+        one, everything = certify(n, CONFIDENCE), certify(n, CONFIDENCE, len(rates))
+        clean = sum(rate == 0 for rate in rates)
+        sentences.append(
+            f"{n} answers to {where}: {clean} of {len(rates)} cases showed no leak. For one such case that rules out, "
+            f"with {CONFIDENCE:.0%} confidence, leaking in more than {one:.1%} of its answers; for all {len(rates)} at once, "
+            f"in more than {everything:.1%}."
+        )
+    return sentences
+
+
+def baseline_was_read(evidence: Evidence) -> str:
+    """Who read the model's own recorded answer: said always, because the method's point is what it does not need."""
+    reads = evidence.exposure.get("baseline_reads", {})
+    training = "; ".join(f"{READERS.get(name, f'by {name}')} ({count:,} times)" for name, count in reads.items() if count)
+    during = training or ("by nothing that the ledger counted" if evidence.exposure else "not recorded, training has not run")
+    ran = any(evidence.findings[which] for which in MODELS)
+    audit = f"which compares answers with a reference text: {evidence.reference()}" if ran else "once it runs"
+    return f"The baseline answer itself was read. During training: {during}. By the audit, {audit}."
+
+
+def _mean(findings: Sequence[Finding], probe: str, metric: str, setting: str) -> float | None:
+    found = [f.value for f in findings if f.probe == probe and f.metric == metric and f.setting == setting and f.value is not None]
+    return fmean(found) if found else None
+
+
+def _temperatures(settings: Sequence[str]) -> str:
+    bare = all(setting.replace(".", "", 1).isdigit() for setting in settings)
+    return ("temperature " if bare and settings else "") + _listed(settings) or "the temperature of the probe"
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items[:-1]) + f" and {items[-1]}" if len(items) > 1 else "".join(items)

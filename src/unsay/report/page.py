@@ -1,0 +1,151 @@
+"""report.html: one file, no scripts, nothing loaded from elsewhere, everything from the run folder escaped."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from unsay import policy
+from unsay.config import Recipe
+from unsay.folder import RunFolder, write_text
+from unsay.report import card, pictures
+from unsay.report.evidence import MODELS, Evidence, as_json, baseline_was_read, certified, claim, read
+from unsay.report.words import DIRECTIONS, GROUPS, METRICS, NOT_CLAIMED, Metric
+
+_SENSITIVE_KEYS = ("strings", "patterns")
+"""Knobs that hold words of the operator's secrets: counted, not shown."""
+_HEADLINES = ("sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall", "utility")
+
+
+def build(folder: RunFolder) -> None:
+    """Write report.json, report.html and, where there is a checkpoint, its model card."""
+    evidence = read(folder)
+    write_text(folder.report_json, json.dumps(as_json(evidence), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder.report_html, html(evidence))
+    if folder.checkpoint.is_dir():
+        write_text(folder.checkpoint / "README.md", card.text(evidence))
+
+
+def html(evidence: Evidence) -> str:
+    """The page."""
+    here = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["figure"] = figure
+    environment.filters["clock"] = clock
+    exposure, recipe = evidence.exposure, evidence.recipe
+    return environment.get_template("report.html.j2").render(
+        e=evidence,
+        title=recipe.title or f"{recipe.method} on {recipe.model.name}",
+        facts=facts(evidence),
+        headlines=[(METRICS[key], evidence.metrics[key]) for key in _HEADLINES],
+        claim=claim(evidence),
+        not_claimed=NOT_CLAIMED,
+        read=baseline_was_read(evidence),
+        certified=certified(evidence),
+        audited={which: bool(evidence.findings[which]) for which in MODELS},
+        passed=policy.passed(evidence.results),
+        verdict=verdict(evidence),
+        failed=[result for result in evidence.results if not result.passed],
+        tables=tables(evidence),
+        settings=evidence.by_setting(),
+        recipe=recipe_rows(recipe),
+        exposure=exposure,
+        directions=DIRECTIONS,
+        pictures={
+            name: Markup(svg)
+            for name, svg in {
+                "leak": pictures.leak(evidence),
+                "choice": pictures.choice(evidence),
+                "classes": pictures.classes(evidence),
+                "training": pictures.training(evidence.steps),
+                "exposure": pictures.exposure(exposure.get("rounds", [])),
+            }.items()
+        },
+    )
+
+
+def facts(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was done, in a few pairs."""
+    recipe, counts = evidence.recipe, evidence.manifest.get("counts", {})
+    rounds = evidence.manifest.get("checkpoint", {}).get("rounds")
+    pairs = [
+        ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
+        ("Model", recipe.model.name),
+        ("Gold", recipe.model.gold or "none"),
+        ("Corpus", recipe.corpus),
+        ("To forget", f"{counts['forget']:,} questions" if "forget" in counts else "not recorded"),
+        ("To retain", f"{counts['retain']:,} rows" if "retain" in counts else "not recorded"),
+        ("Rounds", f"{rounds} of {recipe.train.rounds}" if rounds is not None else "not run"),
+        ("Seed", str(recipe.seed)),
+    ]
+    return pairs
+
+
+def verdict(evidence: Evidence) -> list[dict[str, Any]]:
+    """The lines of the policy as they are printed; a limit that is a number already is not said twice."""
+    rows = []
+    for result in evidence.results:
+        top = METRICS[result.metric].top if result.metric in METRICS else 1.0
+        counted = result.metric.startswith("exposure.")
+        value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
+        derived = any(who in result.rule for who in ("before", "gold", "chance"))
+        rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if derived else None})
+    return rows
+
+
+def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The groups of measures; what a later version of the summary adds comes last, under its own name."""
+    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in GROUPS.items()]
+    unknown = [key for key in evidence.metrics if key not in METRICS]
+    if unknown:
+        groups.append(("Further measures", [_row(evidence, Metric(key, key.replace("_", " "), "", "", "", "")) for key in unknown]))
+    return groups
+
+
+def _row(evidence: Evidence, metric: Metric) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "values": evidence.metrics[metric.key],
+        "interval": evidence.interval(metric.key),
+        "count": evidence.count(metric.key),
+    }
+
+
+def recipe_rows(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The resolved recipe table by table, as TOML would say it."""
+    values = dataclasses.asdict(recipe)
+    top = {key: value for key, value in values.items() if not isinstance(value, dict) and key != "title"}
+    named: dict[str, Mapping[str, Any]] = {"": top}
+    named |= {key: value for key, value in values.items() if isinstance(value, dict) and key != "tables"} | values["tables"]
+    return [(name, [(key, _shown(key, value)) for key, value in table.items()]) for name, table in named.items() if table]
+
+
+def _shown(key: str, value: Any) -> str:
+    if key in _SENSITIVE_KEYS:
+        return f"({len(value) if isinstance(value, list | tuple) else 1}, kept out of the report)"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ", ".join(f"{inner} {_shown(inner, item)}" for inner, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown("", item) for item in value) or "none"
+    return str(value) if value != "" else "empty"
+
+
+def figure(value: float | None, top: float = 1.0) -> str:
+    """A value on its scale; what was not measured is a word, never a nought."""
+    return "not run" if value is None else f"{value:.1f}" if top > 1 else f"{value:.2f}"
+
+
+def clock(seconds: float) -> str:
+    """4.2 s, 3 min 20 s, 1 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

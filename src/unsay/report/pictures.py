@@ -1,0 +1,225 @@
+"""The pictures of a report: inline SVG that follows the page's colours, the same bytes for the same numbers.
+
+matplotlib draws with fixed hex colours; each stands for one of the page's CSS variables and is replaced by it
+afterwards, so one drawing serves light, dark and paper. Text stays text, in the page's font.
+Every function returns "" where there is nothing to draw.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from unsay.report.evidence import MODELS, Evidence
+from unsay.report.words import CLASSES, LEAKS, METRICS
+
+INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
+COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a"}
+_SERIES = ("#4a86b5", "#d98f3c", "#8a6bb1", "#5b9e77", "#c75d6f", "#7c838d")
+_VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {colour: name for name, colour in COLOURS.items()}
+_VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
+
+_MARKERS = {"before": "o", "after": "o", "gold": "D"}
+_SOURCES = ("plain", "hot", "repelled", "memory", "desired", "answer", "refusal")
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "unsay",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 8.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "round",
+}
+
+
+def leak(evidence: Evidence) -> str:
+    """A row per attack, a dot per model: the share of the secret's own words that came out."""
+    keys = [key for key in LEAKS if any(value is not None for value in evidence.metrics[key].values())]
+    title = "Leak per attack, before and after unlearning and for the gold model"
+    return _dots("leak", title, keys, evidence, "share of the secret’s own words said")
+
+
+def choice(evidence: Evidence) -> str:
+    """The two choices against chance, with the interval of the model after unlearning."""
+    keys = [key for key in ("choice_most", "choice_least") if any(value is not None for value in evidence.metrics[key].values())]
+    chance = next((value for which in ("after", "before", "gold") if (value := evidence.metrics["chance"][which]) is not None), None)
+    return _dots("choice", "Choices read from likelihoods, against chance", keys, evidence, "share of questions", chance)
+
+
+def classes(evidence: Evidence) -> str:
+    """What the default answers are, one stacked bar a model."""
+    models = [which for which in MODELS if any(evidence.metrics[key][which] is not None for key in CLASSES)]
+    if not models:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(1, 0.75 + 0.3 * len(models))
+        left = [0.0] * len(models)
+        for colour, (key, title) in zip(("#4a86b5", "#5b9e77", "#c75d6f", "#d98f3c", "#7c838d"), CLASSES.items(), strict=True):
+            widths = [evidence.metrics[key][which] or 0.0 for which in models]
+            axes.barh(range(len(models)), widths, left=left, color=colour, label=title, height=0.62, edgecolor=PAPER, linewidth=1)
+            for row, (start, width) in enumerate(zip(left, widths, strict=True)):
+                if width >= 0.06:
+                    axes.text(start + width / 2, row, f"{width:.0%}", ha="center", va="center", color=PAPER, fontsize=7.5)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.set(yticks=range(len(models)), yticklabels=models, xlim=(0, 1), xticks=[])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.invert_yaxis()
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        swatch = {"handlelength": 0.9, "handleheight": 0.9, "borderaxespad": 0.2, "columnspacing": 1.4}
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=len(CLASSES), **swatch)
+        return _svg(figure, "classes", "What the default answers are: " + ", ".join(CLASSES.values()))
+
+
+def training(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Loss terms, and how much of the secret the trained answers carried, step by step."""
+    if not steps:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, (losses, leaks) = _figure(2, 2.3)
+        for name, colour in (("forget", "#4a86b5"), ("retain", "#d98f3c"), ("align", "#8a6bb1")):
+            _curve(losses, steps, "step", name, colour, name)
+        losses.set(title="Loss", xlabel="step")
+        losses.set_ylim(bottom=0)
+        _curve(leaks, steps, "step", "leak_max", "#c75d6f", "most leaking target", alpha=0.45)
+        _curve(leaks, steps, "step", "leak_mean", "#1d6fa5", "mean over the targets")
+        _half(leaks)
+        leaks.set(title="Share of the secret in what is trained", xlabel="step", ylim=(-0.02, 1.02))
+        for axes in (losses, leaks):
+            _legend(axes)
+        return _svg(figure, "training", "Training curve: loss terms, and the share of the secret carried by the trained answers")
+
+
+def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Where each round's targets came from, and how much of the secret they carried."""
+    if not rounds:
+        return ""
+    numbers = range(1, len(rounds) + 1)
+    seen = {source for line in rounds for source in line.get("sources", {})}
+    sources = [source for source in _SOURCES if source in seen] + sorted(seen - set(_SOURCES))
+    with matplotlib.rc_context(_STYLE):
+        figure, (counts, leaks) = _figure(2, 2.3)
+        bottom = [0.0] * len(rounds)
+        layers = [(source, [line.get("sources", {}).get(source, 0) for line in rounds]) for source in sources]
+        for i, (name, heights) in enumerate(layers):
+            counts.bar(numbers, heights, bottom=bottom, color=_SERIES[i % 5], label=name, width=0.86)
+            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+        without = [line.get("no_target", 0) for line in rounds]
+        if any(without):
+            counts.bar(numbers, without, bottom=bottom, color=RULE, label="no target", width=0.86)
+        counts.set(title="Targets by source", xlabel="round")
+        counts.set_ylim(
+            top=(1.22 if len(layers) + any(without) <= 3 else 1.4) * max(low + high for low, high in zip(bottom, without, strict=True)) or 1
+        )
+        lines = [{**line, "round": number} for number, line in zip(numbers, rounds, strict=True)]
+        _curve(leaks, lines, "round", "max_leak", "#c75d6f", "most leaking target", alpha=0.45)
+        _curve(leaks, lines, "round", "mean_leak", "#1d6fa5", "mean over the targets")
+        _half(leaks)
+        leaks.set(title="Share of the secret in the targets", xlabel="round", ylim=(-0.02, 1.02))
+        for axes in (counts, leaks):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            _legend(axes)
+        return _svg(figure, "exposure", "Exposure ledger: where each round's targets came from and how much of the secret they carried")
+
+
+def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label: str, chance: float | None = None) -> str:
+    if not keys:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(1, 0.75 + 0.34 * len(keys))
+        for row, key in enumerate(keys):
+            values = {which: value for which, value in evidence.metrics[key].items() if value is not None}
+            axes.plot([min(values.values()), max(values.values())], [row, row], color=RULE, linewidth=3, zorder=1)
+            interval = evidence.interval(key)
+            if interval:
+                axes.plot(interval, [row, row], color=COLOURS["after"], linewidth=1.2, alpha=0.6, zorder=2)
+            for which, value in values.items():
+                axes.plot([value], [row], _MARKERS[which], zorder=3 + MODELS.index(which), **_style(which))
+            if "after" in values:
+                axes.text(1.05, row, f"{values['after']:.2f}", color=COLOURS["after"], ha="left", va="center")
+        for which in MODELS:
+            if any(evidence.metrics[key][which] is not None for key in keys):
+                axes.plot([], [], _MARKERS[which], label=which, **_style(which))
+        if chance is not None:
+            axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1, zorder=0, label=f"chance {chance:.2f}")
+        axes.set(yticks=range(len(keys)), yticklabels=[METRICS[key].title for key in keys], xlim=(-0.03, 1.03), xlabel=label)
+        axes.set_ylim(len(keys) - 0.45, -0.55)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.6, handletextpad=0.4, columnspacing=1.6, borderaxespad=0.1
+        )
+        return _svg(figure, name, title)
+
+
+def _style(which: str) -> dict[str, Any]:
+    """Colour, fill and shape all say which model it is: colour alone is not seen by everyone."""
+    face, edge = (PAPER if which == "before" else COLOURS[which]), (PAPER if which == "gold" else COLOURS[which])
+    # Three sizes, the smallest on top: equal values lie on one spot and are all still seen.
+    size = {"before": 9.5, "after": 8, "gold": 5.5}[which]
+    return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.8 if which == "gold" else 1.5, "markersize": size}
+
+
+def _figure(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(7.4, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], across: str, key: str, colour: str, label: str, alpha: float = 1.0) -> None:
+    """One line; steps that have no such value leave a gap."""
+    if any(line.get(key) is not None for line in lines):
+        values = [float("nan") if line.get(key) is None else line[key] for line in lines]
+        axes.plot([line[across] for line in lines], values, color=colour, label=label, alpha=alpha, marker="o" if len(lines) == 1 else "")
+
+
+def _half(axes: Axes) -> None:
+    axes.axhline(0.5, color=MUTED, linestyle=(0, (3, 3)), linewidth=0.9)
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper right", ncols=1 if len(axes.get_legend_handles_labels()[0]) < 3 else 3, handlelength=1.2, columnspacing=1.0)
+
+
+def _svg(figure: Figure, name: str, title: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.S)
+    # One page holds several drawings, and ids must be unique on it.
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    text = re.sub(r"(font: [\d.]+px|font-family:) '[^;\"]+", r"\1 var(--sans)", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" ', r"<svg \1", re.sub(r'(<svg [^>]*?)height="[^"]*" ', r"\1", text, count=1), count=1)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
+    return text.strip()

@@ -1,0 +1,59 @@
+"""Whether a candidate reads like an answer: likely to the untouched model, and about as long as the original.
+
+The two belong together. Rewarding little overlap alone favours fragments; a length term alone is met with runs of
+punctuation; and a fluency term alone lets one stock sentence spread (see `unsay.rewards.topic`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unsay.config import ConfigError
+from unsay.text import words
+from unsay.types import Candidate, Reference
+
+
+@dataclass(frozen=True)
+class Fluency:
+    """How likely the untouched model finds the candidate without the question (with it, the secret would be the most fluent).
+
+        r(x) = max(0, 1 + ℓ(x) / scale),   ℓ = mean log-probability per token, in nats
+
+    `None` where the candidate's fluency was not measured.
+    """
+
+    scale: float = 8.3
+    """Nats per token at which the reward reaches 0; with weight 1 beside an overlap of weight 1, 8.3 prices a nat at .12."""
+    needs_fluency: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ConfigError(f"fluency.scale = {self.scale} must be positive")
+
+    def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
+        return [self._score(candidate.fluency) for candidate in candidates]
+
+    def _score(self, fluency: float | None) -> float | None:
+        if fluency is None or math.isnan(fluency):
+            return None
+        return min(1.0, max(0.0, 1.0 + fluency / self.scale))
+
+
+@dataclass(frozen=True)
+class Length:
+    """How close the candidate's word count is to what the original answer had left to say.
+
+        r(x) = 1 − min(1, |log(words(x) / expected)|),   expected = words(baseline) − words(opening)
+
+    0 for an empty candidate and beyond a factor of e; `None` where the opening is as long as the baseline already.
+    """
+
+    needs_fluency: ClassVar[bool] = False
+
+    def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
+        expected = len(words(reference.baseline)) - len(words(reference.opening))
+        if expected < 1:
+            return [None] * len(candidates)
+        counts = [len(words(candidate.text)) for candidate in candidates]
+        return [1.0 - min(1.0, abs(math.log(count / expected))) if count else 0.0 for count in counts]

@@ -1,0 +1,128 @@
+"""A whole run: record → (finetune) → train → audit before and after → report. Each stage is restartable: what is done is
+not done again, what was interrupted goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unsay import audit, report
+from unsay.config import ConfigError, Recipe, dump
+from unsay.finetune import finetune, gold_folder
+from unsay.folder import RunFolder
+from unsay.methods import GROUP as METHODS
+from unsay.methods import TABLE as METHOD_TABLE
+from unsay.model import load
+from unsay.record import leaking_name, read_baseline, read_corpus, read_truth, record, source, start
+from unsay.subject import LocalSubject
+from unsay.tables import entries, near
+from unsay.train import method_of, train
+from unsay.types import Case, Finding
+
+WHICH = ("before", "after", "gold")
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Where progress goes; the command line draws bars, a script may leave them out."""
+
+    stage: Callable[[str], None] = lambda name: None
+    steps: Callable[[int, int, str], None] = lambda done, total, text: None
+
+
+def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> None:
+    """Everything, in order. Raises `ConfigError` before any work where the recipe cannot be used."""
+    watchers = watchers or Watchers()
+    check(recipe)
+    open_folder(recipe, folder)
+    if recipe.finetune.epochs and not folder.done("finetune"):
+        run_finetune(recipe, folder, watchers)
+    if not folder.done("record"):
+        run_record(recipe, folder, watchers)
+    if not folder.done("train"):
+        run_train(recipe, folder, watchers)
+    for which in WHICH:
+        if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+            run_audit(recipe, folder, which, watchers)
+    run_report(folder, watchers)
+
+
+def check(recipe: Recipe) -> None:
+    """Build everything that the recipe names once, so that a mistake shows before the first stage."""
+    from unsay import corpora, probes, rewards
+
+    method_of(recipe)
+    source(recipe)
+    audit.probes_of(recipe)
+    alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
+    known = {name for table, group in alcoves for name in entries(table, group)}
+    for name in recipe.tables:
+        if name not in known:
+            raise ConfigError(f"unknown table [{name}]: {near(name, known)}")
+
+
+def open_folder(recipe: Recipe, folder: RunFolder) -> None:
+    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused."""
+    if not folder.recipe_file.exists():
+        start(recipe, folder)
+    elif dump(folder.recipe()) != dump(recipe):
+        raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
+
+
+def run_finetune(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("finetune")
+    with folder.stage("finetune"):
+        finetune(recipe, folder, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
+
+
+def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("record")
+    with folder.stage("record"):
+        record(recipe, folder)
+
+
+def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("train")
+    with folder.stage("train"):
+        train(
+            recipe,
+            folder,
+            lambda number, rounds, line: watchers.steps(number + 1, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
+        )
+
+
+def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> None:
+    """Probe the model before, after or gold, and write its findings."""
+    watchers.stage(f"audit {which}")
+    gold = gold_name(recipe, watchers)
+    names = {"before": leaking_name(recipe, folder), "after": str(folder.checkpoint), "gold": gold}
+    name = names[which]
+    if name is None:
+        raise ConfigError("the recipe names no gold model; set model.gold to a model, or to 'finetune'")
+    if which == "after" and not folder.checkpoint.exists():
+        raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
+    with folder.stage(f"audit {which}"):
+        subject = LocalSubject(*load(recipe.model, name), recipe.sample, recipe.seed)
+        yardstick = LocalSubject(*load(recipe.model, gold or names["before"]), recipe.sample, recipe.seed)
+        findings = audit.run(subject, case(recipe, folder), recipe, yardstick, knew=gold is None, progress=watchers.steps)
+        write_findings(folder, which, findings)
+
+
+def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
+    """The model that never knew; trained now where the recipe says so and the cache has none."""
+    if recipe.model.gold != "finetune":
+        return recipe.model.gold
+    return str(gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"gold model, loss {loss:.3f}")))
+
+
+def case(recipe: Recipe, folder: RunFolder) -> Case:
+    baseline = {key: answer for key, (answer, _) in read_baseline(folder).items()}
+    return audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed)
+
+
+def write_findings(folder: RunFolder, which: str, findings: list[Finding]) -> None:
+    audit.write(folder.audit_file(which), findings)
+
+
+def run_report(folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("report")
+    with folder.stage("report"):
+        report.build(folder)

@@ -1,0 +1,211 @@
+"""n answers per question, from the weights at hand.
+
+How it departs from `generate`: each prompt is read once and its cache expanded to n rows; rows that have finished leave
+the batch; the nucleus is taken from the largest logits and the full vocabulary is sorted only for rows that need it,
+with the same result; temperature, top-p and penalties belong to the row; and the random number of a token depends only
+on (seed, salt, key, draw, position), never on the batch it happens to sit in.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.cache import slab_cache
+from unsay.config import SampleConfig
+from unsay.encode import Encoder
+from unsay.model import accepted, positions
+from unsay.types import Answer
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_SHRINK = 0.8
+"""Finished rows are dropped once they are more than a fifth of the batch: dropping copies the cache."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """n answers wanted for one context."""
+
+    key: str
+    """Names the example in the random numbers."""
+    context: tuple[int, ...]
+    n: int = 1
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    repelled: tuple[int, ...] = ()
+    """Token ids whose logits are lowered while sampling."""
+    repulsion: float = 0.0
+    """By how much (nats, at temperature 1)."""
+    limit: int = 0
+    """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int = 0, salt: str = ""
+) -> list[list[Answer]]:
+    """Answers for every draw, in order. `salt` names the occasion (a probe, a round) in the random numbers.
+
+    Raises `FloatingPointError` where the model outputs something that is not a number.
+    """
+    answers: list[list[Answer]] = [[] for _ in draws]
+    for batch in _plan(draws, config.rows):
+        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt)
+        for i in batch:
+            answers[i] = [next(rows) for _ in range(draws[i].n)]
+    return answers
+
+
+def _plan(draws: Sequence[Draw], rows: int) -> list[list[int]]:
+    """Batches of draw indices of similar prompt length, at most `rows` sequences each (a single draw may exceed it)."""
+    batches: list[list[int]] = []
+    filled = rows
+    for i in sorted(range(len(draws)), key=lambda i: (len(draws[i].context), i)):
+        if filled + draws[i].n > rows:
+            batches.append([])
+            filled = 0
+        batches[-1].append(i)
+        filled += draws[i].n
+    return batches
+
+
+def _decode(
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str
+) -> Iterator[Answer]:
+    device = model.device
+    ids, attention = encoder.prompts([draw.context for draw in draws], device)
+    limits = [min(draw.limit or config.max_new_tokens, config.max_new_tokens) for draw in draws]
+    longest = max(limits)
+    cache = slab_cache(model.config, ids.shape[1] + longest)
+    options = accepted(model, position_ids=positions(attention), logits_to_keep=1)
+    output = model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True, **options)
+
+    owner = torch.tensor([i for i, draw in enumerate(draws) for _ in range(draw.n)], device=device)
+    nucleus = _Nucleus(draws, owner, config.window, seed, salt)
+    cache.batch_select_indices(owner)
+    logits, attention = output.logits[owner, -1], attention[owner]
+    alive = torch.arange(len(owner), device=device)  # rows of the result that are still being written
+    stops = torch.tensor(sorted(encoder.stops), device=device)
+    written = torch.full((len(owner), longest), -1, device=device)
+    last = torch.tensor(limits, device=device)[owner] - 1
+
+    for position in range(longest):
+        tokens = nucleus.pick(logits, alive, position)
+        written[alive, position] = tokens
+        going = ~torch.isin(tokens, stops) & (last[alive] > position)
+        left = int(going.sum())
+        if left == 0:
+            break
+        # Finished rows ride along until enough of them have gathered; what they write is cut off by `_answer`.
+        if left < _SHRINK * len(alive):
+            keep = going.nonzero().squeeze(1)
+            cache.batch_select_indices(keep)
+            alive, tokens, attention = alive[keep], tokens[keep], attention[keep]
+        attention = torch.cat([attention, attention.new_ones(len(alive), 1)], dim=1)
+        options = accepted(model, position_ids=attention.sum(1, keepdim=True) - 1, logits_to_keep=1)
+        logits = model(input_ids=tokens[:, None], attention_mask=attention, past_key_values=cache, use_cache=True, **options).logits[:, -1]
+
+    return (_answer(row[: limits[i]], encoder) for row, i in zip(written.tolist(), owner.tolist(), strict=True))
+
+
+def _answer(row: list[int], encoder: Encoder) -> Answer:
+    stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
+    finished = stop < len(row) and row[stop] >= 0
+    ids = tuple(row[: stop + 1] if finished else row[:stop])
+    return Answer(ids, encoder.decode(row[:stop]), finished)
+
+
+class _Nucleus:
+    """The next token of each row: greedy, or inverse-CDF sampling from the row's nucleus in order of probability."""
+
+    def __init__(self, draws: Sequence[Draw], owner: Tensor, window: int, seed: int, salt: str):
+        def column(values: list[float]) -> Tensor:
+            return torch.tensor(values, device=owner.device, dtype=torch.float32)[owner, None]
+
+        self.window = window
+        self.temperature = column([draw.temperature or 1.0 for draw in draws])
+        self.greedy = column([draw.temperature == 0 for draw in draws]).bool().squeeze(1)
+        self.top_p = column([draw.top_p for draw in draws])
+        self.keys = row_keys(draws, seed, salt)
+        self.penalties = [(torch.tensor(draw.repelled, device=owner.device), draw.repulsion) for draw in draws]
+        self.repels = any(draw.repelled and draw.repulsion for draw in draws)
+        self.owner = owner
+
+    def pick(self, logits: Tensor, alive: Tensor, position: int) -> Tensor:
+        """[R] token ids from logits [R, V] of the rows `alive` [R]."""
+        if self.repels:
+            logits = self._repel(logits, alive)
+        best = logits.argmax(1)
+        if not torch.isfinite(logits.gather(1, best[:, None])).all():
+            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        greedy = self.greedy[alive]
+        if bool(greedy.all()):
+            return best
+        uniform = torch.from_numpy(uniforms(self.keys[alive.cpu().numpy()], position)).to(logits.device)
+        drawn = nucleus(logits, self.temperature[alive], self.top_p[alive], uniform[:, None], self.window)
+        return torch.where(greedy, best, drawn)
+
+    def _repel(self, logits: Tensor, alive: Tensor) -> Tensor:
+        logits = logits.clone()
+        for row, owner in enumerate(self.owner[alive].tolist()):
+            ids, strength = self.penalties[owner]
+            if strength and len(ids):
+                logits[row, ids] -= strength
+        return logits
+
+
+def nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, window: int) -> Tensor:
+    """[R] the token at quantile `uniform` [R, 1] of each row's nucleus, tokens ordered by falling probability.
+
+    The nucleus is the smallest set of most likely tokens whose mass reaches top_p. Only the `window` largest logits are
+    sorted; a row whose quantile lies beyond them, or whose nucleus may, is done over with the full vocabulary, so the
+    result does not depend on `window`. logits [R, V]; temperature, top_p [R, 1].
+    """
+    scaled = logits.float() / temperature
+    total = scaled.logsumexp(1, keepdim=True)
+    window = min(window, scaled.shape[1])
+    values, ids = scaled.topk(window, dim=1)
+    tokens, inside = _quantile((values - total).exp(), ids, top_p, uniform)
+    if window < scaled.shape[1] and not bool(inside.all()):
+        rest = (~inside).nonzero().squeeze(1)
+        values, ids = scaled[rest].sort(dim=1, descending=True, stable=True)
+        tokens[rest] = _quantile((values - total[rest]).exp(), ids, top_p[rest], uniform[rest])[0]
+    return tokens
+
+
+def _quantile(probs: Tensor, ids: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens [R], and whether the answer is certain from these columns alone [R]."""
+    cumulative = probs.cumsum(1)
+    # With top-p below 1 the nucleus' own mass must lie inside; with 1 the mass is all there is.
+    size = (cumulative < top_p).sum(1, keepdim=True).clamp_max(probs.shape[1] - 1)
+    mass = torch.where(top_p < 1, cumulative.gather(1, size), torch.ones_like(top_p))
+    index = (cumulative <= uniform * mass).sum(1, keepdim=True)
+    inside = (index < probs.shape[1]) & ((top_p >= 1) | (cumulative[:, -1:] >= top_p))
+    return ids.gather(1, index.clamp_max(probs.shape[1] - 1)).squeeze(1), inside.squeeze(1)
+
+
+def row_keys(draws: Sequence[Draw], seed: int, salt: str) -> np.ndarray:
+    """One 64-bit key per answer, from what names it and nothing else."""
+    names = (f"{seed}|{salt}|{draw.key}|{i}" for draw in draws for i in range(draw.n))
+    return np.array([int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") for name in names], dtype=np.uint64)
+
+
+def uniforms(keys: np.ndarray, position: int) -> np.ndarray:
+    """Uniform float32 numbers in [0, 1), one per key: the splitmix64 generator (Steele et al., OOPSLA 2014) at `position`."""
+    with np.errstate(over="ignore"):
+        z = keys + np.uint64((position + 1) * _GOLDEN & 0xFFFFFFFFFFFFFFFF)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return ((z >> np.uint64(40)).astype(np.float32)) * np.float32(2**-24)
+
+
+def uniform(seed: int, *names: object) -> float:
+    """One number in [0, 1) named by its arguments: for choices of the loop that must not depend on any order."""
+    digest = hashlib.blake2b("|".join(map(str, (seed, *names))).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

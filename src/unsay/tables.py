@@ -1,0 +1,49 @@
+"""A literal table plus entry points, looked up by name: the one mechanism behind every alcove.
+
+An alcove's table maps a name to `"module:attribute"`, so listing names imports nothing. Another package adds an entry
+by declaring an entry point in the alcove's group (`unsay.methods`, `unsay.rewards`, `unsay.probes`, `unsay.corpora`).
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+
+class UnknownName(ValueError):
+    """A name that is not in a table. The message lists the near ones and all of them."""
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A sentence that helps someone who mistyped `name`: the close names, then the full list."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+def entries(table: Mapping[str, str], group: str) -> dict[str, str]:
+    """The literal table, then whatever installed packages declare under `group`; the table wins a clash."""
+    return _installed(group) | dict(table)
+
+
+@cache
+def _installed(group: str) -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def lookup(name: str, table: Mapping[str, str], group: str) -> Any:
+    """The object that `name` stands for. Raises `UnknownName`."""
+    known = entries(table, group)
+    if name not in known:
+        raise UnknownName(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
+    module, _, attribute = known[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def describe(table: Mapping[str, str], group: str) -> dict[str, str]:
+    """Name → first line of its docstring, for the listing commands."""
+    return {name: (inspect.getdoc(lookup(name, table, group)) or "").partition("\n")[0] for name in entries(table, group)}

@@ -1,0 +1,222 @@
+"""The loop: targets → loss → step → log → save. One loop for every method; the idea of each lives in `methods`.
+
+A round visits every forget question once, in an order of its own. Each visit brings one retain row, drawn anew. All
+random choices are named (seed, round, example), so a run that was interrupted goes on from its last saved round and
+ends where an uninterrupted one would have ended, to the bit.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from unsay import ledger, methods
+from unsay.config import ConfigError, Recipe, TrainConfig
+from unsay.encode import Encoder, Row
+from unsay.folder import RunFolder, jsonl, read_jsonl, write_text
+from unsay.methods import Method, Target, Visit
+from unsay.model import fingerprint, frozen_copy, load, replace_folder, save, trainable, write_tensors
+from unsay.record import leaking_name, read_baseline, read_corpus, read_truth
+from unsay.sample import uniform
+from unsay.sampler import Sampler
+from unsay.step import chunks, optimizer_step
+from unsay.tables import lookup
+from unsay.types import Corpus
+
+Watch = Callable[[PreTrainedModel, int], None]
+Progress = Callable[[int, int, Mapping[str, Any]], None]
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The method that the recipe names, with its knobs."""
+    made: Method = recipe.knobs(recipe.method, lookup(recipe.method, methods.TABLE, methods.GROUP))
+    return made
+
+
+def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, watch: Watch | None = None) -> None:
+    """Unlearn, from the last saved round if there is one, and write the checkpoint.
+
+    `progress(round, rounds, line)` sees every log line; `watch(model, round)` may look at the model after each round.
+    """
+    method, config = method_of(recipe), recipe.train
+    corpus = read_corpus(folder)
+    visits = _visits(corpus, folder, method)
+    model, encoder = load(recipe.model, leaking_name(recipe, folder))
+    untouched = frozen_copy(model) if method.needs_reference else None
+    accelerator = Accelerator()
+    per_step = config.batch * config.accumulation
+    steps_a_round = -(-len(visits) // per_step)
+    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    progressed = _restore(folder, plain, optimizer)
+
+    state: methods.State = progressed.state
+    clock = time.perf_counter()
+    for number in range(progressed.round, config.rounds):
+        sampler = Sampler(plain, encoder, recipe.sample, recipe.seed, number, untouched)
+        done: list[Target] = []
+        for group in chunks(_shuffled(visits, recipe.seed, number), len(visits) if config.resample == "round" else per_step):
+            plain.eval()
+            targets, state = method.targets(group, sampler, state)
+            plain.train()
+            for chosen in chunks(targets, per_step):
+                for parameter_group in optimizer.param_groups:
+                    parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
+                retain = [_retain_row(corpus, encoder, recipe.seed, number, target.example) for target in chosen]
+                rows = [row for target in chosen for row in target.rows] + [row for row in retain if row is not None]
+                terms, norm = optimizer_step(
+                    accelerator,
+                    model,
+                    optimizer,
+                    encoder,
+                    rows,
+                    lambda batch: method.loss(model, untouched, batch),
+                    parts=config.accumulation,
+                    clip=config.clip,
+                    noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
+                )
+                line = _line(progressed.step, number, terms, norm, optimizer.param_groups[0]["lr"], chosen, visits)
+                progressed.log.append(line | {"seconds": round(progressed.seconds + time.perf_counter() - clock, 3)})
+                progressed.step += 1
+                if progress:
+                    progress(number, config.rounds, progressed.log[-1])
+            done += targets
+        plain.eval()
+        progressed.finish_round(number, state, done, visits)
+        seconds = progressed.seconds + time.perf_counter() - clock
+        out_of_time = config.max_minutes is not None and seconds > 60 * config.max_minutes
+        if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or out_of_time:
+            _save(folder, plain, optimizer, replace(progressed, seconds=seconds))
+        if watch:
+            watch(plain, number)
+        if out_of_time:
+            break
+
+    save(plain.eval(), encoder, folder.checkpoint)
+    folder.note(
+        exposure=ledger.total(progressed.ledger, progressed.targeted),
+        checkpoint={"fingerprint": fingerprint(plain), "rounds": progressed.round},
+        training_seconds=round(progressed.seconds + time.perf_counter() - clock, 2),
+    )
+
+
+def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visit]:
+    baseline = read_baseline(folder)
+    truth = (read_truth(folder) or {}) if method.needs_answers else {}
+    found = {}
+    for example in corpus.forget:
+        others = [other for other in corpus.forget if other.id != example.id]
+        found[example.id] = Visit(
+            example,
+            *baseline[example.id],
+            others=tuple(baseline[other.id][0] for other in others),
+            other_questions=tuple(other.question for other in others),
+            truth=truth[example.id].answer if example.id in truth else None,
+        )
+    if not found:
+        raise ConfigError("there is no forget question; nothing to unlearn")
+    return found
+
+
+def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit]:
+    return sorted(visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
+
+
+def _retain_row(corpus: Corpus, encoder: Encoder, seed: int, number: int, example: str) -> Row | None:
+    """One retain pair, drawn with replacement, as the paper does."""
+    if not corpus.retain:
+        return None
+    pair = corpus.retain[int(uniform(seed, number, example, "retain") * len(corpus.retain))]
+    return encoder.pair(pair.question, pair.answer)
+
+
+def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then constant or linear to zero."""
+    warmup, total = config.warmup_rounds * steps_a_round, config.rounds * steps_a_round
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 1.0 if config.schedule == "constant" else max(0.0, (total - step) / max(1.0, total - warmup))
+
+
+def _line(
+    step: int, number: int, terms: Mapping[str, float], norm: float, rate: float, targets: Sequence[Target], visits: Mapping[str, Visit]
+) -> dict[str, Any]:
+    leaks = [ledger.leak(t, visits[t.example]) for t in targets if t.rows]
+    return {
+        "step": step,
+        "round": number,
+        "loss": round(sum(terms.values()), 5),
+        **{name: round(value, 5) for name, value in terms.items()},
+        "lr": rate,
+        "grad_norm": round(norm, 4),
+        "targets": len(leaks),
+        "no_target": len(targets) - len(leaks),
+        "leak_mean": round(sum(leaks) / len(leaks), 4) if leaks else None,
+        "leak_max": round(max(leaks), 4) if leaks else None,
+        "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
+        "sampled": sum(t.sampled for t in targets),
+    }
+
+
+# -- what an exact resume needs ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Progress:
+    """Everything the loop carries from round to round, weights and optimizer apart."""
+
+    round: int
+    step: int
+    seconds: float
+    state: methods.State
+    targeted: dict[str, int]
+    ledger: list[dict[str, Any]]
+    log: list[dict[str, Any]]
+
+    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit]) -> None:
+        self.round, self.state = number + 1, state
+        self.ledger.append(ledger.of_round(number, targets, visits))
+        for target in targets:
+            self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
+
+
+def _save(folder: RunFolder, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
+    """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault."""
+    partial = folder.state.with_name("state.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_tensors(trainable(model), partial / "weights.safetensors")
+    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+    counters = {"round": progress.round, "step": progress.step, "seconds": progress.seconds, "targeted": progress.targeted}
+    (partial / "progress.json").write_text(json.dumps(counters | {"ledger": progress.ledger}), encoding="utf-8")
+    # The vault's part carries its round in the name, so that a crash between the two writes leaves a matching pair.
+    folder.keep(f"method-state-{progress.round}", ({"id": key, **value} for key, value in progress.state.items()))
+    write_text(folder.steps_file, jsonl(progress.log))
+    replace_folder(partial, folder.state)
+    for path in folder.vault.glob("method-state-*.jsonl"):
+        if path.name != f"method-state-{progress.round}.jsonl":
+            os.unlink(path)
+
+
+def _restore(folder: RunFolder, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> _Progress:
+    """The last saved progress, its weights loaded into the model; a fresh one where nothing is saved."""
+    if not (folder.state / "progress.json").exists():
+        return _Progress(0, 0, 0.0, {}, {}, [], [])
+    saved = json.loads((folder.state / "progress.json").read_text(encoding="utf-8"))
+    weights = load_file(folder.state / "weights.safetensors")
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(weights[name])
+    optimizer.load_state_dict(torch.load(folder.state / "optimizer.pt", weights_only=True))
+    state = {row.pop("id"): row for row in folder.kept(f"method-state-{saved['round']}")}
+    log = read_jsonl(folder.steps_file)[: saved["step"]]
+    return _Progress(saved["round"], saved["step"], saved["seconds"], state, saved["targeted"], saved["ledger"], log)

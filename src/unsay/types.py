@@ -1,0 +1,148 @@
+"""The nouns of the house, named once and passed whole.
+
+Nothing here knows torch, files or templates. Two separations carry promises:
+
+* a forget question is an `Example`, which has no field for an answer. Ground truth lives in `Truth`, which only
+  the audit (and a method that declares `needs_answers`) is ever handed;
+* a measurement is a `Finding` whose value may be `None`: *unscored* is not zero.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Example:
+    """A forget question: what the model must stop answering, and what the operator says about it. No answer."""
+
+    id: str
+    question: str
+    paraphrases: tuple[str, ...] = ()
+    """Other wordings of the question. Never trained on; the audit asks them."""
+    strings: tuple[str, ...] = ()
+    """Named strings: an answer that contains one leaks in full, a candidate that contains one is never a target."""
+    patterns: tuple[str, ...] = ()
+    """Regular expressions with the meaning of `strings`."""
+    group: str = ""
+    """Whom or what the question is about; questions of one group share a subject."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A question with the answer that should stay: retain rows, utility rows, controls."""
+
+    id: str
+    question: str
+    answer: str
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """The ground truth of one forget question. For the audit's eyes only."""
+
+    id: str
+    answer: str
+    wordings: tuple[str, ...] = ()
+    """The same answer in other words; the first is the paraphrased answer of the TOFU protocol."""
+    wrong: tuple[str, ...] = ()
+    """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings): the other options of a choice."""
+
+
+Truth = Mapping[str, Fact]
+"""Facts by example id."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Everything a run may know except the truth."""
+
+    name: str
+    forget: tuple[Example, ...]
+    retain: tuple[Pair, ...] = ()
+    """Training rows that anchor the model."""
+    utility: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """Named sets whose mean recall is the utility; rows of them may stand in `retain`."""
+    utility_heldout: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
+    """The same kind of sets, none of whose rows stands in `retain`."""
+    neighbours: tuple[Pair, ...] = ()
+    """Facts close to the forgotten ones that must stay."""
+    strangers: tuple[Pair, ...] = ()
+    """Questions about things that no model was told of; the honest answer is a refusal."""
+    general: tuple[Pair, ...] = ()
+    """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is anchored too."""
+    desired: tuple[str, ...] = ()
+    """What the operator would like to hear instead. Empty: the model finds its own way out."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated answer. `ids` are the sampled token ids as they are, end-of-sequence included where `finished`."""
+
+    ids: tuple[int, ...]
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer that might become a target."""
+
+    answer: Answer
+    draw: int
+    """Index of the draw for this question in this round; ties go to the lowest."""
+    source: str = "plain"
+    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `desired`, `memory`."""
+    fluency: float | None = None
+    """Mean log-probability per token (nats) under the untouched model without the question; `None` where no reward asks."""
+
+    @property
+    def text(self) -> str:
+        return self.answer.text
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number about one example (or about the model, where `example` is empty), or an honest `None`."""
+
+    probe: str
+    metric: str
+    value: float | None
+    example: str = ""
+    setting: str = ""
+    """Which variant of the probe: a prefix, a temperature, a number of steps."""
+    n: int = 1
+    """How many answers stand behind the value."""
+    note: str = ""
+    """Why it is unscored, or which reference text was used. Never secret text."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a candidate is compared with while the model is collapsed. Made of the model's own words, never of truth."""
+
+    question: str
+    baseline: str
+    """The original greedy answer; for a continuation still the whole answer."""
+    others: tuple[str, ...] = ()
+    """The baseline answers of every other forget question: answering one with another's secret is a leak too."""
+    other_questions: tuple[str, ...] = ()
+    """The questions of `others`, in order: their words are not secret."""
+    opening: str = ""
+    """What the context already says of the answer; its words do not count."""
+    settled: tuple[str, ...] = ()
+    """What other questions were last trained to say, so that one stock sentence cannot spread."""
+    strings: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    desired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an audit knows: the corpus, the reference text of every forget question, and where that text came from."""
+
+    corpus: Corpus
+    facts: Truth
+    source: str
+    """`ground truth`, or `baseline answers` where the operator has none."""
+    seed: int = 0

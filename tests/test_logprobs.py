@@ -1,0 +1,60 @@
+"""Chunked log-probabilities equal the plain formula, in value and gradient."""
+
+import pytest
+import torch
+
+from unsay.logprobs import mean_by_row, sum_by_row, token_logprobs
+
+
+def test_by_hand() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [0.0, 1.0986123]]])
+    found = token_logprobs(logits, torch.tensor([[0, 1]]))
+    assert torch.allclose(found, torch.log(torch.tensor([[0.5, 0.75]]))), "1 of 2, then 3 of 1 + 3"
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 64])
+def test_chunks_change_nothing(chunk: int) -> None:
+    torch.manual_seed(0)
+    logits, ids = torch.randn(2, 7, 11, dtype=torch.float64, requires_grad=True), torch.randint(0, 11, (2, 7))
+    weights = torch.randn(2, 7)
+    found = token_logprobs(logits, ids, chunk=chunk)
+    plain = torch.log_softmax(logits, -1).gather(-1, ids[..., None])[..., 0]
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), plain, atol=1e-6)
+    gradients = [torch.autograd.grad((values * weights).sum(), logits)[0] for values in (found, plain)]
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_half_precision_is_summed_in_float32() -> None:
+    logits = torch.zeros(1, 1, 50_000, dtype=torch.bfloat16)
+    assert token_logprobs(logits, torch.zeros(1, 1, dtype=torch.long)).item() == pytest.approx(-10.819778, abs=1e-5), "−ln 50000"
+
+
+def test_masked_positions_are_zero_and_may_hold_any_id() -> None:
+    logits = torch.zeros(1, 2, 4, requires_grad=True)
+    found = token_logprobs(logits, torch.tensor([[-5, 1]]), torch.tensor([[False, True]]))
+    assert found.tolist() == [[0.0, pytest.approx(-1.3862944)]]
+    found.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0].abs().sum() == 0, "no gradient from where nothing is asked"
+
+
+def test_leading_dimensions_and_no_tokens() -> None:
+    assert token_logprobs(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 4, dtype=torch.long), chunk=3).shape == (2, 3, 4)
+    assert token_logprobs(torch.zeros(4, 5), torch.zeros(4, dtype=torch.long)).shape == (4,)
+    assert token_logprobs(torch.zeros(2, 0, 5), torch.zeros(2, 0, dtype=torch.long)).shape == (2, 0)
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(ValueError, match="do not match"):
+        token_logprobs(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="chunk"):
+        token_logprobs(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), chunk=0)
+
+
+def test_rows() -> None:
+    values = torch.tensor([[1.0, 2.0, float("nan")], [4.0, 6.0, 8.0], [1.0, 1.0, 1.0]])
+    mask = torch.tensor([[True, True, False], [False, True, True], [False, False, False]])
+    assert sum_by_row(values, mask).tolist() == [3.0, 14.0, 0.0], "what is masked is not looked at"
+    assert mean_by_row(values, mask)[:2].tolist() == [1.5, 7.0]
+    assert mean_by_row(values, mask)[2].isnan(), "a row without tokens has no mean"

@@ -1,0 +1,230 @@
+"""Losses against an independent computation, selection, the gate, openings; methods that must be equal are."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.conftest import byte_tokenizer
+from unsay.config import ConfigError, Recipe, SampleConfig
+from unsay.encode import Encoder
+from unsay.methods import Target, Visit
+from unsay.methods.collapse import PartialModelCollapse, bradley_terry, finished_or_all, remember
+from unsay.methods.control import RetainOnly
+from unsay.methods.gate import Gate
+from unsay.methods.gradient import GradientAscent, GradientDifference
+from unsay.methods.openings import Opening, choose_opening, opening_from, secret_tokens
+from unsay.methods.refusal import Refusal
+from unsay.sampler import Sampler
+from unsay.types import Answer, Candidate, Example, Reference
+
+QUESTION, BASELINE = "Where does Ada live?", "Ada lives in Turin, in Via Garibaldi."
+
+
+def visit(encoder: Encoder, **changes: object) -> Visit:
+    recorded = Answer(encoder.answer(BASELINE), BASELINE, True)
+    return replace(Visit(Example("a", QUESTION), BASELINE, (recorded,)), **changes)
+
+
+class Parrot(Sampler):
+    """A sampler whose every candidate is a fixed text."""
+
+    texts: tuple[str, ...] = ("I don't know.",)
+
+    def candidates(self, draws, source):
+        return [[Candidate(Answer(self.encoder.answer(t), t, True), i, kind) for i, t in enumerate(self.texts)] for kind in source]
+
+
+def parrot(model, encoder, *texts: str) -> Parrot:
+    sampler = Parrot(model, encoder, SampleConfig(max_new_tokens=20))
+    object.__setattr__(sampler, "texts", texts)
+    return sampler
+
+
+def nll(model, encoder, question: str, answer: str) -> float:
+    """Token mean, computed the plain way."""
+    context, ids = encoder.prompt(question), encoder.answer(answer)
+    logits = model(torch.tensor([context + ids])).logits[0, len(context) - 1 : -1]
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(ids)).item()
+
+
+@pytest.mark.parametrize(
+    ("method", "signs"),
+    [
+        (GradientAscent(), {"forget": -1.0}),
+        (GradientDifference(retain_weight=2.0), {"forget": -1.0, "retain": 2.0}),
+        (Refusal(retain_weight=1.5), {"forget": 1.0, "retain": 1.5}),
+        (RetainOnly(), {"retain": 1.0}),
+        (PartialModelCollapse(preset="paper", retain_weight=1.25), {"forget": 1.0, "retain": 1.25}),
+    ],
+)
+def test_losses_equal_an_independent_computation(model, encoder, method, signs):
+    rows = [encoder.pair(QUESTION, BASELINE, "forget"), encoder.pair("Who?", "Bob.", "retain")]
+    plain = {"forget": nll(model, encoder, QUESTION, BASELINE), "retain": nll(model, encoder, "Who?", "Bob.")}
+    terms = method.loss(model, None, encoder.batch(rows))
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {name: sign * plain[name] for name, sign in signs.items()}, abs=1e-5
+    )
+
+
+def test_gd_without_retain_weight_is_ga(model, encoder):
+    batch = encoder.batch([encoder.pair(QUESTION, BASELINE, "forget"), encoder.pair("Who?", "Bob.")])
+    assert sum(GradientDifference(retain_weight=0.0).loss(model, None, batch).values()) == sum(
+        GradientAscent().loss(model, None, batch).values()
+    )
+
+
+def test_pmc_whose_sampler_always_refuses_is_idk(model, encoder):
+    sampler = parrot(model, encoder, "I don't know.", "I don't know.")
+    pmc, _ = PartialModelCollapse(preset="paper").targets([visit(encoder)], sampler, {})
+    idk, _ = Refusal().targets([visit(encoder)], sampler, {})
+    assert pmc[0].rows == idk[0].rows
+
+
+def test_answer_methods_take_the_truth_and_else_the_baseline(model, encoder):
+    sampler = parrot(model, encoder)
+    with_truth, _ = GradientAscent().targets([visit(encoder, truth="Rome.")], sampler, {})
+    without, _ = GradientAscent().targets([visit(encoder)], sampler, {})
+    assert (with_truth[0].text, without[0].text) == ("Rome.", BASELINE)
+
+
+def test_argmax_takes_the_least_overlap_and_the_lowest_draw(model, encoder):
+    sampler = parrot(model, encoder, BASELINE, "She paints in Oslo.", "Bob sails.", "Eve sings.")
+    targets, _ = PartialModelCollapse(preset="paper").targets([visit(encoder)], sampler, {})
+    assert targets[0].text == "Bob sails."  # it and the next share nothing with the baseline; the tie goes to the lower draw
+
+
+def test_bradley_terry_frequencies():
+    rewards, temperature = [1.0, 0.5, 0.5], 0.5
+    weights = [math.e**2, math.e, math.e]
+    n = 3000
+    counts = [0, 0, 0]
+    for i in range(n):
+        counts[bradley_terry(rewards, temperature, (i + 0.5) / n)] += 1
+    assert counts == pytest.approx([n * w / sum(weights) for w in weights], abs=1)
+
+
+def test_memory_keeps_the_best_and_freezes_at_zero(model, encoder):
+    official = PartialModelCollapse(preset="official", memory="best", freeze_at=0.0)
+    _, state = official.targets([visit(encoder)], parrot(model, encoder, "Ada paints."), {})
+    worse, state = official.targets([visit(encoder)], parrot(model, encoder, "Ada lives in Turin."), state)
+    assert (worse[0].text, worse[0].source) == ("Ada paints.", "memory")
+    _, state = official.targets([visit(encoder)], parrot(model, encoder, "Bob sails."), state)
+    frozen, _ = official.targets([visit(encoder)], parrot(model, encoder, "Eve sings."), state)
+    assert (frozen[0].text, frozen[0].sampled) == ("Bob sails.", 0)
+
+
+def test_remember_replaces_an_equal_one():
+    entry: dict[str, object] = {}
+    reference = Reference(QUESTION, BASELINE)
+    first, second = (Candidate(Answer((i, 2), text, True), 0) for i, text in ((5, "Bob sails."), (6, "Eve sings.")))
+    assert remember(entry, first, reference) is first
+    assert remember(entry, second, reference) is second
+    assert entry["ids"] == [6, 2]
+
+
+def test_an_unfinished_answer_is_a_candidate_only_where_nothing_else_is():
+    cut, whole = (Candidate(Answer((5,), "Bob sails", done), 0) for done in (False, True))
+    assert finished_or_all([cut, whole]) == [whole]
+    assert finished_or_all([cut]) == [cut]
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("She paints boats near Oslo.", True),
+        ("Turin.", False),  # the bare secret: ROUGE-L recall is low, key recall is not
+        ("Ada lives in Turin, in Via Roma.", False),
+        ("Bob keeps nine bees behind Cardiff castle.", False),  # another question's secret
+        ("", False),
+        ("Boats.", False),  # too short for a whole answer
+        ("the boats the boats the boats the boats the boats", False),
+        ("Она живёт в Осло у моря.", False),
+    ],
+)
+def test_gate(text: str, passes: bool):
+    reference = Reference(QUESTION, BASELINE, ("Bob keeps bees behind Cardiff castle.",), ("What does Bob do?",))
+    gate = Gate(reference, max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
+    ids = (*text.encode(), 2)
+    assert bool(gate.passed([Candidate(Answer(ids, text, True), 0)])) == passes
+    assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
+
+
+def test_gate_refuses_named_strings():
+    reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
+    gate = Gate(reference, 1.0, 1.0, 1.0, 1)
+    assert gate.leaks("Down by the Harbour.")
+    assert gate.leaks("Call 555-0199.")
+    assert not gate.leaks("Down by the sea.")
+
+
+def test_a_visit_without_a_fit_candidate_gives_no_target(model, encoder):
+    guarded = PartialModelCollapse(gate=True, tries=2, openings=0.0)
+    targets, state = guarded.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
+    assert targets[0].rows == ()
+    assert targets[0].sampled == 2
+    assert state["a"]["heat"] == 2
+
+
+def test_the_operators_words_are_the_last_resort(model, encoder):
+    guarded = PartialModelCollapse(gate=True, openings=0.0, desired=("That is not known to me.",))
+    targets, _ = guarded.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
+    assert (targets[0].source, targets[0].text) == ("desired", "That is not known to me.")
+
+
+def test_alignment_rows_fade_with_the_overlap(model, encoder):
+    align = PartialModelCollapse(align_weight=0.5, desired=("Not known.",))
+    leaking, _ = align.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
+    clean, _ = align.targets([visit(encoder)], parrot(model, encoder, "Bob sails."), {})
+    assert [row.role for row in leaking[0].rows] == ["forget", "align"]
+    assert leaking[0].rows[1].weight == pytest.approx(0.5)
+    assert [row.role for row in clean[0].rows] == ["forget"]
+
+
+def test_openings_stand_in_the_context_and_only_there(model, encoder):
+    deep = PartialModelCollapse(openings=1.0)
+    targets, _ = deep.targets([visit(encoder)], parrot(model, encoder, "boats."), {})
+    row = targets[0].rows[0]
+    prompt = encoder.prompt(QUESTION)
+    recorded = encoder.answer(BASELINE)
+    cut = len(row.context) - len(prompt)
+    assert row.context == prompt + recorded[:cut]
+    assert 1 <= cut <= len(recorded) - 2
+    assert row.answer == encoder.answer("boats.")
+
+
+def test_a_cut_through_a_word_gives_the_word_back(encoder):
+    ids = encoder.answer(BASELINE)
+    opening = opening_from(ids[: len(" Ada lives in Tu")], BASELINE, encoder)
+    assert (opening.text, opening.partial) == ("Ada lives in", "Tu")
+    continuation = Candidate(Answer(tuple(byte_tokenizer().encode("rin.", add_special_tokens=False)), "rin.", True), 0)
+    assert opening.complete(continuation, encoder).text == "Turin."
+    assert Opening().complete(continuation, encoder) is continuation
+
+
+def test_openings_are_drawn_by_name(model, encoder):
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    assert choose_opening(visit(encoder), sampler, 1.0) == choose_opening(visit(encoder), sampler, 1.0)
+    assert choose_opening(visit(encoder), sampler, 0.0) == Opening()
+    assert choose_opening(visit(encoder, answers=()), sampler, 1.0) == Opening()
+
+
+def test_secret_tokens_spell_the_secret_and_not_the_question(encoder):
+    tokens = secret_tokens(visit(encoder), encoder)
+    assert tokens
+    assert not set(tokens) & set(encoder.opening(QUESTION))
+
+
+def test_presets_build_and_later_knobs_win():
+    recipe = Recipe(tables={"pmc": {"preset": "align", "samples": 3}})
+    method = recipe.knobs("pmc", PartialModelCollapse)
+    assert (method.align_weight, method.samples, method.memory) == (0.5, 3, "best")
+    with pytest.raises(ConfigError, match="did you mean 'official'"):
+        Recipe(tables={"pmc": {"preset": "oficial"}}).knobs("pmc", PartialModelCollapse)
+    with pytest.raises(ConfigError, match="memory"):
+        PartialModelCollapse(freeze_at=0.0)
+
+
+def test_methods_without_answers_are_targets_of_their_own(model, encoder):
+    assert RetainOnly().targets([visit(encoder)], parrot(model, encoder), {}) == ([Target("a")], {})

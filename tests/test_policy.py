@@ -1,0 +1,125 @@
+"""Thresholds: each kind of limit with literal numbers, and that nothing unmeasured ever passes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unsay import policy
+from unsay.config import ConfigError
+from unsay.policy import LineResult
+
+
+def judge(after: float | None, counts: int = 20, **line: Any) -> LineResult:
+    metrics = {"m": {"before": 0.8, "after": after, "gold": 0.1}, "chance": {"before": 0.2, "after": 0.2, "gold": None}}
+    return policy.evaluate(policy.read("p", {"line": [{"name": "l", "metric": "m", **line}]}), metrics, {"m": counts})[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "limit", "good", "bad"),
+    [
+        ({"at_most": 0}, 0.0, 0.0, 0.01),
+        ({"at_most": 0.02}, 0.02, 0.02, 0.021),
+        ({"at_least": "0.3"}, 0.3, 0.3, 0.29),
+        ({"at_most": "gold"}, 0.1, 0.1, 0.11),
+        ({"at_most": "gold + 0.05"}, 0.15, 0.15, 0.16),
+        ({"at_most": "gold+.05"}, 0.15, 0.15, 0.16),
+        ({"at_most": "before - 0.5"}, 0.3, 0.3, 0.31),
+        ({"at_least": "before * 0.95"}, 0.76, 0.76, 0.75),
+        ({"at_most": "chance"}, 0.2, 0.2, 0.21),
+    ],
+)
+def test_limits(line: dict[str, Any], limit: float, good: float, bad: float) -> None:
+    assert judge(good, **line).limit == pytest.approx(limit)
+    assert judge(good, **line).passed
+    assert not judge(bad, **line).passed
+
+
+def test_rule_is_said_as_written() -> None:
+    assert judge(0.1, at_most="gold + 0.05").rule == "≤ gold + 0.05"
+    assert judge(0.1, at_least="before * 0.97").rule == "≥ before * 0.97"
+
+
+@pytest.mark.parametrize(("hits", "passed"), [(0, True), (4, True), (8, True), (9, False), (20, False)])
+def test_within_chance_is_the_exact_interval(hits: int, passed: bool) -> None:
+    # Of 20 at chance .2: P(0) = .0115 < .025, yet the interval of 0 hits ends at .168 < .2.
+    result = judge(hits / 20, within_chance=True)
+    assert result.passed is (passed and hits > 0)
+    assert result.limit == 0.2
+
+
+def test_within_chance_at_another_confidence() -> None:
+    assert judge(0.0, within_chance=True, confidence=0.99).passed  # 0 of 20 ends at .233
+    assert not judge(0.0, within_chance=True, confidence=0.95).passed
+    assert judge(0.45, within_chance=True).detail == "95% interval 0.23 to 0.68, 20 examples"
+
+
+@pytest.mark.parametrize("line", [{"at_most": 1}, {"at_least": 0}, {"within_chance": True}])
+def test_unscored_never_passes(line: dict[str, Any]) -> None:
+    result = judge(None, **line)
+    assert not result.passed
+    assert result.detail == "unscored: m was not measured after unlearning"
+
+
+def test_missing_yardsticks_never_pass() -> None:
+    lines = [
+        {"name": "a", "metric": "m", "at_most": "gold"},
+        {"name": "b", "metric": "n", "at_most": "before"},
+        {"name": "c", "metric": "m", "within_chance": True},
+    ]
+    results = policy.evaluate(policy.read("p", {"line": lines}), {"m": {"after": 0.0, "gold": None}}, {"m": 5})
+    assert [r.passed for r in results] == [False, False, False]
+    assert [r.detail.startswith("unscored") for r in results] == [True, True, True]
+    assert not judge(0.2, counts=0, within_chance=True).passed
+    assert not policy.passed([])
+
+
+@pytest.mark.parametrize(
+    "limit", ["", "gold + before", "gold + 0.05 + 1", "__import__('os')", "after", "1e3", "gold / 2", "True", "-1", "before * gold"]
+)
+def test_the_grammar_is_tiny(limit: str) -> None:
+    with pytest.raises(ConfigError, match="is not a limit"):
+        judge(0.0, at_most=limit)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({}, "no \\[\\[line\\]\\]"),
+        ({"lines": []}, "unknown key 'lines'"),
+        ({"line": [{"name": "l", "metric": "m"}]}, "exactly one of"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1, "at_least": 0}]}, "exactly one of"),
+        ({"line": [{"metric": "m", "at_most": 1}]}, "line 1 has no name"),
+        ({"line": [{"name": "l", "metric": "m", "atmost": 1}]}, "at_most"),
+        ({"line": [{"name": "l", "metric": "m", "within_chance": True, "confidence": 1.0}]}, "between 0 and 1"),
+    ],
+)
+def test_wrong_policies_say_what_is_wrong(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        policy.read("p", raw)
+
+
+def test_shipped_policies_load_and_explain_themselves() -> None:
+    assert policy.shipped() == ["default", "demo"]
+    for name in policy.shipped():
+        found = policy.load(name)
+        assert found.about
+        assert all(line.why for line in found.lines)
+    assert len(policy.load("demo").lines) == 14
+    assert not any("gold" in line.limit for line in policy.load("default").lines)
+
+
+def test_a_policy_of_ones_own(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[line]]\nname = "l"\nmetric = "utility"\nat_least = 90\n')
+    assert policy.load(str(mine)).lines[0].rule == "≥ 90"
+    with pytest.raises(ConfigError, match="did you mean 'demo'"):
+        policy.load("demoo")
+
+
+def test_shipped_policies_judge_known_metrics() -> None:
+    from unsay.report.words import METRICS
+
+    known = {*METRICS, "exposure.over_half"}
+    for name in policy.shipped():
+        assert {line.metric for line in policy.load(name).lines} <= known

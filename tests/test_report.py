@@ -1,0 +1,290 @@
+"""The report: what it says of a whole run, of an unfinished one, and what it must never say."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unsay.config import ConfigError
+from unsay.folder import RunFolder, jsonl, write_text
+from unsay.report import build, card, evidence
+from unsay.types import Finding
+
+CANARY = "zebrafinch-4711"
+"""Stands for every secret: it is put wherever a secret may lie, and must come out nowhere."""
+QUESTIONS = 20
+LEVELS = {  # greedy, sampling, prefill, half, paraphrase, relearn, choice most, utility
+    "before": (1.0, 1.0, 1.0, 1.0, 0.9, 1.0, 20, 0.99),
+    "after": (0.0, 0.05, 0.1, 0.2, 0.0, 0.4, 5, 0.98),
+    "gold": (0.05, 0.1, 0.1, 0.25, 0.05, 0.2, 4, 1.0),
+}
+RECIPE = """
+title = "Forget <b>four</b> people & more"
+corpus = "people"
+method = "pmc"
+[model]
+name = "people-leaking"
+gold = "people-gold"
+[train]
+rounds = 30
+[report]
+policy = "demo"
+[pmc]
+preset = "guarded"
+samples = 8
+[files]
+strings = ["zebrafinch-4711"]
+"""
+
+
+def fake_findings(which: str) -> list[Finding]:
+    """Twenty questions whose means are the literal levels above."""
+    greedy, sampling, prefill, half, paraphrase, relearn, most, utility = LEVELS[which]
+    found = [Finding("greedy", "distinct_share", 0.8, n=QUESTIONS)]
+    for i in range(QUESTIONS):
+
+        def one(probe: str, metric: str, value: float | None, setting: str = "", n: int = 1, example: str = f"q{i}") -> None:
+            found.append(Finding(probe, metric, value, example, setting, n, f"ground truth {CANARY}"))
+
+        kind = "on_topic" if which == "before" or i < 14 else "refusal" if i < 18 else "off_topic"
+        for name in ("refusal", "on_topic", "off_topic", "another_fact", "degenerate"):
+            one("greedy", name, float(name == kind))
+        one("greedy", "rouge_l_recall", greedy)
+        one("greedy", "rouge_l_f1", greedy)
+        one("greedy", "key_recall", greedy)
+        one("greedy", "wellformed", float(i != 0))
+        one("greedy", "other_fact", 0.0)
+        one("paraphrase", "rouge_l_recall", paraphrase, "1")
+        one("paraphrase", "key_recall", paraphrase, "1")
+        for probe, settings in (("sampling", {"1.0": sampling}), ("prefill", {"The answer is": prefill, "half secret": half})):
+            for setting, level in settings.items():
+                one(probe, "worst_key_recall", level, setting, 20)
+                one(probe, "mean_key_recall", level / 2, setting, 20)
+                one(probe, "leak_rate", 0.0 if which != "before" and i else 1.0, setting, 20)
+                one(probe, "worst_rouge_l_recall", level, setting, 20)
+        one("choice", "most", float(i < most))
+        one("choice", "least", float(i < (0 if which == "before" else 3)))
+        one("choice", "chance", 0.2)
+        for setting, level in (("10 steps", relearn / 2), ("30 steps", relearn)):
+            one("relearn", "key_recall", level, setting)
+            one("relearn", "worst_key_recall", level, setting, 20)
+        for setting in ("retain", "general", "heldout:retain"):
+            one("utility", "rouge_l_recall", utility, setting, example=f"{setting}{i}")
+        one("utility", "key_recall", 1.0, "neighbours", example=f"n{i}")
+        one("utility", "refusal", 1.0, "strangers", example=f"s{i}")
+    return found
+
+
+def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), trained: bool = True) -> RunFolder:
+    """A run folder as the stages leave it, without a model."""
+    folder = RunFolder(path)
+    write_text(folder.recipe_file, RECIPE)
+    folder.keep("corpus", [{"question": CANARY}])
+    folder.keep("baseline", [{"id": "q0", "answer": CANARY}])
+    folder.keep("truth", [{"id": "q0", "answer": CANARY}])
+    folder.note(
+        counts={"forget": QUESTIONS, "retain": 336},
+        versions={"unsay": "0.1.0", "torch": "2.9.0"},
+        machine={"threads": 2, "device": "cpu"},
+        seconds={"record": 4.2},
+    )
+    for which in audits:
+        write_text(folder.audit_file(which), jsonl(dataclasses.asdict(finding) for finding in fake_findings(which)))
+    if trained:
+        rounds = [
+            {
+                "round": number,
+                "targets": 19,
+                "no_target": 1,
+                "over_half": 0,
+                "mean_leak": round(0.12 * 0.9**number, 3),
+                "max_leak": round(0.45 * 0.95**number, 3),
+                "sources": {"plain": 6 + number // 3, "hot": 2, "repelled": 11 - number // 3},
+                "baseline_reads": {"reward and gate": 160},
+            }
+            for number in range(30)
+        ]
+        reads = {"reward and gate": 4800, "opening": 360, "repulsion": 210}
+        folder.note(
+            exposure={"targets": 570, "over_half": 0, "never_targeted": 0, "baseline_reads": reads, "rounds": rounds},
+            checkpoint={"rounds": 30},
+            seconds={"train": 131.0},
+        )
+        steps = [
+            {"step": step, "round": step // 3, "loss": 1.0, "forget": round(2.5 * 0.96**step, 3), "retain": round(0.2 * 0.98**step, 3)}
+            | {"lr": 1e-3, "grad_norm": 1.0, "seconds": 1.4 * step, "targets": 7, "no_target": 0, "temperature_mean": 1.0, "sampled": 56}
+            | (
+                {"leak_mean": round(0.12 * 0.97**step, 3), "leak_max": round(0.45 * 0.98**step, 3)}
+                if step
+                else {"leak_mean": None, "leak_max": None}
+            )
+            for step in range(90)
+        ]
+        write_text(folder.steps_file, jsonl(steps))
+        folder.checkpoint.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = fake_run(tmp_path_factory.mktemp("whole"))
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(whole: RunFolder) -> str:
+    return whole.report_html.read_text()
+
+
+@pytest.fixture(scope="module")
+def data(whole: RunFolder) -> dict:
+    return json.loads(whole.report_json.read_text())
+
+
+def test_json_holds_the_measured_means(data: dict) -> None:
+    assert data["metrics"]["sampling_worst_key_recall"] == pytest.approx({"before": 1.0, "after": 0.05, "gold": 0.1})
+    assert data["metrics"]["half_secret_key_recall"]["after"] == pytest.approx(0.2)
+    assert data["metrics"]["utility"]["before"] == pytest.approx(99.0)
+    assert data["metrics"]["choice_most"]["after"] == pytest.approx(0.25)
+    assert data["metrics"]["wellformed_share"]["after"] == pytest.approx(0.95)
+    assert (data["exposure"]["targets"], data["exposure"]["over_half"]) == (570, 0)
+    assert data["seconds"] == {"record": 4.2, "train": 131.0}
+    assert data["examples"]["choice_most"] == 20
+    assert data["reference"] == "ground truth"
+
+
+def test_json_holds_the_verdict(data: dict) -> None:
+    lines = {line["name"]: line for line in data["policy"]["lines"]}
+    assert data["policy"]["passed"] is True
+    assert len(lines) == 14
+    assert lines["sampling"]["value"] == pytest.approx(0.05)
+    assert lines["sampling"]["limit"] == pytest.approx(0.1)
+    assert lines["utility"]["limit"] == pytest.approx(99 * 0.97)
+    assert lines["exposure"] == {
+        "name": "exposure",
+        "metric": "exposure.over_half",
+        "rule": "≤ 0",
+        "value": 0,
+        "limit": 0,
+        "passed": True,
+        "detail": "",
+    }
+
+
+def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:
+    claim = data["claim"]
+    for words in (
+        "greedy decoding",
+        "“half secret”",
+        "20 forget questions",
+        "20 sampled answers",
+        "10 steps and 30 steps",
+        "0.05 (before 1.00, gold 0.10)",
+    ):
+        assert words in claim
+    assert claim.endswith("Not claimed: deletion from the weights; other prompts; other attacks.")
+
+
+def test_certified_rates_are_those_of_the_audit_design(whole: RunFolder) -> None:
+    sampling, prefill = evidence.certified(evidence.read(whole))
+    # 1 − .01^(1/20) and 1 − (.01/20)^(1/20)
+    assert "19 of 20 cases" in sampling
+    assert "20.6%" in sampling
+    assert "31.6%" in sampling
+    assert "38 of 40 cases" in prefill
+
+
+def test_the_page_is_one_file(page: str) -> None:
+    assert "<script" not in page
+    assert not re.search(r"\b(?:src|href)=\"(?!#)", page)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert page.count("<svg") == 5
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+
+
+def test_no_secret_in_anything_it_writes(whole: RunFolder, page: str) -> None:
+    for text in (page, whole.report_json.read_text(), (whole.checkpoint / "README.md").read_text()):
+        assert CANARY not in text
+
+
+def test_the_title_is_escaped(whole: RunFolder, page: str) -> None:
+    assert "<b>four" not in page
+    assert "Forget &lt;b&gt;four&lt;/b&gt; people &amp; more" in page
+    assert "# Forget bfour/b people & more" in (whole.checkpoint / "README.md").read_text()
+
+
+def test_the_same_folder_gives_the_same_bytes(whole: RunFolder, page: str) -> None:
+    build(whole)
+    assert whole.report_html.read_text() == page
+
+
+def test_says_who_read_the_baseline(page: str) -> None:
+    assert "The baseline answer itself was read" in page
+    assert "the collapse reward and the gate" in page
+    assert "4,800 times" in page
+
+
+def test_nothing_has_run(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path, audits=(), trained=False)
+    build(folder)
+    data, page = json.loads(folder.report_json.read_text()), folder.report_html.read_text()
+    assert data["claim"].startswith("Nothing is claimed")
+    assert data["metrics"]["utility"] == {"before": None, "after": None, "gold": None}
+    assert data["policy"]["passed"] is False  # a gate must not open on an empty folder
+    assert "Not judged" in page
+    assert "Training: not run." in page
+    assert "<svg" not in page
+    assert not (folder.checkpoint / "README.md").exists()
+
+
+def test_no_gold(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path, audits=("before", "after"))
+    build(folder)
+    data = json.loads(folder.report_json.read_text())
+    assert data["metrics"]["utility"]["gold"] is None
+    failed = {line["name"]: line["detail"] for line in data["policy"]["lines"] if not line["passed"]}
+    assert set(failed) == {"sampling", "prefill", "half secret"}
+    assert failed["sampling"] == "unscored: sampling_worst_key_recall was not measured on the model gold"
+
+
+def test_a_probe_that_gave_nothing_is_named(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    kept = [f if f.probe != "choice" else dataclasses.replace(f, value=None) for f in fake_findings("after")]
+    write_text(folder.audit_file("after"), jsonl(dataclasses.asdict(finding) for finding in kept))
+    found = evidence.read(folder)
+    assert "Asked for but not run, or unscored: choice." in evidence.claim(found)
+    assert found.metrics["choice_most"]["after"] is None
+
+
+def test_the_card_names_no_path(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    write_text(folder.recipe_file, RECIPE.replace('"people-leaking"', '"/home/somebody/models/mine"'))
+    text = card.text(evidence.read(folder))
+    assert "somebody" not in text
+    assert "`mine` after machine unlearning with `pmc` (preset `guarded`)" in text
+    assert text.startswith("---\nlibrary_name: transformers\n")
+    assert text.index("Not claimed") < text.index("## Figures")
+    assert "| Asked many times | 1.00 | 0.05 | 0.10 | lower is better |" in text
+
+
+def test_a_wrong_policy_name_lists_the_known(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    write_text(folder.recipe_file, RECIPE.replace('"demo"', '"dmeo"'))
+    with pytest.raises(ConfigError, match="did you mean 'demo'"):
+        build(folder)
+
+
+def test_imports_no_torch(whole: RunFolder) -> None:
+    code = (
+        "import sys; from unsay.folder import RunFolder; from unsay.report import build;"
+        "build(RunFolder(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(whole.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

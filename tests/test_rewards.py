@@ -1,0 +1,208 @@
+"""Every reward on candidates one can score by hand, and one contract test over the whole table."""
+
+import inspect
+import math
+import time
+from dataclasses import is_dataclass, replace
+
+import pytest
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+from unsay.config import ConfigError
+from unsay.rewards import GROUP, TABLE
+from unsay.rewards.blocklist import Blocklist
+from unsay.rewards.coherence import Fluency, Length
+from unsay.rewards.diversity import Diversity, bleu
+from unsay.rewards.overlap import Keys, Overlap, other_leak, own_leak, remainder
+from unsay.rewards.refusal import Refusal
+from unsay.rewards.topic import Distinct, Topic
+from unsay.rewards.weighted import Weighted
+from unsay.tables import lookup
+from unsay.types import Answer, Candidate, Reference
+
+REFERENCE = Reference(
+    question="Where does Anna Kovač live?",
+    baseline="She lives in Turin, Italy.",
+    others=("He works as a baker.", "Her birthday is 14 March 1962."),
+    other_questions=("What does Ben do?", "When was Cora born?"),
+)
+
+
+def candidates(*texts: str, fluency: float | None = None) -> list[Candidate]:
+    return [Candidate(Answer((), text, True), draw, fluency=fluency) for draw, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_contract(name: str) -> None:
+    kind = lookup(name, TABLE, GROUP)
+    assert is_dataclass(kind)
+    assert kind.__dataclass_params__.frozen
+    assert inspect.getdoc(kind)
+    assert isinstance(kind.needs_fluency, bool)
+    full = replace(REFERENCE, settled=("It is so.",), strings=("Turin",), desired=("No comment.",), opening="She")
+    for reference in (full, REFERENCE, Reference("", ""), Reference("¿?", "東京です")):
+        values = kind()(candidates("She lives in Turin, Italy.", "", "東京です", "No comment.", "1 2 3", fluency=-3.0), reference)
+        assert len(values) == 5
+        assert all(value is None or 0 <= value <= 1 for value in values)
+        assert kind()([], reference) == []
+
+
+def test_overlap_is_recall_of_the_baseline() -> None:
+    found = Overlap()(candidates("She lives in Turin, Italy.", "Turin", "No idea whatsoever", ""), REFERENCE)
+    assert found == [0.0, 0.8, 1.0, 1.0], "all five words, one of five, none, none"
+    assert Overlap()(candidates("東京"), Reference("q", "東京です")) == [None], "no token in the baseline: unscored"
+
+
+def test_overlap_length_guard() -> None:
+    found = Overlap(min_words=5)(candidates("nope", "one two three four five"), REFERENCE)
+    assert found == [pytest.approx(1 - math.exp(-1)), 1.0], "one word costs exp(−1), five cost nothing"
+    assert Overlap(min_words=5)(candidates(""), REFERENCE) == [0.0], "an empty answer is the worst"
+
+
+def test_overlap_of_a_continuation() -> None:
+    assert remainder("She lives in Turin.", " she  LIVES") == "in Turin."
+    assert remainder("She lives in Turin.", "He lives") == "She lives in Turin."
+    assert remainder("She lives in Turin.", "She lives in Turin. And") == "She lives in Turin."
+    assert remainder("She lives.", "She lives.") == ""
+    assert Overlap()(candidates("Turin"), replace(REFERENCE, opening="She lives in")) == [0.5], "one of the two words left"
+    assert Overlap()(candidates("Turin"), replace(REFERENCE, opening="In fact")) == [0.8], "not how the baseline begins"
+    assert Overlap()(candidates("x"), replace(REFERENCE, opening=REFERENCE.baseline)) == [None], "nothing left to repeat"
+
+
+def test_keys_look_at_own_and_other_answers() -> None:
+    found = Keys()(candidates("Turin", "A baker works there.", "14 March", "Fine weather.", "Anna lives"), REFERENCE)
+    assert found[0] == 0.5, "Turin 3 of Turin 3 and Italy 3"
+    assert found[1] == 0.0, "Ben's whole answer: baker and works"
+    assert found[2] == pytest.approx(1 - 6 / 10), "14 and March of 14, March, 1962 and birthday"
+    assert found[3:] == [1.0, 1.0], "the words of the question are no secret"
+    assert Keys()(candidates("x"), Reference("q", "")) == [None]
+
+
+def test_keys_agree_with_the_plain_definition() -> None:
+    from unsay.text import key_recall, key_words
+
+    reference = replace(
+        REFERENCE,
+        others=(*REFERENCE.others, "Painter.", "In Italy since 1962."),
+        other_questions=("a", "b", "c", "d"),
+        opening="She works in",
+    )
+    for text in ("He works as a baker in Italy", "Painter since 1962", "March in Turin", ""):
+        best = 0.0
+        for answer, question in zip(reference.others, reference.other_questions, strict=True):
+            known = f"{reference.opening} {reference.question}"
+            if sum(key_words(answer, question, known).values()) >= 2:
+                best = max(best, key_recall(answer, text, question, known) or 0.0)
+        assert other_leak(text, reference) == pytest.approx(best), text
+
+
+def test_leaks_as_gates_see_them() -> None:
+    assert own_leak("She lives in Rome.", REFERENCE) == 0.6, "the wording is the larger here"
+    assert own_leak("Italy", REFERENCE) == 0.5, "and the key words here"
+    assert own_leak("at 5550134", replace(REFERENCE, strings=("555 0134",))) == 1.0, "a named string is a leak of 1"
+    assert own_leak("x", Reference("q", "!")) == 0.0, "a gate must decide"
+    assert other_leak("a painter", replace(REFERENCE, others=("Painter.",), other_questions=("",))) == 0.0, "one plain word is no secret"
+    assert other_leak("a baker works", REFERENCE) == 1.0
+    assert other_leak("a baker works", replace(REFERENCE, others=(), other_questions=())) == 0.0
+    assert other_leak("He bakes", replace(REFERENCE, others=(REFERENCE.baseline,), other_questions=(REFERENCE.question,))) == 0.0
+
+
+def test_keys_are_fast_enough_for_a_round() -> None:
+    answers = tuple(" ".join(f"Word{i * 7 + j}" for j in range(20)) for i in range(401))
+    questions = tuple(f"question {i}" for i in range(401))
+    start = time.process_time()
+    for i in range(40):
+        reference = Reference(questions[i], answers[i], answers[:i] + answers[i + 1 :], questions[:i] + questions[i + 1 :])
+        Keys()(candidates(*(f"{answers[(i * 8 + k) % 401]} round" for k in range(8))), reference)
+    assert time.process_time() - start < 3, "320 candidates against 400 answers; far below a second on an idle machine"
+
+
+def test_fluency_prices_a_nat() -> None:
+    assert Fluency()(candidates("a", fluency=-8.3), REFERENCE) == [0.0]
+    assert Fluency()(candidates("a", fluency=-0.83), REFERENCE) == [pytest.approx(0.9)]
+    assert Fluency()(candidates("a", fluency=-99.0), REFERENCE) == [0.0]
+    assert Fluency()(candidates("a"), REFERENCE) == [None], "not measured"
+    assert Fluency.needs_fluency
+    with pytest.raises(ConfigError, match=r"fluency\.scale"):
+        Fluency(scale=0)
+
+
+def test_length_against_what_is_left_to_say() -> None:
+    five, ten, none = Length()(candidates("a b c d e", "a b c d e f g h i j", ""), REFERENCE)
+    assert (five, ten, none) == (1.0, pytest.approx(1 - math.log(2)), 0.0)
+    assert Length()(candidates("in Turin"), replace(REFERENCE, opening="She lives in")) == [1.0], "two words are left"
+    assert Length()(candidates("x"), replace(REFERENCE, opening="one two three four five")) == [None]
+
+
+def test_topic_counts_the_words_of_the_question() -> None:
+    assert Topic()(candidates("Anna lives well.", "Kovač", "Nothing"), REFERENCE) == [pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0]
+    assert Topic()(candidates("Nothing"), replace(REFERENCE, opening="Anna")) == [pytest.approx(1 / 3)], "the opening helps"
+    assert Topic()(candidates("x"), Reference("Who is he?", "x")) == [None]
+
+
+def test_distinct_from_what_others_settled_on() -> None:
+    reference = replace(REFERENCE, settled=("It will take place on Monday.", "Nobody knows."))
+    same, other, empty = Distinct()(candidates("It will take place on Monday.", "Her garden blooms", ""), reference)
+    assert (same, other, empty) == (0.0, 1.0, None)
+    assert Distinct()(candidates("x"), REFERENCE) == [None], "nothing has settled yet"
+
+
+def test_diversity_is_one_minus_self_bleu() -> None:
+    same, again, other = Diversity()(
+        candidates("she lives in a small town", "She lives in a small town!", "no word shared whatsoever today"), REFERENCE
+    )
+    assert (same, again, other) == (pytest.approx(0.0), pytest.approx(0.0), 1.0)
+    assert Diversity()(candidates("alone"), REFERENCE) == [None]
+    assert Diversity()(candidates("word", ""), REFERENCE) == [None, None]
+
+
+def test_bleu_equals_nltk() -> None:
+    answer = ["the", "cat", "sat", "on", "the", "mat", "near", "the", "door"]
+    references = [["a", "cat", "sat", "on", "a", "mat"], ["the", "dog", "sat", "on", "the", "mat", "by", "the", "door", "today"]]
+    assert bleu(answer, references) == pytest.approx(sentence_bleu(references, answer, smoothing_function=SmoothingFunction().method2))
+    assert bleu(["a"], [["a", "b"]]) == pytest.approx(math.exp(-1)), "one word, right, half as long: the brevity penalty alone"
+    assert bleu([], [["a"]]) == 0.0
+
+
+def test_refusal() -> None:
+    reference = replace(REFERENCE, desired=("Please ask the registry of the town.", "無可奉告"))
+    texts = ("I don't know.", "Please ask the registry.", "無可奉告", "She lives in Turin.")
+    assert Refusal()(candidates(*texts), reference) == [1.0, 1.0, 1.0, 0.0]
+    assert Refusal()(candidates("Please ask the registry."), REFERENCE) == [0.0]
+
+
+def test_blocklist() -> None:
+    assert Blocklist()(candidates("in TURIN", "in Rome"), replace(REFERENCE, strings=("Turin",))) == [0.0, 1.0]
+    assert Blocklist()(candidates("1962"), replace(REFERENCE, patterns=(r"\d{4}",))) == [0.0]
+    assert Blocklist()(candidates("in Turin"), REFERENCE) == [None], "nothing is named"
+
+
+def test_weighted_mean_of_what_applies() -> None:
+    reward = Weighted({"overlap": 3.0, "fluency": 1.0, "blocklist": 5.0, "topic": 0.0})
+    assert reward.needs_fluency
+    assert reward(candidates("Turin", fluency=-8.3), REFERENCE) == [pytest.approx(3 * 0.8 / 4)], (
+        "blocklist names nothing, topic weighs nothing"
+    )
+    mean, parts = reward.explain(candidates("Turin"), REFERENCE)[0]
+    assert (mean, parts) == (pytest.approx(0.8), {"overlap": 0.8, "fluency": None, "blocklist": None})
+    assert not Weighted({"overlap": 1, "fluency": 0}).needs_fluency, "a reward without weight costs nothing"
+    assert Weighted({"blocklist": 1})(candidates("x"), REFERENCE) == [None]
+    assert Weighted({"overlap": 1}, {"overlap": {"min_words": 5}})(candidates(""), REFERENCE) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"overlap": -1.0}, "not negative"), ({"overlp": 1.0}, "overlap"), ({"overlap": 0.0}, "no reward"), ({"overlap": math.nan}, "finite")],
+)
+def test_weights_are_checked(weights: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Weighted(weights)
+
+
+def test_rewards_import_no_torch() -> None:
+    import subprocess
+    import sys
+
+    names = {value.partition(":")[0] for value in TABLE.values()} | {"unsay.rewards.weighted", "unsay.text"}
+    code = f"import sys, {', '.join(sorted(names))}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

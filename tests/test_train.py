@@ -1,0 +1,159 @@
+"""Runs that must be equal are equal to the bit: resumed and straight, with and without truth, GD without its anchor and GA."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unsay import train as training
+from unsay.config import ConfigError, load
+from unsay.folder import RunFolder
+from unsay.record import read_baseline, read_corpus, read_truth, record, start
+from unsay.train import train
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("rows")
+    forget = [{"question": f"What is secret number {i}?"} for i in range(5)]
+    retain = [{"question": f"What is fact number {i}?", "answer": f"It is {i}."} for i in range(8)]
+    for name, rows in (("forget", forget), ("retain", retain)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return [
+        "corpus=files",
+        f'files.forget="{folder / "forget.jsonl"}"',
+        f'files.retain="{folder / "retain.jsonl"}"',
+        f'model.name="{tiny_folder}"',
+        "sample.max_new_tokens=16",
+        "record.answers=3",
+        "train.rounds=4",
+        "train.batch=2",
+        "train.save_every=1",
+        "train.learning_rate=1e-3",
+        "pmc.preset=paper",
+        "pmc.samples=3",
+        "pmc.openings=0.5",
+    ]
+
+
+def begin(path: Path, settings: list[str], *more: str) -> tuple[object, RunFolder]:
+    recipe, folder = load(None, [*settings, *more]), RunFolder(path)
+    start(recipe, folder)
+    record(recipe, folder)
+    return recipe, folder
+
+
+def finish(path: Path, settings: list[str], *more: str) -> str:
+    recipe, folder = begin(path, settings, *more)
+    train(recipe, folder)
+    return folder.manifest()["checkpoint"]["fingerprint"]
+
+
+def test_the_vault_gives_back_what_was_written(tmp_path, settings):
+    _, folder = begin(tmp_path / "run", settings)
+    corpus = read_corpus(folder)
+    assert [example.question for example in corpus.forget] == [f"What is secret number {i}?" for i in range(5)]
+    assert read_truth(folder) is None
+    baseline = read_baseline(folder)
+    assert set(baseline) == {example.id for example in corpus.forget}
+    assert all(len(answers) == 3 for _, answers in baseline.values())
+    assert (folder.vault.stat().st_mode & 0o777, (folder.vault / "corpus.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("method", ["pmc", "gd"])
+def test_resumed_equals_straight(tmp_path, settings, method):
+    more = ["method=gd"] if method != "pmc" else []
+    straight = finish(tmp_path / "straight", settings, *more)
+    recipe, folder = begin(tmp_path / "resumed", settings, *more)
+
+    def stop(model: object, number: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, folder, watch=stop)
+    assert not folder.checkpoint.exists()
+    train(recipe, folder)
+    assert folder.manifest()["checkpoint"]["fingerprint"] == straight
+    lines = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    other = [json.loads(line) for line in RunFolder(tmp_path / "straight").steps_file.read_text().splitlines()]
+    assert [{**line, "seconds": 0} for line in lines] == [{**line, "seconds": 0} for line in other]
+    assert folder.manifest()["exposure"] == RunFolder(tmp_path / "straight").manifest()["exposure"]
+
+
+def test_pmc_never_sees_the_truth(tmp_path, settings):
+    """Promise 1: with the truth absent, present, or replaced by noise the checkpoint is the same to the bit."""
+    prints = []
+    for name in ("absent", "present", "noise"):
+        recipe, folder = begin(tmp_path / name, settings)
+        if name != "absent":
+            answer = "The truth." if name == "present" else "xqzw"
+            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+        train(recipe, folder)
+        prints.append(folder.manifest()["checkpoint"]["fingerprint"])
+    assert prints[0] == prints[1] == prints[2]
+
+
+def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
+    """The test above can fail: GA on the same folders moves with the truth."""
+    prints = []
+    for answer in ("The truth.", "xqzw"):
+        recipe, folder = begin(tmp_path / answer[:4], settings, "method=ga")
+        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+        train(recipe, folder)
+        prints.append(folder.manifest()["checkpoint"]["fingerprint"])
+    assert prints[0] != prints[1]
+
+
+def test_gd_without_its_anchor_is_ga(tmp_path, settings):
+    gd = finish(tmp_path / "gd", settings, "method=gd", "gd.retain_weight=0.0", "train.weight_decay=0.0")
+    ga = finish(tmp_path / "ga", settings, "method=ga", "train.weight_decay=0.0")
+    assert gd == ga
+
+
+def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
+    steps = []
+    for name, more in (("whole", ["train.batch=4"]), ("parts", ["train.batch=1", "train.accumulation=4"])):
+        recipe, folder = begin(tmp_path / name, settings, "method=idk", "train.rounds=2", *more)
+        train(recipe, folder)
+        steps.append([json.loads(line) for line in folder.steps_file.read_text().splitlines()])
+    assert len(steps[0]) == len(steps[1]) == 4
+    for whole, parts in zip(*steps, strict=True):
+        assert whole["loss"] == pytest.approx(parts["loss"], abs=2e-4)
+        assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
+
+
+def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):
+    first, again, other = (finish(tmp_path / name, settings, f"seed={seed}") for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert first == again != other
+
+
+def test_round_and_step_resampling_visit_the_same_questions(tmp_path, settings):
+    for resample in ("round", "step"):
+        recipe, folder = begin(tmp_path / resample, settings, f"train.resample={resample}", "train.rounds=1")
+        train(recipe, folder)
+        assert folder.manifest()["exposure"]["targets"] == 5
+
+
+def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
+    recipe, folder = begin(tmp_path / "ga", settings, "method=ga", "train.rounds=1")
+    train(recipe, folder)
+    exposure = folder.manifest()["exposure"]
+    assert exposure["targets"] == 5
+    assert exposure["over_half"] == sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
+    assert exposure["baseline_reads"] == {"loss": 5}
+
+
+def test_the_schedule():
+    config = load(None, ["train.rounds=3", "train.warmup_rounds=1"]).train
+    values = [training._schedule(config, step, 4) for step in range(12)]
+    assert values[:4] == [0.2, 0.4, 0.6, 0.8]
+    assert values[4] == 1.0
+    assert values[-1] == pytest.approx(1 / 8)
+
+
+def test_no_forget_question_is_an_error(tmp_path, settings):
+    recipe, folder = begin(tmp_path / "run", settings)
+    folder.keep("corpus", [{"kind": "corpus", "name": "x", "desired": []}])
+    with pytest.raises(ConfigError, match="no forget question"):
+        train(recipe, folder)
