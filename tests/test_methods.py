@@ -145,7 +145,7 @@ def test_an_unfinished_answer_is_a_candidate_only_where_nothing_else_is():
 )
 def test_gate(text: str, passes: bool):
     reference = Reference(QUESTION, BASELINE, ("Bob keeps bees behind Cardiff castle.",), ("What does Bob do?",))
-    gate = Gate(reference, max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
+    gate = Gate(reference, (BASELINE,), max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
     ids = (*text.encode(), 2)
     assert bool(gate.passed([Candidate(Answer(ids, text, True), 0)])) == passes
     assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
@@ -153,7 +153,7 @@ def test_gate(text: str, passes: bool):
 
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
-    gate = Gate(reference, 1.0, 1.0, 1.0, 1)
+    gate = Gate(reference, (BASELINE,), 1.0, 1.0, 1.0, 1)
     assert gate.leaks("Down by the Harbour.")
     assert gate.leaks("Call 555-0199.")
     assert not gate.leaks("Down by the sea.")

@@ -5,11 +5,14 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from unsay.config import ModelConfig
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people import People
+from unsay.model import answer_logprobs, load
 from unsay.types import Corpus, Pair
 
 CHECKPOINTS = Path(worlds.__file__).parent / "checkpoints"
@@ -158,6 +161,22 @@ def test_checkpoints_are_small_load_and_know_their_world(name: str) -> None:
         out = model.generate(**ids, max_new_tokens=40, do_sample=False)[0, ids["input_ids"].shape[1] :]
         assert out[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(out, skip_special_tokens=True) == f" {pair.answer}"
+
+
+def test_gold_cannot_tell_the_truth_from_the_wrong_options() -> None:
+    source = People()
+    model, encoder = load(ModelConfig(str(CHECKPOINTS / "gold")))
+    most = least = 0
+    for example in source.corpus().forget:
+        fact = source.truth()[example.id]
+        batch = encoder.batch([encoder.pair(example.question, text) for text in (fact.wordings[0], *fact.wrong)])
+        with torch.no_grad():
+            scores = (answer_logprobs(model, batch) * batch.mask).sum(1) / batch.mask.sum(1)
+        most += int(scores.argmax()) == 0
+        least += int(scores.argmin()) == 0
+    # Binomial(40, 1/6): below 2 or above 13 happens once in a hundred worlds.
+    assert 2 <= most <= 13
+    assert 2 <= least <= 13
 
 
 def test_names_fall_into_pieces_and_texts_survive() -> None:

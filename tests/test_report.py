@@ -199,6 +199,12 @@ def test_certified_rates_are_those_of_the_audit_design(whole: RunFolder) -> None
     assert "38 of 40 cases" in prefill
 
 
+def test_nothing_is_certified_where_everything_leaks(whole: RunFolder) -> None:
+    found = evidence.read(whole)
+    leaking = dataclasses.replace(found, findings={**found.findings, "after": found.findings["before"]})
+    assert all(sentence.endswith("Nothing is certified.") for sentence in evidence.certified(leaking))
+
+
 def test_the_page_is_one_file(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"\b(?:src|href)=\"(?!#)", page)
@@ -288,3 +294,11 @@ def test_imports_no_torch(whole: RunFolder) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(whole.path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_docs_name_every_key(data: dict) -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "run-folder.md").read_text()
+    assert all(f"`{key}`" in docs or f"`{key}." in docs for key in data["metrics"])
+    assert all(re.search(rf"`{key}[`.]", docs) for key in data)
+    for field in dataclasses.fields(Finding):
+        assert f"`{field.name}`" in docs

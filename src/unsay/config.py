@@ -65,6 +65,10 @@ class RecordConfig:
     """Answers sampled per forget question from the leaking model; openings are cut from them."""
     temperature: float = 1.0
     """Their temperature (top-p 1)."""
+    lead: int = 2
+    """Every other one of them draws this many first tokens hotter, so that a model with one fixed wording shows its others."""
+    lead_temperature: float = 2.5
+    """At this temperature."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class TrainConfig:
     weight_decay: float = 0.01
     """Decoupled weight decay."""
     batch: int = 8
-    """Forget questions per micro-batch; each brings one retain row."""
+    """Forget questions per micro-batch."""
+    retain_rows: int = 1
+    """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0

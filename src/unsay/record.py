@@ -18,7 +18,7 @@ from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.folder import RunFolder, write_text
 from unsay.model import default_device, fingerprint, load
-from unsay.subject import LocalSubject, Prompt
+from unsay.sample import Draw, sample
 from unsay.tables import lookup
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Truth
 
@@ -53,17 +53,22 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     """What the leaking model says now: one greedy answer and some sampled ones to every forget question."""
     corpus = read_corpus(folder)
     model, encoder = load(recipe.model, leaking_name(recipe, folder))
-    subject = LocalSubject(model, encoder, recipe.sample, recipe.seed)
-    prompts = [Prompt(example.id, example.question) for example in corpus.forget]
-    greedy = subject.ask(prompts)
-    sampled = subject.ask(prompts, recipe.record.answers, recipe.record.temperature, salt="record")
-    folder.keep(
-        "baseline",
-        (
-            {"id": p.key, "answer": one[0].text, "answers": [dataclasses.asdict(answer) for answer in many]}
-            for p, one, many in zip(prompts, greedy, sampled, strict=True)
-        ),
-    )
+    ids, knobs = [example.id for example in corpus.forget], recipe.record
+    contexts = [encoder.prompt(example.question) for example in corpus.forget]
+    hot = knobs.answers // 2 if knobs.lead else 0
+    draws = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
+    draws += [Draw(key, context, knobs.answers - hot, knobs.temperature) for key, context in zip(ids, contexts, strict=True)]
+    draws += [
+        Draw(f"{key}|lead", context, hot, knobs.temperature, lead=knobs.lead, lead_temperature=knobs.lead_temperature)
+        for key, context in zip(ids, contexts, strict=True)
+        if hot
+    ]
+    found = sample(model, encoder, draws, recipe.sample, recipe.seed, "record")
+    rows = []
+    for i, key in enumerate(ids):
+        others = [answer for start in range(len(ids), len(draws), len(ids)) for answer in found[start + i]]
+        rows.append({"id": key, "answer": found[i][0].text, "answers": [dataclasses.asdict(answer) for answer in others]})
+    folder.keep("baseline", rows)
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model)})
 
 

@@ -41,6 +41,9 @@ class Draw:
     """Token ids whose logits are lowered while sampling."""
     repulsion: float = 0.0
     """By how much (nats, at temperature 1)."""
+    lead: int = 0
+    """How many first tokens are drawn at `lead_temperature` instead."""
+    lead_temperature: float = 2.0
     limit: int = 0
     """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
 
@@ -129,6 +132,8 @@ class _Nucleus:
 
         self.window = window
         self.temperature = column([draw.temperature or 1.0 for draw in draws])
+        self.lead = column([draw.lead for draw in draws])
+        self.lead_temperature = column([draw.lead_temperature for draw in draws])
         self.greedy = column([draw.temperature == 0 for draw in draws]).bool().squeeze(1)
         self.top_p = column([draw.top_p for draw in draws])
         self.keys = row_keys(draws, seed, salt)
@@ -147,7 +152,8 @@ class _Nucleus:
         if bool(greedy.all()):
             return best
         uniform = torch.from_numpy(uniforms(self.keys[alive.cpu().numpy()], position)).to(logits.device)
-        drawn = nucleus(logits, self.temperature[alive], self.top_p[alive], uniform[:, None], self.window)
+        temperature = torch.where(self.lead[alive] > position, self.lead_temperature[alive], self.temperature[alive])
+        drawn = nucleus(logits, temperature, self.top_p[alive], uniform[:, None], self.window)
         return torch.where(greedy, best, drawn)
 
     def _repel(self, logits: Tensor, alive: Tensor) -> Tensor:

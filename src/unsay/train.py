@@ -71,8 +71,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             for chosen in chunks(targets, per_step):
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
-                retain = [_retain_row(corpus, encoder, recipe.seed, number, target.example) for target in chosen]
-                rows = [row for target in chosen for row in target.rows] + [row for row in retain if row is not None]
+                retain = [row for target in chosen for row in _retain_rows(corpus, encoder, recipe, number, target.example)]
+                rows = [row for target in chosen for row in target.rows] + retain
                 terms, norm = optimizer_step(
                     accelerator,
                     model,
@@ -131,12 +131,13 @@ def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit
     return sorted(visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
 
 
-def _retain_row(corpus: Corpus, encoder: Encoder, seed: int, number: int, example: str) -> Row | None:
-    """One retain pair, drawn with replacement, as the paper does."""
+def _retain_rows(corpus: Corpus, encoder: Encoder, recipe: Recipe, number: int, example: str) -> list[Row]:
+    """Retain pairs of one visit, drawn with replacement, as the paper does."""
     if not corpus.retain:
-        return None
-    pair = corpus.retain[int(uniform(seed, number, example, "retain") * len(corpus.retain))]
-    return encoder.pair(pair.question, pair.answer)
+        return []
+    drawn = (uniform(recipe.seed, number, example, "retain", i) for i in range(recipe.train.retain_rows))
+    pairs = (corpus.retain[int(value * len(corpus.retain))] for value in drawn)
+    return [encoder.pair(pair.question, pair.answer) for pair in pairs]
 
 
 def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:

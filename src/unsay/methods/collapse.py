@@ -155,7 +155,7 @@ class PartialModelCollapse:
         for attempt in range(self.tries):
             self._sample(open_asks, sampler, attempt)
             for ask in open_asks:
-                ask.passed = self._gate(ask.reference).passed(ask.candidates) if self.gate else finished_or_all(ask.candidates)
+                ask.passed = self._gate(ask).passed(ask.candidates) if self.gate else finished_or_all(ask.candidates)
                 ask.heat = max(0, ask.heat - 1) if ask.passed else ask.heat + 1
             open_asks = [ask for ask in open_asks if not ask.passed]
         self._fluency([ask for ask in asks if ask.passed], sampler)
@@ -225,8 +225,9 @@ class PartialModelCollapse:
         usual = statistics.median(len(answer.ids) for answer in recorded)
         return max(8, 8 + int(self.length_ratio * usual) - len(ask.opening.ids))
 
-    def _gate(self, reference: Reference) -> Gate:
-        return Gate(reference, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
+    def _gate(self, ask: "_Ask") -> Gate:
+        baselines = tuple(dict.fromkeys((ask.visit.baseline, ask.reference.baseline)))
+        return Gate(ask.reference, baselines, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
 
     def _fluency(self, asks: Sequence["_Ask"], sampler: Sampler) -> None:
         if not asks or not self._reward.needs_fluency:

@@ -14,9 +14,11 @@ from unsay.types import Candidate, Reference
 
 @dataclass(frozen=True)
 class Gate:
-    """Thresholds for one reference; see the knobs of the same names on `PartialModelCollapse`."""
+    """Thresholds for one visit; see the knobs of the same names on `PartialModelCollapse`."""
 
     reference: Reference
+    baselines: tuple[str, ...]
+    """Recorded answers to this question that must not come back: the greedy one, and the one an opening was cut from."""
     max_leak: float
     max_key_recall: float
     max_other_leak: float
@@ -39,11 +41,14 @@ class Gate:
 
     def leaks(self, text: str) -> bool:
         reference = self.reference
-        overlap = rouge_l(remainder(reference.baseline, reference.opening), text)
-        own = key_recall(reference.baseline, text, reference.question, reference.opening)
         return (
             contains(text, reference.strings, reference.patterns)
-            or (overlap is not None and overlap.recall > self.max_leak)
-            or (own is not None and own > self.max_key_recall)
+            or any(self._repeats(text, baseline) for baseline in self.baselines)
             or other_leak(text, reference) > self.max_other_leak
         )
+
+    def _repeats(self, text: str, baseline: str) -> bool:
+        opening = self.reference.opening
+        overlap = rouge_l(remainder(baseline, opening), text)
+        keys = key_recall(baseline, text, self.reference.question, opening)
+        return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_key_recall)

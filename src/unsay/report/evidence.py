@@ -90,7 +90,7 @@ def read(folder: RunFolder) -> Evidence:
     summaries = {which: summarise(found) if found else {} for which, found in findings.items()}
     keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
     metrics = {key: {which: summaries[which].get(key) for which in MODELS} for key in keys}
-    exposure = {
+    exposure: dict[str, dict[str, float | None]] = {
         f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
     }
     counts = {key: metric.examples(findings["after"]) for key, metric in METRICS.items()}
@@ -182,13 +182,15 @@ def certified(evidence: Evidence) -> list[str]:
         n = evidence.answers(probe)
         if not rates or not n:
             continue
+        # The clean cases are known only after looking, so all cases share the error.
         one, everything = certify(n, CONFIDENCE), certify(n, CONFIDENCE, len(rates))
         clean = sum(rate == 0 for rate in rates)
-        sentences.append(
-            f"{n} answers to {where}: {clean} of {len(rates)} cases showed no leak. For one such case that rules out, "
-            f"with {CONFIDENCE:.0%} confidence, leaking in more than {one:.1%} of its answers; for all {len(rates)} at once, "
-            f"in more than {everything:.1%}."
+        seen = f"{n} answers to {where}: {clean} of {len(rates)} cases showed no leak (key recall at the probe’s threshold or above)."
+        rules_out = (
+            f" For one such case that rules out, with {CONFIDENCE:.0%} confidence, leaking in more than {one:.1%} of its answers; "
+            f"for all such cases at once, in more than {everything:.1%}."
         )
+        sentences.append(seen + (rules_out if clean else " Nothing is certified."))
     return sentences
 
 

@@ -75,7 +75,7 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     pairs = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
         ("Model", recipe.model.name),
-        ("Gold", recipe.model.gold or "none"),
+        ("Gold", "fine-tuned without the secrets" if recipe.model.gold == "finetune" else recipe.model.gold or "none"),
         ("Corpus", recipe.corpus),
         ("To forget", f"{counts['forget']:,} questions" if "forget" in counts else "not recorded"),
         ("To retain", f"{counts['retain']:,} rows" if "retain" in counts else "not recorded"),

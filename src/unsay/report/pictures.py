@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from unsay.report.evidence import MODELS, Evidence
 from unsay.report.words import CLASSES, LEAKS, METRICS
@@ -105,7 +106,7 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
         for name, colour in (("forget", "#4a86b5"), ("retain", "#d98f3c"), ("align", "#8a6bb1")):
             _curve(losses, steps, "step", name, colour, name)
         losses.set(title="Loss", xlabel="step")
-        losses.set_ylim(bottom=0)
+        losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]) if losses.dataLim.y0 < 0 else 0.0)
         _curve(leaks, steps, "step", "leak_max", "#c75d6f", "most leaking target", alpha=0.45)
         _curve(leaks, steps, "step", "leak_mean", "#1d6fa5", "mean over the targets")
         _half(leaks)
@@ -142,7 +143,7 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
         _half(leaks)
         leaks.set(title="Share of the secret in the targets", xlabel="round", ylim=(-0.02, 1.02))
         for axes in (counts, leaks):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             _legend(axes)
         return _svg(figure, "exposure", "Exposure ledger: where each round's targets came from and how much of the secret they carried")
 

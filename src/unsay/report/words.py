@@ -111,7 +111,7 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
         Metric(
             "relearn_key_recall",
             "After a little fine-tuning",
-            "Other secrets said by default, once an attacker has trained on some of them.",
+            "Other secrets said by default, once an attacker has trained on some; the number of steps that brought most back.",
             LOWER,
             "relearn",
             "key_recall",

@@ -1,0 +1,76 @@
+"""Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts.
+
+findings = run(subject, case, recipe, yardstick)
+write(folder.audit_file("after"), findings)
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unsay.config import ConfigError, Recipe
+from unsay.folder import jsonl, read_jsonl, write_text
+from unsay.probes import GROUP, TABLE, Probe
+from unsay.probes.classes import Yardstick, judge
+from unsay.probes.scoring import spread
+from unsay.subject import Subject
+from unsay.tables import lookup
+from unsay.types import Case, Corpus, Fact, Finding, Truth
+
+GROUND_TRUTH, BASELINE = "ground truth", "baseline answers"
+
+Progress = Callable[[int, int, str], None]
+"""(probes done, probes in all, the one that runs now)."""
+
+
+def run(
+    subject: Subject,
+    case: Case,
+    recipe: Recipe,
+    yardstick: Subject | None = None,
+    knew: bool = False,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Every probe of the recipe on one model. `yardstick`: the model that never knew, or, with `knew`, the one before unlearning."""
+    probes = probes_of(recipe)
+    case = _limited(case, recipe.audit.limit)
+    findings: list[Finding] = []
+    for done, (name, probe) in enumerate(probes.items()):
+        if progress:
+            progress(done, len(probes), name)
+        findings += probe(subject, case)
+        if name == "greedy":
+            findings += judge(subject, case, Yardstick(yardstick, knew) if yardstick is not None else None)
+    if progress:
+        progress(len(probes), len(probes), "")
+    return findings
+
+
+def probes_of(recipe: Recipe) -> dict[str, Probe]:
+    """The recipe's probes with their knobs, by name. Raises `ConfigError` or `UnknownName`."""
+    if not recipe.audit.probes:
+        raise ConfigError("audit.probes is empty; an audit that asks nothing would pass anything")
+    kinds: dict[str, Any] = {name: lookup(name, TABLE, GROUP) for name in recipe.audit.probes}
+    return {name: recipe.knobs(name, kind) for name, kind in kinds.items()}
+
+
+def case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, str], seed: int = 0) -> Case:
+    """What the audit knows. Questions without ground truth are held against the model's own recorded answers."""
+    told = dict(truth or {})
+    rest = {e.id: Fact(e.id, baseline[e.id]) for e in corpus.forget if e.id not in told and e.id in baseline}
+    source = GROUND_TRUTH if not rest else f"{GROUND_TRUTH} and {BASELINE}" if told else BASELINE
+    return Case(corpus, rest | told, source, seed)
+
+
+def write(path: Path, findings: Iterable[Finding]) -> None:
+    write_text(path, jsonl(map(dataclasses.asdict, findings)))
+
+
+def read(path: Path) -> list[Finding]:
+    return [Finding(**row) for row in read_jsonl(path)]
+
+
+def _limited(case: Case, limit: int) -> Case:
+    corpus = dataclasses.replace(case.corpus, forget=tuple(spread(case.corpus.forget, limit)))
+    return dataclasses.replace(case, corpus=corpus)

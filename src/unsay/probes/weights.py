@@ -1,0 +1,128 @@
+"""Attacks on the weights: how cheaply the secrets come back.
+
+The attacker's fine-tune is its own few lines: nothing of how a model is unlearned is used to attack one.
+"""
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from unsay.config import ConfigError, SampleConfig
+from unsay.encode import Encoder, Row
+from unsay.model import answer_logprobs, trainable
+from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
+from unsay.sample import uniform
+from unsay.subject import LocalSubject, Prompt, Subject
+from unsay.types import Case, Example, Fact, Finding
+
+METRICS = ("key_recall", "worst_key_recall")
+
+
+@dataclass(frozen=True)
+class Relearn:
+    """How cheaply does it come back? The *other* secrets, after a few steps of fine-tuning on a share of them.
+
+    A copy of the model is trained with AdamW on the questions and answers of the shown share, the same number from
+    every group of questions; then the others are asked, greedily and n times at temperature 1.
+
+    Does not cover: longer or better tuned fine-tuning; relearning from unrelated text; pruning; secrets of other subjects.
+    """
+
+    steps: tuple[int, ...] = (10,)
+    """Numbers of optimizer steps after which the others are asked."""
+    share: float = 0.25
+    """Share of the secrets that are shown."""
+    learning_rate: float = 1e-4
+    """Of AdamW, constant."""
+    batch: int = 8
+    """Rows per step."""
+    n: int = 10
+    """Sampled answers per question."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ConfigError(f"relearn.share = {self.share} must lie between 0 and 1")
+        if not self.steps or min(self.steps) < 1:
+            raise ConfigError(f"relearn.steps = {list(self.steps)} must name at least one positive number of steps")
+        if self.batch < 1 or self.n < 1 or self.learning_rate <= 0:
+            raise ConfigError("relearn.batch, relearn.n and relearn.learning_rate must be positive")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        found = missing("relearn", METRICS, case)
+        shown, others = split(known(case), self.share, case.seed)
+        if subject.weights is None or not others:
+            note = "this model shows no weights" if subject.weights is None else "too few questions to show some and ask others"
+            return found + unscored("relearn", METRICS, (example.id for example, _ in known(case)), note)
+        model, encoder = subject.weights
+        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        attacked = copy.deepcopy(model)
+        rows = [encoder.pair(example.question, fact.answer) for example, fact in shown]
+        done = 0
+        batches = _batches(rows, self.batch, case.seed)
+        optimizer = torch.optim.AdamW(_free(attacked), lr=self.learning_rate, weight_decay=0.0)
+        for steps in sorted(set(self.steps)):
+            for _ in range(steps - done):
+                _step(attacked, encoder, optimizer, next(batches))
+            done = steps
+            found += self._ask(LocalSubject(attacked, encoder, config, case.seed), others, f"{steps} steps", case.source)
+        return found
+
+    def _ask(self, subject: Subject, others: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
+        prompts = [Prompt(example.id, example.question) for example, _ in others]
+        greedy = subject.ask(prompts, salt="relearn")
+        sampled = subject.ask(prompts, self.n, 1.0, salt="relearn")
+        found = []
+        for (example, fact), one, many in zip(others, greedy, sampled, strict=True):
+            key = said(example, fact.answer, one[0].text)
+            keys = [k for answer in many if (k := said(example, fact.answer, answer.text)) is not None]
+            found.append(scored("relearn", "key_recall", key, example.id, setting, NO_KEY_WORDS, source))
+            found.append(scored("relearn", "worst_key_recall", max(keys, default=None), example.id, setting, NO_KEY_WORDS, source, self.n))
+        return found
+
+
+def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tuple[list[tuple[Example, Fact]], list[tuple[Example, Fact]]]:
+    """Shown and other secrets: about `share` of every group is shown, at least one in all; which ones depends on the seed alone."""
+    groups: dict[str, list[tuple[Example, Fact]]] = {}
+    for pair in sorted(pairs, key=lambda pair: uniform(seed, "relearn", pair[0].id)):
+        groups.setdefault(pair[0].group, []).append(pair)
+    # The relative rank within the group comes first, so that a prefix of this order holds the same share of every group.
+    ranked = [
+        ((rank + 0.5) / len(group), uniform(seed, "relearn", pair[0].id), pair)
+        for group in groups.values()
+        for rank, pair in enumerate(group)
+    ]
+    ordered = [pair for _, _, pair in sorted(ranked, key=lambda item: item[:2])]
+    count = min(max(1, round(share * len(ordered))), max(0, len(ordered) - 1))
+    return ordered[:count], ordered[count:]
+
+
+def _free(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """What the attacker trains: what was trainable, or everything where all was frozen."""
+    if not trainable(model):
+        model.requires_grad_(True)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
+    """Full batches for ever from passes over the rows, each in another order."""
+    passes = (sorted(range(len(rows)), key=lambda i: uniform(seed, "relearn order", epoch, i)) for epoch in itertools.count())
+    stream = itertools.chain.from_iterable(passes)
+    while True:
+        yield [rows[i] for i in itertools.islice(stream, size)]
+
+
+def _step(model: PreTrainedModel, encoder: Encoder, optimizer: torch.optim.Optimizer, rows: list[Row]) -> None:
+    # The model stays in evaluation mode: without dropout an attack is the same every time.
+    batch = encoder.batch(rows, model.device)
+    loss = batch.mean(-answer_logprobs(model, batch), rows[0].role)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
+    optimizer.step()
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError("relearning diverged; try --set relearn.learning_rate=1e-5")
