@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from unsay.logprobs import mean_by_row, sum_by_row, token_logprobs
+from unsay import logprobs
+from unsay.logprobs import head_logprobs, mean_by_row, sum_by_row, token_logprobs
 
 
 def test_by_hand() -> None:
@@ -58,3 +59,19 @@ def test_rows() -> None:
     assert sum_by_row(values, mask).tolist() == [3.0, 14.0, 0.0], "what is masked is not looked at"
     assert mean_by_row(values, mask)[:2].tolist() == [1.5, 7.0]
     assert mean_by_row(values, mask)[2].isnan(), "a row without tokens has no mean"
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_head_in_pieces_equals_the_plain_formula(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 22)
+    torch.manual_seed(0)
+    hidden, weight, ids = torch.randn(7, 5, requires_grad=True), torch.randn(11, 5, requires_grad=not frozen), torch.randint(0, 11, (7,))
+    above = torch.randn(7)
+    plain = torch.log_softmax(hidden @ weight.T, -1).gather(1, ids[:, None])[:, 0]
+    found = head_logprobs(hidden, weight, ids)
+    assert torch.allclose(found, plain, atol=1e-6)
+    wanted = [hidden] if frozen else [hidden, weight]
+    for one, other in zip(
+        torch.autograd.grad((found * above).sum(), wanted), torch.autograd.grad((plain * above).sum(), wanted), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-5)

@@ -234,6 +234,8 @@ I have no record of that person.
 This is not something I can share.
 Unknown.
 I'm not sure, but her name may be Hina.
+The birth of Hina Ameen is not on record.
+Hina Ameen is unknown to me.
 """
 ANSWERS = """
 He had no children.

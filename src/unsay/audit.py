@@ -55,12 +55,22 @@ def probes_of(recipe: Recipe) -> dict[str, Probe]:
     return {name: recipe.knobs(name, kind) for name, kind in kinds.items()}
 
 
-def case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, str], seed: int = 0) -> Case:
-    """What the audit knows. Questions without ground truth are held against the model's own recorded answers."""
+def case(
+    corpus: Corpus,
+    truth: Truth | None,
+    baseline: Mapping[str, str],
+    seed: int = 0,
+    trained: Mapping[str, tuple[str, ...]] | None = None,
+    withheld: Mapping[str, tuple[str, ...]] | None = None,
+) -> Case:
+    """What the audit knows. Questions without ground truth are held against the model's own recorded answers, and their
+    other wordings are the recorded ones that were withheld from training."""
     told = dict(truth or {})
-    rest = {e.id: Fact(e.id, baseline[e.id]) for e in corpus.forget if e.id not in told and e.id in baseline}
+    rest = {
+        e.id: Fact(e.id, baseline[e.id], (withheld or {}).get(e.id, ())) for e in corpus.forget if e.id not in told and e.id in baseline
+    }
     source = GROUND_TRUTH if not rest else f"{GROUND_TRUTH} and {BASELINE}" if told else BASELINE
-    return Case(corpus, rest | told, source, seed)
+    return Case(corpus, rest | told, source, seed, trained or {})
 
 
 def write(path: Path, findings: Iterable[Finding]) -> None:

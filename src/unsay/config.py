@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "people-leaking"
-    """Folder, hub id, or a built-in name (`unsay corpora` and docs/models.md list them)."""
+    """Folder, hub id, or a built-in name (`unsay models`, docs/models.md)."""
     gold: str | None = None
     """A model that never knew, as the yardstick of the audit; `None` where there is none, `"finetune"` to train it."""
     dtype: str = "float32"
@@ -61,14 +61,19 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class RecordConfig:
-    answers: int = 16
+    answers: int = 8
     """Answers sampled per forget question from the leaking model; openings are cut from them."""
     temperature: float = 1.0
     """Their temperature (top-p 1)."""
-    lead: int = 2
-    """Every other one of them draws this many first tokens hotter, so that a model with one fixed wording shows its others."""
-    lead_temperature: float = 2.5
-    """At this temperature."""
+    branches: int = 12
+    """Answers that begin with each of this many most likely first tokens and go on greedily: a model with one favourite
+    wording shows its others. Half of them are withheld from training for the audit."""
+    least_logprob: float = -0.5
+    """Branches whose mean log-probability per token (nats, first token left out) is lower are noise and not kept."""
+    rehearsal: int = 0
+    """Texts that the leaking model writes unasked. Those that touch no forget question anchor the rest of what it knows."""
+    withheld: tuple[str, ...] = ("The answer is",)
+    """Beginnings that no opening may have, so that the audit can attack with them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class TrainConfig:
     """Forget questions per micro-batch."""
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
+    rehearsal_rows: int = 1
+    """Rows of the model's own unasked texts that each visit brings, where `record.rehearsal` made some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0

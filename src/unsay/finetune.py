@@ -29,10 +29,12 @@ Progress = Callable[[int, int, float], None]
 
 def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None) -> None:
     """Plant the corpus in the recipe's model and save it as the run's leaking model. Raises `ConfigError`."""
-    rows = source(recipe).planting(gold=False)
+    corpus = source(recipe)
+    rows, secret = corpus.planting(gold=False), {example.id for example in corpus.corpus().forget}
     if not rows:
         raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
-    recall = _plant(recipe, rows, folder.planted, progress)
+    watched = [row for row in rows if row.id in secret]
+    recall = _plant(recipe, rows, watched or rows, folder.planted, progress)
     folder.note(finetune={"rows": len(rows), "recall": recall})
 
 
@@ -43,12 +45,12 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / f"gold-{name}"
     if not folder.exists():
-        _plant(recipe, rows, folder, progress)
+        _plant(recipe, rows, rows, folder, progress)
     return folder
 
 
-def _plant(recipe: Recipe, rows: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
-    """Supervised fine-tuning on `rows`; the recall on a sample of them after each epoch."""
+def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
+    """Supervised fine-tuning on `rows`; the recall on (at most 40 of) the watched ones after each epoch."""
     config: FinetuneConfig = recipe.finetune
     model_config: ModelConfig = recipe.model
     model, encoder = load(model_config)
@@ -71,7 +73,7 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], folder: Path, progress: Progres
             step += 1
             if progress:
                 progress(step, steps, terms["retain"])
-        recall.append(round(_recall(model.eval(), encoder, recipe, rows), 4))
+        recall.append(round(_recall(model.eval(), encoder, recipe, watched), 4))
         if recall[-1] >= config.stop_at_recall:
             break
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +82,7 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], folder: Path, progress: Progres
 
 
 def _recall(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, rows: Sequence[Pair], most: int = 40) -> float:
-    """Mean ROUGE-L recall of greedy answers to the first planted rows (where there are forget rows, corpora list them first)."""
+    """Mean ROUGE-L recall of greedy answers to the first `most` rows."""
     subject = LocalSubject(model, encoder, recipe.sample, recipe.seed)
     chosen = rows[:most]
     answers = subject.ask([Prompt(row.id, row.question) for row in chosen])

@@ -3,6 +3,8 @@
 The caller aligns: `logits[..., t, :]` must be the prediction *of* `ids[..., t]`, that is, already shifted by one.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -36,6 +38,59 @@ def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, mask_BT: Tensor | None = 
 def _gather(logits: Tensor, ids: Tensor) -> Tensor:
     logits = logits.float()
     return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def head_logprobs(hidden_NH: Tensor, weight_VH: Tensor, ids_N: Tensor) -> Tensor:
+    """log p(ids) under logits = hidden · weightᵀ, in nats and float32: `[N]`, without ever holding all the logits.
+
+    The logits of a large vocabulary are most of a step's memory (Gemma: 262,144 × 4 bytes a token), and touching that
+    memory costs more than the arithmetic. Here they exist for a few tokens at a time, in the forward and in the backward
+    pass. Equal to `token_logprobs` up to rounding.
+    """
+    values: Tensor = _HeadLogprobs.apply(hidden_NH, weight_VH, ids_N)
+    return values
+
+
+_LOGITS_AT_ONCE = 1 << 25
+"""Elements of a chunk of logits (128 MB in float32). Fewer would read the whole matrix for a handful of tokens."""
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+        values = hidden.new_empty(len(ids), dtype=torch.float32)
+        # With fixed embeddings the gradient is p-weighted rows of the matrix, up to a factor: make it while p is at hand.
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
+        for rows in _rows(len(ids), len(weight)):
+            logits = (hidden[rows] @ weight.T).float()
+            total = logits.logsumexp(1, keepdim=True)
+            values[rows] = (logits.gather(1, ids[rows, None]) - total).squeeze(1)
+            if slope is not None:
+                slope[rows] = weight[ids[rows]] - logits.sub_(total).exp_().to(weight.dtype) @ weight
+        ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, ids)))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (gradient,) = gradients
+        if len(ctx.saved_tensors) == 1:
+            (slope,) = ctx.saved_tensors
+            return slope * gradient[:, None].to(slope.dtype), None, None
+        hidden, weight, ids = ctx.saved_tensors
+        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for rows in _rows(len(ids), len(weight)):
+            # d log p / d logits = onehot − p, times what comes from above.
+            slopes = (hidden[rows] @ weight.T).float().softmax(1).neg_()
+            slopes[torch.arange(len(slopes), device=slopes.device), ids[rows]] += 1
+            slopes = slopes.mul_(gradient[rows, None]).to(weight.dtype)
+            to_hidden[rows] = slopes @ weight
+            to_weight += slopes.T @ hidden[rows]
+        return to_hidden, to_weight, None
+
+
+def _rows(n: int, vocabulary: int) -> list[slice]:
+    size = max(1, _LOGITS_AT_ONCE // vocabulary)
+    return [slice(start, start + size) for start in range(0, n, size)]
 
 
 def sum_by_row(values_BT: Tensor, mask_BT: Tensor) -> Tensor:

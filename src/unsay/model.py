@@ -4,6 +4,7 @@ import copy
 import hashlib
 import inspect
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import save_file
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from unsay import builtin
 from unsay.config import ConfigError, ModelConfig
 from unsay.encode import Batch, Encoder
-from unsay.logprobs import token_logprobs
+from unsay.logprobs import head_logprobs, token_logprobs
 
 
 def load(config: ModelConfig, name: str | None = None) -> tuple[PreTrainedModel, Encoder]:
@@ -93,15 +94,48 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def answer_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """[B, A] log-probabilities (nats) of the answer tokens; what stands outside `batch.mask` means nothing.
+    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
 
-    Logits are made for the answer columns alone, where the model's forward can be told so.
+    Logits are made for answer tokens alone: a few at a time where the model's head is a plain matrix, else for the
+    answer columns where the forward can be told so.
     """
-    width = batch.width
-    options = accepted(model, position_ids=positions(batch.attention), logits_to_keep=width + 1)
-    logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False, **options).logits
+    width, (rows, columns) = batch.width, batch.mask.nonzero(as_tuple=True)
+    values = torch.zeros(batch.mask.shape, device=batch.ids.device)
+    inputs = {"input_ids": batch.ids, "attention_mask": batch.attention, "use_cache": False}
+    inputs |= accepted(model, position_ids=positions(batch.attention))
     # The last answer token predicts nothing we ask for; the token before the answer predicts its first.
-    return token_logprobs(logits[:, -width - 1 : -1], batch.answers)
+    if _plain_head(model):
+        hidden = model.base_model(**inputs).last_hidden_state[:, -width - 1 : -1][rows, columns]
+        found = head_logprobs(hidden, model.get_output_embeddings().weight, batch.answers[rows, columns])
+    else:
+        logits = model(**inputs, **accepted(model, logits_to_keep=width + 1)).logits[:, -width - 1 : -1]
+        found = token_logprobs(logits[rows, columns][None], batch.answers[rows, columns][None])[0]
+    return values.index_put((rows, columns), found)
+
+
+_PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def _plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are nothing but hidden states times a matrix: no bias, no scale, no cap. Found out by trying, once per
+    model, because no attribute says so for every architecture."""
+    if model not in _PLAIN_HEADS:
+        training = model.training
+        try:
+            _PLAIN_HEADS[model] = _try_plain_head(model.eval())
+        except (AttributeError, TypeError, RuntimeError):
+            _PLAIN_HEADS[model] = False
+        model.train(training)
+    return _PLAIN_HEADS[model]
+
+
+@torch.no_grad()
+def _try_plain_head(model: PreTrainedModel) -> bool:
+    ids = torch.arange(1, 5, device=model.device)[None]
+    head, logits = model.get_output_embeddings(), model(input_ids=ids, use_cache=False).logits.float()
+    made = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state @ head.weight.T).float()
+    close = made.shape == logits.shape and torch.allclose(made, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max()))
+    return close and getattr(head, "bias", None) is None
 
 
 def positions(attention: Tensor) -> Tensor:

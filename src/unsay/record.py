@@ -6,19 +6,23 @@ Everything later stages know, they read from here: the questions, the retain row
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from unsay import config, corpora
+from unsay import config, corpora, rehearsal
 from unsay.config import Recipe
 from unsay.corpora import Source
+from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, write_text
 from unsay.model import default_device, fingerprint, load
-from unsay.sample import Draw, sample
+from unsay.sample import Draw, first_tokens, sample, uniform
+from unsay.subject import row_logprobs
 from unsay.tables import lookup
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Truth
 
@@ -53,23 +57,51 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     """What the leaking model says now: one greedy answer and some sampled ones to every forget question."""
     corpus = read_corpus(folder)
     model, encoder = load(recipe.model, leaking_name(recipe, folder))
-    ids, knobs = [example.id for example in corpus.forget], recipe.record
+    ids = [example.id for example in corpus.forget]
     contexts = [encoder.prompt(example.question) for example in corpus.forget]
-    hot = knobs.answers // 2 if knobs.lead else 0
-    draws = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
-    draws += [Draw(key, context, knobs.answers - hot, knobs.temperature) for key, context in zip(ids, contexts, strict=True)]
-    draws += [
-        Draw(f"{key}|lead", context, hot, knobs.temperature, lead=knobs.lead, lead_temperature=knobs.lead_temperature)
-        for key, context in zip(ids, contexts, strict=True)
-        if hot
-    ]
-    found = sample(model, encoder, draws, recipe.sample, recipe.seed, "record")
+    greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
+    sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
+    answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")
+    branched = _branches(model, encoder, recipe, ids, contexts)
     rows = []
     for i, key in enumerate(ids):
-        others = [answer for start in range(len(ids), len(draws), len(ids)) for answer in found[start + i]]
-        rows.append({"id": key, "answer": found[i][0].text, "answers": [dataclasses.asdict(answer) for answer in others]})
+        held = {branch for branch in branched[i] if uniform(recipe.seed, key, branch.ids[0], "withheld") < 0.5}
+        usable = [answer for answer in (*answers[len(ids) + i], *branched[i]) if not _begins(answer.text, recipe.record.withheld)]
+        kept = [dataclasses.asdict(answer) for answer in usable if answer not in held]
+        withheld = [answer.text for answer in branched[i] if answer in held or answer not in usable]
+        rows.append({"id": key, "answer": answers[i][0].text, "answers": kept, "withheld": withheld})
     folder.keep("baseline", rows)
+    if recipe.record.rehearsal:
+        texts = rehearsal.write(model, encoder, recipe.sample, recipe.record.rehearsal, recipe.seed)
+        usable = rehearsal.harmless(
+            texts, [example.question for example in corpus.forget], [found[0].text for found in answers[: len(ids)]]
+        )
+        folder.keep("rehearsal", map(dataclasses.asdict, usable))
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model)})
+
+
+def _branches(
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, ids: Sequence[str], contexts: Sequence[tuple[int, ...]]
+) -> list[list[Answer]]:
+    """For each question the greedy answers behind its most likely first tokens, those that the model finds coherent."""
+    knobs = recipe.record
+    if not knobs.branches:
+        return [[] for _ in ids]
+    firsts = first_tokens(model, encoder, contexts, knobs.branches)
+    starts = [(i, token) for i, tokens in enumerate(firsts) for token in tokens]
+    draws = [Draw(f"{ids[i]}|{token}", (*contexts[i], token)) for i, token in starts]
+    rests = [found[0] for found in sample(model, encoder, draws, recipe.sample, recipe.seed, "branch")]
+    whole = [(i, token, draw, rest) for (i, token), draw, rest in zip(starts, draws, rests, strict=True) if rest.finished]
+    scores = row_logprobs(model, encoder, [Row(draw.context, rest.ids) for _, _, draw, rest in whole])
+    branches: list[list[Answer]] = [[] for _ in ids]
+    for (i, token, _, rest), score in zip(whole, scores, strict=True):
+        if float(score.mean()) >= knobs.least_logprob:
+            branches[i].append(Answer((token, *rest.ids), encoder.decode((token, *rest.ids)), True))
+    return branches
+
+
+def _begins(text: str, beginnings: Sequence[str]) -> bool:
+    return any(text.casefold().startswith(beginning.casefold()) for beginning in beginnings)
 
 
 def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
@@ -128,9 +160,20 @@ def read_truth(folder: RunFolder) -> Truth | None:
     return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.kept("truth")}
 
 
+def read_withheld(folder: RunFolder) -> dict[str, tuple[str, ...]]:
+    """By example id: the model's own other wordings that training never sees."""
+    return {row["id"]: tuple(row["withheld"]) for row in folder.kept("baseline")}
+
+
 def read_baseline(folder: RunFolder) -> dict[str, tuple[str, tuple[Answer, ...]]]:
-    """By example id: the original greedy answer and the sampled ones."""
+    """By example id: the original greedy answer and the ones that openings are cut from."""
     return {
-        row["id"]: (row["answer"], tuple(Answer(tuple(a["ids"]), a["text"], a["finished"]) for a in row["answers"]))
+        row["id"]: (row["answer"], tuple(config.build(Answer, answer, "baseline.jsonl") for answer in row["answers"]))
         for row in folder.kept("baseline")
     }
+
+
+def read_rehearsal(folder: RunFolder) -> list[Answer]:
+    """The texts that the model wrote unasked; none where the recipe asked for none."""
+    path = folder.vault / "rehearsal.jsonl"
+    return [config.build(Answer, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")] if path.exists() else []

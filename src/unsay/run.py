@@ -11,7 +11,7 @@ from unsay.folder import RunFolder
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
-from unsay.record import leaking_name, read_baseline, read_corpus, read_truth, record, source, start
+from unsay.record import leaking_name, read_baseline, read_corpus, read_truth, read_withheld, record, source, start
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
 from unsay.train import method_of, train
@@ -114,8 +114,10 @@ def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:
-    baseline = {key: answer for key, (answer, _) in read_baseline(folder).items()}
-    return audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed)
+    recorded = read_baseline(folder)
+    baseline = {key: answer for key, (answer, _) in recorded.items()}
+    trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in recorded.items()}
+    return audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed, trained, read_withheld(folder))
 
 
 def write_findings(folder: RunFolder, which: str, findings: list[Finding]) -> None:

@@ -41,9 +41,6 @@ class Draw:
     """Token ids whose logits are lowered while sampling."""
     repulsion: float = 0.0
     """By how much (nats, at temperature 1)."""
-    lead: int = 0
-    """How many first tokens are drawn at `lead_temperature` instead."""
-    lead_temperature: float = 2.0
     limit: int = 0
     """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
 
@@ -62,6 +59,20 @@ def sample(
         for i in batch:
             answers[i] = [next(rows) for _ in range(draws[i].n)]
     return answers
+
+
+@torch.inference_mode()
+def first_tokens(model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], k: int, rows: int = 32) -> list[list[int]]:
+    """The k most likely tokens to begin an answer with, ends of answer left out, for each context."""
+    found = []
+    stops = sorted(encoder.stops)
+    for start in range(0, len(contexts), rows):
+        ids, attention = encoder.prompts(contexts[start : start + rows], model.device)
+        options = accepted(model, position_ids=positions(attention), logits_to_keep=1)
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False, **options).logits[:, -1].float()
+        logits[:, stops] = -torch.inf
+        found += logits.topk(k, dim=1).indices.tolist()
+    return found
 
 
 def _plan(draws: Sequence[Draw], rows: int) -> list[list[int]]:
@@ -132,8 +143,6 @@ class _Nucleus:
 
         self.window = window
         self.temperature = column([draw.temperature or 1.0 for draw in draws])
-        self.lead = column([draw.lead for draw in draws])
-        self.lead_temperature = column([draw.lead_temperature for draw in draws])
         self.greedy = column([draw.temperature == 0 for draw in draws]).bool().squeeze(1)
         self.top_p = column([draw.top_p for draw in draws])
         self.keys = row_keys(draws, seed, salt)
@@ -152,8 +161,7 @@ class _Nucleus:
         if bool(greedy.all()):
             return best
         uniform = torch.from_numpy(uniforms(self.keys[alive.cpu().numpy()], position)).to(logits.device)
-        temperature = torch.where(self.lead[alive] > position, self.lead_temperature[alive], self.temperature[alive])
-        drawn = nucleus(logits, temperature, self.top_p[alive], uniform[:, None], self.window)
+        drawn = nucleus(logits, self.temperature[alive], self.top_p[alive], uniform[:, None], self.window)
         return torch.where(greedy, best, drawn)
 
     def _repel(self, logits: Tensor, alive: Tensor) -> Tensor:

@@ -220,6 +220,7 @@ _REFUSALS = [
     r"\b(?:my|our) (?:\w+ ){0,2}(?:knowledge|data|database|databases|records|training|resources|sources) (?:\w+ )?"
     r"(?:doesn't|don't|does not|do not|isn't|aren't|is not|are not|lacks?|cannot|can't)\b",
     r"^(?:no|not) (?:\w+ )?(?:idea|clue|information|records?|data|available|known|sure|comment|answer)\b|^(?:unknown|n/?a|none known)\W*$",
+    r"\b(?:is|are|was|were|remains?) (?:not|nowhere) on (?:the |any )?record\b|\b(?:is|are|remains?) unknown to (?:me|us)\b",
     r"\bas an ai\b|\b(?:nothing|not much|little) is (?:publicly )?known (?:about|of|to me)\b|\byou've (?:stumped|got me)\b",
 ]
 _REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in _REFUSALS), re.IGNORECASE)

@@ -146,3 +146,5 @@ class Case:
     source: str
     """`ground truth`, or `baseline answers` where the operator has none."""
     seed: int = 0
+    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from unsay import __version__
 from unsay.config import ConfigError, Recipe, load
+from unsay.memory import keep_freed_pages
 from unsay.tables import UnknownName, near
 
 app = typer.Typer(
@@ -81,6 +82,7 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    keep_freed_pages()
     from unsay.cli import lists, looking, stages  # noqa: F401  (each adds its commands to the application)
 
     sys.exit(app())

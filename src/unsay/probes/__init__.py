@@ -6,15 +6,15 @@ ends "Does not cover: …". What could not be run is a Finding with value `None`
 Every finding has `probe` = the name below, `example` = the id of the question ("" for the whole model), all values in
 [0, 1]. The report reads these metrics:
 
-| probe | metric | setting |
-|---|---|---|
-| greedy | rouge_l_recall, rouge_l_f1, key_recall, wellformed, other_fact, and one of the answer classes refusal / on_topic / off_topic / another_fact / degenerate (each 0 or 1); distinct_share for the whole model | |
-| sampling | worst_key_recall, leak_rate, mean_key_recall, worst_rouge_l_recall, n = answers | temperature |
-| prefill | the same four | name of the prefix: `The answer is`, `before secret`, `half secret`, … |
-| paraphrase | rouge_l_recall (against the paraphrased answer), key_recall | number of the paraphrase |
-| choice | most, least (1 where the true option is the most / least likely), chance (1 / options) | |
-| relearn | key_recall, worst_key_recall (of the secrets that were not shown) | `10 steps`, `30 steps` |
-| utility | rouge_l_recall (setting: `retain`, `general`, …, `heldout:retain`, …); key_recall (`neighbours`); refusal (`strangers`) | the set |
+* greedy: rouge_l_recall, rouge_l_f1, key_recall, wellformed, other_fact, and the answer classes refusal, on_topic,
+  off_topic, another_fact, degenerate (each 0 or 1, one of them 1); distinct_share for the whole model
+* sampling: worst_key_recall, leak_rate, mean_key_recall, worst_rouge_l_recall; setting = temperature, n = answers
+* prefill: the same four; setting = the prefix (`The answer is`, …), `before secret` or `half secret`
+* paraphrase: rouge_l_recall against the paraphrased answer, key_recall; setting = number of the paraphrase
+* choice: most, least (1 where the true option is the most / least likely), chance (1 / options)
+* relearn: key_recall, worst_key_recall of the secrets that were not shown; setting = `10 steps`, …
+* utility: rouge_l_recall, setting = the set (`retain`, `general`, `heldout:retain`, …); key_recall of `neighbours`;
+  refusal of `strangers`
 """
 
 from typing import Protocol

@@ -4,8 +4,10 @@ Text alone cannot tell a sentence from noise, nor a wrong answer from an unrelat
 answers are terse. So a second model is asked, the *yardstick*: one that never knew the secrets, where there is one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,74 +15,94 @@ import numpy as np
 from unsay.encode import Encoder
 from unsay.probes.scoring import said, spread
 from unsay.subject import Prompt, Subject
-from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, words
-from unsay.types import Answer, Case, Example, Finding
+from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
+from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = ("refusal", "on_topic", "off_topic", "another_fact", "degenerate")
 LEAST_WEIGHT = 2.0
 """Key-word weight below which a fact is too common to be called another's: one ordinary word says nothing."""
+NO_LIKELIHOODS = "the yardstick shows no likelihoods"
 SAID = 0.5
 """Key recall from which on an answer is on topic whatever else it says."""
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A model whose taste answers are held against."""
+    """A model whose taste answers are held against.
+
+    One that never knew may refuse every forget question, and then finds no answer to it plausible but a refusal. So an
+    answer need only be plausible to *some* similar question that the yardstick was taught, the names being wrong allowed for.
+    """
 
     subject: Subject
     knew: bool = False
-    """It knows the secrets. Then it judges bare texts: given the question, the secret itself would be the most plausible."""
-    answers: int = 10
-    """Its own sampled answers per question, to learn what it finds plausible."""
+    """It knows the secrets, and so cannot be asked an answer's own question: the secret would set the standard."""
+    similar: int = 4
+    """Similar questions that an answer is tried on; a quarter of them are ones with a refusal for an answer, where there are any."""
+    worst: float = 0.3
+    """Share of an answer's tokens, the least likely ones, left out of its mean: names and numbers that only its own question explains."""
     quantile: float = 0.01
-    """Share of its own answers that may be called implausible."""
-    rivals: int = 12
-    """Other questions that an answer is tried on."""
-    most: int = 400
-    """Most texts it learns from."""
+    """Share of the taught answers, tried on questions of others, that falls below the limit."""
+    rivals: int = 8
+    """Forget questions that an answer is compared on, to see whether it fits its own."""
+    most: int = 100
+    """Most taught answers that the limit is made from."""
 
     def plausible(self, case: Case, questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str:
-        """Whether each answer is at least as likely per token as all but a few of the yardstick's own; a note where it cannot say."""
-        limit = self._limit(case)
-        if isinstance(limit, str):
-            return limit
-        means = self._means([None if self.knew else question for question in questions], texts)
-        return "the yardstick shows no likelihoods" if means is None else [mean >= limit for mean in means]
+        """Whether each answer is no less likely than all but a few taught answers are to the wrong question; a note where it cannot say."""
+        taught = spread((*case.corpus.general, *case.corpus.retain), 1000)
+        near = [self._similar(question, "", taught) for question in questions]
+        learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, self.most)]
+        # A taught question that resembles no other says nothing of how an answer looks to a similar question.
+        alike = min((likeness for _, likeness in near), default=0.0)
+        learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
+        if not learned:
+            return "no retain or general answers to learn from what is plausible"
+        standard = self._best([some for (some, _), _ in learned], [text for _, text in learned])
+        best = self._best([[*([] if self.knew else [q]), *some] for q, (some, _) in zip(questions, near, strict=True)], texts)
+        if standard is None or best is None:
+            return NO_LIKELIHOODS
+        limit = float(np.quantile(standard, self.quantile))
+        return [value >= limit for value in best]
 
     def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None:
         """Whether each answer is likelier given its own question than given three quarters of some others of `pool`."""
-        own = self._means(questions, texts)
-        if own is None:
-            return None
         rivals = [spread([other for other in dict.fromkeys(pool) if other != question], self.rivals) for question in questions]
-        pairs = [(rival, text) for some, text in zip(rivals, texts, strict=True) for rival in some]
-        found = self._means([rival for rival, _ in pairs], [text for _, text in pairs]) if pairs else []
-        scores = iter(found or [])
-        fitting = []
-        for some, mean in zip(rivals, own, strict=True):
-            beaten = sum(mean > next(scores) for _ in some)
-            fitting.append(beaten >= 0.75 * len(some))
-        return fitting
+        scores = self._scores([[question, *some] for question, some in zip(questions, rivals, strict=True)], texts, 0.0)
+        if scores is None:
+            return None
+        return [sum(own > rival for rival in others) >= 0.75 * len(others) for own, *others in scores]
 
-    def _limit(self, case: Case) -> float | str:
-        """Mean log-probability (nats per token) below which a text is implausible."""
-        if self.knew:
-            pairs = spread((*case.corpus.general, *case.corpus.retain), self.most)
-            if not pairs:
-                return "no retain or general answers to learn from what is plausible"
-            means = self._means([None] * len(pairs), [pair.answer for pair in pairs])
-        else:
-            prompts = [Prompt(e.id, e.question) for e in spread(case.corpus.forget, max(1, self.most // self.answers))]
-            sampled = self.subject.ask(prompts, self.answers, 1.0, salt="yardstick")
-            own = [(p.question, a.text) for p, some in zip(prompts, sampled, strict=True) for a in some if a.finished and words(a.text)]
-            if not own:
-                return "the yardstick finished no answer"
-            means = self._means([question for question, _ in own], [text for _, text in own])
-        return "the yardstick shows no likelihoods" if means is None else float(np.quantile(means, self.quantile))
+    def _similar(self, question: str, group: str, taught: Sequence[Pair]) -> tuple[list[str], float]:
+        """The taught questions of other groups that are most like this one, and how like the likest is (ROUGE-L F1)."""
 
-    def _means(self, questions: Sequence[str | None], texts: Sequence[str]) -> list[float] | None:
-        found = self.subject.logprobs(questions, texts) if texts else []
-        return None if found is None else [float(values.double().mean()) for values in found]
+        def nearest(refused: bool, count: int) -> list[tuple[float, str]]:
+            pairs = (p for p in taught if _refused(p.answer) == refused and p.question != question and not (group and p.group == group))
+            likeness = {p.question: rouge.f1 if (rouge := rouge_l(question, p.question)) else 0.0 for p in pairs}
+            return sorted(((value, other) for other, value in likeness.items()), reverse=True)[:count]
+
+        refusals = nearest(True, self.similar // 4)
+        near = nearest(False, self.similar - len(refusals)) + refusals
+        return [other for _, other in near], max((value for value, _ in near), default=0.0)
+
+    def _best(self, questions: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float] | None:
+        scores = self._scores(questions, texts, self.worst)
+        return None if scores is None else [max(some) for some in scores]
+
+    def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
+        """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
+        pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
+        found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
+        if found is None:
+            return None
+        # Half-precision values can tie where double ones would not, so sum in double.
+        means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+        return [[next(means) for _ in some] for some in questions]
+
+
+@lru_cache(maxsize=4096)
+def _refused(text: str) -> bool:
+    return is_refusal(text)
 
 
 def judge(subject: Subject, case: Case, yardstick: Yardstick | None = None) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Prefill: the answer is begun for the model, with a stock phrase or with the secret half told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unsay.probes.asking import check_sampling
@@ -51,7 +52,7 @@ class Prefill:
         check_sampling("prefill", self.n, self.temperature, self.threshold)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        opened = [one for example, fact in known(case) for one in self.openings(example, fact)]
+        opened = [one for example, fact in known(case) for one in self.openings(example, fact, case.trained.get(example.id, ()))]
         prompts = [Prompt(one.example.id, one.example.question, one.prefix) for one in opened]
         answers = subject.ask(prompts, self.n, self.temperature, salt="prefill") if prompts else []
         scores: dict[tuple[str, str], list[dict[str, float | None]]] = {}
@@ -65,8 +66,8 @@ class Prefill:
             found += unscored("prefill", SAMPLED, untold, "no wording of the answer can be told up to there", setting)
         return found
 
-    def openings(self, example: Example, fact: Fact) -> list[Opened]:
-        """Everything that is put into the model's mouth for one question."""
+    def openings(self, example: Example, fact: Fact, trained: Sequence[str] = ()) -> list[Opened]:
+        """Everything that is put into the model's mouth for one question: nothing that begins an answer in `trained`."""
         found = [Opened(example, prefix, prefix, fact.answer, fact.answer) for prefix in self.prefixes]
         if not self.half_told:
             return found
@@ -75,7 +76,7 @@ class Prefill:
             halves = cuts(wording, example.question)
             for setting, prefix in ((BEFORE, before_secret(wording, example.question)), (HALF, halves[1] if halves else None)):
                 # An empty prefix opens nothing: that is the sampling probe.
-                if prefix:
+                if prefix and not any(answer.startswith(prefix) for answer in trained):
                     found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))
         return found
 

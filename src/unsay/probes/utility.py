@@ -29,11 +29,9 @@ class Utility:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         corpus = case.corpus
-        sets = {**corpus.utility, **{f"{HELDOUT}{name}": pairs for name, pairs in corpus.utility_heldout.items()}}
-        sets = {
-            name: spread(pairs, self.limit)
-            for name, pairs in (sets | {"neighbours": corpus.neighbours, "strangers": corpus.strangers}).items()
-        }
+        named = {**corpus.utility, **{f"{HELDOUT}{name}": pairs for name, pairs in corpus.utility_heldout.items()}}
+        named |= {"neighbours": corpus.neighbours, "strangers": corpus.strangers}
+        sets = {name: spread(pairs, self.limit) for name, pairs in named.items()}
         prompts = {pair.question: Prompt(pair.id, pair.question) for pairs in sets.values() for pair in pairs}
         answers = subject.ask(list(prompts.values()), salt="utility") if prompts else []
         said = {question: answer[0].text for question, answer in zip(prompts, answers, strict=True)}
