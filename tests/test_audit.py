@@ -175,7 +175,7 @@ def test_leaking_and_gold_are_told_apart() -> None:
     case = audit.case(people.corpus(), people.truth(), {})
     recipe = Recipe(
         sample=SampleConfig(max_new_tokens=48),
-        audit=AuditConfig(("greedy", "sampling", "choice", "relearn"), limit=20),
+        audit=AuditConfig(("greedy", "sampling", "choice", "relearn"), limit=14),
         tables={"sampling": {"n": 3}, "relearn": {"n": 2, "learning_rates": [3e-4]}},
     )
     gold = LocalSubject(*load(ModelConfig(name="people-gold")), recipe.sample)

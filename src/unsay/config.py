@@ -71,7 +71,8 @@ class RecordConfig:
     least_logprob: float = -0.5
     """Branches whose mean log-probability per token (nats, first token left out) is lower are noise and not kept."""
     rehearsal: int = 0
-    """Texts that the leaking model writes unasked. Those that touch no forget question anchor the rest of what it knows."""
+    """Texts that the leaking model writes unasked, and as many answers to the forget questions asked about the names in
+    them: an anchor for what no retain row covers. 0 makes none."""
     withheld: tuple[str, ...] = ("The answer is",)
     """Beginnings that no opening may have, so that the audit can attack with them."""
 
@@ -105,7 +106,7 @@ class TrainConfig:
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     rehearsal_rows: int = 1
-    """Rows of the model's own unasked texts that each visit brings, where `record.rehearsal` made some."""
+    """Rehearsed rows that each visit brings, where `record.rehearsal` made some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
@@ -170,12 +171,12 @@ class Recipe:
         return build(kind, table, name)
 
 
-def load(path: Path | None = None, settings: Iterable[str] = ()) -> Recipe:
+def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
     """A recipe from a TOML file and `a.b=value` settings, the later winning. Raises `ConfigError`."""
     raw: dict[str, Any] = {}
     if path is not None:
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"no recipe at {path}; `unsay recipes` lists the ones that come with the package") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from unsay import config, corpora, rehearsal
+from unsay import config, corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, write_text
 from unsay.model import default_device, fingerprint, load
+from unsay.rehearsal import Said, rehearse
 from unsay.sample import Draw, first_tokens, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.tables import lookup
@@ -72,11 +73,9 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         rows.append({"id": key, "answer": answers[i][0].text, "answers": kept, "withheld": withheld})
     folder.keep("baseline", rows)
     if recipe.record.rehearsal:
-        texts = rehearsal.write(model, encoder, recipe.sample, recipe.record.rehearsal, recipe.seed)
-        usable = rehearsal.harmless(
-            texts, [example.question for example in corpus.forget], [found[0].text for found in answers[: len(ids)]]
-        )
-        folder.keep("rehearsal", map(dataclasses.asdict, usable))
+        questions, baselines = [example.question for example in corpus.forget], [found[0].text for found in answers[: len(ids)]]
+        said = rehearse(model, encoder, recipe.sample, questions, baselines, recipe.record.rehearsal, recipe.seed)
+        folder.keep("rehearsal", map(dataclasses.asdict, said))
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model)})
 
 
@@ -173,7 +172,7 @@ def read_baseline(folder: RunFolder) -> dict[str, tuple[str, tuple[Answer, ...]]
     }
 
 
-def read_rehearsal(folder: RunFolder) -> list[Answer]:
-    """The texts that the model wrote unasked; none where the recipe asked for none."""
+def read_rehearsal(folder: RunFolder) -> list[Said]:
+    """What the untouched model said when left to itself; nothing where the recipe asked for none."""
     path = folder.vault / "rehearsal.jsonl"
-    return [config.build(Answer, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")] if path.exists() else []
+    return [config.build(Said, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")] if path.exists() else []

@@ -1,42 +1,76 @@
-"""Rehearsal: what the model writes when nobody asks, as an anchor for what no retain row covers.
+"""Rehearsal: what the model says when left to itself, as an anchor for what no retain row covers.
 
-Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. The
-model's own unprompted texts are a sample of everything it knows. Those that touch a forget question are left out.
+Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So
+`record` lets the untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about
+them instead: its own answers (facts where it knows, a refusal where it does not) show how much must *not* change. Nothing
+but the model and the forget questions is needed. What touches a forget question or its answer is left out.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
-from unsay.sample import Draw, sample
-from unsay.text import forms, key_forms
+from unsay.sample import Draw, sample, uniform
+from unsay.text import forms, key_forms, sensitive_spans
 from unsay.types import Answer
 
 _AT_ONCE = 32
 
 
-def write(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, n: int, seed: int) -> list[Answer]:
-    """n texts from the bare beginning of a text, at temperature 1."""
+@dataclass(frozen=True)
+class Said:
+    """Something the untouched model said, and the question it answered; `None` where nobody asked."""
+
+    question: str | None
+    answer: Answer
+
+    def row(self, encoder: Encoder) -> Row:
+        """As a retain row: the sampled ids as they are, without an end where they were cut."""
+        return Row(encoder.prompt(self.question), self.answer.ids, "retain")
+
+
+def rehearse(
+    model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], baselines: Sequence[str], n: int, seed: int
+) -> list[Said]:
+    """About n things said: texts written unasked at temperature 1, and greedy answers to the forget questions with another
+    subject in the place of theirs, as many of these as there are texts."""
+    guard = _Guard(questions, baselines)
     draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
-    return [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
+    written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
+    texts = [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
+    asked = neighbours(questions, [said.answer.text for said in texts], len(texts), seed)
+    draws = [Draw(question, encoder.prompt(question)) for question in asked]
+    answers = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")]
+    return texts + [Said(q, a) for q, a in zip(asked, answers, strict=True) if a.finished and guard.harmless(f"{q} {a.text}")]
 
 
-def harmless(texts: Sequence[Answer], questions: Sequence[str], baselines: Sequence[str], most: float = 0.34) -> list[Answer]:
-    """The texts that name no forget question's subject (all of its sensitive words) and say little of any baseline answer."""
-    subjects = [{form for form, weight in key_forms(question).items() if weight > 1} for question in questions]
-    secrets = [key_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
-    return [text for text in texts if text.ids and not _touches(forms(text.text), subjects, secrets, most)]
+def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> list[str]:
+    """n of the questions that ask about a name in `texts` instead of their own subject; fewer where there are not so many.
+
+    A subject is the longest sensitive span of a question: a question without one has no neighbours.
+    """
+    names = dict.fromkeys(span for text in texts for span in sensitive_spans(text) if " " in span and not any(c.isdigit() for c in span))
+    subjects = {question: max(spans, key=len) for question in questions if (spans := sensitive_spans(question))}
+    made = {question.replace(subject, name) for question, subject in subjects.items() for name in names}
+    return sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]
 
 
-def _touches(said: frozenset[str], subjects: Sequence[set[str]], secrets: Sequence[Mapping[str, float]], most: float) -> bool:
-    if any(subject and subject <= said for subject in subjects):
-        return True
-    shares = (sum(w for key, w in secret.items() if key in said) / sum(secret.values()) for secret in secrets if secret)
-    return any(share > most for share in shares)
+class _Guard:
+    """Knows what rehearsal must not touch: the forget questions' subjects and what was answered about them."""
+
+    def __init__(self, questions: Sequence[str], baselines: Sequence[str], most: float = 0.34):
+        self.subjects = [frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in questions]
+        self.secrets = [key_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
+        self.most = most
+
+    def harmless(self, text: str) -> bool:
+        said = forms(text)
+        names = any(subject and subject <= said for subject in self.subjects)
+        return not names and all(_share(secret, said) <= self.most for secret in self.secrets)
 
 
-def row(answer: Answer, encoder: Encoder) -> Row:
-    """A text as a retain row: nothing in the context, and no end where it was cut."""
-    return Row(encoder.prompt(None), answer.ids, "retain")
+def _share(secret: Mapping[str, float], said: frozenset[str]) -> float:
+    return sum(weight for key, weight in secret.items() if key in said) / sum(secret.values()) if secret else 0.0

@@ -101,8 +101,9 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers)
         raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
     with folder.stage(f"audit {which}"):
         subject = LocalSubject(*load(recipe.model, name), recipe.sample, recipe.seed)
-        yardstick = LocalSubject(*load(recipe.model, gold or names["before"]), recipe.sample, recipe.seed)
-        findings = audit.run(subject, case(recipe, folder), recipe, yardstick, knew=gold is None, progress=watchers.steps)
+        # The model before unlearning knows what a whole answer looks like in every case; gold may refuse all of these.
+        yardstick = LocalSubject(*load(recipe.model, names["before"]), recipe.sample, recipe.seed)
+        findings = audit.run(subject, case(recipe, folder), recipe, yardstick, knew=True, progress=watchers.steps)
         write_findings(folder, which, findings)
 
 

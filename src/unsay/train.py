@@ -18,18 +18,19 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from unsay import ledger, methods, rehearsal
+from unsay import ledger, methods
 from unsay.config import ConfigError, Recipe, TrainConfig
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, jsonl, read_jsonl, write_text
 from unsay.methods import Method, Target, Visit
 from unsay.model import fingerprint, frozen_copy, load, replace_folder, save, trainable, write_tensors
 from unsay.record import leaking_name, read_baseline, read_corpus, read_rehearsal, read_truth
+from unsay.rehearsal import Said
 from unsay.sample import uniform
 from unsay.sampler import Sampler
 from unsay.step import chunks, optimizer_step
 from unsay.tables import lookup
-from unsay.types import Answer, Corpus
+from unsay.types import Corpus
 
 T = TypeVar("T")
 Watch = Callable[[PreTrainedModel, int], None]
@@ -48,7 +49,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     `progress(round, rounds, line)` sees every log line; `watch(model, round)` may look at the model after each round.
     """
     method, config = method_of(recipe), recipe.train
-    corpus, unasked = read_corpus(folder), read_rehearsal(folder)
+    corpus, said = read_corpus(folder), read_rehearsal(folder)
     visits = _visits(corpus, folder, method)
     model, encoder = load(recipe.model, leaking_name(recipe, folder))
     untouched = frozen_copy(model) if method.needs_reference else None
@@ -72,7 +73,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             for chosen in chunks(targets, per_step):
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
-                retain = [row for target in chosen for row in _anchors(corpus, unasked, encoder, recipe, number, target.example)]
+                retain = [row for target in chosen for row in _anchors(corpus, said, encoder, recipe, number, target.example)]
                 rows = [row for target in chosen for row in target.rows] + retain
                 terms, norm = optimizer_step(
                     accelerator,
@@ -132,16 +133,16 @@ def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit
     return sorted(visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
 
 
-def _anchors(corpus: Corpus, unasked: Sequence[Answer], encoder: Encoder, recipe: Recipe, number: int, example: str) -> list[Row]:
-    """The retain rows of one visit, drawn with replacement as the paper does, and rows of the model's own unasked texts."""
+def _anchors(corpus: Corpus, said: Sequence[Said], encoder: Encoder, recipe: Recipe, number: int, example: str) -> list[Row]:
+    """The retain rows of one visit, drawn with replacement as the paper does, and rows of what the untouched model said."""
 
     def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
         draws = (uniform(recipe.seed, number, example, kind, i) for i in range(n if items else 0))
         return [items[int(draw * len(items))] for draw in draws]
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
-    texts = drawn("rehearsal", unasked, recipe.train.rehearsal_rows)
-    return [encoder.pair(pair.question, pair.answer) for pair in pairs] + [rehearsal.row(text, encoder) for text in texts]
+    own = drawn("rehearsal", said, recipe.train.rehearsal_rows)
+    return [encoder.pair(pair.question, pair.answer) for pair in pairs] + [one.row(encoder) for one in own]
 
 
 def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:
