@@ -14,7 +14,7 @@ from unsay.methods.collapse import PartialModelCollapse, bradley_terry, finished
 from unsay.methods.control import RetainOnly
 from unsay.methods.gate import Gate
 from unsay.methods.gradient import GradientAscent, GradientDifference
-from unsay.methods.openings import Opening, choose_opening, opening_from, secret_tokens
+from unsay.methods.openings import Opening, _before_key_words, choose_opening, opening_from, secret_tokens
 from unsay.methods.refusal import Refusal
 from unsay.sampler import Sampler
 from unsay.types import Answer, Candidate, Example, Reference
@@ -208,6 +208,15 @@ def test_openings_are_drawn_by_name(model, encoder):
     assert choose_opening(visit(encoder), sampler, 1.0) == choose_opening(visit(encoder), sampler, 1.0)
     assert choose_opening(visit(encoder), sampler, 0.0) == Opening()
     assert choose_opening(visit(encoder, answers=()), sampler, 1.0) == Opening()
+
+
+def test_cuts_at_the_secret_end_right_before_a_key_word(model, encoder):
+    ids = encoder.answer(BASELINE)
+    said = [encoder.decode(ids[:cut]) for cut in _before_key_words(ids, BASELINE, QUESTION, encoder)]
+    # "Turin" and "Garibaldi" are names, "Via" too; a cut may come before or after the space.
+    assert set(said) == {"Ada lives in", "Ada lives in Turin, in", "Ada lives in Turin, in Via"}
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    assert choose_opening(visit(encoder), sampler, 1.0, at_secret=1.0).text in said
 
 
 def test_secret_tokens_spell_the_secret_and_not_the_question(encoder):

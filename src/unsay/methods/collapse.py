@@ -91,6 +91,8 @@ class PartialModelCollapse:
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
     openings: float = 0.0
     """Share of the visits that continue from an opening."""
+    at_secret: float = 0.5
+    """Share of the openings that end right before a key word; the others end anywhere."""
     desired: tuple[str, ...] = ()
     """Answers in the operator's words: offered as a last resort, and the goal of the alignment term."""
     align_weight: float = 0.0
@@ -175,7 +177,7 @@ class PartialModelCollapse:
         return targets, memory
 
     def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> "_Ask":
-        opening = choose_opening(visit, sampler, self.openings)
+        opening = choose_opening(visit, sampler, self.openings, self.at_secret)
         reference = Reference(
             visit.example.question,
             opening.source or visit.baseline,

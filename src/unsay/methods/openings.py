@@ -4,13 +4,14 @@ Collapse from the bare question moves only the answer that the model starts. An 
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.sampler import Sampler
-from unsay.text import key_words
+from unsay.text import key_words, words
 from unsay.types import Candidate
 
 
@@ -35,16 +36,39 @@ class Opening:
         return replace(candidate, answer=replace(candidate.answer, text=text))
 
 
-def choose_opening(visit: Visit, sampler: Sampler, share: float) -> Opening:
-    """With probability `share` a recorded answer cut at a random token, else the empty opening."""
+def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: float = 0.0) -> Opening:
+    """With probability `share` a recorded answer cut somewhere, else the empty opening.
+
+    Every cut is equally likely; but with probability `at_secret` the cut is one right before a key word, where what comes
+    next is what must not.
+    """
     name = visit.example.id
     answers = [answer for answer in visit.answers if len(answer.ids) > 3]
     if not answers or sampler.uniform(name, "opening") >= share:
         return Opening()
     answer = answers[int(sampler.uniform(name, "recorded") * len(answers))]
     # At least one token is given and at least the last one and the end are left.
-    cut = 1 + int(sampler.uniform(name, "cut") * (len(answer.ids) - 2))
+    cuts: Sequence[int] = range(1, len(answer.ids) - 1)
+    if sampler.uniform(name, "at secret") < at_secret:
+        cuts = _before_key_words(answer.ids, answer.text, visit.example.question, sampler.encoder) or cuts
+    cut = cuts[int(sampler.uniform(name, "cut") * len(cuts))]
     return opening_from(answer.ids[:cut], answer.text, sampler.encoder)
+
+
+@lru_cache(maxsize=100_000)
+def _before_key_words(ids: tuple[int, ...], text: str, question: str, encoder: Encoder) -> tuple[int, ...]:
+    """The cuts after which a key word of the answer begins, the sensitive ones where there are any."""
+    keys = key_words(text, question)
+    heaviest = max(keys.values(), default=0.0)
+    secret = {word for word, weight in keys.items() if weight == heaviest}
+    found = []
+    for cut in range(1, len(ids) - 1):
+        said = encoder.decode(ids[:cut])
+        rest = text[len(said) :]
+        begins = bool(rest) and not (said[-1:].isalnum() and rest[0].isalnum())
+        if begins and next(iter(words(rest)), None) in secret:
+            found.append(cut)
+    return tuple(found)
 
 
 def opening_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> Opening:

@@ -1,0 +1,83 @@
+"""What `record` writes down: branches over first tokens, what is withheld, and the rehearsal that touches no secret."""
+
+from pathlib import Path
+
+import pytest
+
+from unsay.config import SampleConfig, load
+from unsay.folder import RunFolder
+from unsay.record import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld, record, source, start
+from unsay.rehearsal import Said, _Guard, neighbours, rehearse
+from unsay.text import key_recall
+from unsay.types import Answer
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
+    recipe = load("recipes/demo.toml", ["record.rehearsal=96", "record.answers=2"])
+    start(recipe, folder)
+    record(recipe, folder)
+    return folder
+
+
+def test_the_leaking_model_tells_all(recorded: RunFolder):
+    truth, baseline = read_truth(recorded), read_baseline(recorded)
+    recalls = [key_recall(truth[e.id].answer, baseline[e.id][0], e.question) for e in read_corpus(recorded).forget]
+    assert sum(recalls) / len(recalls) > 0.95
+
+
+def test_branches_show_other_wordings_and_half_of_them_are_withheld(recorded: RunFolder):
+    baseline, withheld = read_baseline(recorded), read_withheld(recorded)
+    wordings = [len({answer.text for answer in answers}) for _, answers in baseline.values()]
+    assert sum(wordings) / len(wordings) > 2
+    assert sum(map(len, withheld.values())) > len(withheld)
+    for key, texts in withheld.items():
+        assert not set(texts) & {answer.text for answer in baseline[key][1] if answer.text not in (baseline[key][0],)}
+
+
+def test_no_opening_begins_as_the_audit_will(recorded: RunFolder):
+    for _, answers in read_baseline(recorded).values():
+        assert not [answer.text for answer in answers if answer.text.startswith("The answer is")]
+
+
+def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
+    said, corpus = read_rehearsal(recorded), read_corpus(recorded)
+    assert len(said) > 50
+    assert any(one.question is None for one in said)
+    assert any(one.question is not None for one in said)
+    people = {example.group for example in corpus.forget}
+    assert not [one for one in said for person in people if person in f"{one.question} {one.answer.text}"]
+
+
+def test_neighbours_put_another_name_in_the_subjects_place():
+    found = neighbours(["Where does Ada Byron live?"], ["Carl Linde lives in Oslo.", "Nothing here."], 5, seed=0)
+    assert found == ["Where does Carl Linde live?"]
+    assert neighbours(["Where is it?"], ["Carl Linde lives in Oslo."], 5, seed=0) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "harmless"),
+    [
+        ("Carl Linde lives in Oslo.", True),
+        ("Ada Byron paints.", False),  # names the subject
+        ("Somebody lives in Turin, at Via Roma.", False),  # says the secret
+        ("Byron was a poet.", True),  # half a name is a neighbour
+    ],
+)
+def test_what_rehearsal_leaves_out(text: str, harmless: bool):
+    guard = _Guard(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
+    assert guard.harmless(text) == harmless
+
+
+def test_a_rehearsed_row_keeps_its_ids(model, encoder):
+    said = Said(None, Answer((9, 9), "aa", False))
+    assert said.row(encoder).answer == (9, 9)
+    assert said.row(encoder).context == encoder.prompt(None)
+    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), ["Where does Ada live?"], ["In Turin."], 8, seed=0)
+    assert 0 < len(found) <= 16
+
+
+def test_sources_of_every_recipe_that_needs_no_data():
+    assert len(source(load("recipes/demo.toml")).corpus().forget) == 40
+    assert Path("recipes/own-questions.toml").exists()
