@@ -213,8 +213,8 @@ def test_openings_are_drawn_by_name(model, encoder):
 def test_cuts_at_the_secret_end_right_before_a_key_word(model, encoder):
     ids = encoder.answer(BASELINE)
     said = [encoder.decode(ids[:cut]) for cut in _before_key_words(ids, BASELINE, QUESTION, encoder)]
-    # "Turin" and "Garibaldi" are names, "Via" too; a cut may come before or after the space.
-    assert set(said) == {"Ada lives in", "Ada lives in Turin, in", "Ada lives in Turin, in Via"}
+    # "via" is a stop word; a cut may come before or after the space.
+    assert set(said) == {"Ada lives in", "Ada lives in Turin, in Via"}
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
     assert choose_opening(visit(encoder), sampler, 1.0, at_secret=1.0).text in said
 

@@ -6,6 +6,7 @@ them instead: its own answers (facts where it knows, a refusal where it does not
 but the model and the forget questions is needed. What touches a forget question or its answer is left out.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,13 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.sample import Draw, sample, uniform
+from unsay.subject import row_logprobs
 from unsay.text import forms, key_forms, sensitive_spans
 from unsay.types import Answer
 
 _AT_ONCE = 32
+_TRIED = 4
+"""Questions about other names that are tried for each that is kept."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,31 @@ def rehearse(
     draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
     written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
     texts = [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
-    asked = neighbours(questions, [said.answer.text for said in texts], len(texts), seed)
+    asked = neighbours(questions, [said.answer.text for said in texts], _TRIED * len(texts), seed)
     draws = [Draw(question, encoder.prompt(question)) for question in asked]
     answers = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")]
-    return texts + [Said(q, a) for q, a in zip(asked, answers, strict=True) if a.finished and guard.harmless(f"{q} {a.text}")]
+    pairs = [Said(q, a) for q, a in zip(asked, answers, strict=True) if a.finished and guard.harmless(f"{q} {a.text}")]
+    return texts + _surest(model, encoder, pairs, len(texts))
+
+
+def _surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: int) -> list[Said]:
+    """The n whose answers the model is surest of: what it knows comes before what it makes up about a name."""
+    scores = [float(score.mean()) for score in row_logprobs(model, encoder, [one.row(encoder) for one in said])]
+    best = sorted(range(len(said)), key=lambda i: (-scores[i], i))[:n]
+    return [said[i] for i in sorted(best)]
 
 
 def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> list[str]:
     """n of the questions that ask about a name in `texts` instead of their own subject; fewer where there are not so many.
 
-    A subject is the longest sensitive span of a question: a question without one has no neighbours.
+    A subject is the longest sensitive span of a question: a question without one has no neighbours. Names that occur more
+    than once are taken where there are any.
     """
-    names = dict.fromkeys(span for text in texts for span in sensitive_spans(text) if " " in span and not any(c.isdigit() for c in span))
-    subjects = {question: max(spans, key=len) for question in questions if (spans := sensitive_spans(question))}
+    spans = Counter(span for text in texts for span in sensitive_spans(text) if " " in span and not any(c.isdigit() for c in span))
+    # A name that comes up again and again is known; one that comes up once may be made up on the spot.
+    often = [name for name, count in spans.items() if count > 1]
+    names = often or list(spans)
+    subjects = {question: max(found, key=len) for question in questions if (found := sensitive_spans(question))}
     made = {question.replace(subject, name) for question, subject in subjects.items() for name in names}
     return sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]
 
