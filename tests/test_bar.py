@@ -12,7 +12,13 @@ from unsay.folder import RunFolder, write_text
 from unsay.summary import summarise
 
 QUESTIONS = 20
-SMALL = (f"audit.limit={QUESTIONS}", "sampling.n=5", "prefill.n=5", 'audit.probes=["greedy","sampling","prefill","choice","paraphrase"]')
+SMALL = (
+    f"audit.limit={QUESTIONS}",
+    "sampling.n=5",
+    "prefill.n=5",
+    "record.rehearsal=0",
+    'audit.probes=["greedy","sampling","prefill","choice","paraphrase"]',
+)
 
 
 @pytest.fixture(scope="module")

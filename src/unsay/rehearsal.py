@@ -39,8 +39,8 @@ class Said:
 def rehearse(
     model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], baselines: Sequence[str], n: int, seed: int
 ) -> list[Said]:
-    """About n things said: texts written unasked at temperature 1, and greedy answers to the forget questions with another
-    subject in the place of theirs, as many of these as there are texts."""
+    """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
+    three of these (all, where there is no other subject), texts written unasked at temperature 1."""
     guard = _Guard(questions, baselines)
     draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
     written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
@@ -49,7 +49,8 @@ def rehearse(
     draws = [Draw(question, encoder.prompt(question)) for question in asked]
     answers = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")]
     pairs = [Said(q, a) for q, a in zip(asked, answers, strict=True) if a.finished and guard.harmless(f"{q} {a.text}")]
-    return texts + _surest(model, encoder, pairs, len(texts))
+    kept = _surest(model, encoder, pairs, len(texts))
+    return texts[: len(kept) // 3] + kept if kept else texts
 
 
 def _surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: int) -> list[Said]:
