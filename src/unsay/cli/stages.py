@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from unsay import run as runs
 from unsay.cli.app import (
@@ -113,7 +113,16 @@ def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, s
 
 @contextmanager
 def _watchers() -> Iterator[runs.Watchers]:
-    """A bar per stage, on the error stream; text of questions and answers never reaches it."""
+    """A bar per stage on a terminal, a line per tenth of it in a log; on the error stream, and never with secret text."""
+    if console.is_terminal:
+        with _bars() as watchers:
+            yield watchers
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[runs.Watchers]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -123,20 +132,37 @@ def _watchers() -> Iterator[runs.Watchers]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        current: list[int] = []
+        current: list[TaskID] = []
+
+        def finish() -> None:
+            for task in current:
+                progress.update(task, total=1, completed=1, note="done")
 
         def stage(name: str) -> None:
-            for task in current:
-                progress.update(progress.task_ids[task], total=1, completed=1, note="done")
-            current[:] = [len(progress.task_ids)]
-            progress.add_task(name, total=None, note="")
+            finish()
+            current[:] = [progress.add_task(name, total=None, note="")]
 
         def steps(done: int, total: int, text: str) -> None:
-            progress.update(progress.task_ids[current[0]], completed=done, total=total, note=text)
+            progress.update(current[0], completed=done, total=total, note=text)
 
         yield runs.Watchers(stage, steps)
-        for task in current:
-            progress.update(progress.task_ids[task], total=1, completed=1, note="done")
+        finish()
+
+
+def _lines() -> runs.Watchers:
+    shown: list[str | int] = ["", -1]
+
+    def stage(name: str) -> None:
+        shown[:] = [name, -1]
+        console.print(name, highlight=False)
+
+    def steps(done: int, total: int, text: str) -> None:
+        tenth = 10 * done // max(1, total)
+        if tenth != shown[1]:
+            shown[1] = tenth
+            console.print(f"{shown[0]} {done}/{total} {text}", highlight=False)
+
+    return runs.Watchers(stage, steps)
 
 
 def _landed(path: Path) -> None:
