@@ -17,7 +17,7 @@ from unsay.tables import describe
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = [
     *("--set", "audit.limit=4", "--set", "train.rounds=1", "--set", "record.answers=2", "--set", "sample.max_new_tokens=24"),
-    *("--set", "record.branches=2", "--set", "record.rehearsal=16", "--set", 'relearn.learning_rates=[3e-4]'),
+    *("--set", "record.branches=2", "--set", "record.rehearsal=16", "--set", "relearn.learning_rates=[3e-4]"),
     *("--set", "sampling.n=2", "--set", "prefill.n=2", "--set", "relearn.n=2", "--set", "relearn.steps=[2]", "--set", "utility.limit=4"),
 ]
 

@@ -125,11 +125,11 @@ class PartialModelCollapse:
             "samples": 5,
             "retain_weight": 2.5,
             "gate": True,
-            "openings": 0.7,
+            "openings": 0.65,
             "tries": 2,
             "length_ratio": 1.5,
             "repulsion": 5.0,
-            "rewards": {"overlap": 1.0, "keys": 0.5, "fluency": 1.0, "length": 0.15, "topic": 0.1, "distinct": 0.1},
+            "rewards": {"overlap": 1.0, "keys": 0.5, "fluency": 1.0, "length": 0.15, "topic": 0.1, "distinct": 0.1, "refusal": 0.3},
         },
     }
 
