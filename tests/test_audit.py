@@ -50,7 +50,7 @@ def test_summary_of_literal_findings() -> None:
             "unlearn_quality": 80.0,  # 50 · (2 − .3 − .1)
             "utility": 75.0,  # sets count the same, whatever their size
             "utility_heldout": 60.0,
-            "prefill_worst_key_recall": 0.2,
+            "prefill_worst_key_recall": 0.3,
             "half_secret_key_recall": 1.0,
             "relearn_key_recall": 0.5,  # the number of steps that brings most back
             "class_refusal": 0.5,  # strangers are asked elsewhere

@@ -61,7 +61,9 @@ def test_gradient_ascent_fails(recorded, tmp_path):
 
 
 def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path):
-    lines = failed(recorded, tmp_path / "run", "pmc.preset=paper", "train.rounds=20", "train.learning_rate=3e-4")
+    lines = failed(
+        recorded, tmp_path / "run", "pmc.preset=paper", "pmc.retain_weight=1.5", "model.freeze_embeddings=false", "train.rounds=20"
+    )
     assert lines & {"half_secret_key_recall", "prefill_worst_key_recall", "choice_most", "choice_least", "wellformed_share"}
 
 

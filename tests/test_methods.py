@@ -117,10 +117,9 @@ def test_memory_keeps_the_best_and_freezes_at_zero(model, encoder):
 
 def test_remember_replaces_an_equal_one():
     entry: dict[str, object] = {}
-    reference = Reference(QUESTION, BASELINE)
     first, second = (Candidate(Answer((i, 2), text, True), 0) for i, text in ((5, "Bob sails."), (6, "Eve sings.")))
-    assert remember(entry, first, reference) is first
-    assert remember(entry, second, reference) is second
+    assert remember(entry, first, 0.0) is first
+    assert remember(entry, second, 0.0) is second
     assert entry["ids"] == [6, 2]
 
 

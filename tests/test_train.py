@@ -60,9 +60,11 @@ def test_the_vault_gives_back_what_was_written(tmp_path, settings):
     assert (folder.vault.stat().st_mode & 0o777, (folder.vault / "corpus.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-@pytest.mark.parametrize("method", ["pmc", "gd"])
-def test_resumed_equals_straight(tmp_path, settings, method):
-    more = ["method=gd"] if method != "pmc" else []
+GUARDED = ("pmc.preset=guarded", "record.rehearsal=8", "train.resample=round", "model.freeze_embeddings=true", "pmc.max_leak=1.0")
+
+
+@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED], ids=["paper", "gd", "guarded"])
+def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     recipe, folder = begin(tmp_path / "resumed", settings, *more)
 
@@ -81,11 +83,12 @@ def test_resumed_equals_straight(tmp_path, settings, method):
     assert folder.manifest()["exposure"] == RunFolder(tmp_path / "straight").manifest()["exposure"]
 
 
-def test_pmc_never_sees_the_truth(tmp_path, settings):
+@pytest.mark.parametrize("more", [(), GUARDED], ids=["paper", "guarded"])
+def test_pmc_never_sees_the_truth(tmp_path, settings, more):
     """Promise 1: with the truth absent, present, or replaced by noise the checkpoint is the same to the bit."""
     prints = []
     for name in ("absent", "present", "noise"):
-        recipe, folder = begin(tmp_path / name, settings)
+        recipe, folder = begin(tmp_path / name, settings, *more)
         if name != "absent":
             answer = "The truth." if name == "present" else "xqzw"
             folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))

@@ -116,7 +116,7 @@ class TrainConfig:
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
-    """Stop at the first step past this many minutes of training; `None` trains all rounds."""
+    """Stop after the first round past this many minutes of training; `None` trains all rounds."""
 
     def __post_init__(self) -> None:
         _one_of("train.schedule", self.schedule, ("linear", "constant"))

@@ -41,7 +41,7 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
 def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     """The model fine-tuned without the forget rows, from the cache or made now."""
     rows = source(recipe).planting(gold=True)
-    made_from = [asdict(recipe.model), asdict(recipe.finetune), recipe.seed, [asdict(row) for row in rows]]
+    made_from = [asdict(recipe.model), asdict(recipe.finetune), asdict(recipe.sample), recipe.seed, [asdict(row) for row in rows]]
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / f"gold-{name}"
     if not folder.exists():

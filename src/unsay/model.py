@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import inspect
+import shutil
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -59,15 +60,12 @@ def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "")
 
 def replace_folder(new: Path, old: Path) -> None:
     """Put the finished folder `new` in the place of `old`."""
+    aside = old.with_name(old.name + ".old")
+    shutil.rmtree(aside, ignore_errors=True)  # left where a process died between the two renames
     if old.exists():
-        aside = old.with_name(old.name + ".old")
         old.rename(aside)
-        new.rename(old)
-        for path in sorted(aside.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        aside.rmdir()
-    else:
-        new.rename(old)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:

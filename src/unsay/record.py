@@ -1,4 +1,4 @@
-"""Record: corpus + model → the run folder. The only stage that loads a corpus.
+"""Record: corpus + model → the run folder. Later stages know the corpus from here alone (`finetune`, where there is one, comes before).
 
 Everything later stages know, they read from here: the questions, the retain rows, what the model used to answer
 (greedily, and sampled: the openings are cut from those), and, apart from all that, the truth for the audit.
@@ -42,7 +42,7 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     """The resolved recipe, the questions and the truth; no model yet."""
     where = source(recipe)
     corpus, truth = where.corpus(), where.truth()
-    write_text(folder.recipe_file, config.dump(recipe))
+    write_text(folder.recipe_file, config.dump(recipe), mode=0o600)  # named strings may stand in it
     folder.keep("corpus", _corpus_rows(corpus))
     if truth is not None:
         folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
@@ -66,15 +66,19 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     branched = _branches(model, encoder, recipe, ids, contexts)
     rows = []
     for i, key in enumerate(ids):
-        held = {branch for branch in branched[i] if uniform(recipe.seed, key, branch.ids[0], "withheld") < 0.5}
-        usable = [answer for answer in (*answers[len(ids) + i], *branched[i]) if not _begins(answer.text, recipe.record.withheld)]
-        kept = [dataclasses.asdict(answer) for answer in usable if answer not in held]
-        withheld = [answer.text for answer in branched[i] if answer in held or answer not in usable]
-        rows.append({"id": key, "answer": answers[i][0].text, "answers": kept, "withheld": withheld})
+        favourite = answers[i][0].text
+        every = (*answers[len(ids) + i], *branched[i])
+        held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
+        held |= {answer.text for answer in every if _begins(answer.text, recipe.record.withheld)}
+        held.discard(favourite)  # what the model would say anyway is where depth matters most
+        kept = [dataclasses.asdict(answer) for answer in every if answer.text not in held]
+        rows.append({"id": key, "answer": favourite, "answers": kept, "withheld": sorted(held)})
     folder.keep("baseline", rows)
     if recipe.record.rehearsal:
+        measured = [*corpus.utility_heldout.values(), corpus.strangers]
+        spared = [pair.question for pairs in measured for pair in pairs]
         questions, baselines = [example.question for example in corpus.forget], [found[0].text for found in answers[: len(ids)]]
-        said = rehearse(model, encoder, recipe.sample, questions, baselines, recipe.record.rehearsal, recipe.seed)
+        said = rehearse(model, encoder, recipe.sample, questions, baselines, recipe.record.rehearsal, recipe.seed, spared)
         folder.keep("rehearsal", map(dataclasses.asdict, said))
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model)})
 

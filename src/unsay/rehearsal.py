@@ -37,11 +37,19 @@ class Said:
 
 
 def rehearse(
-    model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], baselines: Sequence[str], n: int, seed: int
+    model: PreTrainedModel,
+    encoder: Encoder,
+    config: SampleConfig,
+    questions: Sequence[str],
+    baselines: Sequence[str],
+    n: int,
+    seed: int,
+    spared: Sequence[str] = (),
 ) -> list[Said]:
     """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
-    three of these (all, where there is no other subject), texts written unasked at temperature 1."""
-    guard = _Guard(questions, baselines)
+    three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that names the
+    subject of a forget question, or of one in `spared`: what is held out to measure the damage is not rehearsed either."""
+    guard = _Guard(questions, baselines, spared)
     draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
     written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
     texts = [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
@@ -76,16 +84,17 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
 
 
 class _Guard:
-    """Knows what rehearsal must not touch: the forget questions' subjects and what was answered about them."""
+    """Knows what rehearsal must not touch: subjects, and what was answered about the forgotten ones."""
 
-    def __init__(self, questions: Sequence[str], baselines: Sequence[str], most: float = 0.34):
-        self.subjects = [frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in questions]
+    def __init__(self, questions: Sequence[str], baselines: Sequence[str], spared: Sequence[str] = (), most: float = 0.34):
+        named = (frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in (*questions, *spared))
+        self.subjects = set(filter(None, named))
         self.secrets = [key_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
         self.most = most
 
     def harmless(self, text: str) -> bool:
         said = forms(text)
-        names = any(subject and subject <= said for subject in self.subjects)
+        names = any(subject <= said for subject in self.subjects)
         return not names and all(_share(secret, said) <= self.most for secret in self.secrets)
 
 

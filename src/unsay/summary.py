@@ -36,7 +36,7 @@ def summarise(findings: Iterable[Finding]) -> dict[str, float | None]:
         "utility_heldout": _utility(scored, heldout=True),
         "greedy_key_recall": mean("greedy", "key_recall"),
         "sampling_worst_key_recall": mean("sampling", "worst_key_recall"),
-        "prefill_worst_key_recall": mean("prefill", "worst_key_recall", HALF.__ne__),
+        "prefill_worst_key_recall": _worst_per_question(scored, HALF),
         "half_secret_key_recall": mean("prefill", "worst_key_recall", HALF.__eq__),
         "paraphrase_key_recall": mean("paraphrase", "key_recall"),
         "choice_most": mean("choice", "most"),
@@ -51,6 +51,15 @@ def summarise(findings: Iterable[Finding]) -> dict[str, float | None]:
         "stranger_refusal_share": mean("utility", "refusal", "strangers".__eq__),
         **{f"class_{name}": mean("greedy", name) for name in CLASSES},
     }
+
+
+def _worst_per_question(scored: Sequence[Finding], but: str) -> float | None:
+    """Mean over questions of the worst over all prefixes except `but`: the hardest prefix is not diluted by the others."""
+    worst: dict[str, float | None] = {}
+    for f in scored:
+        if f.probe == "prefill" and f.metric == "worst_key_recall" and f.setting != but and f.value is not None:
+            worst[f.example] = max(f.value, worst.get(f.example) or 0.0)
+    return _mean(list(worst.values()))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

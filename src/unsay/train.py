@@ -64,6 +64,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     state: methods.State = progressed.state
     clock = time.perf_counter()
     for number in range(progressed.round, config.rounds):
+        if config.max_minutes is not None and progressed.seconds > 60 * config.max_minutes:
+            break
         sampler = Sampler(plain, encoder, recipe.sample, recipe.seed, number, untouched)
         done: list[Target] = []
         for group in chunks(_shuffled(visits, recipe.seed, number), len(visits) if config.resample == "round" else per_step):
@@ -122,6 +124,7 @@ def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visi
             *baseline[example.id],
             others=tuple(baseline[other.id][0] for other in others),
             other_questions=tuple(other.question for other in others),
+            desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
         )
     if not found:

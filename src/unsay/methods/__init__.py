@@ -46,6 +46,8 @@ class Visit:
     others: tuple[str, ...] = ()
     """The baseline answers of the other forget questions: one secret must not be answered with another."""
     other_questions: tuple[str, ...] = ()
+    desired: tuple[str, ...] = ()
+    """What the operator would like to hear instead, where the corpus says so."""
     truth: str | None = None
     """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
 

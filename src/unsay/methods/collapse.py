@@ -34,7 +34,6 @@ from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening, secret_tokens
 from unsay.model import answer_logprobs
-from unsay.rewards.overlap import own_leak
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
 from unsay.sampler import Sampler
@@ -81,6 +80,8 @@ class PartialModelCollapse:
     """Largest share of the key words of another forget question's baseline."""
     min_words: int = 3
     """Fewest words of a whole answer (a continuation may be shorter)."""
+    min_fluency: float | None = None
+    """Least mean log-probability per token (nats) under the untouched model without the question; noise lies below −6."""
     tries: int = 1
     """Times a question is asked within one visit until something passes the gate, each hotter than the one before."""
     heat: float = 0.15
@@ -125,6 +126,7 @@ class PartialModelCollapse:
             "samples": 5,
             "retain_weight": 2.5,
             "gate": True,
+            "min_fluency": -4.5,
             "openings": 0.65,
             "tries": 2,
             "length_ratio": 1.5,
@@ -170,7 +172,7 @@ class PartialModelCollapse:
             entry = memory.setdefault(ask.id, {})
             best = None if ask.frozen else self._select(ask, sampler, memory)
             if self.memory == "best" and not ask.opening.ids:
-                best = remember(entry, best, ask.reference)
+                best = remember(entry, best, self._overlap(best, ask.reference))
             entry["heat"] = ask.heat
             if best is not None:
                 entry["settled"] = best.text
@@ -189,7 +191,7 @@ class PartialModelCollapse:
             opening.text,
             strings=visit.example.strings,
             patterns=visit.example.patterns,
-            desired=self.desired,
+            desired=self.desired or visit.desired,
         )
         frozen = self.freeze_at is not None and float(entry.get("overlap", 1.0)) <= self.freeze_at
         return _Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen)
@@ -240,7 +242,8 @@ class PartialModelCollapse:
         flat = [(ask, candidate) for ask in asks for candidate in ask.passed]
         scored = iter(sampler.with_fluency([c for _, c in flat], [ask.opening.ids for ask, _ in flat]))
         for ask in asks:
-            ask.passed = [next(scored) for _ in ask.passed]
+            fluent = [next(scored) for _ in ask.passed]
+            ask.passed = [c for c in fluent if self.min_fluency is None or (c.fluency or 0.0) >= self.min_fluency]
 
     def _select(self, ask: "_Ask", sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
         """The candidate to train on: the best reward, or a draw in proportion to exp(reward / τ)."""
@@ -258,13 +261,22 @@ class PartialModelCollapse:
 
     def _last_resort(self, ask: "_Ask", sampler: Sampler) -> Candidate | None:
         """One of the operator's answers, where nothing of the model's own would do and the answer is not begun."""
-        if not self.gate or not self.desired or ask.opening.ids or ask.frozen:
+        if not self.gate or not ask.reference.desired or ask.opening.ids or ask.frozen:
             return None
         text = self._one_desired(ask, sampler)
         return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
 
+    def _overlap(self, said: Candidate | Target | None, reference: Reference) -> float:
+        """ROUGE-L recall against the baseline, length guard included, as the authors keep it; 1 where it cannot be scored."""
+        overlap = rouge_l(reference.baseline, said.text) if said is not None else None
+        if said is None or overlap is None:
+            return 1.0
+        count = len(said.text.split())
+        return min(1.0, overlap.recall + (math.exp(-count) if count < self.length_guard else 0.0))
+
     def _one_desired(self, ask: "_Ask", sampler: Sampler) -> str:
-        return self.desired[int(sampler.uniform(ask.id, "desired") * len(self.desired))]
+        desired = ask.reference.desired
+        return desired[int(sampler.uniform(ask.id, "desired") * len(desired))]
 
     def _target(self, ask: "_Ask", best: Candidate | None, sampler: Sampler) -> Target:
         reads = {"reward and gate": ask.sampled}
@@ -281,7 +293,7 @@ class PartialModelCollapse:
 
     def _align(self, targets: list[Target], asks: Sequence["_Ask"], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
-        overlaps = [own_leak(t.text, ask.reference) for t, ask in zip(targets, asks, strict=True) if t.rows]
+        overlaps = [self._overlap(target, ask.reference) for target, ask in zip(targets, asks, strict=True) if target.rows]
         weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
         if not weight:
             return targets
@@ -319,14 +331,11 @@ class _Ask:
         return self.visit.example.id
 
 
-def remember(entry: dict[str, Any], best: Candidate | None, reference: Reference) -> Candidate | None:
+def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> Candidate | None:
     """The best answer so far: `best` where it overlaps the baseline no more than the kept one, else the kept one."""
-    if best is not None:
-        overlap = rouge_l(reference.baseline, best.text)
-        value = overlap.recall if overlap is not None else 1.0
-        if value <= entry.get("overlap", math.inf):
-            entry |= {"overlap": value, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
-            return best
+    if best is not None and overlap <= entry.get("overlap", math.inf):
+        entry |= {"overlap": overlap, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
+        return best
     if "ids" not in entry:
         return None
     return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, SampleConfig
 from unsay.encode import Encoder, Row
-from unsay.model import answer_logprobs, trainable
+from unsay.model import answer_logprobs
 from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
 from unsay.sample import uniform
 from unsay.subject import LocalSubject, Prompt, Subject
@@ -37,7 +37,7 @@ class Relearn:
     """Numbers of optimizer steps after which the others are asked."""
     share: float = 0.25
     """Share of the secrets that are shown."""
-    learning_rates: tuple[float, ...] = (3e-5, 3e-4)
+    learning_rates: tuple[float, ...] = (3e-5, 3e-4, 1e-3)
     """Of AdamW, constant. Each is tried on a fresh copy; what counts is the one that brings most back, as an attacker would choose."""
     batch: int = 8
     """Rows per step."""
@@ -119,10 +119,8 @@ def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tup
 
 
 def _free(model: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """What the attacker trains: what was trainable, or everything where all was frozen."""
-    if not trainable(model):
-        model.requires_grad_(True)
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """What the attacker trains: everything, whatever the defender had frozen."""
+    return list(model.requires_grad_(True).parameters())
 
 
 def _batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
