@@ -10,12 +10,13 @@ from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.encode import Encoder
 from unsay.methods import Target, Visit
-from unsay.methods.collapse import PartialModelCollapse, bradley_terry, finished_or_all, remember
+from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.control import RetainOnly
 from unsay.methods.gate import Gate
 from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.openings import Opening, _before_key_words, choose_opening, opening_from, secret_tokens
 from unsay.methods.refusal import Refusal
+from unsay.methods.selection import bradley_terry, finished_or_all, remember
 from unsay.sampler import Sampler
 from unsay.types import Answer, Candidate, Example, Reference
 

@@ -32,7 +32,8 @@ from unsay.config import ConfigError
 from unsay.encode import Batch, Row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
-from unsay.methods.openings import Opening, choose_opening, secret_tokens
+from unsay.methods.openings import choose_opening, secret_tokens
+from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember
 from unsay.model import answer_logprobs
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
@@ -181,7 +182,7 @@ class PartialModelCollapse:
             targets = self._align(targets, asks, sampler)
         return targets, memory
 
-    def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> "_Ask":
+    def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
         opening = choose_opening(visit, sampler, self.openings, self.at_secret)
         reference = Reference(
             visit.example.question,
@@ -194,9 +195,9 @@ class PartialModelCollapse:
             desired=self.desired or visit.desired,
         )
         frozen = self.freeze_at is not None and float(entry.get("overlap", 1.0)) <= self.freeze_at
-        return _Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen)
+        return Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen)
 
-    def _sample(self, asks: Sequence["_Ask"], sampler: Sampler, attempt: int) -> None:
+    def _sample(self, asks: Sequence[Ask], sampler: Sampler, attempt: int) -> None:
         """Fresh candidates for every ask, at the temperature it has come to."""
         if not asks:
             return
@@ -224,7 +225,7 @@ class PartialModelCollapse:
             ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
             ask.sampled += len(found)
 
-    def _limit(self, ask: "_Ask") -> int:
+    def _limit(self, ask: Ask) -> int:
         """Tokens after which a candidate is given up; 0 where the gate is off and any length may win."""
         recorded = ask.visit.answers
         if not self.gate or not recorded:
@@ -232,11 +233,11 @@ class PartialModelCollapse:
         usual = statistics.median(len(answer.ids) for answer in recorded)
         return max(8, 8 + int(self.length_ratio * usual) - len(ask.opening.ids))
 
-    def _gate(self, ask: "_Ask") -> Gate:
+    def _gate(self, ask: Ask) -> Gate:
         baselines = tuple(dict.fromkeys((ask.visit.baseline, ask.reference.baseline)))
         return Gate(ask.reference, baselines, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
 
-    def _fluency(self, asks: Sequence["_Ask"], sampler: Sampler) -> None:
+    def _fluency(self, asks: Sequence[Ask], sampler: Sampler) -> None:
         if not asks or not self._reward.needs_fluency:
             return
         flat = [(ask, candidate) for ask in asks for candidate in ask.passed]
@@ -245,7 +246,7 @@ class PartialModelCollapse:
             fluent = [next(scored) for _ in ask.passed]
             ask.passed = [c for c in fluent if self.min_fluency is None or (c.fluency or 0.0) >= self.min_fluency]
 
-    def _select(self, ask: "_Ask", sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
+    def _select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
         """The candidate to train on: the best reward, or a draw in proportion to exp(reward / τ)."""
         if not ask.passed:
             return self._last_resort(ask, sampler)
@@ -259,7 +260,7 @@ class PartialModelCollapse:
             return ask.passed[max(range(len(values)), key=lambda i: (values[i], -i))]
         return ask.passed[bradley_terry(values, self.selection_temperature, sampler.uniform(ask.id, "selection"))]
 
-    def _last_resort(self, ask: "_Ask", sampler: Sampler) -> Candidate | None:
+    def _last_resort(self, ask: Ask, sampler: Sampler) -> Candidate | None:
         """One of the operator's answers, where nothing of the model's own would do and the answer is not begun."""
         if not self.gate or not ask.reference.desired or ask.opening.ids or ask.frozen:
             return None
@@ -274,11 +275,11 @@ class PartialModelCollapse:
         count = len(said.text.split())
         return min(1.0, overlap.recall + (math.exp(-count) if count < self.length_guard else 0.0))
 
-    def _one_desired(self, ask: "_Ask", sampler: Sampler) -> str:
+    def _one_desired(self, ask: Ask, sampler: Sampler) -> str:
         desired = ask.reference.desired
         return desired[int(sampler.uniform(ask.id, "desired") * len(desired))]
 
-    def _target(self, ask: "_Ask", best: Candidate | None, sampler: Sampler) -> Target:
+    def _target(self, ask: Ask, best: Candidate | None, sampler: Sampler) -> Target:
         reads = {"reward and gate": ask.sampled}
         if ask.opening.ids:
             reads["opening"] = 1
@@ -291,7 +292,7 @@ class PartialModelCollapse:
             ask.id, (Row(context, best.answer.ids),), best.text, ask.opening.text, best.source, ask.sampled, ask.temperature, reads
         )
 
-    def _align(self, targets: list[Target], asks: Sequence["_Ask"], sampler: Sampler) -> list[Target]:
+    def _align(self, targets: list[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
         overlaps = [self._overlap(target, ask.reference) for target, ask in zip(targets, asks, strict=True) if target.rows]
         weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
@@ -309,50 +310,3 @@ class PartialModelCollapse:
         nll = -answer_logprobs(model, batch)
         terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
         return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})
-
-
-@dataclass
-class _Ask:
-    """One visit while it is being worked on."""
-
-    visit: Visit
-    opening: Opening
-    reference: Reference
-    heat: int
-    frozen: bool
-    temperature: float = 0.0
-    source: str = "memory"
-    sampled: int = 0
-    candidates: list[Candidate] = field(default_factory=list)
-    passed: list[Candidate] = field(default_factory=list)
-
-    @property
-    def id(self) -> str:
-        return self.visit.example.id
-
-
-def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> Candidate | None:
-    """The best answer so far: `best` where it overlaps the baseline no more than the kept one, else the kept one."""
-    if best is not None and overlap <= entry.get("overlap", math.inf):
-        entry |= {"overlap": overlap, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
-        return best
-    if "ids" not in entry:
-        return None
-    return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")
-
-
-def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The finished, non-empty candidates; all of them where there is none (an unfinished one is a candidate only then)."""
-    return [c for c in candidates if c.answer.finished and c.text] or list(candidates)
-
-
-def bradley_terry(rewards: Sequence[float], temperature: float, uniform: float) -> int:
-    """Index drawn with P(i) ∝ exp(rewards[i] / temperature) by inverse CDF at `uniform` in [0, 1)."""
-    top = max(rewards)
-    weights = [math.exp((reward - top) / temperature) for reward in rewards]
-    mark, total = uniform * sum(weights), 0.0
-    for i, weight in enumerate(weights):
-        total += weight
-        if mark < total:
-            return i
-    return len(weights) - 1

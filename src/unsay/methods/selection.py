@@ -1,0 +1,57 @@
+"""One visit of PMC while it is being worked on, and how its target is chosen among what passed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unsay.methods import Visit
+from unsay.methods.openings import Opening
+from unsay.types import Answer, Candidate, Reference
+
+
+@dataclass
+class Ask:
+    """A question that is being asked: where from, how hot, and what came of it."""
+
+    visit: Visit
+    opening: Opening
+    reference: Reference
+    heat: int
+    frozen: bool
+    temperature: float = 0.0
+    source: str = "memory"
+    sampled: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+    passed: list[Candidate] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.visit.example.id
+
+
+def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> Candidate | None:
+    """The best answer so far: `best` where it overlaps the baseline no more than the kept one, else the kept one."""
+    if best is not None and overlap <= entry.get("overlap", math.inf):
+        entry |= {"overlap": overlap, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
+        return best
+    if "ids" not in entry:
+        return None
+    return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")
+
+
+def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The finished, non-empty candidates; all of them where there is none (an unfinished one is a candidate only then)."""
+    return [c for c in candidates if c.answer.finished and c.text] or list(candidates)
+
+
+def bradley_terry(rewards: Sequence[float], temperature: float, uniform: float) -> int:
+    """Index drawn with P(i) ∝ exp(rewards[i] / temperature) by inverse CDF at `uniform` in [0, 1)."""
+    top = max(rewards)
+    weights = [math.exp((reward - top) / temperature) for reward in rewards]
+    mark, total = uniform * sum(weights), 0.0
+    for i, weight in enumerate(weights):
+        total += weight
+        if mark < total:
+            return i
+    return len(weights) - 1
