@@ -22,6 +22,7 @@ from unsay.cli.app import (
     messages,
     recipe_path,
 )
+from unsay.config import Recipe
 from unsay.folder import RunFolder
 
 Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
@@ -49,10 +50,7 @@ def record(
 ) -> None:
     """Write down the questions and what the model answers now. Begins a run folder."""
     with messages(), _watchers() as watchers:
-        loaded = load_recipe(recipe, settings, seed, data)
-        runs.check(loaded)
-        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
-        runs.open_folder(loaded, folder)
+        loaded, folder = _begin(recipe, out, settings, data, seed)
         if loaded.finetune.epochs and not folder.planted.exists():
             runs.run_finetune(loaded, folder, watchers)
         runs.run_record(loaded, folder, watchers)
@@ -65,10 +63,7 @@ def finetune(
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     with messages(), _watchers() as watchers:
-        loaded = load_recipe(recipe, settings, seed, data)
-        runs.check(loaded)
-        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
-        runs.open_folder(loaded, folder)
+        loaded, folder = _begin(recipe, out, settings, data, seed)
         runs.run_finetune(loaded, folder, watchers)
     _landed(folder.planted)
 
@@ -102,6 +97,15 @@ def report(run: RunArgument) -> None:
         folder.recipe()
         runs.run_report(folder, watchers)
     _landed(folder.report_html)
+
+
+def _begin(recipe: str, out: Path | None, settings: list[str] | None, data: str | None, seed: int | None) -> tuple[Recipe, RunFolder]:
+    """A run folder that holds the checked recipe."""
+    loaded = load_recipe(recipe, settings, seed, data)
+    runs.check(loaded)
+    folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
+    runs.open_folder(loaded, folder)
+    return loaded, folder
 
 
 def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, seed: int | None) -> None:
