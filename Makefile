@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/unsay demo --out runs/demo --seed $(SEED)
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

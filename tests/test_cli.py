@@ -25,7 +25,7 @@ SMALL = [
 def call(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == code, result.output + str(result.exception or "")
-    return result.output
+    return result.output if code else result.stdout
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from unsay import __version__
 from unsay.config import ConfigError, Recipe, load
@@ -71,7 +72,7 @@ def messages() -> Iterator[None]:
     try:
         yield
     except (ConfigError, UnknownName, FloatingPointError) as error:
-        console.print(f"[bold red]unsay:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        console.print(f"[bold red]unsay:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
