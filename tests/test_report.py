@@ -161,7 +161,7 @@ def test_json_holds_the_measured_means(data: dict) -> None:
 def test_json_holds_the_verdict(data: dict) -> None:
     lines = {line["name"]: line for line in data["policy"]["lines"]}
     assert data["policy"]["passed"] is True
-    assert len(lines) == 15
+    assert len(lines) == 14
     assert lines["sampling"]["value"] == pytest.approx(0.05)
     assert lines["sampling"]["limit"] == pytest.approx(0.1)
     assert lines["utility"]["limit"] == pytest.approx(99 * 0.97)
