@@ -6,22 +6,13 @@ name configures it (`[pmc]`, `[people]`). Tables of things that were not chosen 
 dataclasses themselves; `Recipe.knobs` builds them with the same checks.
 """
 
-import dataclasses
-import tomllib
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-from unsay.tables import near
+from unsay.config.build import ConfigError, build, one_of, positive
 
 T = TypeVar("T")
-
-
-class ConfigError(ValueError):
-    """A recipe that cannot be used. The message names the key and the way out."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +27,39 @@ class ModelConfig:
     """`chat` uses the tokenizer's chat template, `plain` writes `Question: … Answer:`, `auto` takes chat where there is one."""
     system_prompt: str = ""
     """System message of the chat template; empty sends none."""
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the chat template, for example `{ date_string = "10 Apr 2025" }`."""
     freeze_embeddings: bool = False
     """Keep the input and output embeddings fixed: less memory and time, and words keep their meaning."""
+    quantization: str = "none"
+    """Load the fixed weights in `4bit` or `8bit` (bitsandbytes, `pip install 'unsay[bitsandbytes]'`); needs `lora.rank`."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless asked."""
 
     def __post_init__(self) -> None:
-        _one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        _one_of("model.template", self.template, ("auto", "chat", "plain"))
+        one_of("model.quantization", self.quantization, ("none", "4bit", "8bit"))
+        one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        one_of("model.template", self.template, ("auto", "chat", "plain"))
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    rank: int = 0
+    """Rank of the adapters that are trained in place of the weights (LoRA, arXiv 2106.09685); 0 trains the weights."""
+    alpha: float = 32.0
+    """Scale of the adapters, divided by the rank."""
+    dropout: float = 0.0
+    """Dropout on their input."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Names of the modules that get one; `all-linear` is every linear layer but the head."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"lora.rank = {self.rank} must not be negative; 0 trains the weights themselves")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"lora.dropout = {self.dropout} is a share from 0 to below 1")
+        if not self.targets:
+            raise ConfigError("lora.targets is empty; name the modules, or all-linear")
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class SampleConfig:
     """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
     def __post_init__(self) -> None:
-        _positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
+        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,8 @@ class TrainConfig:
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
     """Largest gradient norm."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
     """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
     save_every: int = 5
@@ -119,9 +137,9 @@ class TrainConfig:
     """Stop after the first round past this many minutes of training; `None` trains all rounds."""
 
     def __post_init__(self) -> None:
-        _one_of("train.schedule", self.schedule, ("linear", "constant"))
-        _one_of("train.resample", self.resample, ("step", "round"))
-        _positive("train", batch=self.batch, accumulation=self.accumulation, save_every=self.save_every)
+        one_of("train.schedule", self.schedule, ("linear", "constant"))
+        one_of("train.resample", self.resample, ("step", "round"))
+        positive("train", batch=self.batch, accumulation=self.accumulation, save_every=self.save_every)
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,26 @@ class AuditConfig:
     """Which attacks to run, by name (`unsay probes`)."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
+
+
+@dataclass(frozen=True)
+class DeploymentConfig:
+    """How the model is deployed, where that differs from how it was trained: what the audit attacks."""
+
+    system_prompt: str | None = None
+    """System message in use; `"none"` takes that of `[model]`."""
+    template: str | None = None
+    """`chat` or `plain`; `"none"` takes that of `[model]`."""
+    temperature: float | None = None
+    """Temperature of the sampling probes; `"none"` leaves each probe its own."""
+    top_p: float | None = None
+    """Nucleus of the sampling probes; `"none"` leaves each probe its own."""
+    max_new_tokens: int | None = None
+    """Length limit of an answer; `"none"` takes that of `[sample]`."""
+
+    def __post_init__(self) -> None:
+        if self.template is not None:
+            one_of("deployment.template", self.template, ("auto", "chat", "plain"))
 
 
 @dataclass(frozen=True)
@@ -151,14 +189,22 @@ class Recipe:
     method: str = "pmc"
     """How the model is changed (`unsay methods`); its knobs stand in the table of that name."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The tables of methods, rewards, probes and corpora as written, by name."""
+
+    def __post_init__(self) -> None:
+        if self.model.quantization != "none" and not self.lora.rank:
+            raise ConfigError(
+                f"model.quantization = {self.model.quantization!r} fixes the weights, so adapters must be trained: --set lora.rank=16"
+            )
 
     def knobs(self, name: str, kind: type[T]) -> T:
         """The dataclass `kind` with the values of table `[name]`, over those of its preset. Raises `ConfigError`."""
@@ -166,127 +212,6 @@ class Recipe:
         presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
         if presets:
             preset = table.get("preset", getattr(kind, "preset", ""))
-            _one_of(f"{name}.preset", preset, tuple(presets))
+            one_of(f"{name}.preset", preset, tuple(presets))
             table = {**presets[preset], **table}
         return build(kind, table, name)
-
-
-def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
-    """A recipe from a TOML file and `a.b=value` settings, the later winning. Raises `ConfigError`."""
-    raw: dict[str, Any] = {}
-    if path is not None:
-        try:
-            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"no recipe at {path}; `unsay recipes` lists the ones that come with the package") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    for setting in settings:
-        _apply(raw, setting)
-    own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
-    chosen = {key: value for key, value in raw.items() if key in own}
-    tables = {key: value for key, value in raw.items() if key not in own}
-    for key, value in tables.items():
-        if not isinstance(value, dict):
-            raise ConfigError(f"unknown key {key!r}: {near(key, own)}")
-    return build(Recipe, chosen | {"tables": tables}, "")
-
-
-def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """An instance of the dataclass `kind`; unknown keys and wrong types raise `ConfigError` naming `where.key`."""
-    hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
-    arguments = {}
-    for key, value in values.items():
-        path = f"{where}.{key}" if where else key
-        if key not in known:
-            raise ConfigError(f"unknown key {path!r}: {near(key, known)}")
-        arguments[key] = _convert(hints[key], value, path)
-    return kind(**arguments)
-
-
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    origin, parameters = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{path} is a table of settings, not {value!r}")
-        return build(hint, value, path)  # type: ignore[arg-type]
-    if origin in (types.UnionType, typing.Union):
-        if value is None or value == "none":
-            return None
-        return _convert(next(p for p in parameters if p is not type(None)), value, path)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path} is a list, not {value!r}")
-        return tuple(_convert(parameters[0], item, path) for item in value)
-    if origin is not None:  # Mapping
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} is a table, not {value!r}")
-        inner = parameters[1]
-        return {key: value[key] if inner is Any else _convert(inner, value[key], f"{path}.{key}") for key in value}
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} takes {hint.__name__}, not {value!r}")
-    return value
-
-
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    """Put `a.b=value` into the nested tables; the value is TOML, or a bare string."""
-    key, sign, text = setting.partition("=")
-    if not sign or not key.strip():
-        raise ConfigError(f"--set takes key=value, not {setting!r}; for example --set train.rounds=20")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
-    for table in tables:
-        raw = raw.setdefault(table, {})
-        if not isinstance(raw, dict):
-            raise ConfigError(f"--set {setting}: {table} is a value, not a table")
-    raw[last] = value
-
-
-def dump(recipe: Recipe) -> str:
-    """The recipe as TOML that `load` reads back to an equal one."""
-    lines: list[str] = []
-    nested: dict[str, Mapping[str, Any]] = {}
-    for key, value in dataclasses.asdict(recipe).items():
-        if key == "tables":
-            nested |= value
-        elif isinstance(value, dict):
-            nested[key] = value
-        else:
-            lines.append(f"{key} = {_toml(value)}")
-    for name, table in nested.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return '"none"'
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value)
-        return f'"{escaped}"'
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
-    return "[" + ", ".join(_toml(item) for item in value) + "]"
-
-
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key} = {value!r}: {near(value, allowed)}")
-
-
-def _positive(table: str, **values: float) -> None:
-    for key, value in values.items():
-        if value <= 0:
-            raise ConfigError(f"{table}.{key} = {value} must be positive")
