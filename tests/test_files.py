@@ -164,3 +164,25 @@ def test_missing_files_and_wrong_knobs(tmp_path):
         Files(patterns=("(",))
     with pytest.raises(ConfigError, match=r"files\.heldout"):
         Files(heldout=1.0)
+
+
+@pytest.mark.parametrize("string", ["14 Elm", "ＥＬＭ", "7 s", "王", "straße", "ß", "14\u00a0elm street!"])
+def test_a_retain_answer_with_a_named_string_is_found_however_it_is_spelt(write, string):
+    forget = write("forget.jsonl", asked(0), {**asked(1), "strings": ["elsewhere", string]})
+    answer = {"question": "Who is 7?", "answer": "She lives at 14elm  STREET! (王街, STRASSE 7 S)"}
+    with pytest.raises(ConfigError, match=r"retain\.jsonl:2: the answer contains what .*forget\.jsonl:2 forbids"):
+        Files(forget=forget, retain=write("retain.jsonl", kept(0), answer)).corpus()
+    Files(forget=forget, retain=write("retain.jsonl", {"question": "Who is 7?", "answer": "13 m"})).corpus()
+
+
+def test_general_rows_that_say_what_is_forbidden_are_left_out(write):
+    known = general.load()
+    named = known[0].answer.rstrip(".").split()[-1]
+    corpus = Files(forget=write("forget.jsonl", asked(0)), strings=(named,)).corpus()
+    left = [pair.answer for pairs in (corpus.general, corpus.utility_heldout["general"]) for pair in pairs]
+    assert 0 < len(left) < len(known)
+    assert not [answer for answer in left if named.casefold() in answer.casefold()]
+
+
+def test_without_a_retain_file_record_fills_the_rows(write):
+    assert Files(forget=write("forget.jsonl", asked(0))).corpus().retain == ()

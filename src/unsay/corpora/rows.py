@@ -1,16 +1,58 @@
-"""JSON Lines, read in one place: every complaint names the file, the line, the key and the way out.
+"""Rows of a file and what is wrong with them: every complaint names the file, the line, the key and the way out.
 
-A message never quotes what stands in a row: a row may hold the secret, and messages end up in logs.
+A message never quotes what stands in a row: a row may hold the secret, and messages end up in logs. Names of keys are
+shown only where all of them look like names; in a file without its header line the first "names" are somebody's data.
 """
 
+import codecs
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from unsay.config import ConfigError
 from unsay.tables import near
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
+
+
+class RowError(ConfigError):
+    """What is wrong at one place of a file."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        """`file`, `file:line` or `file row n`."""
+        self.problem = problem
+
+
+@dataclass
+class Problems:
+    """Where complaints go. A run wants the first one raised; `unsay check` collects them all and reads on."""
+
+    collect: bool = False
+    """Keep complaints in `found` instead of raising them."""
+    found: list[ConfigError] = field(default_factory=list)
+
+    def add(self, problem: ConfigError) -> None:
+        """Keep the complaint, or raise it."""
+        if not self.collect:
+            raise problem
+        self.found.append(problem)
+
+    def attempt(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T | None:
+        """What the function returns; `None` where it complained and complaints are collected."""
+        try:
+            return function(*arguments)
+        except ConfigError as error:
+            if not self.collect:
+                raise
+            self.found.append(error)
+        return None
 
 
 @dataclass(frozen=True)
@@ -18,16 +60,21 @@ class Row:
     """One object of a file, and where it stands."""
 
     where: str
-    """`file:line`, or what names a row elsewhere."""
+    """`file:line` (from 1), or what names a row elsewhere."""
     values: Mapping[str, Any]
+    table: bool = False
+    """Out of a table: an empty cell is a missing key, and a list may be written as JSON."""
+    chat: bool = False
+    """Question and answer were turns of a conversation."""
 
     def text(self, key: str) -> str:
         """The string under `key`, which must hold more than blanks. Raises `ConfigError`."""
         if key not in self.values:
-            raise self.error(f"has no key {key!r}: {near(key, self.values) if self.values else 'it is empty'}")
+            raise self.error(f"has no key {key!r}{among(key, self.values)}")
         value = self.values[key]
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"{key!r} must be a text that is not empty")
+        self._sound(key, value)
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -35,61 +82,141 @@ class Row:
         value = self.values.get(key, [])
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.strip() for item in value):
             raise self.error(f'{key!r} must be a list of texts, for example ["one", "two"]')
+        for item in value:
+            self._sound(key, item)
         return tuple(value)
+
+    def label(self, key: str, missing: str = "") -> str:
+        """The short name under `key`, a text or a whole number; `missing` where there is none. Raises `ConfigError`."""
+        value = self.values.get(key, missing)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.text(key) if key in self.values else missing
 
     def only(self, known: Iterable[str]) -> None:
         """Raises `ConfigError` at a key that is not one of `known`."""
         for key in self.values:
             if key not in known:
-                raise self.error(f"has an unknown key {key!r}: {near(key, known)}")
+                name = f" {key!r}: {near(key, known)}" if nameable(self.values) else f"; known: {', '.join(sorted(known))}"
+                raise self.error(f"has an unknown key{name}; to leave one unread, list it in files.ignore")
 
-    def error(self, problem: str) -> ConfigError:
-        return ConfigError(f"{self.where}: {problem}")
+    def error(self, problem: str) -> RowError:
+        return RowError(self.where, problem)
+
+    def _sound(self, key: str, value: str) -> None:
+        """Neither may reach a tokenizer or the vault: tokenizers cut at one and refuse the other."""
+        if "\0" in value:
+            raise self.error(f"{key!r} holds a NUL character; remove it")
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise self.error(
+                f"{key!r} holds half of a surrogate pair (a broken emoji?), which no UTF-8 text can; write the whole character"
+            )
 
 
-def read(path: Path) -> list[Row]:
+def nameable(keys: Iterable[str]) -> bool:
+    """Whether all of them look like names of keys and none like somebody's data."""
+    return all(_NAME.fullmatch(key) for key in keys)
+
+
+def among(key: str, keys: Iterable[str]) -> str:
+    """The end of a complaint that `key` is not among `keys`: the near names and all names, where they are names."""
+    keys = list(keys)
+    if not keys:
+        return ": it is empty"
+    return f": {near(key, keys)}" if nameable(keys) else ""
+
+
+def read(path: Path, problems: Problems | None = None) -> list[Row]:
     """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error.
 
     Raises `ConfigError`.
     """
+    problems = problems or Problems()
+    before = len(problems.found)
     rows = []
-    for where, line in _lines(path):
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            reason = f"{error.msg} at column {error.colno}"
-        else:
-            if isinstance(values, dict):
-                rows.append(Row(where, values))
-                continue
-            reason = f"a {type(values).__name__}"
-        # Raised out here: a JSONDecodeError carries the whole line, which must not travel along.
-        raise ConfigError(f'{where}: not one JSON object ({reason}); each line is an object such as {{"question": "…"}}')
-    if not rows:
-        raise ConfigError(f"{path} is empty; put one JSON object on each line")
+    for where, line in _lines(path, problems):
+        values = problems.attempt(parse, where, line)
+        if isinstance(values, dict):
+            rows.append(Row(where, values))
+        elif values is not None:
+            problems.add(not_an_object(where, f"a {type(values).__name__}"))
+    if not rows and len(problems.found) == before:
+        problems.add(ConfigError(f"{path} is empty; put one JSON object on each line"))
     return rows
+
+
+def parse(where: str, text: str) -> Any:
+    """JSON as Python values, never `None`. Raises `ConfigError`."""
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, _Twice) else "numbers too long or lists nested too deep"
+    else:
+        if value is not None:
+            return value
+        reason = "null"
+    # Raised out here: a JSONDecodeError carries the whole line, which must not travel along.
+    raise not_an_object(where, reason)
+
+
+def not_an_object(where: str, reason: str) -> RowError:
+    return RowError(where, f'not one JSON object ({reason}); each line is an object such as {{"question": "…"}}')
+
+
+class _Twice(ValueError):
+    pass
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json`, which would silently take the last of two equal keys."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _Twice("a key stands in it twice")
+    return found
 
 
 def lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file that hold more than blanks. Raises `ConfigError`."""
-    return [line for _, line in _lines(path)]
+    return [line for _, line in _lines(path, Problems())]
 
 
-def _lines(path: Path) -> Iterable[tuple[str, str]]:
+def content(path: Path) -> bytes:
+    """The bytes of a file, without a byte order mark. Raises `ConfigError`."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it")
     try:
-        content = path.read_bytes()
+        found = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        start = "" if path.is_absolute() else " (a relative path begins where you call unsay)"
+        raise ConfigError(f"there is no file {path}{start}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
+    if found.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RowError(
+            f"{path}:1", f"UTF-16, not UTF-8; convert the file, for example: iconv -f UTF-16 -t UTF-8 {path.name} > {_renamed(path)}"
+        )
+    return found.removeprefix(codecs.BOM_UTF8)
+
+
+def not_utf8(path: Path, line: int) -> RowError:
+    way_out = f"convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > {_renamed(path)}"
+    return RowError(f"{path}:{line}", f"not UTF-8; {way_out}")
+
+
+def _renamed(path: Path) -> str:
+    return f"utf8{path.suffix}"
+
+
+def _lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
     # Split as bytes: a text may contain line separators that are no line ends in JSON Lines (U+2028, U+0085).
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        where = f"{path}:{number}"
+    for number, raw in enumerate((problems.attempt(content, path) or b"").split(b"\n"), start=1):
         try:
             line = raw.decode("utf-8").strip()
         except UnicodeDecodeError:
             line = None
-        if line is None:
-            raise ConfigError(f"{where}: not UTF-8; convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.jsonl")
-        if line:
-            yield where, line
+        if line is None:  # outside of the except: a UnicodeDecodeError carries the line
+            problems.add(not_utf8(path, number))
+        elif line:
+            yield f"{path}:{number}", line

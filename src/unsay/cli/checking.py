@@ -1,0 +1,158 @@
+"""`check`: everything that is wrong with a recipe and the operator's files, said before anything runs."""
+
+import json
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from unsay.cli.app import DataOption, JsonOption, SetOption, app, load_recipe, messages, recipe_path
+from unsay.config import ConfigError, Recipe, build, load
+from unsay.corpora import formats
+from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
+from unsay.corpora.columns import Layout
+from unsay.corpora.files import Files
+from unsay.corpora.rows import Problems
+from unsay.tables import UnknownName
+
+T = TypeVar("T")
+Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
+_SAID = {"forget": "to forget", "retain": "to keep", "paraphrases": "with other wordings"}
+
+
+@app.command()
+def check(
+    files: Annotated[list[str] | None, typer.Argument(help="A recipe, or files: which is which is guessed and said.")] = None,
+    forget: Part = None,
+    retain: Part = None,
+    paraphrases: Part = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    most: Annotated[int, typer.Option(help="Most lines of each kind; the rest is counted.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Say everything that is wrong with a recipe or with your files: file, line, what to do. Loads no model."""
+    named = {part: name for part, name in zip(PARTS, (forget, retain, paraphrases), strict=True) if name}
+    with messages():
+        given = files or []
+        if not given and not named:
+            raise ConfigError("name a recipe, or your files: unsay check forget.jsonl retain.jsonl")
+        recipes = [name for name in given if _is_recipe(name)]
+        if recipes and len(given) > 1:
+            raise ConfigError(
+                "a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases"
+            )
+        if recipes:
+            summaries, notices = _recipe(load_recipe(recipes[0], settings, None, data), named)
+            given = []
+        else:
+            summaries, notices = _files(given, named, load(None, ["corpus=files", *(settings or [])]).tables.get("files", {}))
+    errors = sum(notice.level == "error" for notice in notices)
+    if as_json:
+        found = {"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]}
+        print(json.dumps(found, ensure_ascii=False, indent=1))
+    else:
+        for line in _lines(summaries, notices, most, set(given)):
+            print(line)
+    if errors:
+        raise typer.Exit(2)
+
+
+def _is_recipe(name: str) -> bool:
+    """A .toml file, or the name of a shipped recipe where no file or folder here is called so."""
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists() or name.startswith(formats.HUB) or path.suffix.lower() in formats.ENDINGS:
+        return path.suffix == ".toml"
+    try:
+        return recipe_path(name).suffix == ".toml"
+    except ConfigError:
+        return False
+
+
+def _files(given: Sequence[str], named: Mapping[str, str], table: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
+    knobs = build(Files, dict(table), "files")
+    taken, notices = guess(given, Layout(knobs.columns, knobs.ignore), named)
+    if "forget" not in taken:
+        return [], notices
+    summaries, more = examine(build(Files, {**table, **taken}, "files"))
+    return summaries, [*notices, *more]
+
+
+def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
+    """The recipe piece by piece, then the files that it names."""
+    from unsay import audit, policy, record, run, train
+
+    problems = Problems(collect=True)
+    source = problems.attempt(_known, record.source, recipe)
+    for piece in (train.method_of, audit.probes_of):
+        problems.attempt(_known, piece, recipe)
+    problems.attempt(policy.load, recipe.report.policy)
+    if not problems.found:  # what it adds; the rest it would only say again
+        problems.attempt(_known, run.check, recipe)
+    models = {"model.name": recipe.model.name, "model.gold": "" if recipe.model.gold == "finetune" else recipe.model.gold or ""}
+    hints: list[Notice] = []
+    for key, name in models.items():
+        if name:
+            hints += problems.attempt(_model, key, name) or []
+    if isinstance(source, Files):
+        table = {**recipe.tables.get("files", {}), **named}
+        files = problems.attempt(build, Files, table, "files") if named else source
+        summaries, notices = examine(files) if files else ([], [])
+        if source.system_messages == "drop" and not recipe.model.system_prompt:
+            text = "system messages in the rows are dropped and model.system_prompt is empty: the model is asked without one"
+            hints.append(Notice("warning", "", text))
+        return summaries, [*of(problems), *notices, *hints]
+    corpus = problems.attempt(source.corpus) if source else None
+    rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}
+    summaries = [Summary(recipe.corpus, part, rows=len(found)) for part, found in rows.items()]
+    return summaries, [*of(problems), *hints]
+
+
+def _known(function: Callable[[Recipe], T], recipe: Recipe) -> T:
+    try:
+        return function(recipe)
+    except UnknownName as error:
+        raise ConfigError(str(error)) from None
+
+
+def _model(key: str, name: str) -> list[Notice]:
+    """Raises `ConfigError` where a model is a folder that is missing or holds no model; what is no path may be a hub id."""
+    from unsay import builtin
+
+    if name in builtin.describe():
+        return []
+    folder = Path(name)
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ConfigError(f"{key}: there is no folder {name}")
+        return [
+            Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")
+        ]
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{key}: {name} has no config.json, so it is no model folder as transformers saves it")
+    if not list(folder.glob("*.safetensors")):
+        raise ConfigError(f"{key}: {name} has no .safetensors file, and weights are read from nothing else")
+    return []
+
+
+def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:
+    for one in summaries:
+        if not one.rows:
+            continue
+        figures = [counted(one.rows, "row")]
+        figures += [counted(one.groups, "group")] if one.groups else []
+        if one.part == "forget" and one.longest:
+            figures += [f"{one.paraphrased:,} with paraphrases", f"{one.named:,} with strings or patterns"]
+        figures += [f"longest question {one.longest:,} characters"] if one.longest else []
+        yield f"{one.file}  {'taken for rows ' if one.file in guessed else ''}{_SAID[one.part]}: {', '.join(figures)}"
+    counts = []
+    for level in ("error", "warning", "hint"):
+        found = [notice for notice in notices if notice.level == level]
+        for notice in found[:most]:
+            yield f"{level}: {notice.where}: {notice.text}" if notice.where else f"{level}: {notice.text}"
+        if len(found) > most:
+            yield f"{level}: … and {len(found) - most:,} more (--most {len(found)} shows them)"
+        counts += [counted(len(found), level)] if found and level != "hint" else []
+    yield f"{', '.join(counts)}." if counts else "Nothing is wrong."

@@ -1,0 +1,181 @@
+"""The operator's files looked through before anything runs: what stands in them, what is wrong, what is worth knowing.
+
+`Files.read` finds what is wrong; this adds what is allowed and yet may surprise. No notice quotes what stands in a row.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from unsay.corpora import formats
+from unsay.corpora.columns import KEYS, Layout
+from unsay.corpora.files import Files
+from unsay.corpora.parts import Parts, same
+from unsay.corpora.rows import Problems, Row, RowError, nameable
+from unsay.text import contains
+from unsay.types import Example
+
+LONG = 4000
+"""Characters past which a question may outgrow the context of a small model; how many fit is known with the model alone."""
+FEW = 20
+"""Retain rows below which they anchor little and their held-out share measures little."""
+PARTS = ("forget", "retain", "paraphrases")
+
+
+class Notice(NamedTuple):
+    level: str
+    """`error`: nothing can run; `warning`: it runs, but probably not as meant; `hint`: worth knowing."""
+    where: str
+    """`file:line`, or empty where it is about no one place."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One file in numbers."""
+
+    file: str
+    part: str
+    """`forget`, `retain` or `paraphrases`."""
+    rows: int
+    groups: int = 0
+    paraphrased: int = 0
+    """Questions with other wordings, wherever those stand."""
+    named: int = 0
+    """Questions with strings or patterns of their own."""
+    longest: int = 0
+    """Characters of the longest question."""
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def examine(files: Files) -> tuple[list[Summary], list[Notice]]:
+    """The files in numbers, and everything that is to be said about them, errors first."""
+    problems = Problems(collect=True)
+    parts = files.read(problems)
+    notices = [*of(problems), *(_warnings(files, parts) if parts.forget else ())]
+    if not problems.found:
+        notices += [Notice("hint", "", text) for text in _hints(files, parts)]
+    return _summaries(files, parts), notices
+
+
+def of(problems: Problems) -> list[Notice]:
+    """What was collected, as notices."""
+    found = problems.found
+    return [
+        Notice("error", error.where, error.problem) if isinstance(error, RowError) else Notice("error", "", str(error)) for error in found
+    ]
+
+
+def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
+    """Which file is which part, by what its rows have, beside the ones that were `named`.
+
+    A file that cannot be read takes a part that is free, so that its complaints are heard. Two files for one part, or
+    none to forget, are errors.
+    """
+    taken = dict(named)
+    unread: list[str] = []
+    notices: list[Notice] = []
+    lenient = replace(layout, system_messages="drop")
+
+    def take(part: str, name: str) -> None:
+        if taken.setdefault(part, name) != name:
+            text = f"{taken[part]} and {name} both look like the file for files.{part}; say which is which: --{' FILE --'.join(PARTS)} FILE"
+            notices.append(Notice("error", "", text))
+
+    for name in names:
+        raw = formats.read(name, Problems(collect=True))
+        if raw:
+            take(_part(lenient.apply(name, raw, KEYS, (), Problems(collect=True)), "forget" in taken), name)
+        else:
+            unread.append(name)
+    for name in unread:
+        take(next((part for part in PARTS if part not in taken), "forget"), name)
+    if "forget" not in taken:
+        text = "none of these files holds questions to forget (rows with a question and no answer); name one with --forget FILE"
+        notices.append(Notice("error", "", text))
+    return taken, notices
+
+
+def _part(found: Iterable[Row], other_wordings: bool) -> str:
+    """`other_wordings`: there are questions to forget already, so questions with paraphrases alone are wordings of those."""
+    rows = list(found)
+    having = Counter(key for row in rows for key in row.values)
+    if 2 * having["answer"] > len(rows):
+        return "retain"
+    only_wordings = having["paraphrases"] == len(rows) > 0 and not having["strings"] and not having["patterns"]
+    return "paraphrases" if only_wordings and (other_wordings or not having["question"]) else "forget"
+
+
+def _summaries(files: Files, parts: Parts) -> list[Summary]:
+    found = [
+        Summary(
+            files.forget,
+            "forget",
+            rows=len(parts.forget),
+            groups=_groups(parts.forget),
+            paraphrased=sum(bool(example.paraphrases) for example in parts.forget),
+            named=sum(bool(example.strings or example.patterns) for example in parts.forget),
+            longest=max((len(example.question) for example in parts.forget), default=0),
+        )
+    ]
+    if files.retain:
+        longest = max((len(pair.question) for pair in parts.retain), default=0)
+        found.append(
+            Summary(files.retain, "retain", rows=len(parts.retain), groups=len({p.group for p in parts.retain} - {""}), longest=longest)
+        )
+    if files.paraphrases:
+        found.append(Summary(files.paraphrases, "paraphrases", rows=parts.wordings))
+    return found
+
+
+def _groups(examples: Iterable[Example]) -> int:
+    return len({example.group for example in examples} - {""})
+
+
+def _warnings(files: Files, parts: Parts) -> Iterator[Notice]:
+    asked = {same(example.question): example.id for example in parts.forget}
+    for example in parts.forget:
+        where = parts.forget_at[example.id]
+        yield from _long(where, example.question)
+        if contains(example.question, (*files.strings, *example.strings)):
+            text = "a named string stands in the question itself: an answer that repeats the question would count as a leak"
+            yield Notice("warning", where, text)
+        if any(len(string.strip()) < 3 and string.isascii() for string in example.strings):
+            yield Notice("warning", where, "a named string of one or two letters is found inside many words; name more of it")
+        wordings = [same(wording) for wording in example.paraphrases]
+        if len({*wordings, same(example.question)}) <= len(wordings):
+            yield Notice("warning", where, "a paraphrase repeats the question or another paraphrase; remove it")
+        if any(asked.get(wording, example.id) != example.id for wording in wordings):
+            text = "a paraphrase is itself a question to forget, so training sees what the audit takes for an unknown wording"
+            yield Notice("warning", where, text)
+    for pair in parts.retain:
+        yield from _long(parts.retain_at[pair.id], pair.question)
+    odd = [example for example in parts.forget if not nameable([example.id])]
+    if odd:
+        text = (
+            f"{counted(len(odd), 'id')} of more than letters and digits; ids stand in findings, outside of the vault: let them tell nothing"
+        )
+        yield Notice("warning", parts.forget_at[odd[0].id], text)
+
+
+def _long(where: str, question: str) -> Iterator[Notice]:
+    if len(question) > LONG:
+        yield Notice("warning", where, f"a question of {len(question):,} characters; see that it fits into the context of your model")
+
+
+def _hints(files: Files, parts: Parts) -> Iterator[str]:
+    with_wordings = sum(bool(example.paraphrases) for example in parts.forget)
+    if not with_wordings:
+        yield "no paraphrases: the audit cannot ask in other wordings; two or three for each question are worth the time"
+    elif with_wordings < len(parts.forget):
+        yield f"{counted(len(parts.forget) - with_wordings, 'question')} without paraphrases: the audit cannot ask those in other wordings"
+    if not (files.strings or files.patterns or any(example.strings or example.patterns for example in parts.forget)):
+        yield "no strings or patterns are named: what must not be said is read off the model's own answers"
+    if not files.retain:
+        yield "no retain file: record will build one from the model's own answers to general questions and to neighbours of yours"
+    elif len(parts.retain) < FEW:
+        yield f"only {counted(len(parts.retain), 'retain row')}: {FEW} or more, close to what is forgotten, keep more of the model"
