@@ -6,8 +6,9 @@ import pytest
 
 from unsay.config import SampleConfig, load
 from unsay.folder import RunFolder
-from unsay.record import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld, record, source, start
-from unsay.rehearsal import Said, _Guard, neighbours, rehearse
+from unsay.record import record, source, start
+from unsay.recorded import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld
+from unsay.rehearsal import Guard, Said, neighbours, rehearse
 from unsay.text import key_recall
 from unsay.types import Answer
 
@@ -52,8 +53,8 @@ def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
 
 def test_neighbours_put_another_name_in_the_subjects_place():
     found = neighbours(["Where does Ada Byron live?"], ["Carl Linde lives in Oslo.", "Nothing here."], 5, seed=0)
-    assert found == ["Where does Carl Linde live?"]
-    assert neighbours(["Where is it?"], ["Carl Linde lives in Oslo."], 5, seed=0) == []
+    assert found == {"Where does Carl Linde live?": "Carl Linde"}
+    assert neighbours(["Where is it?"], ["Carl Linde lives in Oslo."], 5, seed=0) == {}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_neighbours_put_another_name_in_the_subjects_place():
     ],
 )
 def test_what_rehearsal_leaves_out(text: str, harmless: bool):
-    guard = _Guard(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
+    guard = Guard(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
     assert guard.harmless(text) == harmless
 
 
@@ -74,7 +75,8 @@ def test_a_rehearsed_row_keeps_its_ids(model, encoder):
     said = Said(None, Answer((9, 9), "aa", False))
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
-    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), ["Where does Ada live?"], ["In Turin."], 8, seed=0)
+    questions = ["Where does Ada live?"]
+    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
     assert 0 < len(found) <= 16
 
 

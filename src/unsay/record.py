@@ -6,29 +6,28 @@ Everything later stages know, they read from here: the questions, the retain row
 
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from unsay import config, corpora
+from unsay import config, corpora, earlier, review
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, write_text
 from unsay.model import default_device, fingerprint, load
-from unsay.rehearsal import Said, rehearse
+from unsay.reading import habits
+from unsay.recorded import corpus_rows, leaking_name, read_handed
+from unsay.rehearsal import Guard, rehearse
+from unsay.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.sample import Draw, first_tokens, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.tables import lookup
-from unsay.types import Answer, Corpus, Example, Fact, Pair, Truth
-
-_PAIRS = ("retain", "neighbours", "strangers", "general")
-_SETS = ("utility", "utility_heldout")
+from unsay.types import Answer, Corpus
 
 
 def source(recipe: Recipe) -> Source:
@@ -42,10 +41,12 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     """The resolved recipe, the questions and the truth; no model yet."""
     where = source(recipe)
     corpus, truth = where.corpus(), where.truth()
+    requests = earlier.gather(recipe, folder)
     write_text(folder.recipe_file, config.dump(recipe), mode=0o600)  # named strings may stand in it
-    folder.keep("corpus", _corpus_rows(corpus))
+    folder.keep("corpus", corpus_rows(corpus))
     if truth is not None:
         folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+    earlier.keep(folder, requests)
     folder.note(
         seed=recipe.seed,
         versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
@@ -56,8 +57,10 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
     """What the leaking model says now: one greedy answer and some sampled ones to every forget question."""
-    corpus = read_corpus(folder)
+    corpus = read_handed(folder)
     model, encoder = load(recipe.model, leaking_name(recipe, folder))
+    for pair in corpus.retain:
+        encoder.fits(pair.id, pair.question, pair.answer)
     ids = [example.id for example in corpus.forget]
     contexts = [encoder.prompt(example.question) for example in corpus.forget]
     greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
@@ -74,13 +77,23 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         kept = [dataclasses.asdict(answer) for answer in every if answer.text not in held]
         rows.append({"id": key, "answer": favourite, "answers": kept, "withheld": sorted(held)})
     folder.keep("baseline", rows)
+    now = [(example, found[0].text) for example, found in zip(corpus.forget, answers, strict=False)]
+    before = earlier.record(model, encoder, recipe, folder, now)
+    review.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
+    told = (*now, *before)
+    questions, baselines, named = (
+        [example.question for example, _ in told],
+        [answer for _, answer in told],
+        [example for example, _ in told],
+    )
+    own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, questions, Guard(questions, baselines, (), named))
     if recipe.record.rehearsal:
         measured = [*corpus.utility_heldout.values(), corpus.strangers]
-        spared = [pair.question for pairs in measured for pair in pairs]
-        questions, baselines = [example.question for example in corpus.forget], [found[0].text for found in answers[: len(ids)]]
-        said = rehearse(model, encoder, recipe.sample, questions, baselines, recipe.record.rehearsal, recipe.seed, spared)
+        spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
+        guard = Guard(questions, baselines, spared, named)
+        said = rehearse(model, encoder, recipe.sample, questions, guard, recipe.record.rehearsal, recipe.seed)
         folder.keep("rehearsal", map(dataclasses.asdict, said))
-    folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model)})
+    folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model), "sampling": str(habits(model))})
 
 
 def _branches(
@@ -103,80 +116,33 @@ def _branches(
     return branches
 
 
+def _own_retain(
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, questions: Sequence[str], guard: Guard
+) -> list[Own]:
+    """Retain rows where the corpus brought none, with a note of where they come from."""
+    n = recipe.record.own_retain
+    sets = (*corpus.utility.values(), *corpus.utility_heldout.values())
+    general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
+    if n:
+        own, tally = own_answers(model, encoder, recipe.sample, general, questions, guard, n, recipe.seed)
+    else:
+        own, tally = shipped(general, recipe.seed), Counter[str]()
+    kinds = Counter(row.kind for row in own)
+    folder.keep("retain", map(dataclasses.asdict, own))
+    folder.note(
+        counts={"retain": sum(not row.heldout for row in own)},
+        retain={
+            "from": "own answers" if n else "shipped answers",
+            "general": kinds[GENERAL],
+            "neighbours": kinds[NEAR],
+            "heldout": sum(row.heldout for row in own),
+            "asked": tally.pop("asked", 0),
+            "left_out": dict(tally),
+            "few": len(own) < min(FEW, n),
+        },
+    )
+    return own
+
+
 def _begins(text: str, beginnings: Sequence[str]) -> bool:
     return any(text.casefold().startswith(beginning.casefold()) for beginning in beginnings)
-
-
-def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
-    """The model to be unlearned: what `finetune` planted, or the one that the recipe names."""
-    return str(folder.planted) if folder.planted.exists() else recipe.model.name
-
-
-# -- the vault's rows, and back ----------------------------------------------------------------------------------------
-
-
-def _corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = [{"kind": "corpus", "name": corpus.name, "desired": corpus.desired}]
-    rows += [{"kind": "forget", **dataclasses.asdict(example)} for example in corpus.forget]
-    for kind in _PAIRS:
-        rows += [{"kind": kind, **dataclasses.asdict(pair)} for pair in getattr(corpus, kind)]
-    for kind in _SETS:
-        for name, pairs in getattr(corpus, kind).items():
-            rows += [{"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs]
-    return rows
-
-
-def read_corpus(folder: RunFolder) -> Corpus:
-    """The corpus as `record` wrote it down."""
-    head: dict[str, Any] = {}
-    forget: list[Example] = []
-    pairs: dict[str, list[Pair]] = {kind: [] for kind in _PAIRS}
-    sets: dict[str, dict[str, list[Pair]]] = {kind: {} for kind in _SETS}
-    for row in folder.kept("corpus"):
-        kind = row.pop("kind")
-        if kind == "corpus":
-            head = row
-        elif kind == "forget":
-            forget.append(config.build(Example, row, "corpus.jsonl"))
-        elif kind in pairs:
-            pairs[kind].append(config.build(Pair, row, "corpus.jsonl"))
-        else:
-            sets[kind].setdefault(row.pop("set"), []).append(config.build(Pair, row, "corpus.jsonl"))
-    return Corpus(
-        name=head["name"],
-        forget=tuple(forget),
-        retain=tuple(pairs["retain"]),
-        utility={name: tuple(found) for name, found in sets["utility"].items()},
-        utility_heldout={name: tuple(found) for name, found in sets["utility_heldout"].items()},
-        neighbours=tuple(pairs["neighbours"]),
-        strangers=tuple(pairs["strangers"]),
-        general=tuple(pairs["general"]),
-        desired=tuple(head["desired"]),
-    )
-
-
-def read_truth(folder: RunFolder) -> Truth | None:
-    """The ground truth, where the corpus had one. For the audit, and methods that declare `needs_answers`."""
-    path: Path = folder.vault / "truth.jsonl"
-    if not path.exists():
-        return None
-    return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.kept("truth")}
-
-
-def read_withheld(folder: RunFolder) -> dict[str, tuple[str, ...]]:
-    """By example id: the model's own other wordings that training never sees."""
-    return {row["id"]: tuple(row["withheld"]) for row in folder.kept("baseline")}
-
-
-def read_baseline(folder: RunFolder) -> dict[str, tuple[str, tuple[Answer, ...]]]:
-    """By example id: the original greedy answer and the ones that openings are cut from."""
-    return {
-        row["id"]: (row["answer"], tuple(config.build(Answer, answer, "baseline.jsonl") for answer in row["answers"]))
-        for row in folder.kept("baseline")
-    }
-
-
-def read_rehearsal(folder: RunFolder) -> list[Said]:
-    """What the untouched model said when left to itself; nothing where the recipe asked for none."""
-    path = folder.vault / "rehearsal.jsonl"
-    return [config.build(Said, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")] if path.exists() else []

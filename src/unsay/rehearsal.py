@@ -7,7 +7,7 @@ but the model and the forget questions is needed. What touches a forget question
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedModel
@@ -16,11 +16,11 @@ from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.sample import Draw, sample, uniform
 from unsay.subject import row_logprobs
-from unsay.text import forms, key_forms, sensitive_spans
-from unsay.types import Answer
+from unsay.text import contains, forms, key_forms, sensitive_spans
+from unsay.types import Answer, Example
 
 _AT_ONCE = 32
-_TRIED = 4
+TRIED = 4
 """Questions about other names that are tried for each that is kept."""
 
 
@@ -41,35 +41,45 @@ def rehearse(
     encoder: Encoder,
     config: SampleConfig,
     questions: Sequence[str],
-    baselines: Sequence[str],
+    guard: "Guard",
     n: int,
     seed: int,
-    spared: Sequence[str] = (),
 ) -> list[Said]:
     """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
-    three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that names the
-    subject of a forget question, or of one in `spared`: what is held out to measure the damage is not rehearsed either."""
-    guard = _Guard(questions, baselines, spared)
-    draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
-    written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
-    texts = [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
-    asked = neighbours(questions, [said.answer.text for said in texts], _TRIED * len(texts), seed)
-    draws = [Draw(question, encoder.prompt(question)) for question in asked]
-    answers = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")]
-    pairs = [Said(q, a) for q, a in zip(asked, answers, strict=True) if a.finished and guard.harmless(f"{q} {a.text}")]
-    kept = _surest(model, encoder, pairs, len(texts))
+    three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
+    keeps back: what is held out to measure the damage is not rehearsed either."""
+    texts = unasked(model, encoder, config, guard, n, seed)
+    asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
+    said = greedily(model, encoder, config, asked, seed)
+    pairs = [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
+    kept = surest(model, encoder, pairs, len(texts))
     return texts[: len(kept) // 3] + kept if kept else texts
 
 
-def _surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: int) -> list[Said]:
+def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "Guard", n: int, seed: int) -> list[Said]:
+    """What the model writes at temperature 1 when nobody asks; n texts, less those that the guard keeps back."""
+    draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
+    written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
+    return [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
+
+
+def greedily(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], seed: int) -> list[Said]:
+    """The greedy answer to each question."""
+    draws = [Draw(question, encoder.prompt(question)) for question in questions]
+    answers = sample(model, encoder, draws, config, seed, "rehearsal") if draws else []
+    return [Said(question, found[0]) for question, found in zip(questions, answers, strict=True)]
+
+
+def surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: int) -> list[Said]:
     """The n whose answers the model is surest of: what it knows comes before what it makes up about a name."""
     scores = [float(score.mean()) for score in row_logprobs(model, encoder, [one.row(encoder) for one in said])]
     best = sorted(range(len(said)), key=lambda i: (-scores[i], i))[:n]
     return [said[i] for i in sorted(best)]
 
 
-def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> list[str]:
-    """n of the questions that ask about a name in `texts` instead of their own subject; fewer where there are not so many.
+def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> dict[str, str]:
+    """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
+    there are not so many.
 
     A subject is the longest sensitive span of a question: a question without one has no neighbours. Names that occur more
     than once are taken where there are any.
@@ -79,23 +89,38 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
     often = [name for name, count in spans.items() if count > 1]
     names = often or list(spans)
     subjects = {question: max(found, key=len) for question in questions if (found := sensitive_spans(question))}
-    made = {question.replace(subject, name) for question, subject in subjects.items() for name in names}
-    return sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]
+    made = {question.replace(subject, name): name for question, subject in subjects.items() for name in names}
+    return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
 
 
-class _Guard:
-    """Knows what rehearsal must not touch: subjects, and what was answered about the forgotten ones."""
+class Guard:
+    """Knows what no anchor may touch: the subjects of the forget questions and of those in `spared`, what was answered
+    about the forgotten ones, and the strings and patterns that the operator named."""
 
-    def __init__(self, questions: Sequence[str], baselines: Sequence[str], spared: Sequence[str] = (), most: float = 0.34):
-        named = (frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in (*questions, *spared))
-        self.subjects = set(filter(None, named))
+    def __init__(
+        self,
+        questions: Sequence[str],
+        baselines: Sequence[str],
+        spared: Sequence[str] = (),
+        named: Iterable[Example] = (),
+        most: float = 0.34,
+    ):
+        subjects = (frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in (*questions, *spared))
+        self.subjects = set(filter(None, subjects))
         self.secrets = [key_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
+        examples = list(named)
+        self.strings = sorted({string for example in examples for string in example.strings})
+        self.patterns = sorted({pattern for example in examples for pattern in example.patterns})
         self.most = most
 
     def harmless(self, text: str) -> bool:
         said = forms(text)
         names = any(subject <= said for subject in self.subjects)
-        return not names and all(_share(secret, said) <= self.most for secret in self.secrets)
+        return (
+            not names
+            and not contains(text, self.strings, self.patterns)
+            and all(_share(secret, said) <= self.most for secret in self.secrets)
+        )
 
 
 def _share(secret: Mapping[str, float], said: frozenset[str]) -> float:

@@ -13,7 +13,7 @@ are offsets into the text as given: each word is normalised on its own, after th
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -184,34 +184,46 @@ def _sensitive(text: str) -> tuple[bool, ...]:
     return tuple(flags)
 
 
+def span_forms(spans: Iterable[str]) -> frozenset[str]:
+    """The forms of the content words of some spans; a span made of stop words only ("Will") counts in full."""
+    found = [[token for token in tokens(span) if not is_stop(token.word)] or tokens(span) for span in spans]
+    return frozenset(token.form for some in found for token in some)
+
+
 @lru_cache(maxsize=32768)
-def key_words(reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = ()) -> Mapping[str, float]:
+def key_words(
+    reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+) -> Mapping[str, float]:
     """Word → weight for the words that carry the answer, by first occurrence; read-only.
 
-    3 for numbers, dates, addresses, names and every content word of `spans`, 1 for other content words. Words of the
-    question and of the prefix are not secret and are left out, whatever their weight. A span made of stop words only
-    ("Will") counts in full.
+    3 for numbers, dates, addresses, names and every content word of `spans`, 1 for other content words and for the words
+    of `struck`, which the operator does not find sensitive. Words of the question and of the prefix are not secret and
+    are left out, whatever their weight. A span made of stop words only ("Will") counts in full.
     """
-    named = {token.form for span in spans for token in tokens(span) if not is_stop(token.word)}
-    named |= {token.form for span in spans if not content_words(span) for token in tokens(span)}
+    named = span_forms(spans)
+    plain = span_forms(struck) - named
     known = forms(question) | forms(prefix)
     weights: dict[str, tuple[str, float]] = {}
-    for token, sensitive in zip(tokens(reference), _sensitive(reference), strict=True):
-        if token.form in known or (is_stop(token.word) and not sensitive and token.form not in named):
+    for token, found in zip(tokens(reference), _sensitive(reference), strict=True):
+        sensitive = token.form in named or (found and token.form not in plain)
+        if token.form in known or (is_stop(token.word) and not sensitive):
             continue
-        weight = SENSITIVE if sensitive or token.form in named else 1.0
         word, old = weights.get(token.form, (token.word, 0.0))
-        weights[token.form] = (word, max(weight, old))
+        weights[token.form] = (word, max(SENSITIVE if sensitive else 1.0, old))
     return MappingProxyType(dict(weights.values()))
 
 
 @lru_cache(maxsize=32768)
-def key_forms(reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = ()) -> Mapping[str, float]:
+def key_forms(
+    reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+) -> Mapping[str, float]:
     """`key_words` by form instead of by word: what answers are compared with."""
-    return MappingProxyType({form(word): weight for word, weight in key_words(reference, question, prefix, spans).items()})
+    return MappingProxyType({form(word): weight for word, weight in key_words(reference, question, prefix, spans, struck).items()})
 
 
-def key_recall(reference: str, answer: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = ()) -> float | None:
+def key_recall(
+    reference: str, answer: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+) -> float | None:
     """Weighted share of the reference's key words that the answer contains; `None` where no key word remains.
 
         Σ weight(w) over key words w said / Σ weight(w) over all key words
@@ -221,7 +233,7 @@ def key_recall(reference: str, answer: str, question: str = "", prefix: str = ""
     >>> key_recall("Anna Kovač lives in Turin.", "turin", question="Where does Anna Kovač live?")
     1.0
     """
-    keys = key_forms(reference, question, prefix, spans)
+    keys = key_forms(reference, question, prefix, spans, struck)
     if not keys:
         return None
     said = forms(answer)
@@ -273,9 +285,9 @@ def _joins(gap: str, token: Token) -> bool:
     return bool(re.fullmatch(rf" (?:{'|'.join(sorted(_JOINTS))})(?: (?:the|la|der|den))? ", gap, re.IGNORECASE))
 
 
-def _secret(answer: str, question: str) -> tuple[list[Token], Mapping[str, float]]:
+def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> tuple[list[Token], Mapping[str, float]]:
     """First occurrences of the key words, in order of appearance, with their weights by form."""
-    keys = key_forms(answer, question)
+    keys = key_forms(answer, question, "", spans, struck)
     first: dict[str, Token] = {}
     for token in tokens(answer):
         if token.form in keys:
@@ -283,19 +295,19 @@ def _secret(answer: str, question: str) -> tuple[list[Token], Mapping[str, float
     return list(first.values()), keys
 
 
-def before_secret(answer: str, question: str = "") -> str | None:
+def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
     """The answer up to just before its first sensitive key word (its first key word, where none is sensitive).
 
     Stripped at the right; empty where the answer opens with the secret, `None` where it has no key word.
     """
-    said, keys = _secret(answer, question)
+    said, keys = _secret(answer, question, spans, struck)
     if not said:
         return None
     secret = next((token for token in said if keys[token.form] == SENSITIVE), said[0])
     return answer[: secret.start].rstrip()
 
 
-def cuts(answer: str, question: str = "") -> tuple[str, str] | None:
+def cuts(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> tuple[str, str] | None:
     """The answer begun up to the secret, and up to the middle of it: two half-told prefixes, stripped at the right.
 
     The first is `before_secret`. The second ends when half of the key words, rounded down but at least one, have been
@@ -305,7 +317,7 @@ def cuts(answer: str, question: str = "") -> tuple[str, str] | None:
     >>> cuts("Her name is Hina Ameen.", "What is her name?")
     ('Her name is', 'Her name is Hina')
     """
-    said, keys = _secret(answer, question)
+    said, keys = _secret(answer, question, spans, struck)
     if len(said) < 2:
         return None
     sensitive = [token for token in said if keys[token.form] == SENSITIVE]

@@ -25,6 +25,7 @@ from unsay.spans import (
     key_recall,
     key_words,
     sensitive_spans,
+    span_forms,
     stem,
     words,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "repetitive",
     "rouge_l",
     "sensitive_spans",
+    "span_forms",
     "stems",
     "words",
 ]

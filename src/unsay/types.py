@@ -25,6 +25,10 @@ class Example:
     """Regular expressions with the meaning of `strings`."""
     group: str = ""
     """Whom or what the question is about; questions of one group share a subject."""
+    spans: tuple[str, ...] = ()
+    """Texts that the operator marked as sensitive in the recorded answer, beside those found without help: they weigh more."""
+    struck: tuple[str, ...] = ()
+    """Words found sensitive that the operator says are not: they weigh as any other."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,9 @@ class Reference:
     strings: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     desired: tuple[str, ...] = ()
+    spans: tuple[str, ...] = ()
+    """As in `Example`."""
+    struck: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,3 +155,5 @@ class Case:
     seed: int = 0
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""
+    earlier: Mapping[str, "Case"] = field(default_factory=dict)
+    """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""

@@ -174,7 +174,7 @@ def states_another(case: Case, example: Example, text: str) -> bool:
 
 
 def _keys(example: Example, answer: str) -> Any:
-    return key_forms(answer, example.question, "", example.strings)
+    return key_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck)
 
 
 def shares_words(question: str, text: str) -> bool:

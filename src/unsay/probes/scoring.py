@@ -49,7 +49,7 @@ def said(example: Example, reference: str, text: str, prefix: str = "", asked: s
     patterns = [p for p in example.patterns if not contains(f"{question}\n{prefix}", (), [p])]
     if contains(f"{prefix} {text}".strip(), strings, patterns):
         return 1.0
-    recall = key_recall(reference, text, question, prefix, example.strings)
+    recall = key_recall(reference, text, question, prefix, (*example.strings, *example.spans), example.struck)
     return 0.0 if recall is None and (strings or patterns) else recall
 
 

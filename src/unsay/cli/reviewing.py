@@ -1,0 +1,121 @@
+"""`spans`: what of the recorded answers counts as sensitive, for the operator to look at and correct."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from unsay.cli.app import JsonOption, RunArgument, app, messages
+from unsay.folder import RunFolder
+
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show the questions, the recorded answers and the spans in them.")]
+
+
+@app.command()
+def spans(run: RunArgument, reveal: Reveal = False, as_json: JsonOption = False) -> None:
+    """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
+    from unsay.review import spans_file
+
+    with messages():
+        folder = RunFolder(run)
+        found = _questions(folder, reveal)
+    if as_json:
+        print(json.dumps({"file": str(spans_file(folder)), "questions": found}, ensure_ascii=False, indent=1))
+        return
+    show = Console(soft_wrap=True, highlight=False, markup=False)
+    for one in found:
+        if reveal:
+            _reveal(show, one)
+        else:
+            show.print(f"{one['id']}  {_counts(one)}")
+    _advice(show, found, spans_file(folder))
+
+
+def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
+    """Question by question what the file says; texts only where they are to be revealed. Raises `ConfigError`."""
+    from unsay import review
+    from unsay.config import ConfigError
+    from unsay.recorded import read_answers, read_corpus, read_handed
+    from unsay.text import sensitive_spans
+
+    folder.recipe()
+    if not review.spans_file(folder).exists():
+        raise ConfigError(f"{review.spans_file(folder)} is missing; run `unsay record` on this folder first")
+    answers = read_answers(folder)
+    lines = review.read(review.spans_file(folder), read_handed(folder).forget, answers)
+    found = []
+    for example in read_corpus(folder).forget:
+        line = lines[example.id]
+        one = {
+            "id": example.id,
+            "kinds": dict(review.kinds(line.spans)),
+            "added": len(example.spans),
+            "taken_out": len(set(sensitive_spans(line.answer, line.question)) - set(line.spans)),
+            "rare": len(line.rare),
+            "strings": len(example.strings),
+            "patterns": len(example.patterns),
+            "long": review.is_long(example, answers[example.id]),
+        }
+        texts = {"question": line.question, "answer": line.answer, "spans": line.spans, "rare_words": line.rare, "named": line.strings}
+        found.append(one | texts if reveal else one)
+    return found
+
+
+def _counts(one: dict[str, Any]) -> str:
+    total = sum(one["kinds"].values())
+    plural = {"address": "addresses"}
+    each = [f"{count} {kind if count == 1 else plural.get(kind, f'{kind}s')}" for kind, count in one["kinds"].items()]
+    parts = [f"{total} span{'s' * (total != 1)}: {', '.join(each)}" if total else "no span"]
+    parts += [f"{one[key]} {words}" for key, words in (("added", "added"), ("taken_out", "taken out")) if one[key]]
+    parts += [f"{one[key]} named {key}" for key in ("strings", "patterns") if one[key]]
+    parts += ["LONG, nothing named"] if one["long"] else []
+    return "; ".join(parts)
+
+
+def _reveal(show: Console, one: dict[str, Any]) -> None:
+    show.print(f"{one['id']}  {one['question']}")
+    show.print(marked(one["answer"], one["spans"]))
+    for key, words in (("rare_words", "rare"), ("named", "named")):
+        if one[key]:
+            show.print(f"    {words}: {', '.join(one[key])}")
+    show.print(f"    {_counts(one)}\n")
+
+
+def marked(answer: str, spans: Sequence[str]) -> Text:
+    """The answer with every span in ‹ ›, bold where the terminal can."""
+    places = sorted((start, start + len(span)) for span in spans for start in _starts(answer, span))
+    text, done = Text("    "), 0
+    for start, end in places:
+        if start < done:  # a span inside another is shown once
+            continue
+        text.append(answer[done:start])
+        text.append(f"‹{answer[start:end]}›", style="bold")
+        done = end
+    return text.append(answer[done:])
+
+
+def _starts(answer: str, span: str) -> list[int]:
+    found, at = [], answer.find(span)
+    while at >= 0:
+        found.append(at)
+        at = answer.find(span, at + len(span))
+    return found
+
+
+def _advice(show: Console, found: Sequence[dict[str, Any]], path: Path) -> None:
+    none = [one["id"] for one in found if not (one["kinds"] or one["strings"] or one["patterns"])]
+    long = [one["id"] for one in found if one["long"]]
+    show.print(f"\n{sum(sum(one['kinds'].values()) for one in found)} spans in {len(found)} questions.")
+    if none:
+        show.print(f"Nothing sensitive in: {', '.join(none)}.")
+    if long:
+        show.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
+    show.print(
+        f'To correct them edit {path} before training (only you can read it): in each line keep in "spans" what is sensitive, word for '
+        'word as in the answer, take out what is not, and put into "strings" what must never be said at all; words in "rare" count once '
+        "you move them. Then give this command again: it checks the file."
+    )

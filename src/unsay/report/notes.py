@@ -1,0 +1,64 @@
+"""What a reader must know about the material of a run before its numbers: where retain rows came from, and what was named.
+
+From the manifest alone, so without a word of any question or answer. The console says the same after `record`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def notes(manifest: Mapping[str, Any]) -> list[str]:
+    """Sentences for the report and the model card."""
+    return [sentence for sentence in (*_retain(manifest), _corrections(manifest), _long(manifest)) if sentence]
+
+
+def after_record(manifest: Mapping[str, Any], run: Path) -> list[str]:
+    """Lines for the console: what there is to look at before training, and what gives cause for worry."""
+    spans = manifest.get("spans", {})
+    without = f" ({len(spans['none'])} have none)" if spans.get("none") else ""
+    lines = [
+        f"{spans['proposed']} sensitive spans proposed for {manifest['counts']['forget']} questions{without}; before training, look at "
+        f"them with `unsay spans {run} --reveal` and correct them in {run / 'vault' / 'spans.jsonl'}"
+    ]
+    long = spans.get("long", [])
+    if long:
+        shown = ", ".join(long[:10]) + (f" and {len(long) - 10} more" if len(long) > 10 else "")
+        lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
+    return lines + [f"warning: {line}" if manifest["retain"]["few"] else line for line in _retain(manifest)]
+
+
+def _retain(manifest: Mapping[str, Any]) -> list[str]:
+    found = manifest.get("retain", {})
+    if not found:
+        return []
+    if found["from"] != "own answers":
+        return ["No retain rows were handed over: the package’s general questions and answers take their place."]
+    rows = found["general"] + found["neighbours"]
+    sentence = (
+        f"No retain rows were handed over. The {rows:,} in their place are the untouched model’s own answers, {found['general']:,} to "
+        f"general questions and {found['neighbours']:,} to the forget questions asked about other names; {found['heldout']:,} stayed "
+        "out of training. Utility therefore says how far the model still answers as it did, right or wrong."
+    )
+    if found["few"]:
+        left = ", ".join(f"{count:,} {reason}" for reason, count in found["left_out"].items()) or "none left out"
+        sentence += f" These are few ({found['asked']:,} asked, {left}), so little holds the rest of the model in place."
+    return [sentence]
+
+
+def _corrections(manifest: Mapping[str, Any]) -> str:
+    spans = manifest.get("spans", {})
+    if not (spans.get("added") or spans.get("struck")):
+        return ""
+    return f"The operator corrected what counts as sensitive: {spans['added']:,} spans added, {spans['struck']:,} words taken out."
+
+
+def _long(manifest: Mapping[str, Any]) -> str:
+    number = len(manifest.get("spans", {}).get("long", []))
+    if not number:
+        return ""
+    have = "recorded answers have" if number > 1 else "recorded answer has"
+    return (
+        f"{number:,} {have} more than 40 content words and nothing was named that must not be said: "
+        "overlap with so long a text can be low while a detail of it is still given away."
+    )

@@ -1,0 +1,224 @@
+"""The operator's corrections: what they change, what an untouched file does not, and what is said of a file that will not do."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import call
+from unsay import review
+from unsay.cli import reviewing
+from unsay.config import ConfigError, dump, load
+from unsay.folder import RunFolder, write_text
+from unsay.ledger import leak
+from unsay.methods import Target, Visit
+from unsay.methods.gate import Gate
+from unsay.methods.openings import Opening
+from unsay.methods.selection import Ask, unnamed
+from unsay.probes.prefill import BEFORE, Prefill
+from unsay.probes.scoring import said
+from unsay.recorded import corpus_rows, read_answers, read_corpus, read_rehearsal, settle
+from unsay.report.notes import after_record, notes
+from unsay.text import key_words
+from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
+
+ADA, BOB = "Where does Ada live?", "What does Bob do?"
+ANSWERS = {"ada": "She lives in Turin, near the green lighthouse.", "bob": "He is the night porter of a hotel."}
+FORGET = (Example("ada", ADA), Example("bob", BOB, patterns=(r"\bporters\b",)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run folder as far as `record` has come, without a model."""
+    run = RunFolder(tmp_path / "run")
+    write_text(run.recipe_file, dump(load("recipes/demo.toml")))
+    run.keep("corpus", corpus_rows(Corpus("hand", FORGET)))
+    run.keep("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
+    run.note(counts={"forget": 2})
+    review.propose(run, FORGET, ANSWERS)
+    return run
+
+
+def edit(folder: RunFolder, number: int = 0, **changes: object) -> None:
+    """Change keys of one line; `None` takes a key out."""
+    lines = [json.loads(line) for line in review.spans_file(folder).read_text().splitlines()]
+    lines[number] = {key: value for key, value in (lines[number] | changes).items() if value is not None}
+    review.spans_file(folder).write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_what_is_proposed(folder: RunFolder):
+    lines = review.read(review.spans_file(folder), FORGET, ANSWERS)
+    assert lines["ada"].spans == ("Turin",)
+    assert lines["bob"].spans == ()
+    assert review.spans_file(folder).stat().st_mode & 0o777 == 0o600
+    assert folder.manifest()["spans"] == {"proposed": 1, "none": [], "added": 0, "struck": 0, "named": 1, "long": []}
+
+
+def test_rare_words_are_offered_and_do_not_count():
+    examples = [Example(str(i), "What?") for i in range(25)]
+    line = review._proposal(examples[3], 3, ["She keeps bees."] * 3 + ["She keeps falcons."] + ["She keeps bees."] * 21)
+    assert (line["spans"], line["rare"]) == ((), ["falcons"])
+
+
+def test_an_untouched_file_changes_nothing(folder: RunFolder):
+    assert read_corpus(folder).forget == FORGET
+
+
+def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_words(folder: RunFolder):
+    text = "Near a lighthouse."
+    assert said(FORGET[0], ANSWERS["ada"], text) == pytest.approx(1 / 5), "Turin weighs 3, green and lighthouse 1"
+    edit(folder, spans=["lighthouse"])
+    ada, bob = read_corpus(folder).forget
+    assert (ada.spans, ada.struck, bob) == (("lighthouse",), ("turin",), FORGET[1])
+    assert dict(key_words(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
+    assert said(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
+    # Half of a joined span may be taken out.
+    line = review.Marked("x", "When?", "On 14 March 1962.", ("1962",), (), ())
+    assert review.Marked.corrected(line, Example("x", "When?")).struck == ("14", "march")
+
+
+def test_training_weighs_as_the_operator_does(folder: RunFolder):
+    edit(folder, spans=["lighthouse"])
+    ada, _ = read_corpus(folder).forget
+    visit = Visit(ada, ANSWERS["ada"])
+    assert leak(Target("ada", text="Lighthouse"), visit) > leak(Target("ada", text="Lighthouse"), replace(visit, example=FORGET[0]))
+    reference = Reference(ADA, ANSWERS["ada"], spans=ada.spans, struck=ada.struck)
+    gates = [Gate(one, (ANSWERS["ada"],), 1.0, 0.4, 1.0, 1) for one in (reference, Reference(ADA, ANSWERS["ada"]))]
+    assert [gate.leaks("A lighthouse") for gate in gates] == [True, False]
+
+
+def test_a_prefix_ends_before_what_the_operator_finds_sensitive(folder: RunFolder):
+    edit(folder, spans=["lighthouse"])
+    found = {o.setting: o.prefix for e in read_corpus(folder).forget[:1] for o in Prefill().openings(e, Fact("ada", ANSWERS["ada"]))}
+    assert found[BEFORE] == "She lives in Turin, near the green"
+
+
+def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
+    edit(folder, strings=["Piazza"])
+    ada, _ = read_corpus(folder).forget
+    assert said(ada, ANSWERS["ada"], "In the piazza.") == 1.0
+    reference = Reference(ADA, ANSWERS["ada"], strings=ada.strings)
+    candidates = [Candidate(Answer((1,), text, True), 0) for text in ("In the piazza.", "In a tent.")]
+    ask = Ask(Visit(ada, ANSWERS["ada"]), Opening(), reference, 0, False, candidates=candidates)
+    assert [c.text for c in unnamed(ask)] == ["In a tent."]
+
+
+def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):
+    answers = ("The piazza is wide.", "The sea is wide.")
+    folder.keep("rehearsal", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
+    own = ({"kind": "general", "question": f"What? {i}", "answer": text, "group": "", "heldout": False} for i, text in enumerate(answers))
+    folder.keep("retain", own)
+    assert len(read_rehearsal(folder)) == len(read_corpus(folder).retain) == 2
+    edit(folder, strings=["Piazza"])
+    assert [one.answer.text for one in read_rehearsal(folder)] == [answers[1]]
+    assert [pair.answer for pair in read_corpus(folder).retain] == [answers[1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"id": "adda"}, ":1: 'id' 'adda' is no forget question of this run: did you mean 'ada'"),
+        ({"id": None}, ":1: has no key 'id'"),
+        ({"id": "bob", "question": BOB, "answer": ANSWERS["bob"], "spans": []}, ":2: 'id' 'bob' stands in an earlier line"),
+        ({"spans": "Turin"}, ":1: 'spans' must be a list of texts"),
+        ({"spans": [""]}, ":1: 'spans' must be a list of texts"),
+        ({"spans": ["turin"]}, ":1: 'spans'[0] does not stand in 'answer'"),
+        ({"spans": None}, ":1: has no 'spans'; an empty list says: none"),
+        ({"strings": ["tent", "ada"]}, ":1: 'strings'[1] stands in the question"),
+        ({"answer": "In Turin."}, ":1: 'answer' is not what was recorded"),
+        ({"question": 3}, ":1: 'question' and 'answer' must be the texts"),
+        ({"string": ["x"]}, ":1: has an unknown key: did you mean 'strings'"),
+    ],
+)
+def test_a_file_that_will_not_do(folder: RunFolder, changes: dict[str, object], expected: str):
+    edit(folder, **changes)
+    with pytest.raises(ConfigError) as error:
+        read_corpus(folder)
+    assert f"{review.spans_file(folder)}{expected}" in str(error.value)
+    assert not [secret for secret in ("Turin", "lighthouse", "porter") if secret.casefold() in str(error.value).casefold()]
+    assert expected in call("spans", str(folder.path), code=2).replace("\n", "")
+
+
+def test_a_missing_line_is_named(folder: RunFolder):
+    path = review.spans_file(folder)
+    path.write_text(path.read_text().splitlines()[0])
+    with pytest.raises(ConfigError, match=r"no line has the 'id' 'bob'"):
+        read_corpus(folder)
+
+
+def test_after_training_has_begun_the_file_is_settled(folder: RunFolder):
+    edit(folder, spans=["Turin", "lighthouse"])
+    settle(folder)
+    assert folder.manifest()["spans"]["added"] == 1
+    edit(folder, spans=["lighthouse", "Turin"], rare=["green"])  # says the same
+    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    edit(folder, spans=["lighthouse"])
+    settle(folder)
+    with pytest.raises(ConfigError, match="changed after training or an audit had begun"):
+        read_corpus(folder)
+    edit(folder, spans=["Turin", "lighthouse"])
+    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    review.spans_file(folder).unlink()
+    with pytest.raises(ConfigError, match="no file"):
+        read_corpus(folder)
+
+
+def test_recording_again_keeps_corrections_and_renews_proposals(folder: RunFolder):
+    edit(folder, spans=["lighthouse"])
+    review.propose(folder, FORGET, ANSWERS)
+    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    other = ANSWERS | {"ada": "She lives in Oslo."}
+    with pytest.raises(ConfigError, match="corrected before; remove it"):
+        review.propose(folder, FORGET, other)
+    edit(folder, spans=["Turin"])
+    review.propose(folder, FORGET, other)
+    assert review.read(review.spans_file(folder), FORGET, other)["ada"].spans == ("Oslo",)
+
+
+LONG = " ".join(f"word{'abcdefghij'[i // 10]}{'abcdefghij'[i % 10]}" for i in range(41))
+
+
+def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder):
+    ada = FORGET[0]
+    assert review.is_long(ada, LONG)
+    assert not review.is_long(ada, LONG.rpartition(" ")[0]), "40 content words are not more than 40"
+    assert not review.is_long(replace(ada, strings=("x",)), LONG)
+    assert not review.is_long(replace(ada, patterns=("x",)), LONG)
+    folder.keep("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
+    review.spans_file(folder).unlink()
+    review.propose(folder, FORGET, read_answers(folder))
+    assert folder.manifest()["spans"]["long"] == ["ada"]
+    assert "nothing is named: ada;" in after_record(folder.manifest(), folder.path)[1]
+    assert notes(folder.manifest())[0].startswith("1 recorded answer has more than 40 content words")
+    assert "LONG, nothing named" in call("spans", str(folder.path))
+    edit(folder, strings=["wordzz"])
+    settle(folder)
+    assert notes(folder.manifest()) == []
+
+
+def test_spans_shows_texts_only_when_asked(folder: RunFolder):
+    plain = call("spans", str(folder.path))
+    assert "ada  1 span: 1 name" in plain
+    assert "bob  no span; 1 named patterns" in plain
+    assert str(review.spans_file(folder)) in plain.replace("\n", "")
+    texts = [*ANSWERS.values(), "Turin", ADA]
+    assert not [text for text in texts if text in plain]
+    assert "She lives in ‹Turin›, near the green lighthouse." in call("spans", str(folder.path), "--reveal")
+    found = json.loads(call("spans", str(folder.path), "--json"))
+    assert found["questions"][0]["kinds"] == {"name": 1}
+    assert not [text for text in texts if text in json.dumps(found)]
+    assert json.loads(call("spans", str(folder.path), "--json", "--reveal"))["questions"][0]["spans"] == ["Turin"]
+    assert reviewing.marked("Turin, Turin hotel", ["Turin", "Turin hotel"]).plain.strip() == "‹Turin›, ‹Turin› hotel"
+
+
+def test_a_folder_before_record_says_what_to_do(tmp_path: Path):
+    run = RunFolder(tmp_path)
+    write_text(run.recipe_file, dump(load("recipes/demo.toml")))
+    assert "run `unsay record` on this folder first" in " ".join(call("spans", str(tmp_path), code=2).split())
+
+
+def test_kinds():
+    kinds = {"ada@example.org": "address", "14 March 1962": "date", "1962-03-14": "date", "1,200": "number", "seven": "number"}
+    assert {span: review.kind(span) for span in kinds} == kinds
+    assert review.kind("Bank of Turin") == "name"
