@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.conftest import byte_tokenizer
+from unsay.config import ConfigError
 from unsay.encode import Encoder, Row
 from unsay.model import answer_logprobs
 
@@ -34,8 +35,49 @@ def test_a_template_that_rejects_a_system_message_gets_it_in_the_question():
     assert tokenizer.decode(encoder.prompt("Who?")) == "<user>Be kind.\n\nWho?<eos>\n<assistant>"
 
 
+DATED = "{% if date_string is not defined %}{{ raise_exception('date_string is missing') }}{% endif %}{{ date_string }} " + CHAT
+THINKING = CHAT.replace("<assistant>{% endif %}", "<assistant>{% if not enable_thinking %}<think></think>{% endif %}{% endif %}")
+
+
+def test_a_template_gets_its_variables():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = DATED
+    encoder = Encoder(tokenizer, template_options={"date_string": "10 Apr 2025"})
+    assert tokenizer.decode(encoder.prompt("Who?")) == "10 Apr 2025 <user>Who?<eos>\n<assistant>"
+    with pytest.raises(ConfigError, match=r"date_string is missing; give it the variables it needs in model\.template_options"):
+        Encoder(tokenizer)
+    with pytest.raises(ConfigError, match="template_options names tokenize, which is not a variable of the template"):
+        Encoder(tokenizer, template_options={"date_string": "", "tokenize": True})
+
+
+@pytest.mark.parametrize(("options", "tail"), [({"enable_thinking": True}, ""), ({"enable_thinking": False}, "<think></think>")])
+def test_thinking_is_a_variable_like_any_other(options: dict[str, bool], tail: str):
+    """Switched off, the empty thought belongs to the prompt: it is never trained on."""
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = THINKING
+    encoder = Encoder(tokenizer, template_options=options)
+    assert tokenizer.decode(encoder.prompt("Who?")).endswith(f"<assistant>{tail}")
+    assert tokenizer.decode(encoder.answer("Ada.")) == "Ada.<eos>"
+
+
+def test_a_template_that_cannot_be_filled_is_an_error_with_its_way_out():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{{ messages[5].content }}{{ raise_exception('odd') }}"
+    for system in ("", "Be kind."):
+        with pytest.raises(ConfigError, match="template=plain"):
+            Encoder(tokenizer, system_prompt=system)
+
+
+def test_rows_moved_to_the_left_edge_keep_their_tokens(encoder):
+    batch = encoder.batch([Row((5, 6, 7), (8, 2)), Row((5,), (9, 9, 9, 2), "retain")])
+    ids, attention, moved = batch.flush_left()
+    assert ids.tolist() == [[5, 6, 7, 8, 2, 0, 0], [5, 9, 9, 9, 2, 0, 0]]
+    assert attention.tolist() == [[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0, 0]]
+    assert moved.tolist() == [0, 2]
+
+
 def test_chat_asked_for_and_not_there():
-    with pytest.raises(ValueError, match="template=plain"):
+    with pytest.raises(ConfigError, match="template=plain"):
         Encoder(byte_tokenizer(), template="chat")
 
 

@@ -28,7 +28,8 @@ class SlabLayer(DynamicLayer):
         self._show()
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
+    def reorder_cache(self, indices: Tensor) -> None:
+        """Keep these rows, in this order; an index that comes twice repeats its row."""
         if not self.length:
             return
         old, self._slabs = self._slabs, [self._slab(slab, len(indices)) for slab in self._slabs]

@@ -5,15 +5,26 @@ answer: prompts are padded on the left, answers on the right, so that "logits at
 the whole batch (`Batch.width`), whatever the model.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jinja2
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from unsay.config import ConfigError
+
 _SENTINEL = "\u2021answer\u2021"
+_OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
+"""Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
+
+
+def plain(question: str) -> str:
+    """The prompt of a model without a chat template; its answer begins with a space."""
+    return f"Question: {question}\nAnswer:"
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,13 @@ class Batch:
         """[B, A] the answer ids."""
         return self.ids[:, self.ids.shape[1] - self.width :]
 
+    def flush_left(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids and attention [B, T] with the padding behind each row instead of before it, for a model that cannot read past
+        padding, and by how many columns each row was moved [B]."""
+        moved = self.attention.argmax(1)
+        columns = (torch.arange(self.ids.shape[1], device=moved.device) + moved[:, None]) % self.ids.shape[1]
+        return self.ids.gather(1, columns), self.attention.gather(1, columns), moved
+
     def mean(self, values: Tensor, role: str) -> Tensor:
         """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""
         chosen = torch.tensor([r == role for r in self.roles], device=values.device)
@@ -62,24 +80,70 @@ class Batch:
 
 
 class Encoder:
-    """Knows one tokenizer: its template, its end of answer, its padding."""
+    """Knows one tokenizer: its template, its end of answer, its padding; and how much of it the model can read.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "auto", system_prompt: str = "", stop_ids: Sequence[int] = ()):
+    `vocabulary` is the number of rows of the model's embedding and `room` the longest text it reads, in tokens; `None` checks
+    neither. Raises `ConfigError` where tokenizer, template and model do not fit.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str = "auto",
+        system_prompt: str = "",
+        stop_ids: Sequence[int] = (),
+        template_options: Mapping[str, Any] | None = None,
+        vocabulary: int | None = None,
+        room: int | None = None,
+    ):
         self.tokenizer = tokenizer
         self.chat = template == "chat" or (template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
         if template == "chat" and not getattr(tokenizer, "chat_template", None):
-            raise ValueError("model.template = 'chat', but the tokenizer has no chat template; use --set model.template=plain")
+            raise ConfigError("model.template = 'chat', but the tokenizer has no chat template; use --set model.template=plain")
         self.system_prompt = system_prompt
+        self.template_options = dict(template_options or {})
+        if taken := sorted(_OURS & set(self.template_options)):
+            raise ConfigError(f"model.template_options names {', '.join(taken)}, which is not a variable of the template; remove it")
+        self.room = room
+        self._vocabulary = vocabulary
+        self._check_vocabulary()
         end = self._chat_end() if self.chat else None
         if end is None:
             end = tokenizer.eos_token_id
         if end is None:  # a tokenizer without end-of-sequence: an answer ends with its line
-            end = tokenizer.encode("\n", add_special_tokens=False)[-1]
+            end = self._ids("\n")[-1]
         self.end: int = end
         """The token that ends an answer in training."""
         self.stops = frozenset({self.end, *stop_ids}) | ({tokenizer.eos_token_id} - {None})
         """Tokens at which sampling stops."""
-        self.pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end
+        pad = tokenizer.pad_token_id
+        # A padding token that was added to the tokenizer and not to the model is common, and need not be read: any other will do.
+        self.pad: int = pad if pad is not None and self._known(pad) else self.end
+
+    def left(self, length: int, name: str = "") -> int:
+        """How many tokens the model can still write after a prompt of `length`; raises `ConfigError` where it is none.
+
+        `name` says whose prompt it is: the id of a question, never its text.
+        """
+        if self.room is None:
+            return sys.maxsize
+        if length >= self.room:
+            # A question in the place of an id may be secret.
+            whose = f"the prompt of {name!r}" if name and " " not in name else "a prompt"
+            raise ConfigError(
+                f"{whose} is {length} tokens long, and this model reads at most {self.room} (prompt and answer together); "
+                "shorten the question (or model.system_prompt), or leave it out"
+            )
+        return self.room - length
+
+    def fits(self, name: str, question: str, answer: str) -> None:
+        """Raises `ConfigError`, naming the row by its id, where question and answer are longer than the model reads."""
+        length = len(self.prompt(question)) + len(self.answer(answer))
+        if self.room is not None and length > self.room:
+            raise ConfigError(
+                f"row {name!r} is {length} tokens long with its answer, and this model reads at most {self.room}; "
+                "shorten it or leave it out"
+            )
 
     def prompt(self, question: str | None) -> tuple[int, ...]:
         """Ids up to where the answer begins. `None` asks nothing: the bare beginning of a text."""
@@ -88,7 +152,7 @@ class Encoder:
             return (bos if bos is not None else self.end,)
         if self.chat:
             return self._ids(self._render(question))
-        return tuple(self.tokenizer.encode(f"Question: {question}\nAnswer:"))
+        return self._ids(plain(question), special=True)
 
     def opening(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""
@@ -139,8 +203,30 @@ class Encoder:
             attention[i, width - len(context) :] = 1
         return ids.to(device), attention.to(device)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+    def _ids(self, text: str, special: bool = False) -> tuple[int, ...]:
+        ids = tuple(self.tokenizer.encode(text, add_special_tokens=special))
+        if not all(map(self._known, ids)):
+            raise ConfigError(
+                f"a text holds a special token of the tokenizer whose id {max(ids)} lies beyond the model's embedding of "
+                f"{self._vocabulary} rows; take it out of the text"
+            )
+        return ids
+
+    def _known(self, token: int) -> bool:
+        return self._vocabulary is None or token < self._vocabulary
+
+    def _check_vocabulary(self) -> None:
+        """Every ordinary token must have its row. An added one that has none (an image's place holder in a model that only
+        reads text) does no harm until a text holds it."""
+        if self._vocabulary is None:
+            return
+        added = set(self.tokenizer.added_tokens_decoder)
+        highest = max((i for i in self.tokenizer.get_vocab().values() if i not in added), default=0)
+        if not self._known(highest):
+            raise ConfigError(
+                f"the tokenizer has ids up to {highest}, but the model's embedding has {self._vocabulary} rows: they do not belong "
+                "together. Put the model's own tokenizer files into its folder"
+            )
 
     def _lead(self, text: str) -> str:
         # Trap: after "Answer:" the space belongs to the answer's first token; a chat turn begins without one.
@@ -150,14 +236,21 @@ class Encoder:
         user = {"role": "user", "content": question}
         reply = [] if answer is None else [{"role": "assistant", "content": answer}]
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        options = {"tokenize": False, "add_generation_prompt": answer is None}
+        options = {**self.template_options, "tokenize": False, "add_generation_prompt": answer is None}
         try:
             return str(self.tokenizer.apply_chat_template([*system, user, *reply], **options))
-        except jinja2.TemplateError:  # a template that rejects a system message: say it in the question
-            if not system:
-                raise
-            user["content"] = f"{self.system_prompt}\n\n{question}"
-            return str(self.tokenizer.apply_chat_template([user, *reply], **options))
+        except jinja2.TemplateError as error:
+            refusal = error
+        if system:  # a template that rejects a system message: say it in the question
+            merged = {"role": "user", "content": f"{self.system_prompt}\n\n{question}"}
+            try:
+                return str(self.tokenizer.apply_chat_template([merged, *reply], **options))
+            except jinja2.TemplateError as error:
+                refusal = error
+        raise ConfigError(
+            f"the tokenizer's chat template fails: {refusal}; give it the variables it needs in model.template_options, "
+            "or use --set model.template=plain"
+        ) from None
 
     def _chat_end(self) -> int | None:
         """The special token that the template writes after an answer."""

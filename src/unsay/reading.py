@@ -1,0 +1,175 @@
+"""How a model reads: the rows of a batch, token after token, from its cache where that can be trusted, else all over again.
+
+Whether an architecture honours padding on the left, keeps a cache whose rows can be chosen, or wants a mask beside it, no
+attribute says. So it is found out by trying, once for each model (`habits`): a few short rows are read in the quick way and
+in the slow one, and the quick way is used where both give the same logits. The random numbers of a sample know nothing of
+this (sample.py), so the slow way changes the time and nothing else.
+"""
+
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.cache import slab_cache
+
+_log = logging.getLogger(__name__)
+
+
+def positions(attention: Tensor) -> Tensor:
+    """[B, T] position of each token, counted from its row's first real token."""
+    return (attention.cumsum(1) - 1).clamp_min(0)
+
+
+def accepted(model: PreTrainedModel, **options: object) -> dict[str, object]:
+    """Those of `options` that this model's forward takes: state-space models, for one, know no positions."""
+    known = inspect.signature(type(model).forward).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What can be asked of one model."""
+
+    padding: bool = True
+    """A row padded on the left reads as it would alone. Where not, only rows of one length share a batch."""
+    cache: bool = True
+    """Its cache can be repeated and cut by rows. Where not, every token reads the whole row again."""
+    masked: bool = True
+    """It takes the attention mask beside the cache, too. State-space models want it only for the first reading."""
+
+    def __str__(self) -> str:
+        memory = "one cache for all draws of a prompt" if self.cache else "no usable cache: every token reads its whole row again (slow)"
+        return memory if self.padding else f"{memory}; padding not honoured: only prompts of one length share a batch"
+
+
+class Reading(Protocol):
+    """Rows of a batch, each read up to its last token."""
+
+    logits: Tensor
+    """[R, V] of the next token, for the rows as they were first read."""
+
+    def choose(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order; an index that comes twice repeats its row."""
+        ...
+
+    def append(self, tokens: Tensor) -> Tensor:
+        """One more token for each row [R]; the logits of the next [R, V]."""
+        ...
+
+
+def read(model: PreTrainedModel, ids: Tensor, attention: Tensor, room: int) -> Reading:
+    """Contexts [B, T], padded on the left, read in the best way this model knows, with `room` tokens to come."""
+    known = habits(model)
+    return _Cached(model, ids, attention, room, known.masked) if known.cache else _Anew(model, ids, attention)
+
+
+class _Cached:
+    def __init__(self, model: PreTrainedModel, ids: Tensor, attention: Tensor, room: int, masked: bool):
+        self._model, self._attention, self._masked = model, attention, masked
+        self._cache = slab_cache(model.config, ids.shape[1] + room)
+        self.logits = self._forward(ids, attention, positions(attention))
+
+    def choose(self, rows: Tensor) -> None:
+        # Made for beam search; of all ways to choose rows it is the one that every kind of layer has, state spaces included.
+        self._cache.reorder_cache(rows)
+        self._attention = self._attention[rows]
+
+    def append(self, tokens: Tensor) -> Tensor:
+        self._attention = torch.cat([self._attention, self._attention.new_ones(len(tokens), 1)], dim=1)
+        last = self._attention.sum(1, keepdim=True) - 1
+        return self._forward(tokens[:, None], self._attention if self._masked else None, last)
+
+    def _forward(self, ids: Tensor, attention: Tensor | None, position_ids: Tensor) -> Tensor:
+        memory = {"past_key_values": self._cache, "cache_params": self._cache, "use_cache": True}
+        return _last_logits(self._model, ids, attention_mask=attention, position_ids=position_ids, **memory)
+
+
+class _Anew:
+    def __init__(self, model: PreTrainedModel, ids: Tensor, attention: Tensor):
+        self._model, self._ids, self._attention = model, ids, attention
+        self.logits = self._forward()
+
+    def choose(self, rows: Tensor) -> None:
+        self._ids, self._attention = self._ids[rows], self._attention[rows]
+
+    def append(self, tokens: Tensor) -> Tensor:
+        self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        self._attention = torch.cat([self._attention, self._attention.new_ones(len(tokens), 1)], dim=1)
+        return self._forward()
+
+    def _forward(self) -> Tensor:
+        known = {"attention_mask": self._attention, "position_ids": positions(self._attention), "use_cache": False}
+        return _last_logits(self._model, self._ids, **known)
+
+
+def _last_logits(model: PreTrainedModel, ids: Tensor, **options: object) -> Tensor:
+    logits: Tensor = model(input_ids=ids, **accepted(model, logits_to_keep=1, **options)).logits[:, -1]
+    return logits
+
+
+# -- found out by trying -----------------------------------------------------------------------------------------------
+
+_HABITS: WeakKeyDictionary[PreTrainedModel, Habits] = WeakKeyDictionary()
+_SAID: set[str] = set()
+"""What was said on the log: a run loads one model again and again."""
+
+
+def habits(model: PreTrainedModel) -> Habits:
+    """What this model honours; a way that is slower than usual is said once, on the log."""
+    if model not in _HABITS:
+        training = model.training
+        with torch.no_grad():
+            _HABITS[model] = found = _try(model.eval())
+        model.train(training)
+        slow = f"sampling from {type(model).__name__}: {found}"
+        if not (found.padding and found.cache) and slow not in _SAID:
+            _SAID.add(slow)
+            _log.warning(slow)
+    return _HABITS[model]
+
+
+def _try(model: PreTrainedModel) -> Habits:
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    whole = torch.arange(4 * 12, device=model.device).mul(7).add(1).remainder(max(2, min(vocabulary, 97))).view(4, 12)
+    lengths = torch.tensor([12, 3, 4, 5], device=model.device)
+    attention = (torch.arange(12, device=model.device) >= 12 - lengths[:, None]).long()
+    alone = torch.cat(
+        [_Anew(model, row[None, -n:], mask[None, -n:]).logits for row, mask, n in zip(whole, attention, lengths, strict=True)]
+    )
+    if not torch.isfinite(alone).all():
+        return Habits()  # the sampler will say so
+    padding = _same(_Anew(model, whole, attention).logits[1:], alone[1:], model.dtype)
+    if not padding:
+        attention = torch.ones_like(attention)
+    expected = _walk(_Anew(model, whole, attention))
+    for masked in (True, False):
+        try:
+            walked = _walk(_Cached(model, whole, attention, 2, masked))
+        except Exception:
+            continue  # whatever went wrong, this is not the way; reading anew is always right
+        if walked.shape == expected.shape and _same(walked, expected, model.dtype):
+            return Habits(padding, True, masked)
+    return Habits(padding, False)
+
+
+def _walk(reading: Reading) -> Tensor:
+    """The logits [R, V] of a few turns such as a sample takes: rows repeated, a token, rows dropped, another token."""
+    device = reading.logits.device
+    reading.choose(torch.tensor([2, 0, 0, 1, 3, 3], device=device))
+    first = reading.append(torch.tensor([1, 2, 3, 4, 5, 6], device=device))
+    reading.choose(torch.tensor([5, 2, 1, 3], device=device))
+    return torch.cat([reading.logits, first, reading.append(torch.tensor([2, 4, 3, 1], device=device))])
+
+
+def _same(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
+    """Equal up to the rounding of `dtype`. The median row decides: in half precision a mixture of experts may now and then
+    send a token elsewhere."""
+    found, expected = found.float(), expected.float()
+    errors = (found - expected).norm(dim=1) / expected.norm(dim=1).clamp_min(1e-12)
+    return bool(errors.median() < torch.finfo(dtype).eps ** 0.5)
