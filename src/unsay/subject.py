@@ -24,13 +24,20 @@ class Prompt:
     """The beginning of the answer, put into the model's mouth; the answer is what follows."""
 
 
+class Unaskable(RuntimeError):
+    """This subject cannot be asked so (an answer begun for it, sampling); the message says why, and never quotes a question."""
+
+
 class Subject(Protocol):
     """What a probe may do with a model."""
 
     def ask(
         self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
     ) -> list[list[Answer]]:
-        """n answers per prompt (temperature 0: one greedy answer). `salt` sets one probe's draws apart from another's."""
+        """n answers per prompt (temperature 0: one greedy answer). `salt` sets one probe's draws apart from another's.
+
+        Raises `Unaskable` where the subject has no way to do it: the audit then leaves the probe unscored.
+        """
         ...
 
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor] | None:

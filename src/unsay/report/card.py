@@ -4,6 +4,7 @@ import json
 import re
 
 from unsay.report.evidence import MODELS, Evidence, baseline_was_read, certified, claim
+from unsay.report.notes import notes
 from unsay.report.words import DIRECTIONS, GROUPS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -28,6 +29,7 @@ def text(evidence: Evidence) -> str:
         claim(evidence),
         *certified(evidence),
         baseline_was_read(evidence),
+        *notes(evidence.manifest),
         "## Figures",
         _table(evidence),
         "Unlearn quality and utility run from 0 to 100, the rest from 0 to 1. Unlearn quality rewards any other wording, "

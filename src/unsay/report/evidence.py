@@ -5,18 +5,21 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from unsay import policy
+from unsay import deployment, policy
 from unsay.config import Recipe
 from unsay.folder import RunFolder, read_jsonl
+from unsay.report import deployed
 from unsay.report.words import METRICS, NOT_CLAIMED, READERS
 from unsay.stats import Interval, binomial_interval, certify
 from unsay.summary import summarise
 from unsay.types import Finding
 
 MODELS = ("before", "after", "gold")
+"""The run's own models; what is audited at an endpoint comes after them, where there is such an audit."""
 CONFIDENCE = 0.99
 """Of what a number of answers without a leak can certify."""
 _BY_SETTING = {"sampling": "worst_key_recall", "prefill": "worst_key_recall", "paraphrase": "key_recall", "relearn": "worst_key_recall"}
+_BY_SETTING |= {"earlier": "worst_key_recall", "quantise": "worst_key_recall"}
 REFERENCES = ("ground truth", "baseline answers")
 
 
@@ -40,8 +43,22 @@ class Evidence:
         return found
 
     @property
+    def models(self) -> Sequence[str]:
+        """The columns of the report."""
+        return tuple(self.findings)
+
+    @property
+    def audited(self) -> Sequence[str]:
+        return [which for which in self.models if self.findings[which]]
+
+    @property
     def preset(self) -> str:
         return str(self.recipe.tables.get(self.recipe.method, {}).get("preset", ""))
+
+    @property
+    def earlier(self) -> int:
+        """Questions of earlier requests that this run must keep forgotten."""
+        return int(self.manifest.get("counts", {}).get("earlier", 0))
 
     def count(self, key: str, which: str = "after") -> int:
         """How many questions stand behind a metric."""
@@ -56,12 +73,12 @@ class Evidence:
 
     def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
         """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""
-        everything = [f for which in MODELS for f in self.findings[which]]
+        everything = [f for which in self.models for f in self.findings[which]]
         places = dict.fromkeys((f.probe, f.setting) for f in everything if f.probe in _BY_SETTING and f.setting)
         order = list(_BY_SETTING)
         rows = []
         for probe, setting in sorted(places, key=lambda place: order.index(place[0])):
-            row = {which: _mean(self.findings[which], probe, _BY_SETTING[probe], setting) for which in MODELS}
+            row = {which: _mean(self.findings[which], probe, _BY_SETTING[probe], setting) for which in self.models}
             if any(value is not None for value in row.values()):
                 rows.append((probe, setting, row))
         return rows
@@ -77,7 +94,7 @@ class Evidence:
 
     def reference(self) -> str:
         """Which text the audit compared with. A note is matched with known words, never passed on."""
-        notes = {f.note for which in MODELS for f in self.findings[which]}
+        notes = {f.note for found in self.findings.values() for f in found}
         found = [name for name in REFERENCES if any(name in note for note in notes)]
         return " and ".join(found) if found else "not stated"
 
@@ -85,16 +102,18 @@ class Evidence:
 def read(folder: RunFolder) -> Evidence:
     """All of it. Raises `ConfigError` where the folder holds no recipe, or names a policy that does not exist."""
     recipe, manifest = folder.recipe(), folder.manifest()
-    files = {which: folder.audit_file(which) for which in MODELS}
+    files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
+    files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
     findings = {which: [Finding(**row) for row in read_jsonl(path)] if path.exists() else [] for which, path in files.items()}
     summaries = {which: summarise(found) if found else {} for which, found in findings.items()}
     keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
-    metrics = {key: {which: summaries[which].get(key) for which in MODELS} for key in keys}
+    metrics = {key: {which: summaries[which].get(key) for which in files} for key in keys}
     exposure: dict[str, dict[str, float | None]] = {
         f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
     }
     counts = {key: metric.examples(findings["after"]) for key, metric in METRICS.items()}
-    results = policy.evaluate(policy.load(recipe.report.policy), metrics | exposure, counts) if recipe.report.policy else []
+    cases = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
+    results = policy.evaluate(policy.load(recipe.report.policy), metrics | exposure, counts, cases) if recipe.report.policy else []
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
     return Evidence(recipe, manifest, steps, findings, metrics, results)
 
@@ -114,8 +133,12 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "metrics": evidence.metrics,
         "examples": {key: evidence.count(key) for key in evidence.metrics if evidence.count(key)},
         "exposure": evidence.exposure,
+        "retain": evidence.manifest.get("retain"),
+        "spans": evidence.manifest.get("spans"),
         "seconds": evidence.manifest.get("seconds", {}),
         "claim": claim(evidence),
+        "deployment": {which: evidence.manifest.get("deployment", {}).get(which, "") for which in evidence.audited},
+        "endpoint": evidence.manifest.get("endpoint") if evidence.findings.get(deployed.ENDPOINT) else None,
         "reference": evidence.reference(),
         "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
     }
@@ -135,7 +158,8 @@ def claim(evidence: Evidence) -> str:
         decoding.append(f"sampling at {_temperatures(evidence.settings('sampling'))}")
         sizes.append(f"{evidence.answers('sampling')} sampled answers a question")
     if decoding:
-        tested.append(f"these decoding settings ({_listed(decoding)}; at most {evidence.recipe.sample.max_new_tokens} new tokens)")
+        limit = deployment.sample(evidence.recipe).max_new_tokens
+        tested.append(f"these decoding settings ({_listed(decoding)}; at most {limit} new tokens)")
     if evidence.answers("prefill"):
         tested.append(f"these prefixes ({_listed([f'“{name}”' for name in evidence.settings('prefill')])})")
         sizes.append(f"{evidence.answers('prefill')} answers after each prefix")
@@ -146,12 +170,15 @@ def claim(evidence: Evidence) -> str:
         tested.append(f"a multiple choice read from likelihoods ({evidence.count('choice_most')} questions)")
     if evidence.settings("relearn"):
         tested.append(f"fine-tuning by an attacker ({_listed(evidence.settings('relearn'))})")
+    if evidence.count("quantised_key_recall"):
+        tested.append(f"weights rounded to fewer bits ({_listed(evidence.settings('quantise'))})")
     scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
     scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
-    missing = [name for name in evidence.recipe.audit.probes if name not in scored]
+    missing = [name for name in evidence.recipe.audit.probes if name not in scored and (name != "earlier" or evidence.earlier)]
     sentences = [
         f"Under {_listed(tested) or 'no attack at all'}, {scope}{', with ' + _listed(sizes) if sizes else ''}: {_found(evidence)}.",
         f"Asked for but not run, or unscored: {_listed(missing)}." if missing else "",
+        deployed.settings(evidence.manifest, evidence.audited),
         NOT_CLAIMED,
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -163,6 +190,8 @@ def _found(evidence: Evidence) -> str:
         "prefill_worst_key_recall": "{} when its answer is begun for it",
         "half_secret_key_recall": "{} when half of the secret is told",
         "relearn_worst_key_recall": "{} once an attacker has fine-tuned it",
+        "quantised_worst_key_recall": "{} with its weights in fewer bits",
+        "earlier_worst_key_recall": "{} of the secrets of earlier requests, asked many times or begun",
     }
     parts = []
     for key, words in names.items():
@@ -199,7 +228,7 @@ def baseline_was_read(evidence: Evidence) -> str:
     reads = evidence.exposure.get("baseline_reads", {})
     training = "; ".join(f"{READERS.get(name, f'by {name}')} ({count:,} times)" for name, count in reads.items() if count)
     during = training or ("by nothing that the ledger counted" if evidence.exposure else "not recorded, training has not run")
-    ran = any(evidence.findings[which] for which in MODELS)
+    ran = bool(evidence.audited)
     audit = f"which compares answers with a reference text: {evidence.reference()}" if ran else "once it runs"
     return f"The baseline answer itself was read. During training: {during}. By the audit, {audit}."
 

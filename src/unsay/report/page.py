@@ -12,12 +12,13 @@ from markupsafe import Markup
 from unsay import policy
 from unsay.config import Recipe
 from unsay.folder import RunFolder, write_text
-from unsay.report import card, pictures
-from unsay.report.evidence import MODELS, Evidence, as_json, baseline_was_read, certified, claim, read
-from unsay.report.words import DIRECTIONS, GROUPS, METRICS, NOT_CLAIMED, Metric
+from unsay.report import card, deployed, pictures
+from unsay.report.evidence import Evidence, as_json, baseline_was_read, certified, claim, read
+from unsay.report.notes import notes
+from unsay.report.words import DIRECTIONS, EARLIER, GROUPS, METRICS, NOT_CLAIMED, Metric
 
-_SENSITIVE_KEYS = ("strings", "patterns")
-"""Knobs that hold words of the operator's secrets: counted, not shown."""
+_SENSITIVE_KEYS = ("strings", "patterns", "system_prompt")
+"""Knobs that hold, or may hold, words of the operator's secrets: counted, not shown."""
 _HEADLINES = ("sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall", "utility")
 
 
@@ -45,8 +46,10 @@ def html(evidence: Evidence) -> str:
         claim=claim(evidence),
         not_claimed=NOT_CLAIMED,
         read=baseline_was_read(evidence),
+        notes=notes(evidence.manifest),
         certified=certified(evidence),
-        audited={which: bool(evidence.findings[which]) for which in MODELS},
+        audited={which: bool(found) for which, found in evidence.findings.items()},
+        endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
         passed=policy.passed(evidence.results),
         verdict=verdict(evidence),
         failed=[result for result in evidence.results if not result.passed],
@@ -79,10 +82,18 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Corpus", recipe.corpus),
         ("To forget", f"{counts['forget']:,} questions" if "forget" in counts else "not recorded"),
         ("To retain", f"{counts['retain']:,} rows" if "retain" in counts else "not recorded"),
+        *([("Forgotten before", earlier_requests(evidence))] if evidence.earlier else []),
         ("Rounds", f"{rounds} of {recipe.train.rounds}" if rounds is not None else "not run"),
         ("Seed", str(recipe.seed)),
     ]
     return pairs
+
+
+def earlier_requests(evidence: Evidence) -> str:
+    """How many there are, and how much of the model's present answers keeps them forgotten."""
+    found = evidence.manifest.get("earlier", {})
+    number, anchors = len(found.get("runs", [])), found.get("anchors", 0)
+    return f"{evidence.earlier:,} questions of {number} earlier request{'s' * (number != 1)}, {anchors:,} anchors"
 
 
 def verdict(evidence: Evidence) -> list[dict[str, Any]]:
@@ -99,7 +110,8 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
 
 def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
     """The groups of measures; what a later version of the summary adds comes last, under its own name."""
-    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in GROUPS.items()]
+    shown = {title: metrics for title, metrics in GROUPS.items() if title != EARLIER or evidence.earlier}
+    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in shown.items()]
     unknown = [key for key in evidence.metrics if key not in METRICS]
     if unknown:
         groups.append(("Further measures", [_row(evidence, Metric(key, key.replace("_", " "), "", "", "", "")) for key in unknown]))
@@ -125,10 +137,10 @@ def recipe_rows(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _shown(key: str, value: Any) -> str:
-    if key in _SENSITIVE_KEYS:
-        return f"({len(value) if isinstance(value, list | tuple) else 1}, kept out of the report)"
     if value is None:
         return "none"
+    if key in _SENSITIVE_KEYS and value != "":
+        return f"({len(value) if isinstance(value, list | tuple) else 1}, kept out of the report)"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):

@@ -17,16 +17,16 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from unsay.report.evidence import MODELS, Evidence
+from unsay.report.evidence import Evidence
 from unsay.report.words import CLASSES, LEAKS, METRICS
 
 INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
-COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a"}
+COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a", "endpoint": "#7a3fb0"}
 _SERIES = ("#4a86b5", "#d98f3c", "#8a6bb1", "#5b9e77", "#c75d6f", "#7c838d")
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {colour: name for name, colour in COLOURS.items()}
 _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
-_MARKERS = {"before": "o", "after": "o", "gold": "D"}
+_MARKERS = {"before": "o", "after": "o", "gold": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "memory", "desired", "answer", "refusal")
 _STYLE = {
     "svg.fonttype": "none",
@@ -74,7 +74,7 @@ def choice(evidence: Evidence) -> str:
 
 def classes(evidence: Evidence) -> str:
     """What the default answers are, one stacked bar a model."""
-    models = [which for which in MODELS if any(evidence.metrics[key][which] is not None for key in CLASSES)]
+    models = [which for which in evidence.models if any(evidence.metrics[key][which] is not None for key in CLASSES)]
     if not models:
         return ""
     with matplotlib.rc_context(_STYLE):
@@ -160,10 +160,10 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
             if interval:
                 axes.plot(interval, [row, row], color=COLOURS["after"], linewidth=1.2, alpha=0.6, zorder=2)
             for which, value in values.items():
-                axes.plot([value], [row], _MARKERS[which], zorder=3 + MODELS.index(which), **_style(which))
+                axes.plot([value], [row], _MARKERS[which], zorder=3 + evidence.models.index(which), **_style(which))
             if "after" in values:
                 axes.text(1.05, row, f"{values['after']:.2f}", color=COLOURS["after"], ha="left", va="center")
-        for which in MODELS:
+        for which in evidence.models:
             if any(evidence.metrics[key][which] is not None for key in keys):
                 axes.plot([], [], _MARKERS[which], label=which, **_style(which))
         if chance is not None:
@@ -182,8 +182,8 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
 def _style(which: str) -> dict[str, Any]:
     """Colour, fill and shape all say which model it is: colour alone is not seen by everyone."""
     face, edge = (PAPER if which == "before" else COLOURS[which]), (PAPER if which == "gold" else COLOURS[which])
-    # Three sizes, the smallest on top: equal values lie on one spot and are all still seen.
-    size = {"before": 9.5, "after": 8, "gold": 5.5}[which]
+    # The smallest on top: equal values lie on one spot and are all still seen.
+    size = {"before": 9.5, "after": 8, "gold": 5.5, "endpoint": 3}[which]
     return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.8 if which == "gold" else 1.5, "markersize": size}
 
 

@@ -120,6 +120,43 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
             "relearn_worst_key_recall", "The same, asked many times", "Worst of the sampled answers.", LOWER, "relearn", "worst_key_recall"
         ),
     ),
+    "In fewer bits": (
+        Metric(
+            "quantised_key_recall",
+            "Asked plainly",
+            "Said by default once the weights are rounded; of several widths the one that says most.",
+            LOWER,
+            "quantise",
+            "key_recall",
+        ),
+        Metric("quantised_worst_key_recall", "Asked many times", "Worst of the sampled answers.", LOWER, "quantise", "worst_key_recall"),
+    ),
+    "What earlier requests took away": (
+        Metric(
+            "earlier_key_recall",
+            "Asked plainly",
+            "As above, for the questions of earlier requests; of several requests the least forgotten.",
+            LOWER,
+            "earlier",
+            "key_recall",
+        ),
+        Metric(
+            "earlier_worst_key_recall",
+            "Asked many times, or begun for it",
+            "Worst of the sampled answers.",
+            LOWER,
+            "earlier",
+            "worst_key_recall",
+        ),
+        Metric(
+            "earlier_half_secret_key_recall",
+            "Half the secret told",
+            "What counts is the rest.",
+            LOWER,
+            "earlier",
+            "half_secret_worst_key_recall",
+        ),
+    ),
     "What the answers are": (
         Metric("wellformed_share", "Well-formed", "Answers that read like sentences.", HIGHER, "greedy", "wellformed", share=True),
         Metric(
@@ -188,6 +225,9 @@ METRICS: dict[str, Metric] = {m.key: m for group in GROUPS.values() for m in gro
     key: Metric(key, title, f"Default answers classed as {title}.", EITHER, "greedy", key.removeprefix("class_"), share=True)
     for key, title in CLASSES.items()
 }
+
+EARLIER = "What earlier requests took away"
+"""The group that is shown only where there are any."""
 
 LEAKS = tuple(m.key for m in GROUPS["What it still gives away"] + GROUPS["How cheaply it comes back"])
 

@@ -1,0 +1,75 @@
+"""The model as it is deployed: what `[deployment]` says, over the settings that the run was trained with.
+
+The audit asks every model (before, after, gold) under the deployment alone, so that its columns can be compared.
+Precedence, from strongest: a probe's own table (`[sampling] temperature`), `[deployment]`, the probe's default. What an
+attacker chooses stays the attacker's: relearning trains and asks as its own table says.
+"""
+
+import dataclasses
+import hashlib
+from typing import Any, TypeVar
+
+from unsay.config import ConfigError, ModelConfig, Recipe, SampleConfig
+
+T = TypeVar("T")
+
+
+def model(recipe: Recipe) -> ModelConfig:
+    """`[model]` with the deployed template and system message. Raises `ConfigError` where the template has none to say."""
+    deployed = recipe.deployment
+    config = dataclasses.replace(recipe.model, **_given(template=deployed.template, system_prompt=deployed.system_prompt))
+    if deployed.system_prompt and config.template == "plain":
+        raise ConfigError("deployment.system_prompt is never said by the plain template; set deployment.template=chat, or leave it out")
+    return config
+
+
+def heard(recipe: Recipe, chat: bool) -> None:
+    """Refuse a system message where the loaded model has no chat template to say it in: the audit would attack something else."""
+    if recipe.deployment.system_prompt and not chat:
+        raise ConfigError("deployment.system_prompt is never said: this model has no chat template; leave it out")
+
+
+def sample(recipe: Recipe) -> SampleConfig:
+    """`[sample]` with the deployed length limit."""
+    return dataclasses.replace(recipe.sample, **_given(max_new_tokens=recipe.deployment.max_new_tokens))
+
+
+def decoding(recipe: Recipe, name: str, probe: T) -> T:
+    """The probe with the deployed temperature and nucleus, where it has such knobs and its own table does not set them."""
+    own = recipe.tables.get(name, {})
+    given = _given(temperature=recipe.deployment.temperature, top_p=recipe.deployment.top_p)
+    taken = {key: value for key, value in given.items() if hasattr(probe, key) and key not in own}
+    return dataclasses.replace(probe, **taken) if taken else probe  # type: ignore[type-var]
+
+
+def describe(recipe: Recipe) -> str:
+    """What differs from training, in words, without the text of the system message; empty where nothing was set.
+
+    >>> from unsay.config import DeploymentConfig
+    >>> describe(Recipe(deployment=DeploymentConfig(temperature=0.7, max_new_tokens=60)))
+    'temperature 0.7, at most 60 new tokens'
+    """
+    deployed = recipe.deployment
+    parts = []
+    if deployed.system_prompt is not None:
+        parts.append(_named(deployed.system_prompt))
+    if deployed.template is not None:
+        parts.append(f"the template “{deployed.template}”")
+    if deployed.temperature is not None:
+        parts.append(f"temperature {deployed.temperature:g}")
+    if deployed.top_p is not None:
+        parts.append(f"top-p {deployed.top_p:g}")
+    if deployed.max_new_tokens is not None:
+        parts.append(f"at most {deployed.max_new_tokens} new tokens")
+    return ", ".join(parts)
+
+
+def _named(system_prompt: str) -> str:
+    """A system message may name the very secrets it forbids: its length and a hash tell two of them apart."""
+    if not system_prompt:
+        return "no system message"
+    return f"a system message of {len(system_prompt.split())} words ({hashlib.sha256(system_prompt.encode()).hexdigest()[:8]})"
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
