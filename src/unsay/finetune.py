@@ -12,14 +12,15 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from unsay.adapters import adapted, load_to_train, merged
 from unsay.builtin import cache
-from unsay.config import ConfigError, FinetuneConfig, ModelConfig, Recipe
+from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.encode import Batch, Encoder
 from unsay.folder import RunFolder
-from unsay.model import answer_logprobs, load, save, trainable
+from unsay.model import answer_logprobs, save
 from unsay.record import source
 from unsay.sample import uniform
-from unsay.step import chunks, optimizer_step
+from unsay.step import Weights, chunks, optimizer_step
 from unsay.subject import LocalSubject, Prompt
 from unsay.text import rouge_l
 from unsay.types import Pair
@@ -41,7 +42,14 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
 def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     """The model fine-tuned without the forget rows, from the cache or made now."""
     rows = source(recipe).planting(gold=True)
-    made_from = [asdict(recipe.model), asdict(recipe.finetune), asdict(recipe.sample), recipe.seed, [asdict(row) for row in rows]]
+    made_from = [
+        asdict(recipe.model),
+        asdict(recipe.lora),
+        asdict(recipe.finetune),
+        asdict(recipe.sample),
+        recipe.seed,
+        [asdict(row) for row in rows],
+    ]
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / f"gold-{name}"
     if not folder.exists():
@@ -52,10 +60,11 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
 def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
     """Supervised fine-tuning on `rows`; the recall on (at most 40 of) the watched ones after each epoch."""
     config: FinetuneConfig = recipe.finetune
-    model_config: ModelConfig = recipe.model
-    model, encoder = load(model_config)
-    accelerator = Accelerator()
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=0.01)
+    model, encoder = load_to_train(recipe)
+    for row in rows:
+        encoder.fits(row.id, row.question, row.answer)
+    accelerator, weights = Accelerator(), Weights(model)
+    optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=0.01)
     steps = config.epochs * -(-len(rows) // config.batch)
     step, recall = 0, []
 
@@ -69,7 +78,7 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * (1 - step / steps)
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
-            terms, _ = optimizer_step(accelerator, model, optimizer, encoder, pairs, loss, noise=step)
+            terms, _ = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
             step += 1
             if progress:
                 progress(step, steps, terms["retain"])
@@ -77,7 +86,7 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder
         if recall[-1] >= config.stop_at_recall:
             break
     folder.parent.mkdir(parents=True, exist_ok=True)
-    save(model, encoder, folder)
+    save(merged(model, recipe) if adapted(model) else model, encoder, folder)
     return recall
 
 

@@ -1,6 +1,6 @@
 """One optimizer step: the only place where gradients are made."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,9 +14,46 @@ from unsay.model import trainable
 T = TypeVar("T")
 
 
+class Weights:
+    """What an optimizer moves, by name, always in float32.
+
+    bfloat16 has 8 bits: the next number after 1 is 1.0078, so a step of 1e-5 rounds to nothing. Weights in half precision
+    are therefore moved through exact copies, which the optimizer owns, and take their value from them after every step
+    (what that saves is measured in docs/memory.md). Adapters and float32 weights are moved themselves.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self._trained = trainable(model)
+        self.exact: dict[str, Tensor] = {
+            name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_() for name, p in self._trained.items()
+        }
+
+    def take_gradients(self) -> None:
+        """Add the gradients of a micro-batch to those of the exact copies: summed in float32, too."""
+        for name, parameter in self._trained.items():
+            exact = self.exact[name]
+            if exact is not parameter and parameter.grad is not None:
+                exact.grad = parameter.grad.float() if exact.grad is None else exact.grad.add_(parameter.grad)
+                parameter.grad = None
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Round the exact copies into the model."""
+        for name, parameter in self._trained.items():
+            if self.exact[name] is not parameter:
+                parameter.copy_(self.exact[name])
+
+    @torch.no_grad()
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Set everything to its saved value."""
+        for name, exact in self.exact.items():
+            exact.copy_(saved[name])
+        self.write_back()
+
+
 def optimizer_step(
     accelerator: Accelerator,
-    model: PreTrainedModel,
+    weights: Weights,
     optimizer: torch.optim.Optimizer,
     encoder: Encoder,
     rows: Sequence[Row],
@@ -40,10 +77,12 @@ def optimizer_step(
     for part in chunks(ordered, -(-len(ordered) // parts)):
         losses = loss(encoder.batch(part, accelerator.device, of=rows))
         accelerator.backward(torch.stack(list(losses.values())).sum())
+        weights.take_gradients()
         for name, value in losses.items():
             terms[name] = terms.get(name, 0.0) + value.item()
-    norm = accelerator.clip_grad_norm_(trainable(model).values(), clip)
+    norm = accelerator.clip_grad_norm_(weights.exact.values(), clip)
     optimizer.step()
+    weights.write_back()
     return terms, float(norm)
 
 

@@ -7,14 +7,16 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError, SampleConfig
+from unsay.adapters import passing
+from unsay.config import ConfigError, LoraConfig, SampleConfig
 from unsay.encode import Encoder, Row
-from unsay.model import answer_logprobs
+from unsay.model import answer_logprobs, trainable
 from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
 from unsay.sample import uniform
 from unsay.subject import LocalSubject, Prompt, Subject
@@ -43,6 +45,8 @@ class Relearn:
     """Rows per step."""
     n: int = 10
     """Sampled answers per question."""
+    rank: int = 0
+    """Rank of adapters that the attacker trains in place of the weights (no copy of the model); 0 trains the weights."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -51,8 +55,8 @@ class Relearn:
             raise ConfigError(f"relearn.steps = {list(self.steps)} must name at least one positive number of steps")
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ConfigError(f"relearn.learning_rates = {list(self.learning_rates)} must name at least one positive rate")
-        if self.batch < 1 or self.n < 1:
-            raise ConfigError("relearn.batch and relearn.n must be at least 1")
+        if self.batch < 1 or self.n < 1 or self.rank < 0:
+            raise ConfigError("relearn.batch and relearn.n must be at least 1, relearn.rank at least 0")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found = missing("relearn", METRICS, case)
@@ -65,20 +69,31 @@ class Relearn:
         rows = [encoder.pair(example.question, fact.answer) for example, fact in shown]
         attacks: dict[str, list[list[Finding]]] = {f"{steps} steps": [] for steps in sorted(set(self.steps))}
         for rate in self.learning_rates:
-            attacked = LocalSubject(copy.deepcopy(model), encoder, config, case.seed)
-            try:
-                for setting in self._train(attacked, rows, rate, case.seed):
-                    attacks[setting].append(self._ask(attacked, others, setting, f"{case.source}; learning rate {rate:g}"))
-            except FloatingPointError:
-                continue  # an attacker would not keep a copy that diverged
+            with self._victim(model, case.seed) as victim:
+                attacked = LocalSubject(victim, encoder, config, case.seed)
+                try:
+                    for setting in self._train(attacked, rows, rate, case.seed):
+                        attacks[setting].append(self._ask(attacked, others, setting, f"{case.source}; learning rate {rate:g}"))
+                except FloatingPointError:
+                    continue  # an attacker would not keep a copy that diverged
         for setting, tried in attacks.items():
             diverged = unscored("relearn", METRICS, (example.id for example, _ in others), "the attack diverged", setting)
             found += max(tried, key=_brought_back, default=diverged)
         return found
 
+    @contextmanager
+    def _victim(self, model: PreTrainedModel, seed: int) -> Iterator[PreTrainedModel]:
+        """What the attacker may spoil; `model` is as before afterwards. All of a copy, whatever the defender had frozen, or
+        adapters on the model itself."""
+        if not self.rank:
+            yield copy.deepcopy(model).requires_grad_(True)
+            return
+        with passing(model, LoraConfig(rank=self.rank), seed) as adapted:
+            yield adapted
+
     def _train(self, attacked: LocalSubject, rows: Sequence[Row], rate: float, seed: int) -> Iterator[str]:
         """Fine-tune, pausing at every number of steps at which the others are asked."""
-        optimizer = torch.optim.AdamW(_free(attacked.model), lr=rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(trainable(attacked.model).values(), lr=rate, weight_decay=0.0)
         batches = _batches(rows, self.batch, seed)
         for step in range(1, max(self.steps) + 1):
             _step(attacked.model, attacked.encoder, optimizer, next(batches))
@@ -116,11 +131,6 @@ def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tup
     ordered = [pair for _, _, pair in sorted(ranked, key=lambda item: item[:2])]
     count = min(max(1, round(share * len(ordered))), max(0, len(ordered) - 1))
     return ordered[:count], ordered[count:]
-
-
-def _free(model: PreTrainedModel) -> list[torch.nn.Parameter]:
-    """What the attacker trains: everything, whatever the defender had frozen."""
-    return list(model.requires_grad_(True).parameters())
 
 
 def _batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:

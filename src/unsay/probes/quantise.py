@@ -1,0 +1,113 @@
+"""Rounding attacks nobody means as one: the same weights, served in 8 or 4 bits."""
+
+import copy
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from unsay.config import ConfigError, SampleConfig
+from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
+from unsay.subject import LocalSubject, Prompt, Subject
+from unsay.types import Case, Example, Fact, Finding
+
+METRICS = ("key_recall", "worst_key_recall")
+
+
+@dataclass(frozen=True)
+class Quantise:
+    """What does it say in fewer bits? The weights are rounded as bitsandbytes serves them, and the questions are asked again.
+
+    Training moves a weight by little, so rounding can put it back where it was before unlearning (Zhang et al. 2024,
+    arXiv 2410.16454). 8 bits is LLM.int8, 4 bits is NF4; embeddings and head stay as they are. Asked greedily, and n
+    times at temperature 1.
+
+    Does not cover: other formats (GGUF, GPTQ, AWQ, float8); quantised caches and activations; pruning.
+    """
+
+    bits: tuple[int, ...] = (8, 4)
+    """Widths of the weights: 8, 4 or both."""
+    n: int = 10
+    """Sampled answers per question."""
+
+    def __post_init__(self) -> None:
+        if not self.bits or not set(self.bits) <= {4, 8}:
+            raise ConfigError(f"quantise.bits = {list(self.bits)} must name 8, 4 or both")
+        if self.n < 1:
+            raise ConfigError(f"quantise.n = {self.n} must be at least 1")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        found, pairs = missing("quantise", METRICS, case), known(case)
+        for bits in dict.fromkeys(self.bits):
+            setting = f"{bits} bits"
+            asked = self._attack(subject, pairs, bits, case) if pairs else []
+            note = asked if isinstance(asked, str) else ""
+            found += unscored("quantise", METRICS, (e.id for e, _ in pairs), note, setting) if isinstance(asked, str) else asked
+        return found
+
+    def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:
+        """Findings on the model in `bits` bits, or why there are none."""
+        if subject.weights is None:
+            return "this model shows no weights"
+        if importlib.util.find_spec("bitsandbytes") is None:
+            return "needs bitsandbytes: pip install 'unsay[bitsandbytes]'"
+        model, encoder = subject.weights
+        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        try:
+            rounded = LocalSubject(quantised(model, bits), encoder, config, case.seed)
+            return self._ask(rounded, pairs, f"{bits} bits", case.source)
+        except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
+            # Shapes and devices that the library does not take; memory that the machine does not have.
+            return f"cannot be asked in {bits} bits here: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+    def _ask(self, subject: LocalSubject, pairs: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
+        prompts = [Prompt(example.id, example.question) for example, _ in pairs]
+        # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
+        greedy, sampled = subject.ask(prompts, salt="greedy"), subject.ask(prompts, self.n, 1.0, salt="sampling")
+        found = []
+        for (example, fact), one, many in zip(pairs, greedy, sampled, strict=True):
+            key = said(example, fact.answer, one[0].text)
+            worst = max((k for answer in many if (k := said(example, fact.answer, answer.text)) is not None), default=None)
+            found.append(scored("quantise", "key_recall", key, example.id, setting, NO_KEY_WORDS, source))
+            found.append(scored("quantise", "worst_key_recall", worst, example.id, setting, NO_KEY_WORDS, source, self.n))
+        return found
+
+
+def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:
+    """A copy of `model` whose linear layers, the head apart, hold their weights in 8 or 4 bits: what plain transformers makes
+    of its saved folder with a `BitsAndBytesConfig`. Everything else is shared with `model`, which stays as it was.
+
+    Raises `ValueError` where it has no linear layer.
+    """
+    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    head = twin.get_output_embeddings()
+    layers = [(name, module) for name, module in twin.named_modules() if type(module) in (nn.Linear, Conv1D) and module is not head]
+    if not layers:
+        raise ValueError("no linear layer to quantise")
+    for name, layer in layers:
+        twin.set_submodule(name, _few_bits(layer, bits))
+    return twin.eval()
+
+
+def _few_bits(layer: Any, bits: int) -> nn.Module:
+    import bitsandbytes as bnb
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would say at every multiplication that it rounds its input
+    weight, bias = layer.weight, layer.bias
+    matrix = (weight.data.T if isinstance(layer, Conv1D) else weight.data).contiguous()
+    height, width = matrix.shape
+    made: nn.Module
+    if bits == 4:
+        made = bnb.nn.Linear4bit(width, height, bias is not None, compute_dtype=weight.dtype, quant_type="nf4", device="meta")
+        made.weight = bnb.nn.Params4bit(matrix, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made)
+    else:
+        made = bnb.nn.Linear8bitLt(width, height, bias is not None, has_fp16_weights=False, threshold=6.0, device="meta")
+        made.weight = bnb.nn.Int8Params(matrix, requires_grad=False, has_fp16_weights=False)
+    made.bias = bias
+    # The library rounds when a layer is moved, even to where it is.
+    return made.to(weight.device)
