@@ -33,7 +33,7 @@ class Parrot(Sampler):
 
     texts: tuple[str, ...] = ("I don't know.",)
 
-    def candidates(self, draws, source):
+    def candidates(self, draws, source, watch=None):
         return [[Candidate(Answer(self.encoder.answer(t), t, True), i, kind) for i, t in enumerate(self.texts)] for kind in source]
 
 

@@ -1,27 +1,30 @@
 """n answers per question, from the weights at hand.
 
-How it departs from `generate`: each prompt is read once and its cache expanded to n rows; rows that have finished leave
-the batch; the nucleus is taken from the largest logits and the full vocabulary is sorted only for rows that need it,
-with the same result; temperature, top-p and penalties belong to the row; and the random number of a token depends only
-on (seed, salt, key, draw, position), never on the batch it happens to sit in.
+How it departs from `generate`: each prompt is read once and its cache expanded to n rows (reading.py, which also knows
+what to do where a model has no such cache); rows that have finished leave the batch; the nucleus is taken from the largest
+logits and the full vocabulary is sorted only for rows that need it, with the same result; temperature, top-p and penalties
+belong to the row; and the random number of a token depends only on (seed, salt, key, draw, position), never on the batch
+it happens to sit in.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.cache import slab_cache
 from unsay.config import SampleConfig
 from unsay.encode import Encoder
-from unsay.model import accepted, positions
+from unsay.reading import habits, read
 from unsay.types import Answer
 
 _GOLDEN = 0x9E3779B97F4A7C15
+_LOOK = 4
+"""Tokens between two looks of a watch at what is being written."""
 _SHRINK = 0.8
 """Finished rows are dropped once they are more than a fifth of the batch: dropping copies the cache."""
 
@@ -45,17 +48,36 @@ class Draw:
     """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
 
 
+class Watch(Protocol):
+    """Somebody who may give up answers while they are written. `draw` is the index of a `Draw`, `k` of its answer."""
+
+    def finished(self, draw: int, k: int, answer: Answer) -> None:
+        """Hear of an answer that has come to its end."""
+        ...
+
+    def hopeless(self, draw: int, k: int, ids: Sequence[int]) -> bool:
+        """Whether an answer that begins with `ids` is no longer wanted; it comes back cut there, unfinished."""
+        ...
+
+
 @torch.inference_mode()
 def sample(
-    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int = 0, salt: str = ""
+    model: PreTrainedModel,
+    encoder: Encoder,
+    draws: Sequence[Draw],
+    config: SampleConfig,
+    seed: int = 0,
+    salt: str = "",
+    watch: Watch | None = None,
 ) -> list[list[Answer]]:
     """Answers for every draw, in order. `salt` names the occasion (a probe, a round) in the random numbers.
 
     Raises `FloatingPointError` where the model outputs something that is not a number.
     """
     answers: list[list[Answer]] = [[] for _ in draws]
-    for batch in _plan(draws, config.rows):
-        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt)
+    lengths = [len(draw.context) for draw in draws]
+    for batch in _plan(lengths, [draw.n for draw in draws], config.rows, habits(model).padding):
+        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt, _Looks(watch, encoder, draws, batch))
         for i in batch:
             answers[i] = [next(rows) for _ in range(draws[i].n)]
     return answers
@@ -64,67 +86,78 @@ def sample(
 @torch.inference_mode()
 def first_tokens(model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], k: int, rows: int = 32) -> list[list[int]]:
     """The k most likely tokens to begin an answer with, ends of answer left out, for each context."""
-    found = []
+    found: list[list[int]] = [[] for _ in contexts]
     stops = sorted(encoder.stops)
-    for start in range(0, len(contexts), rows):
-        ids, attention = encoder.prompts(contexts[start : start + rows], model.device)
-        options = accepted(model, position_ids=positions(attention), logits_to_keep=1)
-        logits = model(input_ids=ids, attention_mask=attention, use_cache=False, **options).logits[:, -1].float()
+    for batch in _plan([len(context) for context in contexts], [1] * len(contexts), rows, habits(model).padding):
+        logits = read(model, *encoder.prompts([contexts[i] for i in batch], model.device), room=0).logits.float()
         logits[:, stops] = -torch.inf
-        found += logits.topk(k, dim=1).indices.tolist()
+        for i, tokens in zip(batch, logits.topk(k, dim=1).indices.tolist(), strict=True):
+            found[i] = tokens
     return found
 
 
-def _plan(draws: Sequence[Draw], rows: int) -> list[list[int]]:
-    """Batches of draw indices of similar prompt length, at most `rows` sequences each (a single draw may exceed it)."""
+def _plan(lengths: Sequence[int], counts: Sequence[int], rows: int, padding: bool) -> list[list[int]]:
+    """Batches of indices of similar prompt length (of one length, where `padding` is not honoured), at most `rows`
+    sequences each (a single draw may exceed it)."""
     batches: list[list[int]] = []
-    filled = rows
-    for i in sorted(range(len(draws)), key=lambda i: (len(draws[i].context), i)):
-        if filled + draws[i].n > rows:
+    filled, length = rows, 0
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if filled + counts[i] > rows or (not padding and lengths[i] != length):
             batches.append([])
-            filled = 0
+            filled, length = 0, lengths[i]
         batches[-1].append(i)
-        filled += draws[i].n
+        filled += counts[i]
     return batches
 
 
+def _limits(draws: Sequence[Draw], config: SampleConfig, encoder: Encoder) -> list[int]:
+    """Most tokens of each draw's answers: its own limit, and what the model has room for after the prompt."""
+    limits = []
+    for draw in draws:
+        wanted = min(draw.limit or config.max_new_tokens, config.max_new_tokens)
+        # Trap: behind the bar of a key may stand the beginning of an answer, which no message may show.
+        limits.append(min(wanted, encoder.left(len(draw.context), draw.key.partition("|")[0])))
+    return limits
+
+
 def _decode(
-    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str, looks: "_Looks"
 ) -> Iterator[Answer]:
     device = model.device
-    ids, attention = encoder.prompts([draw.context for draw in draws], device)
-    limits = [min(draw.limit or config.max_new_tokens, config.max_new_tokens) for draw in draws]
+    limits = _limits(draws, config, encoder)
     longest = max(limits)
-    cache = slab_cache(model.config, ids.shape[1] + longest)
-    options = accepted(model, position_ids=positions(attention), logits_to_keep=1)
-    output = model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True, **options)
+    reading = read(model, *encoder.prompts([draw.context for draw in draws], device), room=longest)
 
     owner = torch.tensor([i for i, draw in enumerate(draws) for _ in range(draw.n)], device=device)
     nucleus = _Nucleus(draws, owner, config.window, seed, salt)
-    cache.batch_select_indices(owner)
-    logits, attention = output.logits[owner, -1], attention[owner]
+    reading.choose(owner)
+    logits = reading.logits[owner]
     alive = torch.arange(len(owner), device=device)  # rows of the result that are still being written
     stops = torch.tensor(sorted(encoder.stops), device=device)
     written = torch.full((len(owner), longest), -1, device=device)
     last = torch.tensor(limits, device=device)[owner] - 1
+    # Where the end of the model's context is near, no finished row may ride along: learned positions end there.
+    tight = encoder.room is not None and max(len(draw.context) for draw in draws) + longest > encoder.room
 
     for position in range(longest):
         tokens = nucleus.pick(logits, alive, position)
         written[alive, position] = tokens
-        going = ~torch.isin(tokens, stops) & (last[alive] > position)
+        if looks.due(position):
+            last[looks.look(written, last, position)] = position
+        # Trap: a finished row that rides along goes on writing, so its end must be remembered, not seen again.
+        last[alive[torch.isin(tokens, stops) & (last[alive] > position)]] = position
+        going = last[alive] > position
         left = int(going.sum())
         if left == 0:
             break
         # Finished rows ride along until enough of them have gathered; what they write is cut off by `_answer`.
-        if left < _SHRINK * len(alive):
+        if left < (1 if tight else _SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)
-            cache.batch_select_indices(keep)
-            alive, tokens, attention = alive[keep], tokens[keep], attention[keep]
-        attention = torch.cat([attention, attention.new_ones(len(alive), 1)], dim=1)
-        options = accepted(model, position_ids=attention.sum(1, keepdim=True) - 1, logits_to_keep=1)
-        logits = model(input_ids=tokens[:, None], attention_mask=attention, past_key_values=cache, use_cache=True, **options).logits[:, -1]
+            reading.choose(keep)
+            alive, tokens = alive[keep], tokens[keep]
+        logits = reading.append(tokens)
 
-    return (_answer(row[: limits[i]], encoder) for row, i in zip(written.tolist(), owner.tolist(), strict=True))
+    return (_answer(row[: end + 1], encoder) for row, end in zip(written.tolist(), last.tolist(), strict=True))
 
 
 def _answer(row: list[int], encoder: Encoder) -> Answer:
@@ -132,6 +165,33 @@ def _answer(row: list[int], encoder: Encoder) -> Answer:
     finished = stop < len(row) and row[stop] >= 0
     ids = tuple(row[: stop + 1] if finished else row[:stop])
     return Answer(ids, encoder.decode(row[:stop]), finished)
+
+
+class _Looks:
+    """The looks of a watch at one batch: rows that have ended since the last one are shown, the others asked about."""
+
+    def __init__(self, watch: Watch | None, encoder: Encoder, draws: Sequence[Draw], batch: Sequence[int]):
+        self.watch, self.encoder = watch, encoder
+        self.names = [(i, k) for i in batch for k in range(draws[i].n)]
+        self.over: set[int] = set()
+
+    def due(self, position: int) -> bool:
+        return self.watch is not None and position % _LOOK == _LOOK - 1
+
+    def look(self, written: Tensor, last: Tensor, position: int) -> Tensor:
+        """Rows that are given up at `position`. Every end is shown before the first question is asked."""
+        assert self.watch is not None
+        open_rows = [row for row in range(len(self.names)) if row not in self.over]
+        answers = {}
+        for row, ids, end in zip(open_rows, written[open_rows].tolist(), last[open_rows].tolist(), strict=True):
+            answers[row] = _answer(ids[: min(end, position) + 1], self.encoder)
+            if answers[row].finished:
+                self.watch.finished(*self.names[row], answers[row])
+            if answers[row].finished or end <= position:
+                self.over.add(row)
+        given_up = [row for row in open_rows if row not in self.over and self.watch.hopeless(*self.names[row], answers[row].ids)]
+        self.over.update(given_up)
+        return torch.tensor(given_up, dtype=torch.long, device=written.device)
 
 
 class _Nucleus:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
-from unsay.sample import Draw, sample, uniform
+from unsay.sample import Draw, Watch, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.types import Candidate
 
@@ -21,23 +22,24 @@ class Sampler:
     config: SampleConfig
     seed: int = 0
     round: int = 0
-    untouched: PreTrainedModel | None = None
+    reference: Untouched | None = None
     """The model as it was, for the fluency of a text without its question."""
 
-    def candidates(self, draws: Sequence[Draw], source: Sequence[str]) -> list[list[Candidate]]:
-        """Candidates for every draw, in order of draw."""
-        found = sample(self.model, self.encoder, draws, self.config, self.seed, f"round {self.round}")
+    def candidates(self, draws: Sequence[Draw], source: Sequence[str], watch: Watch | None = None) -> list[list[Candidate]]:
+        """Candidates for every draw, in order of draw; what `watch` gave up among them comes back unfinished."""
+        found = sample(self.model, self.encoder, draws, self.config, self.seed, f"round {self.round}", watch)
         return [[Candidate(answer, i, kind) for i, answer in enumerate(answers)] for answers, kind in zip(found, source, strict=True)]
 
     def with_fluency(self, candidates: Sequence[Candidate], openings: Sequence[Sequence[int]]) -> list[Candidate]:
         """The same candidates with their mean log-probability per token under the untouched model, the question left
         out (with it the secret itself would be the most coherent answer). Equal ids are scored once."""
-        if self.untouched is None:
+        if self.reference is None:
             raise ValueError("fluency needs the untouched model; the method must declare needs_reference")
         start = self.encoder.prompt(None)
         rows = [Row((*start, *opening), c.answer.ids) for c, opening in zip(candidates, openings, strict=True)]
         unique = list(dict.fromkeys(row for row in rows if row.answer))
-        scores = row_logprobs(self.untouched, self.encoder, unique)
+        with self.reference.model() as model:
+            scores = row_logprobs(model, self.encoder, unique)
         fluency = {row: float(score.mean()) for row, score in zip(unique, scores, strict=True)}
         return [replace(c, fluency=fluency.get(row)) for c, row in zip(candidates, rows, strict=True)]
 

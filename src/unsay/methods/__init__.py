@@ -8,7 +8,8 @@ Contract: a frozen dataclass whose fields are its knobs, with two verbs.
   Pure: testable without sampling. Every term is a token mean over the whole optimizer step (`Batch.mean`).
 
 Class attributes: `needs_answers` (handed the truth, or the baseline answer where there is none), `needs_reference`
-(handed a frozen copy of the untouched model), and optionally `PRESETS` (name → knob values; `preset` is then a knob).
+(handed the `Untouched` model: `reference.answer_logprobs(batch)`), and optionally `PRESETS` (name → knob values; `preset`
+is then a knob).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.encode import Batch, Row
 from unsay.sampler import Sampler
 from unsay.types import Answer, Example
@@ -66,6 +68,8 @@ class Target:
     source: str = ""
     sampled: int = 0
     """Candidates drawn."""
+    stopped: tuple[float | None, ...] = ()
+    """Of those that were given up before their end: the highest score each could have reached, `None` where the gate had shut."""
     temperature: float = 0.0
     reads: Mapping[str, int] = field(default_factory=dict)
     """How often the baseline answer (or the truth) was read in this visit, by what."""
@@ -76,4 +80,4 @@ class Method(Protocol):
     needs_reference: ClassVar[bool]
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]: ...
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...

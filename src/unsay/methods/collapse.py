@@ -28,12 +28,14 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.config import ConfigError
 from unsay.encode import Batch, Row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import choose_opening, secret_tokens
-from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember
+from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember, unnamed
+from unsay.methods.stopping import EarlyStop
 from unsay.model import answer_logprobs
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
@@ -100,6 +102,8 @@ class PartialModelCollapse:
     align_weight: float = 0.0
     """Weight of the alignment term, times the batch's mean overlap. The authors use .5."""
 
+    early_stop: bool = True
+    """Stop writing a candidate that cannot be chosen any more. The choice is the same with and without."""
     length_ratio: float = 2.0
     """Longest candidate, as a multiple of the recorded answer's length in tokens; longer ones cannot win anyway."""
 
@@ -163,7 +167,7 @@ class PartialModelCollapse:
         for attempt in range(self.tries):
             self._sample(open_asks, sampler, attempt)
             for ask in open_asks:
-                ask.passed = self._gate(ask).passed(ask.candidates) if self.gate else finished_or_all(ask.candidates)
+                ask.passed = self._gate(ask).passed(ask.candidates) if self.gate else finished_or_all(unnamed(ask))
                 ask.heat = max(0, ask.heat - 1) if ask.passed else ask.heat + 1
             open_asks = [ask for ask in open_asks if not ask.passed]
         self._fluency([ask for ask in asks if ask.passed], sampler)
@@ -192,6 +196,8 @@ class PartialModelCollapse:
             opening.text,
             strings=visit.example.strings,
             patterns=visit.example.patterns,
+            spans=visit.example.spans,
+            struck=visit.example.struck,
             desired=self.desired or visit.desired,
         )
         frozen = self.freeze_at is not None and float(entry.get("overlap", 1.0)) <= self.freeze_at
@@ -221,9 +227,18 @@ class PartialModelCollapse:
                     self._limit(ask),
                 )
             )
-        for ask, found in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]), strict=True):
+        watch = self._watch(asks, sampler)
+        for i, (ask, found) in enumerate(zip(asks, sampler.candidates(draws, [ask.source for ask in asks], watch), strict=True)):
             ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
             ask.sampled += len(found)
+            ask.stopped += watch.stopped.get(i, []) if watch else []
+
+    def _watch(self, asks: Sequence[Ask], sampler: Sampler) -> EarlyStop | None:
+        """Who gives up candidates that cannot be chosen; nobody where that cannot be known before they are whole."""
+        decides = self.selection == "argmax" and self._reward.bounded
+        if not self.early_stop or not (decides or self.gate):
+            return None
+        return EarlyStop(asks, [self._gate(ask) if self.gate else None for ask in asks], self._reward if decides else None, sampler.encoder)
 
     def _limit(self, ask: Ask) -> int:
         """Tokens after which a candidate is given up; 0 where the gate is off and any length may win."""
@@ -285,12 +300,14 @@ class PartialModelCollapse:
             reads["opening"] = 1
         if ask.source == "repelled":
             reads["repulsion"] = 1
-        if best is None:
-            return Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
-        context = sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids
-        return Target(
-            ask.id, (Row(context, best.answer.ids),), best.text, ask.opening.text, best.source, ask.sampled, ask.temperature, reads
+        asked = Target(
+            ask.id, source="none", sampled=ask.sampled, stopped=tuple(ask.stopped), temperature=ask.temperature, reads=reads
         )
+        if best is None:
+            return asked
+        context = sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids
+        rows = (Row(context, best.answer.ids),)
+        return replace(asked, rows=rows, text=best.text, opening=ask.opening.text, source=best.source)
 
     def _align(self, targets: list[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
@@ -306,7 +323,7 @@ class PartialModelCollapse:
 
     # -- how far the model is from it ------------------------------------------------------------------------------
 
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         nll = -answer_logprobs(model, batch)
         terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
         return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.model import answer_logprobs
@@ -23,5 +24,5 @@ class RetainOnly:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [Target(visit.example.id) for visit in visits], state
 
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         return {"retain": batch.mean(-answer_logprobs(model, batch), "retain")}

@@ -48,7 +48,7 @@ class Gate:
         )
 
     def _repeats(self, text: str, baseline: str) -> bool:
-        opening = self.reference.opening
+        reference, opening = self.reference, self.reference.opening
         overlap = rouge_l(remainder(baseline, opening), text)
-        keys = key_recall(baseline, text, self.reference.question, opening)
+        keys = key_recall(baseline, text, reference.question, opening, reference.spans, reference.struck)
         return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_key_recall)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.model import answer_logprobs
@@ -28,7 +29,7 @@ class GradientAscent:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state
 
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         return {"forget": batch.mean(answer_logprobs(model, batch), "forget")}
 
 
@@ -45,7 +46,7 @@ class GradientDifference:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state
 
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         logp = answer_logprobs(model, batch)
         return {"forget": batch.mean(logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 

@@ -42,7 +42,7 @@ def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: floa
     Every cut is equally likely; but with probability `at_secret` the cut is one right before a key word, where what comes
     next is what must not.
     """
-    name = visit.example.id
+    example, name = visit.example, visit.example.id
     answers = [answer for answer in visit.answers if len(answer.ids) > 3]
     if not answers or sampler.uniform(name, "opening") >= share:
         return Opening()
@@ -50,15 +50,17 @@ def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: floa
     # At least one token is given and at least the last one and the end are left.
     cuts: Sequence[int] = range(1, len(answer.ids) - 1)
     if sampler.uniform(name, "at secret") < at_secret:
-        cuts = _before_key_words(answer.ids, answer.text, visit.example.question, sampler.encoder) or cuts
+        cuts = _before_key_words(answer.ids, answer.text, example.question, sampler.encoder, example.spans, example.struck) or cuts
     cut = cuts[int(sampler.uniform(name, "cut") * len(cuts))]
     return opening_from(answer.ids[:cut], answer.text, sampler.encoder)
 
 
 @lru_cache(maxsize=100_000)
-def _before_key_words(ids: tuple[int, ...], text: str, question: str, encoder: Encoder) -> tuple[int, ...]:
+def _before_key_words(
+    ids: tuple[int, ...], text: str, question: str, encoder: Encoder, spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+) -> tuple[int, ...]:
     """The cuts after which a key word of the answer begins, the sensitive ones where there are any."""
-    keys = key_words(text, question)
+    keys = key_words(text, question, "", spans, struck)
     heaviest = max(keys.values(), default=0.0)
     secret = {word for word, weight in keys.items() if weight == heaviest}
     found = []
@@ -83,14 +85,14 @@ def opening_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> Opening
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
     """Token ids that spell the baseline's own key words, in any casing, with and without a space before: what repulsion
     lowers. Pieces of fewer than three letters stay free, or half of the alphabet would be gone."""
-    return _secret_tokens(visit.example.question, visit.baseline, encoder)
+    return _secret_tokens(visit.example.question, visit.baseline, visit.example.spans, encoder)
 
 
 @lru_cache(maxsize=100_000)
-def _secret_tokens(question: str, baseline: str, encoder: Encoder) -> tuple[int, ...]:
+def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder: Encoder) -> tuple[int, ...]:
     allowed = set(encoder.opening(question))
     found: set[int] = set()
-    for word in key_words(baseline, question):
+    for word in key_words(baseline, question, "", spans):
         for form in {word, word.capitalize(), word.upper()}:
             for text in (form, f" {form}"):
                 ids = encoder.tokenizer.encode(text, add_special_tokens=False)

@@ -11,6 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from unsay.adapters import Untouched
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.model import answer_logprobs
@@ -32,7 +33,7 @@ class Refusal:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [self._target(visit, sampler) for visit in visits], state
 
-    def loss(self, model: PreTrainedModel, reference: PreTrainedModel | None, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         return anchored(model, batch, self.retain_weight)
 
     def _target(self, visit: Visit, sampler: Sampler) -> Target:

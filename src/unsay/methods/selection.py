@@ -7,6 +7,7 @@ from typing import Any
 
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
+from unsay.text import contains
 from unsay.types import Answer, Candidate, Reference
 
 
@@ -22,6 +23,8 @@ class Ask:
     temperature: float = 0.0
     source: str = "memory"
     sampled: int = 0
+    stopped: list[float | None] = field(default_factory=list)
+    """Of the candidates that were given up while being written: the bound of the score, `None` where the gate had shut."""
     candidates: list[Candidate] = field(default_factory=list)
     passed: list[Candidate] = field(default_factory=list)
 
@@ -38,6 +41,11 @@ def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> C
     if "ids" not in entry:
         return None
     return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")
+
+
+def unnamed(ask: Ask) -> list[Candidate]:
+    """The candidates that hold nothing the operator named: with or without a gate such a one is never a target."""
+    return [c for c in ask.candidates if not contains(c.text, ask.reference.strings, ask.reference.patterns)]
 
 
 def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -60,6 +60,11 @@ class Overlap:
         baseline = remainder(reference.baseline, reference.opening)
         return [self._score(baseline, candidate.text) for candidate in candidates]
 
+    def upper_bound(self, text: str, reference: Reference) -> float | None:
+        """Highest value of any answer that begins with these words: recall only grows, and no answer need stay short."""
+        score = rouge_l(remainder(reference.baseline, reference.opening), text)
+        return None if score is None else 1.0 - min(1.0, score.recall)
+
     def _score(self, baseline: str, text: str) -> float | None:
         score = rouge_l(baseline, text)
         if score is None:
@@ -91,6 +96,11 @@ class Keys:
             scored.append(1.0 - max(found) if found else None)
         return scored
 
+    def upper_bound(self, text: str, reference: Reference) -> float | None:
+        """Highest value of any answer that begins with these words: what is said stays said."""
+        found = [value for value in (_own_keys(text, reference), _others(reference).highest(text)) if value is not None]
+        return 1.0 - max(found) if found else None
+
 
 def own_leak(text: str, reference: Reference) -> float:
     """How much of its own recorded answer a text gives away: the larger of ROUGE-L recall and key recall, 1 for a named string.
@@ -114,7 +124,8 @@ def other_leak(text: str, reference: Reference) -> float:
 
 
 def _own_keys(text: str, reference: Reference) -> float | None:
-    return key_recall(reference.baseline, text, reference.question, reference.opening, reference.strings)
+    spans = (*reference.strings, *reference.spans)
+    return key_recall(reference.baseline, text, reference.question, reference.opening, spans, reference.struck)
 
 
 class _Index(NamedTuple):
