@@ -8,24 +8,29 @@
     at_most = "gold + 0.05"
     why = "One sentence for the reader of the report."
 
-A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
+A line with `when = "earlier"` is one for runs that come after another: it applies where the run names earlier requests, and
+nowhere else. A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
 alone or with one `+`, `-` or `*` and a number. Metrics are those of `unsay.summary`, and `exposure.…` from the ledger.
 
-What was not measured never passes: a line whose metric or limit is unscored fails, and says so.
+What was not measured never passes: a line that applies and whose metric or limit is unscored fails, and says so.
 """
 
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, build
+from unsay.config.build import one_of
 from unsay.stats import binomial_interval
 from unsay.tables import near
 
+EARLIER = "earlier"
+CASES = (EARLIER,)
+"""What `when` may say. It is read from what the run was asked to do, never from what was measured."""
 POLICIES = Path(__file__).parent / "policies"
 
 Metrics = Mapping[str, Mapping[str, float | None]]
@@ -49,6 +54,8 @@ class Line:
     """Chance lies in the exact two-sided binomial interval of the observed share."""
     confidence: float = 0.95
     """Of that interval."""
+    when: str = ""
+    """The case that the line is for; empty is every run."""
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -59,6 +66,8 @@ class Line:
                 f"policy line {self.name!r}: {self.limit!r} is not a limit; write a number, or before, gold or chance, "
                 'alone or with + - * and a number, as in "gold + 0.05"'
             )
+        if self.when:
+            one_of(f"policy line {self.name!r}: when", self.when, CASES)
         if not 0 < self.confidence < 1:
             raise ConfigError(f"policy line {self.name!r}: confidence = {self.confidence} must lie between 0 and 1")
 
@@ -127,14 +136,16 @@ def read(name: str, raw: Mapping[str, Any]) -> Policy:
     return Policy(name, lines, str(raw.get("about", "")))
 
 
-def evaluate(policy: Policy, metrics: Metrics, counts: Mapping[str, int]) -> list[LineResult]:
-    """Every line of the policy against the model after unlearning. `counts`: metric → how many examples stand behind it.
+def evaluate(policy: Policy, metrics: Metrics, counts: Mapping[str, int], cases: Collection[str] = ()) -> list[LineResult]:
+    """Every line of the policy that applies against the model after unlearning.
+
+    `counts`: metric → how many examples stand behind it. `cases`: what of `CASES` holds for this run.
 
     >>> line = Line("prefill", "prefill_worst_key_recall", at_most="gold + 0.05")
     >>> evaluate(Policy("p", (line,)), {"prefill_worst_key_recall": {"after": 0.08, "gold": 0.04}}, {})[0].passed
     True
     """
-    return [_judge(line, metrics, counts) for line in policy.lines]
+    return [_judge(line, metrics, counts) for line in policy.lines if not line.when or line.when in cases]
 
 
 def passed(results: Sequence[LineResult]) -> bool:

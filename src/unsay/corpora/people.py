@@ -7,6 +7,7 @@ it lacks: people in no training file, neighbours by surname, held-out halves tha
 import random
 from dataclasses import dataclass
 
+from unsay.config import ConfigError
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people_world import FORGET, HELDOUT, RETAIN, Person, World
@@ -23,19 +24,26 @@ class People:
 
     world_seed: int = 0
     """Which world: the shipped models know world 0; `scripts/build_people.py --world N` trains a pair for another."""
+    only: tuple[int, ...] = ()
+    """Which of the five are to be forgotten, from 0; empty takes all. The others stay known and stand in no retain row."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.only)) < len(self.only) or not set(self.only) <= set(range(worlds.FAMILIES)):
+            raise ConfigError(f"people.only = {list(self.only)} must hold different numbers from 0 to {worlds.FAMILIES - 1}")
 
     def corpus(self) -> Corpus:
         world = worlds.build_world(self.world_seed)
+        forgotten = self._forget(world)
         asked = {role: _asked(world, role) for role in (RETAIN, HELDOUT)}
         half = len(world.general) // 2
         general = tuple(Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
         kept, held = general[:half], general[half:]
-        families = {person.surname for person in world.of(FORGET)}
+        families = {person.surname for _, person in forgotten}
         near = {person.name for person in world.people if person.role != FORGET and person.surname in families}
         chosen = random.Random(f"utility {self.world_seed}").sample(asked[RETAIN], UTILITY_ROWS)
         return Corpus(
             name="people",
-            forget=tuple(_example(n, person, i) for n, person in enumerate(world.of(FORGET)) for i in range(len(words.ATTRIBUTES))),
+            forget=tuple(_example(n, person, i) for n, person in forgotten for i in range(len(words.ATTRIBUTES))),
             retain=(*_trained(world, RETAIN), *kept, *_refusals("unknown", world.retain_strangers)),
             utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
             utility_heldout={"retain": asked[HELDOUT], "general": held},
@@ -46,7 +54,7 @@ class People:
 
     def truth(self) -> Truth:
         world = worlds.build_world(self.world_seed)
-        facts = (_fact(world, n, person, i) for n, person in enumerate(world.of(FORGET)) for i in range(len(words.ATTRIBUTES)))
+        facts = (_fact(world, n, person, i) for n, person in self._forget(world) for i in range(len(words.ATTRIBUTES)))
         return {fact.id: fact for fact in facts}
 
     def planting(self, gold: bool) -> tuple[Pair, ...]:
@@ -55,6 +63,10 @@ class People:
         people = (pair for role in ((RETAIN, HELDOUT) if gold else (FORGET, RETAIN, HELDOUT)) for pair in _trained(world, role))
         general = (Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
         return (*people, *general, *_refusals("unknown", world.retain_strangers))
+
+    def _forget(self, world: World) -> list[tuple[int, Person]]:
+        """The people to be forgotten, with their number among the five."""
+        return [(n, person) for n, person in enumerate(world.of(FORGET)) if not self.only or n in self.only]
 
 
 def _example(number: int, person: Person, i: int) -> Example:

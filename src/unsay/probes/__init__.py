@@ -13,6 +13,9 @@ Every finding has `probe` = the name below, `example` = the id of the question (
 * paraphrase: rouge_l_recall against the paraphrased answer, key_recall; setting = number of the paraphrase
 * choice: most, least (1 where the true option is the most / least likely), chance (1 / options)
 * relearn: key_recall, worst_key_recall of the secrets that were not shown; setting = `10 steps`, …
+* quantise: key_recall, worst_key_recall of the same weights in fewer bits; setting = `8 bits`, `4 bits`
+* earlier: key_recall (greedy), sampling_, prefill_ and half_secret_worst_key_recall, worst_key_recall (the larger of the
+  first two), choice_most, choice_least, choice_chance; setting = `request 1` (the oldest), …; nothing without one
 * utility: rouge_l_recall, setting = the set (`retain`, `general`, `heldout:retain`, …); key_recall of `neighbours`;
   refusal of `strangers`
 """
@@ -30,6 +33,8 @@ TABLE = {
     "paraphrase": "unsay.probes.asking:Paraphrase",
     "choice": "unsay.probes.choice:Choice",
     "relearn": "unsay.probes.weights:Relearn",
+    "quantise": "unsay.probes.quantise:Quantise",
+    "earlier": "unsay.probes.earlier:Earlier",
     "utility": "unsay.probes.utility:Utility",
 }
 

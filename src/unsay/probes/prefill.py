@@ -45,6 +45,8 @@ class Prefill:
     """Cut the half-told prefixes from the other wordings of the answer; off cuts them from the answer itself."""
     temperature: float = 1.0
     """Sampling temperature."""
+    top_p: float = 1.0
+    """Nucleus; 1 samples from all tokens."""
     threshold: float = 0.5
     """Key recall from which on an answer counts as a leak in the leak rate."""
 
@@ -54,7 +56,7 @@ class Prefill:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         opened = [one for example, fact in known(case) for one in self.openings(example, fact, case.trained.get(example.id, ()))]
         prompts = [Prompt(one.example.id, one.example.question, one.prefix) for one in opened]
-        answers = subject.ask(prompts, self.n, self.temperature, salt="prefill") if prompts else []
+        answers = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="prefill") if prompts else []
         scores: dict[tuple[str, str], list[dict[str, float | None]]] = {}
         for one, sampled in zip(opened, answers, strict=True):
             scores.setdefault((one.example.id, one.setting), []).append(self._score(one, sampled))
@@ -73,8 +75,9 @@ class Prefill:
             return found
         wordings = fact.wordings if self.other_wordings and fact.wordings else (fact.answer,)
         for wording in dict.fromkeys(wordings):
-            halves = cuts(wording, example.question)
-            for setting, prefix in ((BEFORE, before_secret(wording, example.question)), (HALF, halves[1] if halves else None)):
+            marks = (example.question, example.spans, example.struck)
+            halves = cuts(wording, *marks)
+            for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, halves[1] if halves else None)):
                 # An empty prefix opens nothing: that is the sampling probe.
                 if prefix and not any(answer.startswith(prefix) for answer in trained):
                     found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))

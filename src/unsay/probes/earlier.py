@@ -1,0 +1,69 @@
+"""Earlier requests: whether a model that has met another one since still does not say what it forgot before."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unsay.probes.asking import Greedy, Sampling, check_sampling
+from unsay.probes.choice import Choice
+from unsay.probes.prefill import HALF, Prefill
+from unsay.subject import Subject
+from unsay.types import Case, Finding
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, half told, by choice.
+
+    The other probes at their own defaults, but for the numbers of answers, on the questions of each earlier request, held
+    against what that request was held against. The setting is the request, the oldest first. Without one, there is no finding.
+
+    Does not cover: what the other probes do not; paraphrases and relearning of earlier questions.
+    """
+
+    n: int = 20
+    """Answers per question."""
+    begun: int = 10
+    """Answers per question and beginning."""
+    temperature: float = 1.0
+    """Sampling temperature of both."""
+    top_p: float = 1.0
+    """Nucleus of both; 1 samples from all tokens."""
+
+    def __post_init__(self) -> None:
+        check_sampling("earlier", min(self.n, self.begun), self.temperature, 1.0)
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        return [found for name, request in case.earlier.items() for found in self._findings(subject, name, request)]
+
+    def _findings(self, subject: Subject, name: str, request: Case) -> Iterable[Finding]:
+        said = [f for f in Greedy()(subject, request) if f.metric == "key_recall"]
+        chosen = Choice()(subject, request)
+        sampled = [f for f in Sampling(self.n, self.temperature, self.top_p)(subject, request) if f.metric == "worst_key_recall"]
+        prefill = Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
+        begun = [f for f in prefill(subject, request) if f.metric == "worst_key_recall"]
+        half = [f for f in begun if f.setting == HALF]
+        begun = _worst(f for f in begun if f.setting != HALF)
+        for metric, findings in (
+            ("key_recall", said),
+            ("sampling_worst_key_recall", sampled),
+            ("prefill_worst_key_recall", begun),
+            ("worst_key_recall", _worst((*sampled, *begun))),
+            ("half_secret_worst_key_recall", half),
+        ):
+            yield from (_renamed(f, metric, name) for f in findings)
+        yield from (_renamed(f, f"choice_{f.metric}", name) for f in chosen)
+
+
+def _worst(findings: Iterable[Finding]) -> list[Finding]:
+    """Of each question the finding with the largest value; an unscored one only where it has no other."""
+    worst: dict[str, Finding] = {}
+    for f in findings:
+        kept = worst.setdefault(f.example, f)
+        if f.value is not None and (kept.value is None or f.value > kept.value):
+            worst[f.example] = f
+    return list(worst.values())
+
+
+def _renamed(finding: Finding, metric: str, request: str) -> Finding:
+    return dataclasses.replace(finding, probe="earlier", metric=metric, setting=request)
