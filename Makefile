@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-slow lint format people clean
+.PHONY: demo test test-slow bench lint format people clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unsay demo --out runs/demo --seed $(SEED)
@@ -16,6 +16,10 @@ test: $(VENV)/.installed lint
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+# Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
+bench: $(VENV)/.installed
+	set -e; for name in scorer sampler round memory growth; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

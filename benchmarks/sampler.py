@@ -1,0 +1,145 @@
+"""Answers per second: `unsay.sample` against `generate` as documented, as well set as it can be, `generate_batch` and vLLM.
+
+Every answer has the same number of tokens, on every side; a second comparison lets answers end where they end. Before a side
+is timed, its greedy answers and sampled frequencies are checked (proof.py): `counts` says with what result. Shares of the
+matrix-product limit take a 2048³ product in the same process and type as 1.
+
+    python benchmarks/sampler.py [--quick] [--json] [--model NAME] [--k 5 20] [--only best_generate documented] [--vllm PYTHON]
+"""
+
+import importlib.util
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+from engines import Continuous, Decoding, Engine, Generate, Ours, configurations
+from judge import TEMPERATURE, TOP_P, Judge
+from pairs import Report, Side, arguments, per_second, ratio, settings_of, take_turns, tell
+from served import Served
+from subject import GEMMA, Subject, contexts, questions, subject
+
+_FEW = 4
+"""Least number of questions that a `generate` is timed on: its speed depends on its batch, not on how many there are."""
+_TRIAL = 16
+"""Tokens of an answer while the settings of `generate` are tried."""
+
+Contexts = Sequence[tuple[int, ...]]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = arguments(__doc__ or "", GEMMA, turns=3)
+    parser.add_argument("--k", type=int, nargs="+", default=[5, 20], help="answers per question (default: 5 20)")
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=64, help="length of every answer (default: %(default)s)")
+    parser.add_argument("--draws", type=int, default=1024, help="draws behind each χ² test (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="best_generate, documented, microbatch, generate_batch, vllm")
+    here = sys.executable if importlib.util.find_spec("vllm") else None
+    parser.add_argument("--vllm", default=here, metavar="PYTHON", help="an interpreter that has vLLM (default: this one, if it has)")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.turns, args.k, args.questions, args.tokens, args.draws = 1, [2], 4, 6, 64
+    torch.manual_seed(0)
+    tested = subject(args.model, args.dtype)
+    asked = contexts(tested, questions(tested.name, args.questions))
+    report = Report("sampler", settings_of(args, tested.name, questions=len(asked), tokens=args.tokens, k=args.k, draws=args.draws))
+    limit = matrix_limit(tested, 256 if args.quick else 2048)
+    report.medians["matrix_product_gflops"] = limit / 1e9
+    with others(tested, asked, args) as engines:
+        judge = Judge(tested, asked, args.tokens, args.draws)
+        for k in args.k:
+            compare(report, tested, asked, engines, judge, args, k)
+            share_of_limit(report, tested, asked, args, k, limit)
+    report.show(args.json)
+
+
+@contextmanager
+def others(tested: Subject, asked: Contexts, args: Namespace) -> Iterator[list[Engine]]:
+    """The engines that ours is compared with, the best `generate` apart: that one is looked for."""
+    found: list[Engine] = [Generate(tested), Generate(tested, "microbatch", batch=8), Continuous(tested)]
+    found = [engine for engine in found if not args.only or engine.name in args.only]
+    if not args.vllm or (args.only and Served.name not in args.only):
+        yield found
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tested.model.save_pretrained(folder)
+        longest = max(map(len, asked)) + args.tokens + 8
+        served = Served(args.vllm, folder, args.dtype, sorted(tested.encoder.stops), longest)
+        try:
+            yield [*found, served]
+        finally:
+            served.close()
+
+
+def compare(report: Report, tested: Subject, asked: Contexts, engines: Sequence[Engine], judge: Judge, args: Namespace, k: int) -> None:
+    equal = Decoding(args.tokens, TEMPERATURE, TOP_P, endless=True)
+    sides = [engine for engine in engines if judge(engine)["runs"]]
+    if not args.only or "best_generate" in args.only:
+        sides.insert(0, best_generate(report, tested, asked, judge, equal, k))
+    ways = {"": equal} if k != args.k[0] else {"": equal, "natural_": Decoding(args.tokens, TEMPERATURE, TOP_P)}
+    for way, decoding in ways.items():
+        turns = [Side(e.name, partial(answer, e, asked, k, decoding)) for e in (Ours(tested), *sides)]
+        rates = take_turns(turns, args.turns)
+        report.rates(rates, "answers_per_s", f"k{k}_{way}")
+        for engine in sides:
+            name = f"k{k}_{way}{engine.name}_ratio"
+            report.ratios[name] = ratio(rates, Ours.name, engine.name)
+            report.counts[name] = judge(engine)
+
+
+def answer(engine: Engine, asked: Contexts, k: int, decoding: Decoding) -> float:
+    """Answers made."""
+    some = asked[: max(engine.batch, _FEW)] if isinstance(engine, Generate) else asked
+    return sum(map(len, engine(some, k, decoding)))
+
+
+def best_generate(report: Report, tested: Subject, asked: Contexts, judge: Judge, decoding: Decoding, k: int) -> Generate:
+    """The fastest setting of `generate` by one short run of each; of those that sample right, where any does."""
+    short = Decoding(min(decoding.tokens, _TRIAL), TEMPERATURE, TOP_P, endless=True)
+    speed: dict[Generate, float] = {}
+    for made in configurations(tested, len(asked)):
+        try:
+            speed[made] = per_second(partial(answer, made, asked[: made.batch], k, short))
+            tell(f"generate, {made.name}: {speed[made] * short.tokens:.4g} tokens/s")
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            tell(f"generate, {made.name}: {type(error).__name__}: {error}")
+    ranked = sorted(speed, key=lambda made: -speed[made])
+    best = next((made for made in ranked if judge(made)["counts"]), ranked[0])
+    report.settings[f"k{k}_best_generate"] = best.name
+    return Generate(tested, "best_generate", best.batch, best.top_k, best.cache)
+
+
+def share_of_limit(report: Report, tested: Subject, asked: Contexts, args: Namespace, k: int, limit: float) -> None:
+    """Arithmetic of the new tokens over that of a matrix product in the same time: of the whole, and of decoding alone
+    (what a single token takes, which is mostly reading the prompts, taken off)."""
+    ours = Ours(tested)
+
+    def seconds(tokens: int) -> float:
+        return 1 / per_second(lambda: bool(ours(asked, k, Decoding(tokens, TEMPERATURE, TOP_P, endless=True))))
+
+    whole, one = (sorted(seconds(tokens) for _ in range(args.turns))[args.turns // 2] for tokens in (args.tokens, 1))
+    rows = len(asked) * k
+    report.medians[f"k{k}_rows"] = rows
+    report.medians[f"k{k}_tokens_per_s"] = rows * args.tokens / whole
+    report.medians[f"k{k}_share_of_limit"] = tested.flops_per_token * rows * args.tokens / whole / limit
+    if whole > one:
+        report.medians[f"k{k}_decode_share_of_limit"] = tested.flops_per_token * rows * (args.tokens - 1) / (whole - one) / limit
+
+
+def matrix_limit(tested: Subject, size: int) -> float:
+    """FLOP/s of a size³ matrix product, the best of six."""
+    a, b = (torch.randn(size, size, device=tested.model.device, dtype=tested.model.dtype) for _ in range(2))
+
+    def product() -> float:
+        (a @ b).sum().item()
+        return 2.0 * size**3
+
+    return max(per_second(product) for _ in range(6))
+
+
+if __name__ == "__main__":
+    main()
