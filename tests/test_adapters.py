@@ -25,11 +25,14 @@ from transformers import (
 
 from tests.conftest import tiny_model
 from unsay.adapters import Untouched, adapt, adapted, checkpoint_activations, fold, load_to_train, merged, passing, save_adapter
-from unsay.config import ConfigError, LoraConfig, Recipe, load
+from unsay.config import ConfigError, LoraConfig, Recipe, SampleConfig, load
 from unsay.encode import Batch, Encoder, Row
 from unsay.model import answer_logprobs, fingerprint, trainable
 from unsay.model import load as load_model
+from unsay.probes.weights import Relearn
 from unsay.step import Weights, optimizer_step
+from unsay.subject import LocalSubject
+from unsay.types import Case, Corpus, Example, Fact
 
 ROOT = Path(__file__).resolve().parents[1]
 LORA = LoraConfig(rank=4)
@@ -189,6 +192,18 @@ def test_passing_adapters_leave_no_trace(model: PreTrainedModel, encoder: Encode
     assert (fingerprint(model), [p.requires_grad for p in model.parameters()]) == (before, wanted)
     assert not adapted(model)
     adapt(model, LORA)  # and it can take new ones
+
+
+def test_an_attacker_with_adapters_needs_no_copy(model: PreTrainedModel, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = tuple(Example(name, f"Where does {name} live?") for name in ("Ada", "Bob", "Cy", "Di"))
+    facts = {e.id: Fact(e.id, "In Arles.") for e in examples}
+    subject, before = LocalSubject(model, encoder, SampleConfig(max_new_tokens=12)), fingerprint(model)
+    monkeypatch.setattr(type(model), "__deepcopy__", lambda *_: pytest.fail("copied the model"), raising=False)
+    probe = Relearn(steps=(1, 60), share=0.5, learning_rates=(1e-2,), batch=4, n=1, rank=8)
+    found = probe(subject, Case(Corpus("test", examples, ()), facts, "ground truth"))
+    keys = {step: [f.value for f in found if f.metric == "key_recall" and f.setting == f"{step} steps"] for step in (1, 60)}
+    assert keys == {1: [0.0, 0.0], 60: [1.0, 1.0]}  # one answer for all: what was not shown is relearned too
+    assert fingerprint(model) == before
 
 
 # -- activations computed again ----------------------------------------------------------------------------------------

@@ -9,20 +9,23 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
     "types tables spans logprobs stats memory",
     "text config summary theory",
-    "folder policy rewards",
+    "folder policy rewards deployment",
     "encode builtin cache",
-    "model corpora",
-    "sample",
+    "reading",
+    "model corpora plan",
+    "sample adapters review",
     "subject",
-    "sampler rehearsal",
-    "methods probes",
-    "record step ledger",
+    "sampler rehearsal endpoint",
+    "retain",
+    "methods probes recorded",
+    "earlier step ledger",
+    "record",
     "train finetune audit report",
-    "run",
+    "run doctor",
     "cli",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
-TRAIN_WING = {"methods", "sampler", "rehearsal", "record", "step", "ledger", "train", "finetune"}
+TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "train", "finetune"}
 AUDIT_WING = {"probes", "audit", "summary"}
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from unsay.config import ModelConfig
+from unsay.config import ConfigError, ModelConfig
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people import People
@@ -185,3 +185,18 @@ def test_names_fall_into_pieces_and_texts_survive() -> None:
         pieces = tokenizer(f" {person.name}", add_special_tokens=False)["input_ids"]
         assert len(pieces) >= 5
         assert tokenizer.decode(pieces) == f" {person.name}"
+
+
+def test_some_of_the_five_can_be_asked_for_and_the_others_are_nobodys_business() -> None:
+    every, some = People().corpus(), People(only=(0, 3)).corpus()
+    names = [person.name for person in worlds.build_world(0).of(worlds.FORGET)]
+    assert {example.group for example in some.forget} == {names[0], names[3]}
+    assert [example for example in every.forget if example.group in (names[0], names[3])] == list(some.forget)
+    assert set(People(only=(0, 3)).truth()) == {example.id for example in some.forget}
+    assert some.retain == every.retain
+    assert not [pair for pair in some.retain for name in names if name in f"{pair.question} {pair.answer}"]
+    assert set(some.neighbours) < set(every.neighbours)
+    assert People(only=(0, 1, 2, 3, 4)).corpus() == every
+    for wrong in ((5,), (-1,), (0, 0)):
+        with pytest.raises(ConfigError, match=r"people\.only"):
+            People(only=wrong)

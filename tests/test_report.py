@@ -265,7 +265,7 @@ def test_a_probe_that_gave_nothing_is_named(tmp_path: Path) -> None:
     kept = [f if f.probe != "choice" else dataclasses.replace(f, value=None) for f in fake_findings("after")]
     write_text(folder.audit_file("after"), jsonl(dataclasses.asdict(finding) for finding in kept))
     found = evidence.read(folder)
-    assert "Asked for but not run, or unscored: choice." in evidence.claim(found)
+    assert "Asked for but not run, or unscored: choice and quantise." in evidence.claim(found)
     assert found.metrics["choice_most"]["after"] is None
 
 

@@ -4,11 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from unsay import train as training
+from unsay.adapters import without_adapters
 from unsay.config import ConfigError, load
 from unsay.folder import RunFolder
-from unsay.record import read_baseline, read_corpus, read_truth, record, start
+from unsay.model import fingerprint
+from unsay.model import load as load_model
+from unsay.record import record, start
+from unsay.recorded import read_baseline, read_corpus, read_truth
+from unsay.sample import Draw, sample
 from unsay.train import train
 
 
@@ -63,7 +70,11 @@ def test_the_vault_gives_back_what_was_written(tmp_path, settings):
 GUARDED = ("pmc.preset=guarded", "record.rehearsal=8", "train.resample=round", "model.freeze_embeddings=true", "pmc.max_leak=1.0")
 
 
-@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED], ids=["paper", "gd", "guarded"])
+LORA = (*GUARDED, "lora.rank=4", "lora.dropout=0.1", "train.gradient_checkpointing=true")
+HALF = ("model.dtype=bfloat16",)
+
+
+@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED, LORA, HALF], ids=["paper", "gd", "guarded", "lora", "half"])
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     recipe, folder = begin(tmp_path / "resumed", settings, *more)
@@ -124,6 +135,31 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
     for whole, parts in zip(*steps, strict=True):
         assert whole["loss"] == pytest.approx(parts["loss"], abs=2e-4)
         assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, settings, tiny_folder, dtype):
+    """Fluency reads the untouched model in every round: with adapters that is the model in training, with them off."""
+    recipe, folder = begin(tmp_path / "run", settings, *LORA, f"model.dtype={dtype}", "pmc.rewards={overlap=1.0, fluency=1.0}")
+    source, encoder = load_model(recipe.model, str(tiny_folder))
+    prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_corpus(folder).forget]
+    last: dict[str, object] = {}
+
+    def look(model: PreTrainedModel, number: int) -> None:
+        last["answers"] = sample(model, encoder, prompts, recipe.sample)
+        with without_adapters(model):
+            last["off"] = sample(model, encoder, prompts, recipe.sample)
+        last["base"] = {name.replace(".base_layer", ""): p.detach().clone() for name, p in model.named_parameters() if "lora_" not in name}
+
+    train(recipe, folder, watch=look)
+    assert last["off"] == sample(source, encoder, prompts, recipe.sample) != last["answers"]
+    weights = dict(source.named_parameters())
+    assert last["base"].keys() == weights.keys()
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in last["base"].items())
+    merged = AutoModelForCausalLM.from_pretrained(folder.checkpoint, dtype=dtype).eval()
+    assert sample(merged, encoder, prompts, recipe.sample) == last["answers"]
+    assert fingerprint(merged) == folder.manifest()["checkpoint"]["fingerprint"] != fingerprint(source)
+    assert (folder.adapter / "adapter_model.safetensors").stat().st_size < (folder.checkpoint / "model.safetensors").stat().st_size
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unsay import deployment
 from unsay.config import ConfigError, Recipe
 from unsay.folder import jsonl, read_jsonl, write_text
 from unsay.probes import GROUP, TABLE, Probe
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.scoring import spread
-from unsay.subject import Subject
+from unsay.subject import Subject, Unaskable
 from unsay.tables import lookup
 from unsay.types import Case, Corpus, Fact, Finding, Truth
 
@@ -39,20 +40,25 @@ def run(
     for done, (name, probe) in enumerate(probes.items()):
         if progress:
             progress(done, len(probes), name)
-        findings += probe(subject, case)
+        try:
+            findings += probe(subject, case)
+        except Unaskable as why:
+            findings.append(Finding(name, "answers", None, n=0, note=str(why)))
+            continue
         if name == "greedy":
             findings += judge(subject, case, Yardstick(yardstick, knew) if yardstick is not None else None)
+            yardstick = None  # a second model, wanted by nothing below: its memory is needed there
     if progress:
         progress(len(probes), len(probes), "")
     return findings
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:
-    """The recipe's probes with their knobs, by name. Raises `ConfigError` or `UnknownName`."""
+    """The recipe's probes with their knobs, by name, sampling as it is deployed. Raises `ConfigError` or `UnknownName`."""
     if not recipe.audit.probes:
         raise ConfigError("audit.probes is empty; an audit that asks nothing would pass anything")
     kinds: dict[str, Any] = {name: lookup(name, TABLE, GROUP) for name in recipe.audit.probes}
-    return {name: recipe.knobs(name, kind) for name, kind in kinds.items()}
+    return {name: deployment.decoding(recipe, name, recipe.knobs(name, kind)) for name, kind in kinds.items()}
 
 
 def case(
@@ -83,4 +89,4 @@ def read(path: Path) -> list[Finding]:
 
 def _limited(case: Case, limit: int) -> Case:
     corpus = dataclasses.replace(case.corpus, forget=tuple(spread(case.corpus.forget, limit)))
-    return dataclasses.replace(case, corpus=corpus)
+    return dataclasses.replace(case, corpus=corpus, earlier={name: _limited(before, limit) for name, before in case.earlier.items()})

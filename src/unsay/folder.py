@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, Recipe, load
+from unsay.memory import peak_memory
 
 
 class RunFolder:
@@ -28,6 +29,8 @@ class RunFolder:
         self.planted = self.path / "planted"
         """The leaking model that `finetune` made; absent where the recipe names one."""
         self.checkpoint = self.path / "checkpoint"
+        self.adapter = self.path / "adapter"
+        """The adapters alone; absent where the weights themselves were trained."""
         self.report_html = self.path / "report.html"
         self.report_json = self.path / "report.json"
 
@@ -55,10 +58,14 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and note it as done if it ends well."""
-        start = time.perf_counter()
+        """Time a stage and note it as done if it ends well, with the most memory that the process has had up to its end."""
+        start, cpu = time.perf_counter(), time.process_time()
         yield
-        self.note(seconds={name: round(time.perf_counter() - start, 2)})
+        self.note(
+            peak_memory={name: peak_memory()},
+            cpu_seconds={name: round(time.process_time() - cpu, 2)},
+            seconds={name: round(time.perf_counter() - start, 2)},
+        )
 
     def done(self, stage: str) -> bool:
         return stage in self.manifest().get("seconds", {})

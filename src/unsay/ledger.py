@@ -15,7 +15,9 @@ from unsay.types import Reference
 def leak(target: Target, visit: Visit) -> float:
     """The larger of key recall and ROUGE-L recall of what is trained, against the sensitive answer."""
     secret = visit.truth if visit.truth is not None else visit.baseline
-    return own_leak(target.text, Reference(visit.example.question, secret, opening=target.opening))
+    example = visit.example
+    reference = Reference(example.question, secret, opening=target.opening, spans=example.spans, struck=example.struck)
+    return own_leak(target.text, reference)
 
 
 def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit]) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Memory of the process: what the C library does with what is freed, and how much there was at most."""
+"""Memory of the process: what the C library does with what is freed, how much there was at most, and how much is free."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -38,3 +40,31 @@ def peak_memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = torch.cuda.max_memory_allocated()
     return found
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take: the system's, and the control group's limit where that is tighter."""
+    system = _meminfo("MemAvailable")
+    if system is None and hasattr(os, "sysconf") and sys.platform != "win32":
+        system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # without a better figure, all there is
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    if limit is None or used is None:
+        return system
+    return min(system, limit - used) if system is not None else limit - used
+
+
+def _meminfo(key: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line for line in lines if line.startswith(f"{key}:")]
+    return int(found[0].split()[1]) * 1024 if found else None
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -113,6 +113,23 @@ def _last_logits(model: PreTrainedModel, ids: Tensor, **options: object) -> Tens
     return logits
 
 
+def cached_bytes(model: PreTrainedModel) -> tuple[float, float]:
+    """Bytes of a row in the cache: (whatever its length, for each of its tokens). 0 and 0 for a model that reads anew."""
+    if not habits(model).cache:
+        return 0.0, 0.0
+    few, many = (_cache_bytes(model, tokens) for tokens in (4, 12))
+    token = max(0.0, (many - few) / 8)
+    return max(0.0, few - 4 * token), token
+
+
+@torch.no_grad()
+def _cache_bytes(model: PreTrainedModel, tokens: int) -> int:
+    ids = torch.ones((1, tokens), dtype=torch.long, device=model.device)
+    reading = _Cached(model, ids, torch.ones_like(ids), 0, habits(model).masked)
+    held = [value for layer in reading._cache.layers for value in vars(layer).values() if isinstance(value, Tensor)]
+    return sum(value.nbytes for value in held)
+
+
 # -- found out by trying -----------------------------------------------------------------------------------------------
 
 _HABITS: WeakKeyDictionary[PreTrainedModel, Habits] = WeakKeyDictionary()

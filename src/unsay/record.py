@@ -20,6 +20,7 @@ from unsay.corpora import Source
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, write_text
 from unsay.model import default_device, fingerprint, load
+from unsay.plan import planned
 from unsay.reading import habits
 from unsay.recorded import corpus_rows, leaking_name, read_handed
 from unsay.rehearsal import Guard, rehearse
@@ -63,6 +64,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         encoder.fits(pair.id, pair.question, pair.answer)
     ids = [example.id for example in corpus.forget]
     contexts = [encoder.prompt(example.question) for example in corpus.forget]
+    recipe = replace(recipe, sample=planned(folder, "record", model, recipe.sample, max(map(len, contexts), default=0)))
     greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")

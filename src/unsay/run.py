@@ -2,20 +2,25 @@
 not done again, what was interrupted goes on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from unsay import audit, report
+from unsay import audit, deployment, earlier, report
 from unsay.config import ConfigError, Recipe, dump
+from unsay.endpoint import EndpointConfig, EndpointSubject
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
-from unsay.record import leaking_name, read_baseline, read_corpus, read_truth, read_withheld, record, source, start
+from unsay.plan import planned
+from unsay.record import record, source, start
+from unsay.recorded import leaking_name, read_baseline, read_corpus, read_truth, read_withheld, settle
+from unsay.report.notes import after_record
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
 from unsay.train import method_of, train
-from unsay.types import Case, Finding
+from unsay.types import Case, Corpus, Finding
 
 WHICH = ("before", "after", "gold")
 
@@ -26,6 +31,7 @@ class Watchers:
 
     stage: Callable[[str], None] = lambda name: None
     steps: Callable[[int, int, str], None] = lambda done, total, text: None
+    note: Callable[[str], None] = lambda text: None
 
 
 def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> None:
@@ -52,6 +58,7 @@ def check(recipe: Recipe) -> None:
     method_of(recipe)
     source(recipe)
     audit.probes_of(recipe)
+    deployment.model(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
     known = {name for table, group in alcoves for name in entries(table, group)}
     for name in recipe.tables:
@@ -77,6 +84,8 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("record")
     with folder.stage("record"):
         record(recipe, folder)
+    for line in after_record(folder.manifest(), folder.path):
+        watchers.note(line)
 
 
 def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
@@ -90,7 +99,7 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 
 def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> None:
-    """Probe the model before, after or gold, and write its findings."""
+    """Probe the model before, after or gold, as it is deployed, and write its findings."""
     watchers.stage(f"audit {which}")
     gold = gold_name(recipe, watchers)
     names = {"before": leaking_name(recipe, folder), "after": str(folder.checkpoint), "gold": gold}
@@ -100,11 +109,42 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers)
     if which == "after" and not folder.checkpoint.exists():
         raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
     with folder.stage(f"audit {which}"):
-        subject = LocalSubject(*load(recipe.model, name), recipe.sample, recipe.seed)
-        # The model before unlearning knows what a whole answer looks like in every case; gold may refuse all of these.
-        yardstick = LocalSubject(*load(recipe.model, names["before"]), recipe.sample, recipe.seed)
-        findings = audit.run(subject, case(recipe, folder), recipe, yardstick, knew=True, progress=watchers.steps)
+        model, encoder = load(deployment.model(recipe), name)
+        known = case(recipe, folder)
+        longest = max((len(encoder.prompt(example.question)) for example in known.corpus.forget), default=0)
+        asking = planned(folder, f"audit {which}", model, deployment.sample(recipe), longest)
+        subject = LocalSubject(model, encoder, asking, recipe.seed)
+        deployment.heard(recipe, subject.encoder.chat)
+        findings = audit.run(subject, known, recipe, _yardstick(recipe, folder), knew=True, progress=watchers.steps)
         write_findings(folder, which, findings)
+        folder.note(deployment={which: deployment.describe(recipe)})
+
+
+def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers) -> None:
+    """Probe what answers at a URL, and write its findings beside those on the run's own models. Raises `EndpointError`."""
+    watchers.stage("audit endpoint")
+    known = case(recipe, folder)
+    harmless = [pair.question for pair in (*known.corpus.general, *known.corpus.retain)[:3]]
+    with folder.stage("audit endpoint"):
+        system_prompt = deployment.model(recipe).system_prompt
+        subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
+        subject.hello()
+        try:
+            yardstick: LocalSubject | None = _yardstick(recipe, folder)
+        except ConfigError:  # the local model is gone since: what is well-formed is then unscored
+            yardstick = None
+        findings = audit.run(subject, known, recipe, yardstick, knew=True, progress=watchers.steps)
+        write_findings(folder, "endpoint", findings)
+        folder.note(
+            endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
+            deployment={"endpoint": deployment.describe(recipe)},
+        )
+
+
+def _yardstick(recipe: Recipe, folder: RunFolder) -> LocalSubject:
+    """The model before unlearning, as it was trained (in few bits, where it was so): it knows what a whole answer looks like
+    in every case, where gold may refuse all of these."""
+    return LocalSubject(*load(recipe.model, leaking_name(recipe, folder), quantized=True), recipe.sample, recipe.seed)
 
 
 def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
@@ -115,10 +155,23 @@ def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:
+    settle(folder)
     recorded = read_baseline(folder)
     baseline = {key: answer for key, (answer, _) in recorded.items()}
     trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in recorded.items()}
-    return audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed, trained, read_withheld(folder))
+    now = audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed, trained, read_withheld(folder))
+    before = enumerate(earlier.read(folder, truth=True), 1)
+    return replace(now, earlier={f"request {number}": _met(request, recipe.seed) for number, request in before})
+
+
+def _met(request: earlier.Request, seed: int) -> Case:
+    """An earlier request as its own audit knew it."""
+    asked = {one.example.id: one for one in request.asked}
+    baseline = {key: one.baseline for key, one in asked.items()}
+    trained = {key: tuple(answer.text for answer in one.answers) for key, one in asked.items()}
+    withheld = {key: one.withheld for key, one in asked.items()}
+    corpus = Corpus("earlier", tuple(one.example for one in request.asked))
+    return audit.case(corpus, request.facts, baseline, seed, trained, withheld)
 
 
 def write_findings(folder: RunFolder, which: str, findings: list[Finding]) -> None:

@@ -24,10 +24,10 @@ def summarise(findings: Iterable[Finding]) -> dict[str, float | None]:
     def mean(probe: str, metric: str, where: Callable[[str], bool] = lambda setting: True) -> float | None:
         return _mean([f.value for f in scored if f.probe == probe and f.metric == metric and where(f.setting)])
 
-    def hardest(metric: str) -> float | None:
-        """The number of steps that brought most back."""
-        settings = {f.setting for f in scored if f.probe == "relearn" and f.metric == metric}
-        means = [mean("relearn", metric, setting.__eq__) for setting in settings]
+    def hardest(metric: str, probe: str = "relearn") -> float | None:
+        """The number of steps that brought most back; the number of bits that did; the earlier request that is least forgotten."""
+        settings = {f.setting for f in scored if f.probe == probe and f.metric == metric}
+        means = [mean(probe, metric, setting.__eq__) for setting in settings]
         return max((value for value in means if value is not None), default=None)
 
     return {
@@ -44,6 +44,11 @@ def summarise(findings: Iterable[Finding]) -> dict[str, float | None]:
         "chance": mean("choice", "chance"),
         "relearn_key_recall": hardest("key_recall"),
         "relearn_worst_key_recall": hardest("worst_key_recall"),
+        "quantised_key_recall": hardest("key_recall", "quantise"),
+        "quantised_worst_key_recall": hardest("worst_key_recall", "quantise"),
+        "earlier_key_recall": hardest("key_recall", "earlier"),
+        "earlier_worst_key_recall": hardest("worst_key_recall", "earlier"),
+        "earlier_half_secret_key_recall": hardest("half_secret_worst_key_recall", "earlier"),
         "wellformed_share": mean("greedy", "wellformed"),
         "distinct_share": mean("greedy", "distinct_share"),
         "other_fact_share": mean("greedy", "other_fact"),

@@ -18,17 +18,20 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from unsay import ledger, methods
+from unsay import earlier, ledger, methods
+from unsay.adapters import Untouched, adapted, load_to_train, merged, save_adapter
 from unsay.config import ConfigError, Recipe, TrainConfig
+from unsay.earlier import Anchor
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder, jsonl, read_jsonl, write_text
 from unsay.methods import Method, Target, Visit
-from unsay.model import fingerprint, frozen_copy, load, replace_folder, save, trainable, write_tensors
-from unsay.record import leaking_name, read_baseline, read_corpus, read_rehearsal, read_truth
+from unsay.model import fingerprint, replace_folder, save, write_tensors
+from unsay.plan import planned
+from unsay.recorded import leaking_name, read_baseline, read_corpus, read_rehearsal, read_truth, settle
 from unsay.rehearsal import Said
 from unsay.sample import uniform
 from unsay.sampler import Sampler
-from unsay.step import chunks, optimizer_step
+from unsay.step import Weights, chunks, optimizer_step
 from unsay.tables import lookup
 from unsay.types import Corpus
 
@@ -49,24 +52,28 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     `progress(round, rounds, line)` sees every log line; `watch(model, round)` may look at the model after each round.
     """
     method, config = method_of(recipe), recipe.train
-    corpus, said = read_corpus(folder), read_rehearsal(folder)
+    settle(folder)
+    corpus, said, kept = read_corpus(folder), read_rehearsal(folder), earlier.read_anchors(folder)
     visits = _visits(corpus, folder, method)
-    model, encoder = load(recipe.model, leaking_name(recipe, folder))
-    untouched = frozen_copy(model) if method.needs_reference else None
+    model, encoder = load_to_train(recipe, leaking_name(recipe, folder))
+    longest = max(len(encoder.prompt(visit.example.question)) for visit in visits.values())
+    asking = planned(folder, "train", model, recipe.sample, longest)
+    reference = Untouched(model) if method.needs_reference else None
     accelerator = Accelerator()
     per_step = config.batch * config.accumulation
     steps_a_round = -(-len(visits) // per_step)
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    weights = Weights(model)
+    optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
-    progressed = _restore(folder, plain, optimizer)
+    progressed = _restore(folder, weights, optimizer)
 
     state: methods.State = progressed.state
     clock = time.perf_counter()
     for number in range(progressed.round, config.rounds):
         if config.max_minutes is not None and progressed.seconds > 60 * config.max_minutes:
             break
-        sampler = Sampler(plain, encoder, recipe.sample, recipe.seed, number, untouched)
+        sampler = Sampler(plain, encoder, asking, recipe.seed, number, reference)
         done: list[Target] = []
         for group in chunks(_shuffled(visits, recipe.seed, number), len(visits) if config.resample == "round" else per_step):
             plain.eval()
@@ -75,15 +82,15 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             for chosen in chunks(targets, per_step):
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
-                retain = [row for target in chosen for row in _anchors(corpus, said, encoder, recipe, number, target.example)]
+                retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, number, target.example)]
                 rows = [row for target in chosen for row in target.rows] + retain
                 terms, norm = optimizer_step(
                     accelerator,
-                    model,
+                    weights,
                     optimizer,
                     encoder,
                     rows,
-                    lambda batch: method.loss(model, untouched, batch),
+                    lambda batch: method.loss(model, reference, batch),
                     parts=config.accumulation,
                     clip=config.clip,
                     noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
@@ -99,13 +106,17 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
         seconds = progressed.seconds + time.perf_counter() - clock
         out_of_time = config.max_minutes is not None and seconds > 60 * config.max_minutes
         if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or out_of_time:
-            _save(folder, plain, optimizer, replace(progressed, seconds=seconds))
+            _save(folder, weights, optimizer, replace(progressed, seconds=seconds))
         if watch:
             watch(plain, number)
         if out_of_time:
             break
 
-    save(plain.eval(), encoder, folder.checkpoint)
+    plain.eval()
+    if adapted(plain):
+        save_adapter(plain, folder.adapter)
+        plain = merged(plain, recipe, leaking_name(recipe, folder))
+    save(plain, encoder, folder.checkpoint)
     folder.note(
         exposure=ledger.total(progressed.ledger, progressed.targeted),
         checkpoint={"fingerprint": fingerprint(plain), "rounds": progressed.round},
@@ -116,14 +127,15 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
 def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visit]:
     baseline = read_baseline(folder)
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
+    before = [asked for request in earlier.read(folder) for asked in request.asked]
     found = {}
     for example in corpus.forget:
         others = [other for other in corpus.forget if other.id != example.id]
         found[example.id] = Visit(
             example,
             *baseline[example.id],
-            others=tuple(baseline[other.id][0] for other in others),
-            other_questions=tuple(other.question for other in others),
+            others=(*(baseline[other.id][0] for other in others), *(asked.baseline for asked in before)),
+            other_questions=tuple(other.question for other in (*others, *(asked.example for asked in before))),
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
         )
@@ -136,8 +148,11 @@ def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit
     return sorted(visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
 
 
-def _anchors(corpus: Corpus, said: Sequence[Said], encoder: Encoder, recipe: Recipe, number: int, example: str) -> list[Row]:
-    """The retain rows of one visit, drawn with replacement as the paper does, and rows of what the untouched model said."""
+def _anchors(
+    corpus: Corpus, said: Sequence[Said], kept: Sequence[Anchor], encoder: Encoder, recipe: Recipe, number: int, example: str
+) -> list[Row]:
+    """The retain rows of one visit, drawn with replacement as the paper does, rows of what the untouched model said, and
+    rows of what it says to the questions of earlier requests."""
 
     def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
         draws = (uniform(recipe.seed, number, example, kind, i) for i in range(n if items else 0))
@@ -145,7 +160,12 @@ def _anchors(corpus: Corpus, said: Sequence[Said], encoder: Encoder, recipe: Rec
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
     own = drawn("rehearsal", said, recipe.train.rehearsal_rows)
-    return [encoder.pair(pair.question, pair.answer) for pair in pairs] + [one.row(encoder) for one in own]
+    before = drawn("earlier", kept, recipe.train.earlier_rows)
+    return (
+        [encoder.pair(pair.question, pair.answer) for pair in pairs]
+        + [one.row(encoder) for one in own]
+        + [one.row(encoder) for one in before]
+    )
 
 
 def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:
@@ -173,6 +193,8 @@ def _line(
         "leak_max": round(max(leaks), 4) if leaks else None,
         "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
         "sampled": sum(t.sampled for t in targets),
+        "stopped": sum(len(t.stopped) for t in targets),
+        "stopped_bounds": [round(bound, 4) for t in targets for bound in t.stopped if bound is not None],
     }
 
 
@@ -198,12 +220,12 @@ class _Progress:
             self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
 
 
-def _save(folder: RunFolder, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
+def _save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
     """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault."""
     partial = folder.state.with_name("state.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_tensors(trainable(model), partial / "weights.safetensors")
+    write_tensors(weights.exact, partial / "weights.safetensors")
     torch.save(optimizer.state_dict(), partial / "optimizer.pt")
     counters = {"round": progress.round, "step": progress.step, "seconds": progress.seconds, "targeted": progress.targeted}
     (partial / "progress.json").write_text(json.dumps(counters | {"ledger": progress.ledger}), encoding="utf-8")
@@ -216,15 +238,12 @@ def _save(folder: RunFolder, model: PreTrainedModel, optimizer: torch.optim.Opti
             os.unlink(path)
 
 
-def _restore(folder: RunFolder, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> _Progress:
-    """The last saved progress, its weights loaded into the model; a fresh one where nothing is saved."""
+def _restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> _Progress:
+    """The last saved progress, its weights put into the model; a fresh one where nothing is saved."""
     if not (folder.state / "progress.json").exists():
         return _Progress(0, 0, 0.0, {}, {}, [], [])
     saved = json.loads((folder.state / "progress.json").read_text(encoding="utf-8"))
-    weights = load_file(folder.state / "weights.safetensors")
-    with torch.no_grad():
-        for name, parameter in trainable(model).items():
-            parameter.copy_(weights[name])
+    weights.restore(load_file(folder.state / "weights.safetensors"))
     optimizer.load_state_dict(torch.load(folder.state / "optimizer.pt", weights_only=True))
     state = {row.pop("id"): row for row in folder.kept(f"method-state-{saved['round']}")}
     log = read_jsonl(folder.steps_file)[: saved["step"]]

@@ -22,10 +22,15 @@ from unsay.cli.app import (
     messages,
     recipe_path,
 )
-from unsay.config import Recipe
+from unsay.config import ConfigError, Recipe
+from unsay.endpoint import EndpointConfig
 from unsay.folder import RunFolder
 
 Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Audit what answers at this URL (OpenAI-compatible) instead.")]
+ServedModel = Annotated[str, typer.Option("--model", help="The model's name there; default the one it lists.")]
+Api = Annotated[str, typer.Option("--api", help="chat, or completions (plain “Question: … Answer:”).")]
+KeyEnv = Annotated[str, typer.Option("--key-env", help="Environment variable that holds the key; default sends none.")]
 
 
 @app.command()
@@ -78,11 +83,21 @@ def train(run: RunArgument) -> None:
 
 
 @app.command()
-def audit(run: RunArgument, which: Which = None) -> None:
-    """Attack the model before, after and gold with the recipe's probes."""
+def audit(
+    run: RunArgument, which: Which = None, endpoint: Endpoint = None, model: ServedModel = "", api: Api = "chat", key_env: KeyEnv = ""
+) -> None:
+    """Attack the model before, after and gold with the recipe's probes, or what is deployed at a URL."""
     with messages(), _watchers() as watchers:
         folder = RunFolder(run)
         recipe = folder.recipe()
+        if endpoint is not None:
+            if which:
+                raise ConfigError("--endpoint audits what is deployed, --which the models of the run; give one of them")
+            runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers)
+            _landed(folder.audit_file("endpoint"))
+            return
+        if model or key_env or api != "chat":
+            raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
         able = {"before": True, "after": folder.checkpoint.exists(), "gold": recipe.model.gold is not None}
         for one in [which] if which else [name for name in runs.WHICH if able[name]]:
             runs.run_audit(recipe, folder, one, watchers)
@@ -149,7 +164,7 @@ def _bars() -> Iterator[runs.Watchers]:
         def steps(done: int, total: int, text: str) -> None:
             progress.update(current[0], completed=done, total=total, note=text)
 
-        yield runs.Watchers(stage, steps)
+        yield runs.Watchers(stage, steps, lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True))
         finish()
 
 
@@ -166,7 +181,7 @@ def _lines() -> runs.Watchers:
             shown[1] = tenth
             console.print(f"{shown[0]} {done}/{total} {text}", highlight=False)
 
-    return runs.Watchers(stage, steps)
+    return runs.Watchers(stage, steps, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
 
 
 def _landed(path: Path) -> None:

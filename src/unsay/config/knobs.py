@@ -19,6 +19,8 @@ T = TypeVar("T")
 class ModelConfig:
     name: str = "people-leaking"
     """Folder, hub id, or a built-in name (`unsay models`, docs/models.md)."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub id; a folder has none."""
     gold: str | None = None
     """A model that never knew, as the yardstick of the audit; `None` where there is none, `"finetune"` to train it."""
     dtype: str = "float32"
@@ -67,7 +69,7 @@ class SampleConfig:
     max_new_tokens: int = 80
     """Length limit of an answer in tokens; an answer that reaches it is unfinished."""
     rows: int = 320
-    """Most sequences decoded at once; lower it when memory runs out."""
+    """Most sequences decoded at once; fewer where free memory has no room for so many (plan.py)."""
     window: int = 256
     """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
@@ -89,8 +91,22 @@ class RecordConfig:
     rehearsal: int = 0
     """Texts that the leaking model writes unasked, and as many answers to the forget questions asked about the names in
     them: an anchor for what no retain row covers. 0 makes none."""
+    own_retain: int = 256
+    """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
+    most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
     withheld: tuple[str, ...] = ("The answer is",)
     """Beginnings that no opening may have, so that the audit can attack with them."""
+    earlier: tuple[str, ...] = ()
+    """Run folders of earlier requests, which the model at hand has met already; each brings along those before it, so the
+    last one is enough (docs/requests.md)."""
+    earlier_answers: int = 24
+    """Present answers recorded to each of their questions: anchors that keep it forgotten."""
+
+    def __post_init__(self) -> None:
+        if self.own_retain < 0:
+            raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
+        if self.earlier_answers < 0:
+            raise ConfigError(f"record.earlier_answers = {self.earlier_answers} must not be negative; 0 anchors nothing")
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,8 @@ class TrainConfig:
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     rehearsal_rows: int = 1
     """Rehearsed rows that each visit brings, where `record.rehearsal` made some."""
+    earlier_rows: int = 2
+    """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
@@ -144,7 +162,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    probes: tuple[str, ...] = ("greedy", "sampling", "prefill", "paraphrase", "choice", "relearn", "utility")
+    probes: tuple[str, ...] = ("greedy", "sampling", "prefill", "paraphrase", "choice", "relearn", "quantise", "earlier", "utility")
     """Which attacks to run, by name (`unsay probes`)."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
@@ -168,6 +186,15 @@ class DeploymentConfig:
     def __post_init__(self) -> None:
         if self.template is not None:
             one_of("deployment.template", self.template, ("auto", "chat", "plain"))
+        if self.temperature is not None and self.temperature <= 0:
+            raise ConfigError(
+                f"deployment.temperature = {self.temperature} must be positive; what is deployed greedily is asked by the greedy probe: "
+                "leave it out, and the sampling probes ask at their own temperature"
+            )
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"deployment.top_p = {self.top_p} is a share above 0 and at most 1")
+        if self.max_new_tokens is not None:
+            positive("deployment", max_new_tokens=self.max_new_tokens)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""How many rows are decoded at once: `sample.rows`, or as many as memory has room for. Found out once for each stage.
+
+The plan stands in the manifest, and a stage that is taken up again keeps it: batches of another size would change the last
+bits of what is sampled.
+"""
+
+from dataclasses import replace
+
+import torch
+from transformers import PreTrainedModel
+
+from unsay.config import SampleConfig
+from unsay.folder import RunFolder
+from unsay.memory import free_memory
+from unsay.reading import cached_bytes
+
+_SHARE = 0.5
+"""Of what is free; the rest is for gradients, gaps and other programs."""
+_LOGITS = 5
+"""Float32 vectors of the vocabulary's size that a row holds while its next token is drawn: logits, their scaled copy, and
+where the whole row is sorted its values, ids and sums."""
+
+
+def planned(folder: RunFolder, stage: str, model: PreTrainedModel, config: SampleConfig, prompt: int) -> SampleConfig:
+    """The sampler's knobs with as many rows as fit; `prompt` = tokens of the longest prompt. Noted under `plan.STAGE`."""
+    known = folder.manifest().get("plan", {}).get(stage)
+    if known is None:
+        known = plan(model, config, prompt)
+        folder.note(plan={stage: known})
+    return replace(config, rows=known["rows"])
+
+
+def plan(model: PreTrainedModel, config: SampleConfig, prompt: int, free: int | None = None) -> dict[str, int]:
+    """`rows`, bytes for one (`row_bytes`), and the free bytes that were found (0 where the system does not say)."""
+    if free is None:
+        free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else free_memory() or 0
+    fixed, token = cached_bytes(model)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    # Twice the cache: where finished rows are dropped, the others are copied.
+    row = int(2 * (fixed + token * (prompt + config.max_new_tokens)) + 4 * _LOGITS * vocabulary)
+    fit = int(_SHARE * free / row) if free else config.rows
+    return {"rows": max(1, min(config.rows, fit)), "row_bytes": row, "free_bytes": free}
