@@ -19,7 +19,7 @@ test-slow: $(VENV)/.installed
 
 # Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
 bench: $(VENV)/.installed
-	set -e; for name in scorer sampler round memory growth; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
+	set -e; for name in scorer sampler round memory growth refill modes; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

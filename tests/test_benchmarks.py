@@ -47,11 +47,17 @@ def ratios(text: str) -> dict[str, float]:
         ("scorer", "scorer_ratio"),
         pytest.param("memory", "peak_memory_ratio", marks=pytest.mark.slow),  # three fresh processes
         ("growth", "questions_16_growth_ratio"),
+        ("refill", "refill_limit_ratio"),
     ],
 )
 def test_every_benchmark_runs(script, capsys, name: str, expected: str):
     script(name).main(["--quick", "--json", "--model", "people-leaking"])
     assert expected in ratios(capsys.readouterr().out)
+
+
+def test_half_precision_is_compared(script, capsys):
+    script("modes").main(["--quick", "--json", "--model", "people-leaking", "--only", "bfloat16"])
+    assert {"sampling_bfloat16_ratio", "training_bfloat16_ratio"} <= ratios(capsys.readouterr().out).keys()
 
 
 def test_without_json_it_prints_tables(script, capsys):

@@ -25,7 +25,7 @@ from unsay.types import Answer
 _GOLDEN = 0x9E3779B97F4A7C15
 _LOOK = 4
 """Tokens between two looks of a watch at what is being written."""
-_SHRINK = 0.8
+SHRINK = 0.8
 """Finished rows are dropped once they are more than a fifth of the batch: dropping copies the cache."""
 
 
@@ -151,7 +151,7 @@ def _decode(
         if left == 0:
             break
         # Finished rows ride along until enough of them have gathered; what they write is cut off by `_answer`.
-        if left < (1 if tight else _SHRINK) * len(alive):
+        if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)
             reading.choose(keep)
             alive, tokens = alive[keep], tokens[keep]
