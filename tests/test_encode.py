@@ -110,3 +110,15 @@ def test_logprobs_do_not_depend_on_padding(model, encoder):
         ids = torch.tensor([row.context + row.answer])
         direct = model(ids).logits.log_softmax(-1)[0, len(row.context) - 1 : -1].gather(1, ids[0, len(row.context) :, None])
         assert alone.tolist() == pytest.approx(direct.squeeze(1).tolist(), abs=1e-5)
+
+
+def test_a_line_end_can_end_an_answer():
+    """A base model goes on with the next question; its line end is then the end of the answer, in sampling and in training."""
+    tokenizer = byte_tokenizer()
+    (line_end,) = tokenizer.encode("\n", add_special_tokens=False)
+    encoder = Encoder(tokenizer, stop="\n")
+    assert encoder.end == line_end
+    assert encoder.answer("Rome")[-1] == line_end
+    assert encoder.stops == {line_end, tokenizer.eos_token_id}
+    with pytest.raises(ConfigError, match=r"model\.stop is no single token"):
+        Encoder(tokenizer, stop="the end")

@@ -174,7 +174,8 @@ def record(
             f"set model.name to the last checkpoint, for example {Path(recipe.record.earlier[-1]) / 'checkpoint'}"
         )
     folder.keep("earlier-anchors", map(dataclasses.asdict, found))
-    counts = {"anchors": len(found), "left_out": left_out, "asked_again": len(asked) - len(wanted), "still_said": len(wanted) - len(silent)}
+    still_said = len(wanted) - len(silent) if recipe.record.earlier_answers else 0  # nobody asked
+    counts = {"anchors": len(found), "left_out": left_out, "asked_again": len(asked) - len(wanted), "still_said": still_said}
     folder.note(earlier=counts)
     return [(one.example, one.baseline) for one in asked]
 

@@ -95,6 +95,7 @@ class Encoder:
         template_options: Mapping[str, Any] | None = None,
         vocabulary: int | None = None,
         room: int | None = None,
+        stop: str = "",
     ):
         self.tokenizer = tokenizer
         self.chat = template == "chat" or (template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
@@ -112,13 +113,22 @@ class Encoder:
             end = tokenizer.eos_token_id
         if end is None:  # a tokenizer without end-of-sequence: an answer ends with its line
             end = self._ids("\n")[-1]
+        if stop:
+            end = min(self._single(stop), key=lambda i: len(self.tokenizer.decode([i])))
         self.end: int = end
         """The token that ends an answer in training."""
-        self.stops = frozenset({self.end, *stop_ids}) | ({tokenizer.eos_token_id} - {None})
+        self.stops = frozenset({self.end, *stop_ids, *self._single(stop)}) | ({tokenizer.eos_token_id} - {None})
         """Tokens at which sampling stops."""
         pad = tokenizer.pad_token_id
         # A padding token that was added to the tokenizer and not to the model is common, and need not be read: any other will do.
         self.pad: int = pad if pad is not None and self._known(pad) else self.end
+
+    def _single(self, stop: str) -> set[int]:
+        """The tokens that are the stop text, once or several times over (many vocabularies have one for two line ends)."""
+        found = {ids[0] for n in range(1, 17) if len(ids := self._ids(stop * n)) == 1} if stop else set()
+        if stop and not found:
+            raise ConfigError("model.stop is no single token of this tokenizer; name one that is, such as a line end")
+        return found
 
     def left(self, length: int, name: str = "") -> int:
         """How many tokens the model can still write after a prompt of `length`; raises `ConfigError` where it is none.

@@ -35,7 +35,7 @@ class RunFolder:
         self.report_json = self.path / "report.json"
 
     def audit_file(self, which: str) -> Path:
-        """Findings on one model: `before`, `after` or `gold`."""
+        """Findings on one model: `before`, `after`, `gold` or `endpoint`."""
         return self.path / "audit" / f"{which}.jsonl"
 
     def recipe(self) -> Recipe:

@@ -44,22 +44,26 @@ def peak_memory() -> dict[str, int]:
 
 def free_memory() -> int | None:
     """Bytes that this process may still take: the system's, and the control group's limit where that is tighter."""
-    system = _meminfo("MemAvailable")
+    kilobytes = _entry("/proc/meminfo", "MemAvailable:")
+    system = None if kilobytes is None else 1024 * kilobytes
     if system is None and hasattr(os, "sysconf") and sys.platform != "win32":
         system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # without a better figure, all there is
     limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
     if limit is None or used is None:
         return system
-    return min(system, limit - used) if system is not None else limit - used
+    # What is used counts files that were read once and go when room is wanted: without them a group soon looks full.
+    free = limit - used + (_entry("/sys/fs/cgroup/memory.stat", "inactive_file") or 0)
+    return min(system, free) if system is not None else free
 
 
-def _meminfo(key: str) -> int | None:
+def _entry(path: str, key: str) -> int | None:
+    """The number behind `key` in a file of names and numbers."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path(path).read_text().splitlines()
     except OSError:
         return None
-    found = [line for line in lines if line.startswith(f"{key}:")]
-    return int(found[0].split()[1]) * 1024 if found else None
+    found = [line for line in lines if line.split()[:1] == [key]]
+    return int(found[0].split()[1]) if found else None
 
 
 def _number(path: str) -> int | None:

@@ -48,7 +48,9 @@ def load(
         _stay_differentiable(model)
     placed = model.eval() if few_bits else model.eval().to(device)  # quantised weights are made where they stay
     vocabulary, room = model.get_input_embeddings().weight.shape[0], _room(model)
-    return placed, Encoder(tokenizer, config.template, config.system_prompt, stop_ids, config.template_options, vocabulary, room)
+    return placed, Encoder(
+        tokenizer, config.template, config.system_prompt, stop_ids, config.template_options, vocabulary, room, config.stop
+    )
 
 
 def _room(model: PreTrainedModel) -> int | None:

@@ -1,4 +1,4 @@
-"""Record: corpus + model → the run folder. Later stages know the corpus from here alone (`finetune`, where there is one, comes before).
+"""Record: corpus + model → the run folder (`finetune`, where there is one, comes before).
 
 Everything later stages know, they read from here: the questions, the retain rows, what the model used to answer
 (greedily, and sampled: the openings are cut from those), and, apart from all that, the truth for the audit.

@@ -65,7 +65,8 @@ def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guar
 
 def greedily(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], seed: int) -> list[Said]:
     """The greedy answer to each question."""
-    draws = [Draw(question, encoder.prompt(question)) for question in questions]
+    # No key: greedy answers draw no random number, and the sampler names a key in its complaints.
+    draws = [Draw("", encoder.prompt(question)) for question in questions]
     answers = sample(model, encoder, draws, config, seed, "rehearsal") if draws else []
     return [Said(question, found[0]) for question, found in zip(questions, answers, strict=True)]
 

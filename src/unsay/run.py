@@ -1,4 +1,4 @@
-"""A whole run: record → (finetune) → train → audit before and after → report. Each stage is restartable: what is done is
+"""A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
 not done again, what was interrupted goes on."""
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from unsay.report.notes import after_record
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
 from unsay.train import method_of, train
-from unsay.types import Case, Corpus, Finding
+from unsay.types import Case, Corpus
 
 WHICH = ("before", "after", "gold")
 
@@ -100,8 +100,10 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> None:
     """Probe the model before, after or gold, as it is deployed, and write its findings."""
+    if which not in WHICH:
+        raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
     watchers.stage(f"audit {which}")
-    gold = gold_name(recipe, watchers)
+    gold = gold_name(recipe, watchers) if which == "gold" else None
     names = {"before": leaking_name(recipe, folder), "after": str(folder.checkpoint), "gold": gold}
     name = names[which]
     if name is None:
@@ -116,7 +118,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers)
         subject = LocalSubject(model, encoder, asking, recipe.seed)
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, _yardstick(recipe, folder), knew=True, progress=watchers.steps)
-        write_findings(folder, which, findings)
+        audit.write(folder.audit_file(which), findings)
         folder.note(deployment={which: deployment.describe(recipe)})
 
 
@@ -134,7 +136,7 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         except ConfigError:  # the local model is gone since: what is well-formed is then unscored
             yardstick = None
         findings = audit.run(subject, known, recipe, yardstick, knew=True, progress=watchers.steps)
-        write_findings(folder, "endpoint", findings)
+        audit.write(folder.audit_file("endpoint"), findings)
         folder.note(
             endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
             deployment={"endpoint": deployment.describe(recipe)},
@@ -172,10 +174,6 @@ def _met(request: earlier.Request, seed: int) -> Case:
     withheld = {key: one.withheld for key, one in asked.items()}
     corpus = Corpus("earlier", tuple(one.example for one in request.asked))
     return audit.case(corpus, request.facts, baseline, seed, trained, withheld)
-
-
-def write_findings(folder: RunFolder, which: str, findings: list[Finding]) -> None:
-    audit.write(folder.audit_file(which), findings)
 
 
 def run_report(folder: RunFolder, watchers: Watchers) -> None:

@@ -37,7 +37,7 @@ KeyEnv = Annotated[str, typer.Option("--key-env", help="Environment variable tha
 def run(
     recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
 ) -> None:
-    """Do everything: record, (finetune,) train, audit before and after, report. Interrupted runs go on."""
+    """Do everything: (finetune,) record, train, audit before and after, report. Interrupted runs go on."""
     with messages():
         _run(recipe, out or Path("runs") / recipe_path(recipe).stem, settings, data, seed)
 

@@ -40,11 +40,11 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return _convert(next(p for p in parameters if p is not type(None)), value, path)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path} is a list, not {value!r}")
+            raise ConfigError(f"{path} is a list, not {_kind(value)}")
         return tuple(_convert(parameters[0], item, path) for item in value)
     if origin is not None:  # Mapping
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{path} is a table, not {value!r}")
+            raise ConfigError(f"{path} is a table, not {_kind(value)}")
         inner = parameters[1]
         return {key: value[key] if inner is Any else _convert(inner, value[key], f"{path}.{key}") for key in value}
     if hint is Any:
@@ -52,8 +52,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{path} takes {hint.__name__}, not {value!r}")
+        raise ConfigError(f"{path} takes {hint.__name__}, not {_kind(value)}")
     return value
+
+
+def _kind(value: Any) -> str:
+    """A value as a message may show it: a text may be what must not get out."""
+    return "a text" if isinstance(value, str) else repr(value) if isinstance(value, bool | int | float) else f"a {type(value).__name__}"
 
 
 def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -31,6 +31,8 @@ class ModelConfig:
     """System message of the chat template; empty sends none."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the chat template, for example `{ date_string = "10 Apr 2025" }`."""
+    stop: str = ""
+    """Text that ends an answer too, for a base model that never ends one: `"\\n"` ends it with its line. Empty adds none."""
     freeze_embeddings: bool = False
     """Keep the input and output embeddings fixed: less memory and time, and words keep their meaning."""
     quantization: str = "none"

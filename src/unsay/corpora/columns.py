@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unsay.config import ConfigError
+from unsay.config.build import one_of
 from unsay.corpora import rows
 from unsay.corpora.rows import Problems, Row, among, nameable
 from unsay.tables import near
@@ -40,8 +41,7 @@ class Layout:
                 raise ConfigError(f"files.columns.{key} names a column that files.ignore leaves unread; take it out of one of the two")
         if len(set(self.columns.values())) < len(self.columns):
             raise ConfigError("files.columns names one column for two keys")
-        if self.system_messages not in SYSTEM:
-            raise ConfigError(f"files.system_messages = {self.system_messages!r}: {near(self.system_messages, SYSTEM)}")
+        one_of("files.system_messages", self.system_messages, SYSTEM)
 
     def apply(self, name: str, found: Iterable[Row], known: Iterable[str], required: Iterable[str], problems: Problems) -> list[Row]:
         """The rows of the file `name` with our keys. What holds for a whole column is said once, not once a row."""

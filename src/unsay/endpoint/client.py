@@ -51,8 +51,9 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         one_of("--api", self.api, ("chat", "completions"))
         positive("endpoint", threads=self.threads, timeout=self.timeout)
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
-            raise ConfigError(f"--endpoint {self.shown} is no address of a server; write it as http://HOST:PORT/v1")
+        if not _is_address(self.url):
+            # Not quoted: without a scheme nobody can tell where a password in it ends.
+            raise ConfigError("--endpoint is no address of a server; write it as http://HOST:PORT/v1")
         if self.key_env and not os.environ.get(self.key_env):
             raise ConfigError(f"--key-env {self.key_env}: that environment variable is empty; export it, or leave the option out")
 
@@ -66,7 +67,15 @@ class EndpointConfig:
     def shown(self) -> str:
         """The URL without user, password and query: what may be printed and kept."""
         parts = urlsplit(self.url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")) or "''"
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
 
 
 class Client:

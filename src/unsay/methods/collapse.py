@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.config import ConfigError
+from unsay.config.build import one_of, positive
 from unsay.encode import Batch, Row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
@@ -141,10 +142,9 @@ class PartialModelCollapse:
     }
 
     def __post_init__(self) -> None:
-        if self.selection not in ("argmax", "bradley-terry"):
-            raise ConfigError(f"pmc.selection = {self.selection!r}; known: argmax, bradley-terry")
-        if self.memory not in ("none", "best"):
-            raise ConfigError(f"pmc.memory = {self.memory!r}; known: none, best")
+        one_of("pmc.selection", self.selection, ("argmax", "bradley-terry"))
+        one_of("pmc.memory", self.memory, ("none", "best"))
+        positive("pmc", samples=self.samples, tries=self.tries)
         if self.freeze_at is not None and self.memory != "best":
             raise ConfigError("pmc.freeze_at needs pmc.memory = 'best': only a kept answer can be frozen")
         if self.align_weight and not self.desired:
@@ -300,9 +300,7 @@ class PartialModelCollapse:
             reads["opening"] = 1
         if ask.source == "repelled":
             reads["repulsion"] = 1
-        asked = Target(
-            ask.id, source="none", sampled=ask.sampled, stopped=tuple(ask.stopped), temperature=ask.temperature, reads=reads
-        )
+        asked = Target(ask.id, source="none", sampled=ask.sampled, stopped=tuple(ask.stopped), temperature=ask.temperature, reads=reads)
         if best is None:
             return asked
         context = sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids

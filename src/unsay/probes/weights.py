@@ -86,7 +86,8 @@ class Relearn:
         """What the attacker may spoil; `model` is as before afterwards. All of a copy, whatever the defender had frozen, or
         adapters on the model itself."""
         if not self.rank:
-            yield copy.deepcopy(model).requires_grad_(True)
+            # In half precision small steps round away, and the attack would look weaker than it is.
+            yield copy.deepcopy(model).float().requires_grad_(True)
             return
         with passing(model, LoraConfig(rank=self.rank), seed) as adapted:
             yield adapted

@@ -1,0 +1,147 @@
+"""What a run will cost: `doctor`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unsay import run as runs
+from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, recipe_path
+
+if TYPE_CHECKING:
+    from unsay.doctor import Report
+
+OutOption = Annotated[Path | None, typer.Option("--out", help="Where the run folder would lie; default runs/RECIPE.")]
+
+
+@app.command()
+def doctor(
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    shallow: Annotated[bool, typer.Option("--shallow", help="Read no weights: measure on two layers of the model's shape.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a recipe will need here, before it runs: memory, time, disk, and which knob to turn. Takes about ten seconds
+    beyond loading the model."""
+    from unsay.doctor import examine
+
+    with messages():
+        loaded = load_recipe(recipe, settings, None, data)
+        runs.check(loaded)
+        report = examine(loaded, out or Path("runs") / recipe_path(recipe).stem, load=False if shallow else None)
+    if as_json:
+        print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
+    else:
+        _show(report)
+
+
+def as_dictionary(report: "Report") -> dict[str, Any]:
+    """The report as JSON has it; the keys are listed in docs/doctor.md."""
+    costs = report.costs
+    return {
+        "machine": dataclasses.asdict(report.machine),
+        "model": dataclasses.asdict(report.sizes),
+        "seconds_per_unit": {"wall": dict(costs.wall), "cpu": dict(costs.cpu), "contention": costs.contention},
+        "stages": [
+            {
+                "name": stage.name,
+                "seconds": costs.seconds(stage.work),
+                "cpu_seconds": costs.cpu_seconds(stage.work),
+                "parts": {part: costs.seconds(work) for part, work in stage.parts.items()},
+                "counts": dict(stage.work.counts),
+                "scoring_seconds": stage.work.scoring,
+                "memory": memory.total,
+                "memory_parts": {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)},
+                "notes": list(stage.notes),
+            }
+            for stage, memory in zip(report.stages, report.memories, strict=True)
+        ],
+        "loaded": report.loaded,
+        "seconds": report.seconds,
+        "memory": report.peak.total,
+        "disk": {**report.disk, "total": sum(report.disk.values())},
+        "advice": [dataclasses.asdict(one) for one in report.advice],
+    }
+
+
+def _show(report: "Report") -> None:
+    machine, show = report.machine, Console(highlight=False)
+    show.print(", ".join(f"{name} {version}" for name, version in machine.versions.items()))
+    gpu = f"; {machine.gpu}, {size(machine.gpu_free)} free" if machine.gpu else ""
+    free = "unknown" if machine.memory_free is None else size(machine.memory_free)
+    load = "" if machine.load is None else f" (load {machine.load:.1f})"
+    show.print(f"{machine.system}; {machine.cores} cores{load}, {machine.threads} threads")
+    show.print(f"memory free {free}{gpu}; disk free {size(machine.disk_free)}\n")
+    table = Table("stage", "memory at most", "of which", "time", "of which", box=None, pad_edge=False)
+    for stage, memory in zip(report.stages, report.memories, strict=True):
+        parts = {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)}
+        held = ", ".join(f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in parts.items() if bytes_ > 0.01 * memory.total)
+        spent = {name: report.costs.seconds(work) for name, work in stage.parts.items()}
+        took = sum(spent.values())
+        times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in spent.items() if seconds > 0.05 * took)
+        table.add_row(stage.name, size(memory.total), held, clock(took), times)
+    show.print(table)
+    disk = size(sum(report.disk.values()))
+    show.print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {clock(report.seconds)}, {disk} on disk")
+    if report.costs.contention > 1.3:
+        show.print(
+            f"Other programs want the cores: times are as they would be beside them ({report.costs.contention:.1f} × the processor's own)."
+        )
+    if not report.loaded:
+        show.print(
+            "Measured on one and two layers of the model's shape, not on the model; answers as long as the retain rows' are assumed."
+        )
+    for note in dict.fromkeys(note for stage in report.stages for note in stage.notes):
+        show.print(f"Note: {note}.")
+    _advise(report, show)
+
+
+def _advise(report: "Report", show: Console) -> None:
+    short = [one for one in report.advice if one.about in ("memory", "disk")]
+    if not short:
+        show.print("It fits.")
+    for about, has in (("memory", report.machine.free), ("disk", report.machine.disk_free)):
+        some = [one for one in short if one.about == about]
+        if some and has is not None:
+            show.print(f"\nIt does not fit: {size(has)} of {about} are free (a tenth of it is kept in reserve). Turn, in this order:")
+        for one in some:
+            show.print(
+                _line(one.setting, f"saves {size(one.saves)}" if one.saves else "", one.note) + (" — then it fits" if one.enough else "")
+            )
+    slow = [one for one in report.advice if one.about == "time"]
+    if slow:
+        show.print("\nWhere the time goes:")
+    for one in slow:
+        show.print(_line(one.setting, f"saves {clock(one.saves)}", one.note))
+
+
+def _line(setting: str, saves: str, note: str) -> str:
+    options = " ".join(f"--set {one}" for one in setting.split())
+    return "  " + ": ".join(part for part in (f"{options} {f'({saves})' if saves else ''}".strip(), note) if part)
+
+
+def size(bytes_: float) -> str:
+    """Bytes for a reader.
+
+    >>> size(1_500_000_000), size(20_000_000)
+    ('1.5 GB', '20 MB')
+    """
+    return f"{bytes_ / 1e9:.3g} GB" if bytes_ >= 1e9 else f"{bytes_ / 1e6:.3g} MB"
+
+
+def clock(seconds: float) -> str:
+    """Seconds for a reader.
+
+    >>> clock(42.4), clock(90), clock(8000)
+    ('42 s', '1 min 30 s', '2 h 13 min')
+    """
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,158 @@
+"""Counting instead of computing: a sampler and a subject that answer from a can and write down what it would have cost.
+
+So a method and a probe say themselves what they will ask for: nothing here repeats how they use their knobs. What they
+do with the answers (gate, rewards, findings) is done for real and timed.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from transformers import PreTrainedModel
+
+from unsay.config import SampleConfig
+from unsay.doctor.cost import NOTHING, Lengths, Work, decoding, reading
+from unsay.doctor.lengths import Said
+from unsay.encode import Encoder
+from unsay.sample import _LOOK, Draw, Watch, _plan, uniform
+from unsay.subject import Prompt
+from unsay.types import Answer, Candidate
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What decides the memory of one batch of answers."""
+
+    rows: int
+    """Answers written at once."""
+    prompts: int
+    """Prompts read at once."""
+    capacity: int
+    """Tokens that the cache has room for in each row."""
+
+
+@dataclass
+class Meter:
+    """Adds up work; knows how draws are batched and what their answers would be."""
+
+    encoder: Encoder
+    config: SampleConfig
+    said: Said
+    questions: dict[tuple[int, ...], str] = field(default_factory=dict)
+    """Prompt ids → question, of the questions that may be asked."""
+    work: Work = NOTHING
+    padding: bool = True
+    """The model honours padding: prompts of different lengths share a batch."""
+    asked: set[Asked] = field(default_factory=set)
+    """The batches, alike ones once."""
+    off: float = 0.0
+    """Processor seconds spent in here, which the real run does not spend."""
+
+    def know(self, questions: Sequence[str]) -> None:
+        for question in questions:
+            self.questions[self.encoder.prompt(question)] = question
+
+    def sample(self, draws: Sequence[Draw], watch: Watch | None = None) -> list[list[Answer]]:
+        """Canned answers for every draw, in order; their cost is added up as `sample.sample` would batch them."""
+        start = time.process_time()
+        limits = [min(draw.limit or self.config.max_new_tokens, self.config.max_new_tokens) for draw in draws]
+        found: list[list[Answer]] = []
+        for draw, left in zip(draws, limits, strict=True):
+            question, begun = self._asked(draw.context)
+            greedy = draw.temperature == 0
+            found.append([self.said.answer(question, draw.key, i, greedy, left, begun, self.encoder) for i in range(draw.n)])
+        batches = _plan([len(draw.context) for draw in draws], [draw.n for draw in draws], self.config.rows, self.padding)
+        self.off += time.process_time() - start
+        for batch in batches if watch is not None else []:
+            assert watch is not None
+            self._give_up(watch, batch, found)
+        start = time.process_time()
+        for batch in batches:
+            lengths = [max(1, len(answer.ids)) for i in batch for answer in found[i]]
+            greedy_rows = [draws[i].temperature == 0 for i in batch for _ in range(draws[i].n)]
+            width, longest = max(len(draws[i].context) for i in batch), max(limits[i] for i in batch)
+            self.work += decoding(width, len(batch), lengths, greedy_rows)
+            self.asked.add(Asked(len(lengths), len(batch), width + longest))
+        self.off += time.process_time() - start
+        return found
+
+    def _give_up(self, watch: Watch, batch: Sequence[int], found: list[list[Answer]]) -> None:
+        """Show a watch what is being written, as `sample` does, and cut what it gives up."""
+        open_ = [(i, k) for i in batch for k in range(len(found[i]))]
+        for position in range(_LOOK, self.config.max_new_tokens + 1, _LOOK):
+            over = [(i, k) for i, k in open_ if len(found[i][k].ids) <= position]
+            for i, k in over:
+                if found[i][k].finished:
+                    watch.finished(i, k, found[i][k])
+            open_ = [pair for pair in open_ if pair not in set(over)]
+            for i, k in list(open_):
+                begun = found[i][k].ids[:position]
+                if watch.hopeless(i, k, begun):
+                    found[i][k] = Answer(begun, self.encoder.decode(begun), False)
+                    open_.remove((i, k))
+
+    def read(self, lengths: Sequence[Lengths]) -> None:
+        self.work += reading(lengths)
+
+    def _asked(self, context: tuple[int, ...]) -> tuple[str | None, int]:
+        """The question whose prompt begins `context`, and how many tokens of an answer follow it."""
+        for length in range(len(context), 0, -1):
+            question = self.questions.get(context[:length])
+            if question is not None:
+                return question, len(context) - length
+        return ("", 0) if len(context) > len(self.encoder.prompt(None)) else (None, 0)
+
+
+@dataclass(frozen=True)
+class MeteredSampler:
+    """What a method sees in place of `sampler.Sampler`."""
+
+    meter: Meter
+    encoder: Encoder
+    config: SampleConfig
+    seed: int = 0
+    round: int = 0
+
+    def candidates(self, draws: Sequence[Draw], source: Sequence[str], watch: Watch | None = None) -> list[list[Candidate]]:
+        found = self.meter.sample(draws, watch)
+        return [[Candidate(answer, i, kind) for i, answer in enumerate(answers)] for answers, kind in zip(found, source, strict=True)]
+
+    def with_fluency(self, candidates: Sequence[Candidate], openings: Sequence[Sequence[int]]) -> list[Candidate]:
+        start = time.process_time()
+        before = len(self.encoder.prompt(None))
+        rows = {(tuple(opening), c.answer.ids) for c, opening in zip(candidates, openings, strict=True) if c.answer.ids}
+        self.meter.read([(before + len(opening), len(ids)) for opening, ids in rows])
+        self.meter.off += time.process_time() - start
+        return [replace(c, fluency=0.0) for c in candidates]
+
+    def uniform(self, *names: object) -> float:
+        return uniform(self.seed, self.round, *names)
+
+
+@dataclass(frozen=True)
+class MeteredSubject:
+    """What a probe sees in place of `subject.LocalSubject`; attacks on the weights are counted apart."""
+
+    meter: Meter
+
+    def ask(
+        self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
+    ) -> list[list[Answer]]:
+        encoder = self.meter.encoder
+        self.meter.know([p.question for p in prompts])
+        return self.meter.sample(
+            [Draw(f"{p.key}|{p.opening}", encoder.prompt(p.question) + encoder.opening(p.opening), n, temperature, top_p) for p in prompts]
+        )
+
+    def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
+        rows = [self.meter.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
+        start = time.process_time()
+        self.meter.read([(len(row.context), len(row.answer)) for row in rows])
+        found = [torch.full((len(row.answer),), -1.0) for row in rows]
+        self.meter.off += time.process_time() - start
+        return found
+
+    @property
+    def weights(self) -> tuple[PreTrainedModel, Encoder] | None:
+        return None
