@@ -149,7 +149,7 @@ def _adapters(state: _State) -> _Change | None:
         return None
     sizes, rank = state.sizes, 16
     trained = int(min(sizes.trained, adapter(rank, sizes)))
-    small = replace(sizes, trained=trained, head=0, largest=min(sizes.largest, trained), half=False)
+    small = replace(sizes, trained=trained, head=0, largest=min(sizes.largest, trained))
     recipe = replace(state.recipe, lora=replace(state.recipe.lora, rank=rank))
     note = "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold"
     return f"lora.rank={rank}", note, replace(state, recipe=recipe, sizes=small)
@@ -163,7 +163,7 @@ def _half_precision(state: _State) -> _Change | None:
         sizes,
         weights=sizes.weights // 2,
         whole=sizes.whole // 2,
-        half=not state.recipe.lora.rank,
+        half=True,
         trained_token=sizes.trained_token / 2,
         attack_token=sizes.attack_token / 2,
         cached_token=sizes.cached_token / 2,

@@ -47,7 +47,7 @@ class Sizes:
     hidden: int
     layers: int
     half: bool
-    """Trained weights are in half precision, and the optimizer keeps exact copies."""
+    """Weights are in half precision; where they are trained themselves, the optimizer keeps exact copies."""
     gpu: bool
     libraries: int
     """Bytes of the process before any weight: the interpreter, torch, tokenizer and corpus."""
@@ -123,7 +123,8 @@ def _audit(stage: Stage, recipe: Recipe, sizes: Sizes) -> Memory:
     knobs = recipe.tables.get("relearn", {})
     if "relearn" in recipe.audit.probes and stage.step_tokens:
         rank = int(knobs.get("rank", 0))
-        begin = sizes.attack_token * stage.step_tokens + _logits(stage.answer_tokens, sizes)
+        wider = 2.0 if sizes.half and not rank else 1.0  # the copy is in float32
+        begin = wider * sizes.attack_token * stage.step_tokens + _logits(stage.answer_tokens, sizes)
         # A copy in float32 with AdamW's two moments, or adapters in float32 with theirs.
         held = 12.0 * adapter(rank, sizes) if rank else 12.0 * sizes.parameters
         gradients = 4.0 * adapter(rank, sizes) if rank else 4.0 * sizes.parameters
