@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from unsay import audit
 from unsay.config import Recipe, load
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, read_findings
 from unsay.model import load as load_model
 from unsay.record import source
 from unsay.recorded import read_baseline
@@ -95,7 +95,7 @@ def look(args: argparse.Namespace, arm: str) -> Iterator[tuple[str, list[Finding
             print("audit", arm, name, flush=True)
             subject = LocalSubject(*load_model(everybody.model, model), everybody.sample)
             audit.write(path, audit.run(subject, case, everybody))
-        yield name, audit.read(path)
+        yield name, read_findings(path)
 
 
 def of_group(findings: Sequence[Finding], group: Sequence[int]) -> Mapping[str, float | None]:

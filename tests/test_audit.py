@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from unsay import audit, builtin
+from unsay import audit
 from unsay.config import AuditConfig, ConfigError, ModelConfig, Recipe, SampleConfig
 from unsay.encode import Encoder
+from unsay.folder import read_findings
 from unsay.model import fingerprint, load
 from unsay.probes import TABLE
 from unsay.probes.weights import Relearn
@@ -87,7 +88,7 @@ def test_a_case_prefers_the_truth_and_says_what_it_used() -> None:
 def test_findings_survive_the_file(tmp_path: Path) -> None:
     findings = [Finding("greedy", "key_recall", 0.1 + 0.2, "ä", "T=1", 20, "ground truth"), Finding("choice", "most", None, note="why")]
     audit.write(tmp_path / "audit" / "after.jsonl", findings)
-    assert audit.read(tmp_path / "audit" / "after.jsonl") == findings
+    assert read_findings(tmp_path / "audit" / "after.jsonl") == findings
 
 
 def test_probes_come_from_the_recipe() -> None:
@@ -164,10 +165,6 @@ def test_relearning_brings_back_what_is_easy_to_learn(model: PreTrainedModel, en
     assert "learning rate 0.01" in found[-1].note  # the rate that brought most back
 
 
-CHECKPOINTS = [builtin.CHECKPOINTS / name / "model.safetensors" for name in ("leaking", "gold")]
-
-
-@pytest.mark.skipif(not all(path.exists() for path in CHECKPOINTS), reason="scripts/build_people.py has not been run")
 def test_leaking_and_gold_are_told_apart() -> None:
     from unsay.corpora.people import People
 

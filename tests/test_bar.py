@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from unsay import audit, policy
+from unsay import policy
 from unsay import run as runs
 from unsay.config import dump, load
-from unsay.folder import RunFolder, write_text
+from unsay.folder import RunFolder, read_findings, write_text
 from unsay.summary import summarise
 
 QUESTIONS = 20
@@ -40,7 +40,7 @@ def failed(recorded: RunFolder, path: Path, *settings: str) -> set[str]:
     write_text(folder.recipe_file, dump(recipe))
     runs.run_train(recipe, folder, runs.Watchers())
     runs.run_audit(recipe, folder, "after", runs.Watchers())
-    summaries = {which: summarise(audit.read(folder.audit_file(which))) for which in runs.WHICH}
+    summaries = {which: summarise(read_findings(folder.audit_file(which))) for which in runs.WHICH}
     metrics = {name: {which: summaries[which][name] for which in runs.WHICH} for name in summaries["after"]}
     results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))
     return {line.metric for line in results if not line.passed and line.value is not None}
@@ -69,7 +69,7 @@ def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path
 
 def test_gold_itself_meets_every_line_of_what_a_model_says(recorded):
     """The yardstick passes: otherwise the targets ask for more than never having known."""
-    summary = summarise(audit.read(recorded.audit_file("gold")))
+    summary = summarise(read_findings(recorded.audit_file("gold")))
     metrics = {name: {"before": summary[name], "after": summary[name], "gold": summary[name]} for name in summary}
     results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))
     assert not [line.metric for line in results if not line.passed and line.value is not None]

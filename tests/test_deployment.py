@@ -11,7 +11,7 @@ from tests.test_cli import call
 from tests.test_report import CANARY, RECIPE, fake_run
 from unsay import audit, deployment
 from unsay.config import ConfigError, DeploymentConfig, ModelConfig, Recipe, SampleConfig
-from unsay.folder import RunFolder, write_text
+from unsay.folder import RunFolder, read_findings, write_text
 from unsay.model import load
 from unsay.report import build
 from unsay.run import check
@@ -154,7 +154,7 @@ def test_an_audit_under_another_length(tmp_path: Path) -> None:
     settings = [part for setting in (*small, "deployment.max_new_tokens=3") for part in ("--set", setting)]
     call("record", "demo", "--out", str(out), *settings)
     call("audit", str(out), "--which", "before")
-    found = [f for f in audit.read(out / "audit" / "before.jsonl") if f.metric == "degenerate"]
+    found = [f for f in read_findings(out / "audit" / "before.jsonl") if f.metric == "degenerate"]
     assert {f.value for f in found} == {1.0}  # unfinished, every one
     assert RunFolder(out).manifest()["deployment"] == {"before": "at most 3 new tokens"}
 

@@ -191,6 +191,14 @@ def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder)
 # -- equal by construction ---------------------------------------------------------------------------------------------
 
 
+def test_what_an_earlier_request_named_bars_new_targets_unless_they_are_asked_about_it():
+    before = [earlier.Asked(Example("a:1", "Where is Ada?", strings=("Turin", "Rome"), patterns=(r"\d{4}",)), "In Turin.")]
+    barred = earlier.barred(Example("b:1", "How far is Rome?", strings=("miles",)), before)
+    assert barred.strings == ("miles", "Turin")
+    assert barred.patterns == (r"\d{4}",)
+    assert earlier.barred(Example("b:1", "How far?"), []) == Example("b:1", "How far?")
+
+
 @pytest.fixture(scope="module")
 def straight(second: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> str:
     return finish(second, tmp_path_factory.mktemp("straight") / "run")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import byte_tokenizer
+from unsay.adapters import Untouched
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.encode import Encoder
 from unsay.methods import Target, Visit
@@ -237,3 +238,16 @@ def test_presets_build_and_later_knobs_win():
 
 def test_methods_without_answers_are_targets_of_their_own(model, encoder):
     assert RetainOnly().targets([visit(encoder)], parrot(model, encoder), {}) == ([Target("a")], {})
+
+
+def test_the_fluency_floor_holds_whatever_the_rewards(model, encoder):
+    """It was asked for by name, so it may not depend on whether fluency is rewarded too."""
+    texts = ("b c d e", "f g h i")
+    sampler = parrot(model, encoder, *texts)
+    object.__setattr__(sampler, "reference", Untouched(model))
+    for floor, wanted in ((-100.0, 1), (0.0, 0)):
+        method = PartialModelCollapse(preset="paper", min_fluency=floor, samples=2)
+        assert method.needs_reference
+        (target,), _ = method.targets([visit(encoder)], sampler, {})
+        assert len(target.rows) == wanted
+    assert not PartialModelCollapse(preset="paper").needs_reference

@@ -14,17 +14,19 @@ def test_bytes_of_the_cache(model):
     assert cached_bytes(model) == (0.0, TOKEN)
 
 
-def test_rows_follow_what_is_free(model):
-    row = 2 * TOKEN * 30 + 4 * 5 * 259
-    assert plan(model, CONFIG, 10, free=10**12) == {"rows": 64, "row_bytes": row, "free_bytes": 10**12}
-    assert plan(model, CONFIG, 10, free=20 * row)["rows"] == 10
-    assert plan(model, CONFIG, 10, free=1)["rows"] == 1
-    assert plan(model, CONFIG, 10, free=0)["rows"] == 64, "a system that does not say is not held against the recipe"
+def test_rows_follow_what_is_free(model, encoder):
+    prompt = len("<Question: Who is she?\nAnswer:")  # a token a byte, and one for the beginning of the text
+    row = 2 * TOKEN * (prompt + 40) + 4 * 5 * 259
+    asked = ["Who?", "Who is she?"]
+    assert plan(model, encoder, CONFIG, asked, free=10**12) == {"rows": 64, "row_bytes": row, "free_bytes": 10**12}
+    assert plan(model, encoder, CONFIG, asked, free=20 * row)["rows"] == 10
+    assert plan(model, encoder, CONFIG, asked, free=1)["rows"] == 1
+    assert plan(model, encoder, CONFIG, asked, free=0)["rows"] == 64, "a system that does not say is not held against the recipe"
 
 
-def test_a_stage_taken_up_again_keeps_its_plan(model, tmp_path):
+def test_a_stage_taken_up_again_keeps_its_plan(model, encoder, tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.note(plan={"train": {"rows": 7, "row_bytes": 1, "free_bytes": 1}})
-    assert planned(folder, "train", model, CONFIG, 10).rows == 7
-    assert planned(folder, "record", model, CONFIG, 10).rows == folder.manifest()["plan"]["record"]["rows"] > 0
+    assert planned(folder, "train", model, encoder, CONFIG, ["Who?"]).rows == 7
+    assert planned(folder, "record", model, encoder, CONFIG, ["Who?"]).rows == folder.manifest()["plan"]["record"]["rows"] > 0
     assert folder.manifest()["plan"]["train"]["rows"] == 7

@@ -49,14 +49,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
         try:
             for _ in range(600):
                 if process.poll() is not None:
-                    pytest.skip(f"`transformers serve` ended: {log.read_text()[-300:]}")
+                    pytest.fail(f"`transformers serve` ended: {log.read_text()[-300:]}")
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
                     break
                 except OSError:
                     time.sleep(0.2)
             else:
-                pytest.skip("`transformers serve` did not come up within two minutes")
+                pytest.fail("`transformers serve` did not come up within two minutes")
             yield f"http://127.0.0.1:{port}", str(folder)
         finally:
             process.terminate()

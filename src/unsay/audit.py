@@ -11,7 +11,7 @@ from typing import Any
 
 from unsay import deployment
 from unsay.config import ConfigError, Recipe
-from unsay.folder import jsonl, read_jsonl, write_text
+from unsay.folder import jsonl, write_text
 from unsay.probes import GROUP, TABLE, Probe
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.scoring import spread
@@ -81,10 +81,6 @@ def case(
 
 def write(path: Path, findings: Iterable[Finding]) -> None:
     write_text(path, jsonl(map(dataclasses.asdict, findings)))
-
-
-def read(path: Path) -> list[Finding]:
-    return [Finding(**row) for row in read_jsonl(path)]
 
 
 def _limited(case: Case, limit: int) -> Case:

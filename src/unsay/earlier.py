@@ -31,6 +31,7 @@ from unsay.methods.openings import Opening, choose_opening
 from unsay.recorded import read_baseline, read_corpus, read_truth, read_withheld
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
+from unsay.text import contains
 from unsay.types import Answer, Candidate, Example, Fact, Reference
 
 _OPENED = 0.65
@@ -224,6 +225,17 @@ def _gate(one: Asked, opening: Opening, secrets: Sequence[tuple[Example, str]]) 
     )
     baselines = tuple(dict.fromkeys((one.baseline, reference.baseline)))
     return Gate(reference, baselines, Pmc.max_leak, Pmc.max_key_recall, Pmc.max_other_leak, min_words=1)
+
+
+def barred(example: Example, before: Sequence[Asked]) -> Example:
+    """A new question under what was named for earlier ones, too: no target may say it, unless the question itself does."""
+    strings = [s for asked in before for s in asked.example.strings if not contains(example.question, [s])]
+    patterns = [p for asked in before for p in asked.example.patterns if not contains(example.question, (), [p])]
+    return replace(
+        example,
+        strings=tuple(dict.fromkeys((*example.strings, *strings))),
+        patterns=tuple(dict.fromkeys((*example.patterns, *patterns))),
+    )
 
 
 def read_anchors(folder: RunFolder) -> list[Anchor]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from unsay.config import ConfigError, Recipe, load
 from unsay.memory import peak_memory
+from unsay.types import Finding
 
 
 class RunFolder:
@@ -90,6 +91,11 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """What an audit found; nothing where it has not run."""
+    return [Finding(**row) for row in read_jsonl(path)] if path.exists() else []
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:

@@ -4,12 +4,14 @@ The plan stands in the manifest, and a stage that is taken up again keeps it: ba
 bits of what is sampled.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
+from unsay.encode import Encoder
 from unsay.folder import RunFolder
 from unsay.memory import free_memory
 from unsay.reading import cached_bytes
@@ -21,22 +23,28 @@ _LOGITS = 5
 where the whole row is sorted its values, ids and sums."""
 
 
-def planned(folder: RunFolder, stage: str, model: PreTrainedModel, config: SampleConfig, prompt: int) -> SampleConfig:
-    """The sampler's knobs with as many rows as fit; `prompt` = tokens of the longest prompt. Noted under `plan.STAGE`."""
+def planned(
+    folder: RunFolder, stage: str, model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str]
+) -> SampleConfig:
+    """The sampler's knobs with as many rows as fit while any of `questions` is asked. Noted under `plan.STAGE`."""
     known = folder.manifest().get("plan", {}).get(stage)
     if known is None:
-        known = plan(model, config, prompt)
+        known = plan(model, encoder, config, questions)
         folder.note(plan={stage: known})
     return replace(config, rows=known["rows"])
 
 
-def plan(model: PreTrainedModel, config: SampleConfig, prompt: int, free: int | None = None) -> dict[str, int]:
+def plan(
+    model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str], free: int | None = None
+) -> dict[str, int]:
     """`rows`, bytes for one (`row_bytes`), and the free bytes that were found (0 where the system does not say)."""
     if free is None:
         free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else free_memory() or 0
     fixed, token = cached_bytes(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
+    # An opening or a prefix may be as long as an answer, before the answer begins.
+    tokens = max((len(encoder.prompt(question)) for question in questions), default=0) + 2 * config.max_new_tokens
     # Twice the cache: where finished rows are dropped, the others are copied.
-    row = int(2 * (fixed + token * (prompt + config.max_new_tokens)) + 4 * _LOGITS * vocabulary)
+    row = int(2 * (fixed + token * tokens) + 4 * _LOGITS * vocabulary)
     fit = int(_SHARE * free / row) if free else config.rows
     return {"rows": max(1, min(config.rows, fit)), "row_bytes": row, "free_bytes": free}

@@ -64,7 +64,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         encoder.fits(pair.id, pair.question, pair.answer)
     ids = [example.id for example in corpus.forget]
     contexts = [encoder.prompt(example.question) for example in corpus.forget]
-    recipe = replace(recipe, sample=planned(folder, "record", model, recipe.sample, max(map(len, contexts), default=0)))
+    recipe = replace(recipe, sample=planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget)))
     greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")

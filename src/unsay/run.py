@@ -113,13 +113,19 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers)
     with folder.stage(f"audit {which}"):
         model, encoder = load(deployment.model(recipe), name)
         known = case(recipe, folder)
-        longest = max((len(encoder.prompt(example.question)) for example in known.corpus.forget), default=0)
-        asking = planned(folder, f"audit {which}", model, deployment.sample(recipe), longest)
+        asking = planned(folder, f"audit {which}", model, encoder, deployment.sample(recipe), _questions(known.corpus))
         subject = LocalSubject(model, encoder, asking, recipe.seed)
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, _yardstick(recipe, folder), knew=True, progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(deployment={which: deployment.describe(recipe)})
+
+
+def _questions(corpus: Corpus) -> list[str]:
+    """All that an audit asks."""
+    pairs = (corpus.neighbours, corpus.strangers, *corpus.utility.values(), *corpus.utility_heldout.values())
+    forget = [question for example in corpus.forget for question in (example.question, *example.paraphrases)]
+    return forget + [pair.question for some in pairs for pair in some]
 
 
 def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers) -> None:

@@ -56,8 +56,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     corpus, said, kept = read_corpus(folder), read_rehearsal(folder), earlier.read_anchors(folder)
     visits = _visits(corpus, folder, method)
     model, encoder = load_to_train(recipe, leaking_name(recipe, folder))
-    longest = max(len(encoder.prompt(visit.example.question)) for visit in visits.values())
-    asking = planned(folder, "train", model, recipe.sample, longest)
+    asking = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in visits.values()))
     reference = Untouched(model) if method.needs_reference else None
     accelerator = Accelerator()
     per_step = config.batch * config.accumulation
@@ -132,7 +131,7 @@ def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visi
     for example in corpus.forget:
         others = [other for other in corpus.forget if other.id != example.id]
         found[example.id] = Visit(
-            example,
+            earlier.barred(example, before),
             *baseline[example.id],
             others=(*(baseline[other.id][0] for other in others), *(asked.baseline for asked in before)),
             other_questions=tuple(other.question for other in (*others, *(asked.example for asked in before))),

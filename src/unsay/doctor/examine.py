@@ -73,9 +73,8 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None) -> Report:
         load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < _ROOM * machine.free
     if load:
         model, encoder = load_to_train(recipe)
-        longest = max((len(encoder.prompt(example.question)) for example in corpus.forget), default=0)
         # Every stage plans its rows anew; here they are planned once, before anything else takes memory.
-        rows = plan(model, recipe.sample, longest)["rows"]
+        rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget))["rows"]
         recipe = dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, rows=rows))
         probe = _probe(recipe, method, model.eval(), encoder, corpus, planted)
         sizes, costs = _measured(probe)

@@ -152,7 +152,7 @@ class PartialModelCollapse:
 
     @property
     def needs_reference(self) -> bool:
-        return self._reward.needs_fluency
+        return self._reward.needs_fluency or self.min_fluency is not None
 
     @cached_property
     def _reward(self) -> Weighted:
@@ -235,7 +235,7 @@ class PartialModelCollapse:
 
     def _watch(self, asks: Sequence[Ask], sampler: Sampler) -> EarlyStop | None:
         """Who gives up candidates that cannot be chosen; nobody where that cannot be known before they are whole."""
-        decides = self.selection == "argmax" and self._reward.bounded
+        decides = self.selection == "argmax" and self._reward.bounded and not self.needs_reference
         if not self.early_stop or not (decides or self.gate):
             return None
         return EarlyStop(asks, [self._gate(ask) if self.gate else None for ask in asks], self._reward if decides else None, sampler.encoder)
@@ -253,7 +253,7 @@ class PartialModelCollapse:
         return Gate(ask.reference, baselines, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
 
     def _fluency(self, asks: Sequence[Ask], sampler: Sampler) -> None:
-        if not asks or not self._reward.needs_fluency:
+        if not asks or not self.needs_reference:
             return
         flat = [(ask, candidate) for ask in asks for candidate in ask.passed]
         scored = iter(sampler.with_fluency([c for _, c in flat], [ask.opening.ids for ask, _ in flat]))

@@ -15,10 +15,10 @@ import numpy as np
 from unsay.encode import Encoder
 from unsay.probes.scoring import said, spread
 from unsay.subject import Prompt, Subject
+from unsay.summary import CLASSES
 from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
-CLASSES = ("refusal", "on_topic", "off_topic", "another_fact", "degenerate")
 LEAST_WEIGHT = 2.0
 """Key-word weight below which a fact is too common to be called another's: one ordinary word says nothing."""
 NO_LIKELIHOODS = "the yardstick shows no likelihoods"

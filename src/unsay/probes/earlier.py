@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from unsay.probes.asking import Greedy, Sampling, check_sampling
 from unsay.probes.choice import Choice
-from unsay.probes.prefill import HALF, Prefill
+from unsay.probes.prefill import Prefill
 from unsay.subject import Subject
+from unsay.summary import HALF
 from unsay.types import Case, Finding
 
 

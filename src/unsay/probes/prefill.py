@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from unsay.probes.asking import check_sampling
 from unsay.probes.scoring import SAMPLED, findings_of, known, missing, score_sample, unscored
 from unsay.subject import Prompt, Subject
+from unsay.summary import HALF
 from unsay.text import before_secret, cuts
 from unsay.types import Answer, Case, Example, Fact, Finding
 
-BEFORE, HALF = "before secret", "half secret"
+BEFORE = "before secret"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, SampleConfig
-from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
@@ -69,13 +69,7 @@ class Quantise:
         prompts = [Prompt(example.id, example.question) for example, _ in pairs]
         # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
         greedy, sampled = subject.ask(prompts, salt="greedy"), subject.ask(prompts, self.n, 1.0, salt="sampling")
-        found = []
-        for (example, fact), one, many in zip(pairs, greedy, sampled, strict=True):
-            key = said(example, fact.answer, one[0].text)
-            worst = max((k for answer in many if (k := said(example, fact.answer, answer.text)) is not None), default=None)
-            found.append(scored("quantise", "key_recall", key, example.id, setting, NO_KEY_WORDS, source))
-            found.append(scored("quantise", "worst_key_recall", worst, example.id, setting, NO_KEY_WORDS, source, self.n))
-        return found
+        return default_and_worst("quantise", pairs, greedy, sampled, setting, source)
 
 
 def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:

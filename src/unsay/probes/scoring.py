@@ -90,6 +90,24 @@ def findings_of(probe: str, values: dict[str, float | None], example: str, setti
     return [scored(probe, metric, values[metric], example, setting, why[metric], source, n) for metric in SAMPLED]
 
 
+def default_and_worst(
+    probe: str,
+    pairs: Sequence[tuple[Example, Fact]],
+    greedy: Sequence[Sequence[Answer]],
+    sampled: Sequence[Sequence[Answer]],
+    setting: str,
+    source: str,
+) -> list[Finding]:
+    """`key_recall` of the greedy answer and `worst_key_recall` of the sampled ones, for every pair."""
+    found = []
+    for (example, fact), one, many in zip(pairs, greedy, sampled, strict=True):
+        key = said(example, fact.answer, one[0].text)
+        worst = max((k for answer in many if (k := said(example, fact.answer, answer.text)) is not None), default=None)
+        found.append(scored(probe, "key_recall", key, example.id, setting, NO_KEY_WORDS, source))
+        found.append(scored(probe, "worst_key_recall", worst, example.id, setting, NO_KEY_WORDS, source, len(many)))
+    return found
+
+
 def spread(items: Sequence[T], limit: int) -> Sequence[T]:
     """At most `limit` of the items, evenly spaced; all where `limit` is 0."""
     if not limit or len(items) <= limit:

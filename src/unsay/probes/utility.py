@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from unsay.config import ConfigError
 from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread
 from unsay.subject import Prompt, Subject
+from unsay.summary import HELDOUT
 from unsay.text import is_refusal, key_recall
 from unsay.types import Case, Finding, Pair
-
-HELDOUT = "heldout:"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from unsay.adapters import passing
 from unsay.config import ConfigError, LoraConfig, SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.model import answer_logprobs, trainable
-from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.sample import uniform
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
@@ -105,13 +105,7 @@ class Relearn:
         prompts = [Prompt(example.id, example.question) for example, _ in others]
         greedy = subject.ask(prompts, salt="relearn")
         sampled = subject.ask(prompts, self.n, 1.0, salt="relearn")
-        found = []
-        for (example, fact), one, many in zip(others, greedy, sampled, strict=True):
-            key = said(example, fact.answer, one[0].text)
-            worst = max((k for answer in many if (k := said(example, fact.answer, answer.text)) is not None), default=None)
-            found.append(scored("relearn", "key_recall", key, example.id, setting, NO_KEY_WORDS, source))
-            found.append(scored("relearn", "worst_key_recall", worst, example.id, setting, NO_KEY_WORDS, source, self.n))
-        return found
+        return default_and_worst("relearn", others, greedy, sampled, setting, source)
 
 
 def _brought_back(findings: Iterable[Finding]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from unsay import deployment, policy
 from unsay.config import Recipe
-from unsay.folder import RunFolder, read_jsonl
+from unsay.folder import RunFolder, read_findings, read_jsonl
 from unsay.report import deployed
 from unsay.report.words import METRICS, NOT_CLAIMED, READERS
 from unsay.stats import Interval, binomial_interval, certify
@@ -104,7 +104,7 @@ def read(folder: RunFolder) -> Evidence:
     recipe, manifest = folder.recipe(), folder.manifest()
     files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
     files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
-    findings = {which: [Finding(**row) for row in read_jsonl(path)] if path.exists() else [] for which, path in files.items()}
+    findings = {which: read_findings(path) for which, path in files.items()}
     summaries = {which: summarise(found) if found else {} for which, found in findings.items()}
     keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
     metrics = {key: {which: summaries[which].get(key) for which in files} for key in keys}
@@ -155,7 +155,7 @@ def claim(evidence: Evidence) -> str:
     tested, sizes = [], []
     decoding = ["greedy decoding"] if evidence.count("greedy_key_recall") else []
     if evidence.answers("sampling"):
-        decoding.append(f"sampling at {_temperatures(evidence.settings('sampling'))}")
+        decoding.append(f"sampling at {_listed(evidence.settings('sampling')) or 'the temperature of the probe'}")
         sizes.append(f"{evidence.answers('sampling')} sampled answers a question")
     if decoding:
         limit = deployment.sample(evidence.recipe).max_new_tokens
@@ -236,11 +236,6 @@ def baseline_was_read(evidence: Evidence) -> str:
 def _mean(findings: Sequence[Finding], probe: str, metric: str, setting: str) -> float | None:
     found = [f.value for f in findings if f.probe == probe and f.metric == metric and f.setting == setting and f.value is not None]
     return fmean(found) if found else None
-
-
-def _temperatures(settings: Sequence[str]) -> str:
-    bare = all(setting.replace(".", "", 1).isdigit() for setting in settings)
-    return ("temperature " if bare and settings else "") + _listed(settings) or "the temperature of the probe"
 
 
 def _listed(items: Sequence[str]) -> str:
