@@ -15,10 +15,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.encode import Encoder
-from unsay.model import answer_logprobs, fingerprint
+from unsay.model import answer_logprobs, fingerprint, load
 from unsay.probes.quantise import Quantise, quantised
+from unsay.reading import Habits, habits
 from unsay.subject import LocalSubject, Prompt
 from unsay.summary import summarise
 from unsay.types import Case, Corpus, Example, Fact, Finding
@@ -127,3 +128,11 @@ def test_the_summary_takes_the_width_that_says_most() -> None:
 def test_knobs_are_checked(knobs: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"quantise\."):
         Quantise(**knobs)
+
+
+@bitsandbytes
+@pytest.mark.parametrize("bits", [8, 4])
+def test_few_bits_change_no_habit(bits: int):
+    """Rounding by the batch is not a cache that cannot be trusted: every token would read its whole row again."""
+    model, _ = load(ModelConfig(name="people-leaking"))
+    assert habits(quantised(model, bits)) == habits(model) == Habits()
