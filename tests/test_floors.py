@@ -7,8 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
-    "types tables spans logprobs stats memory",
-    "text config summary theory",
+    "types tables spans linear stats memory",
+    "text config summary theory logprobs",
     "folder policy rewards deployment",
     "encode builtin cache",
     "reading",

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from unsay.linear import linear
+
 
 def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, mask_BT: Tensor | None = None, *, chunk: int = 64) -> Tensor:
     """log p(ids) under the logits, in nats and float32 whatever the input dtype: `[..., T]`; 0 where `mask` is False.
@@ -62,11 +64,11 @@ class _HeadLogprobs(torch.autograd.Function):
         # With fixed embeddings the gradient is p-weighted rows of the matrix, up to a factor: make it while p is at hand.
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
         for rows in _rows(len(ids), len(weight)):
-            logits = (hidden[rows] @ weight.T).float()
+            logits = linear(hidden[rows], weight).float()
             total = logits.logsumexp(1, keepdim=True)
             values[rows] = (logits.gather(1, ids[rows, None]) - total).squeeze(1)
             if slope is not None:
-                slope[rows] = weight[ids[rows]] - logits.sub_(total).exp_().to(weight.dtype) @ weight
+                slope[rows] = weight[ids[rows]] - linear(logits.sub_(total).exp_().to(weight.dtype), weight.T)
         ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, ids)))
         return values
 
@@ -80,11 +82,11 @@ class _HeadLogprobs(torch.autograd.Function):
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         for rows in _rows(len(ids), len(weight)):
             # d log p / d logits = onehot − p, times what comes from above.
-            slopes = (hidden[rows] @ weight.T).float().softmax(1).neg_()
+            slopes = linear(hidden[rows], weight).float().softmax(1).neg_()
             slopes[torch.arange(len(slopes), device=slopes.device), ids[rows]] += 1
             slopes = slopes.mul_(gradient[rows, None]).to(weight.dtype)
-            to_hidden[rows] = slopes @ weight
-            to_weight += slopes.T @ hidden[rows]
+            to_hidden[rows] = linear(slopes, weight.T)
+            to_weight += linear(slopes.T, hidden[rows].T)
         return to_hidden, to_weight, None
 
 

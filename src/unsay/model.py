@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from unsay import builtin
 from unsay.config import ConfigError, ModelConfig
 from unsay.encode import Batch, Encoder
+from unsay.linear import quicken
 from unsay.logprobs import head_logprobs, token_logprobs
 from unsay.reading import accepted, habits, positions
 
@@ -46,6 +47,8 @@ def load(
     stop_ids = [stops] if isinstance(stops, int) else list(stops or ())
     if few_bits:
         _stay_differentiable(model)
+    else:
+        quicken(model)
     placed = model.eval() if few_bits else model.eval().to(device)  # quantised weights are made where they stay
     vocabulary, room = model.get_input_embeddings().weight.shape[0], _room(model)
     return placed, Encoder(
