@@ -4,6 +4,7 @@ Ours, and transformers' two: `generate`, and `generate_batch`, its continuous ba
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
@@ -13,6 +14,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from subject import Subject
 from unsay.config import SampleConfig
+from unsay.linear import stock
 from unsay.sample import Draw, sample
 
 Ids = list[list[list[int]]]
@@ -66,9 +68,15 @@ class Generate:
     """0 switches it off. The default of transformers, 50, cuts a nucleus that is larger."""
     cache: str | None = None
     """`static` allocates once, and is compiled on GPUs."""
+    stock: bool = True
+    """With torch's own matrix products; else with ours (`unsay.linear`), which a user of `generate` does not have."""
 
     @torch.inference_mode()
     def __call__(self, contexts: Sequence[tuple[int, ...]], n: int, decoding: Decoding) -> Ids:
+        with stock(self.subject.model) if self.stock else nullcontext():
+            return self._answers(contexts, n, decoding)
+
+    def _answers(self, contexts: Sequence[tuple[int, ...]], n: int, decoding: Decoding) -> Ids:
         config = _generation(self.subject, n, decoding, self.top_k)
         config.cache_implementation = self.cache
         order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
@@ -96,7 +104,8 @@ class Continuous:
         config = _generation(self.subject, n, decoding, top_k=0)
         pages = sum(n * (-(-(len(context) + decoding.tokens) // self.page) + 1) for context in contexts)
         batching = ContinuousBatchingConfig(page_size=self.page, num_blocks=pages, max_batch_tokens=max(1024, n * len(contexts)))
-        made = self.subject.model.generate_batch([list(c) for c in contexts], config, batching)
+        with stock(self.subject.model):
+            made = self.subject.model.generate_batch([list(c) for c in contexts], config, batching)
         rows = [output.generated_tokens for output in made.values()]
         if len(rows) != n * len(contexts) or any(output.error for output in made.values()):
             raise RuntimeError("generate_batch did not answer everything")

@@ -20,6 +20,7 @@ from transformers import GenerationConfig
 from subject import Subject
 from unsay.config import ModelConfig, Recipe, RecordConfig, SampleConfig, TrainConfig
 from unsay.folder import RunFolder
+from unsay.linear import stock
 from unsay.model import load, save
 from unsay.record import record, start
 from unsay.recorded import read_baseline, read_corpus
@@ -91,8 +92,8 @@ def our_rounds(work: Work, turns: int, between: Callable[[], None] = lambda: Non
 
 
 class Straightforward:
-    """PMC as one writes it first: `generate` for 8 questions at a time, the rouge-score package, the chosen text encoded
-    again, rows padded to 200 tokens, a forward pass for each term, and one more for the log."""
+    """PMC as one writes it first, on the layers that torch has: `generate` for 8 questions at a time, the rouge-score
+    package, the chosen text encoded again, rows padded to 200 tokens, a forward pass for each term, and one more for the log."""
 
     def __init__(self, work: Work):
         self.model, self.encoder = load(work.recipe.model)
@@ -108,6 +109,10 @@ class Straightforward:
 
     def round(self) -> float:
         """One visit to every question; returns how many there were."""
+        with stock(self.model):
+            return self._round()
+
+    def _round(self) -> float:
         for place in range(0, len(self.forget), BATCH):
             batch = self.forget[place : place + BATCH]
             anchors = [self.retain[(place + i) % len(self.retain)] for i in range(len(batch))]

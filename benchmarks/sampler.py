@@ -1,8 +1,10 @@
 """Answers per second: `unsay.sample` against `generate` as documented, as well set as it can be, `generate_batch` and vLLM.
 
 Every answer has the same number of tokens, on every side; a second comparison lets answers end where they end. Before a side
-is timed, its greedy answers and sampled frequencies are checked (proof.py): `counts` says with what result. Shares of the
-matrix-product limit take a 2048³ product in the same process and type as 1.
+is timed, its greedy answers and sampled frequencies are checked (proof.py): `counts` says with what result. The others run
+on the layers that torch has; `best_generate_onednn` is the best `generate` with our matrix products (unsay/linear.py), so that
+its ratio shows what is left to the sampler alone. Shares of the matrix-product limit take a 2048³ product in the same process
+and type as 1: torch's own, and the quickest there is here.
 
     python benchmarks/sampler.py [--quick] [--json] [--model NAME] [--k 5 20] [--only best_generate documented] [--vllm PYTHON]
 """
@@ -11,17 +13,20 @@ import importlib.util
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from engines import Continuous, Decoding, Engine, Generate, Ours, configurations
 from judge import TEMPERATURE, TOP_P, Judge
 from pairs import Report, Side, arguments, per_second, ratio, settings_of, take_turns, tell
 from served import Served
 from subject import GEMMA, Subject, contexts, questions, subject
+from unsay.linear import linear, pays
 
 _FEW = 4
 """Least number of questions that a `generate` is timed on: its speed depends on its batch, not on how many there are."""
@@ -47,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     tested = subject(args.model, args.dtype)
     asked = contexts(tested, questions(tested.name, args.questions))
     report = Report("sampler", settings_of(args, tested.name, questions=len(asked), tokens=args.tokens, k=args.k, draws=args.draws))
-    limit = matrix_limit(tested, 256 if args.quick else 2048)
-    report.medians["matrix_product_gflops"] = limit / 1e9
+    limits = matrix_limits(tested, 256 if args.quick else 2048)
+    report.medians |= {f"{name}_product_gflops": limit / 1e9 for name, limit in limits.items()}
     with others(tested, asked, args) as engines:
         judge = Judge(tested, asked, args.tokens, args.draws)
         for k in args.k:
             compare(report, tested, asked, engines, judge, args, k)
-            share_of_limit(report, tested, asked, args, k, limit)
+            share_of_limit(report, tested, asked, args, k, limits)
     report.show(args.json)
 
 
@@ -79,7 +84,8 @@ def compare(report: Report, tested: Subject, asked: Contexts, engines: Sequence[
     equal = Decoding(args.tokens, TEMPERATURE, TOP_P, endless=True)
     sides = [engine for engine in engines if judge(engine)["runs"]]
     if not args.only or "best_generate" in args.only:
-        sides.insert(0, best_generate(report, tested, asked, judge, equal, k))
+        best = best_generate(report, tested, asked, judge, equal, k)
+        sides[:0] = [best, replace(best, name=f"{best.name}_onednn", stock=False)] if pays() else [best]
     ways = {"": equal} if k != args.k[0] else {"": equal, "natural_": Decoding(args.tokens, TEMPERATURE, TOP_P)}
     for way, decoding in ways.items():
         turns = [Side(e.name, partial(answer, e, asked, k, decoding)) for e in (Ours(tested), *sides)]
@@ -113,7 +119,7 @@ def best_generate(report: Report, tested: Subject, asked: Contexts, judge: Judge
     return Generate(tested, "best_generate", best.batch, best.top_k, best.cache)
 
 
-def share_of_limit(report: Report, tested: Subject, asked: Contexts, args: Namespace, k: int, limit: float) -> None:
+def share_of_limit(report: Report, tested: Subject, asked: Contexts, args: Namespace, k: int, limits: Mapping[str, float]) -> None:
     """Arithmetic of the new tokens over that of a matrix product in the same time: of the whole, and of decoding alone
     (what a single token takes, which is mostly reading the prompts, taken off)."""
     ours = Ours(tested)
@@ -125,20 +131,24 @@ def share_of_limit(report: Report, tested: Subject, asked: Contexts, args: Names
     rows = len(asked) * k
     report.medians[f"k{k}_rows"] = rows
     report.medians[f"k{k}_tokens_per_s"] = rows * args.tokens / whole
-    report.medians[f"k{k}_share_of_limit"] = tested.flops_per_token * rows * args.tokens / whole / limit
-    if whole > one:
-        report.medians[f"k{k}_decode_share_of_limit"] = tested.flops_per_token * rows * (args.tokens - 1) / (whole - one) / limit
+    for name, limit in limits.items():
+        report.medians[f"k{k}_share_of_{name}"] = tested.flops_per_token * rows * args.tokens / whole / limit
+        if whole > one:
+            report.medians[f"k{k}_decode_share_of_{name}"] = tested.flops_per_token * rows * (args.tokens - 1) / (whole - one) / limit
 
 
-def matrix_limit(tested: Subject, size: int) -> float:
-    """FLOP/s of a size³ matrix product, the best of six."""
+def matrix_limits(tested: Subject, size: int) -> dict[str, float]:
+    """FLOP/s of a size³ matrix product, the best of six: by torch, and by the library that our layers use."""
     a, b = (torch.randn(size, size, device=tested.model.device, dtype=tested.model.dtype) for _ in range(2))
 
-    def product() -> float:
-        (a @ b).sum().item()
-        return 2.0 * size**3
+    def rate(multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
+        def product() -> float:
+            multiply(a, b).sum().item()
+            return 2.0 * size**3
 
-    return max(per_second(product) for _ in range(6))
+        return max(per_second(product) for _ in range(6))
+
+    return {"torch": rate(torch.matmul), "best": rate(linear)}
 
 
 if __name__ == "__main__":

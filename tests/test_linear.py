@@ -65,8 +65,9 @@ def test_a_quickened_model_copies_saves_and_turns_back(library):
     with torch.no_grad():
         twin[0].weight.zero_()
     assert not torch.equal(model(x), twin(x))  # the copy multiplies with its own weights
-    linear.slow(model)
-    assert type(model[0]) is nn.Linear
+    with linear.stock(model):
+        assert type(model[0]) is nn.Linear
+    assert (type(model[0]) is linear.QuickLinear) == library
 
 
 def test_half_precision_and_small_layers_are_left_to_torch(library, monkeypatch):

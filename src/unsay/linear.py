@@ -9,6 +9,8 @@ Whether it is used depends on the processor and on nothing that is timed: the sa
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,17 @@ def quicken(model: nn.Module) -> None:
                 module.__class__ = QuickLinear
 
 
-def slow(model: nn.Module) -> None:
-    """Take `quicken` back: to measure what it gains."""
-    for module in model.modules():
-        if type(module) is QuickLinear:
-            module.__class__ = nn.Linear  # type: ignore[assignment]
+@contextmanager
+def stock(model: nn.Module) -> Iterator[None]:
+    """The layers as torch has them, as long as the block lasts: what a model without this package runs on."""
+    quick = [module for module in model.modules() if type(module) is QuickLinear]
+    for module in quick:
+        module.__class__ = nn.Linear  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for module in quick:
+            module.__class__ = QuickLinear
 
 
 class QuickLinear(nn.Linear):
