@@ -80,12 +80,27 @@ def test_frequencies_are_those_of_the_nucleus(top_p: float, window: int):
     assert chisquare(observed[keep], wanted[keep] * observed.sum() / wanted[keep].sum()).pvalue > 1e-3
 
 
-def test_the_window_changes_nothing():
+@pytest.mark.parametrize("wide", [5, 60, 1000])
+def test_the_window_changes_nothing(monkeypatch, wide):
+    """Neither does the width of the second look, which the nuclei of some rows exceed too."""
+    monkeypatch.setattr("unsay.sample._WIDE", wide)
     torch.manual_seed(1)
     logits, uniform = torch.randn(200, 300), torch.rand(200, 1)
     temperature, top_p = torch.full((200, 1), 1.3), torch.rand(200, 1).clamp(0.2) * 0.99
     top_p[:50] = 1.0
     assert torch.equal(nucleus(logits, temperature, top_p, uniform, 4), nucleus(logits, temperature, top_p, uniform, 300))
+
+
+@pytest.mark.parametrize("wide", [4, 1000])
+def test_equal_logits_are_told_apart(monkeypatch, wide):
+    """A token is looked up by its value's rank: where values are equal, each of them has its turn."""
+    monkeypatch.setattr("unsay.sample._WIDE", wide)
+    logits = torch.tensor([[2.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -torch.inf]]).expand(1000, -1)
+    uniform = torch.linspace(0, 1, 1001)[:1000, None]
+    column = torch.ones(1000, 1)
+    counts = torch.bincount(nucleus(logits, column, column, uniform, 1), minlength=10)
+    expected = logits[0].softmax(0) * 1000
+    assert (counts - expected).abs().max() < 2
 
 
 def test_repulsion_keeps_tokens_away(model, encoder):
