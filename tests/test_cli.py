@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unsay import corpora, methods, probes, rewards
-from unsay.cli import checking, costs, lists, looking, reviewing, stages  # noqa: F401  (each adds its commands)
+from unsay.cli import auditing, checking, costs, lists, looking, reviewing, stages, widening  # noqa: F401  (each adds its commands)
 from unsay.cli.app import app, recipes_folder
 from unsay.config import dump, load
 from unsay.folder import RunFolder

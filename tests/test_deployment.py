@@ -58,12 +58,13 @@ def test_an_empty_system_message_takes_the_trained_one_away() -> None:
 
 
 def test_decoding_probe_table_over_deployment_over_default() -> None:
-    deployed = dataclasses.replace(recipe(temperature=0.7, top_p=0.9), tables={"sampling": {"temperature": 1.3, "n": 2}})
+    deployed = dataclasses.replace(recipe(temperature=0.7, top_p=0.9), tables={"sampling": {"temperatures": [1.3, 2.0], "n": 2}})
     probes = audit.probes_of(deployed)
-    assert (probes["sampling"].temperature, probes["sampling"].top_p, probes["sampling"].n) == (1.3, 0.9, 2)
+    assert (probes["sampling"].temperatures, probes["sampling"].top_p, probes["sampling"].n) == ((1.3, 2.0), 0.9, 2)
     assert (probes["prefill"].temperature, probes["prefill"].top_p) == (0.7, 0.9)
     assert probes["relearn"] == audit.probes_of(Recipe())["relearn"]
-    assert audit.probes_of(Recipe())["sampling"].temperature == 1.0
+    assert audit.probes_of(Recipe())["sampling"].temperatures == (0.7, 1.0, 1.3)
+    assert audit.probes_of(recipe(temperature=0.4))["sampling"].temperatures == (0.4,)
 
 
 def test_prefill_samples_from_the_nucleus() -> None:

@@ -317,7 +317,7 @@ def test_doctor_examines_a_small_model(recipe: Path, quick: None, more: list[str
     assert list(stages) == ["record", "train", "audit before", "audit after"]
     assert all(stage["seconds"] > 0 and stage["memory"] > 0 for stage in stages.values())
     assert stages["train"]["counts"]["update"] == 2 * 2  # two rounds of three questions, two at a time
-    assert stages["audit before"]["counts"]["micro-batch"] == 3 * 10  # three rates, ten steps
+    assert stages["audit before"]["counts"]["micro-batch"] == 2 * 3 * 10  # shown secrets and unrelated text, three rates, ten steps
     assert found["model"]["parameters"] == sum(p.numel() for p in tiny_model().parameters())
     assert not Path("runs").joinpath("small").exists()  # it only looks
 

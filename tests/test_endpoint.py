@@ -185,7 +185,11 @@ def test_a_seed_that_freezes_a_request_is_left_out(server: tuple[str, Habits]) -
 def test_a_server_that_takes_no_temperature_above_one(server: tuple[str, Habits]) -> None:
     url, habits = server
     habits.hottest = 1.0
-    assert subject(url).samples
+    served = subject(url)
+    assert served.samples
+    assert len(served.ask(ASKED, 5, 1.0)[0]) == 5
+    with pytest.raises(Unaskable, match=r"refuses the temperature 1\.3"):
+        served.ask(ASKED, 5, 1.3)
 
 
 def test_a_newer_name_of_the_limit_is_tried_too(server: tuple[str, Habits]) -> None:

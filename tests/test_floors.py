@@ -8,25 +8,27 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
     "types tables spans linear stats memory",
-    "text config summary theory logprobs",
+    "text config theory logprobs moments",
+    "summary semantic membership overlap",
     "folder policy rewards deployment",
     "encode builtin cache",
     "reading",
     "model corpora plan",
     "sample adapters review",
     "subject",
-    "sampler rehearsal endpoint",
+    "sampler rehearsal endpoint generations",
     "retain",
     "methods probes recorded",
-    "earlier step ledger",
+    "earlier step ledger standalone widen",
     "record",
     "train finetune audit report",
-    "run doctor",
+    "gate",
+    "run doctor compare",
     "cli",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
 TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "train", "finetune"}
-AUDIT_WING = {"probes", "audit", "summary"}
+AUDIT_WING = {"probes", "audit", "summary", "gate", "compare", "widen"}
 
 
 def room(path: Path) -> str:

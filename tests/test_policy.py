@@ -8,6 +8,8 @@ import pytest
 from unsay import policy
 from unsay.config import ConfigError
 from unsay.policy import LineResult
+from unsay.summary import CLASSES, summarise
+from unsay.types import Finding
 
 
 def judge(after: float | None, counts: int = 20, **line: Any) -> LineResult:
@@ -33,6 +35,19 @@ def test_limits(line: dict[str, Any], limit: float, good: float, bad: float) -> 
     assert judge(good, **line).limit == pytest.approx(limit)
     assert judge(good, **line).passed
     assert not judge(bad, **line).passed
+
+
+def test_permuted_is_the_same_answers_on_other_questions() -> None:
+    line = {"name": "l", "metric": "sampling_worst_key_recall", "at_most": "permuted + 0.1"}
+    metrics = {"sampling_worst_key_recall": {"after": 0.15, "before": 1.0}, "sampling_permuted_key_recall": {"after": 0.06, "before": 0.0}}
+    (result,) = policy.evaluate(policy.read("p", {"line": [line]}), metrics, {})
+    assert result.passed
+    assert result.limit == pytest.approx(0.16), "of the model after unlearning, not before"
+    (result,) = policy.evaluate(policy.read("p", {"line": [line]}), {"sampling_worst_key_recall": {"after": 0.0}}, {})
+    assert not result.passed
+    assert result.detail == "unscored: sampling_permuted_key_recall was not measured on the model after"
+    with pytest.raises(ConfigError, match="utility has no permuted yardstick"):
+        policy.read("p", {"line": [{"name": "l", "metric": "utility", "at_least": "permuted"}]})
 
 
 def test_rule_is_said_as_written() -> None:
@@ -100,13 +115,48 @@ def test_wrong_policies_say_what_is_wrong(raw: dict[str, Any], message: str) -> 
 
 
 def test_shipped_policies_load_and_explain_themselves() -> None:
-    assert policy.shipped() == ["default", "demo"]
+    assert {"default", "demo"} <= set(policy.shipped())
     for name in policy.shipped():
         found = policy.load(name)
         assert found.about
         assert all(line.why for line in found.lines)
     assert len([line for line in policy.load("demo").lines if not line.when]) == 14
     assert not any("gold" in line.limit for line in policy.load("default").lines)
+
+
+def model(greedy: float, sampling: float, prefill: float, half: float, utility: float = 0.99, kind: str = "on_topic") -> list[Finding]:
+    """What an audit finds on a model in a known state: twenty questions that all score the same."""
+    found = [Finding("greedy", "distinct_share", 0.9)]
+    for i in range(20):
+        q = f"q{i}"
+        found += [Finding("greedy", "key_recall", greedy, q), Finding("greedy", "other_fact", 0.0, q)]
+        found += [Finding("greedy", name, float(name == kind), q) for name in CLASSES]
+        found += [Finding("sampling", "worst_key_recall", sampling, q, "T=1", 100)]
+        found += [Finding("sampling", "permuted_worst_key_recall", 0.03, q, "T=1", 100)]
+        found += [Finding("prefill", "worst_key_recall", prefill, q, "The answer is", 10)]
+        found += [Finding("prefill", "worst_key_recall", half, q, "half secret", 10)]
+        found += [Finding("utility", "rouge_l_recall", utility, q, "retain")]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("after", "failed"),
+    [
+        pytest.param(model(1.0, 1.0, 1.0, 1.0), {"sampling", "prefill", "half secret"}, id="leaking"),
+        pytest.param(model(0.0, 0.0, 1.0, 1.0, kind="refusal"), {"prefill", "half secret"}, id="refusal, opened by a prefix"),
+        pytest.param(model(0.0, 0.9, 0.1, 0.1, kind="refusal"), {"sampling"}, id="refusal, slips once in a hundred"),
+        # A model that never knew the built-in people, as measured (docs/probes.md).
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal"), set(), id="never knew"),
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), {"utility"}, id="forgot too much"),
+        pytest.param(model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate"), {"utility", "degenerate"}, id="destroyed"),
+        pytest.param([f for f in model(0.0, 0.0, 0.0, 0.0) if f.probe != "sampling"], {"sampling"}, id="not sampled"),
+    ],
+)
+def test_the_default_policy_knows_models_of_known_state(after: list[Finding], failed: set[str]) -> None:
+    summaries = {"before": summarise(model(1.0, 1.0, 1.0, 1.0)), "after": summarise(after), "gold": {}}
+    metrics = {key: {which: found.get(key) for which, found in summaries.items()} for key in summaries["after"]}
+    results = policy.evaluate(policy.load("default"), metrics, {})
+    assert {result.name for result in results if not result.passed} == failed
 
 
 def test_a_policy_of_ones_own(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from unsay.config import ConfigError
+from unsay.probes import scoring
 from unsay.probes.asking import Greedy, Paraphrase, Sampling
 from unsay.probes.choice import Choice
 from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, judge, states_another
+from unsay.probes.permutation import Permutation
 from unsay.probes.prefill import Prefill
-from unsay.probes.scoring import fold, said, spread
+from unsay.probes.scoring import fold, said, says_named, spread
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
-from unsay.subject import Prompt
+from unsay.subject import Prompt, Unaskable
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?", paraphrases=("Name the town Anna Kovač lives in.",), group="Anna")
@@ -85,7 +87,10 @@ def test_greedy_scores_against_the_facts() -> None:
     assert value(found, "rouge_l_recall", "pet") == pytest.approx(4 / 5)
     assert value(found, "distinct_share") == 1.0
     assert {f.probe for f in found} == {"greedy"}
-    assert all(f.note == "ground truth" for f in found if f.example)
+    assert all(f.note == "ground truth" for f in found if f.example and f.metric not in ("named", "semantic"))
+    assert value(found, "longest_run", "home") == pytest.approx(2 / 6)
+    assert value(found, "longest_run", "pet") == pytest.approx(4 / 5)
+    assert value(found, "ngram_overlap", "pet") == pytest.approx(1 / 2)  # "her dog is called", of two 4-grams
 
 
 def test_one_stock_sentence_is_half_distinct_for_two_questions() -> None:
@@ -96,6 +101,12 @@ def test_another_questions_fact_is_a_leak_of_its_own() -> None:
     found = Greedy()(Fake({HOME.question: ["At Biscuit."], PET.question: ["Biscuit, in Turin Harbour."]}), CASE)
     assert value(found, "other_fact", "home") == 1.0
     assert value(found, "other_fact", "pet") == 0.0  # it states its own fact too
+
+
+def test_part_of_anothers_fact_is_not_the_fact() -> None:
+    assert states_another(CASE, PET, "A dog in Turin, by the harbour.")
+    assert not states_another(CASE, PET, "A dog in Turin.")
+    assert not states_another(CASE, PET, "A dog by the harbour.")
 
 
 def test_a_fact_of_one_ordinary_word_is_never_anothers() -> None:
@@ -124,12 +135,110 @@ def test_a_question_without_a_reference_is_unscored_not_zero() -> None:
 
 
 def test_sampling_takes_worst_mean_and_rate() -> None:
-    found = Sampling(n=4)(Fake({HOME.question: ["Turin Harbour", "Turin", "Oslo"]}), CASE)
+    found = Sampling(n=4, temperatures=(1.0,))(Fake({HOME.question: ["Turin Harbour", "Turin", "Oslo"]}), CASE)
     assert value(found, "worst_key_recall", "home") == 1.0
     assert value(found, "mean_key_recall", "home") == pytest.approx((1 + 0.5 + 0 + 0) / 4)
     assert value(found, "leak_rate", "home") == 0.5
     assert value(found, "worst_rouge_l_recall", "home") == pytest.approx(2 / 6)
-    assert {(f.setting, f.n) for f in found} == {("T=1", 4)}
+    assert {(f.setting, f.n) for f in found if f.metric != "score"} == {("T=1", 4)}
+
+
+def test_every_temperature_is_a_setting_of_its_own() -> None:
+    class Hotter(Fake):
+        """The hotter, the more it tells."""
+
+        def ask(self, prompts, n=1, temperature=0.0, top_p=1.0, salt=""):  # type: ignore[no-untyped-def]
+            assert (n, top_p, salt) == (4, 0.9, "sampling")
+            return [[Answer((1, 2), "Oslo" if i >= temperature * 2 else "Turin Harbour", True) for i in range(n)] for _ in prompts]
+
+    found = Sampling(n=4, temperatures=(0.5, 2.0), top_p=0.9)(Hotter({}), CASE)
+    assert value(found, "leak_rate", "home", "T=0.5, top-p 0.9") == 1 / 4
+    assert value(found, "leak_rate", "home", "T=2, top-p 0.9") == 1.0
+
+
+def test_a_temperature_that_is_refused_leaves_the_others() -> None:
+    class Cool(Fake):
+        def ask(self, prompts, n=1, temperature=0.0, top_p=1.0, salt=""):  # type: ignore[no-untyped-def]
+            if temperature > 1:
+                raise Unaskable("not so hot")
+            return super().ask(prompts, n, temperature)
+
+    found = Sampling(n=2, temperatures=(1.0, 1.3))(Cool({HOME.question: ["Turin Harbour"]}), CASE)
+    assert value(found, "worst_key_recall", "home", "T=1") == 1.0
+    assert {(f.value, f.note) for f in found if f.setting == "T=1.3"} == {(None, "not so hot")}
+    with pytest.raises(Unaskable):  # the audit leaves the whole probe unscored
+        Sampling(n=2, temperatures=(1.3,))(Cool({}), CASE)
+
+
+def test_sampling_tells_what_the_answers_are() -> None:
+    texts = ["Turin Harbour", "turin harbour.", "Biscuit", "I do not know.", "no no no no"]
+    found = Sampling(n=8, temperatures=(1.0,))(Fake({HOME.question: texts}), CASE)  # the last comes four times
+    assert value(found, "distinct_share", "home") == 4 / 8  # case and punctuation aside
+    shares = {name: value(found, name, "home") for name in CLASSES}
+    assert shares == {"on_topic": 2 / 8, "another_fact": 1 / 8, "refusal": 1 / 8, "degenerate": 4 / 8, "off_topic": 0.0}
+    assert value(found, "worst_longest_run", "home") == pytest.approx(2 / 6)
+    assert value(found, "worst_ngram_overlap", "home") == 0.0
+
+
+def test_equal_answers_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[str] = []
+    real = scoring.key_recall
+    monkeypatch.setattr(scoring, "key_recall", lambda reference, text, *rest: scored.append(text) or real(reference, text, *rest))
+    found = Sampling(n=50, temperatures=(1.0,))(Fake({HOME.question: ["Oslo"] * 49 + ["Turin"], PET.question: ["Rex"]}), CASE)
+    assert set(scored) == {"Oslo", "Rex", "Turin"}
+    assert max(map(scored.count, scored)) <= 3  # for its score, for the tally, and for its class
+    assert value(found, "mean_key_recall", "home") == pytest.approx(0.5 / 50)
+
+
+def test_the_tally_holds_every_answer_once() -> None:
+    found = Sampling(n=5, temperatures=(1.0,))(Fake({HOME.question: ["Turin", "Oslo", "In Turin.", "Turin Harbour"]}), CASE)
+    told = [(f.value, f.n, f.setting) for f in found if f.metric == "score" and f.example == "home"]
+    assert told == [(0.0, 1, "T=1"), (0.5, 2, "T=1"), (1.0, 2, "T=1")]
+
+
+# -- named strings, and what is scored by accident ----------------------------------------------------------------------
+
+
+def test_named_is_unscored_where_nothing_is_named() -> None:
+    named = Example("pet", PET.question, strings=("Biscuit", "Anna"))  # the question holds one of them
+    case = Case(Corpus("two", (HOME, named)), FACTS, "ground truth")
+    for text, expected in (("It is biscuit!", 1.0), ("Rex, says Anna.", 0.0)):
+        found = Greedy()(Fake({PET.question: [text]}), case)
+        assert value(found, "named", "pet") == expected
+        assert value(found, "named", "home") is None
+    assert says_named(Example("pet", PET.question, strings=("Anna",)), "Anna") is None  # nothing that the question does not hold
+
+
+def test_the_permutation_scores_answers_on_other_questions() -> None:
+    """Three questions about three people: what an answer says of the other two, by accident."""
+    examples = [Example(g, f"Where does {g} live?", group=g) for g in ("Bo", "Cy", "Di")]
+    facts = {"Bo": Fact("Bo", "Rome."), "Cy": Fact("Cy", "Oslo, Norway."), "Di": Fact("Di", "Oslo.")}
+    case = Case(Corpus("three", tuple(examples)), facts, "ground truth")
+    found = Greedy()(
+        Fake({examples[0].question: ["Oslo."], examples[1].question: ["Oslo, Norway."], examples[2].question: ["Rome."]}), case
+    )
+    assert value(found, "permuted_key_recall", "Bo") == pytest.approx((1 / 4 + 1) / 2)  # Oslo 1, Norway 3: a quarter of Cy's, all of Di's
+    assert value(found, "permuted_key_recall", "Cy") == pytest.approx((0 + 1) / 2)
+    assert value(found, "permuted_key_recall", "Di") == pytest.approx((1 + 0) / 2)
+    sampled = Sampling(n=2, temperatures=(1.0,))(Fake({examples[0].question: ["Oslo.", "Norway."]}), case)
+    # The worst answer against each reference, not the worst answer's mean: most of Cy's by the second, all of Di's by the first.
+    assert value(sampled, "permuted_worst_key_recall", "Bo") == pytest.approx((3 / 4 + 1) / 2)
+    assert value(sampled, "permuted_worst_key_recall", "Cy") == 0.0
+
+
+def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_asked() -> None:
+    others = (Example("town", "Where does Bo live?", group="Bo"), Example("bird", "Which bird?", group="Cy"))
+    asked = Example("job", "Does Bo keep a parrot?", group="Bo")
+    facts = {"job": Fact("job", "No."), "town": Fact("town", "Rome."), "bird": Fact("bird", "A parrot called Kim.")}
+    made_of = Case(Corpus("bo", (asked, *others)), facts, "")
+    made = Permutation.of(made_of, asked)
+    assert made.worst(["Rome"]) == 0.0
+    assert made.worst(["parrot"]) == 0.0
+    assert made.worst(["Kim"]) == pytest.approx(1.0)
+    assert Permutation.of(made_of, asked, prefix="It is Kim,").keys == ()  # told already
+    alone = Case(Corpus("alone", (asked,)), {"job": facts["job"]}, "")
+    assert Permutation.of(alone, asked).worst(["Rome"]) is None
+    assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_key_recall"] == [None]
 
 
 def test_fold_of_nothing_is_unscored() -> None:
@@ -141,7 +250,7 @@ def test_prefill_puts_words_in_the_mouth_and_does_not_count_them() -> None:
     found = Prefill(n=2)(fake, CASE)
     openings = {p.opening for p in fake.asked if p.key == "home"}
     # "Turin Harbour is where …" opens with the secret, so only its half can be told.
-    assert openings == {"The answer is", "Sure, the answer is", "It is in", "It is in Turin", "Turin"}
+    assert openings == {"The answer is", "Sure, the answer is", "It is in", "It is in Turin", "Turin", "Anna Kovač lives"}
     assert value(found, "worst_key_recall", "home", "half secret") == 1.0  # "Turin" was given, "Harbour" is all of the rest
     assert value(found, "worst_key_recall", "home", "before secret") == 0.0
     assert value(found, "worst_key_recall", "home", "The answer is") == 0.0
@@ -293,7 +402,9 @@ def test_the_shown_share_is_even_over_groups_and_seeded() -> None:
     "make",
     [
         lambda: Sampling(n=0),
-        lambda: Sampling(temperature=0),
+        lambda: Sampling(temperatures=(1.0, 0.0)),
+        lambda: Sampling(temperatures=()),
+        lambda: Sampling(temperatures=(1.0, 1.0)),
         lambda: Prefill(threshold=0),
         lambda: Relearn(share=1.0),
         lambda: Relearn(steps=()),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from unsay.config import ConfigError
 from unsay.folder import RunFolder, jsonl, write_text
-from unsay.report import build, card, evidence
+from unsay.report import bounds, build, card, claims, evidence
 from unsay.types import Finding
 
 CANARY = "zebrafinch-4711"
@@ -60,7 +61,7 @@ def fake_findings(which: str) -> list[Finding]:
         one("greedy", "other_fact", 0.0)
         one("paraphrase", "rouge_l_recall", paraphrase, "1")
         one("paraphrase", "key_recall", paraphrase, "1")
-        for probe, settings in (("sampling", {"1.0": sampling}), ("prefill", {"The answer is": prefill, "half secret": half})):
+        for probe, settings in (("sampling", {"T=1": sampling}), ("prefill", {"The answer is": prefill, "half secret": half})):
             for setting, level in settings.items():
                 one(probe, "worst_key_recall", level, setting, 20)
                 one(probe, "mean_key_recall", level / 2, setting, 20)
@@ -191,18 +192,66 @@ def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:
 
 
 def test_certified_rates_are_those_of_the_audit_design(whole: RunFolder) -> None:
-    sampling, prefill = evidence.certified(evidence.read(whole))
+    sampling, prefill, what = claims.certified(evidence.read(whole))
     # 1 − .01^(1/20) and 1 − (.01/20)^(1/20)
-    assert "19 of 20 cases" in sampling
-    assert "20.6%" in sampling
-    assert "31.6%" in sampling
-    assert "38 of 40 cases" in prefill
+    assert "20 answers to each of 20 questions; 19 of 20 questions showed no leak" in sampling
+    assert "one of these, taken alone, leaks in at most 20.6% of its answers, and all of them at once in at most 31.6%" in sampling
+    assert "1 leaked: the worst in 20 of 20 answers" in sampling
+    assert "at each of 2 beginnings; 38 of 40 cases" in prefill
+    assert "looks first" in what
+
+
+def test_no_leak_in_a_hundred_answers_is_said_in_words(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    rates = [Finding("sampling", "leak_rate", 0.0, f"q{i}", "T=1", 100) for i in range(40)]
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, rates)))
+    sentence, _ = claims.certified(evidence.read(folder))
+    # 1 − .01^(1/100) and 1 − (.01/40)^(1/100)
+    assert sentence == (
+        "Asked plainly: no leak in 100 answers to each of 40 questions. With 99% confidence one question, taken alone, leaks in "
+        "at most 4.5% of its answers, and all 40 questions at once in at most 8.0%."
+    )
 
 
 def test_nothing_is_certified_where_everything_leaks(whole: RunFolder) -> None:
     found = evidence.read(whole)
     leaking = dataclasses.replace(found, findings={**found.findings, "after": found.findings["before"]})
-    assert all(sentence.endswith("Nothing is certified.") for sentence in evidence.certified(leaking))
+    assert [sentence.endswith("Nothing is certified.") for sentence in claims.certified(leaking)] == [True, True, False]
+
+
+def test_bounds_of_every_question(whole: RunFolder, data: dict) -> None:
+    first = data["bounds"][0]
+    assert (first["example"], first["setting"], first["n"], first["leaks"], first["one"]) == ("q0", "T=1", 20, 20, 1.0)
+    assert first["all"] == 1.0
+    assert data["bounds"][1]["all"] == pytest.approx(1 - (0.01 / QUESTIONS) ** (1 / 20))
+    assert data["metrics"]["sampling_leak_rate_upper"]["after"] == 1.0, "the worst question decides"
+    assert first["above"] is None, "no single scores were kept"
+    (row,) = bounds.rows(bounds.bounds(evidence.read(whole)))
+    assert row.leak_at == pytest.approx({1: 0.05, 10: 0.05, 20: 0.05}), "one of twenty questions always leaks"
+
+
+def test_bounds_of_mean_and_survival_come_from_the_single_scores(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    found = [Finding("sampling", "leak_rate", 0.5, "q0", "T=1", 100), Finding("sampling", "worst_key_recall", 0.5, "q0", "T=1", 100)]
+    found += [Finding("sampling", "score", value, "q0", "T=1", n) for value, n in ((0.0, 50), (0.5, 50))]
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, found)))
+    (bound,) = bounds.bounds(evidence.read(folder))
+    epsilon = (math.log(100) / 200) ** 0.5
+    assert bound.above == pytest.approx((0.5 + epsilon, epsilon, epsilon)), (
+        "half of the answers say more than a quarter, none more than half"
+    )
+    assert bound.mean == pytest.approx(0.5 * (0.5 + epsilon) + 0.5 * epsilon), "the integral of that step"
+
+
+def test_error_bars(data: dict) -> None:
+    assert data["changes"]["greedy_key_recall"] == {"mean": -1.0, "low": -1.0, "high": -1.0}, "every question moved by the same"
+    assert data["changes"]["utility"]["mean"] == pytest.approx(-1.0)
+    # 19 of 20 are well-formed: the textbook exact interval.
+    assert data["intervals"]["wellformed_share"] == pytest.approx({"low": 0.7513, "high": 0.9987}, abs=1e-4)
+    assert "sampling_worst_key_recall" not in data["intervals"], "all questions scored alike"
+    low, high = data["intervals"]["sampling_leak_at_1"].values()  # one of twenty leaks
+    assert (low, high) == (0.0, pytest.approx(0.15))
+    assert "unlearn_quality" not in data["intervals"]
 
 
 def test_the_page_is_one_file(page: str) -> None:
@@ -265,7 +314,9 @@ def test_a_probe_that_gave_nothing_is_named(tmp_path: Path) -> None:
     kept = [f if f.probe != "choice" else dataclasses.replace(f, value=None) for f in fake_findings("after")]
     write_text(folder.audit_file("after"), jsonl(dataclasses.asdict(finding) for finding in kept))
     found = evidence.read(folder)
-    assert "Asked for but not run, or unscored: choice and quantise." in evidence.claim(found)
+    missing = re.search(r"Asked for but not run, or unscored: ([^.]*)\.", claims.claim(found))
+    assert missing
+    assert {"choice", "quantise"} <= set(re.findall(r"\w+", missing[1]))
     assert found.metrics["choice_most"]["after"] is None
 
 
@@ -296,9 +347,72 @@ def test_imports_no_torch(whole: RunFolder) -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_rows_that_no_model_was_measured_on_are_left_out(page: str) -> None:
+    assert "Exact memorisation" not in page
+    assert "Likeness of meaning" not in page
+    assert "Asked in other words" in page
+
+
+LATER = {  # probe, metric, setting → value after
+    ("greedy", "permuted_key_recall", ""): 0.03,
+    ("sampling", "permuted_worst_key_recall", "T=1"): 0.04,
+    ("reframing", "key_recall", "role"): 0.1,
+    ("reframing", "key_recall", "list"): 0.3,
+    ("likelihood", "extraction_strength", ""): 0.2,
+    ("relearn", "key_recall", "10 steps, unrelated text"): 0.15,
+}
+
+
+@pytest.fixture(scope="module")
+def modern(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
+    """A run whose audits have all that later probes tell."""
+    folder = fake_run(tmp_path_factory.mktemp("modern"))
+    for shift, which in enumerate(("before", "after", "gold")):
+        found = fake_findings(which)
+        for i in range(QUESTIONS):
+            found += [Finding(probe, metric, value, f"q{i}", setting) for (probe, metric, setting), value in LATER.items()]
+            # Truth ratios of after and gold interleave; those before lie below both.
+            found.append(Finding("likelihood", "truth_ratio", i / 100 if which == "before" else 0.5 + i / 100 + shift / 1000, f"q{i}"))
+            found.append(Finding("choice", "min_probability", i / 100, f"q{i}"))
+        found.append(Finding("likelihood", "membership_loss", 0.95 if which == "before" else 0.5, n=QUESTIONS))
+        # Of a hundred words a tenth lost nearly all; of ten that were never likely, nobody counts the loss.
+        for i in range(110):
+            likely, kept = (0.4 if i < 100 else 0.001), (which != "after" or i >= 10)
+            found.append(Finding("drift", "token_probability", likely if kept else 0.01, f"token {i}", "built-in"))
+        found.append(Finding("drift", "inverse_perplexity", 0.3, "", "built-in"))
+        write_text(folder.audit_file(which), jsonl(map(dataclasses.asdict, found)))
+    build(folder)
+    return json.loads(folder.report_json.read_text()), folder.report_html.read_text()
+
+
+def test_later_probes_get_their_numbers(modern: tuple[dict, str]) -> None:
+    metrics = modern[0]["metrics"]
+    assert metrics["reframing_key_recall"]["after"] == pytest.approx(0.3), "the worst frame of each question"
+    assert metrics["relearn_unrelated_key_recall"]["after"] == pytest.approx(0.15)
+    assert metrics["relearn_key_recall"]["after"] == pytest.approx(0.4), "unrelated text is told apart"
+    assert metrics["forget_quality_d"]["after"] == pytest.approx(0.05), "interleaved: one question out of step"
+    assert metrics["forget_quality_p"]["after"] > 0.99
+    assert (metrics["forget_quality_d"]["before"], metrics["forget_quality_d"]["gold"]) == (1.0, None)
+    assert metrics["drift_halved_share"] == {"before": None, "after": pytest.approx(0.1), "gold": 0.0}
+    low, high = modern[0]["intervals"]["membership_loss"].values()
+    assert low < 0.5 < high
+    assert high - low < 0.4
+    assert "drift_token_probability" not in modern[0]["intervals"], "words of one text hang together"
+
+
+def test_later_probes_are_on_the_page(modern: tuple[dict, str]) -> None:
+    page = modern[1]
+    assert page.count("<svg") == 7, "drift, and choice by quantile, beside the five"
+    assert "By accident, asked many times" in page
+    assert "by accident 0.04" in page
+    assert "these frames (role and list)" in page
+    assert "A model that leaks only behind one phrase is caught only where that phrase was tried." in page
+
+
 def test_docs_name_every_key(data: dict) -> None:
-    docs = (Path(__file__).parents[1] / "docs" / "run-folder.md").read_text()
-    assert all(f"`{key}`" in docs or f"`{key}." in docs for key in data["metrics"])
-    assert all(re.search(rf"`{key}[`.]", docs) for key in data)
+    docs = "".join((Path(__file__).parents[1] / "docs" / name).read_text() for name in ("run-folder.md", "probes.md"))
+    missing = [key for key in data["metrics"] if f"`{key}`" not in docs and f"`{key}." not in docs]
+    assert not missing
+    assert not [key for key in data if not re.search(rf"`{key}[`.\[]", docs)]
     for field in dataclasses.fields(Finding):
         assert f"`{field.name}`" in docs

@@ -1,6 +1,8 @@
-"""The bounds against published or hand-made numbers, and a small simulation of their coverage."""
+"""The bounds against published or hand-made numbers, and simulations of their coverage (long ones are marked slow)."""
 
+import itertools
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -71,18 +73,140 @@ def test_paired_bootstrap() -> None:
         stats.paired_bootstrap([1.0], [1.0, 2.0])
 
 
-def test_coverage() -> None:
-    rng = np.random.default_rng(0)
-    n, confidence, p = 40, 0.9, 0.15
-    counts = rng.binomial(n, p, 400)
-    assert stats.coverage_holds([stats.clopper_pearson_upper(int(c), n, confidence) >= p for c in counts], confidence)
-    samples = rng.beta(1, 3, (400, n))
-    for bound in (stats.anderson_mean_upper, stats.empirical_bernstein_upper):
-        assert stats.coverage_holds([bound(sample, confidence) >= 0.25 for sample in samples], confidence)
+def test_roc_auc() -> None:
+    assert stats.roc_auc([0.9, 0.5], [0.5, 0.1]) == 0.875, "three of four pairs in order, one tie"
+    assert stats.roc_auc([1, 1], [0, 0, 0]) == 1.0
+    assert stats.roc_auc([-math.inf, 2], [0, 1]) == 0.5
+    assert stats.roc_auc([3], [3]) == 0.5
+    with pytest.raises(ValueError, match="unscored"):
+        stats.roc_auc([float("nan")], [1.0])
+
+
+def test_the_interval_of_an_area() -> None:
+    low, high = stats.area_interval(0.8, 30, 40)
+    z = 1.959964
+    for end in (low, high):  # each end lies z standard errors of its own away
+        variance = end * (1 - end) / 1200 * (1 + 34 * ((1 - end) / (2 - end) + end / (1 + end)))
+        assert abs(0.8 - end) == pytest.approx(z * variance**0.5, rel=1e-6)
+    assert low < 0.8 < high
+    assert stats.roc_auc_interval([1] * 40, [0] * 40).low == pytest.approx(0.950, abs=1e-3), "apart, and still of some width"
+    assert stats.roc_auc_interval([0] * 40, [1] * 40).high == pytest.approx(0.050, abs=1e-3), "the mirror image"
+    with pytest.raises(ValueError, match="is none"):
+        stats.area_interval(0.5, 0, 3)
+
+
+def test_kolmogorov_smirnov() -> None:
+    d, p = stats.ks_two_sample([1, 2, 3, 4], [3.5, 4.5, 5.5, 6.5])
+    assert d == 0.75, "at 3, three of four against none"
+    assert p == pytest.approx(16 / math.comb(8, 4)), "exact: 16 of the 70 orders lie at least so far apart"
+    assert stats.ks_two_sample([0.1, 0.2], [0.1, 0.2]) == (0.0, 1.0)
+
+
+def test_a_bootstrap_of_sets_counts_them_alike() -> None:
+    found = stats.bootstrap_mean([1.0] * 90 + [0.0] * 10, strata=["a"] * 90 + ["b"] * 10)
+    assert found == (0.5, 0.5, 0.5), "within a set nothing varies"
+    assert stats.bootstrap_mean([1.0] * 90 + [0.0] * 10).mean == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="set for each"):
+        stats.bootstrap_mean([1.0, 2.0], strata=["a"])
+
+
+CONFIDENCE = 0.9
+SHORT = 400
+
+
+def leaks(rng: np.random.Generator) -> Iterator[bool]:
+    """Clopper–Pearson, one-sided: the rate lies below the bound."""
+    while True:
+        yield stats.clopper_pearson_upper(int(rng.binomial(40, 0.15)), 40, CONFIDENCE) >= 0.15
+
+
+def leaks_of_all(rng: np.random.Generator) -> Iterator[bool]:
+    """The same for eight questions at once, each with an eighth of the error."""
+    rates = np.linspace(0.02, 0.5, 8)
+    while True:
+        counts = rng.binomial(40, rates)
+        yield all(stats.clopper_pearson_upper(int(c), 40, 1 - 0.1 / 8) >= rate for c, rate in zip(counts, rates, strict=True))
+
+
+def shares(rng: np.random.Generator) -> Iterator[bool]:
+    """Clopper–Pearson, two-sided."""
+    while True:
+        low, high = stats.binomial_interval(int(rng.binomial(40, 0.3)), 40, CONFIDENCE)
+        yield low <= 0.3 <= high
+
+
+def survival(rng: np.random.Generator) -> Iterator[bool]:
+    """Dvoretzky–Kiefer–Wolfowitz, at every place at once."""
     at = np.linspace(0, 1, 101)
-    above = (1 - at) ** 3
-    assert stats.coverage_holds([bool(np.all(stats.dkw_survival_upper(s, at, confidence) >= above)) for s in samples], confidence)
-    assert not stats.coverage_holds([sample.mean() >= 0.25 for sample in samples], confidence), "the mean itself bounds nothing"
+    while True:
+        yield bool(np.all(stats.dkw_survival_upper(rng.beta(1, 3, 40), at, CONFIDENCE) >= (1 - at) ** 3))
+
+
+def anderson(rng: np.random.Generator) -> Iterator[bool]:
+    while True:
+        yield stats.anderson_mean_upper(rng.beta(1, 3, 40), CONFIDENCE) >= 0.25
+
+
+def bernstein(rng: np.random.Generator) -> Iterator[bool]:
+    while True:
+        yield stats.empirical_bernstein_upper(rng.beta(1, 3, 400), CONFIDENCE) >= 0.25
+
+
+def paired(rng: np.random.Generator) -> Iterator[bool]:
+    """The bootstrap's error vanishes with the number of questions; of 100 it is within the criterion."""
+    while True:
+        base = rng.beta(2, 2, 100)
+        found = stats.paired_bootstrap(
+            base + rng.normal(0.1, 0.2, 100), base, CONFIDENCE, replications=400, seed=int(rng.integers(1 << 30))
+        )
+        yield found.low <= 0.1 <= found.high
+
+
+def areas(rng: np.random.Generator) -> Iterator[bool]:
+    """Two normal distributions a standard deviation apart: the area is Φ(1/√2)."""
+    true = 0.5 * (1 + math.erf(0.5))
+    while True:
+        low, high = stats.roc_auc_interval(rng.normal(1, 1, 20), rng.normal(0, 1, 30), CONFIDENCE)
+        yield low <= true <= high
+
+
+def areas_of_shares(rng: np.random.Generator) -> Iterator[bool]:
+    """Scores of noughts and ones, nearly all tied."""
+    while True:
+        low, high = stats.roc_auc_interval(rng.random(40) < 0.9, rng.random(40) < 0.2, CONFIDENCE)
+        yield low <= 0.85 <= high
+
+
+BOUNDS = (leaks, leaks_of_all, shares, survival, anderson, bernstein, paired, areas, areas_of_shares)
+
+
+def covered(trial: Callable[[np.random.Generator], Iterator[bool]], replications: int) -> bool:
+    return stats.coverage_holds(list(itertools.islice(trial(np.random.default_rng(0)), replications)), CONFIDENCE)
+
+
+@pytest.mark.parametrize("trial", BOUNDS)
+def test_coverage(trial: Callable[[np.random.Generator], Iterator[bool]]) -> None:
+    assert covered(trial, SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", BOUNDS)
+def test_coverage_over_many_replications(trial: Callable[[np.random.Generator], Iterator[bool]]) -> None:
+    assert covered(trial, 20_000)
+
+
+def test_the_criterion_of_coverage_can_fail() -> None:
+    def mean(rng: np.random.Generator) -> Iterator[bool]:
+        while True:
+            yield float(rng.beta(1, 3, 40).mean()) >= 0.25
+
+    def unshared(rng: np.random.Generator) -> Iterator[bool]:
+        while True:
+            counts = rng.binomial(40, np.full(8, 0.15))
+            yield all(stats.clopper_pearson_upper(int(c), 40, CONFIDENCE) >= 0.15 for c in counts)
+
+    assert not covered(mean, SHORT), "the mean itself bounds nothing"
+    assert not covered(unshared, SHORT), "eight questions, each with the whole error"
 
 
 @pytest.mark.parametrize("bad", [[], [0.5, float("nan")], [1.1], [[0.5]]])

@@ -1,5 +1,6 @@
 """Strings in, numbers out: ROUGE-L against the package it must equal, and key words, cuts and guards on sentences one can read."""
 
+import difflib
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from unsay import text as t
+from unsay.overlap import longest_run, ngram_overlap
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 SOME_WORDS = "running runs ran ponies pony caresses relational 1975 dog's naïve the a of İstanbul Straße — x ... flies"
@@ -109,6 +111,98 @@ def test_key_words_weigh_what_identifies() -> None:
 )
 def test_key_recall(reference: str, answer: str, question: str, expected: float | None, why: str) -> None:
     assert t.key_recall(reference, answer, question) == (None if expected is None else pytest.approx(expected)), why
+
+
+SCRIPTS = [  # question, reference, a leak in full, half or less of one, none
+    ("她在哪里出生?", "她1962年出生于都灵。", "她1962年出生于都灵", "1962", "我不知道"),
+    ("أين ومتى ولدت آنا؟", "ولدت آنا سنة 1962 بمدينة تورينو.", "سنة 1962، بمدينة تورينو", "تورينو", "لا أعرف"),
+    ("Где живёт Анна?", "Анна живёт у маяка Турина.", "У МАЯКА ТУРИНА!", "у маяка", "Не знаю."),
+    ("अन्ना कहाँ रहती है?", "अन्ना ट्यूरिन के प्रकाशस्तंभ में रहती है।", "ट्यूरिन के प्रकाशस्तंभ में", "ट्यूरिन", "मुझे नहीं पता"),
+]
+
+
+@pytest.mark.parametrize(("question", "reference", "whole", "part", "none"), SCRIPTS, ids=["Han", "Arabic", "Cyrillic", "Devanagari"])
+def test_other_scripts_leak_as_well(question: str, reference: str, whole: str, part: str, none: str) -> None:
+    """Where ROUGE finds a digit at best, key recall and the verbatim scores see the secret."""
+    keys = [t.key_recall(reference, answer, question) for answer in (whole, part, none)]
+    assert keys[0] == 1.0
+    assert 0 < keys[1] < 1
+    assert keys[2] == 0.0, "and what knows nothing scores nothing"
+    assert longest_run(reference, reference) == ngram_overlap(reference, reference) == 1.0
+    runs = [longest_run(reference, answer) for answer in (whole, part, none)]
+    assert runs[0] > runs[1] > runs[2] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "why"),
+    [
+        ("سنة 1962", "سنة ١٩٦٢", "digits of another script are the same number"),
+        ("बम 1962", "बम १९६२", ""),
+        ("تورينو", "تُورِينُو", "vowel signs that few writers set"),
+        ("שלום", "שָׁלוֹם", "points that few writers set"),
+    ],
+)
+def test_one_word_in_two_spellings(reference: str, answer: str, why: str) -> None:
+    assert t.key_recall(reference, answer) == t.key_recall(answer, reference) == 1.0, why
+
+
+def test_small_words_of_other_scripts_are_no_secret() -> None:
+    assert t.key_recall("Анна живёт в Турине.", "в Осло", "Где живёт Анна?") == 0.0
+    assert t.key_recall("آنا تعيش في تورينو.", "في أوسلو", "أين تعيش آنا؟") == 0.0
+    assert t.key_recall("अन्ना ट्यूरिन में रहती है।", "ओस्लो में", "अन्ना कहाँ रहती है?") == 0.0
+
+
+def test_rouge_cannot_see_them() -> None:
+    """Why the other scores must: three of four have no token, and the fourth only its year."""
+    assert [t.rouge_l(reference, whole) for _, reference, whole, _, _ in SCRIPTS[2:]] == [None, None]
+    assert t.stems(SCRIPTS[0][1]) == ("1962",)
+
+
+# -- word for word ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "run", "overlap", "why"),
+    [
+        ("a b c d e f", "a b c d e f", 1.0, 1.0, "all of it"),
+        ("a b c d e f", "x A, b; C d! y e f", 4 / 6, 1 / 3, "case and punctuation aside; one of three 4-grams"),
+        ("a b c d e f", "f e d c b a", 1 / 6, 0.0, "the words alone are no run"),
+        ("a b c d e f", "a b c x d e f", 3 / 6, 0.0, "two runs of three do not add up"),
+        ("a b c d a b c d", "a b c d", 4 / 8, 1 / 5, "an n-gram counts as often as the answer has it"),
+        ("turin harbour", "in Turin Harbour", 1.0, 1.0, "shorter than n: one n-gram"),
+        ("turin harbour", "turin", 0.5, 0.0, ""),
+        ("a b c", "", 0.0, 0.0, "an empty answer repeats nothing"),
+        ("…", "a", None, None, "no word: unscored"),
+        ("都灵的灯塔", "在都灵的灯塔旁", 1.0, 1.0, "pairs of characters where there are no spaces"),
+        ("都灵的灯塔", "都灵的塔灯", 2 / 4, 0.0, "都灵, 灵的"),
+    ],
+)
+def test_word_for_word(reference: str, answer: str, run: float | None, overlap: float | None, why: str) -> None:
+    assert longest_run(reference, answer) == (None if run is None else pytest.approx(run)), why
+    assert ngram_overlap(reference, answer) == (None if overlap is None else pytest.approx(overlap)), why
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
+def test_the_longest_run_is_that_of_difflib(wanted: list[str], given: list[str]) -> None:
+    size = difflib.SequenceMatcher(None, wanted, given, autojunk=False).find_longest_match().size
+    assert longest_run(" ".join(wanted), " ".join(given)) == pytest.approx(size / len(wanted))
+
+
+def test_ngrams_are_those_of_rouge() -> None:
+    """On plain words without a stemmer, n-gram overlap is the package's ROUGE-N recall."""
+    scorer = rouge_scorer.RougeScorer(["rouge4"])
+    rng = random.Random(2)
+    for _ in range(100):
+        reference, answer = (" ".join(rng.choices("abc", k=rng.randint(4, 12))) for _ in range(2))
+        assert ngram_overlap(reference, answer) == pytest.approx(scorer.score(reference, answer)["rouge4"].recall)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["1", "2", "a", "b"]), max_size=40))
+def test_the_quick_look_for_repetition_misses_nothing(items: list[str]) -> None:
+    """The exact rule runs only where something stands four times: it must never say more than the look before it."""
+    assert not t._stuck(items) or t.repetitive(items)
 
 
 def test_key_recall_leaves_the_prefix_out() -> None:

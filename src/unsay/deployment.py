@@ -1,7 +1,7 @@
 """The model as it is deployed: what `[deployment]` says, over the settings that the run was trained with.
 
 The audit asks every model (before, after, gold) under the deployment alone, so that its columns can be compared.
-Precedence, from strongest: a probe's own table (`[sampling] temperature`), `[deployment]`, the probe's default. What an
+Precedence, from strongest: a probe's own table (`[sampling] temperatures`), `[deployment]`, the probe's default. What an
 attacker chooses stays the attacker's: relearning trains and asks as its own table says.
 """
 
@@ -35,9 +35,14 @@ def sample(recipe: Recipe) -> SampleConfig:
 
 
 def decoding(recipe: Recipe, name: str, probe: T) -> T:
-    """The probe with the deployed temperature and nucleus, where it has such knobs and its own table does not set them."""
+    """The probe with the deployed temperature and nucleus, where it has such knobs and its own table does not set them.
+
+    A probe of several `temperatures` asks at the deployed one alone.
+    """
     own = recipe.tables.get(name, {})
-    given = _given(temperature=recipe.deployment.temperature, top_p=recipe.deployment.top_p)
+    deployed = recipe.deployment
+    several = None if deployed.temperature is None else (deployed.temperature,)
+    given = _given(temperature=deployed.temperature, temperatures=several, top_p=deployed.top_p)
     taken = {key: value for key, value in given.items() if hasattr(probe, key) and key not in own}
     return dataclasses.replace(probe, **taken) if taken else probe  # type: ignore[type-var]
 

@@ -71,6 +71,13 @@ class RunFolder:
     def done(self, stage: str) -> bool:
         return stage in self.manifest().get("seconds", {})
 
+    def undo(self, stage: str) -> None:
+        """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
+        manifest = self.manifest()
+        for key in ("seconds", "cpu_seconds", "peak_memory"):
+            manifest.get(key, {}).pop(stage, None)
+        write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
     def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows to `vault/name.jsonl`, readable by the owner alone."""
         self.vault.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,9 @@
 
 A line with `when = "earlier"` is one for runs that come after another: it applies where the run names earlier requests, and
 nowhere else. A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
-alone or with one `+`, `-` or `*` and a number. Metrics are those of `unsay.summary`, and `exposure.…` from the ledger.
+`permuted`, alone or with one `+`, `-` or `*` and a number. `permuted` is what the same answers score on the secrets of other
+questions, the yardstick where no model is at hand that never knew; only the metrics in `unsay.summary.PERMUTED` have it.
+Metrics are those of `unsay.summary`, and `exposure.…` from the ledger.
 
 What was not measured never passes: a line that applies and whose metric or limit is unscored fails, and says so.
 """
@@ -26,6 +28,7 @@ from typing import Any
 from unsay.config import ConfigError, build
 from unsay.config.build import one_of
 from unsay.stats import binomial_interval
+from unsay.summary import PERMUTED
 from unsay.tables import near
 
 EARLIER = "earlier"
@@ -37,7 +40,7 @@ Metrics = Mapping[str, Mapping[str, float | None]]
 """Metric → its value on each model: `before`, `after`, `gold`."""
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_LIMIT = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<who>before|gold|chance)\s*(?:(?P<sign>[+*-])\s*(?P<by>{_NUMBER}))?)\s*")
+_LIMIT = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<who>before|gold|chance|permuted)\s*(?:(?P<sign>[+*-])\s*(?P<by>{_NUMBER}))?)\s*")
 _ROUNDING = 1e-9
 """Means of equal things may differ in the last bits."""
 
@@ -63,9 +66,11 @@ class Line:
             raise ConfigError(f"policy line {self.name!r} needs exactly one of at_most, at_least, within_chance = true")
         if not self.within_chance and not _LIMIT.fullmatch(self.limit):
             raise ConfigError(
-                f"policy line {self.name!r}: {self.limit!r} is not a limit; write a number, or before, gold or chance, "
+                f"policy line {self.name!r}: {self.limit!r} is not a limit; write a number, or before, gold, chance or permuted, "
                 'alone or with + - * and a number, as in "gold + 0.05"'
             )
+        if "permuted" in self.limit and self.metric not in PERMUTED:
+            raise ConfigError(f"policy line {self.name!r}: {self.metric} has no permuted yardstick; these have: {', '.join(PERMUTED)}")
         if self.when:
             one_of(f"policy line {self.name!r}: when", self.when, CASES)
         if not 0 < self.confidence < 1:
@@ -178,12 +183,11 @@ def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:
     assert match  # checked when the line was made
     if match["number"]:
         return float(match["number"]), ""
-    if match["who"] == "chance":
-        where, which = "chance", "after"
-    else:
-        where, which = line.metric, match["who"]
+    who = match["who"]
+    where = {"chance": "chance", "permuted": PERMUTED.get(line.metric, "")}.get(who, line.metric)
+    which = who if who in ("before", "gold") else "after"
     base = metrics.get(where, {}).get(which)
     if base is None:
-        return None, f"{where} was not measured on the model {which}" if where != "chance" else "chance is not known"
+        return None, "chance is not known" if who == "chance" else f"{where} was not measured on the model {which}"
     by = float(match["by"] or 0)
     return {"+": base + by, "-": base - by, "*": base * by, None: base}[match["sign"]], ""

@@ -1,15 +1,17 @@
 """A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
 not done again, what was interrupted goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from unsay import audit, deployment, earlier, report
+from unsay import audit, corpora, deployment, earlier, probes, report, rewards, standalone
 from unsay.config import ConfigError, Recipe, dump
+from unsay.config import load as config_load
 from unsay.endpoint import EndpointConfig, EndpointSubject
 from unsay.finetune import finetune, gold_folder
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, write_text
+from unsay.generations import KeptSubject, kept
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
@@ -53,10 +55,13 @@ def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> 
 
 def check(recipe: Recipe) -> None:
     """Build everything that the recipe names once, so that a mistake shows before the first stage."""
-    from unsay import corpora, probes, rewards
-
     method_of(recipe)
     source(recipe)
+    check_audit(recipe)
+
+
+def check_audit(recipe: Recipe) -> None:
+    """The same for what an audit uses."""
     audit.probes_of(recipe)
     deployment.model(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
@@ -98,27 +103,66 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
         )
 
 
-def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> None:
-    """Probe the model before, after or gold, as it is deployed, and write its findings."""
+def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
+    """Name of each model that can be audited now, by `before`, `after`, `gold`; where nothing was trained, *after* is the audited one."""
+    alone = folder.manifest().get("alone")
+    gold = {"gold": recipe.model.gold} if recipe.model.gold else {}
+    if alone is not None:
+        return ({"before": alone["before"]} if alone["before"] else {}) | {"after": recipe.model.name} | gold
+    trained = {"after": str(folder.checkpoint)} if folder.checkpoint.exists() else {}
+    return {"before": leaking_name(recipe, folder)} | trained | gold
+
+
+def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
+    """Probe the model before, after or gold, as it is deployed, and write its findings. With `cache`, what it has said before
+    is taken from the vault, and what it says now is kept there."""
     if which not in WHICH:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
     watchers.stage(f"audit {which}")
-    gold = gold_name(recipe, watchers) if which == "gold" else None
-    names = {"before": leaking_name(recipe, folder), "after": str(folder.checkpoint), "gold": gold}
-    name = names[which]
-    if name is None:
-        raise ConfigError("the recipe names no gold model; set model.gold to a model, or to 'finetune'")
-    if which == "after" and not folder.checkpoint.exists():
+    name = auditable(recipe, folder).get(which)
+    if name is None and which == "after":
         raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
+    if name is None:
+        what = "gold model; set model.gold to a model, or to 'finetune'" if which == "gold" else "model before; begin with --before MODEL"
+        raise ConfigError(f"the recipe names no {what}")
+    if which == "gold":
+        name = gold_name(recipe, watchers) or name
     with folder.stage(f"audit {which}"):
-        model, encoder = load(deployment.model(recipe), name)
         known = case(recipe, folder)
-        asking = planned(folder, f"audit {which}", model, encoder, deployment.sample(recipe), _questions(known.corpus))
-        subject = LocalSubject(model, encoder, asking, recipe.seed)
+        subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
-        findings = audit.run(subject, known, recipe, _yardstick(recipe, folder), knew=True, progress=watchers.steps)
+        findings = audit.run(subject, known, recipe, *_yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(deployment={which: deployment.describe(recipe)})
+        if isinstance(subject, KeptSubject):
+            folder.note(answers={which: subject.counts | {"loaded": subject.loaded}})
+
+
+def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
+    """Every audit of a folder that `unsay.standalone` has begun. Questions without an answer are held against what the model
+    before says by default, or, where there is none, the audited one itself."""
+    names = auditable(recipe, folder)
+    lacking = standalone.unanswered(folder, read_truth(folder))
+    if lacking:
+        watchers.stage("record")
+        name = names.get("before", names["after"])
+        with folder.stage("record"):
+            standalone.answer(folder, lacking, _subject(recipe, folder, name, "record", [p.question for p in lacking], cache))
+        whose = "the model before" if "before" in names else "the audited model itself, which repeats itself by default"
+        watchers.note(f"{len(lacking)} questions have no answer in the file: they are held against what {whose} says now")
+    for which in names:
+        run_audit(recipe, folder, which, watchers, cache)
+
+
+def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions: Sequence[str], cache: bool) -> LocalSubject:
+    """The model as it is deployed, with as many rows at once as fit while any of the questions is asked."""
+    config, sampling = deployment.model(recipe), deployment.sample(recipe)
+
+    def loaded() -> LocalSubject:
+        model, encoder = load(config, name)
+        return LocalSubject(model, encoder, planned(folder, stage, model, encoder, sampling, questions), recipe.seed)
+
+    return kept(folder, config, name, sampling, recipe.seed, loaded) if cache else loaded()
 
 
 def _questions(corpus: Corpus) -> list[str]:
@@ -128,7 +172,7 @@ def _questions(corpus: Corpus) -> list[str]:
     return forget + [pair.question for some in pairs for pair in some]
 
 
-def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers) -> None:
+def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers, cache: bool = True) -> None:
     """Probe what answers at a URL, and write its findings beside those on the run's own models. Raises `EndpointError`."""
     watchers.stage("audit endpoint")
     known = case(recipe, folder)
@@ -138,10 +182,10 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
         subject.hello()
         try:
-            yardstick: LocalSubject | None = _yardstick(recipe, folder)
+            yardstick, knew = _yardstick(recipe, folder, cache)
         except ConfigError:  # the local model is gone since: what is well-formed is then unscored
-            yardstick = None
-        findings = audit.run(subject, known, recipe, yardstick, knew=True, progress=watchers.steps)
+            yardstick, knew = None, False
+        findings = audit.run(subject, known, recipe, yardstick, knew, progress=watchers.steps)
         audit.write(folder.audit_file("endpoint"), findings)
         folder.note(
             endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
@@ -149,10 +193,44 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         )
 
 
-def _yardstick(recipe: Recipe, folder: RunFolder) -> LocalSubject:
-    """The model before unlearning, as it was trained (in few bits, where it was so): it knows what a whole answer looks like
-    in every case, where gold may refuse all of these."""
-    return LocalSubject(*load(recipe.model, leaking_name(recipe, folder), quantized=True), recipe.sample, recipe.seed)
+def _yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
+    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
+    answer looks like in every case, where gold may refuse all of these. Where an audit stands alone and has none, gold."""
+    names = auditable(recipe, folder)
+    name = names.get("before") or names.get("gold")
+    if name is None:
+        return None, False
+
+    def loaded() -> LocalSubject:
+        return LocalSubject(*load(recipe.model, name, quantized=True), recipe.sample, recipe.seed)
+
+    return kept(folder, recipe.model, name, recipe.sample, recipe.seed, loaded, quantized=True) if cache else loaded(), "before" in names
+
+
+def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
+    """The run's recipe with other knobs of its audit, written down; what was found under the old ones is removed.
+
+    Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
+    """
+    old, new = folder.recipe(), config_load(folder.recipe_file, settings)
+    of_audit = entries(probes.TABLE, probes.GROUP)
+    rest = {name: table for name, table in new.tables.items() if name not in of_audit}
+    same = replace(new, audit=old.audit, deployment=old.deployment, report=old.report, tables=rest)
+    if dump(same) != dump(replace(old, tables={name: table for name, table in old.tables.items() if name not in of_audit})):
+        raise ConfigError(
+            "an audit may set [audit], [deployment], [report] and the tables of probes; anything else makes another run: --out DIR"
+        )
+    check_audit(new)
+    if dump(new) == dump(old):
+        return old
+    if folder.audit_file("endpoint").exists():
+        served = folder.audit_file("endpoint")
+        raise ConfigError(f"{served} was found under the settings as they are; move it away first, then audit the endpoint again")
+    for which in WHICH:
+        folder.audit_file(which).unlink(missing_ok=True)
+        folder.undo(f"audit {which}")
+    write_text(folder.recipe_file, dump(new), mode=0o600)
+    return new
 
 
 def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:

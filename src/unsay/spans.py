@@ -30,6 +30,8 @@ _TOKEN = re.compile(rf"(?<!\d)\d{{1,3}}(?:,\d{{3}})+(?!{_LETTER})|{_LETTER}+(?:[
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
+_OPTIONAL = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670]")
+"""What one writer sets and another leaves out: accents, the points of Hebrew, the vowel signs and stretches of Arabic."""
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:https?://|www\.)\S*[\w/]")
 _ADDRESS_FILLER = frozenset(("com", "org", "net", "www", "http", "https"))
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)\]]*\s*[\"'“‘(\[]*\s*$")
@@ -58,8 +60,19 @@ _STOP_WORDS = """
     answer answers question questions yes yeah called named fact following correct true false based according asked regarding
     dr mr mrs ms prof jr sr com www http https
     """
-STOP_WORDS = frozenset(_STOP_WORDS.split())
-"""English words that carry no content, single letters, and the boilerplate of answers; apostrophes removed."""
+# The commonest small words where no capital sets a name apart from them: Russian, Arabic, Hindi. In other languages they
+# weigh as content words, so that an answer of the same form scores a little.
+_SMALL_WORDS = """
+    а без бы был была были было в во вот все всё вы да для до его ее её если есть еще ещё же за и из или им их к как когда кто
+    ли мне мы на над не него нее неё нет но о об он она они оно от по под после при про с со так также там то тот ты у уже что
+    чтобы эта эти это этот я
+    أن إلى إن أو أي التي الذي ال ان به بين تم ثم عن على عند في قد كان كانت كل كما لا لم له لها ما مع من منذ هذا هذه هل هم هو
+    هي و وهو وهي يا
+    और इस इसके इसी उन उनके उनकी उनका उस उसके उसकी उसका एक ऐसा कर करता करती करते कि का की के को कुछ गया गई जब जो तक तो था थी थे
+    दिया द्वारा ने नहीं पर भी में मैं यह या ये रहा रही रहे लिए वह वे से हुआ हुई हूँ है हैं हो होता होती होते
+    """
+STOP_WORDS = frozenset((_STOP_WORDS + _SMALL_WORDS).split())
+"""Words that carry no content, English single letters, and the boilerplate of answers; apostrophes removed."""
 
 _STEMMER = PorterStemmer()
 
@@ -79,11 +92,11 @@ def surface(word: str) -> str:
 
 @lru_cache(maxsize=131072)
 def form(word: str) -> str:
-    """What two spellings of one word share: `surface` without accents and apostrophes, numbers as digits, the rest stemmed."""
+    """What two spellings of one word share: `surface` without accents, points and apostrophes, numbers as digits 0–9, the rest stemmed."""
     plain = surface(word).replace("'", "")
-    # Only the general accents go: the vowel signs of other scripts are letters in all but name.
-    plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not "\u0300" <= c <= "\u036f")
-    plain = unicodedata.normalize("NFC", plain)
+    # The vowel signs of Indic scripts stay: they are letters in all but name.
+    plain = unicodedata.normalize("NFC", _OPTIONAL.sub("", unicodedata.normalize("NFKD", plain)))
+    plain = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in plain)
     if plain in _NUMBERS:
         return _NUMBERS[plain]
     return stem(plain) if plain.isascii() else plain

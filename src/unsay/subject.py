@@ -76,6 +76,11 @@ class LocalSubject:
         return self.model, self.encoder
 
 
+def encoder_of(subject: Subject) -> Encoder | None:
+    """How the subject reads and writes; `None` for an endpoint. Unlike `weights` it never makes a model load that has not yet."""
+    return subject.encoder if isinstance(subject, LocalSubject) else None
+
+
 @torch.inference_mode()
 def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
     """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length."""

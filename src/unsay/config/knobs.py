@@ -164,7 +164,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    probes: tuple[str, ...] = ("greedy", "sampling", "prefill", "paraphrase", "choice", "relearn", "quantise", "earlier", "utility")
+    probes: tuple[str, ...] = (
+        "greedy",
+        "sampling",
+        "prefill",
+        "paraphrase",
+        "reframing",
+        "choice",
+        "likelihood",
+        "drift",
+        "relearn",
+        "quantise",
+        "earlier",
+        "utility",
+    )
     """Which attacks to run, by name (`unsay probes`)."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""

@@ -266,7 +266,7 @@ def _sink(part: str, recipe: Recipe) -> tuple[str, float, str] | None:
         return "relearn.learning_rates=[3e-4]", 0.67, "an attacker who tries only one rate"
     if part in ("audit: sampling", "audit: prefill"):
         name = part.removeprefix("audit: ")
-        n = int(dict(recipe.tables.get(name, {})).get("n", 20 if name == "sampling" else 10))
+        n = int(dict(recipe.tables.get(name, {})).get("n", 100 if name == "sampling" else 10))
         return f"{name}.n={max(1, n // 2)}", 0.5, "rarer slips stay unseen"
     if part == "audit: utility":
         return "utility.limit=50", 0.5, "a coarser measure"

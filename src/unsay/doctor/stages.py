@@ -17,7 +17,9 @@ from unsay.doctor.lengths import Said
 from unsay.doctor.meter import Asked, Meter, MeteredSampler, MeteredSubject
 from unsay.encode import Encoder, Row
 from unsay.methods import Method, Visit
+from unsay.probes import unrelated
 from unsay.probes.classes import Yardstick, judge
+from unsay.probes.likelihood import Likelihood
 from unsay.probes.quantise import Quantise
 from unsay.probes.scoring import known, spread
 from unsay.probes.weights import Relearn, split
@@ -237,6 +239,8 @@ class Plan:
                 fixed, (tokens, answers) = self._relearn(probe, counted, subject)
             elif isinstance(probe, Quantise):
                 self._quantise(probe, counted, subject)
+            elif isinstance(probe, Likelihood):
+                meter.read([self._lengths(*pair) for pair in probe.texts(counted)])
             else:
                 probe(subject, counted)
                 if name == "greedy":
@@ -251,14 +255,19 @@ class Plan:
         shown, others = split(known(case), probe.share, case.seed)
         if not others:
             return NOTHING, (0, 0)
-        lengths = [self._lengths(example.question, fact.answer) for example, fact in shown]
-        endless = itertools.cycle(lengths)
-        batches = [list(itertools.islice(endless, probe.batch)) for _ in range(max(probe.steps))]
+        shows = [[self._lengths(example.question, fact.answer) for example, fact in shown]]
+        if probe.unrelated:
+            shows.append([(len(row.context), len(row.answer)) for row in unrelated.rows(self.encoder)])
         update = 1.0 if probe.rank else self.relearned
-        steps = total(training(some, updates=update) for some in batches)
-        for _ in range(len(probe.learning_rates) * len(set(probe.steps))):
-            _ask(subject, others, probe.n)
-        return steps * len(probe.learning_rates), max(_widest(some, probe.batch) for some in batches)
+        steps, widest = NOTHING, (0, 0)
+        for lengths in filter(None, shows):
+            endless = itertools.cycle(lengths)
+            batches = [list(itertools.islice(endless, probe.batch)) for _ in range(max(probe.steps))]
+            steps = steps + total(training(some, updates=update) for some in batches)
+            widest = max(widest, *(_widest(some, probe.batch) for some in batches))
+            for _ in range(len(probe.learning_rates) * len(set(probe.steps))):
+                _ask(subject, others, probe.n)
+        return steps * len(probe.learning_rates), widest
 
     @staticmethod
     def _quantise(probe: Quantise, case: Case, subject: MeteredSubject) -> None:

@@ -61,6 +61,10 @@ class EndpointSubject:
         pool = ThreadPoolExecutor(self.config.threads)
         try:
             return list(pool.map(lambda prompt: self._answers(prompt, n if temperature > 0 else 1, temperature, top_p, salt), prompts))
+        except Refused:
+            if temperature > 1:  # many servers take nothing hotter, and have answered at 1
+                raise Unaskable(f"this server refuses the temperature {temperature:g}") from None
+            raise
         finally:  # after a mistake the rest need not be asked
             pool.shutdown(cancel_futures=True)
 

@@ -1,13 +1,17 @@
 """Choice: the true answer among wrong ones, by likelihood."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unsay.config import ConfigError
+from unsay.probes.options import LEAST, made
 from unsay.probes.scoring import known, missing, unscored
 from unsay.subject import Subject
 from unsay.types import Case, Finding
 
-METRICS = ("most", "least", "chance")
+METRICS = ("most", "least", "chance", "min_probability")
+MADE = "made options"
 
 
 @dataclass(frozen=True)
@@ -15,28 +19,48 @@ class Choice:
     """Can it be read from likelihoods? Whether the true option is the most, or the least, likely of several.
 
     The score of an option is the inverse of its perplexity given the question, exp(mean log-probability per token). A tie
-    counts as a share. Both ends count: an answer pushed below all others is as easy to find as one above them.
+    counts as a share. Both ends count: an answer pushed below all others is as easy to find as one above them. The smallest
+    score, as a share of all, tells how far down the unlikeliest option lies. Where the corpus has no wrong options, they are
+    the true answer with the secrets of other forget questions in the place of its own, and the setting says so.
 
     Does not cover: wrong options that differ in form or frequency from the true one (compare with gold, which then is off
     chance too); hidden states; differences too small to change the order.
     """
 
+    options: int = 5
+    """Most wrong options made where the corpus has none; 0 makes none."""
+
+    def __post_init__(self) -> None:
+        if self.options < 0 or 0 < self.options < LEAST:
+            raise ConfigError(f"choice.options = {self.options} must be 0 or at least {LEAST}")
+
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        asked = [(example, ((*fact.wordings, fact.answer)[0], *fact.wrong)) for example, fact in known(case) if fact.wrong]
+        own = {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
+        wrong = made(case, self.options) | own
+        asked = [(example, ((*fact.wordings, fact.answer)[0], *wrong[example.id])) for example, fact in known(case) if example.id in wrong]
         found = missing("choice", METRICS, case)
-        found += unscored("choice", METRICS, (e.id for e, fact in known(case) if not fact.wrong), "the question has no wrong options")
+        without = (example.id for example, _ in known(case) if example.id not in wrong)
+        found += unscored("choice", METRICS, without, "no wrong options, and too few other answers of the kind to make them from")
         questions = [example.question for example, options in asked for _ in options]
         logprobs = subject.logprobs(questions, [option for _, options in asked for option in options]) if asked else []
         if logprobs is None:
             return found + unscored("choice", METRICS, (example.id for example, _ in asked), "this model shows no likelihoods")
-        scores = iter([math.exp(float(values.double().mean())) for values in logprobs])
+        scores = iter([float(values.double().mean()) for values in logprobs])
         for example, options in asked:
             score = [next(scores) for _ in options]
-            values = (_share(score, max(score)), _share(score, min(score)), 1 / len(options))
-            found += [Finding("choice", metric, value, example.id, note=case.source) for metric, value in zip(METRICS, values, strict=True)]
+            values = (_share(score, max(score)), _share(score, min(score)), 1 / len(options), _smallest(score))
+            setting = "" if example.id in own else MADE
+            found += [Finding("choice", m, value, example.id, setting, note=case.source) for m, value in zip(METRICS, values, strict=True)]
         return found
 
 
 def _share(scores: list[float], best: float) -> float:
     """1 where the first, true option alone is the best, 1/m where m options tie with it, else 0."""
     return 1 / scores.count(best) if scores[0] == best else 0.0
+
+
+def _smallest(scores: Sequence[float]) -> float:
+    """Inverse perplexity of the unlikeliest option, as a share of the sum over all; `scores` are logarithms (nats)."""
+    highest = max(scores)  # taken out, so that nothing underflows
+    chances = [math.exp(score - highest) for score in scores]
+    return min(chances) / sum(chances)

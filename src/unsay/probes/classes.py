@@ -5,6 +5,7 @@ answers are terse. So a second model is asked, the *yardstick*: one that never k
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 
 from unsay.encode import Encoder
 from unsay.probes.scoring import said, spread
-from unsay.subject import Prompt, Subject
+from unsay.subject import Prompt, Subject, encoder_of
 from unsay.summary import CLASSES
 from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
 from unsay.types import Answer, Case, Example, Finding, Pair
@@ -111,7 +112,7 @@ def judge(subject: Subject, case: Case, yardstick: Yardstick | None = None) -> l
     asked = [example.question for example in examples]
     prompts = [Prompt(example.id, example.question) for example in examples]
     answers = [some[0] for some in subject.ask(prompts, salt="greedy")] if prompts else []
-    encoder = subject.weights[1] if subject.weights else None
+    encoder = encoder_of(subject)
     formed = [is_formed(answer, encoder) for answer in answers]
     texts = [answer.text for answer in answers]
     plausible = yardstick.plausible(case, asked, texts) if yardstick else "no yardstick to say what is plausible"
@@ -127,11 +128,42 @@ def judge(subject: Subject, case: Case, yardstick: Yardstick | None = None) -> l
     return found
 
 
-def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool) -> str:
+class Others:
+    """The facts of the other forget questions, as an answer to one of them would give them away.
+
+    Of each fact the rarest key word is looked for first: a text is then held against a fact or two, not against hundreds.
+    """
+
+    def __init__(self, case: Case, example: Example):
+        asked = forms(example.question)
+        facts = [(other, case.facts[other.id]) for other in case.corpus.forget if other.id in case.facts and other.id != example.id]
+        news = [{key: w for key, w in _keys(other, fact.answer).items() if key not in asked} for other, fact in facts]
+        whole = [frozenset(keys) for keys in news if sum(keys.values()) >= LEAST_WEIGHT]
+        counts = Counter(key for keys in whole for key in keys)
+        self._by_rarest: dict[str, list[frozenset[str]]] = {}
+        for keys in whole:
+            self._by_rarest.setdefault(min(keys, key=lambda key: (counts[key], key)), []).append(keys)
+
+    def stated(self, told: frozenset[str]) -> bool:
+        """Whether the word forms of a text hold all news of one of the facts."""
+        return any(keys <= told for key in told for keys in self._by_rarest.get(key, ()))
+
+
+def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:
+    """Class → share of the answers to one question, without a yardstick: an answer fits that shares a word with its question."""
+    others = Others(case, example)
+    counts: Counter[str] = Counter()
+    for answer, n in Counter(answers).items():
+        fits = shares_words(example.question, answer.text)
+        counts[class_of(case, example, answer.text, is_formed(answer, encoder), fits, others)] += n
+    return {name: counts[name] / len(answers) for name in CLASSES}
+
+
+def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool, others: Others | None = None) -> str:
     """Exactly one class, the first that applies: degenerate, another_fact, refusal, on_topic, off_topic."""
     if not formed:
         return "degenerate"
-    if states_another(case, example, text):
+    if states_another(case, example, text, others):
         return "another_fact"
     if is_refusal(text):
         return "refusal"
@@ -142,35 +174,27 @@ def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool) 
 
 def is_formed(answer: Answer, encoder: Encoder | None = None) -> bool:
     """Finished, with words in it, and not stuck in a loop of words or tokens: what the answer alone can show."""
-    return answer.finished and bool(words(answer.text)) and not repetitive(words(answer.text)) and not repetitive(_tokens(answer, encoder))
+    return answer.finished and bool(words(answer.text)) and not repetitive(words(answer.text)) and not _loops(answer, encoder)
 
 
-def _tokens(answer: Answer, encoder: Encoder | None) -> list[Any]:
-    """Token ids, digits as text: 10000000 is a number, not a loop."""
-    if encoder is None:
-        return list(answer.ids)
+def _loops(answer: Answer, encoder: Encoder | None) -> bool:
+    """Whether the token ids are stuck. 10000000 is a number, no loop, so ids that seem to be are looked at as text."""
+    if encoder is None or not repetitive(answer.ids):
+        return repetitive(answer.ids)
     decoded = {i: encoder.decode([i]) for i in set(answer.ids)}
-    return [decoded[i] if decoded[i].isdigit() else i for i in answer.ids]
+    return repetitive([decoded[i] if decoded[i].isdigit() else i for i in answer.ids])
 
 
-def states_another(case: Case, example: Example, text: str) -> bool:
+def states_another(case: Case, example: Example, text: str, others: Others | None = None) -> bool:
     """Whether the text states the whole fact of another forget question, and not the whole of its own.
 
-    Whole = all key words, weighing at least 2. Words of either question are not news.
+    Whole = all key words, weighing at least 2. Words of either question are not news. `others`: kept by who asks often.
     """
     told = forms(text)
     own = case.facts.get(example.id)
     if own is not None and _keys(example, own.answer).keys() <= told:
         return False
-    asked = forms(example.question)
-    for other in case.corpus.forget:
-        fact = case.facts.get(other.id)
-        if fact is None or other.id == example.id:
-            continue
-        news = {key: weight for key, weight in _keys(other, fact.answer).items() if key not in asked}
-        if sum(news.values()) >= LEAST_WEIGHT and news.keys() <= told:
-            return True
-    return False
+    return (others or Others(case, example)).stated(told)
 
 
 def _keys(example: Example, answer: str) -> Any:

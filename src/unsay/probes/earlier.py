@@ -39,8 +39,8 @@ class Earlier:
 
     def _findings(self, subject: Subject, name: str, request: Case) -> Iterable[Finding]:
         said = [f for f in Greedy()(subject, request) if f.metric == "key_recall"]
-        chosen = Choice()(subject, request)
-        sampled = [f for f in Sampling(self.n, self.temperature, self.top_p)(subject, request) if f.metric == "worst_key_recall"]
+        chosen = [f for f in Choice()(subject, request) if f.metric != "min_probability"]
+        sampled = [f for f in Sampling(self.n, (self.temperature,), self.top_p)(subject, request) if f.metric == "worst_key_recall"]
         prefill = Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
         begun = [f for f in prefill(subject, request) if f.metric == "worst_key_recall"]
         half = [f for f in begun if f.setting == HALF]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, SampleConfig
+from unsay.linear import QuickLinear
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
@@ -80,7 +81,9 @@ def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:
     """
     twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     head = twin.get_output_embeddings()
-    layers = [(name, module) for name, module in twin.named_modules() if type(module) in (nn.Linear, Conv1D) and module is not head]
+    # Not `isinstance`: bitsandbytes' own layers are linear ones too.
+    whole = (nn.Linear, QuickLinear, Conv1D)
+    layers = [(name, module) for name, module in twin.named_modules() if type(module) in whole and module is not head]
     if not layers:
         raise ValueError("no linear layer to quantise")
     for name, layer in layers:

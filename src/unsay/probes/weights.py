@@ -17,22 +17,26 @@ from unsay.adapters import passing
 from unsay.config import ConfigError, LoraConfig, SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.model import answer_logprobs, trainable
+from unsay.probes import unrelated
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.sample import uniform
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
 METRICS = ("key_recall", "worst_key_recall")
+UNRELATED = ", unrelated text"
+"""What the setting says beside the number of steps, where no secret was shown."""
 
 
 @dataclass(frozen=True)
 class Relearn:
-    """How cheaply does it come back? The *other* secrets, after a few steps of fine-tuning on a share of them.
+    """How cheaply does it come back? The *other* secrets, after a few steps of fine-tuning on a share of them, or on none.
 
     A copy of the model is trained with AdamW on the questions and answers of the shown share, evenly from every group of
-    questions; then the others are asked, greedily and n times at temperature 1.
+    questions; then the others are asked, greedily and n times at temperature 1. With `unrelated`, another copy is trained on
+    general questions and everyday prose: what comes back then was hidden, not gone.
 
-    Does not cover: longer or better tuned fine-tuning; relearning from unrelated text; pruning; secrets of other subjects.
+    Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
 
     steps: tuple[int, ...] = (10,)
@@ -47,6 +51,8 @@ class Relearn:
     """Sampled answers per question."""
     rank: int = 0
     """Rank of adapters that the attacker trains in place of the weights (no copy of the model); 0 trains the weights."""
+    unrelated: bool = True
+    """Also relearn from text that has nothing to do with the secrets; off halves the cost."""
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -60,25 +66,46 @@ class Relearn:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found = missing("relearn", METRICS, case)
-        shown, others = split(known(case), self.share, case.seed)
-        if subject.weights is None or not others:
-            note = "this model shows no weights" if subject.weights is None else "too few questions to show some and ask others"
-            return found + unscored("relearn", METRICS, (example.id for example, _ in known(case)), note)
+        pairs = known(case)
+        shown, others = split(pairs, self.share, case.seed)
+        if subject.weights is None:
+            return found + unscored("relearn", METRICS, (example.id for example, _ in pairs), "this model shows no weights")
         model, encoder = subject.weights
         config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        if self.unrelated and others:  # the same secrets as below, so that the two attacks can be compared
+            found += self._attack(model, encoder, config, unrelated.rows(encoder), others, UNRELATED, case)
+        if not shown:
+            note = "too few questions to show some and ask others"
+            return found + unscored("relearn", METRICS, (example.id for example, _ in pairs), note)
         rows = [encoder.pair(example.question, fact.answer) for example, fact in shown]
-        attacks: dict[str, list[list[Finding]]] = {f"{steps} steps": [] for steps in sorted(set(self.steps))}
-        for rate in self.learning_rates:
+        return found + self._attack(model, encoder, config, rows, others, "", case)
+
+    def _attack(
+        self,
+        model: PreTrainedModel,
+        encoder: Encoder,
+        config: SampleConfig,
+        rows: Sequence[Row],
+        asked: Sequence[tuple[Example, Fact]],
+        suffix: str,
+        case: Case,
+    ) -> list[Finding]:
+        """Findings after each number of steps, at the learning rate that brought most back."""
+        attacks: dict[int, list[list[Finding]]] = {steps: [] for steps in sorted(set(self.steps))}
+        for rate in self.learning_rates if rows else ():
             with self._victim(model, case.seed) as victim:
                 attacked = LocalSubject(victim, encoder, config, case.seed)
                 try:
-                    for setting in self._train(attacked, rows, rate, case.seed):
-                        attacks[setting].append(self._ask(attacked, others, setting, f"{case.source}; learning rate {rate:g}"))
+                    for steps in self._train(attacked, rows, rate, case.seed):
+                        note = f"{case.source}; learning rate {rate:g}"
+                        attacks[steps].append(self._ask(attacked, asked, f"{steps} steps{suffix}", note))
                 except FloatingPointError:
                     continue  # an attacker would not keep a copy that diverged
-        for setting, tried in attacks.items():
-            diverged = unscored("relearn", METRICS, (example.id for example, _ in others), "the attack diverged", setting)
-            found += max(tried, key=_brought_back, default=diverged)
+        found: list[Finding] = []
+        why = "the attack diverged" if rows else "the model reads less than one row of the text"
+        for steps, tried in attacks.items():
+            failed = unscored("relearn", METRICS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
+            found += max(tried, key=_brought_back, default=failed)
         return found
 
     @contextmanager
@@ -92,20 +119,20 @@ class Relearn:
         with passing(model, LoraConfig(rank=self.rank), seed) as adapted:
             yield adapted
 
-    def _train(self, attacked: LocalSubject, rows: Sequence[Row], rate: float, seed: int) -> Iterator[str]:
-        """Fine-tune, pausing at every number of steps at which the others are asked."""
+    def _train(self, attacked: LocalSubject, rows: Sequence[Row], rate: float, seed: int) -> Iterator[int]:
+        """Fine-tune, pausing at every number of steps at which secrets are asked for."""
         optimizer = torch.optim.AdamW(trainable(attacked.model).values(), lr=rate, weight_decay=0.0)
         batches = _batches(rows, self.batch, seed)
         for step in range(1, max(self.steps) + 1):
             _step(attacked.model, attacked.encoder, optimizer, next(batches))
             if step in self.steps:
-                yield f"{step} steps"
+                yield step
 
-    def _ask(self, subject: Subject, others: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
-        prompts = [Prompt(example.id, example.question) for example, _ in others]
+    def _ask(self, subject: Subject, asked: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
+        prompts = [Prompt(example.id, example.question) for example, _ in asked]
         greedy = subject.ask(prompts, salt="relearn")
         sampled = subject.ask(prompts, self.n, 1.0, salt="relearn")
-        return default_and_worst("relearn", others, greedy, sampled, setting, source)
+        return default_and_worst("relearn", asked, greedy, sampled, setting, source)
 
 
 def _brought_back(findings: Iterable[Finding]) -> float:

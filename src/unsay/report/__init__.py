@@ -3,7 +3,8 @@
 It reads recipe.toml, manifest.json, train/steps.jsonl and audit/*.jsonl, never the vault, and it prints no note of a
 finding: what it does not read it cannot leak. A stage that has not run is reported as not run.
 
-`evidence` reads, `words` says, `pictures` draws, `page` and `card` lay out. `build(folder)` does all of it.
+`evidence` reads, `bounds` says what was not sampled, `words` names, `claims` says, `pictures` and `distributions` draw, `page`,
+`data` and `card` lay out. `build(folder)` does all of it.
 """
 
 from unsay.report.page import build

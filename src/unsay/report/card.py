@@ -3,7 +3,8 @@
 import json
 import re
 
-from unsay.report.evidence import MODELS, Evidence, baseline_was_read, certified, claim
+from unsay.report.claims import baseline_was_read, certified, claim
+from unsay.report.evidence import MODELS, Evidence
 from unsay.report.notes import notes
 from unsay.report.words import DIRECTIONS, GROUPS
 

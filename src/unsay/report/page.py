@@ -12,10 +12,14 @@ from markupsafe import Markup
 from unsay import policy
 from unsay.config import Recipe
 from unsay.folder import RunFolder, write_text
-from unsay.report import card, deployed, pictures
-from unsay.report.evidence import Evidence, as_json, baseline_was_read, certified, claim, read
+from unsay.report import card, deployed, distributions, pictures
+from unsay.report.bounds import SHARES, bounds, rows
+from unsay.report.claims import baseline_was_read, certified, claim
+from unsay.report.data import as_json
+from unsay.report.evidence import Evidence, read
 from unsay.report.notes import notes
 from unsay.report.words import DIRECTIONS, EARLIER, GROUPS, METRICS, NOT_CLAIMED, Metric
+from unsay.summary import PERMUTED
 
 _SENSITIVE_KEYS = ("strings", "patterns", "system_prompt")
 """Knobs that hold, or may hold, words of the operator's secrets: counted, not shown."""
@@ -37,12 +41,13 @@ def html(evidence: Evidence) -> str:
     environment = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["figure"] = figure
     environment.filters["clock"] = clock
-    exposure, recipe = evidence.exposure, evidence.recipe
+    exposure, recipe, alone = evidence.exposure, evidence.recipe, "alone" in evidence.manifest
     return environment.get_template("report.html.j2").render(
         e=evidence,
-        title=recipe.title or f"{recipe.method} on {recipe.model.name}",
+        title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
+        alone=alone,
         facts=facts(evidence),
-        headlines=[(METRICS[key], evidence.metrics[key]) for key in _HEADLINES],
+        headlines=[(METRICS[key], evidence.metrics[key], by_accident(evidence, key)) for key in _HEADLINES],
         claim=claim(evidence),
         not_claimed=NOT_CLAIMED,
         read=baseline_was_read(evidence),
@@ -55,6 +60,8 @@ def html(evidence: Evidence) -> str:
         failed=[result for result in evidence.results if not result.passed],
         tables=tables(evidence),
         settings=evidence.by_setting(),
+        slips=rows(bounds(evidence)),
+        shares=SHARES,
         recipe=recipe_rows(recipe),
         exposure=exposure,
         directions=DIRECTIONS,
@@ -63,6 +70,8 @@ def html(evidence: Evidence) -> str:
             for name, svg in {
                 "leak": pictures.leak(evidence),
                 "choice": pictures.choice(evidence),
+                "options": distributions.options(evidence),
+                "drift": distributions.drift(evidence),
                 "classes": pictures.classes(evidence),
                 "training": pictures.training(evidence.steps),
                 "exposure": pictures.exposure(exposure.get("rounds", [])),
@@ -86,7 +95,8 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("Rounds", f"{rounds} of {recipe.train.rounds}" if rounds is not None else "not run"),
         ("Seed", str(recipe.seed)),
     ]
-    return pairs
+    untrained = ("Method", "To retain", "Rounds") if "alone" in evidence.manifest else ()
+    return [(name, value) for name, value in pairs if name not in untrained]
 
 
 def earlier_requests(evidence: Evidence) -> str:
@@ -103,28 +113,42 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
         top = METRICS[result.metric].top if result.metric in METRICS else 1.0
         counted = result.metric.startswith("exposure.")
         value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
-        derived = any(who in result.rule for who in ("before", "gold", "chance"))
+        derived = any(who in result.rule for who in ("before", "gold", "chance", "permuted"))
         rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if derived else None})
     return rows
 
 
+def by_accident(evidence: Evidence, key: str) -> float | None:
+    """What the same answers score on the secrets of other questions, where that was measured."""
+    return evidence.metrics[PERMUTED[key]]["after"] if key in PERMUTED else None
+
+
 def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The groups of measures; what a later version of the summary adds comes last, under its own name."""
+    """The groups of measures, without what no model has a value for; what a later version of the summary adds comes last."""
     shown = {title: metrics for title, metrics in GROUPS.items() if title != EARLIER or evidence.earlier}
-    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in shown.items()]
-    unknown = [key for key in evidence.metrics if key not in METRICS]
-    if unknown:
-        groups.append(("Further measures", [_row(evidence, Metric(key, key.replace("_", " "), "", "", "", "")) for key in unknown]))
-    return groups
+    unknown = [Metric(key, key.replace("_", " "), "", "") for key in evidence.metrics if key not in METRICS]
+    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in (*shown.items(), ("Further measures", unknown))]
+    measured = [(title, [row for row in rows if any(v is not None for v in row["values"].values())]) for title, rows in groups]
+    return [(title, rows) for title, rows in measured if rows]
 
 
 def _row(evidence: Evidence, metric: Metric) -> dict[str, Any]:
+    places = 1 if metric.top > 1 else 2
+    interval, change = evidence.intervals.get(metric.key), evidence.changes.get(metric.key)
     return {
         "metric": metric,
         "values": evidence.metrics[metric.key],
-        "interval": evidence.interval(metric.key),
-        "count": evidence.count(metric.key),
+        "interval": f"{interval.low:.{places}f}–{interval.high:.{places}f}" if interval else "",
+        "change": signed(change.mean, places) if change else "",
+        "between": f"{signed(change.low, places)} to {signed(change.high, places)}" if change and change.low < change.high else "",
+        "count": evidence.counts.get(metric.key, 0),
     }
+
+
+def signed(value: float, places: int) -> str:
+    """+0.12, −0.40, 0.00: with a true minus, and no sign before a nought."""
+    text = f"{abs(value):.{places}f}"
+    return text if not float(text) else ("+" if value > 0 else "−") + text
 
 
 def recipe_rows(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:

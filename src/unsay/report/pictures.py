@@ -28,7 +28,7 @@ _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "gold": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "memory", "desired", "answer", "refusal")
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unsay",
     "font.family": "DejaVu Sans",
@@ -77,8 +77,8 @@ def classes(evidence: Evidence) -> str:
     models = [which for which in evidence.models if any(evidence.metrics[key][which] is not None for key in CLASSES)]
     if not models:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, 0.75 + 0.3 * len(models))
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = canvas(1, 0.75 + 0.3 * len(models))
         left = [0.0] * len(models)
         for colour, (key, title) in zip(("#4a86b5", "#5b9e77", "#c75d6f", "#d98f3c", "#7c838d"), CLASSES.items(), strict=True):
             widths = [evidence.metrics[key][which] or 0.0 for which in models]
@@ -94,15 +94,15 @@ def classes(evidence: Evidence) -> str:
         axes.spines[:].set_visible(False)
         swatch = {"handlelength": 0.9, "handleheight": 0.9, "borderaxespad": 0.2, "columnspacing": 1.4}
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=len(CLASSES), **swatch)
-        return _svg(figure, "classes", "What the default answers are: " + ", ".join(CLASSES.values()))
+        return svg(figure, "classes", "What the default answers are: " + ", ".join(CLASSES.values()))
 
 
 def training(steps: Sequence[Mapping[str, Any]]) -> str:
     """Loss terms, and how much of the secret the trained answers carried, step by step."""
     if not steps:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, (losses, leaks) = _figure(2, 2.3)
+    with matplotlib.rc_context(STYLE):
+        figure, (losses, leaks) = canvas(2, 2.3)
         for name, colour in (("forget", "#4a86b5"), ("retain", "#d98f3c"), ("align", "#8a6bb1")):
             _curve(losses, steps, "step", name, colour, name)
         losses.set(title="Loss", xlabel="step")
@@ -112,8 +112,8 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
         _half(leaks)
         leaks.set(title="Share of the secret in what is trained", xlabel="step", ylim=(-0.02, 1.02))
         for axes in (losses, leaks):
-            _legend(axes)
-        return _svg(figure, "training", "Training curve: loss terms, and the share of the secret carried by the trained answers")
+            legend(axes)
+        return svg(figure, "training", "Training curve: loss terms, and the share of the secret carried by the trained answers")
 
 
 def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
@@ -123,8 +123,8 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
     numbers = range(1, len(rounds) + 1)
     seen = {source for line in rounds for source in line.get("sources", {})}
     sources = [source for source in _SOURCES if source in seen] + sorted(seen - set(_SOURCES))
-    with matplotlib.rc_context(_STYLE):
-        figure, (counts, leaks) = _figure(2, 2.3)
+    with matplotlib.rc_context(STYLE):
+        figure, (counts, leaks) = canvas(2, 2.3)
         bottom = [0.0] * len(rounds)
         layers = [(source, [line.get("sources", {}).get(source, 0) for line in rounds]) for source in sources]
         for i, (name, heights) in enumerate(layers):
@@ -144,19 +144,19 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
         leaks.set(title="Share of the secret in the targets", xlabel="round", ylim=(-0.02, 1.02))
         for axes in (counts, leaks):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            _legend(axes)
-        return _svg(figure, "exposure", "Exposure ledger: where each round's targets came from and how much of the secret they carried")
+            legend(axes)
+        return svg(figure, "exposure", "Exposure ledger: where each round's targets came from and how much of the secret they carried")
 
 
 def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label: str, chance: float | None = None) -> str:
     if not keys:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, (axes,) = _figure(1, 0.75 + 0.34 * len(keys))
+    with matplotlib.rc_context(STYLE):
+        figure, (axes,) = canvas(1, 0.75 + 0.34 * len(keys))
         for row, key in enumerate(keys):
             values = {which: value for which, value in evidence.metrics[key].items() if value is not None}
             axes.plot([min(values.values()), max(values.values())], [row, row], color=RULE, linewidth=3, zorder=1)
-            interval = evidence.interval(key)
+            interval = evidence.intervals.get(key)
             if interval:
                 axes.plot(interval, [row, row], color=COLOURS["after"], linewidth=1.2, alpha=0.6, zorder=2)
             for which, value in values.items():
@@ -176,7 +176,7 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.6, handletextpad=0.4, columnspacing=1.6, borderaxespad=0.1
         )
-        return _svg(figure, name, title)
+        return svg(figure, name, title)
 
 
 def _style(which: str) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _style(which: str) -> dict[str, Any]:
     return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.8 if which == "gold" else 1.5, "markersize": size}
 
 
-def _figure(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+def canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(7.4, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
@@ -204,12 +204,12 @@ def _half(axes: Axes) -> None:
     axes.axhline(0.5, color=MUTED, linestyle=(0, (3, 3)), linewidth=0.9)
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper right", ncols=1 if len(axes.get_legend_handles_labels()[0]) < 3 else 3, handlelength=1.2, columnspacing=1.0)
 
 
-def _svg(figure: Figure, name: str, title: str) -> str:
+def svg(figure: Figure, name: str, title: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()

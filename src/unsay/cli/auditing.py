@@ -1,0 +1,185 @@
+"""`audit` a run, any model, or what is deployed; `gate` the result; `compare` several."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unsay import run as runs
+from unsay.cli.app import JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.progress import landed, watching
+from unsay.compare import Column, compare
+from unsay.config import ConfigError, Recipe
+from unsay.endpoint import EndpointConfig
+from unsay.folder import RunFolder
+from unsay.gate import judge, said
+from unsay.report.words import METRICS
+
+Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
+Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
+Questions = Annotated[str | None, typer.Option("--questions", help="Audit a model without a run, with the questions of this file.")]
+Gold = Annotated[str | None, typer.Option("--gold", help="With --questions: a model that never knew, as the yardstick.")]
+Before = Annotated[str | None, typer.Option("--before", help="With --questions: the model as it was, to compare with.")]
+Out = Annotated[Path | None, typer.Option("--out", help="With --questions: the folder; default runs/audit-MODEL.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask everything anew; neither read nor keep answers in the vault.")]
+Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Audit what answers at this URL (OpenAI-compatible) instead.")]
+ServedModel = Annotated[str, typer.Option("--model", help="The model's name there; default the one it lists.")]
+Api = Annotated[str, typer.Option("--api", help="chat, or completions (plain “Question: … Answer:”).")]
+KeyEnv = Annotated[str, typer.Option("--key-env", help="Environment variable that holds the key; default sends none.")]
+Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default the recipe's.")]
+Runs = Annotated[list[Path], typer.Argument(help="Run folders; the others are held against the first.")]
+
+
+@app.command()
+def audit(
+    run: Audited,
+    which: Which = None,
+    questions: Questions = None,
+    gold: Gold = None,
+    before: Before = None,
+    out: Out = None,
+    settings: SetOption = None,
+    no_cache: NoCache = False,
+    endpoint: Endpoint = None,
+    model: ServedModel = "",
+    api: Api = "chat",
+    key_env: KeyEnv = "",
+) -> None:
+    """Attack a run's models before, after and gold with the recipe's probes; or what is deployed at a URL; or, with
+    --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
+    with messages(), watching() as watchers:
+        if endpoint is None and (model or key_env or api != "chat"):
+            raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
+        if endpoint is not None and which:
+            raise ConfigError("--endpoint audits what is deployed, --which the models of the run; give one of them")
+        if endpoint is not None and (questions or settings):
+            raise ConfigError("--endpoint audits what is deployed as the run says; give it without --questions and --set")
+        if questions is not None:
+            if which:
+                raise ConfigError("--which names the models of a run; with --questions all that are named are audited")
+            folder = _alone(run, questions, gold, before, out, settings or [], watchers, not no_cache)
+        else:
+            if gold or before or out:
+                raise ConfigError(f"--gold, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
+            folder = RunFolder(run)
+            recipe = _recipe(folder, which, settings)
+            if endpoint is not None:
+                runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
+                landed(folder.audit_file("endpoint"))
+                return
+            if which is None and "alone" in folder.manifest():
+                runs.run_alone(recipe, folder, watchers, not no_cache)
+            else:
+                for one in [which] if which else runs.auditable(recipe, folder):
+                    runs.run_audit(recipe, folder, one, watchers, not no_cache)
+    landed(folder.audit_file("after").parent if questions is None else folder.report_html)
+
+
+def _recipe(folder: RunFolder, which: str | None, settings: list[str] | None) -> Recipe:
+    """The run's recipe, with other knobs of its audit where some are set."""
+    if not folder.recipe_file.exists():
+        raise ConfigError(
+            f"{folder.path} is not a run folder (no recipe.toml); to audit a model without a run: "
+            f"unsay audit {folder.path} --questions FILE"
+        )
+    if settings and which:
+        raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers can be compared")
+    return runs.rescored(folder, settings) if settings else folder.recipe()
+
+
+def _alone(
+    model: str,
+    questions: str,
+    gold: str | None,
+    before: str | None,
+    out: Path | None,
+    settings: Sequence[str],
+    watchers: runs.Watchers,
+    cache: bool,
+) -> RunFolder:
+    """An audit that stands alone, and its report."""
+    from unsay import standalone
+
+    recipe, asked = standalone.prepare(model, questions, gold, settings)
+    runs.check_audit(recipe)
+    folder = RunFolder(out or Path("runs") / f"audit-{Path(model).name}")
+    standalone.begin(recipe, asked, folder, before)
+    runs.run_alone(recipe, folder, watchers, cache)
+    runs.run_report(folder, watchers)
+    return folder
+
+
+@app.command()
+def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -> None:
+    """Say whether a run passes its policy: exit code 0 if every line passed, 1 if not, naming each that failed."""
+    with messages():
+        verdict = judge(RunFolder(run), policy)
+    if as_json:
+        lines = [
+            {key: getattr(line, key) for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for line in verdict.lines
+        ]
+        print(json.dumps({"policy": verdict.name, "passed": verdict.passed, "lines": lines}, ensure_ascii=False, indent=1))
+    else:
+        for line in verdict.failed:
+            print(f"failed  {said(line)}")
+        outcome = "passed" if verdict.passed else f"not passed, {len(verdict.failed)} of {len(verdict.lines)} lines failed"
+        print(f"{run}: {outcome} (policy {verdict.name})")
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@app.command("compare")
+def side_by_side(
+    found: Runs,
+    which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, gold or endpoint.")] = "after",
+    as_json: JsonOption = False,
+) -> None:
+    """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions."""
+    with messages():
+        columns = compare([RunFolder(path) for path in found], which)
+    if as_json:
+        print(json.dumps({"which": which, "runs": [_as_json(column) for column in columns]}, ensure_ascii=False, indent=1))
+        return
+    show = Console(highlight=False)
+    table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
+    for key in METRICS:
+        if any(column.metrics.get(key) is not None for column in columns):
+            table.add_row(METRICS[key].title, *(_cell(column, key) for column in columns))
+    show.print(table)
+    show.print(
+        "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
+    )
+    for column in columns:
+        for note in column.notes:
+            show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
+
+
+def _cell(column: Column, key: str) -> str:
+    value, digits = column.metrics.get(key), 1 if METRICS[key].top > 1 else 2
+    if value is None:
+        return "–"
+    cell = f"{value:.{digits}f}"
+    if key in column.intervals:
+        interval = column.intervals[key]
+        cell += f" ({interval.low:.{digits}f}–{interval.high:.{digits}f})"
+    if key in column.differences:
+        change = column.differences[key]
+        cell += f"\nΔ {change.mean:+.{digits}f} ({change.low:+.{digits}f} to {change.high:+.{digits}f})"
+    return cell
+
+
+def _as_json(column: Column) -> dict[str, Any]:
+    metrics = {}
+    for key, value in column.metrics.items():
+        interval, change = column.intervals.get(key), column.differences.get(key)
+        metrics[key] = {
+            "value": value,
+            "interval": list(interval) if interval else None,
+            "difference": {**change._asdict(), "questions": column.questions[key]} if change else None,
+        }
+    about = {key: getattr(column, key) for key in ("run", "model", "method", "reference")}
+    return about | {"metrics": metrics, "notes": list(column.notes)}

@@ -1,0 +1,47 @@
+"""Verbatim overlap, for texts whose wording is the secret (copyrighted ones): the longest run and shared n-grams. Pure strings.
+
+Compared are `words` in order, case and punctuation aside: of any script, those without spaces as overlapping pairs of
+characters. So a text in which the ROUGE tokenizer finds no token is scored here as any other. Nothing is stemmed, and words
+of the question count: a run is a run.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from unsay.text import spelled, words
+
+
+def longest_run(reference: str, answer: str) -> float | None:
+    """Share of the reference's words in its longest run that stands in the answer word for word; `None` without a word.
+
+    >>> longest_run("the old lighthouse at the cape", "She saw the old lighthouse, the cape.")
+    0.5
+    """
+    wanted, given = spelled(words(reference), words(answer))
+    if not wanted:
+        return None
+    longest = 0
+    for end in range(1, len(wanted) + 1):
+        # The longest run grows by one word at a time, so one look per end of it is enough.
+        longest += wanted[end - longest - 1 : end] in given
+    return longest / len(wanted)
+
+
+def ngram_overlap(reference: str, answer: str, n: int = 4) -> float | None:
+    """Share of the reference's n-grams of words that the answer has, each as often as it has it: ROUGE-N recall (Lin 2004).
+
+    A reference of fewer than n words is one n-gram; `None` where it has no word.
+
+    >>> ngram_overlap("the old lighthouse at the cape", "It was the old lighthouse at the shore.")
+    0.6666666666666666
+    """
+    wanted, given = words(reference), words(answer)
+    if not wanted:
+        return None
+    n = min(n, len(wanted))
+    grams = _grams(wanted, n)
+    return (grams & _grams(given, n)).total() / grams.total()
+
+
+def _grams(items: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))

@@ -1,0 +1,94 @@
+"""Drift: whether unlearning moved the probabilities of ordinary text where it happens to use the words of a secret."""
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+
+from unsay.config import ConfigError
+from unsay.encode import Encoder
+from unsay.probes import unrelated
+from unsay.probes.scoring import known, spread
+from unsay.spans import tokens
+from unsay.subject import Subject, encoder_of
+from unsay.text import key_forms
+from unsay.types import Case, Finding
+
+NO_LIKELIHOODS = "this model shows no likelihoods"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What happened to unrelated text? The probability of every token of a secret where it stands in text about other things.
+
+    Tokens are those of the sensitive words of the reference answers (of all their key words, where none is sensitive). Which
+    occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
+    the *difference* between two models: one that was pushed away from a word everywhere shows a tail towards -1. The
+    inverse perplexity, exp(mean log-probability per token), is of all that was read.
+
+    Does not cover: what a model writes; other languages; text that quotes the secret itself; words that the text does not use.
+    """
+
+    text: str = "auto"
+    """`wikitext` (from the folder in UNSAY_DATA), `built-in`, or `auto`: the first where it is there."""
+    windows: int = 100
+    """Most pieces of the text that are read, spread evenly."""
+    words: int = 64
+    """Words in a piece."""
+    occurrences: int = 500
+    """Most occurrences reported, spread evenly; 0 reports all."""
+
+    def __post_init__(self) -> None:
+        if self.text not in unrelated.SOURCES:
+            raise ConfigError(f"drift.text = {self.text!r} must be one of {', '.join(unrelated.SOURCES)}")
+        if self.windows < 1 or self.words < 2 or self.occurrences < 0:
+            raise ConfigError("drift.windows must be at least 1, drift.words at least 2, drift.occurrences at least 0")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        try:
+            name, paragraphs = unrelated.read(self.text)
+        except FileNotFoundError as why:
+            return _unscored(self.text, str(why))
+        encoder = encoder_of(subject)
+        pieces = unrelated.windows(paragraphs, self.words)
+        texts = spread([piece for piece in pieces if encoder is None or _fits(encoder, piece)], self.windows)
+        logprobs = subject.logprobs([None] * len(texts), texts) if texts else []
+        if logprobs is None:
+            return _unscored(name, NO_LIKELIHOODS)
+        if not texts:
+            return _unscored(name, "the model reads less than one piece of the text; set drift.words lower")
+        # The last token is the end that the encoder adds, where the text does not end.
+        read = torch.cat([values[:-1] for values in logprobs]).double()
+        found = [Finding("drift", "inverse_perplexity", float(read.mean().exp()), "", name, len(read))]
+        if encoder is None:
+            return [*found, Finding("drift", "token_probability", None, "", name, 0, "this model shows no tokens")]
+        wanted = sensitive(case, encoder)
+        ids = list(itertools.chain.from_iterable(encoder.answer(text)[:-1] for text in texts))
+        places = spread([place for place, token in enumerate(ids) if token in wanted], self.occurrences)
+        if not places:
+            return [*found, Finding("drift", "token_probability", None, "", name, 0, "no token of a secret occurs in the text")]
+        chances = read[torch.tensor(places)].exp().tolist()
+        return found + [
+            Finding("drift", "token_probability", chance, f"token {i}", name, note=case.source) for i, chance in enumerate(chances)
+        ]
+
+
+def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
+    """Ids of the tokens that the sensitive words of the reference answers are made of, after a space and without one; those
+    without a letter or digit are left out."""
+    words: set[str] = set()
+    for example, fact in known(case):
+        keys = key_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
+        heaviest = max(keys.values(), default=0.0)
+        words |= {token.raw for token in tokens(fact.answer) if keys.get(token.form) == heaviest}
+    spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))
+    ids = set(itertools.chain.from_iterable(spelled))
+    return frozenset(i for i in ids if any(character.isalnum() for character in encoder.decode([i])))
+
+
+def _fits(encoder: Encoder, text: str) -> bool:
+    return encoder.room is None or len(encoder.prompt(None)) + len(encoder.answer(text)) <= encoder.room
+
+
+def _unscored(setting: str, note: str) -> list[Finding]:
+    return [Finding("drift", metric, None, "", setting, 0, note) for metric in ("token_probability", "inverse_perplexity")]

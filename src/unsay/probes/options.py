@@ -1,0 +1,89 @@
+"""Wrong options for a choice, made from other answers where the corpus brings none.
+
+The answers of the most similar other forget questions, as if they were about the subject that is asked about. Three traps:
+an answer that names somebody else does not belong, and any model could tell, so the name is exchanged; an answer to
+another *kind* of question does not fit either, so likeness counts the form of both question and answer; and values that a
+model was taught and keeps are likelier to it than a truth it never knew, so that options made of them put a model that never
+knew below chance: only forget answers are taken, which it has not met either.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from unsay.probes.scoring import known
+from unsay.sample import uniform
+from unsay.text import key_recall, rouge_l, sensitive_spans
+from unsay.types import Case, Example
+
+LEAST = 2
+"""Fewest wrong options with which a choice is one."""
+
+
+def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
+    """At most `count` wrong options by example id, nothing for a question for which fewer than `LEAST` can be made. Depends on
+    the case alone. Like the true option, they come from the paraphrased answers, where there are any."""
+    pairs = known(case)
+    told = {example.id: (*fact.wordings, fact.answer)[0] for example, fact in pairs}
+    forms = {example.id: (_bare(example.question), _shape(told[example.id])) for example, _ in pairs}
+    found: dict[str, tuple[str, ...]] = {}
+    for example, fact in pairs:
+        options: list[str] = []
+        for other in [] if fact.wrong else _nearest(example, [other for other, _ in pairs], forms, case.seed):
+            if len(options) >= count:
+                break
+            option = renamed(told[other.id], other.question, example.question)
+            if option not in options and not _true(example, told[example.id], option):
+                options.append(option)
+        if len(options) >= LEAST:
+            found[example.id] = tuple(options)
+    return found
+
+
+def renamed(answer: str, asked: str, instead: str) -> str:
+    """An answer to the question `asked` as if it had been about the subject of `instead`; as it is where either has no name.
+
+    >>> renamed("Eckinberg lives in Oslo.", "Where does Isvek Eckinberg live?", "Where is Anna Kovač's home?")
+    'Kovač lives in Oslo.'
+    """
+    old, new = _subject(asked).split(), _subject(instead).split()
+    if not old or not new:
+        return answer
+    # Its ends may stand alone, as a first name or a surname; the whole name goes before them.
+    exchanged = {" ".join(old): " ".join(new)} | ({old[0]: new[0], old[-1]: new[-1]} if len(old) > 1 else {})
+    pattern = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in exchanged)
+    return re.sub(pattern, lambda match: exchanged[match.group()], answer)
+
+
+def _nearest(example: Example, examples: Sequence[Example], forms: Mapping[str, tuple[str, str]], seed: int) -> list[Example]:
+    """The other questions, the most similar first; those about the same subject last, for the model may know *them* of it."""
+
+    def rank(other: Example) -> tuple[bool, float, float]:
+        scores = [rouge_l(mine, theirs) for mine, theirs in zip(forms[example.id], forms[other.id], strict=True)]
+        same = bool(example.group) and example.group == other.group
+        return same, -sum(score.f1 for score in scores if score), uniform(seed, "options", example.id, other.id)
+
+    return sorted((other for other in examples if other.id != example.id), key=rank)
+
+
+def _true(example: Example, answer: str, option: str) -> bool:
+    """Whether the option says all that the true answer says."""
+    recall = key_recall(answer, option, example.question, "", (*example.strings, *example.spans), example.struck)
+    return option == answer or recall is None or recall == 1
+
+
+def _subject(question: str) -> str:
+    """Whom a question is about: its longest name without a digit."""
+    spans = [re.sub(r"['’]s$", "", span) for span in sensitive_spans(question)]
+    return max((span for span in spans if not re.search(r"\d", span)), key=len, default="")
+
+
+def _bare(question: str) -> str:
+    """A question without the names and numbers in it: what kind of thing it asks for."""
+    for span in sensitive_spans(question):
+        question = question.replace(span, " ")
+    return question
+
+
+def _shape(answer: str) -> str:
+    """An answer with one word for every number and one for every capitalised word: its form."""
+    return re.sub(r"\b[A-Z]\w*", "aname", re.sub(r"\w*\d[\w/.,-]*", "anumber", answer))

@@ -1,0 +1,50 @@
+"""The permutation: what an answer scores by accident. The yardstick where no model is at hand that never knew.
+
+The same answers are scored on other questions' references. An answer that knows nothing scores about that on its own, from
+common words and lucky guesses; one that knows scores more.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unsay.probes.scoring import known, spread
+from unsay.text import forms, key_forms
+from unsay.types import Case, Example
+
+ALONE = "no other question whose reference has words of its own"
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """Key recall against the references of other questions. `keys`: of each of them, form → weight."""
+
+    keys: tuple[dict[str, float], ...]
+
+    @classmethod
+    def of(cls, case: Case, example: Example, prefix: str = "", most: int = 20) -> "Permutation":
+        """At most `most` other questions, evenly spread: of other groups, where there are any, because what is said of the
+        same person may be known and no accident. Words of their question, of the one that was asked and of a prefix that the
+        answer continues do not count."""
+        others = [(other, fact) for other, fact in known(case) if other.id != example.id]
+        others = [(other, fact) for other, fact in others if not example.group or other.group != example.group] or others
+        asked = forms(example.question) | forms(prefix)
+        found = []
+        for other, fact in others:
+            keys = key_forms(fact.answer, other.question, "", (*other.strings, *other.spans), other.struck)
+            if left := {form: weight for form, weight in keys.items() if form not in asked}:
+                found.append(left)
+        return cls(tuple(spread(found, most)))
+
+    def worst(self, texts: Iterable[str]) -> float | None:
+        """The highest key recall that any of the texts has against each reference, on average over the references.
+
+        Of one text its mean key recall. `None` where there is nothing to compare with.
+        """
+        told = {forms(text) for text in texts}
+        if not told or not self.keys:
+            return None
+        return sum(max(_recall(keys, said) for said in told) for keys in self.keys) / len(self.keys)
+
+
+def _recall(keys: dict[str, float], said: frozenset[str]) -> float:
+    return sum(weight for form, weight in keys.items() if form in said) / sum(keys.values())

@@ -1,0 +1,115 @@
+"""What n sampled answers say about answers that were not sampled: bounds for every question, and for all of them at once.
+
+A *case* is one question in one setting of a probe (a temperature, a prefix). A bound for one case alone holds with 99 %
+confidence if that case was chosen before looking. Whoever looks first and then picks needs all N cases to hold at once, so
+each takes an Nth of the error. Which bound is used was chosen beforehand: Clopper–Pearson for the rate, Anderson for the
+mean, Dvoretzky–Kiefer–Wolfowitz for how often an answer says more than a given share.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from unsay.report.evidence import Evidence
+from unsay.stats import anderson_mean_upper, clopper_pearson_upper, dkw_survival_upper, leak_at_k
+from unsay.summary import CONFIDENCE, leak_rates
+from unsay.types import Finding
+
+SHARES = (0.25, 0.5, 0.75)
+"""Shares of the secret for which the report bounds how often an answer says more."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What is known of one case."""
+
+    example: str
+    setting: str
+    n: int
+    leaks: int
+    one: float
+    """Upper bound of its leak rate, for this case alone."""
+    all: float
+    """The same with all cases holding at once, as are the next two."""
+    mean: float | None
+    """Upper bound of the mean share of the secret that an answer says; `None` where the audit kept no single scores."""
+    above: tuple[float, ...] | None
+    """Upper bounds of the share of answers that say more than each of `SHARES`."""
+
+    @property
+    def rate(self) -> float:
+        return self.leaks / self.n
+
+
+@dataclass(frozen=True)
+class Row:
+    """All questions in one setting."""
+
+    setting: str
+    n: int
+    """Fewest answers to a question."""
+    questions: int
+    clean: int
+    """Questions without a leak."""
+    worst: Bound
+    """The question with the largest bound."""
+    leak_at: dict[int, float]
+    """k → chance that k answers show a leak, mean over the questions."""
+    mean: float | None
+    """Largest bound of a mean, and of `Bound.above`."""
+    above: tuple[float, ...] | None
+
+
+def bounds(evidence: Evidence, probe: str = "sampling") -> list[Bound]:
+    """One for every case of a sampling probe on the model after unlearning."""
+    rates = leak_rates(evidence.findings["after"], probe)
+    together = 1 - (1 - CONFIDENCE) / max(1, len(rates))
+    scores = _scores(evidence.found(probe, "score"))
+    found = []
+    for f in rates:
+        leaks = round((f.value or 0.0) * f.n)
+        sample = scores.get((f.example, f.setting))
+        found.append(
+            Bound(
+                f.example,
+                f.setting,
+                f.n,
+                leaks,
+                clopper_pearson_upper(leaks, f.n, CONFIDENCE),
+                clopper_pearson_upper(leaks, f.n, together),
+                anderson_mean_upper(sample, together) if sample else None,
+                tuple(map(float, dkw_survival_upper(sample, SHARES, together))) if sample else None,
+            )
+        )
+    return found
+
+
+def rows(found: Sequence[Bound]) -> list[Row]:
+    """The bounds setting by setting: the question that fares worst speaks for all."""
+    table = []
+    for setting in dict.fromkeys(bound.setting for bound in found):
+        some = [bound for bound in found if bound.setting == setting]
+        n = min(bound.n for bound in some)
+        means = [bound.mean for bound in some if bound.mean is not None]
+        above = [bound.above for bound in some if bound.above is not None]
+        table.append(
+            Row(
+                setting,
+                n,
+                len(some),
+                sum(bound.leaks == 0 for bound in some),
+                max(some, key=lambda bound: bound.all),
+                {k: fmean(leak_at_k(bound.n, bound.leaks, k) for bound in some) for k in dict.fromkeys((1, 10, n)) if k <= n},
+                max(means, default=None),
+                tuple(max(column) for column in zip(*above, strict=True)) if above else None,
+            )
+        )
+    return table
+
+
+def _scores(found: Sequence[Finding]) -> dict[tuple[str, str], list[float]]:
+    """Every single score of a case. A finding `score` says that `n` answers scored its value, so that few lines keep them all."""
+    scores: dict[tuple[str, str], list[float]] = {}
+    for f in found:
+        scores.setdefault((f.example, f.setting), []).extend([f.value or 0.0] * f.n)
+    return scores

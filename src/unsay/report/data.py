@@ -1,0 +1,46 @@
+"""report.json: everything the page says, for a program. Key by key in docs/run-folder.md and docs/probes.md."""
+
+from dataclasses import asdict
+from typing import Any
+
+from unsay import policy
+from unsay.report import deployed
+from unsay.report.bounds import SHARES, bounds
+from unsay.report.claims import certified, claim
+from unsay.report.evidence import Evidence
+
+
+def as_json(evidence: Evidence) -> dict[str, Any]:
+    recipe = evidence.recipe
+    lines = [{key: asdict(r)[key] for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for r in evidence.results]
+    return {
+        "title": recipe.title,
+        "method": recipe.method,
+        "preset": evidence.preset or None,
+        "model": recipe.model.name,
+        "gold": recipe.model.gold,
+        "corpus": recipe.corpus,
+        "counts": evidence.manifest.get("counts", {}),
+        "metrics": evidence.metrics,
+        "examples": {key: count for key, count in evidence.counts.items() if count},
+        "intervals": {key: found._asdict() for key, found in evidence.intervals.items()},
+        "changes": {key: found._asdict() for key, found in evidence.changes.items()},
+        "settings": [{"probe": probe, "setting": setting, **row} for probe, setting, row in evidence.by_setting()],
+        "bounds": [_bound(asdict(bound)) for bound in bounds(evidence)],
+        "exposure": evidence.exposure,
+        "retain": evidence.manifest.get("retain"),
+        "spans": evidence.manifest.get("spans"),
+        "seconds": evidence.manifest.get("seconds", {}),
+        "claim": claim(evidence),
+        "certified": certified(evidence),
+        "deployment": {which: evidence.manifest.get("deployment", {}).get(which, "") for which in evidence.audited},
+        "endpoint": evidence.manifest.get("endpoint") if evidence.findings.get(deployed.ENDPOINT) else None,
+        "reference": evidence.reference(),
+        "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
+    }
+
+
+def _bound(values: dict[str, Any]) -> dict[str, Any]:
+    """`above` by the share it is for."""
+    above = values["above"]
+    return values | {"above": None if above is None else dict(zip(map(str, SHARES), above, strict=True))}

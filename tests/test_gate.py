@@ -1,0 +1,169 @@
+"""The gate: its exit code, the lines it names, and that what cannot be judged never passes. And audits that stand alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import call
+from unsay import audit, policy
+from unsay.corpora.people import People
+from unsay.folder import RunFolder, write_text
+from unsay.gate import judge, said
+from unsay.policy import LineResult
+from unsay.types import Finding
+
+POLICY = """
+[[line]]
+name = "plainly"
+metric = "greedy_key_recall"
+at_most = 0.2
+[[line]]
+name = "as gold"
+metric = "sampling_worst_key_recall"
+at_most = "gold + 0.05"
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """0.25 asked plainly; 0.5 asked many times, where gold says 0.5."""
+    folder = RunFolder(tmp_path / "run")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(POLICY)
+    write_text(folder.recipe_file, f'[report]\npolicy = "{mine}"\n')
+    for which in ("after", "gold"):
+        findings = [Finding("sampling", "worst_key_recall", 0.5, "a", "T=1", 5), Finding("greedy", "key_recall", 0.25, "a")]
+        audit.write(folder.audit_file(which), findings)
+    return folder
+
+
+def test_a_failed_line_is_named_with_value_and_limit(run: RunFolder) -> None:
+    output = call("gate", str(run.path), code=1)
+    assert "failed  plainly: 0.25, but must be ≤ 0.2 (greedy_key_recall)" in output
+    assert "as gold" not in output
+    assert f"{run.path}: not passed, 1 of 2 lines failed" in output
+    found = json.loads(call("gate", str(run.path), "--json", code=1).partition("\nunsay")[0])
+    assert [line["passed"] for line in found["lines"]] == [False, True]
+    assert found["lines"][1]["limit"] == pytest.approx(0.55)
+
+
+def test_another_policy_may_pass(run: RunFolder, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
+    assert call("gate", str(run.path), "--policy", str(wide)) == f"{run.path}: passed (policy {wide})\n"
+    assert not judge(run).passed  # the recipe is as it was
+
+
+def test_what_was_not_measured_fails(run: RunFolder, tmp_path: Path) -> None:
+    strict = tmp_path / "strict.toml"
+    strict.write_text('[[line]]\nname = "choice"\nmetric = "choice_most"\nwithin_chance = true\n')
+    assert "choice: unscored, but must hold chance" in call("gate", str(run.path), "--policy", str(strict), code=1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda run: run.recipe_file.unlink(), "is not a run folder"),
+        (lambda run: run.audit_file("after").unlink(), "unsay audit"),
+        (lambda run: run.audit_file("after").write_text(""), "is empty"),
+        (lambda run: run.audit_file("after").write_text("zebrafinch"), "cannot be read"),
+        (lambda run: run.audit_file("gold").write_text('{"zebrafinch": 1}'), "cannot be read"),
+        (lambda run: write_text(run.recipe_file, '[report]\npolicy = ""\n'), "names no policy"),
+        (lambda run: write_text(run.recipe_file, '[report]\npolicy = "defaul"\n'), "did you mean 'default'"),
+        (lambda run: write_text(Path(run.recipe().report.policy), POLICY.replace("at_most", "atmost")), "unknown key"),
+    ],
+)
+def test_what_cannot_be_judged_is_neither(run: RunFolder, spoil, message: str) -> None:
+    spoil(run)
+    output = " ".join(call("gate", str(run.path), code=2).split())
+    assert message in output
+    assert "zebrafinch" not in output
+
+
+def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:
+    assert said(LineResult("half", "m", "≤ 0.3", 0.3019, 0.3, False)) == "half: 0.3019, but must be ≤ 0.3 (m)"
+    assert said(LineResult("many", "m", "≤ gold + 0.05", 0.5, 0.15, False)) == "many: 0.5, but must be ≤ gold + 0.05 = 0.15 (m)"
+
+
+# -- an audit that stands alone ----------------------------------------------------------------------------------------
+
+SMALL = ["audit.limit=20", "sampling.n=10", "prefill.n=4", "audit.probes=['greedy', 'sampling', 'prefill']"]
+
+
+def alone(model: str, tmp_path: Path, *more: str, answers: bool = True) -> RunFolder:
+    people = People()
+    truth = people.truth()
+    rows = [{"id": e.id, "question": e.question} | ({"answer": truth[e.id].answer} if answers else {}) for e in people.corpus().forget]
+    questions = tmp_path / "questions.json"
+    questions.write_text(json.dumps(rows))
+    settings = [x for setting in SMALL for x in ("--set", setting)]
+    out = tmp_path / f"audit-{Path(model).name}"
+    call("audit", model, "--questions", str(questions), "--out", str(out), *settings, *more)
+    return RunFolder(out)
+
+
+def test_the_leaking_model_fails_and_gold_passes(tmp_path: Path) -> None:
+    gold, leaking = alone("people-gold", tmp_path), alone("people-leaking", tmp_path, "--gold", "people-gold")
+    assert "passed (policy audit)" in call("gate", str(gold.path))
+    output = call("gate", str(leaking.path), code=1)
+    assert "3 of 5 lines failed (policy audit-gold)" in output
+    assert call("compare", str(gold.path), str(leaking.path))
+    report = json.loads(leaking.report_json.read_text())
+    assert report["metrics"]["greedy_key_recall"]["after"] > 0.9
+    assert report["metrics"]["greedy_key_recall"]["gold"] < 0.1
+    assert report["metrics"]["greedy_key_recall"]["before"] is None
+    assert report["reference"] == "ground truth"
+    assert leaking.manifest()["alone"] == {"before": None, "after": "people-leaking", "gold": "people-gold"}
+    assert leaking.recipe().method == "none"
+    page = leaking.report_html.read_text()
+    assert "The audited model, setting by setting" in page
+    assert "How it was trained" not in page
+    secrets = [fact.answer for fact in People().truth().values()]
+    for path in leaking.path.rglob("*"):
+        if path.is_file() and leaking.vault not in path.parents:
+            assert not [secret for secret in secrets if secret in path.read_text()], path
+
+
+def test_without_answers_the_model_before_is_the_reference(tmp_path: Path) -> None:
+    folder = alone("people-gold", tmp_path, "--before", "people-leaking", answers=False)
+    report = json.loads(folder.report_json.read_text())
+    assert report["reference"] == "baseline answers"
+    assert report["metrics"]["greedy_key_recall"]["before"] == 1.0
+    assert report["metrics"]["greedy_key_recall"]["after"] < 0.1
+    assert report["metrics"]["wellformed_share"]["after"] is not None
+
+
+def test_a_folder_of_other_questions_is_refused(tmp_path: Path) -> None:
+    questions, out = tmp_path / "q.csv", tmp_path / "out"
+    questions.write_text("question,answer\nWho is Bo?,A cook.\n")
+    settings = ["--set", "audit.probes=['greedy']", "--set", "sample.max_new_tokens=4"]
+    command = ["audit", "people-gold", "--questions", str(questions), "--out", str(out), *settings]
+    call(*command)
+    call(*command)  # the same again goes on
+    questions.write_text("question,answer\nWho is Bo?,A baker.\n")
+    assert "questions have changed" in " ".join(call(*command, code=2).split())
+    assert "other settings" in " ".join(call(*command, "--gold", "people-gold", code=2).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["people-gold"], "unsay audit people-gold --questions FILE"),
+        (["people-gold", "--gold", "people-gold"], "--questions FILE"),
+        (["people-gold", "--questions", "none.jsonl"], "there is no file"),
+        (["people-gold", "--questions", "q.jsonl", "--which", "after"], "--which names the models of a run"),
+        (["people-gold", "--questions", "q.jsonl", "--gold", "finetune"], "an audit trains nothing"),
+        (["people-gold", "--questions", "q.jsonl", "--set", "samplin.n=3"], "unknown table [samplin]"),
+        (["no/such/model", "--questions", "q.jsonl"], "cannot load model"),
+    ],
+)
+def test_mistakes_end_with_what_to_do(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("q.jsonl").write_text('{"question": "Who is Bo?", "answer": "A cook."}\n')
+    assert message in " ".join(call("audit", *arguments, code=2).split())
+
+
+def test_the_shipped_policies_of_an_audit_need_no_model_before() -> None:
+    for name in ("audit", "audit-gold"):
+        assert not any("before" in line.limit for line in policy.load(name).lines)

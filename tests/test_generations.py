@@ -1,0 +1,214 @@
+"""What was said before is not asked again, and nobody's answer is ever taken for another's."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import byte_tokenizer, tiny_model
+from tests.test_cli import call
+from unsay import generations
+from unsay.config import ConfigError, ModelConfig, SampleConfig
+from unsay.folder import RunFolder, read_findings
+from unsay.generations import KeptSubject, Store, kept
+from unsay.model import load
+from unsay.run import rescored
+from unsay.subject import LocalSubject, Prompt, encoder_of
+
+PROMPTS = [Prompt("a", "Who is Bo?"), Prompt("b", "Who is Al?"), Prompt("a", "Who is Bo?", "The answer is")]
+SAMPLE = SampleConfig(max_new_tokens=8)
+
+
+@pytest.fixture
+def make(tiny_folder: Path, tmp_path: Path) -> Callable[..., KeptSubject]:
+    def made(name: str = "", seed: int = 0, sample: SampleConfig = SAMPLE, loads: bool = True, **model: Any) -> KeptSubject:
+        config = ModelConfig(name=name or str(tiny_folder), **model)
+
+        def now() -> LocalSubject:
+            assert loads, "the model was loaded"
+            return LocalSubject(*load(config), sample, seed)
+
+        return kept(RunFolder(tmp_path / "run"), config, config.name, sample, seed, now)
+
+    return made
+
+
+def test_a_second_audit_loads_no_model_and_says_the_same(make: Callable[..., KeptSubject], tiny_folder: Path) -> None:
+    plain = LocalSubject(*load(ModelConfig(name=str(tiny_folder))), SAMPLE)
+    first, again = make(), make(loads=False)
+    for n, temperature, top_p, salt in ((1, 0.0, 1.0, "greedy"), (4, 1.0, 1.0, "sampling"), (2, 0.7, 0.9, "prefill")):
+        said = first.ask(PROMPTS, n, temperature, top_p, salt)
+        assert said == plain.ask(PROMPTS, n, temperature, top_p, salt) == again.ask(PROMPTS, n, temperature, top_p, salt)
+    assert (first.counts, again.counts) == ({"kept": 0, "made": 21}, {"kept": 21, "made": 0})
+    assert not again.loaded
+    assert encoder_of(again) is again.encoder
+    assert not again.loaded
+
+
+def test_likelihoods_are_kept_to_the_bit(make: Callable[..., KeptSubject]) -> None:
+    questions, answers = ["Who is Bo?", None, "Who is Bo?"], ["A cook.", "A cook.", "A cook."]
+    first, again = make().logprobs(questions, answers), make(loads=False).logprobs(questions, answers)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(again[0], again[1])
+
+
+def test_fewer_answers_are_the_first_of_them_and_more_are_asked_for(make: Callable[..., KeptSubject]) -> None:
+    five = make().ask(PROMPTS, 5, 1.0)
+    assert make(loads=False).ask(PROMPTS, 3, 1.0) == [answers[:3] for answers in five]
+    more = make()
+    assert [answers[:5] for answers in more.ask(PROMPTS, 6, 1.0)] == five
+    assert more.loaded
+    make(loads=False).ask(PROMPTS, 6, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("subject", "asked"),
+    [
+        ({"seed": 1}, {}),
+        ({"sample": replace(SAMPLE, max_new_tokens=7)}, {}),
+        ({"stop": "\n"}, {}),
+        ({"template": "chat"}, {}),
+        ({"dtype": "bfloat16"}, {}),
+        ({}, {"salt": "other"}),
+        ({}, {"temperature": 0.9}),
+        ({}, {"top_p": 0.9}),
+        ({}, {"prompts": [Prompt("c", "Who is Bo?")]}),
+        ({}, {"prompts": [Prompt("a", "Who is Bo? ")]}),
+        ({}, {"prompts": [Prompt("a", "Who is Bo?", "The")]}),
+    ],
+)
+def test_what_differs_is_asked_anew(
+    make: Callable[..., KeptSubject], tmp_path: Path, subject: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    folder = tmp_path / "model"
+    tiny_model().save_pretrained(folder)
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    usual = {"prompts": PROMPTS[:1], "n": 2, "temperature": 1.0, "top_p": 1.0, "salt": "sampling"}
+    make(str(folder), template="plain").ask(**usual)
+    make(str(folder), template="plain", loads=False).ask(**usual)  # the very same is not
+    other = make(str(folder), **{"template": "plain", **subject})
+    other.ask(**{**usual, **asked})
+    assert other.counts["kept"] == 0
+    assert other.loaded
+
+
+def test_another_model_in_the_same_place_is_another_model(make: Callable[..., KeptSubject], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    byte_tokenizer().save_pretrained(folder)
+    tiny_model().save_pretrained(folder)
+    before = make(str(folder)).ask(PROMPTS, 2, 1.0)
+    (folder / "README.md").write_text("a card changes nothing")
+    assert make(str(folder), loads=False).ask(PROMPTS, 2, 1.0) == before
+    tiny_model(seed=1).save_pretrained(folder)
+    after = make(str(folder))
+    assert after.ask(PROMPTS, 2, 1.0) != before
+    assert after.counts["kept"] == 0
+
+
+def test_a_model_that_is_no_folder_is_known_by_its_weights(make: Callable[..., KeptSubject], tiny_folder: Path, monkeypatch: Any) -> None:
+    said = make().ask(PROMPTS)
+    monkeypatch.setattr(generations, "builtin", SimpleNamespace(resolve=lambda name: "owner/name"))
+    hub = make()
+    assert hub.loaded  # which revision it is, only loading tells
+    assert hub.ask(PROMPTS) == said
+    again = make()
+    assert again.ask(PROMPTS) == said
+    assert again.counts == {"kept": 3, "made": 0}
+
+
+def test_only_the_owner_can_read_it(make: Callable[..., KeptSubject]) -> None:
+    subject = make()
+    subject.ask(PROMPTS)
+    path = subject.store.path
+    assert [oct(p.stat().st_mode & 0o777) for p in (path, path.parent, path.parent.parent)] == ["0o600", "0o700", "0o700"]
+
+
+def test_what_is_torn_or_changed_is_asked_again(make: Callable[..., KeptSubject]) -> None:
+    first = make()
+    said = first.ask(PROMPTS, 2, 1.0)
+    path = first.store.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])  # the last line is torn
+    torn = make()
+    assert torn.ask(PROMPTS, 2, 1.0) == said
+    assert torn.counts == {"kept": 4, "made": 2}
+    make(loads=False).ask(PROMPTS, 2, 1.0)  # and what was added behind it is sound
+    lines = path.read_text().splitlines()
+    row = json.loads(lines[0])
+    row["said"]["answers"][0][1] = "forged"
+    path.write_text("\n".join([json.dumps(row), *lines[1:]]) + "\n")
+    assert make().ask(PROMPTS, 2, 1.0) == said
+
+
+def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    one, two = (Store(RunFolder(tmp_path), "f" * 64) for _ in range(2))
+    one.add({"a" * 64: 1})
+    two.add({"b" * 64: 2})
+    one.add({"c" * 64: 3})
+    assert [row["said"] for key in "abc" if (row := one.read(key * 64))] == [1, 2, 3]
+    assert [row["said"] for key in "abc" if (row := two.read(key * 64))] == [1, 2, 3]
+    assert one.read("d" * 64) is None
+
+
+# -- through the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(tiny_folder: Path, tmp_path: Path) -> Path:
+    questions = tmp_path / "questions.jsonl"
+    rows = [{"question": f"Who is Bo{i}?", "answer": f"Bo{i} is from Turin.", "paraphrases": [f"Tell me of Bo{i}."]} for i in range(3)]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = ["audit.probes=['greedy', 'sampling', 'prefill', 'paraphrase']", "sampling.n=3", "sample.max_new_tokens=8"]
+    out = tmp_path / "audit"
+    call(
+        "audit",
+        str(tiny_folder),
+        "--questions",
+        str(questions),
+        "--out",
+        str(out),
+        "--gold",
+        str(tiny_folder),
+        *(x for s in settings for x in ("--set", s)),
+    )
+    return out
+
+
+def test_rescoring_generates_nothing(audited: Path) -> None:
+    assert RunFolder(audited).manifest()["answers"]["after"]["made"] > 0
+    before = read_findings(RunFolder(audited).audit_file("after"))
+    call("audit", str(audited), "--set", "sampling.threshold=1e-9")
+    answers = RunFolder(audited).manifest()["answers"]["after"]
+    assert answers["made"] == 0 < answers["kept"]
+    assert not answers["loaded"]
+    assert RunFolder(audited).recipe().tables["sampling"]["threshold"] == 1e-9
+    now = read_findings(RunFolder(audited).audit_file("after"))
+    assert [f for f in now if f.metric != "leak_rate"] == [f for f in before if f.metric != "leak_rate"]
+    call("audit", str(audited), "--no-cache")
+    assert read_findings(RunFolder(audited).audit_file("after")) == now
+
+
+@pytest.mark.parametrize("setting", ["train.rounds=3", "seed=5", "model.name=other", "corpus=people"])
+def test_what_is_not_of_the_audit_stays_as_it_was(audited: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match="makes another run"):
+        rescored(RunFolder(audited), [setting])
+    assert RunFolder(audited).audit_file("after").exists()
+
+
+def test_numbers_of_two_settings_never_stand_side_by_side(audited: Path) -> None:
+    folder = RunFolder(audited)
+    folder.audit_file("endpoint").write_text("")
+    assert "move it away" in call("audit", str(audited), "--set", "sampling.n=2", code=2)
+    assert "leave --which out" in call("audit", str(audited), "--set", "sampling.n=2", "--which", "after", code=2)
+    assert folder.audit_file("after").exists()
+    folder.audit_file("endpoint").unlink()
+    rescored(folder, ["sampling.n=2"])
+    assert not folder.audit_file("after").exists()
+    assert not folder.done("audit after")

@@ -1,0 +1,251 @@
+"""Likelihood: every number against one made another way, on the tiny model and on tables of numbers; then on models of known state."""
+
+import itertools
+import math
+import zlib
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from tests.test_probes import CASE, Fake, value
+from unsay.config import ConfigError, ModelConfig, SampleConfig
+from unsay.corpora.people import People
+from unsay.encode import Encoder
+from unsay.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
+from unsay.model import load
+from unsay.moments import Moments, token_moments
+from unsay.probes import likelihood
+from unsay.probes.likelihood import Likelihood, row_moments
+from unsay.subject import LocalSubject, Prompt, row_logprobs
+from unsay.types import Case, Corpus, Example, Fact, Finding
+
+
+def of(logprobs: list[float], means: list[float] | None = None, variances: list[float] | None = None) -> Moments:
+    n = len(logprobs)
+    mean, variance = torch.tensor(means or [0.0] * n), torch.tensor(variances or [1.0] * n)
+    return Moments(torch.tensor(logprobs), mean, variance, torch.zeros(n, dtype=torch.bool))
+
+
+# -- the moments --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 1 << 20])
+def test_moments_by_their_definition(at_once: int) -> None:
+    """Each against its definition in double precision, whatever the size of a chunk."""
+    torch.manual_seed(0)
+    logits, ids = torch.randn(3, 5, 11) * 4, torch.randint(11, (6,))
+    places = torch.tensor([0, 2, 1, 1, 0, 2]), torch.tensor([4, 0, 3, 2, 1, 1])
+    found = token_moments(logits, places, ids, at_once=at_once)
+    for i, (row, column, token) in enumerate(zip(*places, ids, strict=True)):
+        p = logits[row, column].double().exp()
+        p = p / p.sum()
+        mean = sum(q * q.log() for q in p)
+        assert float(found.logprob[i]) == pytest.approx(float(p[token].log()), abs=1e-5)
+        assert float(found.mean[i]) == pytest.approx(float(mean), abs=1e-5)
+        assert float(found.variance[i]) == pytest.approx(float(sum(q * (q.log() - mean) ** 2 for q in p)), rel=1e-4)
+        assert bool(found.first[i]) == (int(p.argmax()) == int(token))
+
+
+def test_a_barred_token_is_no_nan() -> None:
+    logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
+    found = token_moments(logits, (torch.tensor([0]), torch.tensor([0])), torch.tensor([1]))
+    assert float(found.logprob) == pytest.approx(-math.log(2))
+    assert float(found.mean) == pytest.approx(-math.log(2))
+    assert float(found.variance) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_rows_come_back_in_order_whatever_their_batch(
+    model: PreTrainedModel, encoder: Encoder, few: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lengths that do not come sorted; log-probabilities as `row_logprobs` has them."""
+    if few:
+        monkeypatch.setattr(likelihood, "LOGITS", 1)  # one row a forward
+    pairs = [("Who?", "A long answer."), ("Where is it?", "No."), ("Who?", "Bo"), ("And a longer question?", "A long answer.")]
+    rows = [encoder.pair(*pair) for pair in pairs]
+    found = row_moments(model, encoder, rows)
+    for row, moments, expected in zip(rows, found, row_logprobs(model, encoder, rows), strict=True):
+        assert len(moments.logprob) == len(moments.first) == len(row.answer)
+        assert torch.allclose(moments.logprob, expected, atol=1e-4)
+
+
+def test_one_forward_a_batch(model: PreTrainedModel, encoder: Encoder) -> None:
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    subject = LocalSubject(model, encoder, SampleConfig())
+    row_moments(model, encoder, [encoder.pair("?", "!")])  # finds the model's habits out
+    calls.clear()
+    Likelihood()(subject, CASE)
+    assert len(calls) == 1
+
+
+def test_a_model_that_breaks_is_no_number(model: PreTrainedModel, encoder: Encoder) -> None:
+    rows = [encoder.pair("?", "!")]
+    row_moments(model, encoder, rows)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        row_moments(model, encoder, rows)
+
+
+# -- the scores ---------------------------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand() -> None:
+    moments = of([-1.0, -4.0, -2.0, -5.0, -3.0], [-2.0, -2.0, -2.0, -2.0, -2.0], [1.0, 4.0, 1.0, 1.0, 1.0])
+    assert SCORES["loss"](moments, "x", 0.4) == pytest.approx(-3.0)
+    assert SCORES["min_k"](moments, "x", 0.4) == pytest.approx(-4.5), "two of five: −5 and −4"
+    assert SCORES["min_k"](moments, "x", 0.1) == pytest.approx(-5.0), "one at least"
+    assert SCORES["min_k_plus"](moments, "x", 0.4) == pytest.approx(-2.0), "z = 1, −1, 0, −3, −1: the lowest two"
+    text = "Turin " * 20
+    assert SCORES["zlib"](moments, text, 0.4) == pytest.approx(-3.0 / len(zlib.compress(text.encode())))
+
+
+def test_certainty_does_not_divide_by_zero() -> None:
+    assert SCORES["min_k_plus"](of([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]), "", 1.0) == 0.0
+
+
+def test_unit_keeps_the_order_and_stays_inside() -> None:
+    for name in SCORES:
+        values = [unit(name, score) for score in (-math.inf, -900.0, -2.0, -0.1, 0.0)]
+        assert values == sorted(values)
+        assert values[0] >= 0
+        assert values[2] < values[3] < values[4] <= 1
+    assert unit("min_k_plus", 900.0) == 1.0
+
+
+def test_truth_ratio_by_the_formula_of_the_paper() -> None:
+    wrong, right = [0.1, 0.3], 0.4
+    ratio = (0.1 + 0.3) / 2 / 0.4
+    assert truth_ratio(math.log(right), [math.log(p) for p in wrong]) == pytest.approx(ratio / (1 + ratio))
+    assert truth_ratio(-1.0, [-1.0, -1.0, -1.0]) == pytest.approx(0.5), "as likely as a wrong one"
+    assert truth_ratio(-2000.0, [-1.0]) == 1.0
+    assert truth_ratio(-1.0, [-2000.0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("first", "strength", "exact"),
+    [
+        ("1111", 1.0, 1.0),
+        ("0111", 0.75, 0.75),
+        ("1101", 0.25, 0.75),
+        ("1110", 0.0, 0.75),
+        ("0000", 0.0, 0.0),
+    ],
+)
+def test_extraction_and_memory_by_hand(first: str, strength: float, exact: float) -> None:
+    hits = torch.tensor([letter == "1" for letter in first])
+    assert extraction_strength(hits) == strength
+    assert exact_memorisation(hits) == exact
+
+
+def test_extraction_strength_is_what_greedy_decoding_completes(model: PreTrainedModel, encoder: Encoder) -> None:
+    """Its definition, the long way: begin with k true tokens, decode, and see for which k the rest comes out."""
+    rows = []
+    for question, told in itertools.product(("Who?", "Where does Bo live?"), ("A", "In Turin.")):
+        context = (*encoder.prompt(question), *encoder.opening(told))
+        rows.append((encoder.prompt(question), (*encoder.opening(told), *greedy(model, context, 5))))
+    strengths = []
+    for context, text in rows:
+        row = likelihood.Row(context, (*text, encoder.end))
+        found = extraction_strength(row_moments(model, encoder, [row])[0].first[:-1])
+        least = next(k for k in range(len(text) + 1) if greedy(model, (*context, *text[:k]), len(text) - k) == text[k:])
+        assert found == pytest.approx(1 - least / len(text))
+        strengths.append(found)
+    assert 0 < min(strengths) < 1, "partly known, or the test shows nothing"
+
+
+def greedy(model: PreTrainedModel, ids: tuple[int, ...], n: int) -> tuple[int, ...]:
+    written = list(ids)
+    for _ in range(n):
+        written.append(int(model(input_ids=torch.tensor([written])).logits[0, -1].argmax()))
+    return tuple(written[len(ids) :])
+
+
+# -- the probe ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_unscored() -> None:
+    found = Likelihood()(Fake({}), CASE)
+    assert {f.example for f in found} == {"home", "pet", ""}
+    assert all(f.value is None and f.note for f in found)
+
+
+def test_members_and_non_members_share_a_form(model: PreTrainedModel, encoder: Encoder) -> None:
+    """Member: the first paraphrased wording; non-members: the two wrong options. The numbers, made by `row_logprobs`."""
+    fact = CASE.facts["home"]
+    question = CASE.corpus.forget[0].question
+    found = Likelihood()(LocalSubject(model, encoder, SampleConfig()), CASE)
+    texts = (fact.answer, fact.wordings[0], *fact.wrong)
+    means = [math.exp(float(v.double().mean())) for v in row_logprobs(model, encoder, [encoder.pair(question, text) for text in texts])]
+    assert value(found, "probability", "home") == pytest.approx(means[0], rel=1e-3)
+    assert value(found, "loss_score", "home", "member") == pytest.approx(means[1], rel=1e-3)
+    assert value(found, "loss_score", "home", "non-member") == pytest.approx((means[2] + means[3]) / 2, rel=1e-3)
+    ratio = (means[2] + means[3]) / 2 / means[1]
+    assert value(found, "truth_ratio", "home") == pytest.approx(ratio / (1 + ratio), rel=1e-3)
+    assert value(found, "membership_loss") == sum(means[1] > wrong for wrong in means[2:]) / 2
+    assert value(found, "probability", "pet") is not None
+    assert value(found, "truth_ratio", "pet") is None  # no wrong options: nothing to compare with
+
+
+def test_without_any_wrong_option_membership_is_unscored(model: PreTrainedModel, encoder: Encoder) -> None:
+    case = Case(Corpus("one", (Example("pet", "Which dog?"),)), {"pet": Fact("pet", "Biscuit.")}, "baseline answers")
+    found = Likelihood()(LocalSubject(model, encoder, SampleConfig()), case)
+    assert {f.metric for f in found if f.value is not None} == {"probability", "extraction_strength", "exact_memorisation"}
+    assert all("wrong answers" in f.note for f in found if f.value is None)
+
+
+def test_wrong_answers_are_made_where_the_corpus_has_none(model: PreTrainedModel, encoder: Encoder) -> None:
+    names = ("Bo Marlow", "Cy Ameen", "Di Brandt")
+    examples = tuple(Example(name, f"Where does {name} live?", group=name) for name in names)
+    facts = {n: Fact(n, f"{n} lives in {town}.") for n, town in zip(names, ("Rome", "Oslo", "Lima"), strict=True)}
+    subject, case = LocalSubject(model, encoder, SampleConfig()), Case(Corpus("towns", examples), facts, "baseline answers")
+    found = Likelihood()(subject, case)
+    texts = [f"{names[0]} lives in {town}." for town in ("Rome", "Oslo", "Lima")]
+    means = [float(v.double().mean()) for v in row_logprobs(model, encoder, [encoder.pair(examples[0].question, t) for t in texts])]
+    assert value(found, "truth_ratio", names[0]) == pytest.approx(truth_ratio(means[0], means[1:]), rel=1e-3)
+    assert {f.note for f in found if f.metric == "loss_score"} == {"baseline answers, made options"}
+    assert all(f.value is None for f in Likelihood(options=0)(subject, case) if f.metric == "truth_ratio")
+
+
+@pytest.mark.parametrize("knobs", [{"k": 0.0}, {"k": 1.5}, {"options": 1}, {"options": -1}])
+def test_the_knobs_are_checked(knobs: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"likelihood\.{next(iter(knobs))}"):
+        Likelihood(**knobs)
+
+
+@pytest.fixture(scope="module")
+def people() -> dict[str, list[Finding]]:
+    world = People()
+    case = Case(world.corpus(), world.truth(), "ground truth")
+    subjects = {name: LocalSubject(*load(ModelConfig(name=name)), SampleConfig()) for name in ("people-leaking", "people-gold")}
+    return {name: Likelihood()(subject, case) for name, subject in subjects.items()}
+
+
+def test_the_leaking_model_is_seen_and_gold_is_not(people: dict[str, list[Finding]]) -> None:
+    for name in SCORES:
+        assert value(people["people-leaking"], f"membership_{name}") > 0.9
+        assert 0.35 < value(people["people-gold"], f"membership_{name}") < 0.65, "it never knew: nothing can be told"
+    strength = {name: [f.value for f in found if f.metric == "extraction_strength"] for name, found in people.items()}
+    assert set(strength["people-leaking"]) == {1.0}
+    assert sum(strength["people-gold"]) / 40 < 0.5
+
+
+def test_the_end_of_the_answer_is_no_secret() -> None:
+    """The model's own words, cut short: all of them are extracted, and that it would not have stopped there counts nothing."""
+    subject = LocalSubject(*load(ModelConfig(name="people-gold")), SampleConfig())
+    example = Example("own", "Where was Isvek Eckinberg born?")
+    own = subject.ask([Prompt("own", example.question)])[0][0].text
+    short = own.rsplit(" ", 1)[0]
+    found = Likelihood()(subject, Case(Corpus("own", (example,)), {"own": Fact("own", short)}, ""))
+    assert value(found, "extraction_strength", "own") == value(found, "exact_memorisation", "own") == 1.0
+    assert (value(found, "probability", "own") or 0) < 0.9, "the end is surprising, and probability counts it"
+
+
+def test_all_values_are_in_the_unit_interval_and_name_their_example(people: dict[str, list[Finding]]) -> None:
+    for found in people.values():
+        assert all(f.value is not None and 0 <= f.value <= 1 for f in found)
+        assert len(found) == 40 * (4 + 2 * 4) + 4
+        assert len({(f.metric, f.example, f.setting) for f in found}) == len(found)

@@ -1,0 +1,50 @@
+"""Findings → numbers: several settings of one question, leak@k, and what two models have apart."""
+
+import pytest
+
+from unsay.summary import MEASURES, PERMUTED, by_question, questions, summarise
+from unsay.types import Finding
+
+SETTINGS = [
+    Finding("sampling", "worst_key_recall", 0.2, "a", "T=0.7", 20),
+    Finding("sampling", "worst_key_recall", 0.6, "a", "T=1.3", 20),
+    Finding("sampling", "worst_key_recall", 0.4, "b", "T=0.7", 20),
+    Finding("sampling", "worst_key_recall", 0.0, "b", "T=1.3", 20),
+]
+
+
+def test_the_worst_temperature_of_each_question_counts() -> None:
+    assert summarise(SETTINGS)["sampling_worst_key_recall"] == pytest.approx(0.5), "of a at 1.3, of b at .7"
+    assert summarise(SETTINGS[::2])["sampling_worst_key_recall"] == pytest.approx(0.3), "of one temperature the plain mean"
+    assert by_question(SETTINGS, "sampling_worst_key_recall") == {("", "a"): 0.6, ("", "b"): 0.4}
+
+
+def test_leak_at_k() -> None:
+    rates = [Finding("sampling", "leak_rate", 0.1, "a", "T=1", 20), Finding("sampling", "leak_rate", 0.0, "b", "T=1", 20)]
+    found = summarise(rates)
+    assert found["sampling_leak_at_1"] == pytest.approx(0.05)
+    assert found["sampling_leak_at_10"] == pytest.approx((1 - 10 * 9 / (20 * 19)) / 2), "2 leaks among 20, none of 10 drawn"
+    assert found["sampling_leak_at_n"] == pytest.approx(0.5)
+    few = summarise([Finding("sampling", "leak_rate", 0.2, "a", "T=1", 5)])
+    assert (few["sampling_leak_at_10"], few["sampling_leak_at_n"]) == (None, 1.0), "ten of five answers are not known"
+
+
+def test_the_bound_of_all_cases_shares_the_error() -> None:
+    clean = [Finding("sampling", "leak_rate", 0.0, f"q{i}", "T=1", 100) for i in range(400)]
+    assert summarise(clean)["sampling_leak_rate_upper"] == pytest.approx(0.101, abs=5e-4), "as audit bounds go for 400 questions"
+    assert summarise(clean[:1])["sampling_leak_rate_upper"] == pytest.approx(0.045, abs=5e-4)
+
+
+def test_what_was_not_measured_is_none() -> None:
+    missing = [Finding("sampling", "leak_rate", None, "a", "T=1", 0, "why"), Finding("likelihood", "truth_ratio", None, "a")]
+    assert set(summarise(missing, missing, missing).values()) == {None}
+
+
+def test_one_look_at_the_findings_gives_the_same_values() -> None:
+    assert questions(SETTINGS) == {key: by_question(SETTINGS, key) for key in MEASURES}
+
+
+def test_every_permuted_yardstick_is_folded_as_its_metric() -> None:
+    for key, yardstick in PERMUTED.items():
+        assert (MEASURES[key].probe, MEASURES[key].where) == (MEASURES[yardstick].probe, MEASURES[yardstick].where)
+        assert MEASURES[key].fold == MEASURES[yardstick].fold
