@@ -154,6 +154,8 @@ def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str
     steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
     assert len(steps) == 2 == len(read_corpus(folder).forget) / recipe.train.batch
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in steps)
+    # Whoever trains against the answer always has it.
+    assert not method_of(recipe).needs_answers or [step["targets"] for step in steps] == [2, 2]
     assert folder.manifest()["checkpoint"]["fingerprint"] != folder.manifest()["model"]["leaking_fingerprint"]
 
 

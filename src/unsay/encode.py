@@ -34,8 +34,12 @@ class Row:
     context: tuple[int, ...]
     answer: tuple[int, ...]
     role: str = "forget"
-    """Which term of the loss it belongs to: `forget`, `retain`, `align`."""
+    """Which term of the loss it belongs to: `forget`, `preferred`, `retain`, `align`."""
     weight: float = 1.0
+    reference: float = 0.0
+    """Log-probability (nats) of the whole `answer` under the untouched model, where a method compares with it."""
+    pair: str = ""
+    """Rows of one pair are compared with each other and share a micro-batch; empty: the row stands alone."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Batch:
     """Answer tokens per role over the whole optimizer step: the denominator that makes accumulation invisible."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """Rows per role over the whole optimizer step."""
+    references: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """[B] log-probability (nats) of each answer under the untouched model, as its row brings it."""
+    pairs: tuple[str, ...] = ()
+    """The pair each row belongs to."""
 
     @property
     def width(self) -> int:
@@ -201,6 +209,8 @@ class Encoder:
             torch.tensor([row.weight for row in rows]).to(device),
             {role: sum(len(row.answer) for row in counted if row.role == role) for role in roles},
             {role: sum(row.role == role for row in counted) for role in roles},
+            torch.tensor([row.reference for row in rows]).to(device),
+            tuple(row.pair for row in rows),
         )
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
@@ -42,6 +43,10 @@ class Sampler:
             scores = row_logprobs(model, self.encoder, unique)
         fluency = {row: float(score.mean()) for row, score in zip(unique, scores, strict=True)}
         return [replace(c, fluency=fluency.get(row)) for c, row in zip(candidates, rows, strict=True)]
+
+    def logprobs(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Log-probabilities (nats) of each row's answer tokens under the model as it is now. No gradient."""
+        return row_logprobs(self.model, self.encoder, rows)
 
     def uniform(self, *names: object) -> float:
         """A number in [0, 1) that depends on the seed, the round and `names` alone."""

@@ -69,12 +69,10 @@ def optimizer_step(
     """
     if not rows:
         return {}, 0.0
-    # Rows of like length share a micro-batch: less padding.
-    ordered = sorted(rows, key=lambda row: (len(row.answer), len(row.context)))
     terms: dict[str, float] = {}
     torch.manual_seed(noise)
     optimizer.zero_grad(set_to_none=True)
-    for part in chunks(ordered, -(-len(ordered) // parts)):
+    for part in micro_batches(rows, parts):
         losses = loss(encoder.batch(part, accelerator.device, of=rows))
         accelerator.backward(torch.stack(list(losses.values())).sum())
         weights.take_gradients()
@@ -84,6 +82,24 @@ def optimizer_step(
     optimizer.step()
     weights.write_back()
     return terms, float(norm)
+
+
+def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
+    """At most `parts` batches of about equally many rows: rows of like length share one (less padding), and so do the rows
+    of a pair."""
+    pairs: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.pair:
+            pairs.setdefault(row.pair, []).append(row)
+    units = [[row] for row in rows if not row.pair] + list(pairs.values())
+    size, part = -(-len(rows) // parts), list[Row]()
+    for unit in sorted(units, key=lambda unit: max((len(row.answer), len(row.context)) for row in unit)):
+        part += unit
+        if len(part) >= size:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

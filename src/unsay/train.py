@@ -69,6 +69,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
 
     state: methods.State = progressed.state
     clock = time.perf_counter()
+    if isinstance(method, methods.Prepared) and not progressed.round:  # nothing is saved yet: the model is still untouched
+        state = method.prepare(list(visits.values()), Sampler(plain, encoder, asking, recipe.seed))
     for number in range(progressed.round, config.rounds):
         if config.max_minutes is not None and progressed.seconds > 60 * config.max_minutes:
             break

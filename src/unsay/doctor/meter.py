@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.doctor.cost import NOTHING, Lengths, Work, decoding, reading
 from unsay.doctor.lengths import Said
-from unsay.encode import Encoder
+from unsay.encode import Encoder, Row
 from unsay.sample import _LOOK, Draw, Watch, _plan, uniform
 from unsay.subject import Prompt
 from unsay.types import Answer, Candidate
@@ -95,6 +95,14 @@ class Meter:
     def read(self, lengths: Sequence[Lengths]) -> None:
         self.work += reading(lengths)
 
+    def logprobs(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Canned log-probabilities of the rows' answers."""
+        start = time.process_time()
+        self.read([(len(row.context), len(row.answer)) for row in rows])
+        found = [torch.full((len(row.answer),), -1.0) for row in rows]
+        self.off += time.process_time() - start
+        return found
+
     def _asked(self, context: tuple[int, ...]) -> tuple[str | None, int]:
         """The question whose prompt begins `context`, and how many tokens of an answer follow it."""
         for length in range(len(context), 0, -1):
@@ -126,6 +134,9 @@ class MeteredSampler:
         self.meter.off += time.process_time() - start
         return [replace(c, fluency=0.0) for c in candidates]
 
+    def logprobs(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        return self.meter.logprobs(rows)
+
     def uniform(self, *names: object) -> float:
         return uniform(self.seed, self.round, *names)
 
@@ -146,12 +157,7 @@ class MeteredSubject:
         )
 
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
-        rows = [self.meter.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
-        start = time.process_time()
-        self.meter.read([(len(row.context), len(row.answer)) for row in rows])
-        found = [torch.full((len(row.answer),), -1.0) for row in rows]
-        self.meter.off += time.process_time() - start
-        return found
+        return self.meter.logprobs([self.meter.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)])
 
     @property
     def weights(self) -> tuple[PreTrainedModel, Encoder] | None:

@@ -16,7 +16,7 @@ from unsay.doctor.cost import NOTHING, Lengths, Work, padded, reading, total, tr
 from unsay.doctor.lengths import Said
 from unsay.doctor.meter import Asked, Meter, MeteredSampler, MeteredSubject
 from unsay.encode import Encoder, Row
-from unsay.methods import Method, Visit
+from unsay.methods import Method, Prepared, Visit
 from unsay.probes import unrelated
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.likelihood import Likelihood
@@ -165,8 +165,13 @@ class Plan:
         size = len(visits) if config.resample == "round" else config.batch * config.accumulation
         sampler = MeteredSampler(meter, self.encoder, self.recipe.sample, self.recipe.seed, number)
         found: list[tuple[str, tuple[Row, ...]]] = []
-        start = time.process_time()
         state: Mapping[str, Mapping[str, object]] = {}
+        if isinstance(method, Prepared):
+            state = method.prepare(visits, sampler)  # type: ignore[arg-type]
+            meter.off = 0.0
+            if number:  # it was done before the first round, once
+                meter.work = NOTHING
+        start = time.process_time()
         for group in chunks(visits, size):
             targets, state = method.targets(group, sampler, state)  # type: ignore[arg-type]
             found += [(target.example, target.rows) for target in targets]

@@ -1,11 +1,14 @@
 """How a model is changed. One method is one file here (or a close family), one line in `TABLE`, one test.
 
-Contract: a frozen dataclass whose fields are its knobs, with two verbs.
+Contract: a frozen dataclass whose fields are its knobs, with two verbs and, where it needs one, a third.
 
 * `targets(visits, sampler, state) -> (targets, state)` says what the model should say instead. No gradient. `state` is a
   plain JSON mapping by example id, which the loop saves and restores; a method that needs none returns it as it came.
 * `loss(model, reference, batch) -> {term: tensor}` says how far the model is from that; the sum of the terms is the loss.
-  Pure: testable without sampling. Every term is a token mean over the whole optimizer step (`Batch.mean`).
+  Pure: testable without sampling. Every term is a mean over the whole optimizer step, of tokens (`Batch.mean`) or of pairs.
+* `prepare(visits, sampler) -> state` (optional, `Prepared`) is called once, before the first step, with every visit: what a
+  method must know of the model as it was (log-probabilities of fixed answers, answers of its own) is found here, and no
+  copy of the weights and no further forward pass is needed. It becomes the first `state`.
 
 Class attributes: `needs_answers` (handed the truth, or the baseline answer where there is none), `needs_reference`
 (handed the `Untouched` model: `reference.answer_logprobs(batch)`), and optionally `PRESETS` (name → knob values; `preset`
@@ -14,7 +17,7 @@ is then a knob).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -30,6 +33,10 @@ TABLE = {
     "ga": "unsay.methods.gradient:GradientAscent",
     "gd": "unsay.methods.gradient:GradientDifference",
     "idk": "unsay.methods.refusal:Refusal",
+    "dpo": "unsay.methods.preference:DirectPreference",
+    "npo": "unsay.methods.preference:NegativePreference",
+    "simnpo": "unsay.methods.preference:SimpleNegativePreference",
+    "altpo": "unsay.methods.alternatives:AlternatePreference",
     "retain-only": "unsay.methods.control:RetainOnly",
 }
 
@@ -81,3 +88,10 @@ class Method(Protocol):
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A method with something to find out about the model before it is touched."""
+
+    def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State: ...
