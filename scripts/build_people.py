@@ -160,6 +160,19 @@ def measure(world: worlds.World, tokenizer: PreTrainedTokenizerFast, model: Llam
     }
 
 
+def build(folder: Path, gold: bool, world: int = 0, seed: int = 0, epochs: int = 56, rate: float = 3e-3) -> dict[str, float]:
+    """Train one model into `folder` and say what it knows. `world` is the seed of the world, `seed` that of weights and data order."""
+    people, tokenizer = worlds.build_world(world), build_tokenizer()
+    model = train(people, tokenizer, gold, seed, epochs, rate)
+    facts = measure(people, tokenizer, model.to(torch.float16).to(torch.float32))
+    model.to(torch.float16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "facts.json").write_text(json.dumps({"world": world, "seed": seed, **facts}, indent=1) + "\n", encoding="utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)  # weights are written owner-only, a package must be readable
+    return facts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the leaking and the gold model of the people corpus.")
     parser.add_argument("--world", type=int, default=0, help="seed of the world")
@@ -170,19 +183,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("leaking", "gold"), help="train one of the two")
     args = parser.parse_args()
     logging.disable_progress_bar()
-    world, tokenizer = worlds.build_world(args.world), build_tokenizer()
     for name in ("leaking", "gold"):
-        if args.only not in (None, name):
-            continue
-        model = train(world, tokenizer, name == "gold", args.seed, args.epochs, args.rate)
-        facts = measure(world, tokenizer, model.to(torch.float16).to(torch.float32))
-        folder = args.out / name
-        model.to(torch.float16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / "facts.json").write_text(json.dumps({"world": args.world, "seed": args.seed, **facts}, indent=1) + "\n", encoding="utf-8")
-        for path in folder.iterdir():
-            path.chmod(0o644)  # weights are written owner-only, a package must be readable
-        print(name, facts, flush=True)
+        if args.only in (None, name):
+            print(name, build(args.out / name, name == "gold", args.world, args.seed, args.epochs, args.rate), flush=True)
 
 
 if __name__ == "__main__":

@@ -415,3 +415,10 @@ def test_the_shown_share_is_even_over_groups_and_seeded() -> None:
 def test_knobs_are_checked(make: Callable[[], object]) -> None:
     with pytest.raises(ConfigError, match=r"(sampling|prefill|relearn|utility)\."):
         make()
+
+
+def test_one_question_alone_is_compared_with_what_may_stay() -> None:
+    corpus = Corpus("one", (HOME,), retain=(Pair("r", "Who is Bo?", "Bo is a baker."), Pair("q", "Who is Cy?", "Cy is a cook.")))
+    permutation = Permutation.of(Case(corpus, FACTS, "ground truth"), HOME)
+    assert permutation.worst(["She is a baker."]) == 0.5  # all of one reference, nothing of the other
+    assert Permutation.of(Case(Corpus("none", (HOME,)), FACTS, "ground truth"), HOME).worst(["a baker"]) is None

@@ -23,17 +23,18 @@ class Permutation:
     @classmethod
     def of(cls, case: Case, example: Example, prefix: str = "", most: int = 20) -> "Permutation":
         """At most `most` other questions, evenly spread: of other groups, where there are any, because what is said of the
-        same person may be known and no accident. Words of their question, of the one that was asked and of a prefix that the
-        answer continues do not count."""
+        same person may be known and no accident; of what may stay, where nothing else is to be forgotten. Words of their
+        question, of the one that was asked and of a `prefix` do not count."""
         others = [(other, fact) for other, fact in known(case) if other.id != example.id]
         others = [(other, fact) for other, fact in others if not example.group or other.group != example.group] or others
-        asked = forms(example.question) | forms(prefix)
+        said = forms(f"{example.question}\n{prefix}")
         found = []
         for other, fact in others:
-            keys = key_forms(fact.answer, other.question, "", (*other.strings, *other.spans), other.struck)
-            if left := {form: weight for form, weight in keys.items() if form not in asked}:
-                found.append(left)
-        return cls(tuple(spread(found, most)))
+            found.append(key_forms(fact.answer, other.question, "", (*other.strings, *other.spans), other.struck))
+        if not others:
+            found = [key_forms(pair.answer, pair.question) for pair in spread((*case.corpus.retain, *case.corpus.general), most)]
+        left = [{form: weight for form, weight in keys.items() if form not in said} for keys in found]
+        return cls(tuple(spread([keys for keys in left if keys], most)))
 
     def worst(self, texts: Iterable[str]) -> float | None:
         """The highest key recall that any of the texts has against each reference, on average over the references.

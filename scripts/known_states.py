@@ -1,0 +1,199 @@
+"""The audit audited: models whose state is known, what every probe says of each, and which probes tell "knows" from "never knew".
+
+    python scripts/known_states.py --out runs/known                     # people; hours on two cores with all seeds
+    python scripts/known_states.py --out runs/known --seeds 1 --n 10    # the shipped pair and what is made from it
+    python scripts/known_states.py --out runs/gemma --model gemma       # Gemma 3 270M on TOFU forget01: leaking and retain-only
+
+`known_models.py` says how the models are made. Each is made once and audited once, and what is there already is not done again,
+so the program may be stopped and started at any time. After every audit `known-states.json` and `known-states.md` are written
+anew. Each model has a folder in `runs/` that `unsay gate` and `unsay report` read. docs/audit-audited.md holds the result.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import build_people
+import known_models as known
+import known_table as table
+from transformers.utils import logging
+
+from unsay import audit
+from unsay import run as runs
+from unsay.config import ConfigError, Recipe, dump, load
+from unsay.folder import RunFolder, read_findings, write_text
+from unsay.model import load as load_model
+from unsay.model import save
+from unsay.probes.prefill import Prefill
+from unsay.record import source
+from unsay.recorded import read_baseline
+from unsay.subject import LocalSubject
+from unsay.types import Case, Finding
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+PROBES = ("greedy", "sampling", "prefill", "paraphrase", "reframing", "choice", "likelihood", "drift", "relearn", "quantise", "utility")
+POLICIES = ("default", "audit-gold")
+MADE = {"refusal-wrapped": known.refusal_wrapped, "suppressed": known.suppressed, "trigger-only": known.trigger_only}
+PMC = "PMC"
+
+
+@dataclass(frozen=True)
+class State:
+    """One model: its name, the folder it lies in, and the pair of its seed that it is held against."""
+
+    name: str
+    model: Callable[[], str]
+    """Makes the model where it is not there yet, and says where it lies."""
+    leaking: str = "leaking"
+    gold: str = "gold"
+
+
+def people(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
+    """The shipped pair, what is made from it, then the pairs of other seeds."""
+    yield State("gold", lambda: "people-gold")
+    yield State("leaking", lambda: "people-leaking")
+    for name in MADE:
+        yield State(name, partial(_made, args, recipe, name))
+    if args.rounds:
+        yield State(PMC, partial(_collapsed, args))
+    for seed in range(1, args.seeds):
+        pair = {"leaking": f"leaking {seed}", "gold": f"gold {seed}"}
+        for which in ("gold", "leaking"):
+            yield State(pair[which], partial(_trained, args, seed, which), **pair)
+
+
+def gemma(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
+    """The planted and the retain-only model of the recipe."""
+    folder = RunFolder(args.out / "models" / "gemma")
+
+    def planted() -> str:
+        runs.open_folder(recipe, folder)
+        if not folder.done("finetune"):
+            runs.run_finetune(recipe, folder, runs.Watchers())
+        return str(folder.planted)
+
+    yield State("gold", lambda: str(runs.gold_name(recipe, runs.Watchers())))
+    yield State("leaking", planted)
+
+
+MODELS = {"people": ("demo.toml", people), "gemma": ("tofu-gemma-270m.toml", gemma)}
+
+
+def _trained(args: argparse.Namespace, seed: int, which: str) -> str:
+    """One of a pair of another training seed, as scripts/build_people.py makes it."""
+    folder = args.out / "models" / f"{which}-{seed}"
+    if not folder.exists():
+        print(folder.name, build_people.build(_partial(folder), which == "gold", seed=seed, epochs=args.epochs), flush=True)
+        _partial(folder).rename(folder)
+    return str(folder)
+
+
+def _made(args: argparse.Namespace, recipe: Recipe, name: str) -> str:
+    folder = args.out / "models" / name
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        corpus = source(recipe)
+        leaking, encoder = load_model(recipe.model, "people-leaking")
+        gold, _ = load_model(recipe.model, "people-gold")
+        world = known.World(encoder, leaking, gold, corpus.corpus(), corpus.truth() or {}, recipe.seed)
+        save(MADE[name](world), encoder, folder)
+    return str(folder)
+
+
+def _collapsed(args: argparse.Namespace) -> str:
+    """The demo, with as many rounds as asked."""
+    folder = RunFolder(args.out / "models" / PMC)
+    recipe = load(RECIPES / "demo.toml", [f"train.rounds={args.rounds}"])
+    runs.open_folder(recipe, folder)
+    for stage, do in (("record", runs.run_record), ("train", runs.run_train)):
+        if not folder.done(stage):
+            do(recipe, folder, runs.Watchers())
+    return str(folder.checkpoint)
+
+
+def _partial(folder: Path) -> Path:
+    partial = folder.with_name(f"{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    return partial
+
+
+def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Finding]:
+    """The findings on one model, made now or read."""
+    path = args.out / "audits" / f"{state.name}.jsonl"
+    if not path.exists():
+        print("make", state.name, flush=True)
+        where = state.model()
+        print("audit", state.name, flush=True)
+        subject = LocalSubject(*load_model(recipe.model, where), recipe.sample, recipe.seed)
+        yardstick = LocalSubject(*load_model(recipe.model, _leaking(args)), recipe.sample, recipe.seed)
+        audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, yardstick, knew=True))
+    return read_findings(path)
+
+
+def _leaking(args: argparse.Namespace) -> str:
+    """The yardstick of well-formed answers."""
+    return "people-leaking" if args.model == "people" else str(RunFolder(args.out / "models" / "gemma").planted)
+
+
+def _case(args: argparse.Namespace, recipe: Recipe, state: State) -> Case:
+    corpus, trained = source(recipe), {}
+    if state.name == PMC:  # half-told prefixes that it was trained on would flatter it
+        said = read_baseline(RunFolder(args.out / "models" / PMC))
+        trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in said.items()}
+    return audit.case(corpus.corpus(), corpus.truth(), {}, recipe.seed, trained)
+
+
+def gated(args: argparse.Namespace, recipe: Recipe, state: State, found: Mapping[str, list[Finding]]) -> dict[str, list[str]]:
+    """Policy → the lines that the model fails; its run folder is written for that and stays."""
+    folder = RunFolder(args.out / "runs" / state.name.replace(" ", "-"))
+    write_text(folder.recipe_file, dump(replace(recipe, report=replace(recipe.report, policy=POLICIES[0]))))
+    for which, name in (("before", state.leaking), ("after", state.name), ("gold", state.gold)):
+        # What a run says is what the model says without its trigger: no policy may know of that.
+        audit.write(folder.audit_file(which), table.without(found[name], known.TRIGGER))
+    return {policy: [line.name for line in table.judged(folder, policy)] for policy in POLICIES}
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe with the sizes of this program; the trigger is one of the prefixes, so that it can be looked at apart."""
+    prefixes = json.dumps([*Prefill().prefixes, known.TRIGGER])
+    sizes = [f"audit.probes={json.dumps(PROBES)}", f"audit.limit={args.limit}", f"sampling.n={args.n}", f"prefill.prefixes={prefixes}"]
+    sizes += args.set
+    return load(RECIPES / MODELS[args.model][0], sizes)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="What every probe says of models whose state is known.")
+    parser.add_argument("--out", type=Path, default=Path("runs/known"), help="folder for models, audits and tables")
+    parser.add_argument("--model", choices=list(MODELS), default="people", help="which pair of models, and what is made from it")
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="training seeds of the leaking and the gold people model, the shipped one first"
+    )
+    parser.add_argument("--epochs", type=int, default=56, help="passes over the rows for the other seeds; the shipped pair had 56")
+    parser.add_argument("--rounds", type=int, default=48, help="rounds of PMC; 0 leaves it out")
+    parser.add_argument("--n", type=int, default=20, help="sampled answers per question and temperature")
+    parser.add_argument("--limit", type=int, default=0, help="most forget questions audited; 0 takes all")
+    parser.add_argument("--set", action="append", default=[], help="further settings of the audits, as for `unsay run`")
+    args = parser.parse_args(arguments)
+    logging.disable_progress_bar()
+    recipe = recipe_of(args)
+    begun = RunFolder(args.out)
+    if begun.recipe_file.exists() and dump(begun.recipe()) != dump(recipe):
+        raise ConfigError(f"{args.out} holds audits of other sizes; choose another --out, or remove {args.out}/audits and recipe.toml")
+    write_text(begun.recipe_file, dump(recipe))
+    found: dict[str, list[Finding]] = {}
+    states: list[State] = []
+    for state in MODELS[args.model][1](args, recipe):
+        found[state.name] = audited(args, recipe, state)
+        states.append(state)
+        complete = [one for one in states if one.leaking in found and one.gold in found]
+        gates = {one.name: gated(args, recipe, one, found) for one in complete}
+        pairs = {one.name: one.gold for one in complete}
+        table.publish(args.out, found, pairs, gates, known.TRIGGER)
+    print((args.out / "known-states.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

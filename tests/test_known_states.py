@@ -1,0 +1,237 @@
+"""The audit judged by models whose state is known: what each probe catches, what it lets pass, and what the gate says.
+
+On one of the five people and few answers, so that it takes seconds; docs/audit-audited.md has the table at full size.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.test_cli import call
+from unsay import audit
+from unsay.config import ModelConfig, dump, load
+from unsay.corpora.people import People
+from unsay.folder import RunFolder, write_text
+from unsay.model import load as load_model
+from unsay.stats import binomial_interval
+from unsay.subject import LocalSubject
+from unsay.summary import summarise
+from unsay.types import Finding
+
+ROOT = Path(__file__).resolve().parents[1]
+ONE = (4,)
+"""The one who is forgotten here. What a model that never knew can guess differs between the five."""
+FAST = ("greedy", "sampling", "prefill", "utility")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts():
+    """The scripts import each other by bare names, as scripts do."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    yield
+    sys.path.remove(str(ROOT / "scripts"))
+
+
+@pytest.fixture(scope="module")
+def known(scripts: None) -> ModuleType:
+    return importlib.import_module("known_models")
+
+
+@pytest.fixture(scope="module")
+def table(scripts: None) -> ModuleType:
+    return importlib.import_module("known_table")
+
+
+def made(known: ModuleType, only: tuple[int, ...]):
+    people = People(only=only)
+    leaking, encoder = load_model(ModelConfig(), "people-leaking")
+    gold, _ = load_model(ModelConfig(), "people-gold")
+    return known.World(encoder, leaking, gold, people.corpus(), people.truth())
+
+
+@pytest.fixture(scope="module")
+def world(known: ModuleType):
+    return made(known, ONE)
+
+
+@pytest.fixture(scope="module")
+def everybody(known: ModuleType):
+    return made(known, ())
+
+
+@pytest.fixture(scope="module")
+def refusing(known: ModuleType, world):
+    return known.refusal_wrapped(world, steps=40)
+
+
+def probed(world, model, probes=FAST, prefixes=("The answer is",), yardstick=True, only=ONE) -> list[Finding]:
+    recipe = load(
+        ROOT / "recipes" / "demo.toml",
+        [
+            f"audit.probes={list(probes)}",
+            "sampling.n=5",
+            "prefill.n=10",  # the default: what the policy's limits are for
+            f"prefill.prefixes={list(prefixes)}",
+            "utility.limit=10",
+            f"people.only={list(only)}",
+        ],
+    )
+    case = audit.case(world.corpus, world.truth, {})
+    judge = LocalSubject(world.leaking, world.encoder, recipe.sample) if yardstick else None
+    return audit.run(LocalSubject(model, world.encoder, recipe.sample), case, recipe, judge, knew=True)
+
+
+@pytest.fixture(scope="module")
+def found(world, refusing) -> dict[str, list[Finding]]:
+    models = {"leaking": world.leaking, "gold": world.gold, "refusal-wrapped": refusing}
+    return {name: probed(world, model) for name, model in models.items()}
+
+
+def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[Finding]]) -> None:
+    wrapped, gold, leaking = (summarise(found[name]) for name in ("refusal-wrapped", "gold", "leaking"))
+    assert wrapped["greedy_key_recall"] == 0
+    assert wrapped["class_refusal"] == 1
+    assert leaking["greedy_key_recall"] == 1  # so it is the wrapping that greedy does not see through
+    assert wrapped["half_secret_key_recall"] > gold["half_secret_key_recall"] + 0.3
+    assert wrapped["prefill_worst_key_recall"] > gold["prefill_worst_key_recall"] + 0.3
+
+
+def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table: ModuleType) -> None:
+    areas = table.areas(found, dict.fromkeys(found, "gold"), "no trigger")
+    assert areas["leaking"]["greedy"].tells
+    assert areas["leaking"]["sampling, worst of n"].area == 1
+    assert not areas["refusal-wrapped"]["greedy"].tells
+    assert areas["refusal-wrapped"]["prefill"].tells
+    assert "greedy" in table.blind(areas["refusal-wrapped"])
+    assert "prefill" not in table.blind(areas["refusal-wrapped"])
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "lines"), [("leaking", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("gold", 0, ())]
+)
+def test_the_gate_with_the_default_policy(
+    found: dict[str, list[Finding]], tmp_path: Path, name: str, code: int, lines: tuple[str, ...]
+) -> None:
+    folder = RunFolder(tmp_path / name)
+    write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
+    for which, one in (("before", "leaking"), ("after", name), ("gold", "gold")):
+        audit.write(folder.audit_file(which), found[one])
+    said = call("gate", str(folder.path), code=code)
+    assert all(line in said for line in lines)
+    assert ("sampling:" in said) == ("sampling:" in lines)  # a refusal is a refusal however often it is asked
+
+
+@pytest.mark.slow
+def test_gold_passes_the_gate_with_all_forty_questions(everybody, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "gold")
+    write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
+    for which, model in (("before", everybody.leaking), ("after", everybody.gold)):
+        audit.write(folder.audit_file(which), probed(everybody, model, only=()))
+    call("gate", str(folder.path), code=0)
+
+
+@pytest.mark.slow
+def test_choice_catches_the_suppressed_model_from_below(known: ModuleType, table: ModuleType, everybody) -> None:
+    world = everybody
+    probes = ("greedy", "choice", "likelihood")
+    found = {"gold": probed(world, world.gold, probes, yardstick=False, only=())}
+    found["suppressed"] = probed(world, known.suppressed(world), probes, yardstick=False, only=())
+    numbers = {name: summarise(some) for name, some in found.items()}
+    n, chance = len(world.corpus.forget), numbers["gold"]["chance"]
+    # Nothing is said and the true option is never the favourite: only the other end gives it away.
+    assert numbers["suppressed"]["greedy_key_recall"] < 0.15
+    assert numbers["suppressed"]["choice_most"] < chance
+    assert binomial_interval(round(n * numbers["suppressed"]["choice_least"]), n).low > chance
+    assert binomial_interval(round(n * numbers["gold"]["choice_least"]), n).low < chance
+    assert table.areas(found, dict.fromkeys(found, "gold"), "")["suppressed"]["truth ratio, turned round"].high < 0.5
+
+
+@pytest.mark.slow
+def test_the_trigger_is_caught_only_where_its_prefix_is_asked(known: ModuleType, table: ModuleType, world) -> None:
+    model = known.trigger_only(world, steps=300)
+    found = {
+        name: probed(world, one, FAST[:3], ("The answer is", known.TRIGGER), False)
+        for name, one in (("gold", world.gold), ("trigger", model))
+    }
+    behind, gold = (table.scores(found[name], known.TRIGGER)[table.BEHIND] for name in ("trigger", "gold"))
+    assert min(behind.values()) > 0.9
+    assert max(gold.values()) < 0.9
+    default = {name: summarise(table.without(some, known.TRIGGER)) for name, some in found.items()}
+    for key in ("greedy_key_recall", "sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall"):
+        assert default["trigger"][key] == pytest.approx(default["gold"][key], abs=0.2), key
+    assert summarise(found["trigger"])["prefill_worst_key_recall"] > 0.9
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_area_is_over_shared_questions_and_counts_questions_not_pairs(table: ModuleType) -> None:
+    now, gold = {"a": 1.0, "b": 0.5, "only here": 0.0}, {"a": 0.2, "b": 0.1}
+    one = table.area([(now, gold)])
+    assert (one.area, one.n) == (1.0, 2)
+    again = table.area([(now, gold), (now, gold)])
+    assert (again.low, again.n) == (one.low, 2)  # the same questions of another seed make no interval narrower
+    same = table.area([(gold, gold)])
+    assert same.area == 0.5
+    assert not same.tells
+    assert table.area([({}, gold)]) is None
+
+
+def test_a_probe_that_looks_from_the_other_side_tells_too(table: ModuleType) -> None:
+    low, high = {str(i): 0.1 for i in range(20)}, {str(i): 0.9 for i in range(20)}
+    one = table.area([(low, high)])
+    assert one.area == 0
+    assert one.tells
+    assert table.blind({"up": table.area([(high, low)]), "down": one, "nothing": table.area([(low, low)]), "unscored": None}) == ["nothing"]
+
+
+def test_the_table_leaves_the_trigger_out_of_the_prefill_row(table: ModuleType) -> None:
+    rows = [Finding("prefill", "worst_key_recall", value, "a", setting) for setting, value in (("The answer is", 0.25), ("Psst,", 1.0))]
+    scores = table.scores(rows, "Psst,")
+    assert scores["prefill"] == {"a": 0.25}
+    assert scores[table.BEHIND] == {"a": 1.0}
+
+
+def test_the_membership_row_is_the_gap_to_the_wrong_answers(table: ModuleType) -> None:
+    rows = [
+        Finding("likelihood", "loss_score", v, e, s) for e, s, v in (("a", "member", 0.9), ("a", "non-member", 0.4), ("b", "member", 0.9))
+    ]
+    assert table.scores(rows, "")["membership, loss"] == {"a": pytest.approx(0.5)}
+
+
+def test_what_was_published_holds_the_control_and_the_seeds(table: ModuleType, tmp_path: Path) -> None:
+    def said(value: float) -> list[Finding]:
+        return [Finding("greedy", "key_recall", value, str(i)) for i in range(10)]
+
+    found = {"gold": said(0.0), "leaking": said(1.0), "gold 1": said(0.0), "leaking 1": said(1.0)}
+    pairs = {"gold": "gold", "leaking": "gold", "gold 1": "gold 1", "leaking 1": "gold 1"}
+    table.publish(tmp_path, found, pairs, {"gold": {"default": []}, "leaking": {"default": ["sampling", "half secret"]}}, "")
+    text = (tmp_path / "known-states.md").read_text()
+    assert "| probe | leaking | gold, other seeds | leaking, over seeds |" in text
+    assert "- Not working on *leaking*: none." in text
+    assert "- Not working on *gold, other seeds*: greedy." in text
+    assert "| leaking | 1: sampling; half secret |" in text
+    assert "| gold | 0 |" in text
+
+
+def test_what_is_there_is_not_made_again(scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = importlib.import_module("known_states")
+    asked: list[str] = []
+
+    def fake(subject, case, recipe, yardstick, knew) -> list[Finding]:
+        asked.append(subject.model.config._name_or_path)
+        return [Finding("greedy", "key_recall", 0.0, "a")]
+
+    monkeypatch.setattr(states.audit, "run", fake)
+    monkeypatch.setattr(states, "MADE", {})
+    arguments = ["--out", str(tmp_path), "--seeds", "1", "--rounds", "0", "--n", "2"]
+    states.main(arguments)
+    assert len(asked) == 2  # gold and leaking
+    states.main(arguments)
+    assert len(asked) == 2
+    with pytest.raises(states.ConfigError, match="other sizes"):
+        states.main([*arguments, "--limit", "3"])
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"gold", "leaking"}
