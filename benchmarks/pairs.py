@@ -42,8 +42,8 @@ def take_turns(sides: Sequence[Side], turns: int) -> Rates:
     for turn in range(-1, turns):
         # Back and forth, so that a drift of the machine's speed does not favour whoever comes first.
         for side in sides if turn % 2 == 0 else reversed(sides):
-            tell(f"{'warm-up' if turn < 0 else f'turn {turn + 1} of {turns}'}: {side.name}")
             rate = per_second(side.run)
+            tell(f"{'warm-up' if turn < 0 else f'turn {turn + 1} of {turns}'}: {side.name}: {rate:.4g} a second")
             if turn >= 0:
                 found[side.name].append(rate)
     return found

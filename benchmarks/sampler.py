@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=64, help="length of every answer (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=1024, help="draws behind each χ² test (default: %(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=("equal", "natural"), default=["equal", "natural"], help="where answers end")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="best_generate, documented, microbatch, generate_batch, vllm")
     here = sys.executable if importlib.util.find_spec("vllm") else None
     parser.add_argument("--vllm", default=here, metavar="PYTHON", help="an interpreter that has vLLM (default: this one, if it has)")
@@ -81,12 +82,14 @@ def others(tested: Subject, asked: Contexts, args: Namespace) -> Iterator[list[E
 
 
 def compare(report: Report, tested: Subject, asked: Contexts, engines: Sequence[Engine], judge: Judge, args: Namespace, k: int) -> None:
-    equal = Decoding(args.tokens, TEMPERATURE, TOP_P, endless=True)
+    equal, natural = (Decoding(args.tokens, TEMPERATURE, TOP_P, endless=endless) for endless in (True, False))
     sides = [engine for engine in engines if judge(engine)["runs"]]
     if not args.only or "best_generate" in args.only:
         best = best_generate(report, tested, asked, judge, equal, k)
         sides[:0] = [best, replace(best, name=f"{best.name}_onednn", stock=False)] if pays() else [best]
-    ways = {"": equal} if k != args.k[0] else {"": equal, "natural_": Decoding(args.tokens, TEMPERATURE, TOP_P)}
+    ways = {"": equal} if "equal" in args.ways else {}
+    if "natural" in args.ways and k == args.k[0]:
+        ways["natural_"] = natural
     for way, decoding in ways.items():
         turns = [Side(e.name, partial(answer, e, asked, k, decoding)) for e in (Ours(tested), *sides)]
         rates = take_turns(turns, args.turns)
