@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tokens", type=int, default=64, help="length of every answer (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=1024, help="draws behind each χ² test (default: %(default)s)")
     parser.add_argument("--ways", nargs="+", choices=("equal", "natural"), default=["equal", "natural"], help="where answers end")
+    parser.add_argument("--best", nargs=2, type=int, metavar=("BATCH", "TOP_K"), help="do not look for the best `generate`, take this")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="best_generate, documented, microbatch, generate_batch, vllm")
     here = sys.executable if importlib.util.find_spec("vllm") else None
     parser.add_argument("--vllm", default=here, metavar="PYTHON", help="an interpreter that has vLLM (default: this one, if it has)")
@@ -52,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     tested = subject(args.model, args.dtype)
     asked = contexts(tested, questions(tested.name, args.questions))
-    report = Report("sampler", settings_of(args, tested.name, questions=len(asked), tokens=args.tokens, k=args.k, draws=args.draws))
+    report = Report(
+        "sampler", settings_of(args, tested.name, questions=len(asked), tokens=args.tokens, k=args.k, draws=args.draws, best=args.best)
+    )
     limits = matrix_limits(tested, 256 if args.quick else 2048)
     report.medians |= {f"{name}_product_gflops": limit / 1e9 for name, limit in limits.items()}
     with others(tested, asked, args) as engines:
@@ -85,7 +88,7 @@ def compare(report: Report, tested: Subject, asked: Contexts, engines: Sequence[
     equal, natural = (Decoding(args.tokens, TEMPERATURE, TOP_P, endless=endless) for endless in (True, False))
     sides = [engine for engine in engines if judge(engine)["runs"]]
     if not args.only or "best_generate" in args.only:
-        best = best_generate(report, tested, asked, judge, equal, k)
+        best = Generate(tested, "best_generate", *args.best) if args.best else best_generate(report, tested, asked, judge, equal, k)
         sides[:0] = [best, replace(best, name=f"{best.name}_onednn", stock=False)] if pays() else [best]
     ways = {"": equal} if "equal" in args.ways else {}
     if "natural" in args.ways and k == args.k[0]:
