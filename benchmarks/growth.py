@@ -11,6 +11,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from pairs import Report, arguments, settings_of, tell
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--resample", default="step", help="step or round (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.quick:
-        args.turns, args.sizes, args.k = 1, [8, 16], [1, 2]
+        args.turns, args.sizes, args.k = 1, [8, 16], [1, K]
     tokens = 8 if args.quick else 48
     sizes, ks = sorted(args.sizes), sorted(args.k)
     tested = subject(args.model, args.dtype)
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     peaks: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
 
+        @cache  # the smallest set is asked with K answers in both rows
         def seconds(n: int, k: int) -> float:
             tell(f"{n} questions, K = {k}")
             forget = [example for example, _ in zip(questions(), range(n), strict=False)]
