@@ -82,6 +82,18 @@ def test_half_precision_and_small_layers_are_left_to_torch(library, monkeypatch)
     assert linear.linear(half, torch.randn(64, 128, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+def test_a_compiled_model_is_left_to_the_compiler(library, monkeypatch):
+    def fail(*args: object) -> None:
+        raise AssertionError("not to be called")
+
+    model = layers(128, 192)
+    linear.quicken(model)
+    monkeypatch.setattr(linear, "_multiply", fail)
+    x = torch.randn(3, 128)
+    found = torch.compile(model, backend="eager")(x)
+    assert torch.allclose(found, nn.functional.linear(x, model[0].weight, model[0].bias), atol=1e-5)
+
+
 def test_an_operator_that_is_gone_or_wrong_is_not_used(monkeypatch):
     def gone(*args: object) -> None:
         raise AttributeError("no such operator")
