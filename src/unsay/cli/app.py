@@ -1,5 +1,6 @@
 """The typer application, its shared options, and the one place where errors become messages."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 console = Console(stderr=True)
+# peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 ROOT = Path(__file__).resolve().parents[1]
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).")]
