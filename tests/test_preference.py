@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
 from tests.test_methods import BASELINE, QUESTION, parrot, visit
-from unsay.config import ConfigError, Recipe, SampleConfig, load
+from tests.test_train import begin
+from unsay.config import ConfigError, SampleConfig, load
 from unsay.doctor.lengths import Said
 from unsay.doctor.stages import Plan
 from unsay.encode import Encoder, Row
@@ -25,7 +26,7 @@ from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.preference import DirectPreference, NegativePreference, SimpleNegativePreference, bounded
 from unsay.methods.refusal import Refusal, refusal_texts
 from unsay.methods.refusals import HUNDRED
-from unsay.record import record, source, start
+from unsay.record import source
 from unsay.recorded import read_baseline
 from unsay.sampler import Sampler
 from unsay.step import micro_batches
@@ -333,13 +334,6 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         "train.save_every=1",
         "train.learning_rate=1e-3",
     ]
-
-
-def begin(path: Path, settings: list[str], *more: str) -> tuple[Recipe, RunFolder]:
-    recipe, folder = load(None, [*settings, *more]), RunFolder(path)
-    start(recipe, folder)
-    record(recipe, folder)
-    return recipe, folder
 
 
 def finish(path: Path, settings: list[str], *more: str) -> RunFolder:

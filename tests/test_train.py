@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from unsay import train as training
 from unsay.adapters import without_adapters
-from unsay.config import ConfigError, load
+from unsay.config import ConfigError, Recipe, load
 from unsay.folder import RunFolder
 from unsay.model import fingerprint
 from unsay.model import load as load_model
@@ -43,7 +43,7 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     ]
 
 
-def begin(path: Path, settings: list[str], *more: str) -> tuple[object, RunFolder]:
+def begin(path: Path, settings: list[str], *more: str) -> tuple[Recipe, RunFolder]:
     recipe, folder = load(None, [*settings, *more]), RunFolder(path)
     start(recipe, folder)
     record(recipe, folder)
