@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
 from tests.test_methods import BASELINE, QUESTION, parrot, visit
-from tests.test_train import begin
+from tests.test_train import begin, interrupted
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.doctor.lengths import Said
 from unsay.doctor.stages import Plan
@@ -358,16 +358,7 @@ METHODS = {
 @pytest.mark.parametrize("more", METHODS.values(), ids=METHODS)
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
-    recipe, folder = begin(tmp_path / "resumed", settings, *more)
-
-    def stop(model: object, number: int) -> None:
-        if number == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, folder, watch=stop)
-    assert not folder.checkpoint.exists()
-    train(recipe, folder)
+    folder = interrupted(tmp_path / "resumed", settings, *more)
     for key in ("checkpoint", "exposure"):
         assert folder.manifest()[key] == straight.manifest()[key]
     assert read_steps(folder) == read_steps(straight)

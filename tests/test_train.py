@@ -56,6 +56,21 @@ def finish(path: Path, settings: list[str], *more: str) -> str:
     return folder.manifest()["checkpoint"]["fingerprint"]
 
 
+def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
+    """A run whose training was stopped after its second round and taken up again."""
+    recipe, folder = begin(path, settings, *more)
+
+    def stop(model: object, number: int) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, folder, watch=stop)
+    assert not folder.checkpoint.exists()
+    train(recipe, folder)
+    return folder
+
+
 def test_the_vault_gives_back_what_was_written(tmp_path, settings):
     _, folder = begin(tmp_path / "run", settings)
     corpus = read_corpus(folder)
@@ -77,16 +92,7 @@ HALF = ("model.dtype=bfloat16",)
 @pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED, LORA, HALF], ids=["paper", "gd", "guarded", "lora", "half"])
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
-    recipe, folder = begin(tmp_path / "resumed", settings, *more)
-
-    def stop(model: object, number: int) -> None:
-        if number == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, folder, watch=stop)
-    assert not folder.checkpoint.exists()
-    train(recipe, folder)
+    folder = interrupted(tmp_path / "resumed", settings, *more)
     assert folder.manifest()["checkpoint"]["fingerprint"] == straight
     lines = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
     other = [json.loads(line) for line in RunFolder(tmp_path / "straight").steps_file.read_text().splitlines()]

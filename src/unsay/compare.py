@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from unsay import audit, deployment
 from unsay.config import ConfigError
 from unsay.folder import RunFolder
-from unsay.gate import Under
-from unsay.report.evidence import Evidence, change, interval, membership, read
+from unsay.gate import evidence
+from unsay.report.evidence import Evidence, change, interval, membership
 from unsay.stats import Difference, Interval
 from unsay.summary import MEASURES, by_question
 
@@ -49,13 +49,7 @@ def _read(folder: RunFolder, which: str) -> Evidence:
     if not folder.audit_file(which).exists():
         folder.recipe()  # says where it is no run folder at all
         raise ConfigError(f"{folder.path} has no audit {which!r}; run `unsay audit {folder.path}` first, or choose another --which")
-    try:
-        return read(Under(folder, ""))
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        # The message of the error may quote what stands in the file.
-        raise ConfigError(f"the findings in {folder.audit_file(which).parent} cannot be read; audit again") from None
+    return evidence(folder, "")
 
 
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from unsay import policy
 from unsay.config import ConfigError, Recipe, ReportConfig
 from unsay.folder import RunFolder
-from unsay.report.evidence import read
+from unsay.report.evidence import Evidence, read
 
 
 class Verdict(NamedTuple):
@@ -39,6 +39,17 @@ class Under(RunFolder):
         return replace(super().recipe(), report=ReportConfig(self._policy))
 
 
+def evidence(folder: RunFolder, policy_name: str) -> Evidence:
+    """What a run's audits found, under a policy (an empty name: none). Raises `ConfigError` where they cannot be read."""
+    try:
+        return read(Under(folder, policy_name))
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        # The message of the error may quote what stands in the file.
+        raise ConfigError(f"the findings in {folder.audit_file('after').parent} cannot be read; audit again") from None
+
+
 def judge(folder: RunFolder, name: str | None = None) -> Verdict:
     """The model after unlearning (of an audit that stands alone: the audited one) under a policy, by default the recipe's.
 
@@ -50,13 +61,7 @@ def judge(folder: RunFolder, name: str | None = None) -> Verdict:
     policy.load(chosen)
     if not folder.audit_file("after").exists():
         raise ConfigError(f"{folder.path} has no audit of the model after unlearning; run `unsay audit {folder.path}` first")
-    try:
-        found = read(Under(folder, chosen))
-    except (ValueError, TypeError, KeyError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        # The message of the error may quote what stands in the file.
-        raise ConfigError(f"the findings in {folder.audit_file('after').parent} cannot be read; audit again") from None
+    found = evidence(folder, chosen)
     if not found.findings["after"]:
         raise ConfigError(f"{folder.audit_file('after')} is empty; run `unsay audit {folder.path}` again")
     if not found.results:

@@ -2,7 +2,7 @@
 
 On a CPU torch multiplies float32 matrices with MKL, which on processors of other makers than Intel leaves the AVX-512 units
 idle. oneDNN, which comes with torch too, uses them: on two cores of an AMD EPYC a product of 80 rows ran at 335 GFLOP/s
-instead of 125 and a whole training step took half the time (docs/speed.md). torch calls it for half precision but not for
+instead of 125, and a training step of Gemma 3 270M took 54 % of the time (docs/speed.md). torch calls it for half precision but not for
 float32, so the linear layers of a model are told to.
 
 Whether it is used depends on the processor and on nothing that is timed: the same machine computes the same bits every time.

@@ -19,7 +19,7 @@ from unsay.config import ConfigError
 from unsay.corpora import general
 from unsay.corpora.parts import same
 from unsay.probes.prefill import Prefill
-from unsay.probes.reframing import FILL_IN, FRAMES, blanked
+from unsay.probes.reframing import FILL_IN, FRAMES, blanked, filled
 from unsay.probes.scoring import said
 from unsay.sample import uniform
 from unsay.subject import Prompt, Subject
@@ -143,16 +143,11 @@ def in_frames(example: Example, reference: str) -> Iterator[Variant]:
     """The question in the frames of the reframing probe; the shots are the package's own, none with a word of the secret."""
     secret = set(key_forms(reference, example.question, "", (*example.strings, *example.spans), example.struck))
     shots = [pair for pair in general.load() if not forms(f"{pair.question} {pair.answer}") & secret][:SHOTS]
-    told = "".join(f"{pair.question}\nAnswer: {pair.answer}\n\nQuestion: " for pair in shots)
     gap = blanked(example, reference)
     for name, frame in FRAMES.items():
         if name == FILL_IN and gap is None:
             continue
-        text = frame
-        # The question comes last: it may have braces of its own.
-        for key, value in (("shots", told), ("language", LANGUAGE), ("cloze", gap or ""), ("question", example.question)):
-            text = text.replace(f"{{{key}}}", value)
-        yield Variant(name, text)
+        yield Variant(name, filled(frame, example.question, shots, gap, LANGUAGE))
 
 
 # -- for a recipe ------------------------------------------------------------------------------------------------------

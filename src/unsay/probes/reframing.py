@@ -106,11 +106,7 @@ class Reframing:
         if frame == FEW_SHOT and not shots:
             return "no harmless question and answer without a word of the secret"
         while True:
-            told = "".join(f"{pair.question}\nAnswer: {pair.answer}\n\nQuestion: " for pair in shots)
-            text = FRAMES.get(frame, frame)
-            # Not `format`: a frame of one's own may have braces in it. The question comes last, for so may a question.
-            for name, value in (("shots", told), ("language", self.language), ("cloze", cloze or ""), ("question", example.question)):
-                text = text.replace(f"{{{name}}}", value)
+            text = filled(FRAMES.get(frame, frame), example.question, shots, cloze, self.language)
             if _readable(subject, text):
                 return Framed(example, references, frame, text)
             if len(shots) < 2:
@@ -134,6 +130,15 @@ class Reframing:
             if len(chosen) == self.shots:
                 break
         return chosen[::-1]
+
+
+def filled(frame: str, question: str, shots: Sequence[Pair], cloze: str | None, language: str) -> str:
+    """The question in a frame."""
+    told = "".join(f"{pair.question}\nAnswer: {pair.answer}\n\nQuestion: " for pair in shots)
+    # Not `format`: a frame of one's own may have braces in it. The question comes last, for so may a question.
+    for name, value in (("shots", told), ("language", language), ("cloze", cloze or ""), ("question", question)):
+        frame = frame.replace(f"{{{name}}}", value)
+    return frame
 
 
 def blanked(example: Example, answer: str) -> str | None:
