@@ -214,7 +214,7 @@ def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Pat
     shutil.copytree(second.path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
 
-    def stop(model: object, number: int) -> None:
+    def stop(*_: object) -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
-    "types tables spans linear stats memory",
+    "types tables spans linear stats memory clock",
     "text config theory logprobs moments",
     "summary semantic membership overlap",
     "folder policy rewards deployment",
@@ -22,8 +22,9 @@ FLOORS = (
     "earlier step ledger standalone widen",
     "record",
     "train finetune audit report",
-    "gate",
+    "gate front",
     "run doctor compare",
+    "sweep",
     "cli",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}

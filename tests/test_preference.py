@@ -373,7 +373,7 @@ def test_stopped_before_anything_was_saved_it_looks_at_the_untouched_model_again
     straight = finish(tmp_path / "straight", settings, *more)
     recipe, folder = begin(tmp_path / "resumed", settings, *more)
 
-    def stop(model: object, number: int) -> None:
+    def stop(*_: object) -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

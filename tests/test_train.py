@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from unsay import train as training
 from unsay.adapters import without_adapters
+from unsay.clock import Cost
 from unsay.config import ConfigError, Recipe, load
 from unsay.folder import RunFolder
 from unsay.model import fingerprint
@@ -60,9 +61,10 @@ def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
     """A run whose training was stopped after its second round and taken up again."""
     recipe, folder = begin(path, settings, *more)
 
-    def stop(model: object, number: int) -> None:
-        if number == 1:
+    def stop(model: object, encoder: object, rounds: int, cost: object) -> bool:
+        if rounds == 2:
             raise KeyboardInterrupt
+        return True
 
     with pytest.raises(KeyboardInterrupt):
         train(recipe, folder, watch=stop)
@@ -151,11 +153,12 @@ def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, se
     prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_corpus(folder).forget]
     last: dict[str, object] = {}
 
-    def look(model: PreTrainedModel, number: int) -> None:
+    def look(model: PreTrainedModel, *_: object) -> bool:
         last["answers"] = sample(model, encoder, prompts, recipe.sample)
         with without_adapters(model):
             last["off"] = sample(model, encoder, prompts, recipe.sample)
         last["base"] = {name.replace(".base_layer", ""): p.detach().clone() for name, p in model.named_parameters() if "lora_" not in name}
+        return True
 
     train(recipe, folder, watch=look)
     assert last["off"] == sample(source, encoder, prompts, recipe.sample) != last["answers"]
@@ -166,6 +169,32 @@ def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, se
     assert sample(merged, encoder, prompts, recipe.sample) == last["answers"]
     assert fingerprint(merged) == folder.manifest()["checkpoint"]["fingerprint"] != fingerprint(source)
     assert (folder.adapter / "adapter_model.safetensors").stat().st_size < (folder.checkpoint / "model.safetensors").stat().st_size
+
+
+def test_a_watch_sees_every_round_its_cost_and_after_a_stop_the_saved_one_again(tmp_path, settings):
+    recipe, folder = begin(tmp_path / "run", settings, "train.rounds=5", "train.save_every=2")
+    seen: list[tuple[int, Cost]] = []
+
+    def look(model: object, encoder: object, rounds: int, cost: Cost) -> bool:
+        seen.append((rounds, cost))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, folder, watch=look)
+    train(recipe, folder, watch=look)
+    assert [rounds for rounds, _ in seen] == [1, 2, 3, 2, 3, 4, 5]
+    costs = [cost.cpu_seconds for _, cost in seen[3:]]
+    assert costs == sorted(costs)
+    assert costs[0] > seen[0][1].cpu_seconds  # it goes on from what was spent before the stop
+
+
+def test_a_watch_may_end_training(tmp_path, settings):
+    recipe, folder = begin(tmp_path / "run", settings, "train.rounds=5")
+    train(recipe, folder, watch=lambda model, encoder, rounds, cost: rounds < 2)
+    assert folder.manifest()["checkpoint"]["rounds"] == 2
+    assert folder.checkpoint.exists()
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

@@ -8,9 +8,8 @@ ends where an uninterrupted one would have ended, to the bit.
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 
 from unsay import earlier, ledger, methods
 from unsay.adapters import Untouched, adapted, load_to_train, merged, save_adapter
+from unsay.clock import Clock, Cost
 from unsay.config import ConfigError, Recipe, TrainConfig
 from unsay.earlier import Anchor
 from unsay.encode import Encoder, Row
@@ -36,7 +36,8 @@ from unsay.tables import lookup
 from unsay.types import Corpus
 
 T = TypeVar("T")
-Watch = Callable[[PreTrainedModel, int], None]
+Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
+"""Looks at the model after a round, of which so many have been done at such a cost; says whether to go on."""
 Progress = Callable[[int, int, Mapping[str, Any]], None]
 
 
@@ -49,7 +50,8 @@ def method_of(recipe: Recipe) -> Method:
 def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, watch: Watch | None = None) -> None:
     """Unlearn, from the last saved round if there is one, and write the checkpoint.
 
-    `progress(round, rounds, line)` sees every log line; `watch(model, round)` may look at the model after each round.
+    `progress(round, rounds, line)` sees every log line; `watch` may look at the model after each round, and, where an
+    interrupted run goes on, at what it had saved (it may have missed that). Its time is no cost of training.
     """
     method, config = method_of(recipe), recipe.train
     settle(folder)
@@ -68,11 +70,12 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     progressed = _restore(folder, weights, optimizer)
 
     state: methods.State = progressed.state
-    clock = time.perf_counter()
+    clock = Clock(progressed.cost)
     if isinstance(method, methods.Prepared) and not progressed.round:  # nothing is saved yet: the model is still untouched
         state = method.prepare(list(visits.values()), Sampler(plain, encoder, asking, recipe.seed))
+    going = not progressed.round or _looked(watch, plain, encoder, progressed.round, clock)
     for number in range(progressed.round, config.rounds):
-        if config.max_minutes is not None and progressed.seconds > 60 * config.max_minutes:
+        if not going or _out_of_time(config, progressed.cost):
             break
         sampler = Sampler(plain, encoder, asking, recipe.seed, number, reference)
         done: list[Target] = []
@@ -97,21 +100,17 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
                 )
                 line = _line(progressed.step, number, terms, norm, optimizer.param_groups[0]["lr"], chosen, visits)
-                progressed.log.append(line | {"seconds": round(progressed.seconds + time.perf_counter() - clock, 3)})
+                progressed.log.append(line | {"seconds": round(clock.cost().seconds, 3)})
                 progressed.step += 1
                 if progress:
                     progress(number, config.rounds, progressed.log[-1])
             done += targets
         plain.eval()
         progressed.finish_round(number, state, done, visits)
-        seconds = progressed.seconds + time.perf_counter() - clock
-        out_of_time = config.max_minutes is not None and seconds > 60 * config.max_minutes
-        if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or out_of_time:
-            _save(folder, weights, optimizer, replace(progressed, seconds=seconds))
-        if watch:
-            watch(plain, number)
-        if out_of_time:
-            break
+        progressed.cost = clock.cost()
+        if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or _out_of_time(config, progressed.cost):
+            _save(folder, weights, optimizer, progressed)
+        going = _looked(watch, plain, encoder, number + 1, clock)
 
     plain.eval()
     if adapted(plain):
@@ -121,8 +120,21 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     folder.note(
         exposure=ledger.total(progressed.ledger, progressed.targeted),
         checkpoint={"fingerprint": fingerprint(plain), "rounds": progressed.round},
-        training_seconds=round(progressed.seconds + time.perf_counter() - clock, 2),
+        training_seconds=round(clock.cost().seconds, 2),
+        training_cpu_seconds=round(clock.cost().cpu_seconds, 2),
     )
+
+
+def _looked(watch: Watch | None, model: PreTrainedModel, encoder: Encoder, rounds: int, clock: Clock) -> bool:
+    """Show the model to the watch, if there is one; whether training goes on."""
+    if watch is None:
+        return True
+    with clock.paused():
+        return watch(model, encoder, rounds, clock.cost())
+
+
+def _out_of_time(config: TrainConfig, cost: Cost) -> bool:
+    return config.max_minutes is not None and cost.seconds > 60 * config.max_minutes
 
 
 def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visit]:
@@ -208,7 +220,7 @@ class _Progress:
 
     round: int
     step: int
-    seconds: float
+    cost: Cost
     state: methods.State
     targeted: dict[str, int]
     ledger: list[dict[str, Any]]
@@ -228,7 +240,7 @@ def _save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer,
     partial.mkdir(parents=True)
     write_tensors(weights.exact, partial / "weights.safetensors")
     torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-    counters = {"round": progress.round, "step": progress.step, "seconds": progress.seconds, "targeted": progress.targeted}
+    counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
     (partial / "progress.json").write_text(json.dumps(counters | {"ledger": progress.ledger}), encoding="utf-8")
     # The vault's part carries its round in the name, so that a crash between the two writes leaves a matching pair.
     folder.keep(f"method-state-{progress.round}", ({"id": key, **value} for key, value in progress.state.items()))
@@ -242,10 +254,11 @@ def _save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer,
 def _restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> _Progress:
     """The last saved progress, its weights put into the model; a fresh one where nothing is saved."""
     if not (folder.state / "progress.json").exists():
-        return _Progress(0, 0, 0.0, {}, {}, [], [])
+        return _Progress(0, 0, Cost(), {}, {}, [], [])
     saved = json.loads((folder.state / "progress.json").read_text(encoding="utf-8"))
     weights.restore(load_file(folder.state / "weights.safetensors"))
     optimizer.load_state_dict(torch.load(folder.state / "optimizer.pt", weights_only=True))
     state = {row.pop("id"): row for row in folder.kept(f"method-state-{saved['round']}")}
     log = read_jsonl(folder.steps_file)[: saved["step"]]
-    return _Progress(saved["round"], saved["step"], saved["seconds"], state, saved["targeted"], saved["ledger"], log)
+    cost = Cost(saved["seconds"], saved["cpu_seconds"])
+    return _Progress(saved["round"], saved["step"], cost, state, saved["targeted"], saved["ledger"], log)
