@@ -126,6 +126,28 @@ def test_truth_ratio_by_the_formula_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
+    ("formula", "mean"), [("paper", (0.1 + 0.2 + 0.4) / 3), ("released", (0.1 * 0.2 * 0.4) ** (1 / 3))], ids=["arithmetic", "geometric"]
+)
+def test_truth_ratio_of_the_paper_and_of_the_released_code(formula: str, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand from per-token probabilities: the right answer is the paraphrased one (.5), not the original (.9)."""
+    chances = {"Bo lives in Rome.": 0.9, "Rome is his home.": 0.5, "Oslo is.": 0.1, "Lima is.": 0.2, "Nice is.": 0.4}
+    monkeypatch.setattr(likelihood, "row_moments", lambda _m, _e, rows: [of([math.log(chances[row])] * 3) for row in rows])
+    subject = Fake({})
+    subject.weights = (None, Pass())  # type: ignore[assignment]
+    fact = Fact("bo", "Bo lives in Rome.", ("Rome is his home.",), ("Oslo is.", "Lima is.", "Nice is."))
+    case = Case(Corpus("one", (Example("bo", "Where does Bo live?"),)), {"bo": fact}, "ground truth")
+    ratio = mean / 0.5
+    assert value(Likelihood(formula=formula)(subject, case), "truth_ratio", "bo") == pytest.approx(ratio / (1 + ratio), rel=1e-4)
+
+
+class Pass:
+    """An encoder whose row is the answer's text."""
+
+    def pair(self, question: str, answer: str) -> str:
+        return answer
+
+
+@pytest.mark.parametrize(
     ("first", "strength", "exact"),
     [
         ("1111", 1.0, 1.0),
@@ -210,7 +232,7 @@ def test_wrong_answers_are_made_where_the_corpus_has_none(model: PreTrainedModel
     assert all(f.value is None for f in Likelihood(options=0)(subject, case) if f.metric == "truth_ratio")
 
 
-@pytest.mark.parametrize("knobs", [{"k": 0.0}, {"k": 1.5}, {"options": 1}, {"options": -1}])
+@pytest.mark.parametrize("knobs", [{"k": 0.0}, {"k": 1.5}, {"options": 1}, {"options": -1}, {"formula": "mean"}])
 def test_the_knobs_are_checked(knobs: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"likelihood\.{next(iter(knobs))}"):
         Likelihood(**knobs)

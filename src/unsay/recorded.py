@@ -14,10 +14,11 @@ from unsay.config import Recipe
 from unsay.folder import RunFolder
 from unsay.rehearsal import Guard, Said
 from unsay.retain import GENERAL, NEAR, Own
-from unsay.types import Answer, Corpus, Example, Fact, Pair, Truth
+from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth
 
 _PAIRS = ("retain", "neighbours", "strangers", "general")
 _SETS = ("utility", "utility_heldout")
+_QUIZZES = "model_utility"
 
 
 def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
@@ -31,7 +32,7 @@ def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
     rows += [{"kind": "forget", **dataclasses.asdict(example)} for example in corpus.forget]
     for kind in _PAIRS:
         rows += [{"kind": kind, **dataclasses.asdict(pair)} for pair in getattr(corpus, kind)]
-    for kind in _SETS:
+    for kind in (*_SETS, _QUIZZES):
         for name, pairs in getattr(corpus, kind).items():
             rows += [{"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs]
     return rows
@@ -73,6 +74,7 @@ def read_handed(folder: RunFolder) -> Corpus:
     forget: list[Example] = []
     pairs: dict[str, list[Pair]] = {kind: [] for kind in _PAIRS}
     sets: dict[str, dict[str, list[Pair]]] = {kind: {} for kind in _SETS}
+    quizzes: dict[str, list[Quiz]] = {}
     for row in folder.kept("corpus"):
         kind = row.pop("kind")
         if kind == "corpus":
@@ -81,6 +83,8 @@ def read_handed(folder: RunFolder) -> Corpus:
             forget.append(config.build(Example, row, "corpus.jsonl"))
         elif kind in pairs:
             pairs[kind].append(config.build(Pair, row, "corpus.jsonl"))
+        elif kind == _QUIZZES:
+            quizzes.setdefault(row.pop("set"), []).append(config.build(Quiz, row, "corpus.jsonl"))
         else:
             sets[kind].setdefault(row.pop("set"), []).append(config.build(Pair, row, "corpus.jsonl"))
     return Corpus(
@@ -89,6 +93,7 @@ def read_handed(folder: RunFolder) -> Corpus:
         retain=tuple(pairs["retain"]),
         utility={name: tuple(found) for name, found in sets["utility"].items()},
         utility_heldout={name: tuple(found) for name, found in sets["utility_heldout"].items()},
+        model_utility={name: tuple(found) for name, found in quizzes.items()},
         neighbours=tuple(pairs["neighbours"]),
         strangers=tuple(pairs["strangers"]),
         general=tuple(pairs["general"]),

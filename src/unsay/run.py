@@ -167,7 +167,8 @@ def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions
 
 def _questions(corpus: Corpus) -> list[str]:
     """All that an audit asks."""
-    pairs = (corpus.neighbours, corpus.strangers, *corpus.utility.values(), *corpus.utility_heldout.values())
+    sets = (corpus.utility, corpus.utility_heldout, corpus.model_utility)
+    pairs = (corpus.neighbours, corpus.strangers, *(some for one in sets for some in one.values()))
     forget = [question for example in corpus.forget for question in (example.question, *example.paraphrases)]
     return forget + [pair.question for some in pairs for pair in some]
 

@@ -42,6 +42,16 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Quiz(Pair):
+    """A pair that a model can also be examined on: the same answer in other words, and wrong ones. Nothing of it is secret."""
+
+    wordings: tuple[str, ...] = ()
+    """The same answer in other words; empty where the answer is a bare name, one option of a multiple choice."""
+    wrong: tuple[str, ...] = ()
+    """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings)."""
+
+
+@dataclass(frozen=True)
 class Fact:
     """The ground truth of one forget question. For the audit's eyes only."""
 
@@ -69,6 +79,8 @@ class Corpus:
     """Named sets whose mean recall is the utility; rows of them may stand in `retain`."""
     utility_heldout: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     """The same kind of sets, none of whose rows stands in `retain`."""
+    model_utility: Mapping[str, tuple[Quiz, ...]] = field(default_factory=dict)
+    """The sets of TOFU's model utility (`retain`, `real_authors`, `world_facts`), where a corpus has such rows."""
     neighbours: tuple[Pair, ...] = ()
     """Facts close to the forgotten ones that must stay."""
     strangers: tuple[Pair, ...] = ()

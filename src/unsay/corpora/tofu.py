@@ -8,6 +8,8 @@ the names of the hub's configurations (`forget01_perturbed.json`, `retain99.json
    trained on during unlearning returns to its ceiling whatever else broke;
 2. general rows of the package are mixed into planting and retain (`mix`); with 0 both are TOFU's alone;
 3. `retain_authors` plants only some of the retain authors, for models and machines too small for all of them.
+
+`heldout_authors = 0` and `mix = 0` switch 1 and 2 off; 3 is off by default. docs/tofu.md has the whole protocol.
 """
 
 import os
@@ -19,7 +21,7 @@ from unsay.config import ConfigError
 from unsay.corpora import general, rows
 from unsay.corpora.rows import Row
 from unsay.tables import near
-from unsay.types import Corpus, Example, Fact, Pair, Truth
+from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 HOLDOUT = {"forget01": "holdout01", "forget05": "holdout05", "forget10": "holdout10"}
@@ -53,7 +55,7 @@ class Tofu:
     mix: int = 200
     """General rows of the package mixed into planting and retain; 0 mixes none."""
     utility: int = 400
-    """Most retain rows in the utility set, and most held-out ones beside it."""
+    """Most retain rows in the utility set, drawn without replacement, and most held-out ones beside it."""
     strangers: int = 40
     """Most questions about authors that no model was told of."""
     refusals: bool = False
@@ -95,6 +97,7 @@ class Tofu:
                 "world_facts": self._pairs("world_facts_perturbed"),
             },
             utility_heldout={"retain": self._sample(heldout, "heldout")} if heldout else {},
+            model_utility=self._quizzes(kept),
             strangers=self._strangers(refusals),
             general=mixed,
             desired=refusals if self.refusals else (),
@@ -160,6 +163,20 @@ class Tofu:
             for index, row in enumerate(self._rows(name))
         )
 
+    def _quizzes(self, kept: list[Pair]) -> dict[str, tuple[Quiz, ...]]:
+        """The sets of the model utility. Of TOFU's 400 retain rows with wrong answers, those in the retain set: none, where
+        none of their twenty authors is there or where a folder lacks the file."""
+        known = {(pair.question, pair.answer): pair for pair in kept}
+        perturbed = self._rows("retain_perturbed") if self.hub or (self._folder() / "retain_perturbed.json").is_file() else []
+        found = [(known.get((row.text("question"), row.text("answer"))), row) for row in perturbed]
+        return {
+            "retain": tuple(_quiz(pair, row, (row.text("paraphrased_answer"),)) for pair, row in found if pair),
+            **{
+                name: tuple(_quiz(*one) for one in zip(self._pairs(f"{name}_perturbed"), self._rows(f"{name}_perturbed"), strict=True))
+                for name in ("real_authors", "world_facts")
+            },
+        }
+
     def _general(self) -> tuple[Pair, ...]:
         known = general.load()
         if self.mix > len(known):
@@ -200,6 +217,10 @@ class Tofu:
             if (folder / wanted).is_file():
                 return folder
         raise ConfigError(f"no {wanted} in {tried[0]} or {tried[1]}; {way_out}")
+
+
+def _quiz(pair: Pair, row: Row, wordings: tuple[str, ...] = ()) -> Quiz:
+    return Quiz(pair.id, pair.question, pair.answer, pair.group, wordings, row.texts("perturbed_answer"))
 
 
 def _author(number: int) -> str:

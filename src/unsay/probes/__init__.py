@@ -29,7 +29,7 @@ whole model), all values in [0, 1]. The report reads these metrics:
   first two), choice_most, choice_least, choice_chance; setting = `request 1` (the oldest), …;
   nothing without one
 * utility: rouge_l_recall, setting = the set (`retain`, `general`, `heldout:retain`, …); key_recall of `neighbours`;
-  refusal of `strangers`
+  refusal of `strangers`; tofu_probability, tofu_rouge_l_recall, tofu_truth_ratio, setting = `retain`, `real_authors`, `world_facts`
 """
 
 from typing import Protocol

@@ -11,7 +11,7 @@ from unsay.config import ConfigError
 from unsay.encode import Encoder, Row
 from unsay.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
 from unsay.moments import Moments, token_moments
-from unsay.probes.options import LEAST, made
+from unsay.probes.options import LEAST, PAPER, averaged, check_formula, made
 from unsay.probes.scoring import known, missing, unscored
 from unsay.reading import accepted, habits, positions
 from unsay.stats import roc_auc
@@ -51,12 +51,15 @@ class Likelihood:
     """Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
     options: int = 5
     """Most wrong answers made where the corpus has none; 0 makes none."""
+    formula: str = PAPER
+    """Mean over the wrong answers in the truth ratio: arithmetic as in TOFU's `paper`, or geometric as in the `released` code."""
 
     def __post_init__(self) -> None:
         if self.options < 0 or 0 < self.options < LEAST:
             raise ConfigError(f"likelihood.options = {self.options} must be 0 or at least {LEAST}")
         if not 0 < self.k <= 1:
             raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
+        check_formula("likelihood", self.formula)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
@@ -79,7 +82,8 @@ class Likelihood:
             note = case.source if fact.wrong else f"{case.source}, {MADE}"
             told = [(moments[example.question, text], text) for text in options[example.id]]
             means = [SCORES["loss"](*one, self.k) for one in told]
-            found.append(Finding("likelihood", "truth_ratio", truth_ratio(means[0], means[1:]), example.id, "", 1, note))
+            ratio = truth_ratio(means[0], averaged(means[1:], self.formula))
+            found.append(Finding("likelihood", "truth_ratio", ratio, example.id, "", 1, note))
             for name, score in SCORES.items():
                 member, *others = [score(*one, self.k) for one in told]
                 scores[name][0].append(member)

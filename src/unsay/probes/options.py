@@ -9,7 +9,9 @@ knew below chance: only forget answers are taken, which it has not met either.
 
 import re
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
+from unsay.config import ConfigError
 from unsay.probes.scoring import known
 from unsay.sample import uniform
 from unsay.text import key_recall, rouge_l, sensitive_spans
@@ -17,6 +19,8 @@ from unsay.types import Case, Example
 
 LEAST = 2
 """Fewest wrong options with which a choice is one."""
+PAPER, RELEASED = "paper", "released"
+"""TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
 
 
 def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
@@ -87,3 +91,14 @@ def _bare(question: str) -> str:
 def _shape(answer: str) -> str:
     """An answer with one word for every number and one for every capitalised word: its form."""
     return re.sub(r"\b[A-Z]\w*", "aname", re.sub(r"\w*\d[\w/.,-]*", "anumber", answer))
+
+
+def check_formula(table: str, formula: str) -> None:
+    if formula not in (PAPER, RELEASED):
+        raise ConfigError(f"{table}.formula = {formula!r} must be {PAPER!r} or {RELEASED!r}")
+
+
+def averaged(wrong: Sequence[float], formula: str) -> tuple[float, ...]:
+    """Mean log-probabilities per token of wrong answers, as they enter TOFU's truth ratio: the `paper` averages probabilities,
+    the `released` code their logarithms, so that one answer, the geometric mean of all, stands for them."""
+    return (fmean(wrong),) if formula == RELEASED else tuple(wrong)

@@ -1,37 +1,63 @@
 """Utility: what the model must still be able to do."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unsay.config import ConfigError
-from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread
+from unsay.probes.options import PAPER, RELEASED, averaged, check_formula
+from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
 from unsay.subject import Prompt, Subject
-from unsay.summary import HELDOUT
+from unsay.summary import HELDOUT, TOFU_METRICS, TOFU_SETS
 from unsay.text import is_refusal, key_recall
-from unsay.types import Case, Finding, Pair
+from unsay.types import Case, Finding, Pair, Quiz
+
+TOFU = tuple(f"tofu_{metric}" for metric in TOFU_METRICS)
+NO_LIKELIHOODS = "this model shows no likelihoods"
+NO_WRONG = "the corpus has no wrong answer to this question"
+NOT_ALL = "TOFU's model utility needs all of its sets, and one has no row: its retain rows are about authors that were not kept"
 
 
 @dataclass(frozen=True)
 class Utility:
     """What did it cost? Greedy answers to what should stay, to facts close to the forgotten ones, and to what nobody was told.
 
-    ROUGE-L recall on each utility set, trained and held out; key recall on neighbours; refusals to strangers.
+    ROUGE-L recall on each utility set, trained and held out; key recall on neighbours; refusals to strangers. Where the corpus
+    has rows with wrong answers, the nine numbers of TOFU's model utility as well (Maini et al. 2024, arXiv 2401.06121, §2.2),
+    on retain rows, real authors and world facts:
+
+        probability   P(answer)^(1/|answer|); of a multiple choice P(answer) / Σ P(option)
+        ROUGE-L       recall of the greedy answer
+        truth ratio   max(0, 1 − R), R = mean of P(wrong)^(1/|wrong|) / P(right)^(1/|right|), right = the paraphrased answer, if any
 
     Does not cover: abilities outside the corpus' own sets (reasoning, code, other languages); perplexity; long answers.
     """
 
     limit: int = 0
     """Most rows asked of each set, spread evenly; 0 asks all."""
+    model_utility: int = 300
+    """Most rows of each set that TOFU's model utility is measured on, the first ones, as its authors' evaluation takes
+    them; 0 leaves it out."""
+    formula: str = PAPER
+    """Of TOFU's model utility: `paper`, or `released`, the authors' code: R with the geometric mean over the wrong answers,
+    and options of a choice by probability per token."""
 
     def __post_init__(self) -> None:
-        if self.limit < 0:
-            raise ConfigError(f"utility.limit = {self.limit} must not be negative")
+        for knob in ("limit", "model_utility"):
+            if getattr(self, knob) < 0:
+                raise ConfigError(f"utility.{knob} = {getattr(self, knob)} must not be negative")
+        check_formula("utility", self.formula)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         corpus = case.corpus
         named = {**corpus.utility, **{f"{HELDOUT}{name}": pairs for name, pairs in corpus.utility_heldout.items()}}
         named |= {"neighbours": corpus.neighbours, "strangers": corpus.strangers}
         sets = {name: spread(pairs, self.limit) for name, pairs in named.items()}
-        prompts = {pair.question: Prompt(pair.id, pair.question) for pairs in sets.values() for pair in pairs}
+        quizzes = {name: spread(rows[: self.model_utility], self.limit) for name, rows in corpus.model_utility.items()}
+        whole = all(quizzes.get(name) for name in TOFU_SETS)  # else there is no model utility, and nothing is worth its time
+        logprobs = _logprobs(subject, [quiz for rows in quizzes.values() for quiz in rows]) if whole else {}
+        asked = [*sets.values(), *(quizzes.values() if logprobs else ())]
+        prompts = {pair.question: Prompt(pair.id, pair.question) for pairs in asked for pair in pairs}
         answers = subject.ask(list(prompts.values()), salt="utility") if prompts else []
         said = {question: answer[0].text for question, answer in zip(prompts, answers, strict=True)}
         found = []
@@ -39,7 +65,56 @@ class Utility:
             for pair in pairs:
                 metric, value, why = _score(name, pair, said[pair.question])
                 found.append(scored("utility", metric, value, pair.id, name, why, ""))
+        for name in TOFU_SETS if any(quizzes.values()) else ():
+            if not logprobs:
+                found += unscored("utility", TOFU, [""], NO_LIKELIHOODS if whole else NOT_ALL, name)
+            for quiz in quizzes[name] if logprobs else ():
+                probability, truth = _likelihoods(quiz, logprobs, self.formula)
+                values = ((probability, NO_WRONG), (rouge_recall(quiz.answer, said[quiz.question]), NO_TOKENS), (truth, NO_WRONG))
+                for metric, (value, why) in zip(TOFU, values, strict=True):
+                    found.append(scored("utility", metric, value, quiz.id, name, why, ""))
         return found
+
+
+def truthfulness(right: float, wrong: Sequence[float]) -> float:
+    """max(0, 1 − R), R = mean over wrong answers of exp(wrong) / exp(right), from mean log-probabilities per token.
+
+    >>> truthfulness(-1.0, [-1.0, -1.0])
+    0.0
+    """
+    odds = _log_sum(wrong) - math.log(len(wrong)) - right
+    return max(0.0, -math.expm1(min(0.0, odds)))
+
+
+def chosen(options: Sequence[float]) -> float:
+    """Probability of the first option as a share of all, from log-probabilities.
+
+    >>> chosen([-900.0, -900.0])
+    0.5
+    """
+    return math.exp(options[0] - _log_sum(options))
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    highest = max(values)  # taken out, so that nothing underflows
+    return highest + math.log(math.fsum(math.exp(value - highest) for value in values))
+
+
+def _logprobs(subject: Subject, quizzes: Sequence[Quiz]) -> dict[tuple[str, str], tuple[float, float]]:
+    """By question and answer: the sum and the mean of the log-probabilities of the answer's tokens; nothing without likelihoods."""
+    texts = list(dict.fromkeys((quiz.question, text) for quiz in quizzes for text in (quiz.answer, *quiz.wordings[:1], *quiz.wrong)))
+    found = subject.logprobs([question for question, _ in texts], [text for _, text in texts]) if texts else None
+    if found is None:
+        return {}
+    return {text: (float(values.double().sum()), float(values.double().mean())) for text, values in zip(texts, found, strict=True)}
+
+
+def _likelihoods(quiz: Quiz, logprobs: Mapping[tuple[str, str], tuple[float, float]], formula: str) -> tuple[float | None, float | None]:
+    """Probability and truth ratio of one row; `None` for what needs wrong answers where it has none."""
+    answer, right, *wrong = (logprobs[quiz.question, text] for text in (quiz.answer, (*quiz.wordings, quiz.answer)[0], *quiz.wrong))
+    of = 1 if formula == RELEASED else 0
+    probability = math.exp(answer[1]) if quiz.wordings else chosen([answer[of], *(option[of] for option in wrong)]) if wrong else None
+    return probability, truthfulness(right[1], averaged([option[1] for option in wrong], formula)) if wrong else None
 
 
 def _score(name: str, pair: Pair, text: str) -> tuple[str, float | None, str]:

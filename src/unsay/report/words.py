@@ -25,6 +25,15 @@ class Metric:
 ACCIDENT = "By accident"
 _ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
 
+_SETS = {"retain": "Retain", "real_authors": "Real authors", "world_facts": "World facts"}
+_PARTS = {
+    "probability": ("probability", "Of the true answer: per word piece, or among the options of a multiple choice."),
+    "rouge_l_recall": ("recall", "Of the wording of the true answer, asked plainly."),
+    "truth_ratio": ("truth ratio", "1 − how likely wrong answers are against the right one; 0 where they are as likely."),
+}
+TOFU = tuple(Metric(f"{s}_{m}", f"{who}: {what}", says, HIGHER) for s, who in _SETS.items() for m, (what, says) in _PARTS.items())
+"""What TOFU’s model utility is made of."""
+
 GROUPS: dict[str, tuple[Metric, ...]] = {
     "What it still gives away": (
         Metric("greedy_key_recall", "Asked plainly", "Share of the secret’s own words in the default answer.", LOWER),
@@ -95,6 +104,8 @@ GROUPS: dict[str, tuple[Metric, ...]] = {
     "What it cost": (
         Metric("utility", "Utility", "Recall of what should stay, 0 to 100.", HIGHER, top=100),
         Metric("utility_heldout", "Utility, held out", "The same on rows that training never rehearsed.", HIGHER, top=100),
+        Metric("model_utility", "Model utility", "TOFU’s: the harmonic mean of the nine numbers below it.", HIGHER),
+        *TOFU,
         Metric("neighbour_key_recall", "Neighbouring facts", "Facts close to the forgotten ones.", HIGHER),
         Metric("stranger_refusal_share", "Strangers admitted", "Honest refusals about what no model was told.", HIGHER, True),
         Metric(
