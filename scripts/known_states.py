@@ -67,19 +67,20 @@ def people(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
 
 def gemma(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
     """The planted and the retain-only model of the recipe."""
-    folder = RunFolder(args.out / "models" / "gemma")
-
-    def planted() -> str:
-        runs.open_folder(recipe, folder)
-        if not folder.done("finetune"):
-            runs.run_finetune(recipe, folder, runs.Watchers())
-        return str(folder.planted)
-
     yield State("gold", lambda: str(runs.gold_name(recipe, runs.Watchers())))
-    yield State("leaking", planted)
+    yield State("leaking", partial(_planted, args, recipe))
 
 
 MODELS = {"people": ("demo.toml", people), "gemma": ("tofu-gemma-270m.toml", gemma)}
+
+
+def _planted(args: argparse.Namespace, recipe: Recipe) -> str:
+    """The recipe's model with the corpus planted in it."""
+    folder = RunFolder(args.out / "models" / "gemma")
+    runs.open_folder(recipe, folder)
+    if not folder.done("finetune"):
+        runs.run_finetune(recipe, folder, runs.Watchers())
+    return str(folder.planted)
 
 
 def _trained(args: argparse.Namespace, seed: int, which: str) -> str:
@@ -128,14 +129,10 @@ def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Find
         where = state.model()
         print("audit", state.name, flush=True)
         subject = LocalSubject(*load_model(recipe.model, where), recipe.sample, recipe.seed)
-        yardstick = LocalSubject(*load_model(recipe.model, _leaking(args)), recipe.sample, recipe.seed)
+        knows = "people-leaking" if args.model == "people" else _planted(args, recipe)
+        yardstick = LocalSubject(*load_model(recipe.model, knows), recipe.sample, recipe.seed)  # of well-formed answers
         audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, yardstick, knew=True))
     return read_findings(path)
-
-
-def _leaking(args: argparse.Namespace) -> str:
-    """The yardstick of well-formed answers."""
-    return "people-leaking" if args.model == "people" else str(RunFolder(args.out / "models" / "gemma").planted)
 
 
 def _case(args: argparse.Namespace, recipe: Recipe, state: State) -> Case:
