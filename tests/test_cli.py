@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from unsay import corpora, methods, probes, rewards
-from unsay.cli import auditing, checking, costs, lists, looking, reviewing, stages, widening  # noqa: F401  (each adds its commands)
+
+# Each adds its commands.
+from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401
 from unsay.cli.app import app, recipes_folder
 from unsay.config import dump, load
 from unsay.folder import RunFolder

@@ -19,17 +19,17 @@ FLOORS = (
     "sampler rehearsal endpoint generations",
     "retain",
     "methods probes recorded",
-    "earlier step ledger standalone widen",
+    "earlier step ledger standalone widen front",
     "record",
     "train finetune audit report",
-    "gate front",
+    "gate",
     "run doctor compare",
     "sweep",
     "cli",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
 TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "train", "finetune"}
-AUDIT_WING = {"probes", "audit", "summary", "gate", "compare", "widen"}
+AUDIT_WING = {"front", "probes", "audit", "summary", "gate", "compare", "widen"}
 
 
 def room(path: Path) -> str:

@@ -87,6 +87,6 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     keep_freed_pages()
-    from unsay.cli import auditing, checking, costs, lists, looking, reviewing, stages, widening  # noqa: F401  (each adds its commands to the application)
+    from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401  (each adds its commands to the application)
 
     sys.exit(app())

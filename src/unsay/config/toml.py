@@ -13,6 +13,18 @@ from unsay.tables import near
 
 def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
     """A recipe from a TOML file and `a.b=value` settings, the later winning. Raises `ConfigError`."""
+    raw = read(path, settings)
+    own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
+    chosen = {key: value for key, value in raw.items() if key in own}
+    tables = {key: value for key, value in raw.items() if key not in own}
+    for key, value in tables.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"unknown key {key!r}: {near(key, own)}")
+    return build(Recipe, chosen | {"tables": tables}, "")
+
+
+def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a TOML file with `a.b=value` settings in them. Raises `ConfigError`."""
     raw: dict[str, Any] = {}
     if path is not None:
         try:
@@ -21,15 +33,18 @@ def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe
             raise ConfigError(f"no recipe at {path}; `unsay recipes` lists the ones that come with the package") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    for setting in settings:
-        _apply(raw, setting)
-    own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
-    chosen = {key: value for key, value in raw.items() if key in own}
-    tables = {key: value for key, value in raw.items() if key not in own}
-    for key, value in tables.items():
-        if not isinstance(value, dict):
-            raise ConfigError(f"unknown key {key!r}: {near(key, own)}")
-    return build(Recipe, chosen | {"tables": tables}, "")
+    for one in settings:
+        _apply(raw, one)
+    return raw
+
+
+def setting(key: str, value: Any) -> str:
+    """`a.b=value` as `read` takes it.
+
+    >>> setting("npo.beta", 0.1)
+    'npo.beta=0.1'
+    """
+    return f"{key}={_toml(value)}"
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
@@ -63,6 +78,11 @@ def dump(recipe: Recipe) -> str:
     for name, table in nested.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def flat(values: Mapping[str, Any]) -> str:
+    """Values as TOML that `read` reads back: a line each, tables within the line."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
 
 
 def _toml(value: Any) -> str:

@@ -1,0 +1,48 @@
+"""`front`: what the methods of one or several sweeps reach, drawn and tabulated."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.progress import landed
+from unsay.front import front
+from unsay.report import front_tables as tables
+from unsay.report import fronts
+
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR [DIR ...]", help="Folders of `unsay sweep`; those of several are pooled.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where the pictures and tables go; default the first folder.")]
+
+
+@app.command("front")
+def draw(found: Folders, out: Out = None, as_json: JsonOption = False) -> None:
+    """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
+    with messages():
+        result = front(found)
+        paths = fronts.write(result, out or found[0])
+    if as_json:
+        print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))
+        return
+    show = Console(highlight=False)
+    show.print("Hypervolume, 0 to 1 (95 % interval)", soft_wrap=True)
+    show.print(_table(tables.volumes(result, brief=True)))
+    show.print("\n" + tables.halved(result), markup=False, soft_wrap=True)
+    if result.rows:
+        show.print(_table(tables.equal_cost(result)))
+    for line in (*tables.failures(result), *result.notes):
+        show.print(line, markup=False, soft_wrap=True)
+    for path in paths:
+        landed(path)
+
+
+def _table(found: tables.Table) -> Table:
+    head, rows = found
+    table = Table(*map(escape, head), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,57 @@
+"""`sweep`: many configurations of many methods, each a curve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsay.cli.app import DataOption, SetOption, app, messages, recipe_path, recipes_folder
+from unsay.cli.progress import landed, watching
+from unsay.config import ConfigError
+from unsay.tables import near
+
+FileArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The sweep's folder; default runs/sweep-SWEEP.")]
+From = Annotated[Path | None, typer.Option("--from", help="Run what this front.json chose, instead of drawing configurations.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]
+Cluster = Annotated[str, typer.Option("--cluster", help="Where workers run: local, or slurm (submitit).")]
+Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
+
+
+@app.command()
+def sweep(
+    file: FileArgument,
+    out: Out = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    chosen: From = None,
+    workers: Workers = 1,
+    cluster: Cluster = "local",
+    slurm: Slurm = None,
+) -> None:
+    """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
+    with messages():
+        try:
+            from unsay.sweep import launch
+        except ImportError as error:
+            raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): pip install 'unsay[sweep]'") from None
+        path = _path(file)
+        folder = out or Path("runs") / f"sweep-{path.stem}"
+        shared = launch.shared(path, folder, settings or [], data, chosen, recipe_path)
+        if workers == 1 and cluster == "local":
+            with watching() as watchers:
+                launch.work(shared, watchers)
+        else:
+            launch.submit(shared, workers, cluster, slurm or [])
+    landed(folder)
+
+
+def _path(name: str) -> Path:
+    """A file as it is, else the shipped sweep of that name. Raises `ConfigError` with the near names."""
+    path, folder = Path(name), recipes_folder() / "sweeps"
+    shipped = folder / f"{name.removesuffix('.toml')}.toml"
+    if path.is_file():
+        return path
+    if shipped.is_file():
+        return shipped
+    raise ConfigError(f"no sweep {name!r}: {near(name, [file.stem for file in folder.glob('*.toml')])}")

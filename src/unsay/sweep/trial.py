@@ -1,0 +1,234 @@
+"""One configuration: its rounds measured, then a run for every seed, each a curve of checkpoints against its cost.
+
+A trial's folder holds `trial.json` and, for each seed, a run folder like any other with a `curve.jsonl` beside it. What was
+recorded of the model before is the same for all configurations and shared (`Recorded`). A trial that was interrupted goes on.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock
+from transformers import PreTrainedModel
+
+from unsay import audit, probes
+from unsay import run as runs
+from unsay.clock import Cost
+from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, dump
+from unsay.encode import Encoder
+from unsay.folder import RunFolder, jsonl, read_findings, read_jsonl, write_text
+from unsay.front import PLANES, hypervolume
+from unsay.model import default_device
+from unsay.run import Watchers
+from unsay.subject import LocalSubject
+from unsay.summary import summarise
+from unsay.sweep.spec import Settings, Sweep
+from unsay.tables import entries
+from unsay.train import train
+
+_PILOT_ROUNDS = 2
+CURVE, TRIAL = "curve.jsonl", "trial.json"
+
+
+class _Measured(Exception):
+    """The pilot has seen what it was to see."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    value: float
+    """Hypervolume of the curve, unlearn quality × utility (0 to 1), a mean over the seeds."""
+    pruned: str = ""
+    """Why the configuration was given up; empty where it was not."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What `finetune`, `record` and the audits of the models before and gold leave, made once for all runs that share it."""
+
+    folder: Path
+    probes: tuple[str, ...]
+    watchers: Watchers
+
+    def of(self, recipe: Recipe) -> RunFolder:
+        """The folder for this recipe, made now or before. What differs between configurations plays no part in it."""
+        shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), report=ReportConfig(), tables=_corpus_table(recipe))
+        shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
+        key = f"{zlib.crc32(dump(replace(shared, seed=0)).encode()):08x}"
+        folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.path.with_suffix(".lock")):
+            runs.open_folder(shared, folder)
+            if recipe.finetune.epochs and not folder.done("finetune"):
+                runs.run_finetune(shared, folder, self.watchers)
+            if not folder.done("record"):
+                runs.run_record(shared, folder, self.watchers)
+            for which in ("before", "gold"):
+                if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+                    runs.run_audit(shared, folder, which, self.watchers)
+        return folder
+
+    def cost(self, recipe: Recipe) -> float:
+        """Seconds that recording took, which every run is charged."""
+        return float(self.of(recipe).manifest()["seconds" if on_gpu() else "cpu_seconds"]["record"])
+
+
+def _corpus_table(recipe: Recipe) -> dict[str, Any]:
+    return {name: table for name, table in recipe.tables.items() if name == recipe.corpus}
+
+
+def _probe_tables(recipe: Recipe) -> dict[str, Any]:
+    """The tables of the probes: what they ask before they must ask after."""
+    known = entries(probes.TABLE, probes.GROUP)
+    return {name: table for name, table in recipe.tables.items() if name in known}
+
+
+def on_gpu() -> bool:
+    return default_device().type == "cuda"
+
+
+def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> Outcome:
+    """Every seed of one configuration. `path`: the recipe file."""
+    rounds = _rounds(sweep, path, name, drawn, folder, recorded)
+    values = []
+    for seed in sweep.seeds:
+        recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(sweep, rounds)})
+        run = _begun(recipe, recorded.of(recipe), folder / f"seed-{seed}")
+        floor = sweep.floor * (summary(run, "before").get("utility") or 0.0)
+        if not run.done("train"):
+            recorded.watchers.stage(f"{name} {folder.name}, seed {seed}")
+            _train(sweep, recipe, run, recorded, floor)
+        if sweep.final and not run.done("audit after"):
+            runs.run_audit(recipe, run, "after", recorded.watchers)
+        _tidy(run, sweep.keep)
+        points = curve(run)
+        values.append(volume(points))
+        low = (points[-1]["metrics"].get("utility") or 0.0) if points else 0.0
+        if low < floor:
+            return Outcome(fmean(values), f"utility {low:.1f} below the floor of {floor:.1f} with seed {seed}, checkpoint {len(points)}")
+    return Outcome(fmean(values))
+
+
+def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> int:
+    """Rounds that take the budget, by what the first ones take here; at least one for every checkpoint. Found out once."""
+    told = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+    if "rounds" in told:
+        return int(told["rounds"])
+    more = {"seed": sweep.seeds[0], "train.rounds": _PILOT_ROUNDS + 1, "train.save_every": _PILOT_ROUNDS + 1}
+    recipe = sweep.recipe_of(path, name, drawn, more)
+    scratch = folder / "pilot"
+    shutil.rmtree(scratch, ignore_errors=True)
+    costs: list[float] = []
+
+    def look(model: PreTrainedModel, encoder: Encoder, rounds: int, cost: Cost) -> bool:
+        costs.append(seconds(cost))
+        if rounds == _PILOT_ROUNDS:
+            raise _Measured
+        return True
+
+    try:
+        train(recipe, _begun(recipe, recorded.of(recipe), scratch), watch=look)
+    except _Measured:
+        pass
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    each = (costs[-1] - costs[0]) / (_PILOT_ROUNDS - 1)
+    preparing = max(0.0, costs[0] - each)
+    rounds = max(sweep.checkpoints, round((sweep.budget - recorded.cost(recipe) - preparing) / max(each, 1e-6)))
+    note(folder, rounds=rounds, seconds_a_round=round(each, 4), seconds_before=round(preparing + recorded.cost(recipe), 2))
+    return rounds
+
+
+def _schedule(sweep: Sweep, rounds: int) -> Settings:
+    return {"train.rounds": rounds, "train.save_every": max(1, rounds // sweep.checkpoints)}
+
+
+def _begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
+    """A run folder in which everything before training has been done already. Weights are shared with `recorded`, texts copied."""
+    folder = RunFolder(path)
+    if not folder.recipe_file.exists():
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(recorded.path, partial, copy_function=_share, ignore=shutil.ignore_patterns("recipe.toml"))
+        write_text(partial / "recipe.toml", dump(recipe), mode=0o600)
+        partial.rename(path)
+    return folder
+
+
+def _share(source: str, target: str) -> None:
+    if source.endswith(".safetensors"):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, floor: float) -> None:
+    """Train, looking at the model at every checkpoint; ends early where the utility falls below `floor`."""
+    before = read_findings(run.audit_file("before"))
+    gold = read_findings(run.audit_file("gold"))
+    case = runs.case(recipe, run)
+    asked = replace(recipe, audit=AuditConfig(sweep.probes, recipe.audit.limit))
+    marks = [round(recipe.train.rounds * (i + 1) / sweep.checkpoints) for i in range(sweep.checkpoints)]
+    base = recorded.cost(recipe)
+
+    def look(model: PreTrainedModel, encoder: Encoder, rounds: int, cost: Cost) -> bool:
+        points = curve(run)
+        if rounds in marks and marks.index(rounds) >= len(points):
+            found = summarise(audit.run(LocalSubject(model, encoder, recipe.sample, recipe.seed), case, asked), before, gold)
+            point = {
+                "checkpoint": marks.index(rounds) + 1,
+                "round": rounds,
+                "seconds": round(cost.seconds, 3),
+                "cpu_seconds": round(cost.cpu_seconds + (0.0 if on_gpu() else base), 3),
+                "gpu_seconds": round(cost.seconds + base, 3) if on_gpu() else None,
+                "metrics": {key: value if value is None else round(value, 5) for key, value in found.items() if value is not None},
+            }
+            points.append(point)
+            write_text(run.path / CURVE, jsonl(points))
+        return not points or (points[-1]["metrics"].get("utility") or 0.0) >= floor
+
+    with run.stage("train"):
+        train(recipe, run, lambda number, rounds, line: recorded.watchers.steps(number + 1, rounds, f"loss {line['loss']:.3f}"), look)
+
+
+def seconds(cost: Cost) -> float:
+    """What a budget is counted in here."""
+    return cost.seconds if on_gpu() else cost.cpu_seconds
+
+
+def curve(run: RunFolder) -> list[dict[str, Any]]:
+    path = run.path / CURVE
+    return read_jsonl(path) if path.exists() else []
+
+
+def volume(points: Sequence[dict[str, Any]]) -> float:
+    """Hypervolume of a curve, unlearn quality × utility (0 to 1)."""
+    plane = PLANES["quality"]
+    return float(hypervolume([(plane.x.of(point["metrics"]), plane.y.of(point["metrics"])) for point in points])) if points else 0.0
+
+
+def summary(run: RunFolder, which: str) -> dict[str, float | None]:
+    """The numbers of the model before, or of gold; empty where it was not audited."""
+    findings, before, gold = (read_findings(run.audit_file(one)) for one in (which, "before", "gold"))
+    return summarise(findings, before, gold) if findings else {}
+
+
+def note(folder: Path, **entries: Any) -> None:
+    """Merge entries into `trial.json`."""
+    path = folder / TRIAL
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps(known | entries, indent=1, ensure_ascii=False) + "\n")
+
+
+def _tidy(run: RunFolder, keep: bool) -> None:
+    """What a finished run needs no more: the state for going on and, unless it is kept, the checkpoint."""
+    shutil.rmtree(run.state, ignore_errors=True)
+    if not keep:
+        for folder in (run.checkpoint, run.adapter, run.planted):
+            shutil.rmtree(folder, ignore_errors=True)
