@@ -24,7 +24,8 @@ from transformers.utils import logging
 from unsay import audit
 from unsay import run as runs
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.folder import RunFolder, read_findings, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder, read_findings
 from unsay.model import load as load_model
 from unsay.model import save
 from unsay.probes.prefill import Prefill

@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from unsay import gate, summary
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.policy import LineResult
 from unsay.stats import area_interval, roc_auc
 from unsay.types import Finding

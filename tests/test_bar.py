@@ -8,7 +8,8 @@ import pytest
 from unsay import policy
 from unsay import run as runs
 from unsay.config import dump, load
-from unsay.folder import RunFolder, read_findings, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder, read_findings
 from unsay.summary import summarise
 
 QUESTIONS = 20

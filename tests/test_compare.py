@@ -9,7 +9,8 @@ from tests.test_cli import call
 from unsay import audit
 from unsay.compare import compare
 from unsay.config import ConfigError
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.types import Finding
 
 QUESTIONS = [f"Who is Bo{i}?" for i in range(10)]

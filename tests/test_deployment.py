@@ -11,7 +11,8 @@ from tests.test_cli import call
 from tests.test_report import CANARY, RECIPE, fake_run
 from unsay import audit, deployment
 from unsay.config import ConfigError, DeploymentConfig, ModelConfig, Recipe, SampleConfig
-from unsay.folder import RunFolder, read_findings, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder, read_findings
 from unsay.model import load
 from unsay.report import build
 from unsay.run import check

@@ -10,7 +10,8 @@ from unsay import audit, builtin, earlier, policy, report
 from unsay import train as training
 from unsay.config import ConfigError, Recipe, load
 from unsay.encode import Encoder
-from unsay.folder import RunFolder, read_jsonl
+from unsay.files import read_jsonl
+from unsay.folder import RunFolder
 from unsay.methods.collapse import PartialModelCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier

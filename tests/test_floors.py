@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
     "types tables spans linear stats memory clock",
-    "text config theory logprobs moments",
+    "text config theory logprobs moments files",
     "summary semantic membership overlap",
     "folder policy rewards deployment",
     "encode builtin cache",
@@ -20,15 +20,16 @@ FLOORS = (
     "retain",
     "methods probes recorded",
     "earlier step ledger standalone widen front",
-    "record",
+    "record resume",
     "train finetune audit report",
     "gate",
     "run doctor compare",
     "sweep",
     "cli",
+    "__main__",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
-TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "train", "finetune"}
+TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "resume", "train", "finetune"}
 AUDIT_WING = {"front", "probes", "audit", "summary", "gate", "compare", "widen"}
 
 

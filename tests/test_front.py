@@ -12,7 +12,7 @@ from tests.test_cli import call
 from unsay import audit, methods
 from unsay.cli import fronts as command  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
-from unsay.folder import jsonl, write_text
+from unsay.files import jsonl, write_text
 from unsay.front import PLANES, Configuration, Point, Step, chosen, front, hypervolume, pareto, points, read
 from unsay.report import front_tables as tables
 from unsay.report import fronts

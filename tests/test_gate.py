@@ -8,7 +8,8 @@ import pytest
 from tests.test_cli import call
 from unsay import audit, policy
 from unsay.corpora.people import People
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.gate import judge, said
 from unsay.policy import LineResult
 from unsay.types import Finding

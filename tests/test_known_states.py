@@ -14,7 +14,8 @@ from tests.test_cli import call
 from unsay import audit
 from unsay.config import ModelConfig, dump, load
 from unsay.corpora.people import People
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.model import load as load_model
 from unsay.stats import binomial_interval
 from unsay.subject import LocalSubject

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from unsay.config import ConfigError
-from unsay.folder import RunFolder, jsonl, write_text
+from unsay.files import jsonl, write_text
+from unsay.folder import RunFolder
 from unsay.report import bounds, build, card, claims, evidence
 from unsay.types import Finding
 

@@ -10,7 +10,8 @@ from tests.test_cli import call
 from unsay import review
 from unsay.cli import reviewing
 from unsay.config import ConfigError, dump, load
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.ledger import leak
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate

@@ -19,7 +19,8 @@ from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe
 from unsay.encode import Batch, Encoder
-from unsay.model import answer_logprobs, frozen_copy, load, replace_folder, trainable
+from unsay.files import replace_folder
+from unsay.model import answer_logprobs, frozen_copy, load, trainable
 
 _NAME = "default"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from unsay import deployment
 from unsay.config import ConfigError, Recipe
-from unsay.folder import jsonl, write_text
+from unsay.files import jsonl, write_text
 from unsay.probes import GROUP, TABLE, Probe
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.scoring import spread

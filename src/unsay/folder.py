@@ -1,11 +1,9 @@
 """The run folder: the only way in which stages speak to each other. Key by key in docs/run-folder.md.
 
-Every file appears whole: written beside its place, flushed to the disk, then renamed. What may hold sensitive text goes
-through `vault`, whose files only their owner can read.
+What may hold sensitive text goes through `vault`, whose files only their owner can read.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, Recipe, load
+from unsay.files import jsonl, read_jsonl, write_text
 from unsay.memory import peak_memory
 from unsay.types import Finding
 
@@ -92,26 +91,6 @@ class RunFolder:
         return read_jsonl(path)
 
 
-def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
 def read_findings(path: Path) -> list[Finding]:
     """What an audit found; nothing where it has not run."""
     return [Finding(**row) for row in read_jsonl(path)] if path.exists() else []
-
-
-def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Put `text` at `path`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

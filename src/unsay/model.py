@@ -4,7 +4,6 @@ import copy
 import hashlib
 import importlib.util
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from unsay import builtin
 from unsay.config import ConfigError, ModelConfig
 from unsay.encode import Batch, Encoder
+from unsay.files import replace_folder
 from unsay.linear import quicken
 from unsay.logprobs import head_logprobs, token_logprobs
 from unsay.reading import accepted, habits, positions
@@ -104,16 +104,6 @@ def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "")
     if card:
         (partial / "README.md").write_text(card, encoding="utf-8")
     replace_folder(partial, folder)
-
-
-def replace_folder(new: Path, old: Path) -> None:
-    """Put the finished folder `new` in the place of `old`."""
-    aside = old.with_name(old.name + ".old")
-    shutil.rmtree(aside, ignore_errors=True)  # left where a process died between the two renames
-    if old.exists():
-        old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:

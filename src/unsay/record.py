@@ -18,7 +18,8 @@ from unsay import config, corpora, earlier, review
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.model import default_device, fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits

@@ -9,8 +9,9 @@ from unsay import audit, corpora, deployment, earlier, probes, report, rewards, 
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config import load as config_load
 from unsay.endpoint import EndpointConfig, EndpointSubject
+from unsay.files import write_text
 from unsay.finetune import finetune, gold_folder
-from unsay.folder import RunFolder, write_text
+from unsay.folder import RunFolder
 from unsay.generations import KeptSubject, kept
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE

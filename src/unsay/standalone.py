@@ -24,7 +24,8 @@ from unsay.corpora import formats, parts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems, Row
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.model import default_device
 from unsay.recorded import corpus_rows, read_answers, read_handed, read_truth
 from unsay.subject import Prompt, Subject

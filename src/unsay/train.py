@@ -5,27 +5,22 @@ random choices are named (seed, round, example), so a run that was interrupted g
 ends where an uninterrupted one would have ended, to the bit.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from unsay import earlier, ledger, methods
+from unsay import earlier, ledger, methods, resume
 from unsay.adapters import Untouched, adapted, load_to_train, merged, save_adapter
 from unsay.clock import Clock, Cost
 from unsay.config import ConfigError, Recipe, TrainConfig
 from unsay.earlier import Anchor
 from unsay.encode import Encoder, Row
-from unsay.folder import RunFolder, jsonl, read_jsonl, write_text
+from unsay.folder import RunFolder
 from unsay.methods import Method, Target, Visit
-from unsay.model import fingerprint, replace_folder, save, write_tensors
+from unsay.model import fingerprint, save
 from unsay.plan import planned
 from unsay.recorded import leaking_name, read_baseline, read_corpus, read_rehearsal, read_truth, settle
 from unsay.rehearsal import Said
@@ -67,7 +62,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
-    progressed = _restore(folder, weights, optimizer)
+    progressed = resume.restore(folder, weights, optimizer)
 
     state: methods.State = progressed.state
     clock = Clock(progressed.cost)
@@ -109,7 +104,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
         progressed.finish_round(number, state, done, visits)
         progressed.cost = clock.cost()
         if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or _out_of_time(config, progressed.cost):
-            _save(folder, weights, optimizer, progressed)
+            resume.save(folder, weights, optimizer, progressed)
         going = _looked(watch, plain, encoder, number + 1, clock)
 
     plain.eval()
@@ -209,56 +204,3 @@ def _line(
         "stopped": sum(len(t.stopped) for t in targets),
         "stopped_bounds": [round(bound, 4) for t in targets for bound in t.stopped if bound is not None],
     }
-
-
-# -- what an exact resume needs ----------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Progress:
-    """Everything the loop carries from round to round, weights and optimizer apart."""
-
-    round: int
-    step: int
-    cost: Cost
-    state: methods.State
-    targeted: dict[str, int]
-    ledger: list[dict[str, Any]]
-    log: list[dict[str, Any]]
-
-    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit]) -> None:
-        self.round, self.state = number + 1, state
-        self.ledger.append(ledger.of_round(number, targets, visits))
-        for target in targets:
-            self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
-
-
-def _save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
-    """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault."""
-    partial = folder.state.with_name("state.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_tensors(weights.exact, partial / "weights.safetensors")
-    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-    counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
-    (partial / "progress.json").write_text(json.dumps(counters | {"ledger": progress.ledger}), encoding="utf-8")
-    # The vault's part carries its round in the name, so that a crash between the two writes leaves a matching pair.
-    folder.keep(f"method-state-{progress.round}", ({"id": key, **value} for key, value in progress.state.items()))
-    write_text(folder.steps_file, jsonl(progress.log))
-    replace_folder(partial, folder.state)
-    for path in folder.vault.glob("method-state-*.jsonl"):
-        if path.name != f"method-state-{progress.round}.jsonl":
-            os.unlink(path)
-
-
-def _restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> _Progress:
-    """The last saved progress, its weights put into the model; a fresh one where nothing is saved."""
-    if not (folder.state / "progress.json").exists():
-        return _Progress(0, 0, Cost(), {}, {}, [], [])
-    saved = json.loads((folder.state / "progress.json").read_text(encoding="utf-8"))
-    weights.restore(load_file(folder.state / "weights.safetensors"))
-    optimizer.load_state_dict(torch.load(folder.state / "optimizer.pt", weights_only=True))
-    state = {row.pop("id"): row for row in folder.kept(f"method-state-{saved['round']}")}
-    log = read_jsonl(folder.steps_file)[: saved["step"]]
-    cost = Cost(saved["seconds"], saved["cpu_seconds"])
-    return _Progress(saved["round"], saved["step"], cost, state, saved["targeted"], saved["ledger"], log)

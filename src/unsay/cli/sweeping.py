@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli.app import DataOption, SetOption, app, messages, recipe_path, recipes_folder
+from unsay.cli.app import DataOption, SetOption, app, console, messages, recipe_path, recipes_folder
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
 from unsay.tables import near
@@ -42,7 +42,9 @@ def sweep(
             with watching() as watchers:
                 launch.work(shared, watchers)
         else:
-            launch.submit(shared, workers, cluster, slurm or [])
+            jobs = launch.submit(shared, workers, cluster, slurm or [])
+            if cluster == "slurm":
+                console.print(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}", highlight=False, markup=False, soft_wrap=True)
     landed(folder)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
-from unsay.folder import jsonl, write_text
+from unsay.files import jsonl, write_text
 from unsay.types import Example
 
 FORMS = ("questions", "paraphrases")

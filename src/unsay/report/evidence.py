@@ -7,7 +7,8 @@ from typing import Any
 
 from unsay import policy
 from unsay.config import Recipe
-from unsay.folder import RunFolder, read_findings, read_jsonl
+from unsay.files import read_jsonl
+from unsay.folder import RunFolder, read_findings
 from unsay.report import deployed
 from unsay.report.words import METRICS
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from unsay.folder import write_text
+from unsay.files import write_text
 from unsay.front import Axis, Front, Panel
 from unsay.report.front_tables import CURRENCIES, as_json, markdown, to_gold
 from unsay.report.pictures import COLOURS, MUTED, STYLE

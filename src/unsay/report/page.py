@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from unsay import policy
 from unsay.config import Recipe
-from unsay.folder import RunFolder, write_text
+from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
 from unsay.report.claims import baseline_was_read, certified, claim

@@ -5,13 +5,18 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import torch
+
 from unsay.config import ConfigError
 from unsay.config.build import one_of
+from unsay.memory import keep_freed_pages
 from unsay.run import Watchers
 from unsay.sweep.spec import load_sweep
 from unsay.sweep.worker import Chosen, Shared, begin, work
 
 __all__ = ["shared", "submit", "work"]
+
+_WEEK = 7 * 24 * 60
 
 
 def shared(
@@ -36,9 +41,8 @@ def shared(
 def read_chosen(path: Path, methods: Sequence[str]) -> Chosen:
     """The configurations that a front chose for each contender. Raises `ConfigError`."""
     try:
-        chosen = {
-            name: [choice["settings"] for choice in some] for name, some in json.loads(path.read_text(encoding="utf-8"))["chosen"].items()
-        }
+        found = json.loads(path.read_text(encoding="utf-8"))["chosen"].items()
+        chosen = {name: [dict(choice["settings"]) for choice in some] for name, some in found}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path} is not a front.json; `unsay front` writes one") from None
     for name in methods:
@@ -47,23 +51,45 @@ def read_chosen(path: Path, methods: Sequence[str]) -> Chosen:
     return {name: chosen[name] for name in methods}
 
 
-def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> None:
-    """Workers in processes of their own; waits for local ones, and leaves Slurm's to Slurm. Raises `ConfigError`."""
+def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> tuple[str, ...]:
+    """Workers in processes of their own; waits for local ones, and leaves Slurm's to Slurm. Their ids. Raises `ConfigError`."""
     one_of("--cluster", cluster, ("local", "slurm"))
     try:
         import submitit
     except ImportError:
         raise ConfigError("several workers need an extra that is not installed: pip install 'unsay[sweep]'") from None
-    executor = submitit.AutoExecutor(folder=one.folder / "jobs", cluster=cluster)
-    options = dict(_option(text) for text in slurm)
+    options = {"timeout_min": _WEEK, "name": "unsay-sweep"} | dict(_option(text) for text in slurm)
+    if cluster == "local":  # which otherwise hides every GPU from its jobs
+        options["gpus_per_node"] = torch.cuda.device_count()
     try:
-        executor.update_parameters(**({"timeout_min": 60 * 24 * 7, "name": "unsay-sweep"} | options))
-        jobs = [executor.submit(work, one, Watchers()) for _ in range(workers)]
-    except (NotImplementedError, TypeError, RuntimeError) as error:
+        executor = submitit.AutoExecutor(folder=one.folder / "jobs", cluster=cluster)
+        executor.update_parameters(**options)
+        jobs = [executor.submit(_worker, one, place if cluster == "local" else 0) for place in range(workers)]
+    except (AssertionError, NameError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"no worker could be started on {cluster}: {error}") from None
     if cluster == "local":
-        for job in jobs:
-            job.result()
+        try:
+            failed = [job.job_id for job in jobs if job.exception() is not None]
+        finally:
+            for job in jobs:
+                if not job.done():
+                    job.cancel()
+        if failed:
+            logs = ", ".join(f"{name}_0_log.err" for name in failed)
+            raise ConfigError(f"{len(failed)} of {workers} workers ended early; {executor.folder} says why: {logs}. The sweep can go on")
+    return tuple(job.job_id for job in jobs)
+
+
+def _worker(one: Shared, place: int) -> int:
+    """In a process of its own; `place`: which of the workers on this machine, for which of its GPUs."""
+    keep_freed_pages()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place % torch.cuda.device_count())
+    return work(one, Watchers(stage=_say, note=_say))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _option(text: str) -> tuple[str, str | int]:

@@ -4,9 +4,10 @@ Every method gets the same number of configurations, the same seeds and the same
 written under `[first]`, the others are drawn from `[space]`.
 """
 
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,20 @@ from unsay.config.toml import read, setting
 from unsay.methods import GROUP
 from unsay.methods import TABLE as METHODS
 from unsay.run import check
-from unsay.tables import entries
+from unsay.tables import UnknownName, entries
+from unsay.train import method_of
 
 ALL = "all"
+_OWN = {
+    "seed": "name them in `seeds`",
+    "train.rounds": "they follow from the budget",
+    "train.save_every": "it follows from the rounds",
+    "train.max_minutes": "the budget ends a run",
+    "audit.probes": "name them in `probes` and `final`",
+}
+"""Knobs that are the sweep's own, and what to do in place of setting them."""
+_TAKEN = (ALL, "recorded", "jobs")
+"""Names in a sweep's folder, or in its file, that no contender may have."""
 Settings = Mapping[str, Any]
 """Knob → value, as after `--set`."""
 
@@ -61,32 +73,53 @@ class Sweep:
     """By contender, or for `all`: knob → a list of values, or `{ low, high, log }`."""
 
     def __post_init__(self) -> None:
-        one_of("sampler", self.sampler, ("random", "tpe"))
-        positive("sweep", configurations=self.configurations, budget=self.budget, checkpoints=self.checkpoints)
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ConfigError("methods must name at least one contender, and each once")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError("seeds must hold at least one number, and each once")
-        # Tables of contenders that were not chosen may stay in the file.
-        known = tuple(dict.fromkeys((*self.methods, ALL, *self.fixed, *entries(METHODS, GROUP))))
-        for table in ("first", "space"):
-            for name in getattr(self, table):
-                one_of(f"[{table}]", name, known)
+        self._scalars()
+        self._names()
         for name in self.methods:
             self.distributions(name)
             self._first_is_whole(name)
 
+    def _scalars(self) -> None:
+        one_of("sampler", self.sampler, ("random", "tpe"))
+        positive("sweep", configurations=self.configurations, budget=self.budget, checkpoints=self.checkpoints)
+        if not 0 <= self.floor <= 1:
+            raise ConfigError(f"floor = {self.floor} is a share from 0 to 1")
+        needed = {"utility"} if self.floor else set()
+        needed |= {"greedy", "paraphrase", "utility"} if self.sampler == "tpe" else set()
+        if lacking := sorted(needed - set(self.probes)):
+            raise ConfigError(f"probes lacks {', '.join(lacking)}, which the floor or the sampler looks at")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("seeds must hold at least one number, and each once")
+
+    def _names(self) -> None:
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ConfigError("methods must name at least one contender, and each once")
+        for name in self.methods:
+            if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
+                raise ConfigError(f"methods: {name!r} cannot name a contender's folder; choose another name")
+        # Tables of contenders that were not chosen may stay in the file.
+        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(METHODS, GROUP))))
+        explained = tuple(name for name, knobs in self.fixed.items() if "method" in knobs)
+        for table in ("fixed", "first", "space"):
+            for name, knobs in getattr(self, table).items():
+                one_of(f"[{table}]", name, (*known, *explained))
+                _nobody_elses(f"[{table}.{name}]", knobs)
+        _nobody_elses("[settings]", self.settings)
+
     def distributions(self, name: str) -> dict[str, BaseDistribution]:
         """What is searched for a contender. Raises `ConfigError`."""
         found = {**self.space.get(ALL, {}), **self.space.get(name, {})}
-        if "train.rounds" in found:
-            raise ConfigError(f"[space.{name}] train.rounds: the rounds follow from the budget; leave them out")
         return {knob: _distribution(f"[space.{name}] {knob}", values) for knob, values in found.items()}
 
     def opening(self, name: str) -> Settings | None:
         """The first configuration of a contender; `None` where it is drawn like the others."""
         found = {**self.first.get(ALL, {}), **self.first.get(name, {})}
         return found or None
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """All probes, of the checkpoints and of the last one."""
+        return tuple(dict.fromkeys((*self.probes, *self.final)))
 
     def seed_of(self, name: str, number: int) -> int:
         """Seed of the drawing of one configuration, whoever draws it and when."""
@@ -95,14 +128,42 @@ class Sweep:
     def recipe_of(self, path: Path, name: str, drawn: Settings, more: Settings | None = None) -> Recipe:
         """The recipe of one run. `path`: the recipe file. Later settings win: `[settings]`, `[fixed]`, what was drawn, `more`."""
         merged = {"method": name, **self.settings, **self.fixed.get(ALL, {}), **self.fixed.get(name, {}), **drawn, **(more or {})}
+        merged["audit.probes"] = self.asked
         return load(path, [setting(knob, value) for knob, value in merged.items()])
 
     def try_out(self, path: Path) -> None:
-        """Build every contender once, with the first value of every knob, so that a mistake shows before the first run."""
+        """Build every contender, with every listed value and both ends of every range, so that a mistake shows before the first run.
+
+        Raises `ConfigError`. What only a combination of values breaks shows when it is drawn.
+        """
         for name in self.methods:
-            drawn = {knob: _example(distribution) for knob, distribution in self.distributions(name).items()}
-            for values in (drawn, self.opening(name) or {}):
-                check(self.recipe_of(path, name, values))
+            ends = {knob: _ends(distribution) for knob, distribution in self.distributions(name).items()}
+            drawn = {knob: values[0] for knob, values in ends.items()}
+            try:
+                recipe = self.recipe_of(path, name, drawn)
+                check(recipe)
+                check(self.recipe_of(path, name, self.opening(name) or {}))
+                for knob, values in ends.items():
+                    for value in values[1:]:
+                        method_of(self.recipe_of(path, name, {**drawn, knob: value}))
+            except (ConfigError, UnknownName) as error:
+                raise ConfigError(f"contender {name}: {error}") from None
+            for knob in ends:
+                if (table := knob.partition(".")[0]) in entries(METHODS, GROUP) and table != recipe.method:
+                    raise ConfigError(f"[space] {knob} is searched for {name}, whose method is {recipe.method}; it would change nothing")
+            if recipe.deployment.template or recipe.deployment.system_prompt:
+                raise ConfigError("a checkpoint is asked as it was trained: leave deployment.template and .system_prompt out of a sweep")
+
+    def goes_on(self, old: "Sweep") -> bool:
+        """Whether this is `old`, or `old` with more configurations or further contenders."""
+
+        def rest(sweep: Sweep) -> dict[str, Any]:
+            values = {one.name: getattr(sweep, one.name) for one in fields(Sweep) if one.name not in ("configurations", "methods")}
+            for table in ("fixed", "first", "space"):
+                values[table] = {name: knobs for name, knobs in values[table].items() if name in (ALL, *old.methods)}
+            return values
+
+        return self.configurations >= old.configurations and set(self.methods) >= set(old.methods) and rest(self) == rest(old)
 
     def _first_is_whole(self, name: str) -> None:
         first, searched = self.opening(name), self.distributions(name)
@@ -119,7 +180,28 @@ class Sweep:
 
 def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
     """A sweep from its file and `key=value` settings. Raises `ConfigError`."""
-    return build(Sweep, read(path, settings), "")
+    raw = read(path, settings)
+    # `train.batch = 4` without quotes is a table to TOML, and would replace all of the recipe's [train].
+    if isinstance(own := raw.get("settings"), dict):
+        raw["settings"] = _dotted(own)
+    for table in ("fixed", "first", "space"):
+        if isinstance(own := raw.get(table), dict):
+            raw[table] = {name: _dotted(knobs) if isinstance(knobs, dict) else knobs for name, knobs in own.items()}
+    return build(Sweep, raw, "")
+
+
+def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in knobs.items():
+        nested = isinstance(value, Mapping) and "." not in key
+        found |= {f"{key}.{knob}": one for knob, one in value.items()} if nested else {key: value}
+    return found
+
+
+def _nobody_elses(where: str, knobs: Mapping[str, Any]) -> None:
+    for knob in knobs:
+        if knob in _OWN:
+            raise ConfigError(f"{where} {knob} cannot be set in a sweep: {_OWN[knob]}")
 
 
 def _distribution(where: str, values: Any) -> BaseDistribution:
@@ -140,8 +222,11 @@ def _distribution(where: str, values: Any) -> BaseDistribution:
 def _inside(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
-    return isinstance(value, int | float) and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
+    kinds = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    return type(value) in kinds and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
 
 
-def _example(distribution: BaseDistribution) -> Any:
-    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return distribution.low, distribution.high  # type: ignore[attr-defined]

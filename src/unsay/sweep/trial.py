@@ -9,6 +9,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -17,14 +18,16 @@ from typing import Any
 from filelock import FileLock
 from transformers import PreTrainedModel
 
-from unsay import audit, probes
+from unsay import audit, deployment, probes
 from unsay import run as runs
 from unsay.clock import Cost
 from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, dump
 from unsay.encode import Encoder
-from unsay.folder import RunFolder, jsonl, read_findings, read_jsonl, write_text
+from unsay.files import jsonl, read_jsonl, write_text
+from unsay.folder import RunFolder, read_findings
 from unsay.front import PLANES, hypervolume
 from unsay.model import default_device
+from unsay.plan import planned
 from unsay.run import Watchers
 from unsay.subject import LocalSubject
 from unsay.summary import summarise
@@ -74,9 +77,10 @@ class Recorded:
                     runs.run_audit(shared, folder, which, self.watchers)
         return folder
 
-    def cost(self, recipe: Recipe) -> float:
-        """Seconds that recording took, which every run is charged."""
-        return float(self.of(recipe).manifest()["seconds" if on_gpu() else "cpu_seconds"]["record"])
+    def cost(self, recipe: Recipe) -> Cost:
+        """What recording took, which every run is charged."""
+        manifest = self.of(recipe).manifest()
+        return Cost(manifest["seconds"]["record"], manifest["cpu_seconds"]["record"])
 
 
 def _corpus_table(recipe: Recipe) -> dict[str, Any]:
@@ -94,11 +98,11 @@ def on_gpu() -> bool:
 
 
 def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> Outcome:
-    """Every seed of one configuration. `path`: the recipe file."""
+    """Every seed of one configuration. `path`: the recipe file. Raises `FloatingPointError` where the model falls apart."""
     rounds = _rounds(sweep, path, name, drawn, folder, recorded)
     values = []
     for seed in sweep.seeds:
-        recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(sweep, rounds)})
+        recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(rounds, sweep.checkpoints)})
         run = _begun(recipe, recorded.of(recipe), folder / f"seed-{seed}")
         floor = sweep.floor * (summary(run, "before").get("utility") or 0.0)
         if not run.done("train"):
@@ -120,8 +124,8 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
     told = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     if "rounds" in told:
         return int(told["rounds"])
-    more = {"seed": sweep.seeds[0], "train.rounds": _PILOT_ROUNDS + 1, "train.save_every": _PILOT_ROUNDS + 1}
-    recipe = sweep.recipe_of(path, name, drawn, more)
+    # One round more than is looked at: the last one is saved, which would be timed too.
+    recipe = sweep.recipe_of(path, name, drawn, {"seed": sweep.seeds[0], **_schedule(_PILOT_ROUNDS + 1, 1)})
     scratch = folder / "pilot"
     shutil.rmtree(scratch, ignore_errors=True)
     costs: list[float] = []
@@ -139,14 +143,14 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     each = (costs[-1] - costs[0]) / (_PILOT_ROUNDS - 1)
-    preparing = max(0.0, costs[0] - each)
-    rounds = max(sweep.checkpoints, round((sweep.budget - recorded.cost(recipe) - preparing) / max(each, 1e-6)))
-    note(folder, rounds=rounds, seconds_a_round=round(each, 4), seconds_before=round(preparing + recorded.cost(recipe), 2))
+    before = seconds(recorded.cost(recipe)) + max(0.0, costs[0] - each)
+    rounds = max(sweep.checkpoints, round((sweep.budget - before) / max(each, 1e-6)))
+    note(folder, rounds=rounds, seconds_a_round=round(each, 4), seconds_before=round(before, 2))
     return rounds
 
 
-def _schedule(sweep: Sweep, rounds: int) -> Settings:
-    return {"train.rounds": rounds, "train.save_every": max(1, rounds // sweep.checkpoints)}
+def _schedule(rounds: int, saves: int) -> Settings:
+    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None}
 
 
 def _begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
@@ -162,10 +166,12 @@ def _begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
 
 
 def _share(source: str, target: str) -> None:
+    # Only what is never written in place may be shared: the vault's generations are added to.
     if source.endswith(".safetensors"):
-        os.link(source, target)
-    else:
-        shutil.copy2(source, target)
+        with suppress(OSError):  # a file system without hard links, or another one
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, floor: float) -> None:
@@ -179,15 +185,20 @@ def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, flo
 
     def look(model: PreTrainedModel, encoder: Encoder, rounds: int, cost: Cost) -> bool:
         points = curve(run)
+        if points and rounds < points[-1]["round"]:
+            return True  # taken up again before a checkpoint that was looked at: what it said counts when it is there again
         if rounds in marks and marks.index(rounds) >= len(points):
-            found = summarise(audit.run(LocalSubject(model, encoder, recipe.sample, recipe.seed), case, asked), before, gold)
+            # As many rows at once as training was given; an optimizer lies beside the model here.
+            sample = planned(run, "train", model, encoder, deployment.sample(recipe), ())
+            found = summarise(audit.run(LocalSubject(model, encoder, sample, recipe.seed), case, asked), before, gold)
+            whole = base + cost
             point = {
                 "checkpoint": marks.index(rounds) + 1,
                 "round": rounds,
                 "seconds": round(cost.seconds, 3),
-                "cpu_seconds": round(cost.cpu_seconds + (0.0 if on_gpu() else base), 3),
-                "gpu_seconds": round(cost.seconds + base, 3) if on_gpu() else None,
-                "metrics": {key: value if value is None else round(value, 5) for key, value in found.items() if value is not None},
+                "cpu_seconds": round(whole.cpu_seconds, 3),
+                "gpu_seconds": round(whole.seconds, 3) if on_gpu() else None,
+                "metrics": {key: round(value, 5) for key, value in found.items() if value is not None},
             }
             points.append(point)
             write_text(run.path / CURVE, jsonl(points))
@@ -224,6 +235,12 @@ def note(folder: Path, **entries: Any) -> None:
     path = folder / TRIAL
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_text(path, json.dumps(known | entries, indent=1, ensure_ascii=False) + "\n")
+
+
+def clear(folder: Path) -> None:
+    """Of a failed configuration, keep no weights."""
+    for path in folder.glob("seed-*"):
+        _tidy(RunFolder(path), keep=False)
 
 
 def _tidy(run: RunFolder, keep: bool) -> None:

@@ -6,27 +6,30 @@ of them alike. A worker holds a lock on its trial as long as it lives; what a de
 on with.
 """
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState, create_trial
 
-from unsay.config import ConfigError
+from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
-from unsay.folder import write_text
-from unsay.run import Watchers
-from unsay.sweep.spec import Settings, Sweep
-from unsay.sweep.trial import TRIAL, Outcome, Recorded, note, run_configuration, summary
+from unsay.files import write_text
+from unsay.run import Watchers, check
+from unsay.sweep.spec import Settings, Sweep, load_sweep
+from unsay.sweep.trial import TRIAL, Outcome, Recorded, clear, note, on_gpu, run_configuration, summary
+from unsay.tables import UnknownName
 
-SWEEP, REFERENCE = "sweep.toml", "reference.json"
+SWEEP, RECIPE, CHOSEN, REFERENCE = "sweep.toml", "recipe.toml", "chosen.json", "reference.json"
 Chosen = Mapping[str, Sequence[Settings]]
 """Contender → the configurations it is to run, where they are not drawn."""
 
@@ -54,43 +57,83 @@ class Shared:
     def studies(self) -> dict[str, optuna.Study]:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "optuna.log")))
+        sampler = RandomSampler()  # unused: `_drawn` draws
         return {
-            name: optuna.create_study(
-                study_name=name, storage=storage, direction="maximize", load_if_exists=True, sampler=_sampler(self.sweep, name, 0)
-            )
+            name: optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True, sampler=sampler)
             for name in self.sweep.methods
         }
+
+    def alone(self) -> FileLock:
+        """What only one worker may do at a time."""
+        return FileLock(self.folder / "claim.lock")
 
 
 def begin(shared: Shared) -> None:
     """Begin a sweep in its folder, or go on with the same one. Raises `ConfigError` before any work where it cannot be run."""
-    shared.sweep.try_out(shared.recipe)
-    text = flat(asdict(shared.sweep))
-    file = shared.folder / SWEEP
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{shared.folder} holds another sweep ({SWEEP} differs); choose another --out, or remove that folder")
-    if not file.exists():
-        write_text(file, text)
+    sweep, folder = shared.sweep, shared.folder
+    sweep.try_out(shared.recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    with shared.alone():
+        fresh = not (folder / SWEEP).exists()
+        if not fresh and not sweep.goes_on(load_sweep(folder / SWEEP)):
+            _refuse(folder, SWEEP)
+        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(load(shared.recipe))}
+        chosen = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n" if shared.chosen is not None else None
+        if chosen is not None:
+            texts[CHOSEN] = chosen
+        if not fresh and chosen != _text(folder / CHOSEN):
+            _refuse(folder, CHOSEN)
+        if (folder / RECIPE).exists() and dump(load(folder / RECIPE)) != texts[RECIPE]:
+            _refuse(folder, RECIPE)
+        for name, text in reversed(texts.items()):  # the sweep's own last: its folder counts as begun from then on
+            write_text(folder / name, text, mode=0o600)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _refuse(folder: Path, what: str) -> None:
+    raise ConfigError(
+        f"{folder} holds another sweep ({what} differs); only more configurations and further contenders may be added: "
+        "choose another --out, or remove that folder"
+    )
 
 
 def work(shared: Shared, watchers: Watchers) -> int:
     """Run configurations until none is left; how many this worker has run."""
     sweep, folder = shared.sweep, shared.folder
-    recorded = Recorded(folder / "recorded", tuple(dict.fromkeys((*sweep.probes, *sweep.final))), watchers)
+    recorded = Recorded(folder / "recorded", sweep.asked, watchers)
     _references(shared, recorded)
     studies, done = shared.studies(), 0
     while (claim := _claim(shared, studies)) is not None:
         study = studies[claim.name]
         try:
             watchers.note(f"{claim.name} {claim.folder.name}: {json.dumps(claim.settings)}")
-            outcome = run_configuration(sweep, shared.recipe, claim.name, claim.settings, claim.folder, recorded)
-            _settle(study, claim, outcome)
-        except (FloatingPointError, ConfigError) as error:  # of this configuration; anything else is a fault of the program
+            if why := _unusable(shared, claim):
+                _fail(study, claim, why)
+            else:
+                _settle(study, claim, run_configuration(sweep, shared.recipe, claim.name, claim.settings, claim.folder, recorded))
+        except (FloatingPointError, torch.OutOfMemoryError) as error:
+            # Of this configuration. Anything else (a model or data that this machine lacks, a full disk) ends the worker, and the
+            # configuration waits for another.
             _fail(study, claim, f"{type(error).__name__}: {error}")
         finally:
             claim.lock.release()
+            gc.collect()  # accelerate's wrappers hold the last model in cycles
+            if on_gpu():
+                torch.cuda.empty_cache()
         done += 1
     return done
+
+
+def _unusable(shared: Shared, claim: _Claim) -> str:
+    """Why no run can be made of these values together; empty where one can."""
+    try:
+        check(shared.sweep.recipe_of(shared.recipe, claim.name, claim.settings))
+    except (ConfigError, UnknownName) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _references(shared: Shared, recorded: Recorded) -> None:
@@ -103,7 +146,8 @@ def _references(shared: Shared, recorded: Recorded) -> None:
         for which in found:
             if numbers := summary(folder, which):
                 found[which][str(seed)] = numbers
-    write_text(shared.folder / REFERENCE, json.dumps(found, indent=1) + "\n")
+    with shared.alone():
+        write_text(shared.folder / REFERENCE, json.dumps(found, indent=1) + "\n")
 
 
 # -- handing out -----------------------------------------------------------------------------------------------------------
@@ -111,18 +155,18 @@ def _references(shared: Shared, recorded: Recorded) -> None:
 
 def _claim(shared: Shared, studies: Mapping[str, optuna.Study]) -> _Claim | None:
     """The next configuration: one that a dead worker has left, else a new one of the contender that has had the fewest."""
-    with FileLock(shared.folder / "claim.lock"):
+    with shared.alone():
         trials = {name: study.get_trials(deepcopy=False) for name, study in studies.items()}
         for name, some in trials.items():
             for trial in some:
                 if trial.state == TrialState.RUNNING and (lock := _locked(shared, name, trial.number)):
                     return _claimed(shared, studies[name], name, trial.number, lock)
-        had = {name: sum(trial.state != TrialState.WAITING for trial in some) for name, some in trials.items()}
+        had = {name: len(some) for name, some in trials.items()}
         open_ones = [name for name in shared.sweep.methods if had[name] < _wanted(shared, name)]
         if not open_ones:
             return None
         name = min(open_ones, key=had.__getitem__)
-        number = _drawn(shared, studies[name], name)
+        number = _drawn(shared, studies[name], name, had[name])
         lock = _locked(shared, name, number)
         assert lock is not None, "a trial that was just made is locked by nobody"
         return _claimed(shared, studies[name], name, number, lock)
@@ -132,34 +176,35 @@ def _wanted(shared: Shared, name: str) -> int:
     return shared.sweep.configurations if shared.chosen is None else len(shared.chosen.get(name, ()))
 
 
-def _drawn(shared: Shared, study: optuna.Study, name: str) -> int:
-    """A new trial of a contender; its number."""
-    opening, searched = shared.sweep.opening(name), shared.sweep.distributions(name)
-    if shared.chosen is None and opening is not None and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(dict(opening))
-    trial = study.ask()
+def _drawn(shared: Shared, study: optuna.Study, name: str, number: int) -> int:
+    """A new trial of a contender, with its values: one line of the journal, so that no worker ever finds half of it. Its number."""
+    sweep = shared.sweep
     if shared.chosen is not None:
-        trial.set_user_attr("settings", dict(shared.chosen[name][trial.number]))
-        return trial.number
-    if shared.sweep.sampler == "random":
-        study.sampler = _sampler(shared.sweep, name, trial.number)
-    for knob, distribution in searched.items():
-        _suggest(trial, knob, distribution)
-    return trial.number
+        trial = create_trial(state=TrialState.RUNNING, user_attrs={"settings": dict(shared.chosen[name][number])})
+    else:
+        opening, searched = sweep.opening(name) if number == 0 else None, sweep.distributions(name)
+        values = dict(opening) if opening is not None else _draw(study, searched, _sampler(sweep, name, number))
+        trial = create_trial(state=TrialState.RUNNING, params=values, distributions=searched)
+    study.add_trial(trial)
+    return number
 
 
-def _suggest(trial: Trial, knob: str, distribution: BaseDistribution) -> None:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        trial.suggest_categorical(knob, distribution.choices)
-    elif isinstance(distribution, optuna.distributions.IntDistribution):
-        trial.suggest_int(knob, distribution.low, distribution.high, log=distribution.log)
-    elif isinstance(distribution, optuna.distributions.FloatDistribution):
-        trial.suggest_float(knob, distribution.low, distribution.high, log=distribution.log)
+def _draw(study: optuna.Study, searched: Mapping[str, BaseDistribution], sampler: BaseSampler) -> dict[str, Any]:
+    blank = create_trial(state=TrialState.RUNNING)
+    return {
+        knob: _only(distribution) if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
+        for knob, distribution in searched.items()
+    }
 
 
-def _sampler(sweep: Sweep, name: str, number: int) -> optuna.samplers.BaseSampler:
+def _only(distribution: BaseDistribution) -> Any:
+    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
+
+
+def _sampler(sweep: Sweep, name: str, number: int) -> BaseSampler:
     seed = sweep.seed_of(name, number)
-    return optuna.samplers.TPESampler(seed=seed) if sweep.sampler == "tpe" else optuna.samplers.RandomSampler(seed=seed)
+    # `constant_liar`: what other workers are trying now is not tried again.
+    return TPESampler(seed=seed, constant_liar=True) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
 
 
 def _place(shared: Shared, name: str, number: int) -> Path:
@@ -198,5 +243,5 @@ def _settle(study: optuna.Study, claim: _Claim, outcome: Outcome) -> None:
 
 def _fail(study: optuna.Study, claim: _Claim, why: str) -> None:
     note(claim.folder, state="failed", why=why)
-    with suppress(ValueError):
-        study.tell(claim.number, state=TrialState.FAIL)
+    clear(claim.folder)
+    study.tell(claim.number, state=TrialState.FAIL)
