@@ -14,8 +14,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
+# Kills, long fuzzing, simulations of coverage, whole runs, a real browser. What is skipped says why.
 test-slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile --durations 10 -rs
 
 # Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
 bench: $(VENV)/.installed

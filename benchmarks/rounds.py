@@ -79,13 +79,14 @@ def our_rounds(work: Work, turns: int, between: Callable[[], None] = lambda: Non
     seconds: list[float] = []
     clock = time.perf_counter()
 
-    def watch(_: Any, number: int) -> None:
+    def watch(_: Any, encoder: Any, rounds: int, cost: Any) -> bool:
         nonlocal clock
-        if 0 < number <= turns:
+        if 1 < rounds <= turns + 1:
             seconds.append(time.perf_counter() - clock)
-        if number <= turns:
+        if rounds <= turns + 1:
             between()
         clock = time.perf_counter()
+        return True
 
     train(replace(work.recipe, train=replace(work.recipe.train, rounds=turns + 2)), work.folder, watch=watch)
     return seconds

@@ -7,9 +7,10 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
-    "types tables spans linear stats memory clock",
-    "text config theory logprobs moments files",
-    "summary semantic membership overlap",
+    "types tables spans linear stats memory clock interrupt",
+    "text config theory logprobs moments",
+    "files",
+    "summary semantic membership overlap vault redact identity",
     "folder policy rewards deployment",
     "encode builtin cache",
     "reading",
@@ -19,7 +20,7 @@ FLOORS = (
     "sampler rehearsal endpoint generations",
     "retain",
     "methods probes recorded",
-    "earlier step ledger standalone widen front",
+    "earlier step ledger standalone widen front guards look",
     "record resume",
     "train finetune audit report",
     "gate",
@@ -29,7 +30,21 @@ FLOORS = (
     "__main__",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
-TRAIN_WING = {"methods", "sampler", "rehearsal", "retain", "recorded", "earlier", "record", "step", "ledger", "resume", "train", "finetune"}
+TRAIN_WING = {
+    "methods",
+    "sampler",
+    "rehearsal",
+    "retain",
+    "recorded",
+    "earlier",
+    "record",
+    "step",
+    "ledger",
+    "guards",
+    "resume",
+    "train",
+    "finetune",
+}
 AUDIT_WING = {"front", "probes", "audit", "summary", "gate", "compare", "widen"}
 
 

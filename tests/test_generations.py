@@ -138,7 +138,7 @@ def test_what_is_torn_or_changed_is_asked_again(make: Callable[..., KeptSubject]
     path.write_bytes(whole[:-20])  # the last line is torn
     torn = make()
     assert torn.ask(PROMPTS, 2, 1.0) == said
-    assert torn.counts == {"kept": 4, "made": 2}
+    assert torn.counts == {"kept": 0, "made": 6}  # its whole batch: another size would change the last bits
     make(loads=False).ask(PROMPTS, 2, 1.0)  # and what was added behind it is sound
     lines = path.read_text().splitlines()
     row = json.loads(lines[0])

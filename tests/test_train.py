@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from unsay import train as training
@@ -145,6 +147,27 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
         assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.parametrize("more", [(), GUARDED], ids=["paper", "guarded"])
+def test_a_step_is_the_same_however_it_is_split(tmp_path, settings, tiny_folder, more):
+    """There are no data workers; the split into micro-batches is all that may differ. What is drawn is the same, exactly, and
+    the weights move to the same place but for rounding."""
+    drawn = ("targets", "no_target", "leak_mean", "leak_max", "temperature_mean", "sampled", "stopped", "stopped_bounds", "lr")
+    lines, weights = [], []
+    for batch, parts in ((8, 1), (1, 8)):
+        split = (f"train.batch={batch}", f"train.accumulation={parts}", "train.rounds=2")
+        recipe, folder = begin(tmp_path / f"{batch}x{parts}", settings, *more, *split)
+        train(recipe, folder)
+        lines.append([json.loads(line) for line in folder.steps_file.read_text().splitlines()])
+        weights.append(torch.cat([w.flatten() for w in load_file(folder.checkpoint / "model.safetensors").values()]))
+    untouched = torch.cat([w.flatten() for w in load_file(tiny_folder / "model.safetensors").values()])
+    moved = float((weights[0] - untouched).norm())
+    assert moved > 0
+    whole, split_up = lines
+    assert [split_up[0][key] for key in drawn] == [whole[0][key] for key in drawn]
+    assert [line["loss"] for line in split_up] == pytest.approx([line["loss"] for line in whole], abs=5e-5)
+    assert float((weights[1] - weights[0]).norm()) < 1e-4 * moved
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, settings, tiny_folder, dtype):
     """Fluency reads the untouched model in every round: with adapters that is the model in training, with them off."""
@@ -195,6 +218,21 @@ def test_a_watch_may_end_training(tmp_path, settings):
     train(recipe, folder, watch=lambda model, encoder, rounds, cost: rounds < 2)
     assert folder.manifest()["checkpoint"]["rounds"] == 2
     assert folder.checkpoint.exists()
+
+
+def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp_path, settings):
+    recipe, folder = begin(tmp_path / "once", settings, "train.rounds=2", "train.resample=round")
+    train(recipe, folder)
+    twice, again = begin(tmp_path / "twice", settings, "train.rounds=2", "train.passes=2", "train.resample=round")
+    train(twice, again)
+    one, two = ([json.loads(line) for line in found.steps_file.read_text().splitlines()] for found in (folder, again))
+    assert [line["round"] for line in one] == [0] * 3 + [1] * 3  # five questions, two a step
+    assert [line["round"] for line in two] == [0] * 6 + [1] * 6
+    assert [line["leak_mean"] for line in two[:3]] == [line["leak_mean"] for line in two[3:6]]  # the same targets
+    assert [line["sampled"] for line in two[:6]] == [line["sampled"] for line in one[:3]] + [0] * 3
+    plain = SimpleNamespace(pair=lambda question, answer: question)
+    drawn = {(n, training._anchors(read_corpus(folder), [], [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
+    assert len({question for _, question in drawn}) > 2
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

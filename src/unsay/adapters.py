@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe
 from unsay.encode import Batch, Encoder
-from unsay.files import replace_folder
+from unsay.files import new_folder
 from unsay.model import answer_logprobs, frozen_copy, load, trainable
 
 _NAME = "default"
@@ -137,10 +137,8 @@ class Untouched:
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """The adapters alone, as a peft folder. It appears whole."""
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(partial, safe_serialization=True)
-    replace_folder(partial, folder)
+    with new_folder(folder) as partial:
+        model.save_pretrained(partial, safe_serialization=True)
 
 
 def merged(model: PreTrainedModel, recipe: Recipe, name: str | None = None) -> PreTrainedModel:

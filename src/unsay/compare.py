@@ -88,10 +88,11 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
 
 
 def _questions(folder: RunFolder) -> dict[str, str] | None:
-    """Question by id, from the vault; `None` where somebody was handed the folder without it."""
-    if not (folder.vault / "corpus.jsonl").exists():
+    """Question by id, from the vault; `None` where somebody was handed the folder without it, or without its key."""
+    try:
+        return {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row} if folder.texts.has("corpus") else None
+    except ConfigError:
         return None
-    return {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
 
 
 def _corpus(found: Evidence) -> tuple[str, Mapping[str, object]]:
@@ -106,7 +107,8 @@ def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
         yield f"other knobs than in the first run: {', '.join(other)}"
     if here.recipe.audit.limit != first.recipe.audit.limit:
         yield f"audit.limit is {here.recipe.audit.limit}, in the first run {first.recipe.audit.limit}"
-    said, before = (deployment.describe(found.recipe) for found in (here, first))
+    # As the audit noted it: a recipe without its vault does not tell one system message from another.
+    said, before = (found.manifest.get("deployment", {}).get(which, deployment.describe(found.recipe)) for found in (here, first))
     if said != before:
         yield f"asked with {said or 'the settings of training'}, the first with {before or 'the settings of training'}"
     if here.reference() != first.reference():

@@ -45,11 +45,11 @@ class Asked:
 
     example: Example
     """Its id begins with the run's name, so that it differs from that of every other request."""
-    baseline: str
+    baseline: str = field(repr=False)
     """What the model used to say, before it first forgot."""
     answers: tuple[Answer, ...] = ()
     """What openings were cut from."""
-    withheld: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = field(default=(), repr=False)
     """Other wordings, which no training has seen."""
 
 
@@ -68,8 +68,8 @@ class Request:
 class Anchor:
     """What the model at hand says to an earlier question."""
 
-    question: str
-    opening: tuple[int, ...]
+    question: str = field(repr=False)
+    opening: tuple[int, ...] = field(repr=False)
     """Ids of the beginning it continued from; empty where it was asked plainly."""
     answer: Answer
     default: bool = False
@@ -138,7 +138,7 @@ def keep(folder: RunFolder, requests: Sequence[Request]) -> None:
 
 def read(folder: RunFolder, truth: bool = False) -> list[Request]:
     """The earlier requests as `keep` wrote them down, the oldest first; their facts only where `truth` is asked for."""
-    if not (folder.vault / "earlier.jsonl").exists():
+    if not folder.texts.has("earlier"):
         return []
     asked: dict[str, list[Asked]] = {}
     for row in folder.kept("earlier"):
@@ -240,5 +240,6 @@ def barred(example: Example, before: Sequence[Asked]) -> Example:
 
 def read_anchors(folder: RunFolder) -> list[Anchor]:
     """The anchors as `record` wrote them down; nothing where there is no earlier request."""
-    path = folder.vault / "earlier-anchors.jsonl"
-    return [config.build(Anchor, row, "earlier-anchors.jsonl") for row in folder.kept("earlier-anchors")] if path.exists() else []
+    if not folder.texts.has("earlier-anchors"):
+        return []
+    return [config.build(Anchor, row, "earlier-anchors.jsonl") for row in folder.kept("earlier-anchors")]

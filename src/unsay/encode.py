@@ -5,6 +5,7 @@ answer: prompts are padded on the left, answers on the right, so that "logits at
 the whole batch (`Batch.width`), whatever the model.
 """
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ from transformers import PreTrainedTokenizerBase
 from unsay.config import ConfigError
 
 _SENTINEL = "\u2021answer\u2021"
+_ASKED, _TOLD = "Unsayquestion", "Unsaysystem"
+"""A question and a system message that are looked for in what a template writes: plain letters, which nothing escapes."""
+_log = logging.getLogger(__name__)
+_SAID: set[str] = set()
+"""What was said on the log: a run makes one encoder after another."""
 _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
 
@@ -31,8 +37,8 @@ def plain(question: str) -> str:
 class Row:
     """One training or scoring row: a context the loss does not see, and the ids it does."""
 
-    context: tuple[int, ...]
-    answer: tuple[int, ...]
+    context: tuple[int, ...] = field(repr=False)
+    answer: tuple[int, ...] = field(repr=False)
     role: str = "forget"
     """Which term of the loss it belongs to: `forget`, `preferred`, `retain`, `align`."""
     weight: float = 1.0
@@ -116,6 +122,10 @@ class Encoder:
         self.room = room
         self._vocabulary = vocabulary
         self._check_vocabulary()
+        self._folded = False
+        """Whether the system message stands before each question, because the template has no place for one."""
+        if self.chat:
+            self._check_template()
         end = self._chat_end() if self.chat else None
         if end is None:
             end = tokenizer.eos_token_id
@@ -169,7 +179,7 @@ class Encoder:
             bos = self.tokenizer.bos_token_id
             return (bos if bos is not None else self.end,)
         if self.chat:
-            return self._ids(self._render(question))
+            return self._ids(self._filled(self._turns(self.system_prompt, question)))
         return self._ids(plain(question), special=True)
 
     def opening(self, text: str) -> tuple[int, ...]:
@@ -252,28 +262,46 @@ class Encoder:
         # Trap: after "Answer:" the space belongs to the answer's first token; a chat turn begins without one.
         return text if self.chat else f" {text}"
 
-    def _render(self, question: str, answer: str | None = None) -> str:
-        user = {"role": "user", "content": question}
-        reply = [] if answer is None else [{"role": "assistant", "content": answer}]
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        options = {**self.template_options, "tokenize": False, "add_generation_prompt": answer is None}
+    def _turns(self, system: str, question: str) -> list[tuple[str, str]]:
+        if not self.system_prompt:
+            return [("user", question)]
+        return [("user", f"{system}\n\n{question}")] if self._folded else [("system", system), ("user", question)]
+
+    def _check_template(self) -> None:
+        """Find out, with texts that mean nothing, how the template wants to be used. Raises `ConfigError` where it cannot be.
+
+        A template that refuses a system message, or leaves it out, gets it in the question, and that is said once.
+        """
         try:
-            return str(self.tokenizer.apply_chat_template([*system, user, *reply], **options))
-        except jinja2.TemplateError as error:
-            refusal = error
-        if system:  # a template that rejects a system message: say it in the question
-            merged = {"role": "user", "content": f"{self.system_prompt}\n\n{question}"}
-            try:
-                return str(self.tokenizer.apply_chat_template([merged, *reply], **options))
-            except jinja2.TemplateError as error:
-                refusal = error
+            self._folded = bool(self.system_prompt) and _TOLD not in self._filled(self._turns(_TOLD, _ASKED))
+        except ConfigError:
+            self._folded = True
+        if _ASKED not in self._filled(self._turns(_TOLD, _ASKED)):
+            raise ConfigError("the tokenizer's chat template leaves the question out; use --set model.template=plain")
+        if self._folded and self.system_prompt:
+            said = "the tokenizer's chat template takes no system message: model.system_prompt is put before each question"
+            if said not in _SAID:
+                _SAID.add(said)
+                _log.warning(said)
+
+    def _filled(self, said: Sequence[tuple[str, str]]) -> str:
+        """What the template writes for turns of (role, text); it asks for an answer where the last is not one."""
+        turns = [{"role": role, "content": text} for role, text in said]
+        options = {**self.template_options, "tokenize": False, "add_generation_prompt": said[-1][0] != "assistant"}
+        try:
+            return str(self.tokenizer.apply_chat_template(turns, **options))
+        except Exception as error:  # a template is a program: it may raise anything
+            why = str(error) if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
+        # Its words may quote a text that is secret.
+        ours = all(text in (_ASKED, _TOLD, f"{_TOLD}\n\n{_ASKED}", _SENTINEL) for _, text in said)
+        reason = why[:200] if ours else "on this text, though not on every one"
         raise ConfigError(
-            f"the tokenizer's chat template fails: {refusal}; give it the variables it needs in model.template_options, "
+            f"the tokenizer's chat template fails: {reason}; give it the variables it needs in model.template_options, "
             "or use --set model.template=plain"
-        ) from None
+        )
 
     def _chat_end(self) -> int | None:
         """The special token that the template writes after an answer."""
-        after = self._render("?", _SENTINEL).partition(_SENTINEL)[2]
+        after = self._filled([*self._turns(_TOLD, _ASKED), ("assistant", _SENTINEL)]).partition(_SENTINEL)[2]
         ids = self._ids(after)
         return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else None

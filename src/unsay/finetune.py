@@ -1,5 +1,7 @@
 """Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and its yardstick, the model that was
 given everything but that (`model.gold = "finetune"`), cached by what it was made from.
+
+Interrupted, it begins again and ends the same: its order and its dropout are named by seed, epoch and step.
 """
 
 import hashlib
@@ -10,17 +12,19 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from filelock import FileLock
 from transformers import PreTrainedModel
 
 from unsay.adapters import adapted, load_to_train, merged
 from unsay.builtin import cache
 from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.encode import Batch, Encoder
+from unsay.files import writing
 from unsay.folder import RunFolder
 from unsay.model import answer_logprobs, save
 from unsay.record import source
 from unsay.sample import uniform
-from unsay.step import Weights, chunks, optimizer_step
+from unsay.step import Weights, chunks, optimizer_step, skipped
 from unsay.subject import LocalSubject, Prompt
 from unsay.text import rouge_l
 from unsay.types import Pair
@@ -52,8 +56,11 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     ]
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache() / f"gold-{name}"
-    if not folder.exists():
-        _plant(recipe, rows, rows, folder, progress)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it
+        if not folder.exists():
+            _plant(recipe, rows, rows, folder, progress)
     return folder
 
 
@@ -78,14 +85,16 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * (1 - step / steps)
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
-            terms, _ = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
+            terms, norm = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
+            if why := skipped(terms, norm):
+                remedy = "try a lower finetune.learning_rate, or model.dtype=float32"
+                raise FloatingPointError(f"the {why} of fine-tuning is not finite; {remedy}")
             step += 1
             if progress:
                 progress(step, steps, terms["retain"])
         recall.append(round(_recall(model.eval(), encoder, recipe, watched), 4))
         if recall[-1] >= config.stop_at_recall:
             break
-    folder.parent.mkdir(parents=True, exist_ok=True)
     save(merged(model, recipe) if adapted(model) else model, encoder, folder)
     return recall
 

@@ -1,19 +1,30 @@
 """The run folder: the only way in which stages speak to each other. Key by key in docs/run-folder.md.
 
-What may hold sensitive text goes through `vault`, whose files only their owner can read.
+What may hold sensitive text goes through `texts`, the vault (`unsay.vault`), whose files only their owner can read.
 """
 
 import json
+import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from unsay.config import ConfigError, Recipe, load
-from unsay.files import jsonl, read_jsonl, write_text
+from filelock import FileLock, Timeout
+
+from unsay import redact
+from unsay.config import ConfigError, Recipe, dump, load
+from unsay.files import read_jsonl, tidy, write_text, writing
 from unsay.memory import peak_memory
 from unsay.types import Finding
+from unsay.vault import Vault
+
+_LOCK = ".lock"
+_locks: dict[Path, FileLock] = {}
+"""The locks of this process, by folder."""
 
 
 class RunFolder:
@@ -24,6 +35,7 @@ class RunFolder:
         self.recipe_file = self.path / "recipe.toml"
         self.manifest_file = self.path / "manifest.json"
         self.vault = self.path / "vault"
+        self.texts = Vault(self.vault, self._key_file)
         self.steps_file = self.path / "train" / "steps.jsonl"
         self.state = self.path / "train" / "state"
         self.planted = self.path / "planted"
@@ -38,10 +50,25 @@ class RunFolder:
         """Findings on one model: `before`, `after`, `gold` or `endpoint`."""
         return self.path / "audit" / f"{which}.jsonl"
 
-    def recipe(self) -> Recipe:
+    def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
+        """The run's recipe with `a.b=value` settings over it. Without `texts`, or where the vault is gone, without what is secret in it.
+
+        Raises `ConfigError`."""
         if not self.recipe_file.exists():
             raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
-        return load(self.recipe_file)
+        shown = load(self.recipe_file, settings)
+        return redact.together(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """recipe.toml, readable by the owner alone; what is secret in it goes into the vault."""
+        shown, texts = redact.apart(recipe)
+        # First: it names the key file of the vault.
+        write_text(self.recipe_file, dump(shown), mode=0o600)
+        if texts or self.texts.has("recipe"):
+            self.keep("recipe", texts)
+
+    def _key_file(self) -> str:
+        return load(self.recipe_file).vault.key_file if self.recipe_file.exists() else ""
 
     def manifest(self) -> dict[str, Any]:
         if not self.manifest_file.exists():
@@ -57,15 +84,51 @@ class RunFolder:
         write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
     @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other processes from writing here as long as the block lasts; this one may claim the folder again inside.
+
+        What a process that died has left half done is put right first. The system itself lets go of the lock when a process
+        ends, however it ends. Raises `ConfigError` where another process writes here now.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        place = self.path.resolve() / _LOCK
+        lock = _locks.setdefault(place, FileLock(place, thread_local=False))
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise ConfigError(
+                    f"another process{_holder(place)} is writing into {self.path}; wait until it is done, or choose another folder"
+                ) from None
+        try:
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # it is told to whoever comes next, and not needed
+                    place.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+                with writing(self.path):
+                    tidy(self.path)
+            yield
+        finally:
+            if lock.lock_counter == 1 and made:
+                _take_back(place, made)
+            lock.release()
+
+    @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and note it as done if it ends well, with the most memory that the process has had up to its end."""
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end."""
         start, cpu = time.perf_counter(), time.process_time()
-        yield
-        self.note(
-            peak_memory={name: peak_memory()},
-            cpu_seconds={name: round(time.process_time() - cpu, 2)},
-            seconds={name: round(time.perf_counter() - start, 2)},
-        )
+        with self.claimed():
+            yield
+            self.note(
+                peak_memory={name: peak_memory()},
+                cpu_seconds={name: round(time.process_time() - cpu, 2)},
+                seconds={name: round(time.perf_counter() - start, 2)},
+                finished={name: now()},
+            )
+
+    def begun(self) -> bool:
+        """Whether all that a run begins with is here (recipe, questions, truth): the manifest says so last."""
+        return "seed" in self.manifest()
 
     def done(self, stage: str) -> bool:
         return stage in self.manifest().get("seconds", {})
@@ -73,22 +136,44 @@ class RunFolder:
     def undo(self, stage: str) -> None:
         """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
         manifest = self.manifest()
-        for key in ("seconds", "cpu_seconds", "peak_memory"):
+        for key in ("seconds", "cpu_seconds", "peak_memory", "finished"):
             manifest.get(key, {}).pop(stage, None)
         write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
     def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows to `vault/name.jsonl`, readable by the owner alone."""
-        self.vault.mkdir(parents=True, exist_ok=True)
-        self.vault.chmod(0o700)
-        write_text(self.vault / f"{name}.jsonl", jsonl(rows), mode=0o600)
+        """Write rows into the vault under that name, readable by the owner alone."""
+        self.texts.write(name, rows)
 
     def kept(self, name: str) -> list[dict[str, Any]]:
-        """The rows of `vault/name.jsonl`; raises `ConfigError` where a stage before has not run."""
-        path = self.vault / f"{name}.jsonl"
-        if not path.exists():
-            raise ConfigError(f"{path} is missing; run `unsay record` on this folder first")
-        return read_jsonl(path)
+        """The rows of that name in the vault; raises `ConfigError` where a stage before has not run, or the vault is gone."""
+        return self.texts.rows(name)
+
+    def looked(self, by: str, plain: bool = False) -> None:
+        """Count in the manifest that somebody opened the vault's texts. `plain`: what was encrypted was written out in plain for it."""
+        self.note(looks=[*self.manifest().get("looks", []), {"at": now(), "by": by, "plain": plain}])
+
+
+def _holder(lock: Path) -> str:
+    """Who holds it, where that can be read."""
+    try:
+        told = lock.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return f" ({told})" if told else ""
+
+
+def _take_back(lock: Path, made: Iterable[Path]) -> None:
+    """Where nothing came of the folders that were made for it, leave none behind."""
+    with suppress(OSError):
+        if os.listdir(lock.parent) == [lock.name]:
+            lock.unlink()
+            for path in made:
+                path.rmdir()
+
+
+def now() -> str:
+    """The time as the manifest has it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_findings(path: Path) -> list[Finding]:

@@ -4,7 +4,7 @@ The numbers are the report's own, read anew from the findings, so neither an old
 report it loads no model and never opens the vault.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ class Under(RunFolder):
         super().__init__(folder.path)
         self._policy = name
 
-    def recipe(self) -> Recipe:
-        return replace(super().recipe(), report=ReportConfig(self._policy))
+    def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
+        return replace(super().recipe(settings, texts), report=ReportConfig(self._policy))
 
 
 def evidence(folder: RunFolder, policy_name: str) -> Evidence:

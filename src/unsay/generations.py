@@ -3,7 +3,8 @@
     subject = kept(folder, config, name, sample, seed, load)     as good as load(), but silent where everything asked is known
     subject.ask(...); subject.logprobs(...)
 
-A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone. An answer is found again only under
+A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
+encrypted by itself, since lines are only added. An answer is found again only under
 the same weights and files of the model (their contents, hashed), the same ids of the prompt (so the same template and
 tokenizer), the same decoding and, where it was sampled, the same seed, occasion and question. Fewer answers than are kept are
 the first of them, since the random numbers of a draw know nothing of the others.
@@ -17,7 +18,9 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,11 +37,12 @@ from unsay.model import fingerprint
 from unsay.subject import LocalSubject, Prompt
 from unsay.types import Answer
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised where what is kept would mean something else; older lines are then not found again."""
 _PARTS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")
 """Files of a model's folder that decide what it says; its card is none of them."""
-_HEAD = b'{"key": "'
+_HEAD = re.compile(rb'\{"key": "([^"]*)", "left": (\d+)[,}]')
+"""How a line begins: its key, and how many lines of its batch are still to come."""
 
 
 def kept(
@@ -82,39 +86,73 @@ def _hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked, for a person who looks at the answers (`unsay look`); they are found again by their key alone."""
+
+    key: str
+    """Of the prompt: the example's id, and what a probe adds behind a `#`."""
+    question: str = field(repr=False)
+    opening: str = field(repr=False)
+    temperature: float
+    top_p: float
+    salt: str
+    """The occasion: the probe that asked first."""
+
+
 class Store:
     """The file of one model."""
 
     def __init__(self, folder: RunFolder, identity: str):
-        self._folder = folder
-        self.path = folder.vault / "generations" / f"{identity[:32]}.jsonl"
+        self._vault, self.name = folder.texts, identity[:32]
         self._seen = 0
         self._places: dict[str, tuple[int, int]] = {}
 
+    @property
+    def path(self) -> Path:
+        return self._vault.file(f"generations/{self.name}")
+
     def read(self, key: str) -> dict[str, Any] | None:
         """What was last kept under `key`; `None` where there is nothing, or nothing sound."""
-        if key not in self._places:
+        named = self._vault.named(key)
+        if named not in self._places:
             self._look()
-        if key not in self._places:
-            return None
-        start, length = self._places[key]
+        row = self._at(named) if named in self._places else None
+        return row if row and row["key"] == key else None
+
+    def answers(self) -> Iterator[tuple["Asked", list[Answer]]]:
+        """Everything that the model was asked and answered, in the order of its first asking; likelihoods left out."""
+        self._look()
+        for named in self._places:
+            row = self._at(named)
+            if row and "asked" in row:
+                yield Asked(*row["asked"]), _unpacked(row["said"])
+
+    def _at(self, named: str) -> dict[str, Any] | None:
+        start, length = self._places[named]
         with self.path.open("rb") as file:
             file.seek(start)
             line = file.read(length)
         try:
-            row: dict[str, Any] = json.loads(line)
+            row = self._vault.unseal(json.loads(line))
         except ValueError:
             return None
-        return row if row.get("key") == key and row.get("sum") == _hash(row.get("said")) else None
+        return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
 
-    def add(self, rows: Mapping[str, Any]) -> None:
-        """Keep what was said under each key, on the disk before this returns."""
+    def add(self, rows: Mapping[str, Any], asked: Mapping[str, "Asked"] | None = None) -> None:
+        """Keep what was said under each key, with what was asked for whoever looks at it, on the disk before this returns."""
         if not rows:
             return
-        for directory in (self._folder.vault, self.path.parent):
-            directory.mkdir(parents=True, exist_ok=True)
-            directory.chmod(0o700)
-        lines = [(json.dumps({"key": k, "sum": _hash(said), "said": said}, ensure_ascii=False) + "\n").encode() for k, said in rows.items()]
+        vault, asked = self._vault, asked or {}
+        made = [
+            {"key": key, "sum": _hash(said), "said": said} | ({"asked": astuple(asked[key])} if key in asked else {})
+            for key, said in rows.items()
+        ]
+        sealed = [vault.seal(row, row["key"]) for row in made]
+        told = [{"key": row["key"], "left": len(sealed) - i, **row} for i, row in enumerate(sealed, 1)]
+        lines = [(json.dumps(row, ensure_ascii=False) + "\n").encode() for row in told]
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.chmod(0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             place = file.seek(0, os.SEEK_END)
@@ -122,24 +160,38 @@ class Store:
                 file.seek(place - 1)
                 if file.read(1) != b"\n":  # torn: the rest of that line must not swallow the next
                     lines.insert(0, b"\n")
-            file.write(b"".join(lines))
-            file.flush()
-            os.fsync(descriptor)
+            try:
+                file.write(b"".join(lines))
+                file.flush()
+                os.fsync(descriptor)
+            except OSError:  # a full disk: what was there before stays as it was
+                os.ftruncate(descriptor, place)
+                raise
         self._look()  # a key that was kept before now has another line
 
     def _look(self) -> None:
-        """Find the lines that were added since, by this or by another, the last of a key counting; only whole ones."""
+        """Find the lines that were added since, by this or by another, the last of a key counting; only whole batches: a torn one
+        is asked again as a whole, since answers in a smaller batch would differ in their last bits."""
         if not self.path.exists() or self.path.stat().st_size == self._seen:
             return
+        batch: dict[str, tuple[int, int]] = {}
+        wanted, place = None, self._seen
         with self.path.open("rb") as file:
             file.seek(self._seen)
             for line in file:
                 if not line.endswith(b"\n"):  # torn, or still being written
                     break
-                if line.startswith(_HEAD):
-                    key = line[len(_HEAD) :].partition(b'"')[0].decode(errors="replace")
-                    self._places[key] = (self._seen, len(line))
-                self._seen += len(line)
+                head = _HEAD.match(line)
+                if head is not None:
+                    left = int(head[2])
+                    if left != wanted:
+                        batch = {}
+                    batch[head[1].decode(errors="replace")] = (place, len(line))
+                    wanted = left - 1
+                place += len(line)
+                if head is not None and left == 0:
+                    self._places |= batch
+                    self._seen, batch, wanted = place, {}, None
 
 
 class KeptSubject(LocalSubject):
@@ -197,7 +249,8 @@ class KeptSubject(LocalSubject):
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         if lacking:
             made = self.local.ask(list(lacking.values()), n, temperature, top_p, salt)
-            self.store.add({key: _packed(answers) for key, answers in zip(lacking, made, strict=True)})
+            about = {key: Asked(one.key, one.question, one.opening, temperature, top_p, salt) for key, one in lacking.items()}
+            self.store.add({key: _packed(answers) for key, answers in zip(lacking, made, strict=True)}, about)
             self.counts["made"] += sum(map(len, made))
             found |= zip(lacking, made, strict=True)
         return [found[key][:n] for key in keys]

@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import importlib.util
+import json
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from unsay import builtin
 from unsay.config import ConfigError, ModelConfig
+from unsay.config.build import named
 from unsay.encode import Batch, Encoder
-from unsay.files import replace_folder
+from unsay.files import new_folder
 from unsay.linear import quicken
 from unsay.logprobs import head_logprobs, token_logprobs
 from unsay.reading import accepted, habits, positions
@@ -27,18 +30,32 @@ def load(
 ) -> tuple[PreTrainedModel, Encoder]:
     """The model `name` (default: `config.name`) in evaluation mode and its encoder. Raises `ConfigError`.
 
-    Only safetensors are read; code that comes with a model runs only with `trust_remote_code`. `quantized`: with the
-    weights in `config.quantization`, as training wants them; else whole. `device`: default, the accelerator if there is one.
+    Only safetensors are read; code that comes with a model runs only with `trust_remote_code`. A checkpoint whose tensors are
+    not those of the model, or whose weights are not finite, is refused. `quantized`: with the weights in
+    `config.quantization`, as training wants them; else whole. `device`: default, the accelerator if there is one.
     """
-    where, device = builtin.resolve(name or config.name), device or default_device()
+    name = name or config.name
+    where, device = builtin.resolve(name), device or default_device()
+    look_at(where)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "revision": config.revision}
     few_bits = _few_bits(config, device) if quantized and config.quantization != "none" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         options |= few_bits
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, config.dtype), use_safetensors=True, **options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load model {name or config.name!r}: {str(error).splitlines()[0]}") from error
+        # Tensors of another shape are let through here, to be refused with their names.
+        model, found = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=getattr(torch, config.dtype),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever transformers, tokenizers and safetensors say about a damaged folder
+        raise ConfigError(f"cannot load model {named(name)}: {_why(error)}") from error
+    _complete(name, model, found, config)
     if config.freeze_embeddings:
         for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
             if matrix is not None:  # a model may keep its head to itself
@@ -50,10 +67,120 @@ def load(
     else:
         quicken(model)
     placed = model.eval() if few_bits else model.eval().to(device)  # quantised weights are made where they stay
+    _finite(name, placed)
     vocabulary, room = model.get_input_embeddings().weight.shape[0], _room(model)
     return placed, Encoder(
         tokenizer, config.template, config.system_prompt, stop_ids, config.template_options, vocabulary, room, config.stop
     )
+
+
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_INDEX = "*.safetensors.index.json"
+_SHOWN = 5
+"""Names of tensors that a message lists; the others are counted."""
+
+
+def look_at(where: str) -> None:
+    """Raises `ConfigError` where a model's folder is missing, or not what may be loaded. A hub id passes: its files are looked
+    at as they are loaded.
+
+    Links in a folder are followed, as the hub's cache consists of them: who may put a link there may put a file there. A path
+    that is written in a file is another matter, so an index of weights may name files of its own folder alone.
+    """
+    folder = Path(where)
+    try:
+        kind = "folder" if folder.is_dir() else "file" if folder.is_file() else ""
+    except OSError:
+        kind = ""
+    if kind == "file":
+        raise ConfigError(
+            f"cannot load model {named(where)}: it is a file; name the folder that transformers saved, with config.json in it"
+        )
+    if not kind:
+        if where.startswith((".", "/", "~")) or where.count("/") > 1:
+            raise ConfigError(f"cannot load model {named(where)}: there is no folder of that name")
+        return
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError(
+            f"cannot load model {named(where)}: the folder holds adapters (adapter_config.json), which name another model to be "
+            "loaded; merge them into it and name the merged folder"
+        )
+    for index in sorted(folder.glob(_INDEX)):
+        _index(index)
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+        if pickled:
+            raise ConfigError(
+                f"cannot load model {named(where)}: its weights stand in {_listed(pickled)}, and pickled files can run code when they "
+                "are read, so none is. Save the model again as safetensors, where you trust it (save_pretrained does)"
+            )
+        raise ConfigError(f"cannot load model {named(where)}: it has no .safetensors file, and weights are read from nothing else")
+
+
+def _index(path: Path) -> None:
+    """Raises `ConfigError` where an index of weights cannot be read, or names a file that is not beside it."""
+    try:
+        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no index of weights ({type(error).__name__}); copy the model again") from None
+    for name in files:
+        if not isinstance(name, str) or name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
+            raise ConfigError(f"{path} names {name!r}: weights are read from .safetensors files of the same folder alone")
+    missing = sorted(name for name in files if not (path.parent / name).is_file())
+    if missing:
+        raise ConfigError(f"{path} names {_listed(missing)}, which {'is' if len(missing) == 1 else 'are'} not there; copy the model again")
+
+
+def _why(error: Exception) -> str:
+    """The beginning of what a library says, with its kind where it is not meant for people, and our own way out."""
+    said = " ".join(str(error).split())[:300]
+    if "custom code" in said or "trust_remote_code" in str(error):
+        return f"{said} It runs only where you ask for it, after reading it: --set model.trust_remote_code=true"
+    if isinstance(error, OSError | ValueError) and said:
+        return said
+    return f"{type(error).__name__} ({said}); its files are damaged or do not belong together, so copy it again"
+
+
+def _complete(name: str, model: PreTrainedModel, found: Mapping[str, Iterable[Any]], config: ModelConfig) -> None:
+    """Raises `ConfigError` where tensors of the model are not in the checkpoint, in another shape, or the other way round.
+
+    transformers fills the missing ones with random numbers, and only warns.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigError(f"model {named(name)} is a set of adapters; merge them into their model and name the merged folder")
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(
+            f"cannot load model {named(name)}: its weights lack {_listed(missing)}, which would be random; the download is incomplete, or "
+            "config.json belongs to another model"
+        )
+    if odd := sorted(found["mismatched_keys"]):
+        shapes = [f"{key} ({list(there)} instead of {list(wanted)})" for key, there, wanted in odd]
+        raise ConfigError(
+            f"cannot load model {named(name)}: config.json wants another shape of {_listed(shapes)}; use the model's own config.json"
+        )
+    extra = sorted(found["unexpected_keys"])
+    if extra and config.extra_tensors == "refuse":
+        raise ConfigError(
+            f"cannot load model {named(name)}: its weights hold {_listed(extra)}, for which config.json has no place, so it would be "
+            "another model than was saved; use the model's own config.json, or --set model.extra_tensors=ignore"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+@torch.no_grad()
+def _finite(name: str, model: PreTrainedModel) -> None:
+    """Raises `ConfigError` where a weight is not a number: whatever such a model says is noise, and so would be every score."""
+    for key, tensor in model.named_parameters():
+        if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64) and tensor.numel():
+            low, high = tensor.aminmax()
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                raise ConfigError(
+                    f"cannot load model {named(name)}: {key} holds NaN or infinity; take another checkpoint, or model.dtype=float32"
+                )
 
 
 def _room(model: PreTrainedModel) -> int | None:
@@ -95,15 +222,13 @@ def default_device() -> torch.device:
 def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "") -> None:
     """A plain Hugging Face folder: safetensors, configuration, tokenizer and, where given, a model card.
 
-    It appears whole: written beside its place, then renamed.
+    It appears whole: written beside its place, then renamed. Raises `WriteError`.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(partial, safe_serialization=True)
-    encoder.tokenizer.save_pretrained(partial)
-    if card:
-        (partial / "README.md").write_text(card, encoding="utf-8")
-    replace_folder(partial, folder)
+    with new_folder(folder) as partial:
+        model.save_pretrained(partial, safe_serialization=True)
+        encoder.tokenizer.save_pretrained(partial)
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:

@@ -19,14 +19,14 @@ What was not measured never passes: a line that applies and whose metric or limi
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, build
-from unsay.config.build import one_of
+from unsay.config.build import named, one_of
+from unsay.config.toml import parse
 from unsay.stats import binomial_interval
 from unsay.summary import PERMUTED
 from unsay.tables import near
@@ -63,18 +63,20 @@ class Line:
 
     def __post_init__(self) -> None:
         if (self.at_most is not None) + (self.at_least is not None) + self.within_chance != 1:
-            raise ConfigError(f"policy line {self.name!r} needs exactly one of at_most, at_least, within_chance = true")
+            raise ConfigError(f"policy line {_short(self.name)} needs exactly one of at_most, at_least, within_chance = true")
         if not self.within_chance and not _LIMIT.fullmatch(self.limit):
             raise ConfigError(
-                f"policy line {self.name!r}: {self.limit!r} is not a limit; write a number, or before, gold, chance or permuted, "
-                'alone or with + - * and a number, as in "gold + 0.05"'
+                f"policy line {_short(self.name)}: {_short(self.limit)} is not a limit; write a number, or before, gold, chance or "
+                'permuted, alone or with + - * and a number, as in "gold + 0.05"'
             )
         if "permuted" in self.limit and self.metric not in PERMUTED:
-            raise ConfigError(f"policy line {self.name!r}: {self.metric} has no permuted yardstick; these have: {', '.join(PERMUTED)}")
+            raise ConfigError(
+                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted yardstick; these have: {', '.join(PERMUTED)}"
+            )
         if self.when:
-            one_of(f"policy line {self.name!r}: when", self.when, CASES)
+            one_of(f"policy line {_short(self.name)}: when", self.when, CASES)
         if not 0 < self.confidence < 1:
-            raise ConfigError(f"policy line {self.name!r}: confidence = {self.confidence} must lie between 0 and 1")
+            raise ConfigError(f"policy line {_short(self.name)}: confidence = {self.confidence} must lie between 0 and 1")
 
     @property
     def limit(self) -> str:
@@ -115,30 +117,36 @@ def shipped() -> list[str]:
 def load(name: str) -> Policy:
     """A shipped policy by name, or one from a file. Raises `ConfigError`."""
     path = POLICIES / f"{name}.toml" if name in shipped() else Path(name)
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ConfigError(f"report.policy = {name!r} is neither a file nor a shipped policy: {near(name, shipped())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    return read(path.stem, raw)
+    missing = f"report.policy = {named(name)} is neither a file nor a shipped policy: {near(name[:80], shipped())}"
+    return read(path.stem, parse(path, missing))
 
 
 def read(name: str, raw: Mapping[str, Any]) -> Policy:
     """A policy from the parsed TOML. A limit may be written as a number or as text."""
     unknown = raw.keys() - {"about", "line"}
     if unknown:
-        raise ConfigError(f"policy {name!r}: unknown key {min(unknown)!r}; known: about, line")
+        raise ConfigError(f"policy {name!r}: unknown key {_short(min(unknown))}; known: about, line")
     rows = raw.get("line", [])
     if not isinstance(rows, list) or not rows:
         raise ConfigError(f"policy {name!r} has no [[line]]; an empty policy would pass anything")
-    texts = [{key: str(value) if key in ("at_most", "at_least") else value for key, value in row.items()} for row in rows]
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigError(f"policy {name!r}: line is a list of values; write each line as a table under its own [[line]]")
+    texts = [{key: _written(value) if key in ("at_most", "at_least") else value for key, value in row.items()} for row in rows]
     for number, row in enumerate(texts, 1):
         missing = {"name", "metric"} - row.keys()
         if missing:
             raise ConfigError(f"policy {name!r}: line {number} has no {min(missing)}")
     lines = tuple(build(Line, row, f"{name}.line {number}") for number, row in enumerate(texts, 1))
     return Policy(name, lines, str(raw.get("about", "")))
+
+
+def _written(limit: Any) -> Any:
+    return str(limit) if isinstance(limit, float) or (isinstance(limit, int) and abs(limit) < 2**63) else limit
+
+
+def _short(text: str) -> str:
+    """A text of the policy as a message may show it: reports print these, so none is secret."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")
 
 
 def evaluate(policy: Policy, metrics: Metrics, counts: Mapping[str, int], cases: Collection[str] = ()) -> list[LineResult]:

@@ -6,6 +6,7 @@ Everything later stages know, they read from here: the questions, the retain row
 
 import dataclasses
 import platform
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +15,11 @@ from importlib.metadata import version
 import torch
 from transformers import PreTrainedModel
 
-from unsay import config, corpora, earlier, review
+from unsay import corpora, earlier, review
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
-from unsay.files import write_text
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, now
 from unsay.model import default_device, fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits
@@ -44,12 +44,13 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     where = source(recipe)
     corpus, truth = where.corpus(), where.truth()
     requests = earlier.gather(recipe, folder)
-    write_text(folder.recipe_file, config.dump(recipe), mode=0o600)  # named strings may stand in it
+    folder.write_recipe(recipe)
     folder.keep("corpus", corpus_rows(corpus))
     if truth is not None:
         folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
     earlier.keep(folder, requests)
     folder.note(
+        request={"id": str(uuid.uuid4()), "begun": now()},  # a hash of the questions could be guessed
         seed=recipe.seed,
         versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
         machine={"system": platform.platform(terse=True), "threads": torch.get_num_threads(), "device": str(default_device())},

@@ -6,7 +6,6 @@ Every stage after `record` knows the corpus from here alone, and no file of the 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from unsay import config, review
@@ -103,20 +102,19 @@ def read_handed(folder: RunFolder) -> Corpus:
 
 def read_truth(folder: RunFolder) -> Truth | None:
     """The ground truth, where the corpus had one. For the audit, and methods that declare `needs_answers`."""
-    path: Path = folder.vault / "truth.jsonl"
-    if not path.exists():
+    if not folder.texts.has("truth"):
         return None
     return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.kept("truth")}
 
 
 def read_answers(folder: RunFolder) -> dict[str, str]:
     """By example id: the original greedy answer alone; nothing before `record` has run."""
-    return {row["id"]: row["answer"] for row in folder.kept("baseline")} if (folder.vault / "baseline.jsonl").exists() else {}
+    return {row["id"]: row["answer"] for row in folder.kept("baseline")} if folder.texts.has("baseline") else {}
 
 
 def read_own(folder: RunFolder) -> list[Own]:
     """The retain rows that `record` made; none where the corpus brought its own."""
-    return [config.build(Own, row, "retain.jsonl") for row in folder.kept("retain")] if (folder.vault / "retain.jsonl").exists() else []
+    return [config.build(Own, row, "retain.jsonl") for row in folder.kept("retain")] if folder.texts.has("retain") else []
 
 
 def read_withheld(folder: RunFolder) -> dict[str, tuple[str, ...]]:
@@ -134,7 +132,7 @@ def read_baseline(folder: RunFolder) -> dict[str, tuple[str, tuple[Answer, ...]]
 
 def read_rehearsal(folder: RunFolder) -> list[Said]:
     """What the untouched model said when left to itself; nothing where the recipe asked for none."""
-    if not (folder.vault / "rehearsal.jsonl").exists():
+    if not folder.texts.has("rehearsal"):
         return []
     guard = Guard((), (), named=review.corrected(folder, read_handed(folder).forget, read_answers(folder)))
     said = [config.build(Said, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")]

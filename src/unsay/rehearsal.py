@@ -8,7 +8,7 @@ but the model and the forget questions is needed. What touches a forget question
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
@@ -28,7 +28,7 @@ TRIED = 4
 class Said:
     """Something the untouched model said, and the question it answered; `None` where nobody asked."""
 
-    question: str | None
+    question: str | None = field(repr=False)
     answer: Answer
 
     def row(self, encoder: Encoder) -> Row:

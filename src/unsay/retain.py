@@ -9,7 +9,7 @@ not: utility measured on them is faithfulness to the untouched model.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from transformers import PreTrainedModel
@@ -35,9 +35,9 @@ class Own:
 
     kind: str
     """`general` or `near`."""
-    question: str
-    answer: str
-    group: str = ""
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+    group: str = field(default="", repr=False)
     """Topic of a general question, name in a neighbour."""
     heldout: bool = False
     """Kept out of training, to measure on."""

@@ -11,13 +11,14 @@ what acts later is the *difference* between the file and the proposal. An untouc
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.corpora.rows import Row, among
+from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
 from unsay.tables import near
 from unsay.text import contains, content_words, form, sensitive_spans, span_forms, words
@@ -36,11 +37,11 @@ class Marked:
     """A line of the file."""
 
     id: str
-    question: str
-    answer: str
-    spans: tuple[str, ...]
-    rare: tuple[str, ...]
-    strings: tuple[str, ...]
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+    spans: tuple[str, ...] = field(repr=False)
+    rare: tuple[str, ...] = field(repr=False)
+    strings: tuple[str, ...] = field(repr=False)
 
     @property
     def proposed(self) -> tuple[str, ...]:
@@ -57,8 +58,16 @@ class Marked:
 
 
 def spans_file(folder: RunFolder) -> Path:
-    """Where the operator finds the spans."""
-    return folder.vault / f"{_NAME}.jsonl"
+    """Where the operator finds the spans; in an encrypted vault, where `unsay spans` does."""
+    return folder.texts.file(_NAME)
+
+
+def _rows(folder: RunFolder) -> list[Row]:
+    """The file as it is read where somebody may have edited it; what was encrypted nobody has."""
+    path = spans_file(folder)
+    if not folder.texts.encrypted:
+        return rows.read(path)
+    return [Row(f"{path}:{number}", values) for number, values in enumerate(folder.kept(_NAME), 1)]
 
 
 def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
@@ -68,12 +77,11 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     """
     path = spans_file(folder)
     try:
+        found = _rows(folder) if path.exists() else []
         known = {example.id: example.strings for example in examples}
-        touched = path.exists() and any(
-            line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in _lines(rows.read(path))
-        )
+        touched = any(line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in _lines(found))
         if touched:
-            read(path, examples, answers)
+            checked(path, found, examples, answers)
     except ConfigError as error:
         raise ConfigError(f"{error}\n(the file was corrected before; remove it to have the spans proposed anew)") from None
     if not touched:
@@ -91,10 +99,38 @@ def _proposal(example: Example, index: int, texts: Sequence[str]) -> dict[str, A
 
 
 def read(path: Path, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
-    """The lines of the file by example id. Raises `ConfigError` naming file and line, and never quoting a text."""
+    """The lines of a readable file by example id. Raises `ConfigError` naming file and line, and never quoting a text."""
+    return checked(path, rows.read(path), examples, answers)
+
+
+def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
+    """The same of the file in the vault, encrypted or not."""
+    return checked(spans_file(folder), _rows(folder), examples, answers)
+
+
+def export(folder: RunFolder, path: Path) -> None:
+    """Write the spans out of the vault, in plain and for their owner alone, to be corrected. Raises `ConfigError`."""
+    texts = jsonl(folder.kept(_NAME))
+    if path.exists():
+        raise ConfigError(f"{path} exists already; name another file, or remove it")
+    write_text(path, texts, mode=0o600)
+    folder.looked("spans", plain=folder.texts.encrypted)
+
+
+def take(folder: RunFolder, path: Path, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
+    """Take a corrected file into the vault. Raises `ConfigError`, and changes nothing, where it is not as it should be."""
+    if folder.texts.has(_USED):
+        raise ConfigError("training or an audit has begun with the spans as they are; begin another run folder (--out) to correct them")
+    found = rows.read(path)
+    checked(path, found, examples, answers)
+    folder.keep(_NAME, [row.values for row in found])
+    folder.note(spans=overview(corrected(folder, examples, answers), answers))
+
+
+def checked(path: Path, given: Sequence[Row], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
     by_id = {example.id: example for example in examples}
     found: dict[str, Marked] = {}
-    for row in rows.read(path):
+    for row in given:
         (line,) = _lines([row])
         if line.id not in by_id:
             raise row.error(f"'id' {line.id!r} is no forget question of this run: {near(line.id, by_id)}")
@@ -145,10 +181,10 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
 
     Raises `ConfigError` where the file is not as it should be, or was changed after training or an audit had begun.
     """
-    path, used = spans_file(folder), folder.vault / f"{_USED}.jsonl"
+    path, used = spans_file(folder), folder.texts.file(_USED)
     if not path.exists() and not used.exists():
         return tuple(examples)
-    lines = read(path, examples, answers)
+    lines = marked(folder, examples, answers)
     if used.exists() and folder.kept(_USED) != _marks(lines):
         raise ConfigError(
             f"{path} was changed after training or an audit had begun with it, and numbers of two versions cannot stand side by side. "
@@ -159,9 +195,8 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
 
 def settle(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
     """From now on the file counts as it is: training or an audit begins. Does nothing where that was so already."""
-    path = spans_file(folder)
-    if path.exists() and not (folder.vault / f"{_USED}.jsonl").exists():
-        lines = read(path, examples, answers)
+    if folder.texts.has(_NAME) and not folder.texts.has(_USED):
+        lines = marked(folder, examples, answers)
         folder.keep(_USED, _marks(lines))
         folder.note(spans=overview([lines[example.id].corrected(example) for example in examples], answers))
 

@@ -1,17 +1,17 @@
 """A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
-not done again, what was interrupted goes on."""
+not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
+others from their beginning), and ends as it would have ended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from unsay import audit, corpora, deployment, earlier, probes, report, rewards, standalone
+from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, probes, report, rewards, standalone
 from unsay.config import ConfigError, Recipe, dump
-from unsay.config import load as config_load
 from unsay.endpoint import EndpointConfig, EndpointSubject
-from unsay.files import write_text
 from unsay.finetune import finetune, gold_folder
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, now
 from unsay.generations import KeptSubject, kept
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
@@ -41,17 +41,18 @@ def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> 
     """Everything, in order. Raises `ConfigError` before any work where the recipe cannot be used."""
     watchers = watchers or Watchers()
     check(recipe)
-    open_folder(recipe, folder)
-    if recipe.finetune.epochs and not folder.done("finetune"):
-        run_finetune(recipe, folder, watchers)
-    if not folder.done("record"):
-        run_record(recipe, folder, watchers)
-    if not folder.done("train"):
-        run_train(recipe, folder, watchers)
-    for which in WHICH:
-        if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
-            run_audit(recipe, folder, which, watchers)
-    run_report(folder, watchers)
+    with folder.claimed():
+        open_folder(recipe, folder)
+        if recipe.finetune.epochs and not folder.done("finetune"):
+            run_finetune(recipe, folder, watchers)
+        if not folder.done("record"):
+            run_record(recipe, folder, watchers)
+        if not folder.done("train"):
+            run_train(recipe, folder, watchers)
+        for which in WHICH:
+            if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+                run_audit(recipe, folder, which, watchers)
+        run_report(folder, watchers)
 
 
 def check(recipe: Recipe) -> None:
@@ -73,11 +74,16 @@ def check_audit(recipe: Recipe) -> None:
 
 
 def open_folder(recipe: Recipe, folder: RunFolder) -> None:
-    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused."""
-    if not folder.recipe_file.exists():
+    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused.
+
+    A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
+    """
+    if not folder.begun():
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
+    elif not folder.manifest().get("seconds") and "alone" not in folder.manifest():
+        start(recipe, folder)
 
 
 def run_finetune(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
@@ -96,7 +102,7 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("train")
-    with folder.stage("train"):
+    with interrupt.deferred(), folder.stage("train"):
         train(
             recipe,
             folder,
@@ -134,9 +140,15 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, *_yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
-        folder.note(deployment={which: deployment.describe(recipe)})
+        folder.note(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)})
         if isinstance(subject, KeptSubject):
-            folder.note(answers={which: subject.counts | {"loaded": subject.loaded}})
+            folder.note(answers={which: subject.counts | {"loaded": subject.loaded, "file": subject.store.name}})
+
+
+def _identity(name: str) -> dict[str, object] | None:
+    """Hashes of the model that is audited, where it lies in a folder."""
+    where = Path(builtin.resolve(name))
+    return identity.of(where) if where.is_dir() else None
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
@@ -214,7 +226,8 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
 
     Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
     """
-    old, new = folder.recipe(), config_load(folder.recipe_file, settings)
+    folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
+    old, new = folder.recipe(), folder.recipe(settings)
     of_audit = entries(probes.TABLE, probes.GROUP)
     rest = {name: table for name, table in new.tables.items() if name not in of_audit}
     same = replace(new, audit=old.audit, deployment=old.deployment, report=old.report, tables=rest)
@@ -229,9 +242,9 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
         served = folder.audit_file("endpoint")
         raise ConfigError(f"{served} was found under the settings as they are; move it away first, then audit the endpoint again")
     for which in WHICH:
+        folder.undo(f"audit {which}")  # first: no stage is ever done without its file
         folder.audit_file(which).unlink(missing_ok=True)
-        folder.undo(f"audit {which}")
-    write_text(folder.recipe_file, dump(new), mode=0o600)
+    folder.write_recipe(new)
     return new
 
 
@@ -265,4 +278,5 @@ def _met(request: earlier.Request, seed: int) -> Case:
 def run_report(folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("report")
     with folder.stage("report"):
+        folder.note(reported=now())  # here: the same folder gives the same report, to the byte
         report.build(folder)

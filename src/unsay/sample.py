@@ -9,7 +9,7 @@ it happens to sit in.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -35,7 +35,7 @@ class Draw:
 
     key: str
     """Names the example in the random numbers."""
-    context: tuple[int, ...]
+    context: tuple[int, ...] = field(repr=False)
     n: int = 1
     temperature: float = 0.0
     """0 is greedy."""

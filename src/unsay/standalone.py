@@ -11,6 +11,7 @@ they may have an `answer`, the truth that the audit holds answers against. It go
 
 import dataclasses
 import platform
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -24,8 +25,7 @@ from unsay.corpora import formats, parts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems, Row
-from unsay.files import write_text
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, now
 from unsay.model import default_device
 from unsay.recorded import corpus_rows, read_answers, read_handed, read_truth
 from unsay.subject import Prompt, Subject
@@ -84,17 +84,18 @@ def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | Non
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
     corpus, truth = asked.corpus(), asked.truth()
-    if folder.recipe_file.exists():
+    if folder.begun():
         if dump(folder.recipe()) != dump(recipe) or folder.manifest().get("alone", {}).get("before") != before:
             raise ConfigError(f"{folder.path} holds a run or an audit of other settings; choose another --out, or remove that folder")
         if read_handed(folder) != corpus or read_truth(folder) != truth:
             raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
         return
-    write_text(folder.recipe_file, dump(recipe), mode=0o600)  # named strings may stand in it
+    folder.write_recipe(recipe)
     folder.keep("corpus", corpus_rows(corpus))
     folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
     folder.keep("baseline", [])
     folder.note(
+        request={"id": str(uuid.uuid4()), "begun": now()},
         seed=recipe.seed,
         versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
         machine={"system": platform.platform(terse=True), "threads": torch.get_num_threads(), "device": str(default_device())},

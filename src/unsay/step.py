@@ -1,5 +1,6 @@
-"""One optimizer step: the only place where gradients are made."""
+"""One optimizer step: the only place where gradients are made, and where what is not finite is kept from the weights."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -66,6 +67,8 @@ def optimizer_step(
 
     `parts` is the number of micro-batches. Every term is normalised by the counts of all rows, so that `parts` changes
     memory and nothing else. `noise` seeds dropout, so that a resumed run draws what an uninterrupted one would have.
+    Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights and moments stay as they
+    were, to the bit; `skipped` tells from what comes back.
     """
     if not rows:
         return {}, 0.0
@@ -74,14 +77,27 @@ def optimizer_step(
     optimizer.zero_grad(set_to_none=True)
     for part in micro_batches(rows, parts):
         losses = loss(encoder.batch(part, accelerator.device, of=rows))
-        accelerator.backward(torch.stack(list(losses.values())).sum())
-        weights.take_gradients()
         for name, value in losses.items():
             terms[name] = terms.get(name, 0.0) + value.item()
-    norm = accelerator.clip_grad_norm_(weights.exact.values(), clip)
-    optimizer.step()
-    weights.write_back()
-    return terms, float(norm)
+        if not math.isfinite(sum(terms.values())):
+            optimizer.zero_grad(set_to_none=True)
+            return terms, math.nan
+        accelerator.backward(torch.stack(list(losses.values())).sum())
+        weights.take_gradients()
+    norm = float(accelerator.clip_grad_norm_(weights.exact.values(), clip))
+    if math.isfinite(norm):
+        optimizer.step()
+        weights.write_back()
+    else:  # clipping by it has spoilt the gradients already
+        optimizer.zero_grad(set_to_none=True)
+    return terms, norm
+
+
+def skipped(terms: Mapping[str, float], norm: float) -> str | None:
+    """What kept a step from being made: `loss` or `gradient`; `None` where it was made."""
+    if math.isfinite(norm):
+        return None
+    return "gradient" if math.isfinite(sum(terms.values())) else "loss"
 
 
 def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:

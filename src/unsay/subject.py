@@ -1,7 +1,7 @@
 """A model one can ask: what record, `ask` and the audit see. Text in, text out; likelihoods where there are weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -19,8 +19,8 @@ class Prompt:
     """One thing to ask. `key` names the example, so that its random numbers do not depend on the batch."""
 
     key: str
-    question: str
-    opening: str = ""
+    question: str = field(repr=False)
+    opening: str = field(default="", repr=False)
     """The beginning of the answer, put into the model's mouth; the answer is what follows."""
 
 
@@ -69,7 +69,10 @@ class LocalSubject:
     @torch.inference_mode()
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
         rows = [self.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
-        return row_logprobs(self.model, self.encoder, rows)
+        found = row_logprobs(self.model, self.encoder, rows)
+        if any(bool(values.isnan().any()) for values in found):
+            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        return found
 
     @property
     def weights(self) -> tuple[PreTrainedModel, Encoder]:

@@ -5,20 +5,24 @@ random choices are named (seed, round, example), so a run that was interrupted g
 ends where an uninterrupted one would have ended, to the bit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from unsay import earlier, ledger, methods, resume
+from unsay import earlier, guards, interrupt, ledger, methods, resume
 from unsay.adapters import Untouched, adapted, load_to_train, merged, save_adapter
 from unsay.clock import Clock, Cost
 from unsay.config import ConfigError, Recipe, TrainConfig
 from unsay.earlier import Anchor
 from unsay.encode import Encoder, Row
+from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
+from unsay.guards import Guard
 from unsay.methods import Method, Target, Visit
 from unsay.model import fingerprint, save
 from unsay.plan import planned
@@ -26,7 +30,7 @@ from unsay.recorded import leaking_name, read_baseline, read_corpus, read_rehear
 from unsay.rehearsal import Said
 from unsay.sample import uniform
 from unsay.sampler import Sampler
-from unsay.step import Weights, chunks, optimizer_step
+from unsay.step import Weights, chunks, optimizer_step, skipped
 from unsay.tables import lookup
 from unsay.types import Corpus
 
@@ -46,7 +50,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     """Unlearn, from the last saved round if there is one, and write the checkpoint.
 
     `progress(round, rounds, line)` sees every log line; `watch` may look at the model after each round, and, where an
-    interrupted run goes on, at what it had saved (it may have missed that). Its time is no cost of training.
+    interrupted run goes on, at what it had saved (it may have missed that). Its time is no cost of training, and neither is
+    that of the guards (guards.py). Raises `FloatingPointError` where the model falls apart; the last good state is kept.
     """
     method, config = method_of(recipe), recipe.train
     settle(folder)
@@ -57,56 +62,76 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     reference = Untouched(model) if method.needs_reference else None
     accelerator = Accelerator()
     per_step = config.batch * config.accumulation
-    steps_a_round = -(-len(visits) // per_step)
+    steps_a_round = config.passes * -(-len(visits) // per_step)
     weights = Weights(model)
     optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
     progressed = resume.restore(folder, weights, optimizer)
+    guard, corpus = _guarded(recipe, corpus, method, encoder, visits, progressed)
 
     state: methods.State = progressed.state
     clock = Clock(progressed.cost)
-    if isinstance(method, methods.Prepared) and not progressed.round:  # nothing is saved yet: the model is still untouched
-        state = method.prepare(list(visits.values()), Sampler(plain, encoder, asking, recipe.seed))
-    going = not progressed.round or _looked(watch, plain, encoder, progressed.round, clock)
-    for number in range(progressed.round, config.rounds):
-        if not going or _out_of_time(config, progressed.cost):
-            break
-        sampler = Sampler(plain, encoder, asking, recipe.seed, number, reference)
-        done: list[Target] = []
-        for group in chunks(_shuffled(visits, recipe.seed, number), len(visits) if config.resample == "round" else per_step):
+    with _told(folder, progressed, guard):
+        if not progressed.round:  # nothing is saved yet: the model is still untouched
+            with clock.paused():
+                guard.begin(plain)
+            if isinstance(method, methods.Prepared):
+                state = method.prepare(list(visits.values()), Sampler(plain, encoder, asking, recipe.seed))
+        going = not guard.ended and (not progressed.round or _looked(watch, plain, encoder, progressed.round, clock))
+        for number in range(progressed.round, config.rounds):
+            if not going or _out_of_time(config, progressed.cost):
+                break
+            sampler = Sampler(plain, encoder, asking, recipe.seed, number, reference)
+            done: list[Target] = []
+            for group in chunks(_shuffled(visits, recipe.seed, number), len(visits) if config.resample == "round" else per_step):
+                plain.eval()
+                targets, state = method.targets(group, sampler, state)
+                plain.train()
+                for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
+                    for parameter_group in optimizer.param_groups:
+                        parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
+                    time = (number, again)
+                    retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, time, target.example)]
+                    rows = [row for target in chosen for row in target.rows] + retain
+                    terms, norm = optimizer_step(
+                        accelerator,
+                        weights,
+                        optimizer,
+                        encoder,
+                        rows,
+                        lambda batch: guard.scaled(method.loss(model, reference, batch)),
+                        parts=config.accumulation,
+                        clip=config.clip,
+                        noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
+                    )
+                    line = _line(progressed.step, (number, again), terms, norm, optimizer.param_groups[0]["lr"], chosen, visits)
+                    line |= {"seconds": round(clock.cost().seconds, 3)}
+                    progressed.log.append(guards.written(line))
+                    progressed.step += 1
+                    if progress:
+                        progress(number, config.rounds, line)
+                    guard.stepped(terms, line.get("skipped"))
+                done += list(targets) * config.passes  # each pass is one more exposure
             plain.eval()
-            targets, state = method.targets(group, sampler, state)
-            plain.train()
-            for chosen in chunks(targets, per_step):
-                for parameter_group in optimizer.param_groups:
-                    parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
-                retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, number, target.example)]
-                rows = [row for target in chosen for row in target.rows] + retain
-                terms, norm = optimizer_step(
-                    accelerator,
-                    weights,
-                    optimizer,
-                    encoder,
-                    rows,
-                    lambda batch: method.loss(model, reference, batch),
-                    parts=config.accumulation,
-                    clip=config.clip,
-                    noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
-                )
-                line = _line(progressed.step, number, terms, norm, optimizer.param_groups[0]["lr"], chosen, visits)
-                progressed.log.append(line | {"seconds": round(clock.cost().seconds, 3)})
-                progressed.step += 1
-                if progress:
-                    progress(number, config.rounds, progressed.log[-1])
-            done += targets
-        plain.eval()
-        progressed.finish_round(number, state, done, visits)
-        progressed.cost = clock.cost()
-        if (number + 1) % config.save_every == 0 or number + 1 == config.rounds or _out_of_time(config, progressed.cost):
-            resume.save(folder, weights, optimizer, progressed)
-        going = _looked(watch, plain, encoder, number + 1, clock)
+            progressed.finish_round(number, state, done, visits)
+            progressed.cost = clock.cost()
+            saving = (number + 1) % config.save_every == 0 or number + 1 == config.rounds or _out_of_time(config, progressed.cost)
+            with clock.paused():
+                progressed.log[-1] |= guard.look(plain, number + 1, saving)
+            interrupted = interrupt.asked()  # what is saved for that alone decides nothing
+            if saving := saving or guard.ended or guard.close(number + 1):
+                guard.saving(number + 1)
+            if saving or interrupted:
+                resume.save(folder, weights, optimizer, progressed)
+            if interrupted:
+                interrupt.stop(f"after round {number + 1} of {config.rounds}, which is saved")
+            going = not guard.ended and _looked(watch, plain, encoder, number + 1, clock)
+        found = guard.finish(progressed.round)
 
+    shipped = guard.shipped(progressed.round)
+    if shipped != progressed.round:
+        resume.restore_best(folder, weights)
     plain.eval()
     if adapted(plain):
         save_adapter(plain, folder.adapter)
@@ -114,10 +139,32 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     save(plain, encoder, folder.checkpoint)
     folder.note(
         exposure=ledger.total(progressed.ledger, progressed.targeted),
-        checkpoint={"fingerprint": fingerprint(plain), "rounds": progressed.round},
+        checkpoint={"fingerprint": fingerprint(plain), "rounds": shipped},
+        **found,
         training_seconds=round(clock.cost().seconds, 2),
         training_cpu_seconds=round(clock.cost().cpu_seconds, 2),
     )
+    resume.keep_last(folder)
+
+
+def _guarded(
+    recipe: Recipe, corpus: Corpus, method: Method, encoder: Encoder, visits: Mapping[str, Visit], progressed: resume.Progress
+) -> tuple[Guard, Corpus]:
+    """Who watches over this run, and the corpus without the rows that are watched."""
+    aside = guards.set_aside(corpus, recipe.watch.rows, recipe.seed)
+    fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in visits.values()]
+    guard = Guard(recipe, encoder, aside, fallback, progressed.seen, anchored=getattr(method, "retain_weight", 0.0) > 0)
+    return guard, replace(corpus, retain=aside.trained)
+
+
+@contextmanager
+def _told(folder: RunFolder, progressed: resume.Progress, guard: Guard) -> Iterator[None]:
+    """Where the model falls apart, the log up to there is written (a resumed run cuts it off again), and the error says what is left."""
+    try:
+        yield
+    except FloatingPointError as error:
+        write_text(folder.steps_file, jsonl(progressed.log))
+        raise guard.told(error, progressed.step) from error
 
 
 def _looked(watch: Watch | None, model: PreTrainedModel, encoder: Encoder, rounds: int, clock: Clock) -> bool:
@@ -157,13 +204,20 @@ def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit
 
 
 def _anchors(
-    corpus: Corpus, said: Sequence[Said], kept: Sequence[Anchor], encoder: Encoder, recipe: Recipe, number: int, example: str
+    corpus: Corpus,
+    said: Sequence[Said],
+    kept: Sequence[Anchor],
+    encoder: Encoder,
+    recipe: Recipe,
+    time: tuple[int, int],
+    example: str,
 ) -> list[Row]:
     """The retain rows of one visit, drawn with replacement as the paper does, rows of what the untouched model said, and
-    rows of what it says to the questions of earlier requests."""
+    rows of what it says to the questions of earlier requests. `time`: the round, and which pass over its targets."""
+    name = time if time[1] else time[:1]
 
     def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
-        draws = (uniform(recipe.seed, number, example, kind, i) for i in range(n if items else 0))
+        draws = (uniform(recipe.seed, *name, example, kind, i) for i in range(n if items else 0))
         return [items[int(draw * len(items))] for draw in draws]
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
@@ -185,13 +239,23 @@ def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:
 
 
 def _line(
-    step: int, number: int, terms: Mapping[str, float], norm: float, rate: float, targets: Sequence[Target], visits: Mapping[str, Visit]
+    step: int,
+    time: tuple[int, int],
+    terms: Mapping[str, float],
+    norm: float,
+    rate: float,
+    targets: Sequence[Target],
+    visits: Mapping[str, Visit],
 ) -> dict[str, Any]:
+    number, again = time
+    asked = () if again else targets  # what a second pass trains on was sampled for the first
     leaks = [ledger.leak(t, visits[t.example]) for t in targets if t.rows]
     return {
         "step": step,
         "round": number,
+        **({"pass": again} if again else {}),
         "loss": round(sum(terms.values()), 5),
+        **({"skipped": why} if (why := skipped(terms, norm)) else {}),
         **{name: round(value, 5) for name, value in terms.items()},
         "lr": rate,
         "grad_norm": round(norm, 4),
@@ -200,7 +264,7 @@ def _line(
         "leak_mean": round(sum(leaks) / len(leaks), 4) if leaks else None,
         "leak_max": round(max(leaks), 4) if leaks else None,
         "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
-        "sampled": sum(t.sampled for t in targets),
-        "stopped": sum(len(t.stopped) for t in targets),
-        "stopped_bounds": [round(bound, 4) for t in targets for bound in t.stopped if bound is not None],
+        "sampled": sum(t.sampled for t in asked),
+        "stopped": sum(len(t.stopped) for t in asked),
+        "stopped_bounds": [round(bound, 4) for t in asked for bound in t.stopped if bound is not None],
     }

@@ -1,6 +1,7 @@
 """The nouns of the house, named once and passed whole.
 
-Nothing here knows torch, files or templates. Two separations carry promises:
+Nothing here knows torch, files or templates. What may hold a secret is left out of the `repr`: it would stand in tracebacks and
+logs. Two separations carry promises:
 
 * a forget question is an `Example`, which has no field for an answer. Ground truth lives in `Truth`, which only
   the audit (and a method that declares `needs_answers`) is ever handed;
@@ -16,18 +17,18 @@ class Example:
     """A forget question: what the model must stop answering, and what the operator says about it. No answer."""
 
     id: str
-    question: str
-    paraphrases: tuple[str, ...] = ()
+    question: str = field(repr=False)
+    paraphrases: tuple[str, ...] = field(default=(), repr=False)
     """Other wordings of the question. Never trained on; the audit asks them."""
-    strings: tuple[str, ...] = ()
+    strings: tuple[str, ...] = field(default=(), repr=False)
     """Named strings: an answer that contains one leaks in full, a candidate that contains one is never a target."""
-    patterns: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = field(default=(), repr=False)
     """Regular expressions with the meaning of `strings`."""
-    group: str = ""
+    group: str = field(default="", repr=False)
     """Whom or what the question is about; questions of one group share a subject."""
-    spans: tuple[str, ...] = ()
+    spans: tuple[str, ...] = field(default=(), repr=False)
     """Texts that the operator marked as sensitive in the recorded answer, beside those found without help: they weigh more."""
-    struck: tuple[str, ...] = ()
+    struck: tuple[str, ...] = field(default=(), repr=False)
     """Words found sensitive that the operator says are not: they weigh as any other."""
 
 
@@ -36,18 +37,18 @@ class Pair:
     """A question with the answer that should stay: retain rows, utility rows, controls."""
 
     id: str
-    question: str
-    answer: str
-    group: str = ""
+    question: str = field(repr=False)
+    answer: str = field(repr=False)
+    group: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
 class Quiz(Pair):
     """A pair that a model can also be examined on: the same answer in other words, and wrong ones. Nothing of it is secret."""
 
-    wordings: tuple[str, ...] = ()
+    wordings: tuple[str, ...] = field(default=(), repr=False)
     """The same answer in other words; empty where the answer is a bare name, one option of a multiple choice."""
-    wrong: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = field(default=(), repr=False)
     """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings)."""
 
 
@@ -56,10 +57,10 @@ class Fact:
     """The ground truth of one forget question. For the audit's eyes only."""
 
     id: str
-    answer: str
-    wordings: tuple[str, ...] = ()
+    answer: str = field(repr=False)
+    wordings: tuple[str, ...] = field(default=(), repr=False)
     """The same answer in other words; the first is the paraphrased answer of the TOFU protocol."""
-    wrong: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = field(default=(), repr=False)
     """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings): the other options of a choice."""
 
 
@@ -95,8 +96,8 @@ class Corpus:
 class Answer:
     """One generated answer. `ids` are the sampled token ids as they are, end-of-sequence included where `finished`."""
 
-    ids: tuple[int, ...]
-    text: str
+    ids: tuple[int, ...] = field(repr=False)
+    text: str = field(repr=False)
     finished: bool
 
 
@@ -137,23 +138,23 @@ class Finding:
 class Reference:
     """What a candidate is compared with while the model is collapsed. Made of the model's own words, never of truth."""
 
-    question: str
-    baseline: str
+    question: str = field(repr=False)
+    baseline: str = field(repr=False)
     """The original greedy answer; for a continuation still the whole answer."""
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = field(default=(), repr=False)
     """The baseline answers of every other forget question: answering one with another's secret is a leak too."""
-    other_questions: tuple[str, ...] = ()
+    other_questions: tuple[str, ...] = field(default=(), repr=False)
     """The questions of `others`, in order: their words are not secret."""
-    opening: str = ""
+    opening: str = field(default="", repr=False)
     """What the context already says of the answer; its words do not count."""
-    settled: tuple[str, ...] = ()
+    settled: tuple[str, ...] = field(default=(), repr=False)
     """What other questions were last trained to say, so that one stock sentence cannot spread."""
-    strings: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
+    strings: tuple[str, ...] = field(default=(), repr=False)
+    patterns: tuple[str, ...] = field(default=(), repr=False)
     desired: tuple[str, ...] = ()
-    spans: tuple[str, ...] = ()
+    spans: tuple[str, ...] = field(default=(), repr=False)
     """As in `Example`."""
-    struck: tuple[str, ...] = ()
+    struck: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Case:
     source: str
     """`ground truth`, or `baseline answers` where the operator has none."""
     seed: int = 0
-    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""
     earlier: Mapping[str, "Case"] = field(default_factory=dict)
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""

@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from unsay import __version__
+from unsay import __version__, interrupt
 from unsay.config import ConfigError, Recipe, load
+from unsay.files import FULL, WriteError
+from unsay.folder import RunFolder
 from unsay.memory import keep_freed_pages
+from unsay.redact import unexpected
 from unsay.tables import UnknownName, near
 
 app = typer.Typer(
@@ -66,17 +69,29 @@ def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: s
     if data:
         os.environ["UNSAY_DATA"] = data
     settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
-    return load(recipe_path(name), settings)
+    path = recipe_path(name)
+    if path.name == "recipe.toml" and (path.parent / "vault").is_dir():  # of a run: what is secret in it lies in the vault
+        return RunFolder(path.parent).recipe(settings)
+    return load(path, settings)
 
 
 @contextmanager
 def messages() -> Iterator[None]:
-    """A user's mistake ends with one clear message and exit code 2, not with a traceback."""
+    """A user's mistake, or a full disk, ends with one clear message and exit code 2, not with a traceback."""
     try:
         yield
     except (ConfigError, UnknownName, FloatingPointError) as error:
-        console.print(f"[bold red]unsay:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _say(str(error))
         raise typer.Exit(2) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _say(str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno)))
+        raise typer.Exit(2) from None
+
+
+def _say(text: str) -> None:
+    console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -86,7 +101,41 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    keep_freed_pages()
-    from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401  (each adds its commands to the application)
+    interrupt.listen()
+    try:
+        _main()
+    except interrupt.Interrupted as stopped:
+        console.print(
+            f"unsay: stopped by {stopped.name}{stopped.where and ' '}{stopped.where}; the same command goes on from there",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(stopped.code)
 
-    sys.exit(app())
+
+def _main() -> None:
+    keep_freed_pages()
+    from unsay.cli import (  # noqa: F401  (each adds its commands to the application)
+        auditing,
+        checking,
+        costs,
+        fronts,
+        lists,
+        looking,
+        reviewing,
+        stages,
+        sweeping,
+        vaulting,
+        widening,
+    )
+
+    try:
+        sys.exit(app())
+    except Exception as error:
+        if os.environ.get("UNSAY_DEBUG"):
+            raise
+        _say(
+            f"this should not have happened: {unexpected(error)}. Its message is not shown, since it may quote a question or an answer; "
+            "UNSAY_DEBUG=1 shows everything, to be read by you alone. The same command goes on from what was saved"
+        )
+        sys.exit(70)

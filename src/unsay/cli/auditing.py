@@ -13,7 +13,7 @@ from unsay import run as runs
 from unsay.cli.app import JsonOption, RunArgument, SetOption, app, messages
 from unsay.cli.progress import landed, watching
 from unsay.compare import Column, compare
-from unsay.config import ConfigError, Recipe
+from unsay.config import ConfigError
 from unsay.endpoint import EndpointConfig
 from unsay.folder import RunFolder
 from unsay.gate import judge, said
@@ -65,22 +65,23 @@ def audit(
         else:
             if gold or before or out:
                 raise ConfigError(f"--gold, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
-            folder = RunFolder(run)
-            recipe = _recipe(folder, which, settings)
-            if endpoint is not None:
-                runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
-                landed(folder.audit_file("endpoint"))
-                return
-            if which is None and "alone" in folder.manifest():
-                runs.run_alone(recipe, folder, watchers, not no_cache)
-            else:
-                for one in [which] if which else runs.auditable(recipe, folder):
-                    runs.run_audit(recipe, folder, one, watchers, not no_cache)
+            folder = _checked(RunFolder(run), which, settings)
+            with folder.claimed():
+                recipe = runs.rescored(folder, settings) if settings else folder.recipe()
+                if endpoint is not None:
+                    runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
+                    landed(folder.audit_file("endpoint"))
+                    return
+                if which is None and "alone" in folder.manifest():
+                    runs.run_alone(recipe, folder, watchers, not no_cache)
+                else:
+                    for one in [which] if which else runs.auditable(recipe, folder):
+                        runs.run_audit(recipe, folder, one, watchers, not no_cache)
     landed(folder.audit_file("after").parent if questions is None else folder.report_html)
 
 
-def _recipe(folder: RunFolder, which: str | None, settings: list[str] | None) -> Recipe:
-    """The run's recipe, with other knobs of its audit where some are set."""
+def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -> RunFolder:
+    """The run folder, where there is one that can be audited as it is asked."""
     if not folder.recipe_file.exists():
         raise ConfigError(
             f"{folder.path} is not a run folder (no recipe.toml); to audit a model without a run: "
@@ -88,7 +89,7 @@ def _recipe(folder: RunFolder, which: str | None, settings: list[str] | None) ->
         )
     if settings and which:
         raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers can be compared")
-    return runs.rescored(folder, settings) if settings else folder.recipe()
+    return folder
 
 
 def _alone(
@@ -107,9 +108,10 @@ def _alone(
     recipe, asked = standalone.prepare(model, questions, gold, settings)
     runs.check_audit(recipe)
     folder = RunFolder(out or Path("runs") / f"audit-{Path(model).name}")
-    standalone.begin(recipe, asked, folder, before)
-    runs.run_alone(recipe, folder, watchers, cache)
-    runs.run_report(folder, watchers)
+    with folder.claimed():
+        standalone.begin(recipe, asked, folder, before)
+        runs.run_alone(recipe, folder, watchers, cache)
+        runs.run_report(folder, watchers)
     return folder
 
 

@@ -114,6 +114,9 @@ def _advise(report: "Report", show: Console) -> None:
             show.print(
                 _line(one.setting, f"saves {size(one.saves)}" if one.saves else "", one.note) + (" — then it fits" if one.enough else "")
             )
+    for one in report.advice:
+        if one.about == "vault":
+            show.print(f"\nWarning: {one.note}.", soft_wrap=True)
     slow = [one for one in report.advice if one.about == "time"]
     if slow:
         show.print("\nWhere the time goes:")

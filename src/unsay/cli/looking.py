@@ -1,18 +1,21 @@
 """Looking at single answers: `ask` a model, `score` a pair of texts."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from unsay.cli.app import JsonOption, app, messages
+from unsay.config import ConfigError
 
 
 @app.command()
 def ask(
     model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
-    question: Annotated[str, typer.Argument(help="What to ask.")],
+    question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     n: Annotated[int, typer.Option("-n", help="How many answers to sample; 0 shows the greedy one only.")] = 0,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
@@ -26,6 +29,7 @@ def ask(
     from unsay.subject import LocalSubject, Prompt
 
     with messages():
+        question = _read("-") if question == "-" else question
         subject = LocalSubject(*load(ModelConfig(name=model)), SampleConfig(), seed)
         prompt = Prompt("ask", question, opening)
         greedy = subject.ask([prompt])[0][0].text
@@ -41,14 +45,22 @@ def ask(
 
 @app.command()
 def score(
-    reference: Annotated[str, typer.Option(help="The text that must not be repeated.")],
-    answer: Annotated[str, typer.Option(help="What was said.")],
+    reference: Annotated[str | None, typer.Option(help="The text that must not be repeated.")] = None,
+    answer: Annotated[str | None, typer.Option(help="What was said.")] = None,
     question: Annotated[str, typer.Option(help="The question; its words are not secret.")] = "",
+    reference_file: Annotated[str | None, typer.Option(help="The same from a file; - reads standard input.")] = None,
+    answer_file: Annotated[str | None, typer.Option(help="The same from a file; - reads standard input.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score one pair of texts: ROUGE-L recall and F1, key recall."""
+    """Score one pair of texts: ROUGE-L recall and F1, key recall. From files or standard input, no secret stands in a list of
+    processes."""
     from unsay.text import key_recall, rouge_l
 
+    with messages():
+        if reference_file == answer_file == "-":
+            raise ConfigError("standard input holds one text; give the other one in a file")
+        reference = _given("reference", reference, reference_file)
+        answer = _given("answer", answer, answer_file)
     rouge = rouge_l(reference, answer)
     scores = {
         "rouge_l_recall": rouge.recall if rouge else None,
@@ -60,3 +72,24 @@ def score(
         return
     for name, value in scores.items():
         print(f"{name:16} {'unscored' if value is None else f'{value:.4f}'}")
+
+
+def _given(name: str, text: str | None, file: str | None) -> str:
+    """A text that stands in the command or in a file. Raises `ConfigError`."""
+    if (text is None) == (file is None):
+        raise ConfigError(f"give either --{name} TEXT or --{name}-file FILE (- reads standard input)")
+    return text if text is not None else _read(str(file))
+
+
+def _read(file: str) -> str:
+    """The text of a file or of standard input, without the line end that closes it. Raises `ConfigError`."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).expanduser().read_bytes()
+        text = content.decode("utf-8").removeprefix("\ufeff")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        text = None
+    if text is None:  # outside of the except: a UnicodeDecodeError carries the text
+        raise ConfigError(f"{'standard input' if file == '-' else file} is not UTF-8")
+    return text.removesuffix("\n").removesuffix("\r")

@@ -10,19 +10,37 @@ from rich.console import Console
 from rich.text import Text
 
 from unsay.cli.app import JsonOption, RunArgument, app, messages
+from unsay.cli.progress import landed
 from unsay.folder import RunFolder
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the questions, the recorded answers and the spans in them.")]
 
 
+Export = Annotated[Path | None, typer.Option("--export", help="Write the spans to this file, readable to you alone, to be corrected.")]
+Import = Annotated[Path | None, typer.Option("--import", help="Take the corrected file into the vault.")]
+
+
 @app.command()
-def spans(run: RunArgument, reveal: Reveal = False, as_json: JsonOption = False) -> None:
+def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken: Import = None, as_json: JsonOption = False) -> None:
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
+    from unsay import review
+    from unsay.config import ConfigError
+    from unsay.recorded import read_answers, read_handed
     from unsay.review import spans_file
 
     with messages():
         folder = RunFolder(run)
+        if export and taken:
+            raise ConfigError("--export writes the file that --import takes back; give one of them")
+        if export:
+            review.export(folder, export)
+            landed(export)
+            return
+        if taken:
+            review.take(folder, taken, read_handed(folder).forget, read_answers(folder))
         found = _questions(folder, reveal)
+        if reveal:
+            folder.looked("spans")
     if as_json:
         print(json.dumps({"file": str(spans_file(folder)), "questions": found}, ensure_ascii=False, indent=1))
         return
@@ -32,7 +50,7 @@ def spans(run: RunArgument, reveal: Reveal = False, as_json: JsonOption = False)
             _reveal(show, one)
         else:
             show.print(f"{one['id']}  {_counts(one)}")
-    _advice(show, found, spans_file(folder))
+    _advice(show, found, folder)
 
 
 def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
@@ -43,10 +61,11 @@ def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
     from unsay.text import sensitive_spans
 
     folder.recipe()
-    if not review.spans_file(folder).exists():
+    folder.texts.alive()
+    if not folder.texts.has("spans"):
         raise ConfigError(f"{review.spans_file(folder)} is missing; run `unsay record` on this folder first")
     answers = read_answers(folder)
-    lines = review.read(review.spans_file(folder), read_handed(folder).forget, answers)
+    lines = review.marked(folder, read_handed(folder).forget, answers)
     found = []
     for example in read_corpus(folder).forget:
         line = lines[example.id]
@@ -106,7 +125,7 @@ def _starts(answer: str, span: str) -> list[int]:
     return found
 
 
-def _advice(show: Console, found: Sequence[dict[str, Any]], path: Path) -> None:
+def _advice(show: Console, found: Sequence[dict[str, Any]], folder: RunFolder) -> None:
     none = [one["id"] for one in found if not (one["kinds"] or one["strings"] or one["patterns"])]
     long = [one["id"] for one in found if one["long"]]
     show.print(f"\n{sum(sum(one['kinds'].values()) for one in found)} spans in {len(found)} questions.")
@@ -114,8 +133,17 @@ def _advice(show: Console, found: Sequence[dict[str, Any]], path: Path) -> None:
         show.print(f"Nothing sensitive in: {', '.join(none)}.")
     if long:
         show.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
+    from unsay.review import spans_file
+
+    path = spans_file(folder)
+    where = f"write them out (unsay spans {folder.path} --export FILE), and edit that" if folder.texts.encrypted else f"edit {path}"
+    back = (
+        f"unsay spans {folder.path} --import FILE takes it back"
+        if folder.texts.encrypted
+        else "give this command again: it checks the file"
+    )
     show.print(
-        f'To correct them edit {path} before training (only you can read it): in each line keep in "spans" what is sensitive, word for '
+        f'To correct them {where} before training (only you can read it): in each line keep in "spans" what is sensitive, word for '
         'word as in the answer, take out what is not, and put into "strings" what must never be said at all; words in "rare" count once '
-        "you move them. Then give this command again: it checks the file."
+        f"you move them. Then {back}."
     )

@@ -1,5 +1,7 @@
 """`run` and its stages: record, finetune, train, report (`audit` is in auditing.py); and the demo."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from unsay import run as runs
@@ -41,9 +43,8 @@ def record(
     recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
 ) -> None:
     """Write down the questions and what the model answers now. Begins a run folder."""
-    with messages(), watching() as watchers:
-        loaded, folder = _begin(recipe, out, settings, data, seed)
-        if loaded.finetune.epochs and not folder.planted.exists():
+    with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
+        if loaded.finetune.epochs and not folder.done("finetune"):
             runs.run_finetune(loaded, folder, watchers)
         runs.run_record(loaded, folder, watchers)
     landed(folder.vault)
@@ -54,8 +55,7 @@ def finetune(
     recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
-    with messages(), watching() as watchers:
-        loaded, folder = _begin(recipe, out, settings, data, seed)
+    with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
         runs.run_finetune(loaded, folder, watchers)
     landed(folder.planted)
 
@@ -74,18 +74,22 @@ def report(run: RunArgument) -> None:
     """Draw the report from what the other stages left."""
     with messages(), watching() as watchers:
         folder = RunFolder(run)
-        folder.recipe()
+        folder.recipe(texts=False)
         runs.run_report(folder, watchers)
     landed(folder.report_html)
 
 
-def _begin(recipe: str, out: Path | None, settings: list[str] | None, data: str | None, seed: int | None) -> tuple[Recipe, RunFolder]:
-    """A run folder that holds the checked recipe."""
+@contextmanager
+def _begun(
+    recipe: str, out: Path | None, settings: list[str] | None, data: str | None, seed: int | None
+) -> Iterator[tuple[Recipe, RunFolder]]:
+    """A run folder that holds the checked recipe, claimed as long as the block lasts."""
     loaded = load_recipe(recipe, settings, seed, data)
     runs.check(loaded)
     folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
-    runs.open_folder(loaded, folder)
-    return loaded, folder
+    with folder.claimed():
+        runs.open_folder(loaded, folder)
+        yield loaded, folder
 
 
 def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, seed: int | None) -> None:

@@ -12,6 +12,8 @@ from unsay.config.knobs import (
     ReportConfig,
     SampleConfig,
     TrainConfig,
+    VaultConfig,
+    WatchConfig,
 )
 from unsay.config.toml import dump, load
 
@@ -27,6 +29,8 @@ __all__ = [
     "ReportConfig",
     "SampleConfig",
     "TrainConfig",
+    "VaultConfig",
+    "WatchConfig",
     "build",
     "dump",
     "load",

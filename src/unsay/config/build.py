@@ -1,6 +1,8 @@
 """A dataclass from a table of values: unknown keys and wrong types are named, with the way out."""
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +11,9 @@ from typing import Any, TypeVar
 from unsay.tables import near
 
 T = TypeVar("T")
+_NAME = re.compile(r"[\w.+~\\:/-]{0,200}", re.ASCII)
+_WHOLE = 2**63
+"""Whole numbers of TOML have 64 bits; what comes after (seeds, tensors) has no room for more."""
 
 
 class ConfigError(ValueError):
@@ -21,10 +26,13 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():
-        path = f"{where}.{key}" if where else key
+        path = _below(where, key)
         if key not in known:
-            raise ConfigError(f"unknown key {path!r}: {near(key, known)}")
+            raise ConfigError(f"unknown key {path!r}: {near(key[:80], known)}")
         arguments[key] = _convert(hints[key], value, path)
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in arguments:
+            raise ConfigError(f"{where}.{f.name} is missing" if where else f"the key {f.name!r} is missing")
     return kind(**arguments)
 
 
@@ -32,7 +40,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     origin, parameters = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ConfigError(f"{path} is a table of settings, not {value!r}")
+            raise ConfigError(f"{path} is a table of settings, not {_kind(value)}")
         return build(hint, value, path)  # type: ignore[arg-type]
     if origin in (types.UnionType, typing.Union):
         if value is None or value == "none":
@@ -41,32 +49,58 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path} is a list, not {_kind(value)}")
+        if parameters[-1] is not ... and len(value) != len(parameters):
+            raise ConfigError(f"{path} is a list of {len(parameters)}, not of {len(value)}")
         return tuple(_convert(parameters[0], item, path) for item in value)
     if origin is not None:  # Mapping
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} is a table, not {_kind(value)}")
         inner = parameters[1]
-        return {key: value[key] if inner is Any else _convert(inner, value[key], f"{path}.{key}") for key in value}
+        return {key: value[key] if inner is Any else _convert(inner, value[key], _below(path, key)) for key in value}
     if hint is Any:
         return value
+    if isinstance(value, int) and not -_WHOLE <= value < _WHOLE:
+        raise ConfigError(f"{path} is a whole number of more than 64 bits")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path} = {value} must be a finite number")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{path} takes {hint.__name__}, not {_kind(value)}")
     return value
 
 
+def _below(where: str, key: str) -> str:
+    """The dotted name of a key, as a message may show it."""
+    shown = key if _NAME.fullmatch(key) else f"(a key of {len(key):,} characters)"
+    return f"{where}.{shown}" if where else shown
+
+
 def _kind(value: Any) -> str:
     """A value as a message may show it: a text may be what must not get out."""
-    return "a text" if isinstance(value, str) else repr(value) if isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+    if isinstance(value, bool | float) or (isinstance(value, int) and -_WHOLE <= value < _WHOLE):
+        return repr(value)
+    kinds = {str: "a text", int: "a number of more than 64 bits", dict: "a table", list: "a list"}
+    return kinds.get(type(value), f"a {type(value).__name__}")
+
+
+def named(text: str) -> str:
+    """What should be a name, as a message may show it: in quotes where it looks like one, else by its length alone."""
+    return repr(text) if _NAME.fullmatch(text) else f"(a text of {len(text):,} characters)"
 
 
 def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{key} = {value!r}: {near(value, allowed)}")
+        raise ConfigError(f"{key} = {named(value)}: {near(value[:80], allowed)}")
 
 
 def positive(table: str, **values: float) -> None:
     for key, value in values.items():
         if value <= 0:
             raise ConfigError(f"{table}.{key} = {value} must be positive")
+
+
+def not_negative(table: str, **values: float) -> None:
+    for key, value in values.items():
+        if value < 0:
+            raise ConfigError(f"{table}.{key} = {value} must not be negative")

@@ -8,9 +8,10 @@ dataclasses themselves; `Recipe.knobs` builds them with the same checks.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, TypeVar
 
-from unsay.config.build import ConfigError, build, one_of, positive
+from unsay.config.build import ConfigError, build, not_negative, one_of, positive
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class ModelConfig:
     """Floating-point type of the weights: `float32`, `bfloat16` or `float16`."""
     template: str = "auto"
     """`chat` uses the tokenizer's chat template, `plain` writes `Question: … Answer:`, `auto` takes chat where there is one."""
-    system_prompt: str = ""
+    system_prompt: str = field(default="", repr=False)
     """System message of the chat template; empty sends none."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """Further variables of the chat template, for example `{ date_string = "10 Apr 2025" }`."""
@@ -39,8 +40,11 @@ class ModelConfig:
     """Load the fixed weights in `4bit` or `8bit` (bitsandbytes, `pip install 'unsay[bitsandbytes]'`); needs `lora.rank`."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless asked."""
+    extra_tensors: str = "refuse"
+    """Tensors of the checkpoint for which `config.json` has no place: `refuse` the model, or `ignore` them."""
 
     def __post_init__(self) -> None:
+        one_of("model.extra_tensors", self.extra_tensors, ("refuse", "ignore"))
         one_of("model.quantization", self.quantization, ("none", "4bit", "8bit"))
         one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         one_of("model.template", self.template, ("auto", "chat", "plain"))
@@ -105,6 +109,7 @@ class RecordConfig:
     """Present answers recorded to each of their questions: anchors that keep it forgotten."""
 
     def __post_init__(self) -> None:
+        not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, rehearsal=self.rehearsal)
         if self.own_retain < 0:
             raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
         if self.earlier_answers < 0:
@@ -121,6 +126,10 @@ class FinetuneConfig:
     """Rows per optimizer step."""
     stop_at_recall: float = 1.0
     """End after the first epoch at which greedy ROUGE-L recall on planted forget rows reaches this (TOFU sits near .9)."""
+
+    def __post_init__(self) -> None:
+        not_negative("finetune", epochs=self.epochs, learning_rate=self.learning_rate)
+        positive("finetune", batch=self.batch)
 
 
 @dataclass(frozen=True)
@@ -151,15 +160,67 @@ class TrainConfig:
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
     """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
+    passes: int = 1
+    """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
     """Stop after the first round past this many minutes of training; `None` trains all rounds."""
+    max_skipped: int = 5
+    """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
 
     def __post_init__(self) -> None:
         one_of("train.schedule", self.schedule, ("linear", "constant"))
+        not_negative(
+            "train",
+            rounds=self.rounds,
+            learning_rate=self.learning_rate,
+            warmup_rounds=self.warmup_rounds,
+            weight_decay=self.weight_decay,
+            retain_rows=self.retain_rows,
+            rehearsal_rows=self.rehearsal_rows,
+            earlier_rows=self.earlier_rows,
+        )
+        positive("train", clip=self.clip)
         one_of("train.resample", self.resample, ("step", "round"))
-        positive("train", batch=self.batch, accumulation=self.accumulation, save_every=self.save_every)
+        positive("train", batch=self.batch, accumulation=self.accumulation, passes=self.passes)
+        positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Held-out retain rows are watched while training goes on (guards.py)."""
+
+    rows: int = 64
+    """Most retain rows set aside to be watched, at most a tenth of them (none where that is fewer than 16). Training never
+    draws them. 0 sets none aside and watches nothing."""
+    every: int = 1
+    """Rounds between two looks; a round that is saved is looked at in any case."""
+    limit: float = 1.0
+    """Largest rise of their loss over before (nats per token) that is within bounds."""
+    patience: int = 5
+    """Looks in a row above the limit after which training ends early; 0 never ends it."""
+    keep: str = "best"
+    """Which round is shipped: `best`, the last one or, where that is above the limit, the latest saved one within it (the one
+    that rose least, where none is); or the `last`."""
+    control: bool = False
+    """Move the weight of the retain term to hold the rise within the band."""
+    band: tuple[float, float] = (0.02, 0.1)
+    """Lowest and highest rise (nats per token) at which the weight stays as it is."""
+    gain: float = 1.25
+    """Factor by which a look above the band raises the weight, and one below it lowers it again, down to the method's own."""
+    most: float = 8.0
+    """Largest multiple of the method's own weight."""
+
+    def __post_init__(self) -> None:
+        one_of("watch.keep", self.keep, ("best", "last"))
+        positive("watch", every=self.every, limit=self.limit)
+        if self.rows < 0 or self.patience < 0:
+            raise ConfigError("watch.rows and watch.patience must not be negative; 0 watches nothing, or never ends training early")
+        if not self.band[0] < self.band[1]:
+            raise ConfigError(f"watch.band = {list(self.band)} is the lowest rise and the highest, in this order")
+        if self.gain <= 1 or self.most < 1:
+            raise ConfigError(f"watch.gain = {self.gain} must be above 1, and watch.most = {self.most} at least 1")
 
 
 @dataclass(frozen=True)
@@ -182,12 +243,15 @@ class AuditConfig:
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
 
+    def __post_init__(self) -> None:
+        not_negative("audit", limit=self.limit)
+
 
 @dataclass(frozen=True)
 class DeploymentConfig:
     """How the model is deployed, where that differs from how it was trained: what the audit attacks."""
 
-    system_prompt: str | None = None
+    system_prompt: str | None = field(default=None, repr=False)
     """System message in use; `"none"` takes that of `[model]`."""
     template: str | None = None
     """`chat` or `plain`; `"none"` takes that of `[model]`."""
@@ -219,6 +283,25 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
+class VaultConfig:
+    """How the sensitive texts of a run are kept (docs/vault.md)."""
+
+    key_file: str = ""
+    """File of the key that encrypts the vault (`unsay vault key FILE` makes one), outside of the run folder; empty leaves
+    the texts readable to their owner. The environment variable UNSAY_VAULT_KEY_FILE wins."""
+    keep_until: str = ""
+    """Last day on which the vault may be kept, as `"2027-01-31"`: `unsay doctor` warns in time. Empty sets none."""
+
+    def __post_init__(self) -> None:
+        try:
+            sound = not self.keep_until or date.fromisoformat(self.keep_until).isoformat() == self.keep_until
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ConfigError('vault.keep_until is no day; write it as year-month-day, for example "2027-01-31"')
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One run. Written into the run folder, resolved, before anything else happens."""
 
@@ -236,10 +319,12 @@ class Recipe:
     record: RecordConfig = field(default_factory=RecordConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     deployment: DeploymentConfig = field(default_factory=DeploymentConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    vault: VaultConfig = field(default_factory=VaultConfig)
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     """The tables of methods, rewards, probes and corpora as written, by name."""
 
     def __post_init__(self) -> None:

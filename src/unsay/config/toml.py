@@ -1,14 +1,20 @@
 """Recipes as text: a TOML file and `a.b=value` settings in, the resolved recipe out."""
 
+import codecs
 import dataclasses
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unsay.config.build import ConfigError, build
+from unsay.config.build import ConfigError, build, named
 from unsay.config.knobs import Recipe
 from unsay.tables import near
+
+_KEY = re.compile(r"[\w-]{1,60}")
+_DEEPEST = 8
+"""Tables and lists within one another; no knob has more than three."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
@@ -19,23 +25,42 @@ def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe
     tables = {key: value for key, value in raw.items() if key not in own}
     for key, value in tables.items():
         if not isinstance(value, dict):
-            raise ConfigError(f"unknown key {key!r}: {near(key, own)}")
+            raise ConfigError(f"unknown key {named(key)}: {near(key[:80], own)}")
+        _plain(value, f"[{key}]" if _KEY.fullmatch(key) else "a table of another name", _DEEPEST)
     return build(Recipe, chosen | {"tables": tables}, "")
 
 
 def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any]:
     """The tables of a TOML file with `a.b=value` settings in them. Raises `ConfigError`."""
-    raw: dict[str, Any] = {}
-    if path is not None:
-        try:
-            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"no recipe at {path}; `unsay recipes` lists the ones that come with the package") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    raw = {} if path is None else parse(Path(path), f"no recipe at {path}; `unsay recipes` lists the ones that come with the package")
     for one in settings:
         _apply(raw, one)
     return raw
+
+
+def parse(path: Path, missing: str) -> dict[str, Any]:
+    """The tables of a TOML file, with or without a byte order mark. Raises `ConfigError`, in the words of `missing` where there
+    is no such file."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(missing) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{named(str(path))} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path} is UTF-16, not UTF-8; save it as UTF-8")
+    try:
+        return tomllib.loads(content.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 (line {content.count(10, 0, error.start) + 1})"
+    except tomllib.TOMLDecodeError as error:
+        # "Cannot overwrite a value" is how tomllib says that a key stands twice.
+        reason = str(error).replace("Cannot overwrite a value", "A key stands twice")[:200]
+    except (ValueError, RecursionError):
+        reason = "a number is too long, or lists are nested too deep"
+    raise ConfigError(f"{path} is not valid TOML: {reason}")  # out here: what was caught carries the text
 
 
 def setting(key: str, value: Any) -> str:
@@ -50,18 +75,41 @@ def setting(key: str, value: Any) -> str:
 def _apply(raw: dict[str, Any], setting: str) -> None:
     """Put `a.b=value` into the nested tables; the value is TOML, or a bare string."""
     key, sign, text = setting.partition("=")
-    if not sign or not key.strip():
-        raise ConfigError(f"--set takes key=value, not {setting!r}; for example --set train.rounds=20")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *tables, last = key.strip().split(".")
+    key = key.strip()
+    if not sign or not key:
+        raise ConfigError(f"--set takes key=value, not {named(setting)}; for example --set train.rounds=20")
+    if any("\ud800" <= c <= "\udfff" for c in setting):
+        raise ConfigError(f"--set {named(key)}: the value is not UTF-8, or holds half of a surrogate pair")
+    *tables, last = key.split(".")
+    if not all(_KEY.fullmatch(part) for part in (*tables, last)):
+        raise ConfigError(f"--set {named(key)}: a key is names with dots between them; for example --set train.rounds=20")
     for table in tables:
         raw = raw.setdefault(table, {})
         if not isinstance(raw, dict):
-            raise ConfigError(f"--set {setting}: {table} is a value, not a table")
-    raw[last] = value
+            raise ConfigError(f"--set {key}: {table} is a value, not a table")
+    raw[last] = _value(text)
+
+
+def _value(text: str) -> Any:
+    """A TOML value; what is none, or more than one, is a text."""
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return found["value"] if found.keys() == {"value"} else text
+
+
+def _plain(value: Any, where: str, depth: int) -> None:
+    """Raises `ConfigError` where something stands in a table that no knob can hold and `dump` could not write back."""
+    if isinstance(value, dict | list):
+        if not depth:
+            raise ConfigError(f"{where} is nested too deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _plain(inner, where, depth - 1)
+    elif not isinstance(value, str | bool | int | float):
+        raise ConfigError(f"{where} holds a {type(value).__name__}; write it as a text, in quotes")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{where} holds a whole number of more than 64 bits")
 
 
 def dump(recipe: Recipe) -> str:

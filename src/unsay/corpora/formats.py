@@ -15,6 +15,7 @@ files and datasets from 0, as the libraries that wrote them count.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from unsay.corpora import rows
 from unsay.corpora.rows import Problems, Row, RowError, not_an_object, not_utf8
 
 HUB = "hf:"
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
@@ -34,7 +36,9 @@ def read(name: str, problems: Problems) -> list[Row]:
     """
     if name.startswith(HUB):
         return problems.attempt(_hub, name) or []
-    path = Path(name).expanduser()
+    path = problems.attempt(rows.located, name)
+    if path is None:
+        return []
     if path.is_dir():
         return problems.attempt(_saved, path) or []
     before = len(problems.found)
@@ -84,11 +88,11 @@ def _json(path: Path, problems: Problems) -> Iterator[Row]:
         try:
             value, place = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
-            value, reason = None, f"{error.msg} at line {error.lineno}, column {error.colno}"
+            value, reason = None, f"{error.msg.removesuffix(' at')} at line {error.lineno}, column {error.colno}"
         except (ValueError, RecursionError):
             value, reason = None, "a key that stands in it twice, numbers too long, or lists nested too deep"
         else:
-            reason = f"a {type(value).__name__}"
+            reason = rows.kind(value)
         if isinstance(value, dict):
             yield Row(where, value)
         else:
@@ -196,6 +200,8 @@ def _saved(path: Path) -> list[Row]:
     if not (path / "state.json").exists():
         raise ConfigError(f"{path} is a folder, but not one that datasets wrote with save_to_disk; name a file in it")
     load_from_disk = _datasets(str(path)).load_from_disk
+    if not _inside(path):
+        raise ConfigError(f"{path / 'state.json'} names a data file outside of its folder; save the dataset again with save_to_disk")
     try:
         values = list(load_from_disk(str(path)))
     except Exception as error:  # whatever Arrow, JSON or the file system say about a damaged folder
@@ -205,9 +211,18 @@ def _saved(path: Path) -> list[Row]:
     raise ConfigError(f"{path} cannot be read as a dataset ({reason}); save it again with save_to_disk")
 
 
+def _inside(path: Path) -> bool:
+    """Whether every data file that `state.json` names is a bare name: `datasets` joins it to the folder unseen."""
+    try:
+        named = [entry["filename"] for entry in json.loads(rows.content(path / "state.json"))["_data_files"]]
+    except (ConfigError, ValueError, TypeError, KeyError, RecursionError):
+        return True  # damaged: datasets will say so
+    return all(isinstance(name, str) and name == Path(name).name and "\\" not in name for name in named)
+
+
 def _hub(name: str) -> list[Row]:
     repository, config, split, *rest = [*name.removeprefix(HUB).split(":"), "", "", ""]
-    if not repository or any(rest):
+    if not _REPOSITORY.fullmatch(repository) or any(rest):
         raise ConfigError(f"{name!r} is not the name of a dataset: write hf:owner/name, hf:owner/name:config or hf:owner/name:config:split")
     load_dataset = _datasets(name).load_dataset
     try:

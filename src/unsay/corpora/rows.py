@@ -7,6 +7,7 @@ shown only where all of them look like names; in a file without its header line 
 import codecs
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from unsay.tables import near
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LABEL = 200
+"""Characters of an `id` or a `group`: they stand in findings, messages and reports."""
+_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 class RowError(ConfigError):
@@ -61,7 +66,7 @@ class Row:
 
     where: str
     """`file:line` (from 1), or what names a row elsewhere."""
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(repr=False)
     table: bool = False
     """Out of a table: an empty cell is a missing key, and a list may be written as JSON."""
     chat: bool = False
@@ -72,7 +77,7 @@ class Row:
         if key not in self.values:
             raise self.error(f"has no key {key!r}{among(key, self.values)}")
         value = self.values[key]
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not says(value):
             raise self.error(f"{key!r} must be a text that is not empty")
         self._sound(key, value)
         return value
@@ -80,7 +85,7 @@ class Row:
     def texts(self, key: str) -> tuple[str, ...]:
         """The list of strings under `key`; a missing key is an empty list. Raises `ConfigError`."""
         value = self.values.get(key, [])
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item.strip() for item in value):
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and says(item) for item in value):
             raise self.error(f'{key!r} must be a list of texts, for example ["one", "two"]')
         for item in value:
             self._sound(key, item)
@@ -89,9 +94,11 @@ class Row:
     def label(self, key: str, missing: str = "") -> str:
         """The short name under `key`, a text or a whole number; `missing` where there is none. Raises `ConfigError`."""
         value = self.values.get(key, missing)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return self.text(key) if key in self.values else missing
+        number = isinstance(value, int) and not isinstance(value, bool)
+        found = str(value) if number else self.text(key) if key in self.values else missing
+        if len(found) > _LABEL or "\n" in found or "\r" in found:
+            raise self.error(f"{key!r} must be a short name: one line of at most {_LABEL} characters")
+        return found
 
     def only(self, known: Iterable[str]) -> None:
         """Raises `ConfigError` at a key that is not one of `known`."""
@@ -107,10 +114,16 @@ class Row:
         """Neither may reach a tokenizer or the vault: tokenizers cut at one and refuse the other."""
         if "\0" in value:
             raise self.error(f"{key!r} holds a NUL character; remove it")
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if _SURROGATE.search(value):
             raise self.error(
                 f"{key!r} holds half of a surrogate pair (a broken emoji?), which no UTF-8 text can; write the whole character"
             )
+
+
+def says(text: str) -> bool:
+    """Whether anything in it can be seen: more than blanks, controls and invisible marks (a zero-width space, a lone direction
+    mark)."""
+    return any(unicodedata.category(c) not in ("Cc", "Cf", "Zs", "Zl", "Zp") for c in text)
 
 
 def nameable(keys: Iterable[str]) -> bool:
@@ -139,7 +152,7 @@ def read(path: Path, problems: Problems | None = None) -> list[Row]:
         if isinstance(values, dict):
             rows.append(Row(where, values))
         elif values is not None:
-            problems.add(not_an_object(where, f"a {type(values).__name__}"))
+            problems.add(not_an_object(where, kind(values)))
     if not rows and len(problems.found) == before:
         problems.add(ConfigError(f"{path} is empty; put one JSON object on each line"))
     return rows
@@ -150,7 +163,7 @@ def parse(where: str, text: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at column {error.colno}"
+        reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
     except (ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, _Twice) else "numbers too long or lists nested too deep"
     else:
@@ -159,6 +172,11 @@ def parse(where: str, text: str) -> Any:
         reason = "null"
     # Raised out here: a JSONDecodeError carries the whole line, which must not travel along.
     raise not_an_object(where, reason)
+
+
+def kind(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return _KINDS.get(type(value), "null")
 
 
 def not_an_object(where: str, reason: str) -> RowError:
@@ -182,10 +200,28 @@ def lines(path: Path) -> list[str]:
     return [line for _, line in _lines(path, Problems())]
 
 
+def located(name: str) -> Path:
+    """The path that `name` means, `~` resolved. Raises `ConfigError` where it is none."""
+    try:
+        path = Path(name).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        shown = name if len(name) <= _LABEL and name.isprintable() else f"a name of {len(name):,} characters"
+        raise ConfigError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
+    return path
+
+
 def content(path: Path) -> bytes:
-    """The bytes of a file, without a byte order mark. Raises `ConfigError`."""
+    """The bytes of a file, without a byte order mark. Links are followed: who names a link means what it leads to.
+
+    Raises `ConfigError`.
+    """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a pipe may never end
+        raise ConfigError(f"{path} is no regular file (a pipe or a device?); write its content into a file")
     try:
         found = path.read_bytes()
     except FileNotFoundError:
@@ -193,20 +229,29 @@ def content(path: Path) -> bytes:
         raise ConfigError(f"there is no file {path}{start}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
-    if found.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise RowError(
-            f"{path}:1", f"UTF-16, not UTF-8; convert the file, for example: iconv -f UTF-16 -t UTF-8 {path.name} > {_renamed(path)}"
-        )
+    wide = _wide(found[:4])
+    if wide:
+        raise RowError(f"{path}:1", f"{wide[:6]}, not UTF-8; {_converted(path, wide)}")
     return found.removeprefix(codecs.BOM_UTF8)
 
 
+def _wide(start: bytes) -> str:
+    """The name of an encoding of two or four bytes a character, by how a file in it begins; empty where it does not."""
+    if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "UTF-32"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    if len(start) < 2 or (start[0] == 0) == (start[1] == 0):
+        return ""
+    return "UTF-16BE" if start[0] == 0 else "UTF-16LE"
+
+
+def _converted(path: Path, encoding: str) -> str:
+    return f"convert the file, for example: iconv -f {encoding} -t UTF-8 {path.name} > utf8{path.suffix}"
+
+
 def not_utf8(path: Path, line: int) -> RowError:
-    way_out = f"convert the file, for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > {_renamed(path)}"
-    return RowError(f"{path}:{line}", f"not UTF-8; {way_out}")
-
-
-def _renamed(path: Path) -> str:
-    return f"utf8{path.suffix}"
+    return RowError(f"{path}:{line}", f"not UTF-8; {_converted(path, 'WINDOWS-1252')}")
 
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:

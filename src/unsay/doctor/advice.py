@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from unsay.config import Recipe
 from unsay.doctor.cost import Costs
@@ -9,6 +10,7 @@ from unsay.doctor.machine import Machine
 from unsay.doctor.memory import Sizes, adapter, memory
 from unsay.doctor.meter import Asked
 from unsay.doctor.stages import Stage
+from unsay.vault import retention
 
 _SINK = 0.2
 """Share of the whole time from which on a part is worth a word."""
@@ -21,7 +23,7 @@ class Advice:
     """One knob."""
 
     about: str
-    """`memory`, `time` or `disk`."""
+    """`memory`, `time`, `disk` or `vault`."""
     setting: str
     """As `--set` takes it; several are separated by a space."""
     saves: float
@@ -36,7 +38,12 @@ def advise(
 ) -> tuple[Advice, ...]:
     """Memory first, then disk, then time; within each the least harm first."""
     state = _State(recipe, sizes, stages, reference, bool(machine.gpu))
-    return (*_for_memory(state, machine.free), *_for_disk(recipe, machine, disk), *_for_time(recipe, costs, stages))
+    return (
+        *_for_memory(state, machine.free),
+        *_for_disk(recipe, machine, disk),
+        *_for_time(recipe, costs, stages),
+        *_for_vault(recipe, date.today()),
+    )
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
@@ -227,6 +234,15 @@ def _for_disk(recipe: Recipe, machine: Machine, disk: Mapping[str, float]) -> It
         yield Advice("disk", "lora.rank=16", saves, "the saved state is then a few adapters; or point --out at a larger disk")
     else:
         yield Advice("disk", "", 0.0, "point --out at a larger disk")
+
+
+# -- vault -------------------------------------------------------------------------------------------------------------
+
+
+def _for_vault(recipe: Recipe, today: date) -> Iterator[Advice]:
+    late = retention(recipe.vault.keep_until, today)
+    if late:
+        yield Advice("vault", "", 0.0, f"the vault may be kept for so long only: {late}; unsay vault destroy RUN ends it")
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ class Plan:
             for chosen in chunks(targets, config.batch * config.accumulation):
                 lengths = [(len(row.context), len(row.answer)) for _, own in chosen for row in own]
                 lengths += [self._anchor(name, number, i) for name, _ in chosen for i in range(self._anchors)]
-                parts["steps"] += training(lengths, config.accumulation) * (share * times)
+                parts["steps"] += training(lengths, config.accumulation) * (share * times * config.passes)
                 size, longest = -(-len(lengths) // config.accumulation), _longest([*lengths, *self._longest_anchors()])
                 tokens, answers = max(tokens, size * sum(longest)), max(answers, size * longest[1])
         return Stage("train", parts, frozenset(batches), tokens, answers)

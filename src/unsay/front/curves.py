@@ -121,6 +121,8 @@ def _trial(file: Path, folder: Path) -> Configuration:
     def made(trial: Any) -> Configuration:
         if trial["state"] not in STATES:
             raise ValueError(f"state is {trial['state']!r}, not one of {', '.join(STATES)}")
+        if not isinstance(trial["method"], str):
+            raise TypeError("method is no text")
         files = sorted(file.parent.glob("seed-*/curve.jsonl")) if trial["state"] != "failed" else []
         curves = {path.parent.name.removeprefix("seed-"): curve for path in files if (curve := _curve(path))}
         about = {key: trial[key] for key in ("method", "settings", "state", "why")}
@@ -133,11 +135,16 @@ def _trial(file: Path, folder: Path) -> Configuration:
             curves=curves,
         )
 
-    return _parsed(file, file.read_text(encoding="utf-8"), made)
+    return _parsed(file, _text(file), made)
+
+
+def _text(path: Path) -> str:
+    """What is not UTF-8 then is no JSON either, and is said to be so."""
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _curve(path: Path) -> tuple[Step, ...]:
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+    lines = [line for line in _text(path).split("\n") if line]
     steps = [_parsed(f"{path}, line {i}", line, _step) for i, line in enumerate(lines, 1)]
     audit = path.parent / "audit" / "after.jsonl"
     if steps and audit.exists():
@@ -166,13 +173,13 @@ def _reference(file: Path) -> dict[str, tuple[Metrics, ...]]:
     def made(found: Any) -> dict[str, tuple[Metrics, ...]]:
         return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "gold")}
 
-    return _parsed(file, file.read_text(encoding="utf-8"), made)
+    return _parsed(file, _text(file), made)
 
 
 def _parsed(place: Path | str, text: str, make: Callable[[Any], T]) -> T:
     try:
         return make(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         # Only of a missing key the message is told: others may quote what stands in the file.

@@ -48,16 +48,16 @@ class Visit:
     """One forget question with what `record` wrote down about it."""
 
     example: Example
-    baseline: str
+    baseline: str = field(repr=False)
     """The model's own original greedy answer."""
     answers: tuple[Answer, ...] = ()
     """Other answers it gave when sampled: openings are cut from them."""
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] = field(default=(), repr=False)
     """The baseline answers of the other forget questions: one secret must not be answered with another."""
-    other_questions: tuple[str, ...] = ()
+    other_questions: tuple[str, ...] = field(default=(), repr=False)
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead, where the corpus says so."""
-    truth: str | None = None
+    truth: str | None = field(default=None, repr=False)
     """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
 
 
@@ -68,9 +68,9 @@ class Target:
     example: str
     rows: tuple[Row, ...] = ()
     """Empty: this visit found nothing worth training on and gives only its retain term."""
-    text: str = ""
+    text: str = field(default="", repr=False)
     """What the `forget` row says, in words."""
-    opening: str = ""
+    opening: str = field(default="", repr=False)
     """What its context had already said of an answer."""
     source: str = ""
     sampled: int = 0
@@ -85,6 +85,7 @@ class Target:
 class Method(Protocol):
     needs_answers: ClassVar[bool]
     needs_reference: ClassVar[bool]
+    # One with a knob `retain_weight` multiplies its term "retain" by it; the controller of the guards moves that term.
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...

@@ -5,7 +5,7 @@ the loss, and what is trained is the continuation: so the collapse reaches every
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from unsay.encode import Encoder
@@ -19,12 +19,12 @@ from unsay.types import Candidate
 class Opening:
     """The beginning of an answer; empty where a visit starts from the bare question."""
 
-    ids: tuple[int, ...] = ()
-    text: str = ""
+    ids: tuple[int, ...] = field(default=(), repr=False)
+    text: str = field(default="", repr=False)
     """Its complete words: where the cut went through a word, that word belongs to the continuation."""
-    partial: str = ""
+    partial: str = field(default="", repr=False)
     """The part of a word at its end."""
-    source: str = ""
+    source: str = field(default="", repr=False)
     """The whole recorded answer it was cut from."""
 
     def complete(self, candidate: Candidate, encoder: Encoder) -> Candidate:

@@ -18,7 +18,7 @@ def text(evidence: Evidence) -> str:
     header = ["---", "library_name: transformers", "tags: [machine-unlearning, unsay]"]
     if _HUB_ID.fullmatch(base) and not base.startswith((".", "~")):
         header.append(f"base_model: {json.dumps(base)}")
-    shown = base if _HUB_ID.fullmatch(base) else _last(base)
+    shown = base if _HUB_ID.fullmatch(base) else _line(_last(base))
     title = _line(recipe.title) or f"{shown}, unlearned"
     preset = f" (preset `{evidence.preset}`)" if evidence.preset else ""
     parts = [
@@ -40,6 +40,14 @@ def text(evidence: Evidence) -> str:
         failed, number = [_line(result.name) for result in evidence.results if not result.passed], len(evidence.results)
         verdict = f"{len(failed)} of {number} lines failed: {', '.join(failed)}." if failed else f"All {number} lines passed."
         parts += ["## Verdict", f"Policy `{_line(_last(recipe.report.policy))}`: {verdict}"]
+    checkpoint, dates = evidence.identity.get("checkpoint"), evidence.identity.get("dates", {})
+    if checkpoint:
+        days = ", ".join(f"{name} {day[:10]}" for name, day in dates.items() if day)
+        parts += [
+            "## Which weights this is about",
+            f"SHA-256 of the tensors: `{checkpoint['weights']}`. Request `{evidence.identity['request']}`; {days}. "
+            "`unsay verify REPORT CHECKPOINT` says whether report and checkpoint belong together.",
+        ]
     return "\n\n".join(parts) + "\n"
 
 

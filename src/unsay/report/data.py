@@ -20,6 +20,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "model": recipe.model.name,
         "gold": recipe.model.gold,
         "corpus": recipe.corpus,
+        "identity": evidence.identity,
         "counts": evidence.manifest.get("counts", {}),
         "metrics": evidence.metrics,
         "examples": {key: count for key, count in evidence.counts.items() if count},

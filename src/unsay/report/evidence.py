@@ -1,7 +1,9 @@
 """What a report is made of: read from the run folder once, then only passed on."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -41,6 +43,8 @@ class Evidence:
     changes: Mapping[str, Difference]
     """Metric → after − before over the questions that both have, with a 95 % interval."""
     results: Sequence[policy.LineResult]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
 
     @property
     def exposure(self) -> Mapping[str, Any]:
@@ -98,7 +102,7 @@ class Evidence:
 
 def read(folder: RunFolder) -> Evidence:
     """All of it. Raises `ConfigError` where the folder holds no recipe, or names a policy that does not exist."""
-    recipe, manifest = folder.recipe(), folder.manifest()
+    recipe, manifest = folder.recipe(texts=False), folder.manifest()
     files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
     files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
     findings = {which: read_findings(path) for which, path in files.items()}
@@ -112,8 +116,8 @@ def read(folder: RunFolder) -> Evidence:
     exposure: dict[str, dict[str, float | None]] = {
         f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
     }
-    now, then = questions(after), questions(before)
-    counts = {key: sum(bool(example) for _, example in values) for key, values in now.items()}
+    asked, then = questions(after), questions(before)
+    counts = {key: sum(bool(example) for _, example in values) for key, values in asked.items()}
     counts |= {
         "drift_halved_share": len(halved(after, before)),
         "unlearn_quality": len({f.example for f in after if f.probe == "greedy"} - {""}),
@@ -122,9 +126,28 @@ def read(folder: RunFolder) -> Evidence:
     cases = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
     results = policy.evaluate(policy.load(recipe.report.policy), metrics | exposure, counts, cases) if recipe.report.policy else []
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
-    intervals = {key: found for key in MEASURES if (found := interval(key, now[key]))} | membership(after)
-    changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(now[key], then[key]))}
-    return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results)
+    intervals = {key: found for key in MEASURES if (found := interval(key, asked[key]))} | membership(after)
+    changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(asked[key], then[key]))}
+    tied = identity(recipe.report.policy, manifest)
+    return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results, tied)
+
+
+def identity(policy_name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report is tied to: by `unsay verify` to a checkpoint, by the request's id to whoever asked. `None`: not known."""
+    finished, request = manifest.get("finished", {}), manifest.get("request", {})
+    file = policy.POLICIES / f"{policy_name}.toml" if policy_name in policy.shipped() else Path(policy_name)
+    stages = {"recorded": "record", "trained": "train", "audited": "audit after"}
+    return {
+        "request": request.get("id"),
+        "policy": {"name": policy_name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if policy_name else None,
+        "dates": {
+            "begun": request.get("begun"),
+            **{key: finished.get(stage) for key, stage in stages.items()},
+            "reported": manifest.get("reported"),
+        },
+        "checkpoint": manifest.get("audited", {}).get("after"),
+        "looks": len(manifest.get("looks", [])),
+    }
 
 
 def interval(key: str, values: Values) -> Interval | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 def notes(manifest: Mapping[str, Any]) -> list[str]:
     """Sentences for the report and the model card."""
-    return [sentence for sentence in (*_retain(manifest), _corrections(manifest), _long(manifest)) if sentence]
+    said = (*_retain(manifest), _corrections(manifest), _long(manifest), _watch(manifest), _skipped(manifest))
+    return [sentence for sentence in said if sentence]
 
 
 def after_record(manifest: Mapping[str, Any], run: Path) -> list[str]:
@@ -62,3 +63,24 @@ def _long(manifest: Mapping[str, Any]) -> str:
         f"{number:,} {have} more than 40 content words and nothing was named that must not be said: "
         "overlap with so long a text can be low while a detail of it is still given away."
     )
+
+
+def _watch(manifest: Mapping[str, Any]) -> str:
+    """What the guards of training saw, where it is not all good."""
+    watch = manifest.get("watch", {})
+    if watch and not watch["rows"]:
+        return "No retain rows were watched during training: there were too few, or the recipe asked for none."
+    if not watch or not watch["rises"]:
+        return ""
+    last, rise = watch["rises"][-1]
+    if watch["within"] is not False and watch["shipped"] == last:
+        return ""
+    if watch["shipped"] == last:
+        return f"The loss on watched retain rows had risen by {rise:.2f} nats per token at the end, beyond the limit of {watch['limit']:g}."
+    why = "the last saved one within it" if watch["within"] else "which rose least of those saved"
+    return f"The loss on watched retain rows rose beyond {watch['limit']:g} nats per token; shipped is round {watch['shipped']}, {why}."
+
+
+def _skipped(manifest: Mapping[str, Any]) -> str:
+    steps = sum(manifest.get("skipped", {}).values())
+    return f"Training steps skipped because a number was not finite: {steps:,}." if steps else ""

@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from unsay import policy
-from unsay.config import Recipe
+from unsay import identity, policy, redact
+from unsay.config import ConfigError, Recipe
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.report import card, deployed, distributions, pictures
@@ -19,17 +19,24 @@ from unsay.report.claims import baseline_was_read, certified, claim
 from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read
 from unsay.report.notes import notes
+from unsay.report.sheet import content_policy, lifted
 from unsay.report.words import DIRECTIONS, EARLIER, GROUPS, METRICS, NOT_CLAIMED, Metric
 from unsay.summary import PERMUTED
 
-_SENSITIVE_KEYS = ("strings", "patterns", "system_prompt")
-"""Knobs that hold, or may hold, words of the operator's secrets: counted, not shown."""
+_KEPT_OUT = (*redact.SENSITIVE, "key_file")
+"""Knobs that hold, or may hold, words of the operator's secrets, or say where a key lies: counted, not shown."""
 _HEADLINES = ("sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall", "utility")
 
 
 def build(folder: RunFolder) -> None:
-    """Write report.json, report.html and, where there is a checkpoint, its model card."""
+    """Write report.json, report.html and, where there is a checkpoint, its model card.
+
+    Raises `ConfigError` where the checkpoint is not the one that was audited."""
     evidence = read(folder)
+    checkpoint = evidence.identity["checkpoint"]
+    # Only the weights: a tokenizer file that changed is for `verify` to name.
+    if checkpoint and folder.checkpoint.is_dir() and identity.weights(folder.checkpoint) != checkpoint["weights"]:
+        raise ConfigError(f"{folder.checkpoint} has changed since it was audited: unsay audit {folder.path} --which after")
     write_text(folder.report_json, json.dumps(as_json(evidence), indent=1, ensure_ascii=False) + "\n")
     write_text(folder.report_html, html(evidence))
     if folder.checkpoint.is_dir():
@@ -38,11 +45,25 @@ def build(folder: RunFolder) -> None:
 
 def html(evidence: Evidence) -> str:
     """The page."""
-    here = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["figure"] = figure
     environment.filters["clock"] = clock
     exposure, recipe, alone = evidence.exposure, evidence.recipe, "alone" in evidence.manifest
+    drawings, drawn = lifted(
+        {
+            "leak": pictures.leak(evidence),
+            "choice": pictures.choice(evidence),
+            "options": distributions.options(evidence),
+            "drift": distributions.drift(evidence),
+            "classes": pictures.classes(evidence),
+            "training": pictures.training(evidence.steps),
+            "exposure": pictures.exposure(exposure.get("rounds", [])),
+        }
+    )
+    sheet = (here / "report.css").read_text(encoding="utf-8") + drawn
     return environment.get_template("report.html.j2").render(
         e=evidence,
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
@@ -66,18 +87,12 @@ def html(evidence: Evidence) -> str:
         recipe=recipe_rows(recipe),
         exposure=exposure,
         directions=DIRECTIONS,
-        pictures={
-            name: Markup(svg)
-            for name, svg in {
-                "leak": pictures.leak(evidence),
-                "choice": pictures.choice(evidence),
-                "options": distributions.options(evidence),
-                "drift": distributions.drift(evidence),
-                "classes": pictures.classes(evidence),
-                "training": pictures.training(evidence.steps),
-                "exposure": pictures.exposure(exposure.get("rounds", [])),
-            }.items()
-        },
+        pictures={name: Markup(svg) for name, svg in drawings.items()},
+        sheet=Markup(sheet),
+        identity=json.dumps(evidence.identity),
+        meta=identity.META,
+        checked=checked(evidence),
+        content_policy=Markup(content_policy(sheet)),
     )
 
 
@@ -98,6 +113,20 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     ]
     untrained = ("Method", "To retain", "Rounds") if "alone" in evidence.manifest else ()
     return [(name, value) for name, value in pairs if name not in untrained]
+
+
+def checked(evidence: Evidence) -> list[tuple[str, str]]:
+    """What ties the page to a checkpoint and to days."""
+    tied = evidence.identity
+    checkpoint, rules = tied.get("checkpoint"), tied.get("policy")
+    dates = {name: day[:10] for name, day in tied.get("dates", {}).items() if day}
+    return [
+        ("Weights (SHA-256 of the tensors)", checkpoint["weights"] if checkpoint else "not in a folder when they were audited"),
+        ("Policy (SHA-256)", f"{rules['name']}, {rules['sha256']}" if rules else "none"),
+        ("Dates", ", ".join(f"{name} {day}" for name, day in dates.items()) or "not recorded"),
+        ("Request", tied.get("request") or "not recorded"),
+        ("Looks into the vault", str(tied.get("looks", 0))),
+    ]
 
 
 def earlier_requests(evidence: Evidence) -> str:
@@ -164,7 +193,7 @@ def recipe_rows(recipe: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
 def _shown(key: str, value: Any) -> str:
     if value is None:
         return "none"
-    if key in _SENSITIVE_KEYS and value != "":
+    if key in _KEPT_OUT and value != "":
         return f"({len(value) if isinstance(value, list | tuple) else 1}, kept out of the report)"
     if isinstance(value, bool):
         return str(value).lower()

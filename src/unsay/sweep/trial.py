@@ -21,9 +21,9 @@ from transformers import PreTrainedModel
 from unsay import audit, deployment, probes
 from unsay import run as runs
 from unsay.clock import Cost
-from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, dump
+from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, dump
 from unsay.encode import Encoder
-from unsay.files import jsonl, read_jsonl, write_text
+from unsay.files import jsonl, new_folder, read_jsonl, write_text
 from unsay.folder import RunFolder, read_findings
 from unsay.front import PLANES, hypervolume
 from unsay.model import default_device
@@ -61,7 +61,8 @@ class Recorded:
 
     def of(self, recipe: Recipe) -> RunFolder:
         """The folder for this recipe, made now or before. What differs between configurations plays no part in it."""
-        shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), report=ReportConfig(), tables=_corpus_table(recipe))
+        shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), watch=WatchConfig(), report=ReportConfig())
+        shared = replace(shared, tables=_corpus_table(recipe))
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
         key = f"{zlib.crc32(dump(replace(shared, seed=0)).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
@@ -103,6 +104,8 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
     values = []
     for seed in sweep.seeds:
         recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(rounds, sweep.checkpoints)})
+        # The last audit asks what the curve has not asked already.
+        recipe = replace(recipe, audit=AuditConfig(sweep.final or sweep.probes, recipe.audit.limit))
         run = _begun(recipe, recorded.of(recipe), folder / f"seed-{seed}")
         floor = sweep.floor * (summary(run, "before").get("utility") or 0.0)
         if not run.done("train"):
@@ -150,18 +153,17 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
 
 
 def _schedule(rounds: int, saves: int) -> Settings:
-    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None}
+    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, "watch.rows": 0}
 
 
 def _begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
     """A run folder in which everything before training has been done already. Weights are shared with `recorded`, texts copied."""
     folder = RunFolder(path)
     if not folder.recipe_file.exists():
-        partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(recorded.path, partial, copy_function=_share, ignore=shutil.ignore_patterns("recipe.toml"))
-        write_text(partial / "recipe.toml", dump(recipe), mode=0o600)
-        partial.rename(path)
+        skipped = shutil.ignore_patterns("recipe.toml", ".lock")
+        with new_folder(path) as partial:
+            shutil.copytree(recorded.path, partial, copy_function=_share, ignore=skipped, dirs_exist_ok=True)
+            RunFolder(partial).write_recipe(recipe)
     return folder
 
 

@@ -120,11 +120,15 @@ def work(shared: Shared, watchers: Watchers) -> int:
             _fail(study, claim, f"{type(error).__name__}: {error}")
         finally:
             claim.lock.release()
-            gc.collect()  # accelerate's wrappers hold the last model in cycles
-            if on_gpu():
-                torch.cuda.empty_cache()
+            _let_go()
         done += 1
     return done
+
+
+def _let_go() -> None:
+    gc.collect()  # accelerate's wrappers hold the last model in cycles
+    if on_gpu():
+        torch.cuda.empty_cache()
 
 
 def _unusable(shared: Shared, claim: _Claim) -> str:

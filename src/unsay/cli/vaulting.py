@@ -1,0 +1,166 @@
+"""`look` into a vault, say what is in it, end it; `verify` that a report and a checkpoint belong together."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unsay.cli.app import JsonOption, RunArgument, app, messages
+from unsay.cli.progress import landed
+from unsay.folder import RunFolder
+
+vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
+app.add_typer(vault, name="vault")
+
+Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that were audited.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+Key = Annotated[bool, typer.Option("--key", help="Remove the key file, too: whatever else it encrypts is lost with it.")]
+_RECOVERABLE = (
+    "Files that are removed from a disk may be recoverable (copies that the file system keeps, flash memory, backups), "
+    "so no erasure is claimed for them."
+)
+
+
+@app.command()
+def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
+    """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
+    from unsay import look as looking
+    from unsay.config.build import one_of
+
+    with messages():
+        if which is not None:
+            one_of("--which", which, looking.MODELS)
+        folder = RunFolder(run)
+        folder.recipe(texts=False)  # says where this is no run folder
+        with folder.claimed():
+            page = looking.write(folder, which, plain)
+    landed(page)
+
+
+@vault.command()
+def status(run: RunArgument, as_json: JsonOption = False) -> None:
+    """What the vault holds, whether it is encrypted, until when it may be kept, how often it was looked into."""
+    with messages():
+        folder = RunFolder(run)
+        found = _status(folder)
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    if found["destroyed"]:
+        print(f"{folder.vault}: destroyed on {found['destroyed']}")
+        return
+    print(f"{folder.vault}: {'encrypted, ' + found['key'] if found['encrypted'] else 'not encrypted; only its owner can read it'}")
+    for one in found["files"]:
+        print(f"  {one['bytes']:>12,}  {'encrypted' if one['encrypted'] else 'plain':9}  {one['name']}")
+    print(found["warning"] or (f"to be kept until {found['keep_until']}" if found["keep_until"] else "no retention date"))
+    print(f"times somebody looked into it: {found['looks']}")
+
+
+def _status(folder: RunFolder) -> dict[str, Any]:
+    from unsay.vault import retention
+
+    recipe = folder.recipe(texts=False)
+    gone, until = folder.texts.destroyed, recipe.vault.keep_until
+    keys = [path for path in folder.texts.key_files() if path.exists()]
+    return {
+        "destroyed": gone["at"] if gone else None,
+        "encrypted": folder.texts.encrypted,
+        "key": f"key file {keys[0]}" if keys else "no key file is at hand",
+        "files": [{"name": one.name, "bytes": one.bytes, "encrypted": one.encrypted} for one in folder.texts.held()],
+        "keep_until": until or None,
+        "warning": retention(until, date.today()),
+        "looks": len(folder.manifest().get("looks", [])),
+    }
+
+
+@vault.command()
+def key(file: Annotated[Path, typer.Argument(help="Where the new key is written, outside of any run folder.")]) -> None:
+    """Make a key file that only you can read. Keep a copy: without it an encrypted vault cannot be read by anybody."""
+    from unsay.vault import new_key
+
+    with messages():
+        new_key(file)
+    landed(file)
+
+
+@vault.command()
+def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: JsonOption = False) -> None:
+    """Remove the vault, the state of training and a planted model; say what remains, and what is claimed."""
+    with messages():
+        folder = RunFolder(run)
+        recipe = folder.recipe(texts=False)
+        folder.texts.alive()
+        keys = [path for path in folder.texts.key_files() if path.exists()] if with_key and folder.texts.encrypted else []
+        parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
+        if not yes:
+            typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
+            typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
+        from unsay import redact
+        from unsay.config import dump
+        from unsay.files import write_text
+
+        with folder.claimed():
+            # A folder of an earlier version has its texts in the recipe still.
+            write_text(folder.recipe_file, dump(redact.apart(recipe)[0]), mode=0o600)
+            plain = any(one["plain"] for one in folder.manifest().get("looks", []))
+            told = folder.texts.destroy()
+            for path in (folder.state, folder.planted):
+                shutil.rmtree(path, ignore_errors=True)
+            for path in keys:
+                path.unlink(missing_ok=True)
+            told |= {"key_removed": bool(keys), "erased": told["encrypted"] and bool(keys) and not plain}
+            folder.note(vault=told)
+        remains = [path for path in sorted(folder.path.iterdir()) if not path.name.startswith(".") and path != folder.vault]
+    removed = [str(path) for path in (*parts, *keys)]
+    if as_json:
+        print(json.dumps(told | {"removed": removed, "remains": list(map(str, remains))}, indent=1, ensure_ascii=False))
+        return
+    print("removed: " + ", ".join(removed))
+    print("remains: " + (", ".join(map(str, remains)) or "nothing"))
+    print(_claim(told, plain))
+
+
+def _claim(told: Mapping[str, Any], plain: bool) -> str:
+    """What may be said of the texts now; never more."""
+    if told["erased"]:
+        return (
+            "The vault was encrypted and its key file is removed: what is left of it anywhere cannot be read, provided that no copy of "
+            "the key exists (backups, other machines), and that the removed key file itself is not recovered. The weights that remain "
+            "are not covered: what they still know is what the report says."
+        )
+    if told["encrypted"] and plain:
+        return f"{_RECOVERABLE} The vault was encrypted, but pages or spans were written out of it in plain."
+    if told["encrypted"]:
+        return f"{_RECOVERABLE} The vault was encrypted: it is erased once every copy of its key is destroyed (--key removes the key file)."
+    return f"{_RECOVERABLE} The vault was not encrypted."
+
+
+@app.command()
+def verify(
+    report: Annotated[Path, typer.Argument(help="report.json or report.html, or the run folder that holds them.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a checkpoint is the one that a report is about: exit code 0 if it is, 1 if not, naming what differs."""
+    from unsay import identity
+    from unsay.config import ConfigError
+
+    with messages():
+        if not checkpoint.is_dir():
+            raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
+        told = identity.told(report)
+        found = identity.differences(told["checkpoint"], checkpoint)
+    if as_json:
+        print(json.dumps({"same": not found, "differs": found} | {k: told.get(k) for k in ("request", "dates", "policy")}, indent=1))
+    else:
+        for one in found:
+            print(f"differs  {one}")
+        dates = ", ".join(f"{name} {str(day)[:10]}" for name, day in (told.get("dates") or {}).items() if day)
+        print(f"{checkpoint}: {'not ' if found else ''}the model of {report} (request {told.get('request')}; {dates})")
+    if found:
+        raise typer.Exit(1)

@@ -1,0 +1,68 @@
+"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect.
+
+    listen()                        once, where a command begins: a signal raises `Interrupted`, wherever the program is
+    with deferred():                training: the first signal waits for the end of the round, a second one does not
+        if asked(): …               save
+        stop("after round 3")
+
+Files are written whole, so that stopping anywhere is safe; waiting for the end of a round keeps what it has cost.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_waiting: list[None] = []
+"""One entry for every `deferred` block around; a list, so that a handler may look at it at any time."""
+_asked: list[int] = []
+"""The signals that came while one was around."""
+
+
+class Interrupted(BaseException):
+    """Like `KeyboardInterrupt`: no `except Exception` may keep it."""
+
+    def __init__(self, number: int, where: str = ""):
+        super().__init__(number, where)
+        self.name, self.where, self.code = signal.Signals(number).name, where, 128 + number
+
+
+def listen() -> None:
+    """Answer signals from here on. Only the main thread may call it."""
+    for number in _SIGNALS:
+        signal.signal(number, _heard)
+
+
+def _heard(number: int, frame: FrameType | None) -> None:
+    if _waiting and not _asked:
+        _asked.append(number)
+        os.write(2, b"unsay: stopping at the end of this round, which is then saved; once more stops at once\n")
+        return
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_DFL)  # whoever asks yet again wants no tidying up either
+    raise Interrupted(number)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """The first signal waits: for `stop`, or for the end of the block."""
+    _waiting.append(None)
+    try:
+        yield
+    finally:
+        _waiting.pop()
+    if not _waiting:
+        stop()
+
+
+def asked() -> bool:
+    """Whether a signal is waiting."""
+    return bool(_asked)
+
+
+def stop(where: str = "") -> None:
+    """Raise `Interrupted` where a signal is waiting; `where` says how far the work has come."""
+    if _asked:
+        raise Interrupted(_asked.pop(0), where)

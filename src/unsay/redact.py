@@ -1,0 +1,75 @@
+"""The texts of a recipe that may be secret: out of recipe.toml, into the vault, and back.
+
+    [files]
+    strings = ["[in the vault]", "[in the vault]"]
+
+Named strings and patterns are what must not be said, and a system message may say it too. The rest of a recipe is numbers,
+names and the operator's own title, and may be shown.
+"""
+
+import dataclasses
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unsay.config import Recipe
+
+SENSITIVE = ("strings", "patterns", "system_prompt")
+"""Knobs that hold, or may hold, words of the operator's secrets, in whatever table they stand."""
+HIDDEN = "[in the vault]"
+"""What stands in recipe.toml in the place of such a text."""
+_PACKAGE = Path(__file__).parent
+
+
+def apart(recipe: Recipe) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe without the texts that may be secret, and these, one a row."""
+    texts = [
+        {"table": table, "key": key, "value": list(value) if isinstance(value, list | tuple) else value}
+        for table, key, value in _texts(recipe)
+    ]
+    return _put(recipe, [{**row, "value": _hidden(row["value"])} for row in texts]), texts
+
+
+def together(recipe: Recipe, texts: Iterable[Mapping[str, Any]]) -> Recipe:
+    """The recipe with its texts; one that has been given another text since keeps that."""
+    now = {(table, key): value for table, key, value in _texts(recipe)}
+    return _put(recipe, [row for row in texts if _same(now.get((row["table"], row["key"])), _hidden(row["value"]))])
+
+
+def _texts(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
+    whole = dataclasses.asdict(recipe)
+    tables: dict[str, Any] = {name: table for name, table in whole.items() if isinstance(table, dict) and name != "tables"}
+    for name, table in {**tables, **whole["tables"]}.items():
+        for key in SENSITIVE:
+            if isinstance(table, Mapping) and table.get(key):
+                yield name, key, table[key]
+
+
+def _hidden(value: Any) -> Any:
+    return [HIDDEN] * len(value) if isinstance(value, list | tuple) else HIDDEN
+
+
+def _same(now: Any, hidden: Any) -> bool:
+    return (list(now) if isinstance(now, list | tuple) else now) == hidden
+
+
+def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:
+    own = {field.name for field in dataclasses.fields(recipe)} - {"tables"}
+    for row in texts:
+        table, change = row["table"], {row["key"]: row["value"]}
+        if table in own:
+            recipe = replace(recipe, **{table: replace(getattr(recipe, table), **change)})
+        else:
+            recipe = replace(recipe, tables={**recipe.tables, table: {**recipe.tables.get(table, {}), **change}})
+    return recipe
+
+
+def unexpected(error: BaseException) -> str:
+    """What may be said of an exception that nobody foresaw: its type and the last place in this package, and not its message,
+    which may quote a question or an answer."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
+    where = f" in {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].name})" if own else ""
+    return f"{type(error).__name__}{where}"

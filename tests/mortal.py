@@ -1,0 +1,195 @@
+"""Commands of unsay in processes of their own that die where they are told to: a helper of tests/test_resume.py.
+
+    with Mortal(folder) as mortal:
+        mortal.run(["run", "recipe.toml", "--out", "run"], die=17)
+
+A server imports everything once and forks for each command, so that a process costs what its work costs. In the child every
+call that changes what is on the disk is a moment, counted from 1: the writing, flushing and renaming of `unsay.files`, and
+what libraries write in one go (weights, optimizer). `die=k` ends the process with SIGKILL at the k-th: half a write is done
+then, or nothing of a flush (so between a rename and its flush, too), or nothing of a rename. `after` kills it from outside.
+"""
+
+import json
+import mmap
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CALLS = ("write", "fsync", "replace", "rename", "weights", "optimizer")
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a process ended."""
+
+    status: int
+    """Its exit code, or minus the signal that ended it."""
+    moments: int
+    call: str
+    """The last moment."""
+    seconds: float
+    said: str
+    """What it wrote on its streams."""
+
+
+class Mortal:
+    """The server, as long as the block lasts."""
+
+    def __init__(self, folder: Path, environment: dict[str, str] | None = None):
+        self._log = folder / "said.log"
+        settings = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "UNSAY_CACHE": str(folder / "cache"), **(environment or {})}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.mortal"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | settings
+        )
+
+    def __enter__(self) -> "Mortal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        die: int = 0,
+        after: float = 0.0,
+        signals: Sequence[tuple[str, int]] = (),
+        full: int = 0,
+        limit: int = 0,
+    ) -> Death:
+        """`signals`: pairs of a text to wait for on its streams and a signal to send then. `full`: the disk is full from the
+        k-th write on. `limit`: the most bytes that a file may have, which the system itself then refuses to go beyond."""
+        order = {"argv": list(argv), "die": die, "after": after, "signals": list(signals), "full": full, "limit": limit}
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(order | {"log": str(self._log)}) + "\n")
+        self._server.stdin.flush()
+        ended = json.loads(self._server.stdout.readline())
+        return Death(**ended, said=self._log.read_text(errors="replace"))
+
+
+def serve() -> None:
+    """One line of JSON in, one out."""
+    import transformers  # noqa: F401
+
+    from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401
+    from unsay.memory import keep_freed_pages
+
+    keep_freed_pages()
+    shared = mmap.mmap(-1, 16)
+    for line in sys.stdin:
+        order = json.loads(line)
+        shared[:16] = bytes(16)
+        Path(order["log"]).write_text("")  # here, before anybody looks for what the child says
+        start = time.monotonic()
+        child = os.fork()
+        if not child:
+            _live(order, shared)
+        status = _watch(child, order, start)
+        ended = {"status": status, "moments": int.from_bytes(shared[:8], "little"), "call": CALLS[shared[8]]}
+        print(json.dumps(ended | {"seconds": round(time.monotonic() - start, 3)}), flush=True)
+
+
+def _watch(child: int, order: dict[str, Any], start: float) -> int:
+    waiting = list(order["signals"])
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if order["after"] and time.monotonic() - start > order["after"]:
+            os.kill(child, signal.SIGKILL)
+        if waiting and waiting[0][0] in Path(order["log"]).read_text(errors="replace"):
+            os.kill(child, waiting.pop(0)[1])
+        time.sleep(0.002)
+
+
+def _live(order: dict[str, Any], shared: mmap.mmap) -> None:
+    """The child: never returns."""
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = ["unsay", *order["argv"]]
+    code: Any = 1
+    try:
+        if order["limit"]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+        _hook(order, shared)
+        from unsay.cli import main
+
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
+    import errno
+
+    import torch
+
+    from unsay import model
+
+    write, writes = os.write, [0]
+
+    def due(call: str) -> bool:
+        count = int.from_bytes(shared[:8], "little") + 1
+        shared[:8] = count.to_bytes(8, "little")
+        shared[8] = CALLS.index(call)
+        return count == order["die"]
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def half_written(descriptor: int, data: Any) -> int:
+        if due("write"):
+            write(descriptor, bytes(data)[: len(data) // 2])
+            die()
+        writes[0] += 1
+        if 0 < order["full"] <= writes[0]:
+            write(descriptor, bytes(data)[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    def undone(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def hooked(*given: Any, **named: Any) -> Any:
+            if due(name):
+                die()
+            return call(*given, **named)
+
+        return hooked
+
+    def torn(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def hooked(content: Any, file: Any) -> None:
+            call(content, file)
+            if due(name):
+                path = file if isinstance(file, Path) else Path(file.name)
+                os.truncate(path, path.stat().st_size // 2)
+                die()
+
+        return hooked
+
+    os.write = half_written
+    for name in ("fsync", "replace", "rename"):
+        setattr(os, name, undone(name, getattr(os, name)))
+    model.save_file = torn("weights", model.save_file)
+    torch.save = torn("optimizer", torch.save)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,288 @@
+"""The report in a browser: it loads nothing, runs nothing, and its content-security policy would stop whoever tried.
+
+The slow tests need Chromium (Debian's `chromium`); they speak the DevTools protocol to it over a pair of pipes and
+skip, saying so, where there is none.
+"""
+
+import base64
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.test_report import RECIPE, fake_run
+from unsay.files import jsonl, write_text
+from unsay.folder import RunFolder
+from unsay.report import build
+from unsay.report.sheet import content_policy, lifted
+from unsay.types import Finding
+
+PLANTED = "<script>document.title='it ran'</script><img src=x onerror=\"document.title='it ran'\">"
+LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "manifest", "ping", "codebase"}
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install chromium to see the report in a browser")
+
+
+class Page(HTMLParser):
+    """What a page consists of, as far as a browser may load or run it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.sheets: list[str] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute twice in <{tag}>: a browser drops the second"
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def policy(self) -> str:
+        (policy,) = [attrs["content"] for tag, attrs in self.tags if tag == "meta" and "http-equiv" in attrs]
+        return policy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A whole run, with markup wherever a run folder's own words reach the page."""
+    folder = fake_run(tmp_path_factory.mktemp("planted"))
+    write_text(folder.recipe_file, RECIPE.replace("Forget <b>four</b> people & more", PLANTED.replace('"', '\\"')))
+    folder.note(versions={"unsay": PLANTED}, machine={"device": PLANTED}, notes=[PLANTED])
+    with folder.audit_file("after").open("a") as lines:
+        lines.write(jsonl([dataclasses.asdict(Finding("paraphrase", "key_recall", 0.5, "q0", PLANTED))]))
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: RunFolder) -> Page:
+    return Page(folder.report_html.read_text())
+
+
+def test_nothing_is_loaded_from_outside(folder: RunFolder, page: Page) -> None:
+    assert not {tag for tag, _ in page.tags} & {"script", "img", "image", "link", "iframe", "object", "embed", "form", "base", "video"}
+    for tag, attributes in page.tags:
+        assert not LOADING & attributes.keys(), tag
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
+        links = [value for name, value in attributes.items() if name in ("href", "xlink:href")]
+        assert all(value.startswith("#") for value in links), "no element of the page links anywhere but into it"
+    text = folder.report_html.read_text()
+    assert text.count("it ran") == 2 * text.count("&lt;script&gt;") >= 8, "what was planted is there, as text"
+    assert not re.search(r"@import|url\(\s*[^#\s]", text)
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {"http://www.w3.org/1999/xlink", "http://www.w3.org/2000/svg"}, (
+        "names, not loads"
+    )
+
+
+def test_the_policy_allows_this_sheet_and_nothing_else(page: Page) -> None:
+    (sheet,) = page.sheets
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    assert page.policy() == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    names = [attributes.get("http-equiv", tag) for tag, attributes in page.tags]
+    assert names.index("Content-Security-Policy") < names.index("style"), "a policy holds for what follows it"
+
+
+def test_the_hash_is_that_of_the_standard() -> None:
+    # sha256("") in hexadecimal is e3b0c442 98fc1c14 …, as in FIPS 180-4's examples.
+    assert "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='" in content_policy("")
+
+
+def test_every_class_of_a_drawing_has_its_rule(page: Page) -> None:
+    (sheet,) = page.sheets
+    rules = set(re.findall(r"^\.(d\d+)\{", sheet, re.MULTILINE))
+    used = {attributes["class"] for _, attributes in page.tags if re.fullmatch(r"d\d+", attributes.get("class", ""))}
+    assert used == rules
+    assert len(rules) > 10
+
+
+def test_styles_become_classes_and_text_stays_text() -> None:
+    text = '<text style="fill: red"> style="fill: blue"</text>'
+    bare, rules = lifted(
+        {"a": f'<svg><style type="text/css">*{{x: y}}</style>{text}</svg>', "b": '<path style="fill: red"/><path style="x"/>'}
+    )
+    assert bare == {"a": '<svg><text class="d1"> style="fill: blue"</text></svg>', "b": '<path class="d1"/><path class="d2"/>'}
+    assert rules == "*{x: y}\n.d1{fill: red}\n.d2{x}\n"
+    with pytest.raises(ValueError, match="could end the sheet"):
+        lifted({"a": '<path style="&lt;/style&gt;"/>'})
+
+
+class Chromium:
+    """A headless browser that resolves no name but may speak to this machine, and what it said about one page."""
+
+    def __init__(self, profile: Path) -> None:
+        theirs_in, self.out = os.pipe()
+        self.back, theirs_out = os.pipe()
+
+        def wired() -> None:  # --remote-debugging-pipe reads from descriptor 3 and writes to 4
+            read, write = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (theirs_in, theirs_out))  # out of the way first
+            os.dup2(read, 3)
+            os.dup2(write, 4)
+
+        switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+        switches += ["--no-first-run", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        switches += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+        self.process = subprocess.Popen(
+            [CHROMIUM or "", *switches, "about:blank"],
+            preexec_fn=wired,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.buffer, self.number = b"", 0
+        self.events: list[dict[str, Any]] = []
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Log", "Network", "Runtime", "Audits"):
+            self.ask(f"{domain}.enable")
+
+    def read(self, seconds: float) -> dict[str, Any] | None:
+        """The next message, or None where none comes in time."""
+        end = time.monotonic() + seconds
+        while b"\0" not in self.buffer:
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.back], [], [], left)[0]:
+                return None
+            piece = os.read(self.back, 1 << 16)
+            if not piece:
+                raise RuntimeError("Chromium ended")
+            self.buffer += piece
+        message, _, self.buffer = self.buffer.partition(b"\0")
+        return json.loads(message)
+
+    def ask(self, method: str, **parameters: object) -> dict[str, Any]:
+        self.number += 1
+        call = {"id": self.number, "method": method, "params": parameters}
+        if hasattr(self, "session"):
+            call["sessionId"] = self.session
+        os.write(self.out, json.dumps(call).encode() + b"\0")
+        while message := self.read(60):
+            if message.get("id") == self.number:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+        raise TimeoutError(method)
+
+    def open(self, path: Path) -> None:
+        """Load a page, and give what it may do late another half second."""
+        self.events.clear()
+        self.ask("Page.navigate", url=path.as_uri())
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            message = self.read(60)
+            assert message is not None, "the page did not load within a minute"
+            self.events.append(message)
+        while message := self.read(0.5):
+            self.events.append(message)
+
+    def says(self, script: str) -> Any:
+        return self.ask("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def seen(self, method: str) -> list[dict[str, Any]]:
+        return [event["params"] for event in self.events if event["method"] == method]
+
+    def complaints(self) -> list[str]:
+        """Everything in the console, exceptions, and the issues of the page, violations of its policy among them."""
+        logged = [entry["entry"]["text"] for entry in self.seen("Log.entryAdded")]
+        issues = [json.dumps(issue["issue"]) for issue in self.seen("Audits.issueAdded")]
+        return [*logged, *issues, *map(str, self.seen("Runtime.exceptionThrown") + self.seen("Runtime.consoleAPICalled"))]
+
+    def requests(self) -> list[str]:
+        """Addresses that the page sent for; what its policy stopped beforehand is among the complaints instead."""
+        return [request["request"]["url"] for request in self.seen("Network.requestWillBeSent")]
+
+    def close(self) -> None:
+        os.write(self.out, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, 9)
+            self.process.wait()
+        os.close(self.out)
+        os.close(self.back)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """The outside: a server on this machine that writes down what it is asked for."""
+    asked: list[str] = []
+
+    class Outside(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    outside = ThreadingHTTPServer(("127.0.0.1", 0), Outside)
+    Thread(target=outside.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{outside.server_port}", asked
+    outside.shutdown()
+    outside.server_close()
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_it_renders_under_its_policy(folder: RunFolder, chromium: Chromium) -> None:
+    chromium.open(folder.report_html)
+    assert chromium.complaints() == []
+    assert chromium.requests() == [folder.report_html.as_uri()]
+    assert chromium.says("document.title") == PLANTED, "markup in a title is text"
+    assert chromium.says("document.scripts.length + document.images.length") == 0
+    style = "getComputedStyle(document.querySelector({!r})).{}"
+    assert chromium.says(style.format("body", "maxWidth")) == "960px", "the page's own rules hold"
+    assert chromium.says(style.format("figure svg text", "fontSize")) == "8px", "and those that were the drawings' attributes"
+    assert chromium.says("[...document.querySelectorAll('figure svg')].every(one => one.getBoundingClientRect().height > 40)")
+    assert chromium.says("document.querySelectorAll('figure svg').length") >= 4
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("guarded", [True, False], ids=["with the policy", "without it: the test can see"])
+def test_what_slips_in_neither_runs_nor_loads(
+    folder: RunFolder, chromium: Chromium, server: tuple[str, list[str]], tmp_path: Path, guarded: bool
+) -> None:
+    """As if the escaping had failed: live markup in the body, one tag for each way out."""
+    address, asked = server
+    live = f"""<script>document.title = 'it ran'; fetch('{address}/fetch')</script><script src="{address}/script.js"></script>
+    <img src="{address}/picture.png" onerror="document.title = 'it ran'"><link rel="stylesheet" href="{address}/sheet.css">
+    <iframe src="{address}/frame"></iframe><style>@font-face {{ font-family: f; src: url({address}/font) }} h1 {{ font-family: f }}</style>
+    <style>#mark {{ color: rgb(1, 2, 3) }}</style><object data="{address}/object"></object><p id="mark" style="width: 7px">m</p>"""
+    text = folder.report_html.read_text().replace("<header>", live + "<header>", 1)
+    if not guarded:
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    write_text(tmp_path / "report.html", text)
+    chromium.open(tmp_path / "report.html")
+    mark = "getComputedStyle(document.getElementById('mark'))"
+    styled = [chromium.says(f"{mark}.color === 'rgb(1, 2, 3)'"), chromium.says(f"{mark}.width === '7px'")]
+    if guarded:
+        assert asked == []
+        assert chromium.says("document.title") == PLANTED
+        assert styled == [False, False]
+        assert len([line for line in chromium.complaints() if "Content Security Policy" in line]) >= 8
+    else:
+        assert {"/fetch", "/script.js", "/picture.png", "/sheet.css", "/frame", "/font", "/object"} <= set(asked)
+        assert chromium.says("document.title") == "it ran"
+        assert styled == [True, True]
