@@ -1,4 +1,4 @@
-"""Commands of unsay in processes of their own that die where they are told to: a helper of tests/test_resume.py.
+"""Commands of unsay in processes of their own that die where they are told to, for tests/test_resume.py.
 
     with Mortal(folder) as mortal:
         mortal.run(["run", "recipe.toml", "--out", "run"], die=17)

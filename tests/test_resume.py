@@ -487,3 +487,15 @@ def test_reading_takes_no_claim(straight):
 
 def test_the_moments_are_all_named():
     assert len(set(CALLS)) == len(CALLS)
+
+
+def test_tidying_leaves_a_run_below_alone(tmp_path):
+    """`--out runs` must not sweep up what a run in `runs/other` is writing at this moment."""
+    other = tmp_path / "other"
+    (other / "train").mkdir(parents=True)
+    (other / ".lock").write_text("1 on here")
+    for half in (other / "train" / ".state.partial", tmp_path / ".report.html.partial"):
+        half.write_text("half")
+    tidy(tmp_path)
+    assert (other / "train" / ".state.partial").exists()
+    assert not (tmp_path / ".report.html.partial").exists()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.test_cli import call
 from unsay import review
@@ -211,6 +212,17 @@ def test_spans_shows_texts_only_when_asked(folder: RunFolder):
     assert not [text for text in texts if text in json.dumps(found)]
     assert json.loads(call("spans", str(folder.path), "--json", "--reveal"))["questions"][0]["spans"] == ["Turin"]
     assert reviewing.marked("Turin, Turin hotel", ["Turin", "Turin hotel"]).plain.strip() == "‹Turin›, ‹Turin› hotel"
+
+
+def test_what_is_noted_waits_for_whoever_writes(folder: RunFolder, tmp_path: Path):
+    out = str(tmp_path / "spans.jsonl")
+    with FileLock(folder.path / ".lock"):  # another lock object is as good as another process
+        for option in (("--reveal",), ("--export", out), ("--import", str(review.spans_file(folder)))):
+            assert "another process" in call("spans", str(folder.path), *option, code=2)
+        call("spans", str(folder.path))
+    assert "looks" not in folder.manifest()
+    call("spans", str(folder.path), "--export", out)
+    assert [look["by"] for look in folder.manifest()["looks"]] == ["spans"]
 
 
 def test_a_folder_before_record_says_what_to_do(tmp_path: Path):

@@ -8,6 +8,7 @@ dies can only leave hidden names beside their place, `.NAME.partial` and `.NAME.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no more room: on the disk, in a quota, in the size that a file may have."""
 _TAKEN = frozenset({errno.ENOTDIR, errno.EEXIST})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+LOCK = ".lock"
+"""Name of the lock of a folder that one process at a time writes into."""
 
 
 class WriteError(ConfigError):
@@ -77,7 +81,18 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return parse_jsonl(path.read_text(encoding="utf-8"))
+
+
+def parse_jsonl(text: str) -> list[dict[str, Any]]:
+    """What `jsonl` wrote. A text may hold U+2028, which `splitlines` would take for the end of a line."""
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def sha256(path: Path) -> str:
+    """Of the bytes of a file, in hexadecimal; it may be larger than memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str, mode: int = 0o644) -> None:
@@ -140,8 +155,10 @@ def replace_folder(new: Path, old: Path) -> None:
 
 def tidy(folder: Path) -> None:
     """Put right what processes that died have left under `folder`, while nobody else writes there: folders that were set aside
-    come back where nothing took their place, and what is half written goes."""
+    come back where nothing took their place, and what is half written goes. Folders below with a lock of their own are left alone."""
     for left in [*folder.rglob(".*.old"), *folder.rglob(".*.partial")]:
+        if any((above / LOCK).exists() for above in left.parents if folder in above.parents):
+            continue
         place = left.with_name(left.name[1:].rpartition(".")[0])
         if left.suffix == ".old" and not place.exists():
             os.rename(left, place)

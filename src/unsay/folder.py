@@ -17,12 +17,11 @@ from filelock import FileLock, Timeout
 
 from unsay import redact
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.files import read_jsonl, tidy, write_text, writing
+from unsay.files import LOCK, read_jsonl, tidy, write_text, writing
 from unsay.memory import peak_memory
 from unsay.types import Finding
 from unsay.vault import Vault
 
-_LOCK = ".lock"
 _locks: dict[Path, FileLock] = {}
 """The locks of this process, by folder."""
 
@@ -91,7 +90,7 @@ class RunFolder:
         ends, however it ends. Raises `ConfigError` where another process writes here now.
         """
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        place = self.path.resolve() / _LOCK
+        place = self.path.resolve() / LOCK
         lock = _locks.setdefault(place, FileLock(place, thread_local=False))
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,10 @@
     subject.ask(...); subject.logprobs(...)
 
 A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
-encrypted by itself, since lines are only added. An answer is found again only under
-the same weights and files of the model (their contents, hashed), the same ids of the prompt (so the same template and
-tokenizer), the same decoding and, where it was sampled, the same seed, occasion and question. Fewer answers than are kept are
-the first of them, since the random numbers of a draw know nothing of the others.
+encrypted by itself, since lines are only added. An answer is found again only under the same weights and files of the model
+(their contents, hashed), the same ids of the prompt (so the same template and tokenizer), the same decoding and, where it was
+sampled, the same seed, occasion and question. Fewer answers than are kept are the first of them, since the random numbers of a
+draw know nothing of the others.
 
 Lines are only ever added, each whole or of no account: what a crash has torn, or somebody has changed, is asked again.
 Not kept: an endpoint's answers (what is served there may change without a word) and those of attacked weights (relearning,
@@ -32,6 +32,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from unsay import builtin
 from unsay.config import ModelConfig, SampleConfig
 from unsay.encode import Encoder
+from unsay.files import sha256, writing
 from unsay.folder import RunFolder
 from unsay.model import fingerprint
 from unsay.subject import LocalSubject, Prompt
@@ -72,8 +73,7 @@ def _of_folder(where: Path, config: ModelConfig, quantized: bool) -> str:
     """SHA-256 of the model's files and of how its weights are read."""
     digest = hashlib.sha256(json.dumps([_FORMAT, config.dtype, config.quantization if quantized else "none"]).encode())
     for path in sorted(path for path in where.iterdir() if path.suffix in _PARTS and path.is_file()):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+        digest.update(f"{path.name}:{sha256(path)}".encode())
     return digest.hexdigest()
 
 
@@ -140,7 +140,10 @@ class Store:
         return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
 
     def add(self, rows: Mapping[str, Any], asked: Mapping[str, "Asked"] | None = None) -> None:
-        """Keep what was said under each key, with what was asked for whoever looks at it, on the disk before this returns."""
+        """Keep what was said under each key, with what was asked for whoever looks at it, on the disk before this returns.
+
+        Raises `WriteError`, and what was kept before stays as it was.
+        """
         if not rows:
             return
         vault, asked = self._vault, asked or {}
@@ -151,6 +154,11 @@ class Store:
         sealed = [vault.seal(row, row["key"]) for row in made]
         told = [{"key": row["key"], "left": len(sealed) - i, **row} for i, row in enumerate(sealed, 1)]
         lines = [(json.dumps(row, ensure_ascii=False) + "\n").encode() for row in told]
+        with writing(self.path):
+            self._append(lines)
+        self._look()  # a key that was kept before now has another line
+
+    def _append(self, lines: list[bytes]) -> None:
         self.path.parent.mkdir(exist_ok=True)
         self.path.parent.chmod(0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -159,7 +167,7 @@ class Store:
             if place:
                 file.seek(place - 1)
                 if file.read(1) != b"\n":  # torn: the rest of that line must not swallow the next
-                    lines.insert(0, b"\n")
+                    lines = [b"\n", *lines]
             try:
                 file.write(b"".join(lines))
                 file.flush()
@@ -167,7 +175,6 @@ class Store:
             except OSError:  # a full disk: what was there before stays as it was
                 os.ftruncate(descriptor, place)
                 raise
-        self._look()  # a key that was kept before now has another line
 
     def _look(self) -> None:
         """Find the lines that were added since, by this or by another, the last of a key counting; only whole batches: a torn one

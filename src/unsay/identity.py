@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError
+from unsay.files import sha256
 
 META = "unsay-identity"
 """Name of the `meta` element of report.html that carries what report.json has under `identity`."""
@@ -26,7 +27,7 @@ _CHUNK = 1 << 24
 def of(folder: Path) -> dict[str, Any]:
     """Hashes of the model in a folder. Raises `ConfigError` where there is none."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return {"weights": weights(folder), "files": {path.name: _file(path) for path in files if not path.name.endswith(_LEFT_OUT)}}
+    return {"weights": weights(folder), "files": {path.name: sha256(path) for path in files if not path.name.endswith(_LEFT_OUT)}}
 
 
 def weights(folder: Path) -> str:
@@ -72,11 +73,6 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{path} is no safetensors file, or was torn") from None
     return 8 + length, header
-
-
-def _file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def differences(told: Mapping[str, Any], folder: Path) -> list[str]:

@@ -4,8 +4,6 @@ The page is written into the vault for its owner alone. It loads no model: answe
 (`unsay.generations`). Everything in it is escaped, nothing is loaded from elsewhere, and no script may run.
 """
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from unsay.config import ConfigError
 from unsay.folder import RunFolder, read_findings
 from unsay.generations import Asked, Store
 from unsay.recorded import read_answers, read_corpus, read_truth
+from unsay.report.sheet import content_policy
 from unsay.text import key_recall
 from unsay.types import Answer, Example, Finding
 
@@ -81,13 +80,12 @@ def html(folder: RunFolder, models: Sequence[str]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     return environment.get_template("look.html.j2").render(
         run=folder.path.name,
         models=models,
         questions=seen(folder, models),
         style=Markup(_STYLE),
-        policy=Markup(f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"),
+        policy=Markup(content_policy(_STYLE)),
     )
 
 

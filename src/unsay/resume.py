@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from unsay import ledger, methods
 from unsay.clock import Cost
-from unsay.files import jsonl, new_folder, read_jsonl, write_text
+from unsay.files import jsonl, new_folder, read_jsonl, sha256, write_text
 from unsay.folder import RunFolder
 from unsay.guards import Seen
 from unsay.methods import Target, Visit
@@ -75,10 +75,10 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
         counters |= {"ledger": progress.ledger, "seen": asdict(progress.seen)}
         (partial / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
-        sums = {name: _sum_of_file(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
+        sums = {name: sha256(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
         sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
         if best not in (0, progress.round):
-            sums[_BEST] = _sum_of_file(_weights(folder, best))
+            sums[_BEST] = sha256(_weights(folder, best))
         (partial / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
@@ -124,13 +124,13 @@ def _read(folder: RunFolder, number: int) -> Progress:
     try:
         sums = json.loads((place / part).read_text(encoding="utf-8"))
         for part in (_WEIGHTS, _OPTIMIZER, _PROGRESS):
-            _check(part, _sum_of_file(place / part), sums)
+            _check(part, sha256(place / part), sums)
         part = _PROGRESS
         saved = json.loads((place / part).read_text(encoding="utf-8"))
         seen = Seen(**saved["seen"])
         if seen.best not in (0, number):
             part = _BEST
-            _check(part, _sum_of_file(_weights(folder, seen.best)), sums)
+            _check(part, sha256(_weights(folder, seen.best)), sums)
         part = _LOG
         log = read_jsonl(folder.steps_file)[: saved["step"]]
         _check(part, _sum(log), sums)
@@ -177,8 +177,3 @@ def _weights(folder: RunFolder, number: int) -> Path:
 def _sum(rows: Sequence[Mapping[str, Any]]) -> str:
     # Of the rows, not of their file: how the vault writes them down is its own affair.
     return hashlib.sha256(jsonl(rows).encode()).hexdigest()
-
-
-def _sum_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

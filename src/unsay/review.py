@@ -113,8 +113,8 @@ def export(folder: RunFolder, path: Path) -> None:
     texts = jsonl(folder.kept(_NAME))
     if path.exists():
         raise ConfigError(f"{path} exists already; name another file, or remove it")
+    folder.looked("spans", plain=folder.texts.encrypted)  # first: no readable copy goes uncounted
     write_text(path, texts, mode=0o600)
-    folder.looked("spans", plain=folder.texts.encrypted)
 
 
 def take(folder: RunFolder, path: Path, examples: Sequence[Example], answers: Mapping[str, str]) -> None:

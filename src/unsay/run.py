@@ -189,9 +189,9 @@ def _questions(corpus: Corpus) -> list[str]:
 def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers, cache: bool = True) -> None:
     """Probe what answers at a URL, and write its findings beside those on the run's own models. Raises `EndpointError`."""
     watchers.stage("audit endpoint")
-    known = case(recipe, folder)
-    harmless = [pair.question for pair in (*known.corpus.general, *known.corpus.retain)[:3]]
     with folder.stage("audit endpoint"):
+        known = case(recipe, folder)
+        harmless = [pair.question for pair in (*known.corpus.general, *known.corpus.retain)[:3]]
         system_prompt = deployment.model(recipe).system_prompt
         subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
         subject.hello()

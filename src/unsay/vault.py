@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unsay.config import ConfigError
-from unsay.files import jsonl, write_text
+from unsay.files import jsonl, parse_jsonl, write_text
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
 SOON = 30
@@ -88,7 +88,7 @@ class Vault:
         text = path.read_text(encoding="utf-8")
         if self.encrypted:
             text = self.lock.open(text, path)
-        return [json.loads(line) for line in text.split("\n") if line]
+        return parse_jsonl(text)
 
     def remove(self, pattern: str, but: str = "") -> None:
         """Remove the rows of every name that the pattern fits, but one."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,6 @@ from unsay.cli.progress import landed
 from unsay.folder import RunFolder
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the questions, the recorded answers and the spans in them.")]
-
-
 Export = Annotated[Path | None, typer.Option("--export", help="Write the spans to this file, readable to you alone, to be corrected.")]
 Import = Annotated[Path | None, typer.Option("--import", help="Take the corrected file into the vault.")]
 
@@ -32,15 +31,17 @@ def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken
         folder = RunFolder(run)
         if export and taken:
             raise ConfigError("--export writes the file that --import takes back; give one of them")
-        if export:
-            review.export(folder, export)
-            landed(export)
-            return
-        if taken:
-            review.take(folder, taken, read_handed(folder).forget, read_answers(folder))
-        found = _questions(folder, reveal)
-        if reveal:
-            folder.looked("spans")
+        folder.recipe(texts=False)  # says where this is no run folder
+        with folder.claimed() if export or taken or reveal else nullcontext():  # each is noted in the manifest
+            if export:
+                review.export(folder, export)
+                landed(export)
+                return
+            if taken:
+                review.take(folder, taken, read_handed(folder).forget, read_answers(folder))
+            found = _questions(folder, reveal)
+            if reveal:
+                folder.looked("spans")
     if as_json:
         print(json.dumps({"file": str(spans_file(folder)), "questions": found}, ensure_ascii=False, indent=1))
         return

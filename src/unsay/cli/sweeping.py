@@ -17,6 +17,8 @@ Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that s
 Cluster = Annotated[str, typer.Option("--cluster", help="Where workers run: local, or slurm (submitit).")]
 Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
 
+_EXTRA = ("optuna", "submitit")
+
 
 @app.command()
 def sweep(
@@ -33,7 +35,9 @@ def sweep(
     with messages():
         try:
             from unsay.sweep import launch
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
+                raise
             raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): pip install 'unsay[sweep]'") from None
         path = _path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"

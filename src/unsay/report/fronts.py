@@ -4,8 +4,8 @@ A method has the same colour and the same marker in every picture, so that neith
 The colours are Paul Tol's scheme "muted" (SRON/EPS/TN/09-002), which colour-blind readers can tell apart.
 """
 
+import io
 import json
-import os
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from unsay.files import write_text
+from unsay.files import write_bytes, write_text
 from unsay.front import Axis, Front, Panel
 from unsay.report.front_tables import CURRENCIES, as_json, markdown, to_gold
 from unsay.report.pictures import COLOURS, MUTED, STYLE
@@ -47,7 +47,7 @@ TITLES = {"quality": "The paper’s axes", "recall": "Secret’s words, held-out
 
 
 def write(front: Front, out: Path) -> list[Path]:
-    """All files, each whole; returns where they lie."""
+    """All files, each whole; returns where they lie. Raises `WriteError`."""
     texts = {"front.md": markdown(front), "front.json": json.dumps(as_json(front), indent=1, ensure_ascii=False) + "\n"}
     for name, text in texts.items():
         write_text(out / name, text)
@@ -59,14 +59,10 @@ def write(front: Front, out: Path) -> list[Path]:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """Whole or not at all, and the same bytes for the same numbers."""
-    kind = path.suffix.removeprefix(".")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(partial, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """The same bytes for the same numbers."""
+    kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
+    write_bytes(path, drawn.getvalue())
     return path
 
 

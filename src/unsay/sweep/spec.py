@@ -18,6 +18,7 @@ from unsay.config.build import one_of, positive
 from unsay.config.toml import read, setting
 from unsay.methods import GROUP
 from unsay.methods import TABLE as METHODS
+from unsay.redact import SENSITIVE
 from unsay.run import check
 from unsay.tables import UnknownName, entries
 from unsay.train import method_of
@@ -28,6 +29,8 @@ _OWN = {
     "train.rounds": "they follow from the budget",
     "train.save_every": "it follows from the rounds",
     "train.max_minutes": "the budget ends a run",
+    "watch.rows": "no rows are watched in a sweep, so that all of a corpus is trained on and no round but the last is shipped",
+    "watch.control": "it needs watched rows, and a sweep has none",
     "audit.probes": "name them in `probes` and `final`",
 }
 """Knobs that are the sweep's own, and what to do in place of setting them."""
@@ -39,6 +42,8 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sweep:
+    """What is tried, checked as far as it can be without the recipe."""
+
     recipe: str
     """The recipe that every run starts from: a file, or the name of a shipped one."""
     methods: tuple[str, ...]
@@ -202,6 +207,8 @@ def _nobody_elses(where: str, knobs: Mapping[str, Any]) -> None:
     for knob in knobs:
         if knob in _OWN:
             raise ConfigError(f"{where} {knob} cannot be set in a sweep: {_OWN[knob]}")
+        if knob.rpartition(".")[2] in SENSITIVE:  # what is set stands in sweep.toml and trial.json, and is printed
+            raise ConfigError(f"{where} {knob} may be secret, and the files of a sweep are no vault; set it in the recipe")
 
 
 def _distribution(where: str, values: Any) -> BaseDistribution:

@@ -95,6 +95,7 @@ def _probe_tables(recipe: Recipe) -> dict[str, Any]:
 
 
 def on_gpu() -> bool:
+    """Whether models are trained on a GPU here: cost is then counted in seconds of the clock."""
     return default_device().type == "cuda"
 
 
@@ -216,6 +217,7 @@ def seconds(cost: Cost) -> float:
 
 
 def curve(run: RunFolder) -> list[dict[str, Any]]:
+    """The checkpoints that were looked at so far (docs/sweep.md); none where there was no look yet."""
     path = run.path / CURVE
     return read_jsonl(path) if path.exists() else []
 

@@ -24,6 +24,7 @@ from optuna.trial import TrialState, create_trial
 from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
 from unsay.files import write_text
+from unsay.redact import apart
 from unsay.run import Watchers, check
 from unsay.sweep.spec import Settings, Sweep, load_sweep
 from unsay.sweep.trial import TRIAL, Outcome, Recorded, clear, note, on_gpu, run_configuration, summary
@@ -51,10 +52,13 @@ class Shared:
 
     sweep: Sweep
     recipe: Path
+    """The recipe file that every run starts from."""
     folder: Path
+    """The sweep's own, that of all its runs."""
     chosen: Chosen | None = None
 
     def studies(self) -> dict[str, optuna.Study]:
+        """The trials of each contender, as the journal has them."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(self.folder / "optuna.log")))
         sampler = RandomSampler()  # unused: `_drawn` draws
@@ -77,7 +81,8 @@ def begin(shared: Shared) -> None:
         fresh = not (folder / SWEEP).exists()
         if not fresh and not sweep.goes_on(load_sweep(folder / SWEEP)):
             _refuse(folder, SWEEP)
-        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(load(shared.recipe))}
+        # Only the runs have vaults for what is secret in the recipe.
+        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(apart(load(shared.recipe))[0])}
         chosen = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n" if shared.chosen is not None else None
         if chosen is not None:
             texts[CHOSEN] = chosen
