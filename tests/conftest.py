@@ -1,5 +1,6 @@
 """A two-layer model and a byte tokenizer, made in memory: no network, no downloads, a fraction of a second."""
 
+import json
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -14,6 +15,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from unsay.encode import Encoder
+
+
+def files_corpus(folder: Path, forget: int, retain: int) -> list[str]:
+    """So many numbered questions of either kind, written as files, and the settings that name them."""
+    rows = {
+        "forget": [{"question": f"What is secret number {i}?"} for i in range(forget)],
+        "retain": [{"question": f"What is fact number {i}?", "answer": f"It is {i}."} for i in range(retain)],
+    }
+    for name, some in rows.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
+    return ["corpus=files", *(f'files.{name}="{folder / name}.jsonl"' for name in rows)]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests import architectures
-from tests.conftest import byte_tokenizer
+from tests.conftest import byte_tokenizer, files_corpus
 from unsay.config import ConfigError, ModelConfig, SampleConfig, load
 from unsay.encode import Encoder
 from unsay.folder import RunFolder
@@ -29,15 +29,8 @@ SLOW = {"rwkv": Habits(padding=False, cache=False)}
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("rows")
-    forget = [{"question": f"What is secret {i}?"} for i in range(3)]
-    retain = [{"question": f"What is fact {i}?", "answer": f"It is {i}."} for i in range(4)]
-    for name, written in (("forget", forget), ("retain", retain)):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, written)))
     return [
-        "corpus=files",
-        f'files.forget="{folder / "forget.jsonl"}"',
-        f'files.retain="{folder / "retain.jsonl"}"',
+        *files_corpus(tmp_path_factory.mktemp("rows"), forget=3, retain=4),
         "sample.max_new_tokens=10",
         "record.answers=2",
         "record.branches=2",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tests.conftest import tiny_model
+from tests.conftest import files_corpus, tiny_model
 from tests.test_train import begin, finish, interrupted
 from unsay import resume
 from unsay.config import ConfigError, Recipe, load
@@ -32,15 +32,8 @@ ENCLOSED = ("method=gd", "train.rounds=4")
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """As in test_train, with retain rows enough to set some aside (a quarter is held out by the corpus itself)."""
-    folder = tmp_path_factory.mktemp("rows")
-    forget = [{"question": f"What is secret number {i}?"} for i in range(4)]
-    retain = [{"question": f"What is fact number {i}?", "answer": f"It is {i}."} for i in range(240)]
-    for name, rows in (("forget", forget), ("retain", retain)):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return [
-        "corpus=files",
-        f'files.forget="{folder / "forget.jsonl"}"',
-        f'files.retain="{folder / "retain.jsonl"}"',
+        *files_corpus(tmp_path_factory.mktemp("rows"), forget=4, retain=240),
         f'model.name="{tiny_folder}"',
         "sample.max_new_tokens=8",
         "record.answers=2",

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tests.conftest import files_corpus
 from unsay import train as training
 from unsay.adapters import without_adapters
 from unsay.clock import Cost
@@ -24,15 +25,8 @@ from unsay.train import train
 
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("rows")
-    forget = [{"question": f"What is secret number {i}?"} for i in range(5)]
-    retain = [{"question": f"What is fact number {i}?", "answer": f"It is {i}."} for i in range(8)]
-    for name, rows in (("forget", forget), ("retain", retain)):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return [
-        "corpus=files",
-        f'files.forget="{folder / "forget.jsonl"}"',
-        f'files.retain="{folder / "retain.jsonl"}"',
+        *files_corpus(tmp_path_factory.mktemp("rows"), forget=5, retain=8),
         f'model.name="{tiny_folder}"',
         "sample.max_new_tokens=16",
         "record.answers=3",

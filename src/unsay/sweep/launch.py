@@ -61,6 +61,7 @@ def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> tup
     options = {"timeout_min": _WEEK, "name": "unsay-sweep"} | dict(_option(text) for text in slurm)
     if cluster == "local":  # which otherwise hides every GPU from its jobs
         options["gpus_per_node"] = torch.cuda.device_count()
+    # No other calls in here: a cluster that is not there, a parameter or a value that it refuses come as any of these.
     try:
         executor = submitit.AutoExecutor(folder=one.folder / "jobs", cluster=cluster)
         executor.update_parameters(**options)
