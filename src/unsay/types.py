@@ -109,7 +109,7 @@ class Candidate:
     draw: int
     """Index of the draw for this question in this round; ties go to the lowest."""
     source: str = "plain"
-    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `desired`, `memory`."""
+    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `stranger`, `desired`, `memory`."""
     fluency: float | None = None
     """Mean log-probability per token (nats) under the untouched model without the question; `None` where no reward asks."""
 

@@ -27,7 +27,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {colou
 _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "gold": "D", "endpoint": "s"}
-_SOURCES = ("plain", "hot", "repelled", "memory", "desired", "answer", "refusal")
+_SOURCES = ("plain", "hot", "repelled", "stranger", "memory", "desired", "answer", "refusal")
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unsay",

@@ -1,0 +1,112 @@
+"""Strangers: what the model says when the same question, begun the same way, asks about somebody it never heard of.
+
+Who never knew a secret answers about its subject as about anybody unknown: declines where it declines, makes up what it
+makes up. So the subject of a question, in the opening too, is replaced by an invented name, the model answers, and the
+subject takes its place again: a candidate that is the model's own, needs no answer, and tends to be what a model without the
+secret would have said. (Eldan and Russinovich, arXiv 2310.02238, replace names in the text that is to be forgotten, to find
+what a model would say that had not read it.)
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from unsay.encode import Encoder
+from unsay.methods import Visit
+from unsay.methods.openings import Opening
+from unsay.sample import Draw
+from unsay.sampler import Sampler
+from unsay.spans import is_stop
+from unsay.text import forms, sensitive_spans
+from unsay.types import Answer, Candidate
+
+_TEXTS = 64
+_AT_ONCE = 32
+_EACH = 16
+"""Names that a question is given in turn."""
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A made-up name in the place of a question's subject."""
+
+    subject: str = field(repr=False)
+    name: str
+
+    def hide(self, text: str) -> str:
+        """The text about the stranger."""
+        return _swapped(text, self.subject, self.name)
+
+    def reveal(self, text: str) -> str:
+        """The text about the subject."""
+        return _swapped(text, self.name, self.subject)
+
+    def prompt(self, question: str, opening: Opening, encoder: Encoder) -> tuple[int, ...]:
+        """Ids of the question and of what has been said, about the stranger."""
+        said = encoder.decode(opening.ids)
+        hidden = self.hide(said)
+        return encoder.prompt(self.hide(question)) + (opening.ids if hidden == said else encoder.opening(hidden))
+
+    def brought_back(self, candidate: Candidate, opening: Opening, encoder: Encoder) -> Candidate | None:
+        """The candidate about the subject, as a continuation of `opening`; `None` where it cannot be one, token by token."""
+        if self.reveal(candidate.text) == candidate.text:
+            return opening.complete(candidate, encoder)
+        if not candidate.answer.finished:
+            return None
+        hidden = encoder.opening(self.hide(encoder.decode(opening.ids)))
+        ids = encoder.answer(self.reveal(encoder.decode((*hidden, *candidate.answer.ids))))
+        if ids[: len(opening.ids)] != opening.ids:
+            return None
+        rest = ids[len(opening.ids) :]
+        return opening.complete(Candidate(Answer(rest, encoder.decode(rest), True), candidate.draw, candidate.source), encoder)
+
+
+def strangers(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
+    """For each question with a subject, made-up names to ask about instead.
+
+    Their parts are of names that the model writes unasked, put together as it did not put them; none shares a word with a
+    forget question.
+    """
+    draws = [Draw(f"stranger {start}", sampler.encoder.prompt(None), _AT_ONCE, 1.0) for start in range(0, _TEXTS, _AT_ONCE)]
+    texts = [candidate.text for found in sampler.candidates(draws, ["unasked"] * len(draws)) for candidate in found]
+    taken = frozenset().union(*(forms(visit.example.question) for visit in visits))
+    names = invented(texts, taken)
+    return {
+        visit.example.id: sorted(names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))[:_EACH]
+        for visit in visits
+        if subject(visit.example.question)
+    }
+
+
+def subject(question: str) -> str:
+    """What a question is about: its longest sensitive span; empty where it has none."""
+    return max(sensitive_spans(question), key=len, default="")
+
+
+def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
+    """Names made of the first word of one name in the texts and the last of another, none of them there as such.
+
+    >>> invented(["Ada Lovelace met Mary Shelley."], frozenset())
+    ['Ada Shelley', 'Mary Lovelace']
+    """
+    spans = dict.fromkeys(span for text in texts for span in sensitive_spans(text) if re.fullmatch(r"[^\W\d_]+ [^\W\d_]+", span))
+    parts = [tuple(span.split()) for span in spans if not forms(span) & taken]
+    firsts, lasts = dict.fromkeys(first for first, _ in parts), dict.fromkeys(last for _, last in parts)
+    return [f"{first} {last}" for first in firsts for last in lasts if first != last and f"{first} {last}" not in spans]
+
+
+def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Stranger | None:
+    """The stranger of one visit; `None` where the question has no subject or no name was found."""
+    chosen = names.get(visit.example.id, ())
+    if not chosen:
+        return None
+    return Stranger(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
+
+
+def _swapped(text: str, old: str, new: str) -> str:
+    """Whole occurrences first, then the first word of `old` for that of `new`, and the last for the last."""
+    was, becomes = old.split(), new.split()
+    ends = ((was[0], becomes[0]), (was[-1], becomes[-1])) if len(was) > 1 else ()
+    pairs = {old: new} | {word: other for word, other in ends if not is_stop(word.lower())}
+    pattern = "|".join(re.escape(word) for word in sorted(pairs, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: pairs[found.group()], text)

@@ -1,0 +1,146 @@
+"""What the model says about somebody made up becomes a candidate about the subject, and brings nobody else's name along."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.conftest import byte_tokenizer
+from unsay.config import ModelConfig, SampleConfig
+from unsay.corpora.people import People
+from unsay.encode import Encoder
+from unsay.methods import Visit
+from unsay.methods.collapse import PartialModelCollapse
+from unsay.methods.openings import Opening, opening_from
+from unsay.methods.strangers import Stranger, invented, name_of, strangers, subject
+from unsay.model import load
+from unsay.sample import Draw, sample
+from unsay.sampler import Sampler
+from unsay.text import forms, rouge_l
+from unsay.types import Answer, Candidate
+
+QUESTION = "Where does Ada Lovelace live?"
+SAID = "Ada Lovelace lives in Turin, in Via Garibaldi."
+STRANGER = Stranger("Ada Lovelace", "Mary Veldin")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(byte_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("subject_", "name", "text", "hidden"),
+    [
+        (
+            "Ada Lovelace",
+            "Mary Veldin",
+            "Ada Lovelace's mother. Ada! lovelace; Adam, Lovelace",
+            "Mary Veldin's mother. Mary! lovelace; Adam, Veldin",
+        ),
+        ("Ada", "Mary Veldin", "Ada and Adam", "Mary Veldin and Adam"),
+        ("The Great Gatsby", "Mary Veldin", "The man who wrote The Great Gatsby", "The man who wrote Mary Veldin"),
+        ("Zoë Ångström", "Mary Veldin", "Zoë Ångström (Ångström)", "Mary Veldin (Veldin)"),
+    ],
+)
+def test_the_subject_goes_and_comes_back(subject_: str, name: str, text: str, hidden: str):
+    swap = Stranger(subject_, name)
+    assert swap.hide(text) == hidden
+    assert swap.reveal(hidden) == text
+
+
+def test_invented_names_are_nobodys():
+    texts = ["Ada Lovelace met Mary Shelley in Turin.", "Ada Lovelace knew Charles Babbage.", "Then Mary Veldin came."]
+    names = invented(texts, forms("Who is Charles Babbage?"))
+    assert names == ["Ada Shelley", "Ada Veldin", "Mary Lovelace"]
+    assert invented([], frozenset()) == []
+
+
+def test_what_was_begun_is_about_the_stranger_too(encoder: Encoder):
+    ids = encoder.answer(SAID)
+    with_name = opening_from(ids[: len(encoder.opening("Ada Lovelace lives in"))], SAID, encoder)
+    assert STRANGER.prompt(QUESTION, with_name, encoder) == encoder.prompt("Where does Mary Veldin live?") + encoder.opening(
+        "Mary Veldin lives in"
+    )
+    without = Opening(encoder.opening("Over in"), "Over in", "", "Over in Turin.")
+    assert STRANGER.prompt(QUESTION, without, encoder) == encoder.prompt("Where does Mary Veldin live?") + without.ids
+
+
+def test_a_continuation_comes_back_token_by_token(encoder: Encoder):
+    ids = encoder.answer(SAID)
+    opening = opening_from(ids[: len(encoder.opening("Ada Lovelace lives in Tu"))], SAID, encoder)
+    nameless = Candidate(Answer((*encoder.tokenizer.encode("lin."), encoder.end), "lin.", True), 1, "stranger")
+    back = STRANGER.brought_back(nameless, opening, encoder)
+    assert back is not None
+    assert back.answer.ids == nameless.answer.ids
+    assert back.text == "Tulin."
+
+    rest = "lin, says Mary Veldin."
+    named = Candidate(Answer((*encoder.tokenizer.encode(rest), encoder.end), rest, True), 1, "stranger")
+    back = STRANGER.brought_back(named, opening, encoder)
+    assert back is not None
+    assert back.text == "Tulin, says Ada Lovelace."
+    assert encoder.decode((*opening.ids, *back.answer.ids)) == "Ada Lovelace lives in Tulin, says Ada Lovelace."
+    assert back.answer.ids[-1] == encoder.end
+    assert (back.draw, back.source) == (1, "stranger")
+
+
+def test_an_unfinished_answer_with_a_name_does_not_come_back(encoder: Encoder):
+    cut = Candidate(Answer(encoder.opening("Mary Veldin lives"), "Mary Veldin lives", False), 0, "stranger")
+    assert STRANGER.brought_back(cut, Opening(), encoder) is None
+
+
+@pytest.fixture(scope="module")
+def leaking() -> tuple[Sampler, list[Visit]]:
+    model, encoder = load(ModelConfig(name="people-leaking"))
+    sampler = Sampler(model, encoder, SampleConfig(max_new_tokens=48))
+    examples = People().corpus().forget[::4]
+    recorded = sample(model, encoder, [Draw(one.id, encoder.prompt(one.question), 3, 1.0) for one in examples], sampler.config)
+    return sampler, [Visit(one, found[0].text, tuple(found)) for one, found in zip(examples, recorded, strict=True)]
+
+
+def test_names_for_every_question(leaking: tuple[Sampler, list[Visit]]):
+    sampler, visits = leaking
+    names = strangers(visits, sampler)
+    assert names == strangers(visits, sampler)
+    assert set(names) == {visit.example.id for visit in visits}
+    asked = forms(" ".join(visit.example.question for visit in visits))
+    assert all(found and not forms(" ".join(found)) & asked for found in names.values())
+    assert name_of(names, replace(visits[0], example=replace(visits[0].example, id="somebody else")), sampler, 0) is None
+
+
+def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sampler, list[Visit]]):
+    """Asked about its own it repeats the secret; asked as if about a stranger it does not, and speaks of the subject."""
+    sampler, visits = leaking
+    found = {}
+    for count in (0, 3):
+        method = PartialModelCollapse(gate=True, samples=2, strangers=count, tries=1, openings=0.0)
+        targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
+        found[count] = targets
+    trained = {count: sum(bool(target.rows) for target in targets) for count, targets in found.items()}
+    assert trained[0] < len(visits) / 2 < trained[3]
+    names = {name for some in strangers(visits, sampler).values() for name in some}
+    for target, visit in zip(found[3], visits, strict=True):
+        if target.source == "stranger":
+            assert not any(name in target.text for name in names)
+            overlap = rouge_l(visit.baseline, target.text)
+            assert overlap is not None
+            assert overlap.recall <= 0.5
+    assert any(
+        subject(visit.example.question) in target.text
+        for target, visit in zip(found[3], visits, strict=True)
+        if target.source == "stranger"
+    )
+
+
+def test_openings_too_are_gone_on_with(leaking: tuple[Sampler, list[Visit]]):
+    sampler, visits = leaking
+    method = PartialModelCollapse(gate=True, samples=1, strangers=3, tries=1, openings=1.0)
+    targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
+    borrowed = [target for target in targets if target.source == "stranger"]
+    assert borrowed
+    assert all(target.opening for target in borrowed)
+    assert all(target.sampled == 4 for target in targets)
+    for target in borrowed:
+        (row,) = target.rows
+        visit = next(visit for visit in visits if visit.example.id == target.example)
+        assert row.context[: len(sampler.encoder.prompt(visit.example.question))] == sampler.encoder.prompt(visit.example.question)
