@@ -151,6 +151,22 @@ def test_an_audit_that_stands_alone_shows_nothing(given: Place, command: Said):
 # -- and that fail -----------------------------------------------------------------------------------------------------
 
 
+def test_a_sweep_shows_nothing(given: Place, command: Said):
+    settings = "\n".join(
+        '"{}" = {}'.format(*one.split("=", 1)) for one in SMALL if not one.startswith(("audit", "train.rounds", "model", "pmc"))
+    )
+    tries = given.path / "tries.toml"
+    tries.write_text(
+        f'recipe = "{given.recipe}"\nmethods = ["gd"]\nconfigurations = 1\nseeds = [0]\nbudget = 0.5\ncheckpoints = 1\nfloor = 0.0\n'
+        f'probes = ["greedy", "paraphrase", "utility"]\nfinal = ["sampling"]\n[settings]\n{settings}\n"model.template" = "chat"\n'
+    )
+    out = given.path / "runs" / "swept"
+    command.silent("sweep", tries, "--out", out, code=0)
+    command.silent("front", out, code=0)
+    assert RunFolder(out / "gd" / "000" / "seed-0").done("audit after")
+    assert outside(given) == {}
+
+
 def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
     """(exit code, command). `mine`: a folder for files of the operator that are not as they should be."""
     run, model, recipe = given.run, given.path / "model", given.recipe

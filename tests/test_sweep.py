@@ -109,6 +109,25 @@ def test_what_is_secret_in_the_recipe_stays_out_of_the_sweeps_own_files(file: Pa
         assert "Quarzwald" not in written
 
 
+def test_a_sweep_does_not_go_on_with_another_secret(file: Path, tmp_path: Path):
+    """It stands in no file of the sweep, but in the vaults of what was recorded."""
+    plain = file.with_name("recipe.toml").read_text()
+    (tmp_path / "sweep.toml").write_text(SWEEP)
+
+    def named(text: str) -> None:
+        (tmp_path / "recipe.toml").write_text(plain.replace("[files]\n", f'[files]\nstrings = ["{text}"]\n'))
+
+    named("Quarzwald")
+    begun(tmp_path / "sweep.toml", tmp_path / "out")
+    recorded = RunFolder(tmp_path / "out" / "recorded" / "one" / "seed-0")
+    recorded.write_recipe(load(tmp_path / "recipe.toml"))
+    recorded.note(seed=0)
+    begun(tmp_path / "sweep.toml", tmp_path / "out")
+    named("Birkenhain")
+    with pytest.raises(ConfigError, match="lies in the vaults"):
+        begun(tmp_path / "sweep.toml", tmp_path / "out")
+
+
 @pytest.mark.parametrize(("missing", "mended"), [("optuna", True), ("unsay.memory", False)])
 def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypatch: pytest.MonkeyPatch):
     for name in ("launch", "spec"):  # to be imported anew

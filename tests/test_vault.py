@@ -447,3 +447,52 @@ def test_score_reads_files_and_standard_input(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "latin.txt").write_bytes(CANARIES["answer"].encode() + b"\xe9")
     assert say("score", "--reference", "a", "--answer-file", tmp_path / "latin.txt") == 2
     assert CANARIES["answer"] not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", ["state", "mark", "files", "key", "note"])
+def test_what_was_broken_off_is_ended_by_the_same_command(
+    stop: str, key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
+    folder.keep("corpus", ROWS)
+    folder.state.mkdir(parents=True)
+    (folder.state / "round-1").write_text("state")
+
+    def broken(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stop == "state":
+            patch.setattr("unsay.cli.vaulting.shutil.rmtree", broken)
+        if stop == "mark":
+            patch.setattr("unsay.vault.write_text", broken)
+        if stop in ("files", "key"):
+            real, wanted = Path.unlink, (key if stop == "key" else folder.texts.file("corpus"))
+            patch.setattr(Path, "unlink", lambda path, **options: broken() if path == wanted else real(path, **options))
+        if stop == "note":
+            patch.setattr(RunFolder, "note", broken)
+        assert say("vault", "destroy", folder.path, "--yes", "--key") == 130
+    assert say("vault", "destroy", folder.path, "--yes", "--key") == 0
+    assert [path.name for path in folder.vault.iterdir()] == ["destroyed.json"]
+    assert not key.exists()
+    assert not folder.state.exists()
+    assert folder.manifest()["vault"]["erased"]
+    capsys.readouterr()
+    assert say("vault", "destroy", folder.path, "--yes", "--key") == 2
+    assert "was destroyed on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
+    folder.keep("corpus", ROWS)
+    other = tmp_path / "keys" / "other.key"
+    new_key(other)
+    monkeypatch.setenv(ENVIRONMENT, str(other))
+    assert say("vault", "destroy", folder.path, "--yes") == 0
+    assert folder.manifest()["vault"]["erased"] is False
+    assert say("vault", "destroy", folder.path, "--yes", "--key") == 0
+    assert folder.manifest()["vault"]["erased"] is True
+    assert other.exists()
+    assert not key.exists()

@@ -83,11 +83,11 @@ class RunFolder:
         write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, wait: bool = False) -> Iterator[None]:
         """Keep other processes from writing here as long as the block lasts; this one may claim the folder again inside.
 
         What a process that died has left half done is put right first. The system itself lets go of the lock when a process
-        ends, however it ends. Raises `ConfigError` where another process writes here now.
+        ends, however it ends. Where another process writes here now, `wait` for it; else `ConfigError` is raised.
         """
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         place = self.path.resolve() / LOCK
@@ -95,7 +95,7 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=-1 if wait else 0)
             except Timeout:
                 raise ConfigError(
                     f"another process{_holder(place)} is writing into {self.path}; wait until it is done, or choose another folder"

@@ -22,14 +22,15 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from unsay.config import ConfigError
-from unsay.files import jsonl, parse_jsonl, write_text
+from unsay.files import jsonl, parse_jsonl, write_text, writing
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
 SOON = 30
@@ -211,18 +212,48 @@ class Vault:
                 "report.html and audit/ can still be read; anything else needs another run folder (--out)"
             )
 
-    def destroy(self) -> dict[str, Any]:
-        """Remove every file and leave a mark that says when. Returns that mark."""
-        self.alive()
-        encrypted = self.encrypted and all(one.encrypted for one in self.held())
-        told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "encrypted": encrypted}
-        shutil.rmtree(self.path, ignore_errors=True)
-        if any(self.path.rglob("*")):
-            raise ConfigError(f"{self.path} could not be emptied; look at the rights of what is in it, then give this command again")
+    def own_keys(self) -> list[Path]:
+        """The key files at hand that this vault is, or was, encrypted with: another vault's is nobody's to remove."""
+        marks = [self.path / name for name in (_MARK, _TOMBSTONE) if (self.path / name).exists()]
+        known = {json.loads(path.read_text(encoding="utf-8")).get("key") for path in marks} - {None}
+        return [path for path in self.key_files() if known and path.exists() and _Lock(path).identity in known]
+
+    def destroy(self, keys: Sequence[Path] = ()) -> dict[str, Any]:
+        """Remove every file, then these key files, and leave a mark that says when. Returns that mark.
+
+        The mark comes first: what was broken off is dead already, and the same call ends it. Raises `ConfigError` where something
+        cannot be removed.
+        """
+        told = self.destroyed
+        if told is None:
+            mark = self.path / _MARK
+            told = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "encrypted": self.encrypted and all(one.encrypted for one in self.held()),
+                "key": json.loads(mark.read_text(encoding="utf-8"))["key"] if mark.exists() else None,
+                "key_files": [],
+            }
+        told["key_files"] = sorted({*told.get("key_files", ()), *map(str, keys)})
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_text(self.path / _TOMBSTONE, json.dumps(told) + "\n", mode=0o600)
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _TOMBSTONE:
+                with suppress(OSError):
+                    path.unlink()
+        if not self.emptied:
+            raise ConfigError(f"{self.path} could not be emptied; look at the rights of what is in it, then give this command again")
+        for path in map(Path, told["key_files"]):
+            with writing(path):
+                path.unlink(missing_ok=True)
         self._lock, self._settled = None, False
         return told
+
+    @property
+    def emptied(self) -> bool:
+        """Whether nothing is left of a destroyed vault but its mark."""
+        return self.destroyed is not None and all(path.name == _TOMBSTONE for path in self.path.iterdir())
 
 
 class _Lock:

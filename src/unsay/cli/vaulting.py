@@ -90,30 +90,35 @@ def key(file: Annotated[Path, typer.Argument(help="Where the new key is written,
 
 @vault.command()
 def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: JsonOption = False) -> None:
-    """Remove the vault, the state of training and a planted model; say what remains, and what is claimed."""
+    """Remove the vault, the state of training and a planted model; say what remains, and what is claimed.
+
+    Broken off, the same command goes on with it.
+    """
+    from unsay import redact
+    from unsay.config import dump
+    from unsay.files import write_text
+
     with messages():
         folder = RunFolder(run)
-        recipe = folder.recipe(texts=False)
-        folder.texts.alive()
-        keys = [path for path in folder.texts.key_files() if path.exists()] if with_key and folder.texts.encrypted else []
-        parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
-        if not yes:
-            typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
-            typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
-        from unsay import redact
-        from unsay.config import dump
-        from unsay.files import write_text
-
+        folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed():
+            recipe, vault = folder.recipe(texts=False), folder.texts
+            keys = vault.own_keys() if with_key else []
+            parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
+            if vault.emptied and parts == [folder.vault] and not keys and "vault" in folder.manifest():
+                vault.alive()  # says that it was destroyed, and when
+            if not yes:
+                typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
+                typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
             # A folder of an earlier version has its texts in the recipe still.
             write_text(folder.recipe_file, dump(redact.apart(recipe)[0]), mode=0o600)
             plain = any(one["plain"] for one in folder.manifest().get("looks", []))
-            told = folder.texts.destroy()
             for path in (folder.state, folder.planted):
                 shutil.rmtree(path, ignore_errors=True)
-            for path in keys:
-                path.unlink(missing_ok=True)
-            told |= {"key_removed": bool(keys), "erased": told["encrypted"] and bool(keys) and not plain}
+            gone = vault.destroy(keys)
+            key_removed = bool(gone["key_files"])
+            told = {"at": gone["at"], "encrypted": gone["encrypted"], "key_removed": key_removed}
+            told["erased"] = gone["encrypted"] and key_removed and not plain
             folder.note(vault=told)
         remains = [path for path in sorted(folder.path.iterdir()) if not path.name.startswith(".") and path != folder.vault]
     removed = [str(path) for path in (*parts, *keys)]

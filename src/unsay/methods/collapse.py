@@ -37,7 +37,7 @@ from unsay.methods.gate import Gate
 from unsay.methods.openings import choose_opening, secret_tokens
 from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember, unnamed
 from unsay.methods.stopping import EarlyStop
-from unsay.methods.strangers import name_of, strangers
+from unsay.methods.strangers import borrow, strangers
 from unsay.model import answer_logprobs
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
@@ -174,7 +174,9 @@ class PartialModelCollapse:
         for attempt in range(self.tries):
             self._sample(open_asks, sampler, attempt)
             if self.strangers:
-                self._borrow(open_asks, memory, sampler, attempt)
+                names = {key: entry["strangers"] for key, entry in memory.items() if "strangers" in entry}
+                plain = [Draw("", (), self.strangers, self.temperature, self.top_p, limit=self._limit(ask)) for ask in open_asks]
+                borrow(open_asks, plain, names, sampler, attempt)
             for ask in open_asks:
                 ask.passed = self._gate(ask).passed(ask.candidates) if self.gate else finished_or_all(unnamed(ask))
                 ask.heat = max(0, ask.heat - 1) if ask.passed else ask.heat + 1
@@ -241,26 +243,6 @@ class PartialModelCollapse:
             ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
             ask.sampled += len(found)
             ask.stopped += watch.stopped.get(i, []) if watch else []
-
-    def _borrow(self, asks: Sequence[Ask], memory: Mapping[str, Mapping[str, Any]], sampler: Sampler, attempt: int) -> None:
-        """Further candidates: what the model says about somebody made up, as said about the subject."""
-        names = {key: entry["strangers"] for key, entry in memory.items() if "strangers" in entry}
-        known = [(ask, stranger) for ask in asks if (stranger := name_of(names, ask.visit, sampler, attempt))]
-        draws = [
-            Draw(
-                f"{ask.id}|{attempt}|stranger",
-                stranger.prompt(ask.visit.example.question, ask.opening, sampler.encoder),
-                self.strangers,
-                self.temperature,
-                self.top_p,
-                limit=self._limit(ask),
-            )
-            for ask, stranger in known
-        ]
-        for (ask, stranger), found in zip(known, sampler.candidates(draws, ["stranger"] * len(draws)) if draws else [], strict=True):
-            back = (stranger.brought_back(candidate, ask.opening, sampler.encoder) for candidate in found)
-            ask.candidates += [replace(one, draw=self.samples + one.draw) for one in back if one]
-            ask.sampled += len(found)
 
     def _watch(self, asks: Sequence[Ask], sampler: Sampler) -> EarlyStop | None:
         """Who gives up candidates that cannot be chosen; nobody where that cannot be known before they are whole."""

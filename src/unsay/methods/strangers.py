@@ -9,11 +9,12 @@ what a model would say that had not read it.)
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
+from unsay.methods.selection import Ask
 from unsay.sample import Draw
 from unsay.sampler import Sampler
 from unsay.spans import is_stop
@@ -101,6 +102,21 @@ def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, 
     if not chosen:
         return None
     return Stranger(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
+
+
+def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Sequence[str]], sampler: Sampler, attempt: int) -> None:
+    """Add to each ask what the model says about somebody made up, as said about the subject. `draws`: how it is sampled."""
+    known = [(ask, draw, who) for ask, draw in zip(asks, draws, strict=True) if (who := name_of(names, ask.visit, sampler, attempt))]
+    asked = [
+        replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.opening, sampler.encoder))
+        for ask, draw, who in known
+    ]
+    answers = sampler.candidates(asked, ["stranger"] * len(asked)) if asked else []
+    for (ask, _, who), found in zip(known, answers, strict=True):
+        first = len(ask.candidates)
+        back = (who.brought_back(candidate, ask.opening, sampler.encoder) for candidate in found)
+        ask.candidates += [replace(one, draw=first + one.draw) for one in back if one]
+        ask.sampled += len(found)
 
 
 def _swapped(text: str, old: str, new: str) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from filelock import FileLock
 from transformers import PreTrainedModel
 
 from unsay import audit, deployment, probes
@@ -66,8 +65,7 @@ class Recorded:
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
         key = f"{zlib.crc32(dump(replace(shared, seed=0)).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.path.with_suffix(".lock")):
+        with folder.claimed(wait=True):  # another worker may be at it
             runs.open_folder(shared, folder)
             if recipe.finetune.epochs and not folder.done("finetune"):
                 runs.run_finetune(shared, folder, self.watchers)

@@ -24,6 +24,7 @@ from optuna.trial import TrialState, create_trial
 from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
 from unsay.files import write_text
+from unsay.folder import RunFolder
 from unsay.redact import apart
 from unsay.run import Watchers, check
 from unsay.sweep.spec import Settings, Sweep, load_sweep
@@ -82,7 +83,8 @@ def begin(shared: Shared) -> None:
         if not fresh and not sweep.goes_on(load_sweep(folder / SWEEP)):
             _refuse(folder, SWEEP)
         # Only the runs have vaults for what is secret in the recipe.
-        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(apart(load(shared.recipe))[0])}
+        recipe, secrets = apart(load(shared.recipe))
+        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(recipe)}
         chosen = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n" if shared.chosen is not None else None
         if chosen is not None:
             texts[CHOSEN] = chosen
@@ -90,8 +92,20 @@ def begin(shared: Shared) -> None:
             _refuse(folder, CHOSEN)
         if (folder / RECIPE).exists() and dump(load(folder / RECIPE)) != texts[RECIPE]:
             _refuse(folder, RECIPE)
+        if not all(_hidden_alike(run, secrets) for run in folder.glob("recorded/*/seed-*/recipe.toml")):
+            _refuse(folder, "a text of the recipe that lies in the vaults")
         for name, text in reversed(texts.items()):  # the sweep's own last: its folder counts as begun from then on
             write_text(folder / name, text, mode=0o600)
+
+
+def _hidden_alike(recipe_file: Path, secrets: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a run began with these secret texts, as far as its recipe has the tables that they stand in."""
+    run = RunFolder(recipe_file.parent)
+    if not run.begun():
+        return True
+    kept = run.kept("recipe") if run.texts.has("recipe") else []
+    tables = {row["table"] for row in kept} | {run.recipe(texts=False).corpus}
+    return kept == [dict(row) for row in secrets if row["table"] in tables]
 
 
 def _text(path: Path) -> str | None:
