@@ -10,7 +10,7 @@ from tests.conftest import byte_tokenizer
 from unsay.adapters import Untouched
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.encode import Encoder
-from unsay.methods import Target, Visit, by_visits
+from unsay.methods import Target, Visit
 from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.control import RetainOnly
 from unsay.methods.gate import Gate
@@ -251,24 +251,3 @@ def test_the_fluency_floor_holds_whatever_the_rewards(model, encoder):
         (target,), _ = method.targets([visit(encoder)], sampler, {})
         assert len(target.rows) == wanted
     assert not PartialModelCollapse(preset="paper").needs_reference
-
-
-def test_a_visit_may_go_deeper_more_than_once(model, encoder):
-    deep = PartialModelCollapse(depth=2, openings=0.0)
-    visits = [visit(encoder), visit(encoder, example=Example("b", QUESTION), answers=())]
-    targets, state = deep.targets(visits, parrot(model, encoder, "I don't know."), {})
-    assert [(target.example, target.further) for target in targets] == [("a", False), ("a", True), ("a", True), ("b", False)]
-    assert targets[0].opening == ""
-    openings = {target.rows[0].context for target in targets[1:3]}
-    assert all(context[: len(encoder.prompt(QUESTION))] == encoder.prompt(QUESTION) for context in openings)
-    assert len(openings) == 2
-    assert set(state) == {"a", "b"}
-    shallow, _ = replace(deep, depth=0).targets(visits, parrot(model, encoder, "I don't know."), {})
-    assert shallow == [targets[0], targets[3]]
-
-
-def test_further_targets_stay_with_their_visit():
-    targets = [Target(name, further=further) for name, further in (("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1), ("c", 1))]
-    assert [[t.example for t in some] for some in by_visits(targets, 1)] == [["a", "a"], ["b"], ["c", "c", "c"]]
-    assert [[t.example for t in some] for some in by_visits(targets, 2)] == [["a", "a", "b"], ["c", "c", "c"]]
-    assert list(by_visits([], 2)) == []

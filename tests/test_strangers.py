@@ -11,13 +11,12 @@ from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.openings import Opening, opening_from
-from unsay.methods.selection import Ask
 from unsay.methods.strangers import Stranger, invented, name_of, strangers, subject
 from unsay.model import load
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
 from unsay.text import forms, rouge_l
-from unsay.types import Answer, Candidate, Reference
+from unsay.types import Answer, Candidate
 
 QUESTION = "Where does Ada Lovelace live?"
 SAID = "Ada Lovelace lives in Turin, in Via Garibaldi."
@@ -106,11 +105,7 @@ def test_names_for_every_question(leaking: tuple[Sampler, list[Visit]]):
     assert set(names) == {visit.example.id for visit in visits}
     asked = forms(" ".join(visit.example.question for visit in visits))
     assert all(found and not forms(" ".join(found)) & asked for found in names.values())
-    asked_of = Ask(visits[0], Opening(), Reference("", ""), 0, False)
-    found = {name_of(names, replace(asked_of, number=n), sampler, 0) for n in range(9)}
-    assert len(found) > 2, "each opening of a visit has a stranger of its own"
-    assert {stranger.subject for stranger in found if stranger} == {subject(visits[0].example.question)}
-    assert name_of({}, asked_of, sampler, 0) is None
+    assert name_of(names, replace(visits[0], example=replace(visits[0].example, id="somebody else")), sampler, 0) is None
 
 
 def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sampler, list[Visit]]):

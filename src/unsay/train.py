@@ -88,12 +88,11 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 plain.eval()
                 targets, state = method.targets(group, sampler, state)
                 plain.train()
-                for again, chosen in ((again, some) for again in range(config.passes) for some in methods.by_visits(targets, per_step)):
+                for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     for parameter_group in optimizer.param_groups:
                         parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
                     time = (number, again)
-                    first = [target.example for target in chosen if not target.further]
-                    retain = [row for example in first for row in _anchors(corpus, said, kept, encoder, recipe, time, example)]
+                    retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, time, target.example)]
                     rows = [row for target in chosen for row in target.rows] + retain
                     terms, norm = optimizer_step(
                         accelerator,

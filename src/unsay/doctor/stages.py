@@ -15,8 +15,8 @@ from unsay.config import Recipe
 from unsay.doctor.cost import NOTHING, Lengths, Work, padded, reading, total, training
 from unsay.doctor.lengths import Said
 from unsay.doctor.meter import Asked, Meter, MeteredSampler, MeteredSubject
-from unsay.encode import Encoder
-from unsay.methods import Method, Prepared, Target, Visit, by_visits
+from unsay.encode import Encoder, Row
+from unsay.methods import Method, Prepared, Visit
 from unsay.probes import unrelated
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.likelihood import Likelihood
@@ -152,21 +152,19 @@ class Plan:
             targets = self._targets(method, counted, meter, number)
             parts["sampling and scoring"] += meter.work * (share * times)
             batches |= meter.asked
-            for chosen in by_visits(targets, config.batch * config.accumulation):
-                lengths = [(len(row.context), len(row.answer)) for target in chosen for row in target.rows]
-                lengths += [
-                    self._anchor(target.example, number, i) for target in chosen if not target.further for i in range(self._anchors)
-                ]
+            for chosen in chunks(targets, config.batch * config.accumulation):
+                lengths = [(len(row.context), len(row.answer)) for _, own in chosen for row in own]
+                lengths += [self._anchor(name, number, i) for name, _ in chosen for i in range(self._anchors)]
                 parts["steps"] += training(lengths, config.accumulation) * (share * times * config.passes)
                 size, longest = -(-len(lengths) // config.accumulation), _longest([*lengths, *self._longest_anchors()])
                 tokens, answers = max(tokens, size * sum(longest)), max(answers, size * longest[1])
         return Stage("train", parts, frozenset(batches), tokens, answers)
 
-    def _targets(self, method: Method, visits: Sequence[Visit], meter: Meter, number: int) -> list[Target]:
+    def _targets(self, method: Method, visits: Sequence[Visit], meter: Meter, number: int) -> list[tuple[str, tuple[Row, ...]]]:
         config = self.recipe.train
         size = len(visits) if config.resample == "round" else config.batch * config.accumulation
         sampler = MeteredSampler(meter, self.encoder, self.recipe.sample, self.recipe.seed, number)
-        found: list[Target] = []
+        found: list[tuple[str, tuple[Row, ...]]] = []
         state: Mapping[str, Mapping[str, object]] = {}
         if isinstance(method, Prepared):
             state = method.prepare(visits, sampler)  # type: ignore[arg-type]
@@ -176,7 +174,7 @@ class Plan:
         start = time.process_time()
         for group in chunks(visits, size):
             targets, state = method.targets(group, sampler, state)  # type: ignore[arg-type]
-            found += targets
+            found += [(target.example, target.rows) for target in targets]
         meter.work += Work({}, max(0.0, time.process_time() - start - meter.off))
         return found
 

@@ -2,8 +2,7 @@
 
 Contract: a frozen dataclass whose fields are its knobs, with two verbs and, where it needs one, a third.
 
-* `targets(visits, sampler, state) -> (targets, state)` says what the model should say instead, at least one target a visit, in
-  the order of the visits. No gradient. `state` is a
+* `targets(visits, sampler, state) -> (targets, state)` says what the model should say instead. No gradient. `state` is a
   plain JSON mapping by example id, which the loop saves and restores; a method that needs none returns it as it came.
 * `loss(model, reference, batch) -> {term: tensor}` says how far the model is from that; the sum of the terms is the loss.
   Pure: testable without sampling. Every term is a mean over the whole optimizer step, of tokens (`Batch.mean`) or of pairs.
@@ -16,7 +15,7 @@ Class attributes: `needs_answers` (handed the truth, or the baseline answer wher
 is then a knob).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -79,24 +78,8 @@ class Target:
     stopped: tuple[float | None, ...] = ()
     """Of those that were given up before their end: the highest score each could have reached, `None` where the gate had shut."""
     temperature: float = 0.0
-    further: bool = False
-    """One more of the same visit, behind its first: it brings no retain rows of its own."""
     reads: Mapping[str, int] = field(default_factory=dict)
     """How often the baseline answer (or the truth) was read in this visit, by what."""
-
-
-def by_visits(targets: Sequence[Target], size: int) -> Iterator[list[Target]]:
-    """The targets of `size` visits at a time, further ones with the first of their visit."""
-    chunk: list[Target] = []
-    visits = 0
-    for target in targets:
-        if not target.further and visits == size:
-            yield chunk
-            chunk, visits = [], 0
-        chunk.append(target)
-        visits += not target.further
-    if chunk:
-        yield chunk
 
 
 class Method(Protocol):

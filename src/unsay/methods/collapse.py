@@ -101,8 +101,6 @@ class PartialModelCollapse:
     """Candidates sampled besides, as if the question, and the opening, were about somebody made up (strangers.py)."""
     at_secret: float = 0.5
     """Share of the openings that end right before a key word; the others end anywhere."""
-    depth: int = 0
-    """Further targets of each visit, each from an opening of its own; they bring no retain rows."""
     desired: tuple[str, ...] = ()
     """Answers in the operator's words: offered as a last resort, and the goal of the alignment term."""
     align_weight: float = 0.0
@@ -171,8 +169,7 @@ class PartialModelCollapse:
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         memory = {key: dict(value) for key, value in state.items()}
-        every = [self._ask(visit, sampler, memory.get(visit.example.id, {}), n) for visit in visits for n in range(1 + self.depth)]
-        asks = [ask for ask in every if not ask.number or (ask.opening.ids and not ask.frozen)]
+        asks = [self._ask(visit, sampler, memory.get(visit.example.id, {})) for visit in visits]
         open_asks = [ask for ask in asks if not ask.frozen]
         for attempt in range(self.tries):
             self._sample(open_asks, sampler, attempt)
@@ -188,7 +185,7 @@ class PartialModelCollapse:
 
         targets = []
         for ask in asks:
-            entry = memory.setdefault(ask.id, {}) if not ask.number else {}
+            entry = memory.setdefault(ask.id, {})
             best = None if ask.frozen else self._select(ask, sampler, memory)
             if self.memory == "best" and not ask.opening.ids:
                 best = remember(entry, best, self._overlap(best, ask.reference))
@@ -200,9 +197,8 @@ class PartialModelCollapse:
             targets = self._align(targets, asks, sampler)
         return targets, memory
 
-    def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any], number: int = 0) -> Ask:
-        key = f"{visit.example.id}#{number}" if number else visit.example.id
-        opening = choose_opening(visit, sampler, 1.0 if number else self.openings, self.at_secret, key)
+    def _ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
+        opening = choose_opening(visit, sampler, self.openings, self.at_secret)
         reference = Reference(
             visit.example.question,
             opening.source or visit.baseline,
@@ -216,7 +212,7 @@ class PartialModelCollapse:
             desired=self.desired or visit.desired,
         )
         frozen = self.freeze_at is not None and float(entry.get("overlap", 1.0)) <= self.freeze_at
-        return Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen, number)
+        return Ask(visit, opening, reference, int(entry.get("heat", 0)), frozen)
 
     def _sample(self, asks: Sequence[Ask], sampler: Sampler, attempt: int) -> None:
         """Fresh candidates for every ask, at the temperature it has come to."""
@@ -232,7 +228,7 @@ class PartialModelCollapse:
             ask.source = "repelled" if repelled else "hot" if hot else "plain"
             draws.append(
                 Draw(
-                    f"{ask.key}|{attempt}",
+                    f"{ask.id}|{attempt}",
                     sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids,
                     self.samples,
                     ask.temperature,
@@ -281,14 +277,14 @@ class PartialModelCollapse:
         if not ask.passed:
             return self._last_resort(ask, sampler)
         elsewhere = [str(entry["settled"]) for key, entry in memory.items() if key != ask.id and "settled" in entry]
-        start = int(sampler.uniform(ask.key, "settled") * max(1, len(elsewhere)))
+        start = int(sampler.uniform(ask.id, "settled") * max(1, len(elsewhere)))
         settled = (elsewhere + elsewhere)[start : start + min(_SETTLED, len(elsewhere))]
         reference = replace(ask.reference, settled=tuple(settled))
         scores = self._reward(ask.passed, reference)
         values = [score if score is not None else 0.0 for score in scores]
         if self.selection == "argmax":
             return ask.passed[max(range(len(values)), key=lambda i: (values[i], -i))]
-        return ask.passed[bradley_terry(values, self.selection_temperature, sampler.uniform(ask.key, "selection"))]
+        return ask.passed[bradley_terry(values, self.selection_temperature, sampler.uniform(ask.id, "selection"))]
 
     def _last_resort(self, ask: Ask, sampler: Sampler) -> Candidate | None:
         """One of the operator's answers, where nothing of the model's own would do and the answer is not begun."""
@@ -315,15 +311,7 @@ class PartialModelCollapse:
             reads["opening"] = 1
         if ask.source == "repelled":
             reads["repulsion"] = 1
-        asked = Target(
-            ask.id,
-            source="none",
-            sampled=ask.sampled,
-            stopped=tuple(ask.stopped),
-            temperature=ask.temperature,
-            further=ask.number > 0,
-            reads=reads,
-        )
+        asked = Target(ask.id, source="none", sampled=ask.sampled, stopped=tuple(ask.stopped), temperature=ask.temperature, reads=reads)
         if best is None:
             return asked
         context = sampler.encoder.prompt(ask.visit.example.question) + ask.opening.ids
@@ -339,7 +327,7 @@ class PartialModelCollapse:
         extra = []
         for target, ask in zip(targets, asks, strict=True):
             row = sampler.encoder.pair(ask.visit.example.question, self._one_desired(ask, sampler), "align")
-            extra.append(target if target.further else replace(target, rows=(*target.rows, replace(row, weight=weight))))
+            extra.append(replace(target, rows=(*target.rows, replace(row, weight=weight))))
         return extra
 
     # -- how far the model is from it ------------------------------------------------------------------------------

@@ -36,13 +36,13 @@ class Opening:
         return replace(candidate, answer=replace(candidate.answer, text=text))
 
 
-def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: float = 0.0, key: str = "") -> Opening:
+def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: float = 0.0) -> Opening:
     """With probability `share` a recorded answer cut somewhere, else the empty opening.
 
     Every cut is equally likely; but with probability `at_secret` the cut is one right before a key word, where what comes
-    next is what must not. `key` names it in the random numbers, the example where it is empty.
+    next is what must not.
     """
-    example, name = visit.example, key or visit.example.id
+    example, name = visit.example, visit.example.id
     answers = [answer for answer in visit.answers if len(answer.ids) > 3]
     if not answers or sampler.uniform(name, "opening") >= share:
         return Opening()

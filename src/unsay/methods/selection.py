@@ -20,8 +20,6 @@ class Ask:
     reference: Reference
     heat: int
     frozen: bool
-    number: int = 0
-    """0 is the visit's own; the others go deeper."""
     temperature: float = 0.0
     source: str = "memory"
     sampled: int = 0
@@ -33,11 +31,6 @@ class Ask:
     @property
     def id(self) -> str:
         return self.visit.example.id
-
-    @property
-    def key(self) -> str:
-        """What it is called in the random numbers."""
-        return f"{self.id}#{self.number}" if self.number else self.id
 
 
 def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> Candidate | None:

@@ -96,19 +96,19 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
     return [f"{first} {last}" for first in firsts for last in lasts if first != last and f"{first} {last}" not in spans]
 
 
-def name_of(names: Mapping[str, Sequence[str]], ask: Ask, sampler: Sampler, attempt: int) -> Stranger | None:
-    """The stranger of one ask; `None` where the question has no subject or no name was found."""
-    chosen = names.get(ask.id, ())
+def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Stranger | None:
+    """The stranger of one visit; `None` where the question has no subject or no name was found."""
+    chosen = names.get(visit.example.id, ())
     if not chosen:
         return None
-    return Stranger(subject(ask.visit.example.question), chosen[int(sampler.uniform(ask.key, "name", attempt) * len(chosen))])
+    return Stranger(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
 
 
 def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Sequence[str]], sampler: Sampler, attempt: int) -> None:
     """Add to each ask what the model says about somebody made up, as said about the subject. `draws`: how it is sampled."""
-    known = [(ask, draw, who) for ask, draw in zip(asks, draws, strict=True) if (who := name_of(names, ask, sampler, attempt))]
+    known = [(ask, draw, who) for ask, draw in zip(asks, draws, strict=True) if (who := name_of(names, ask.visit, sampler, attempt))]
     asked = [
-        replace(draw, key=f"{ask.key}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.opening, sampler.encoder))
+        replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.opening, sampler.encoder))
         for ask, draw, who in known
     ]
     answers = sampler.candidates(asked, ["stranger"] * len(asked)) if asked else []
