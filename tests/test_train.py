@@ -85,9 +85,10 @@ GUARDED = ("pmc.preset=guarded", "record.rehearsal=8", "train.resample=round", "
 
 LORA = (*GUARDED, "lora.rank=4", "lora.dropout=0.1", "train.gradient_checkpointing=true")
 HALF = ("model.dtype=bfloat16",)
+STRANGERS = (*GUARDED, "pmc.strangers=2")
 
 
-@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED, LORA, HALF], ids=["paper", "gd", "guarded", "lora", "half"])
+@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED, STRANGERS, LORA, HALF], ids=["paper", "gd", "guarded", "strangers", "lora", "half"])
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
@@ -98,7 +99,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     assert folder.manifest()["exposure"] == RunFolder(tmp_path / "straight").manifest()["exposure"]
 
 
-@pytest.mark.parametrize("more", [(), GUARDED], ids=["paper", "guarded"])
+@pytest.mark.parametrize("more", [(), GUARDED, STRANGERS], ids=["paper", "guarded", "strangers"])
 def test_pmc_never_sees_the_truth(tmp_path, settings, more):
     """Promise 1: with the truth absent, present, or replaced by noise the checkpoint is the same to the bit."""
     prints = []
@@ -141,7 +142,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
         assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("more", [(), GUARDED], ids=["paper", "guarded"])
+@pytest.mark.parametrize("more", [(), GUARDED, STRANGERS], ids=["paper", "guarded", "strangers"])
 def test_a_step_is_the_same_however_it_is_split(tmp_path, settings, tiny_folder, more):
     """There are no data workers; the split into micro-batches is all that may differ. What is drawn is the same, exactly, and
     the weights move to the same place but for rounding."""
