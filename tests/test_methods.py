@@ -1,6 +1,8 @@
 """Losses against an independent computation, selection, the gate, openings; methods that must be equal are."""
 
+import gc
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -213,7 +215,7 @@ def test_openings_are_drawn_by_name(model, encoder):
 
 def test_cuts_at_the_secret_end_right_before_a_key_word(model, encoder):
     ids = encoder.answer(BASELINE)
-    said = [encoder.decode(ids[:cut]) for cut in _before_key_words(ids, BASELINE, QUESTION, encoder)]
+    said = [encoder.decode(ids[:cut]) for cut in _before_key_words(ids, BASELINE, QUESTION, (), (), encoder)]
     # "via" is a stop word; a cut may come before or after the space.
     assert set(said) == {"Ada lives in", "Ada lives in Turin, in Via"}
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
@@ -224,6 +226,16 @@ def test_secret_tokens_spell_the_secret_and_not_the_question(encoder):
     tokens = secret_tokens(visit(encoder), encoder)
     assert tokens
     assert not set(tokens) & set(encoder.opening(QUESTION))
+
+
+def test_what_is_found_for_an_encoder_does_not_keep_it(model):
+    own = Encoder(byte_tokenizer())
+    choose_opening(visit(own), Sampler(model, own, SampleConfig(), seed=5), 1.0, at_secret=1.0)
+    secret_tokens(visit(own), own)
+    gone = weakref.ref(own)
+    del own
+    gc.collect()
+    assert gone() is None, "a sweep makes an encoder, with its tokenizer, for each of its runs"
 
 
 def test_presets_build_and_later_knobs_win():

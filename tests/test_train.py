@@ -88,7 +88,10 @@ HALF = ("model.dtype=bfloat16",)
 STRANGERS = (*GUARDED, "pmc.strangers=2")
 
 
-@pytest.mark.parametrize("more", [(), ("method=gd",), GUARDED, STRANGERS, LORA, HALF], ids=["paper", "gd", "guarded", "strangers", "lora", "half"])
+KINDS = {"paper": (), "gd": ("method=gd",), "guarded": GUARDED, "strangers": STRANGERS, "lora": LORA, "half": HALF}
+
+
+@pytest.mark.parametrize("more", KINDS.values(), ids=KINDS)
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)

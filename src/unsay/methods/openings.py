@@ -4,15 +4,18 @@ Collapse from the bare question moves only the answer that the model starts. An 
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.sampler import Sampler
 from unsay.text import key_words, words
 from unsay.types import Candidate
+
+# Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
+_FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,14 @@ def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: floa
     # At least one token is given and at least the last one and the end are left.
     cuts: Sequence[int] = range(1, len(answer.ids) - 1)
     if sampler.uniform(name, "at secret") < at_secret:
-        cuts = _before_key_words(answer.ids, answer.text, example.question, sampler.encoder, example.spans, example.struck) or cuts
+        told = (answer.ids, answer.text, example.question, example.spans, example.struck)
+        cuts = _once(sampler.encoder, told, lambda: _before_key_words(*told, sampler.encoder)) or cuts
     cut = cuts[int(sampler.uniform(name, "cut") * len(cuts))]
     return opening_from(answer.ids[:cut], answer.text, sampler.encoder)
 
 
-@lru_cache(maxsize=100_000)
 def _before_key_words(
-    ids: tuple[int, ...], text: str, question: str, encoder: Encoder, spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+    ids: tuple[int, ...], text: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...], encoder: Encoder
 ) -> tuple[int, ...]:
     """The cuts after which a key word of the answer begins, the sensitive ones where there are any."""
     keys = key_words(text, question, "", spans, struck)
@@ -85,10 +88,10 @@ def opening_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> Opening
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
     """Token ids that spell the baseline's own key words, in any casing, with and without a space before: what repulsion
     lowers. Pieces of fewer than three letters stay free, or half of the alphabet would be gone."""
-    return _secret_tokens(visit.example.question, visit.baseline, visit.example.spans, encoder)
+    told = (visit.example.question, visit.baseline, visit.example.spans)
+    return _once(encoder, told, lambda: _secret_tokens(*told, encoder))
 
 
-@lru_cache(maxsize=100_000)
 def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder: Encoder) -> tuple[int, ...]:
     allowed = set(encoder.opening(question))
     found: set[int] = set()
@@ -99,3 +102,11 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
                 pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
                 found.update(pieces or ids[:2])
     return tuple(sorted(found - allowed))
+
+
+def _once(encoder: Encoder, told: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+    """What `find` returns for these texts and this encoder, found once as long as the encoder lives."""
+    known = _FOUND.setdefault(encoder, {})
+    if told not in known:
+        known[told] = find()
+    return known[told]
