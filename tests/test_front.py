@@ -266,3 +266,21 @@ def test_metrics_are_means_of_what_was_scored():
     one = Configuration("s", "pmc/000", "pmc", 0, {}, "complete", "", 3, {str(i): c for i, c in enumerate(steps)})
     assert one.at(1, "choice_least") == 0.5
     assert one.at(1, "choice_most") is None
+
+
+def test_only_checkpoints_within_a_bound_count(tmp_path: Path):
+    def said(quality: float, broken: float | None) -> dict[str, float | None]:
+        return metrics(quality, 90, class_degenerate=broken)
+
+    # Means over seeds: .0, .3 and none scored; the best two points of npo are noise or not known not to be.
+    trial(
+        tmp_path, "npo", 0, [curve([said(60, 0.0), said(99, 0.0), said(98, None)]), curve([said(60, 0.0), said(99, 0.6), said(98, None)])]
+    )
+    trial(tmp_path, "ga", 0, [curve([said(99, 1.0)])])
+    assert front([tmp_path], replications=FEW).panels["quality"].methods["npo"].volume.value == pytest.approx(0.99 * 0.9)
+    bound = front([tmp_path], replications=FEW, at_most={"class_degenerate": 0.05})
+    assert bound.panels["quality"].methods["npo"].volume.value == pytest.approx(0.6 * 0.9)
+    assert bound.panels["quality"].methods["ga"].volume.value == 0, "it was tried, and has nothing to show"
+    assert bound.notes[0] == "only checkpoints with class_degenerate at most 0.05 count: 3 do not"
+    assert "do not" in call("front", str(tmp_path), "--at-most", "class_degenerate=0.05", "--out", str(tmp_path / "out"))
+    assert "give a metric and a number" in call("front", str(tmp_path), "--at-most", "much", code=2)

@@ -11,19 +11,24 @@ from rich.table import Table
 
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import landed
+from unsay.config import ConfigError
 from unsay.front import front
 from unsay.report import front_tables as tables
 from unsay.report import fronts
 
 Folders = Annotated[list[Path], typer.Argument(metavar="DIR [DIR ...]", help="Folders of `unsay sweep`; those of several are pooled.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Where the pictures and tables go; default the first folder.")]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option("--at-most", metavar="METRIC=VALUE", help="Count only checkpoints that score no more, such as class_degenerate=0.05."),
+]
 
 
 @app.command("front")
-def draw(found: Folders, out: Out = None, as_json: JsonOption = False) -> None:
+def draw(found: Folders, out: Out = None, at_most: AtMost = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
     with messages():
-        result = front(found)
+        result = front(found, at_most=dict(map(_bound, at_most or ())))
         paths = fronts.write(result, out or found[0])
     if as_json:
         print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))
@@ -38,6 +43,14 @@ def draw(found: Folders, out: Out = None, as_json: JsonOption = False) -> None:
         show.print(line, markup=False, soft_wrap=True)
     for path in paths:
         landed(path)
+
+
+def _bound(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
 
 
 def _table(found: tables.Table) -> Table:

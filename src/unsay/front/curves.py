@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
@@ -115,6 +115,25 @@ def read(paths: Sequence[Path]) -> Sweeps:
     if not references:
         raise ConfigError("name at least one folder that `unsay sweep` has left")
     return Sweeps(tuple(references), {name: tuple(configurations[name]) for name in sorted(configurations)}, references)
+
+
+def within(sweeps: Sweeps, at_most: Mapping[str, float]) -> tuple[Sweeps, int]:
+    """The sweeps without the checkpoints that score more on a metric than they may (mean over seeds), or were not scored on it, and
+    how many those are. A configuration left without any stays: it was tried."""
+    out = 0
+
+    def passing(one: Configuration) -> Configuration:
+        nonlocal out
+        marks = {step.checkpoint for curve in one.curves.values() for step in curve}
+        good = {
+            mark for mark in marks if all((value := one.at(mark, name)) is not None and value <= most for name, most in at_most.items())
+        }
+        out += len(marks - good)
+        curves = {seed: tuple(step for step in curve if step.checkpoint in good) for seed, curve in one.curves.items()}
+        return replace(one, curves=curves)
+
+    left = {name: tuple(map(passing, some)) for name, some in sweeps.configurations.items()}
+    return replace(sweeps, configurations=left), out
 
 
 def _trial(file: Path, folder: Path) -> Configuration:

@@ -8,7 +8,7 @@ interval down, the second up, so that the estimate need not lie in its middle.
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from unsay.config import ConfigError
 from unsay.front.area import AT_LEAST, PLANES, SAID, Array, Plane, Point, area, cube, descending, hypervolume, means, pareto, points
-from unsay.front.curves import STATES, Axis, Configuration, Sweeps, read
+from unsay.front.curves import STATES, Axis, Configuration, Sweeps, read, within
 from unsay.stats import Interval
 
 NO_GOLD = (75.0, 90.0)
@@ -108,12 +108,16 @@ class Front:
     notes: tuple[str, ...]
 
 
-def front(paths: Sequence[Path], take: int = 3, replications: int = REPLICATIONS, seed: int = 0) -> Front:
+def front(
+    paths: Sequence[Path], take: int = 3, replications: int = REPLICATIONS, seed: int = 0, at_most: Mapping[str, float] | None = None
+) -> Front:
     """From sweep folders to all of it; `take` configurations are chosen per method. The same numbers give the same result.
+
+    `at_most`: only checkpoints count that score no more on these metrics (on their own scales; mean over seeds).
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
-    sweeps = read(paths)
+    sweeps, dropped = within(read(paths), at_most or {})
     currency, methods = sweeps.currency, sweeps.configurations
     found = {key: {name: points(some, plane, currency) for name, some in methods.items()} for key, plane in PLANES.items()}
     scored = {key: each for key, each in found.items() if any(each.values())}
@@ -139,8 +143,14 @@ def front(paths: Sequence[Path], take: int = 3, replications: int = REPLICATIONS
         rows=tuple(_rows(sweeps, halved.cost)) if halved else (),
         chosen_on=on,
         chosen={name: chosen(reach.points, take, _limit(panels[on].cap)) for name, reach in panels[on].methods.items()},
-        notes=tuple(_notes(sweeps, scored)),
+        notes=(*_bounds(at_most or {}, dropped), *_notes(sweeps, scored)),
     )
+
+
+def _bounds(at_most: Mapping[str, float], dropped: int) -> Iterator[str]:
+    if at_most:
+        bounds = " and ".join(f"{name} at most {most:g}" for name, most in at_most.items())
+        yield f"only checkpoints with {bounds} count: {dropped} do not"
 
 
 def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice, ...]:
