@@ -4,7 +4,7 @@
     python scripts/probe_trials.py ... --keep results/people/probes.jsonl
 
 The sweep must have kept its checkpoints (`keep = true`). Every run is copied into a folder of its own, so the sweep stays as it
-was; what has been probed before is not probed again. Copies hold vaults: keep their folder to yourself, or remove it.
+was; what has been probed before in the same way is not probed again. Copies hold vaults: keep their folder to yourself, or remove it.
 """
 
 import argparse
@@ -25,12 +25,16 @@ GOLD = "gold"
 def probe(run: Path, copy: Path, which: str, settings: list[str]) -> Path:
     """The findings of one run's model, after or gold, made now or before."""
     file = RunFolder(copy).audit_file(which)
-    whole = copy / f"probed-{which}"
-    if not whole.exists():
+    probed = copy / f"probed-{which}"
+    told = "\n".join(settings)
+    if not probed.exists() or probed.read_text(encoding="utf-8") != told:
         if not copy.exists():
-            shutil.copytree(run, copy)
+            part = copy.with_name(f"{copy.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(run, part)
+            part.rename(copy)
         run_audit(load(run / "recipe.toml", settings), RunFolder(copy), which, Watchers(), cache=False)
-        whole.touch()
+        write_text(probed, told)
     return file
 
 

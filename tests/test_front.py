@@ -283,4 +283,9 @@ def test_only_checkpoints_within_a_bound_count(tmp_path: Path):
     assert bound.panels["quality"].methods["ga"].volume.value == 0, "it was tried, and has nothing to show"
     assert bound.notes[0] == "only checkpoints with class_degenerate at most 0.05 count: 3 do not"
     assert "do not" in call("front", str(tmp_path), "--at-most", "class_degenerate=0.05", "--out", str(tmp_path / "out"))
-    assert "give a metric and a number" in call("front", str(tmp_path), "--at-most", "much", code=2)
+    elsewhere = ("--out", str(tmp_path / "out"))
+    for wrong in ("much", "=0.05", "class_degenerate=nan"):
+        assert "give a metric and a number" in call("front", str(tmp_path), "--at-most", wrong, *elsewhere, code=2)
+    assert "class_degenerate" in call("front", str(tmp_path), "--at-most", "class_degenerated=0.1", *elsewhere, code=2)
+    assert "is within the bounds" in call("front", str(tmp_path), "--at-most", "unlearn_quality=1", *elsewhere, code=2)
+    assert "where it goes" in call("front", str(tmp_path), "--at-most", "class_degenerate=0.05", code=2)

@@ -216,7 +216,12 @@ class Vault:
         """The key files at hand that this vault is, or was, encrypted with: another vault's is nobody's to remove."""
         marks = [self.path / name for name in (_MARK, _TOMBSTONE) if (self.path / name).exists()]
         known = {json.loads(path.read_text(encoding="utf-8")).get("key") for path in marks} - {None}
-        return [path for path in self.key_files() if known and path.exists() and _Lock(path).identity in known]
+        return [path.absolute() for path in self.key_files() if known and path.exists() and _Lock(path).identity in known]
+
+    @property
+    def doomed_keys(self) -> list[Path]:
+        """Key files that a destruction was asked to remove and has not come to yet."""
+        return [path for path in map(Path, (self.destroyed or {}).get("key_files", ())) if path.exists()]
 
     def destroy(self, keys: Sequence[Path] = ()) -> dict[str, Any]:
         """Remove every file, then these key files, and leave a mark that says when. Returns that mark.

@@ -1,6 +1,7 @@
 """`front`: what the methods of one or several sweeps reach, drawn and tabulated."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,8 @@ AtMost = Annotated[
 def draw(found: Folders, out: Out = None, at_most: AtMost = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
     with messages():
+        if at_most and out is None:
+            raise ConfigError("--at-most draws another picture than the sweep's own; say with --out where it goes")
         result = front(found, at_most=dict(map(_bound, at_most or ())))
         paths = fronts.write(result, out or found[0])
     if as_json:
@@ -48,7 +51,10 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, as_json: JsonO
 def _bound(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
-        return name.strip(), float(value)
+        found = name.strip(), float(value)
+        if not found[0] or not isfinite(found[1]):
+            raise ValueError
+        return found
     except ValueError:
         raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
 

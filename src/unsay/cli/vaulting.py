@@ -103,7 +103,7 @@ def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: 
         folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed():
             recipe, vault = folder.recipe(texts=False), folder.texts
-            keys = vault.own_keys() if with_key else []
+            keys = sorted({*vault.doomed_keys, *(vault.own_keys() if with_key else ())})
             parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
             if vault.emptied and parts == [folder.vault] and not keys and "vault" in folder.manifest():
                 vault.alive()  # says that it was destroyed, and when

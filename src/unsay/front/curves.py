@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from unsay.config import ConfigError
 from unsay.folder import read_findings
 from unsay.summary import summarise
+from unsay.tables import near
 
 Metrics = Mapping[str, float | None]
 T = TypeVar("T")
@@ -119,7 +120,18 @@ def read(paths: Sequence[Path]) -> Sweeps:
 
 def within(sweeps: Sweeps, at_most: Mapping[str, float]) -> tuple[Sweeps, int]:
     """The sweeps without the checkpoints that score more on a metric than they may (mean over seeds), or were not scored on it, and
-    how many those are. A configuration left without any stays: it was tried."""
+    how many those are. A configuration left without any stays: it was tried. Raises `ConfigError` for a metric that no curve has."""
+    scored = {
+        name
+        for some in sweeps.configurations.values()
+        for one in some
+        for curve in one.curves.values()
+        for s in curve
+        for name in s.metrics
+    }
+    for name in at_most:
+        if name not in scored:
+            raise ConfigError(f"no curve has a metric {name!r} to bound: {near(name, scored)}")
     out = 0
 
     def passing(one: Configuration) -> Configuration:

@@ -117,7 +117,10 @@ def front(
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
-    sweeps, dropped = within(read(paths), at_most or {})
+    every = read(paths)
+    sweeps, dropped = within(every, at_most or {})
+    if dropped and not any(curve for some in sweeps.configurations.values() for one in some for curve in one.curves.values()):
+        raise ConfigError(f"no checkpoint in {', '.join(every.folders)} is within the bounds on {', '.join(at_most or ())}; raise them")
     currency, methods = sweeps.currency, sweeps.configurations
     found = {key: {name: points(some, plane, currency) for name, some in methods.items()} for key, plane in PLANES.items()}
     scored = {key: each for key, each in found.items() if any(each.values())}

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.config import ConfigError
-from unsay.config.build import one_of, positive
+from unsay.config.build import not_negative, one_of, positive
 from unsay.encode import Batch, Row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
@@ -148,6 +148,7 @@ class PartialModelCollapse:
         one_of("pmc.selection", self.selection, ("argmax", "bradley-terry"))
         one_of("pmc.memory", self.memory, ("none", "best"))
         positive("pmc", samples=self.samples, tries=self.tries)
+        not_negative("pmc", strangers=self.strangers)
         if self.freeze_at is not None and self.memory != "best":
             raise ConfigError("pmc.freeze_at needs pmc.memory = 'best': only a kept answer can be frozen")
         if self.align_weight and not self.desired:
