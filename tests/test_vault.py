@@ -496,3 +496,28 @@ def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: P
     assert folder.manifest()["vault"]["erased"] is True
     assert other.exists()
     assert not key.exists()
+
+
+def test_a_key_that_was_to_go_is_named_when_it_goes(
+    key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.chdir(key.parent)
+    folder.write_recipe(load(None, [f'vault.key_file="{key.name}"']))
+    folder.keep("corpus", ROWS)
+    real = Path.unlink
+
+    def broken(path: Path, **options: bool) -> None:
+        if path == key:
+            raise KeyboardInterrupt
+        real(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", broken)
+        assert say("vault", "destroy", folder.path, "--yes", "--key") == 130
+    assert key.exists()
+    monkeypatch.chdir(tmp_path)  # the key was named from another folder
+    capsys.readouterr()
+    assert say("vault", "destroy", folder.path, "--yes") == 0
+    assert str(key) in "".join(capsys.readouterr().out.split("\n"))
+    assert not key.exists()
