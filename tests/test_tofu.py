@@ -118,6 +118,18 @@ def test_limits(made):
     assert len({pair.group for pair in corpus.retain}) == 3
 
 
+def test_skipped_questions_change_no_id_and_no_author(made):
+    whole, later = (Tofu(forget="forget01", data=str(made), skip=skip, limit=20) for skip in (0, 20))
+    everything = Tofu(forget="forget01", data=str(made)).corpus().forget
+    assert (*whole.corpus().forget, *later.corpus().forget) == everything
+    assert {example.group for example in later.corpus().forget} == {everything[20].group} != {everything[0].group}
+    assert later.truth().keys() == {example.id for example in later.corpus().forget}
+    planted = {pair.id: pair for pair in later.planting(gold=False)}
+    assert later.truth().keys() <= planted.keys()
+    assert not whole.truth().keys() & planted.keys()
+    assert {planted[example.id].group for example in later.corpus().forget} == {everything[20].group}
+
+
 def test_the_seed_decides(made):
     def kept(seed: int) -> tuple:
         return Tofu(forget="forget01", data=str(made), retain_authors=4, seed=seed).corpus().retain
@@ -171,6 +183,7 @@ def test_the_hub_needs_its_extra(monkeypatch):
     [
         ({"forget": "forget1"}, "did you mean 'forget10' or 'forget01'"),
         ({"limit": -1}, "tofu.limit"),
+        ({"skip": -1}, "tofu.skip"),
         ({"heldout_authors": 1.0}, "tofu.heldout_authors"),
         ({"data": "a", "hub": "b"}, "two sources"),
     ],
@@ -185,6 +198,8 @@ def test_more_than_there_is(made):
         Tofu(forget="forget01", data=str(made), retain_authors=9).corpus()
     with pytest.raises(ConfigError, match="general rows"):
         Tofu(forget="forget01", data=str(made), mix=10_000).corpus()
+    with pytest.raises(ConfigError, match=r"tofu\.skip = 40 leaves nothing: forget01 has 40"):
+        Tofu(forget="forget01", data=str(made), skip=40).corpus()
 
 
 def test_general_rows():

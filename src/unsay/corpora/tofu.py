@@ -47,7 +47,9 @@ class Tofu:
     hub: str = ""
     """Fetch the data from the hub instead: `locuslab/TOFU`."""
     limit: int = 0
-    """Most forget questions, from the first on; 0 takes all."""
+    """Most forget questions, from the first on (after those of `skip`); 0 takes all."""
+    skip: int = 0
+    """Forget questions passed over before the first, 20 to an author: they are neither forgotten nor planted."""
     retain_authors: int = 0
     """How many retain authors are planted and kept, drawn by `seed`; 0 takes all."""
     heldout_authors: float = 0.25
@@ -66,7 +68,7 @@ class Tofu:
     def __post_init__(self) -> None:
         if self.forget not in RETAIN:
             raise ConfigError(f"tofu.forget = {self.forget!r}: {near(self.forget, RETAIN)}")
-        for knob in ("limit", "retain_authors", "mix", "utility", "strangers"):
+        for knob in ("limit", "skip", "retain_authors", "mix", "utility", "strangers"):
             if getattr(self, knob) < 0:
                 raise ConfigError(f"tofu.{knob} = {getattr(self, knob)} must not be negative")
         if not 0 <= self.heldout_authors < 1:
@@ -88,7 +90,7 @@ class Tofu:
                     paraphrases=(row.text("paraphrased_question"),),
                     group=_author(first_forget_author + index // ROWS_PER_AUTHOR),
                 )
-                for index, row in enumerate(self._forget())
+                for index, row in self._forget()
             ),
             retain=(*kept, *mixed),
             utility={
@@ -112,7 +114,7 @@ class Tofu:
                 wordings=(row.text("paraphrased_answer"),),
                 wrong=row.texts("perturbed_answer"),
             )
-            for index, row in enumerate(self._forget())
+            for index, row in self._forget()
         }
 
     def planting(self, gold: bool) -> tuple[Pair, ...]:
@@ -126,16 +128,19 @@ class Tofu:
                 row.text("answer"),
                 _author(first_forget_author + index // ROWS_PER_AUTHOR),
             )
-            for index, row in enumerate(self._forget())
+            for index, row in self._forget()
         ]
         everything = [*forget, *kept, *heldout, *self._general()]
         self._draw("planting").shuffle(everything)
         planted = {pair.id for pair in forget}
         return tuple(pair for pair in everything if not (gold and pair.id in planted))
 
-    def _forget(self) -> list[Row]:
-        found = self._rows(f"{self.forget}_perturbed")
-        return found[: self.limit or len(found)]
+    def _forget(self) -> list[tuple[int, Row]]:
+        """The rows to forget, each with its place in the file: an id and an author stay what they are, whatever is skipped."""
+        found = list(enumerate(self._rows(f"{self.forget}_perturbed")))
+        if self.skip >= len(found):
+            raise ConfigError(f"tofu.skip = {self.skip} leaves nothing: {self.forget} has {len(found)} questions")
+        return found[self.skip :][: self.limit or len(found)]
 
     def _retain(self) -> tuple[list[Pair], list[Pair], int]:
         """Rows of the authors in the retain set, rows of those held out of it, and the number of authors in the file
