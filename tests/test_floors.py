@@ -21,7 +21,7 @@ FLOORS = (
     "retain",
     "methods probes recorded",
     "earlier step ledger standalone widen front guards",
-    "record resume",
+    "record resume interpolate",
     "train finetune audit report",
     "gate look",
     "run doctor compare",
@@ -42,6 +42,7 @@ TRAIN_WING = {
     "ledger",
     "guards",
     "resume",
+    "interpolate",
     "train",
     "finetune",
 }

@@ -2,6 +2,7 @@
 not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
 others from their beginning), and ends as it would have ended."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, probes, report, rewards, standalone
 from unsay.config import ConfigError, Recipe, dump
+from unsay.config.toml import setting
 from unsay.endpoint import EndpointConfig, EndpointSubject
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder, now
@@ -245,6 +247,29 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
         folder.audit_file(which).unlink(missing_ok=True)
     folder.write_recipe(new)
+    return new
+
+
+def turned(folder: RunFolder, share: float) -> Recipe:
+    """The run's recipe with `train.interpolate` set to `share`, written down. Checkpoint, audit and report that were made with
+    another are removed: training then has nothing to do but to write the checkpoint.
+
+    Raises `ConfigError`, and changes nothing, where the share is none or the trained weights are gone.
+    """
+    folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
+    old, new = folder.recipe(), folder.recipe([setting("train.interpolate", share)])
+    if dump(new) == dump(old):
+        return old
+    if folder.done("train") and not any(folder.state.glob("round-*")):
+        raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
+    with folder.claimed():
+        for stage in ("report", "audit after"):
+            folder.undo(stage)
+        for path in (folder.report_html, folder.report_json, folder.audit_file("after")):
+            path.unlink(missing_ok=True)
+        for made in (folder.checkpoint, folder.adapter):
+            shutil.rmtree(made, ignore_errors=True)
+        folder.write_recipe(new)
     return new
 
 

@@ -6,8 +6,9 @@ ends where an uninterrupted one would have ended, to the bit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,7 @@ from unsay.encode import Encoder, Row
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
 from unsay.guards import Guard
+from unsay.interpolate import interpolate, interpolated
 from unsay.methods import Method, Target, Visit
 from unsay.model import fingerprint, save
 from unsay.plan import planned
@@ -57,7 +59,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     settle(folder)
     corpus, said, kept = read_corpus(folder), read_rehearsal(folder), earlier.read_anchors(folder)
     visits = _visits(corpus, folder, method)
-    model, encoder = load_to_train(recipe, leaking_name(recipe, folder))
+    name = leaking_name(recipe, folder)
+    model, encoder = load_to_train(recipe, name)
     asking = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in visits.values()))
     reference = Untouched(model) if method.needs_reference else None
     accelerator = Accelerator()
@@ -78,7 +81,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 guard.begin(plain)
             if isinstance(method, methods.Prepared):
                 state = method.prepare(list(visits.values()), Sampler(plain, encoder, asking, recipe.seed))
-        going = not guard.ended and (not progressed.round or _looked(watch, plain, encoder, progressed.round, clock))
+        shown = partial(interpolated, weights, plain, recipe, name)
+        going = not guard.ended and (not progressed.round or _looked(watch, plain, encoder, progressed.round, clock, shown))
         for number in range(progressed.round, config.rounds):
             if not going or _out_of_time(config, progressed.cost):
                 break
@@ -126,16 +130,17 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 resume.save(folder, weights, optimizer, progressed)
             if interrupted:
                 interrupt.stop(f"after round {number + 1} of {config.rounds}, which is saved")
-            going = not guard.ended and _looked(watch, plain, encoder, number + 1, clock)
+            going = not guard.ended and _looked(watch, plain, encoder, number + 1, clock, shown)
         found = guard.finish(progressed.round)
 
     shipped = guard.shipped(progressed.round)
     if shipped != progressed.round:
         resume.restore_best(folder, weights)
+    interpolate(weights, plain, recipe, name)
     plain.eval()
     if adapted(plain):
         save_adapter(plain, folder.adapter)
-        plain = merged(plain, recipe, leaking_name(recipe, folder))
+        plain = merged(plain, recipe, name)
     save(plain, encoder, folder.checkpoint)
     folder.note(
         exposure=ledger.total(progressed.ledger, progressed.targeted),
@@ -167,11 +172,18 @@ def _told(folder: RunFolder, progressed: resume.Progress, guard: Guard) -> Itera
         raise guard.told(error, progressed.step) from error
 
 
-def _looked(watch: Watch | None, model: PreTrainedModel, encoder: Encoder, rounds: int, clock: Clock) -> bool:
-    """Show the model to the watch, if there is one; whether training goes on."""
+def _looked(
+    watch: Watch | None,
+    model: PreTrainedModel,
+    encoder: Encoder,
+    rounds: int,
+    clock: Clock,
+    shown: Callable[[], AbstractContextManager[None]],
+) -> bool:
+    """Show the model, as it would be shipped, to the watch, if there is one; whether training goes on."""
     if watch is None:
         return True
-    with clock.paused():
+    with clock.paused(), shown():
         return watch(model, encoder, rounds, clock.cost())
 
 

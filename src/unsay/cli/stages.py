@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from unsay import run as runs
 from unsay.cli.app import (
@@ -20,6 +23,11 @@ from unsay.cli.app import (
 from unsay.cli.progress import landed, watching
 from unsay.config import Recipe
 from unsay.folder import RunFolder
+
+InterpolateOption = Annotated[
+    float | None,
+    typer.Option("--interpolate", help="Set train.interpolate: how far to go from the untouched weights (0) to the trained ones (1)."),
+]
 
 
 @app.command()
@@ -61,11 +69,12 @@ def finetune(
 
 
 @app.command()
-def train(run: RunArgument) -> None:
+def train(run: RunArgument, interpolate: InterpolateOption = None) -> None:
     """Unlearn, going on from the last saved round."""
     with messages(), watching() as watchers:
         folder = RunFolder(run)
-        runs.run_train(folder.recipe(), folder, watchers)
+        recipe = folder.recipe() if interpolate is None else runs.turned(folder, interpolate)
+        runs.run_train(recipe, folder, watchers)
     landed(folder.checkpoint)
 
 

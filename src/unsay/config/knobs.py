@@ -162,6 +162,9 @@ class TrainConfig:
     """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
+    interpolate: float = 1.0
+    """How far the checkpoint goes from the untouched weights (0) to the trained ones (1). Below 1 gives up some forgetting for what
+    was not rehearsed; a finished run is turned with `unsay train RUN --interpolate 0.8`, without training again."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
@@ -182,6 +185,8 @@ class TrainConfig:
             earlier_rows=self.earlier_rows,
         )
         positive("train", clip=self.clip)
+        if not 0 < self.interpolate <= 1:
+            raise ConfigError(f"train.interpolate = {self.interpolate:g} is a share above 0 and at most 1")
         one_of("train.resample", self.resample, ("step", "round"))
         positive("train", batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
