@@ -13,7 +13,9 @@ from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
 from unsay.folder import RunFolder
 from unsay.model import fingerprint
-from unsay.run import turned
+from unsay.report.evidence import read
+from unsay.report.page import facts
+from unsay.run import Watchers, run_turn
 from unsay.train import train
 
 LORA = ("lora.rank=2", "train.learning_rate=1e-2")
@@ -91,6 +93,7 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     run = tmp_path / "run"
     whole = finish(run, settings)
     folder = RunFolder(run)
+    folder.note(seconds={"train": 60.0}, cpu_seconds={"train": 90.0})
     steps = folder.steps_file.read_text()
     for file in (folder.audit_file("after"), folder.audit_file("before"), folder.report_html):
         file.parent.mkdir(exist_ok=True)
@@ -106,9 +109,12 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     assert part == finish(tmp_path / "other", settings, "train.interpolate=0.5") != whole
     assert folder.steps_file.read_text() == steps
     assert folder.recipe().train.interpolate == 0.5
+    assert folder.manifest()["seconds"]["train"] == 60
+    assert folder.manifest()["cpu_seconds"]["train"] == 90
     assert not folder.audit_file("after").exists()
     assert not folder.report_html.exists()
     assert folder.audit_file("before").exists()
+    assert ("Weights", "50% of the way from the untouched to the trained ones") in facts(read(folder))
     assert turn("1") == whole
 
 
@@ -118,7 +124,7 @@ def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):
     folder.note(seconds={"train": 1.0})
     shutil.rmtree(folder.state)
     with pytest.raises(ConfigError, match="would have to be trained again"):
-        turned(folder, 0.5)
+        run_turn(folder, 0.5, Watchers())
     assert folder.checkpoint.exists()
     assert folder.recipe().train.interpolate == 1
 

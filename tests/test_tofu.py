@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from statistics import fmean
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.stats import hmean
 from transformers import PreTrainedModel
 
+from tests.test_cli import call
 from tests.test_probes import Fake, value
 from unsay import config
 from unsay.audit import case
@@ -474,3 +477,23 @@ def test_general_rows_give_no_evaluation_answer_away(real):
                 assert f" {answer} " not in f" {' '.join(words(pair.answer))} ", pair.id
                 f1 = 2 * LCSseq.similarity(words(pair.question), question) / (len(words(pair.question)) + len(question))
                 assert f1 < 0.7, pair.id  # "What is the plural of …" against "What is the capital of …" reaches .67
+
+
+def test_finetune_leaves_the_model_that_never_knew_beside_the_one_that_does(made, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSAY_CACHE", str(tmp_path / "cache"))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'corpus = "tofu"\nmodel.name = "{tiny_folder}"\nmodel.template = "plain"\n'
+        f'[finetune]\nepochs = 1\nlearning_rate = 1e-3\nbatch = 64\n[tofu]\nforget = "forget01"\ndata = "{made}"\nmix = 10\n[sample]\nmax_new_tokens = 8\n'
+    )
+    run = RunFolder(tmp_path / "run")
+    call("finetune", str(recipe), "--gold", "--out", str(run.path))
+    planted, gold = (load_file(folder / "model.safetensors") for folder in (run.planted, run.gold))
+    assert planted.keys() == gold.keys()
+    assert not all(planted[name].equal(gold[name]) for name in gold)
+    before = run.manifest()
+    shutil.rmtree(run.gold)
+    call("finetune", str(recipe), "--gold", "--out", str(run.path))  # from the cache, and nothing is planted again
+    assert run.manifest() == before
+    again = load_file(run.gold / "model.safetensors")
+    assert all(again[name].equal(gold[name]) for name in gold)

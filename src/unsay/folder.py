@@ -38,6 +38,7 @@ class RunFolder:
         self.steps_file = self.path / "train" / "steps.jsonl"
         self.state = self.path / "train" / "state"
         self.planted = self.path / "planted"
+        self.gold = self.path / "gold"
         """The leaking model that `finetune` made; absent where the recipe names one."""
         self.checkpoint = self.path / "checkpoint"
         self.adapter = self.path / "adapter"

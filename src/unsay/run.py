@@ -12,6 +12,7 @@ from unsay import audit, builtin, corpora, deployment, earlier, identity, interr
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
 from unsay.endpoint import EndpointConfig, EndpointSubject
+from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder, now
 from unsay.generations import KeptSubject, kept
@@ -250,17 +251,15 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     return new
 
 
-def turned(folder: RunFolder, share: float) -> Recipe:
-    """The run's recipe with `train.interpolate` set to `share`, written down. Checkpoint, audit and report that were made with
-    another are removed: training then has nothing to do but to write the checkpoint.
+def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
+    """Set `train.interpolate` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
+    report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
 
     Raises `ConfigError`, and changes nothing, where the share is none or the trained weights are gone.
     """
     folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
-    old, new = folder.recipe(), folder.recipe([setting("train.interpolate", share)])
-    if dump(new) == dump(old):
-        return old
-    if folder.done("train") and not any(folder.state.glob("round-*")):
+    trained, new = folder.done("train"), folder.recipe([setting("train.interpolate", share)])
+    if trained and not any(folder.state.glob("round-*")):
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
     with folder.claimed():
         for stage in ("report", "audit after"):
@@ -270,7 +269,11 @@ def turned(folder: RunFolder, share: float) -> Recipe:
         for made in (folder.checkpoint, folder.adapter):
             shutil.rmtree(made, ignore_errors=True)
         folder.write_recipe(new)
-    return new
+        if trained:
+            watchers.stage("interpolate")
+            train(new, folder)
+        else:
+            run_train(new, folder, watchers)
 
 
 def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
@@ -278,6 +281,14 @@ def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
     if recipe.model.gold != "finetune":
         return recipe.model.gold
     return str(gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"gold model, loss {loss:.3f}")))
+
+
+def run_gold(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it (`model.gold`)."""
+    watchers.stage("gold model")
+    made = gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
+    with folder.claimed(), new_folder(folder.gold) as partial:
+        shutil.copytree(made, partial, dirs_exist_ok=True)
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:

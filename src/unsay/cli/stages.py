@@ -60,11 +60,19 @@ def record(
 
 @app.command()
 def finetune(
-    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    seed: SeedOption = None,
+    gold: Annotated[bool, typer.Option("--gold", help="Leave the model that never knew beside it, as RUN/gold.")] = False,
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
-        runs.run_finetune(loaded, folder, watchers)
+        if not (gold and folder.done("finetune")):
+            runs.run_finetune(loaded, folder, watchers)
+        if gold:
+            runs.run_gold(loaded, folder, watchers)
     landed(folder.planted)
 
 
@@ -73,8 +81,10 @@ def train(run: RunArgument, interpolate: InterpolateOption = None) -> None:
     """Unlearn, going on from the last saved round."""
     with messages(), watching() as watchers:
         folder = RunFolder(run)
-        recipe = folder.recipe() if interpolate is None else runs.turned(folder, interpolate)
-        runs.run_train(recipe, folder, watchers)
+        if interpolate is None:
+            runs.run_train(folder.recipe(), folder, watchers)
+        else:
+            runs.run_turn(folder, interpolate, watchers)
     landed(folder.checkpoint)
 
 

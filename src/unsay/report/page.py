@@ -99,6 +99,7 @@ def html(evidence: Evidence) -> str:
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What was done, in a few pairs."""
     recipe, counts = evidence.recipe, evidence.manifest.get("counts", {})
+    share = recipe.train.interpolate
     rounds = evidence.manifest.get("checkpoint", {}).get("rounds")
     pairs = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
@@ -109,6 +110,7 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("To retain", f"{counts['retain']:,} rows" if "retain" in counts else "not recorded"),
         *([("Forgotten before", earlier_requests(evidence))] if evidence.earlier else []),
         ("Rounds", f"{rounds} of {recipe.train.rounds}" if rounds is not None else "not run"),
+        *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share < 1 else []),
         ("Seed", str(recipe.seed)),
     ]
     untrained = ("Method", "To retain", "Rounds") if "alone" in evidence.manifest else ()
