@@ -484,7 +484,8 @@ def test_finetune_leaves_the_model_that_never_knew_beside_the_one_that_does(made
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         f'corpus = "tofu"\nmodel.name = "{tiny_folder}"\nmodel.template = "plain"\n'
-        f'[finetune]\nepochs = 1\nlearning_rate = 1e-3\nbatch = 64\n[tofu]\nforget = "forget01"\ndata = "{made}"\nmix = 10\n[sample]\nmax_new_tokens = 8\n'
+        f"[finetune]\nepochs = 1\nlearning_rate = 1e-3\nbatch = 64\n"
+        f'[tofu]\nforget = "forget01"\ndata = "{made}"\nmix = 10\n[sample]\nmax_new_tokens = 8\n'
     )
     run = RunFolder(tmp_path / "run")
     call("finetune", str(recipe), "--gold", "--out", str(run.path))
