@@ -28,6 +28,19 @@ def files_corpus(folder: Path, forget: int, retain: int) -> list[str]:
     return ["corpus=files", *(f'files.{name}="{folder / name}.jsonl"' for name in rows)]
 
 
+def small_run(model: Path, rows: Path, forget: int, retain: int) -> list[str]:
+    """The settings of a run of seconds, its rows written into the folder `rows`; what is added after them wins."""
+    return [
+        *files_corpus(rows, forget, retain),
+        f'model.name="{model}"',
+        "sample.max_new_tokens=8",
+        "record.answers=2",
+        "train.batch=2",
+        "train.save_every=1",
+        "train.learning_rate=1e-3",
+    ]
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token per byte, plus <bos>, <eos> and <pad>."""
     special = ["<pad>", "<bos>", "<eos>"]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tests.conftest import files_corpus, tiny_model
+from tests.conftest import small_run, tiny_model
 from tests.test_train import begin, finish, interrupted
 from unsay import resume
 from unsay.config import ConfigError, Recipe, load
@@ -32,16 +32,7 @@ ENCLOSED = ("method=gd", "train.rounds=4")
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """As in test_train, with retain rows enough to set some aside (a quarter is held out by the corpus itself)."""
-    return [
-        *files_corpus(tmp_path_factory.mktemp("rows"), forget=4, retain=240),
-        f'model.name="{tiny_folder}"',
-        "sample.max_new_tokens=8",
-        "record.answers=2",
-        "train.batch=2",
-        "train.save_every=1",
-        "train.learning_rate=1e-3",
-        *ENCLOSED,
-    ]
+    return [*small_run(tiny_folder, tmp_path_factory.mktemp("rows"), forget=4, retain=240), *ENCLOSED]
 
 
 def steps_of(folder: RunFolder) -> list[dict[str, object]]:

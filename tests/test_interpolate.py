@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import files_corpus
+from tests.conftest import small_run
 from tests.test_cli import call
 from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
@@ -23,18 +23,8 @@ LORA = ("lora.rank=2", "train.learning_rate=1e-2")
 
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [
-        *files_corpus(tmp_path_factory.mktemp("rows"), forget=3, retain=4),
-        f'model.name="{tiny_folder}"',
-        "sample.max_new_tokens=8",
-        "record.answers=2",
-        "train.rounds=3",
-        "train.batch=2",
-        "train.save_every=1",
-        "train.learning_rate=1e-3",
-        "pmc.preset=paper",
-        "pmc.samples=2",
-    ]
+    rows = tmp_path_factory.mktemp("rows")
+    return [*small_run(tiny_folder, rows, forget=3, retain=4), "train.rounds=3", "pmc.preset=paper", "pmc.samples=2"]
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,6 +116,17 @@ def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):
     with pytest.raises(ConfigError, match="would have to be trained again"):
         run_turn(folder, 0.5, Watchers())
     assert folder.checkpoint.exists()
+    assert folder.recipe().train.interpolate == 1
+
+
+def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
+    whole = finish(tmp_path / "run", settings)
+    folder = RunFolder(tmp_path / "run")
+    folder.audit_file("endpoint").parent.mkdir(exist_ok=True)
+    folder.audit_file("endpoint").write_text("")
+    with pytest.raises(ConfigError, match="audit the endpoint again"):
+        run_turn(folder, 0.5, Watchers())
+    assert folder.manifest()["checkpoint"]["fingerprint"] == whole
     assert folder.recipe().train.interpolate == 1
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tests.conftest import files_corpus
+from tests.conftest import small_run
 from unsay import train as training
 from unsay.adapters import without_adapters
 from unsay.clock import Cost
@@ -26,14 +26,10 @@ from unsay.train import train
 @pytest.fixture(scope="module")
 def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
-        *files_corpus(tmp_path_factory.mktemp("rows"), forget=5, retain=8),
-        f'model.name="{tiny_folder}"',
+        *small_run(tiny_folder, tmp_path_factory.mktemp("rows"), forget=5, retain=8),
         "sample.max_new_tokens=16",
         "record.answers=3",
         "train.rounds=4",
-        "train.batch=2",
-        "train.save_every=1",
-        "train.learning_rate=1e-3",
         "pmc.preset=paper",
         "pmc.samples=3",
         "pmc.openings=0.5",

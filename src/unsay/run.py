@@ -241,9 +241,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     check_audit(new)
     if dump(new) == dump(old):
         return old
-    if folder.audit_file("endpoint").exists():
-        served = folder.audit_file("endpoint")
-        raise ConfigError(f"{served} was found under the settings as they are; move it away first, then audit the endpoint again")
+    _nothing_served(folder)
     for which in WHICH:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
         folder.audit_file(which).unlink(missing_ok=True)
@@ -251,16 +249,23 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     return new
 
 
+def _nothing_served(folder: RunFolder) -> None:
+    """Raises `ConfigError` where findings on a server would stay beside others that are made anew."""
+    if (served := folder.audit_file("endpoint")).exists():
+        raise ConfigError(f"{served} was found with settings and weights as they are; move it away first, then audit the endpoint again")
+
+
 def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
     """Set `train.interpolate` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
     report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
 
-    Raises `ConfigError`, and changes nothing, where the share is none or the trained weights are gone.
+    Raises `ConfigError`, and changes nothing, where the share is none, the trained weights are gone, or findings on a server would stay.
     """
     folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
     trained, new = folder.done("train"), folder.recipe([setting("train.interpolate", share)])
     if trained and not any(folder.state.glob("round-*")):
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
+    _nothing_served(folder)
     with folder.claimed():
         for stage in ("report", "audit after"):
             folder.undo(stage)
