@@ -252,7 +252,7 @@ def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
 
 def test_the_schedule():
     config = load(None, ["train.rounds=3", "train.warmup_rounds=1"]).train
-    values = [training._schedule(config, step, 4) for step in range(12)]
+    values = [training._share_of_peak(config, step, 4) for step in range(12)]
     assert values[:4] == [0.2, 0.4, 0.6, 0.8]
     assert values[4] == 1.0
     assert values[-1] == pytest.approx(1 / 8)

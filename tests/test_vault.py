@@ -20,7 +20,7 @@ from unsay.config import ConfigError, Recipe, dump, load
 from unsay.doctor.advice import _for_vault
 from unsay.folder import RunFolder
 from unsay.generations import Store
-from unsay.look import seen
+from unsay.look import questions
 from unsay.recorded import read_answers, read_handed
 from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
 from unsay.vault import ENVIRONMENT, Vault, new_key, retention
@@ -288,7 +288,7 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     assert not [mark for mark in ("<script", "http://", "https://", "<img", "<link") if mark in text]
     looks = folder.manifest()["looks"]
     assert [(one["by"], one["plain"]) for one in looks[before:]] == [("look", False)]
-    one = seen(folder, ["after"])[0]
+    one = questions(folder, ["after"])[0]
     assert {group.asked.salt for group in one.said["after"]} >= {"greedy", "sampling", "prefill"}
     said = [group for group in one.said["after"] if group.asked.salt == "sampling"]
     assert sum(n for _, n, _ in said[0].answers) == 2

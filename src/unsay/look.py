@@ -41,7 +41,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Question:
     """Everything about one forget question."""
 
     example: Example
@@ -83,13 +83,13 @@ def html(folder: RunFolder, models: Sequence[str]) -> str:
     return environment.get_template("look.html.j2").render(
         run=folder.path.name,
         models=models,
-        questions=seen(folder, models),
+        questions=questions(folder, models),
         style=Markup(_STYLE),
         policy=Markup(content_policy(_STYLE)),
     )
 
 
-def seen(folder: RunFolder, models: Sequence[str]) -> list[Seen]:
+def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """Question by question, in the order of the corpus."""
     baseline, truth, kept = read_answers(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
@@ -99,7 +99,7 @@ def seen(folder: RunFolder, models: Sequence[str]) -> list[Seen]:
         fact = truth[example.id].answer if example.id in truth else None
         reference = fact if fact is not None else baseline.get(example.id, "")
         groups = {which: [_group(reference, asked, answers) for asked, answers in said[which].get(example.id, ())] for which in models}
-        found.append(Seen(example, baseline.get(example.id, ""), fact, groups, _scores(findings, example.id)))
+        found.append(Question(example, baseline.get(example.id, ""), fact, groups, _scores(findings, example.id)))
     return found
 
 

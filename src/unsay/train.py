@@ -94,7 +94,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 plain.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     for parameter_group in optimizer.param_groups:
-                        parameter_group["lr"] = config.learning_rate * _schedule(config, progressed.step, steps_a_round)
+                        parameter_group["lr"] = config.learning_rate * _share_of_peak(config, progressed.step, steps_a_round)
                     time = (number, again)
                     retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, time, target.example)]
                     rows = [row for target in chosen for row in target.rows] + retain
@@ -242,7 +242,7 @@ def _anchors(
     )
 
 
-def _schedule(config: TrainConfig, step: int, steps_a_round: int) -> float:
+def _share_of_peak(config: TrainConfig, step: int, steps_a_round: int) -> float:
     """Share of the peak learning rate: linear warm-up, then constant or linear to zero."""
     warmup, total = config.warmup_rounds * steps_a_round, config.rounds * steps_a_round
     if step < warmup:
