@@ -268,6 +268,42 @@ def test_metrics_are_means_of_what_was_scored():
     assert one.at(1, "choice_most") is None
 
 
+def test_what_costs_more_than_its_budget_does_not_count(tmp_path: Path):
+    sweep = tmp_path / "sweep"
+    trial(sweep, "npo", 0, [curve([metrics(60, 90), metrics(80, 90)], costs=[10.0, 22.0])])
+    trial(sweep, "pmc", 0, [curve([metrics(60, 90), metrics(99, 90)], costs=[12.0, 23.0]), curve([metrics(60, 90)], costs=[12.0])])
+
+    def volumes(budget: float | None = None) -> list[float]:
+        return [reach.volume.value for reach in front([sweep], replications=FEW, budget=budget).panels["quality"].methods.values()]
+
+    assert volumes() == pytest.approx([0.8 * 0.9, 0.99 * 0.9]), "no budget is known"
+    write_text(sweep / "sweep.toml", "budget = 20.0\n")
+    assert volumes() == pytest.approx([0.8 * 0.9, 0.6 * 0.9]), "a tenth over counts, more does not"
+    assert volumes(budget=0) == pytest.approx([0.8 * 0.9, 0.99 * 0.9])
+    assert volumes(budget=11) == pytest.approx([0.6 * 0.9, 0.0])
+    found = front([sweep], replications=FEW)
+    assert found.notes[0] == "checkpoints that cost more than a tenth over the budget do not count: 1 of pmc"
+    out = ("--out", str(tmp_path / "out"))
+    assert "cost more than 13 seconds do not count: 1 of npo, 1 of pmc" in call("front", str(sweep), "--budget", "13", *out)
+    assert "is within the bounds on cost; raise them, --at-most for what is scored and --budget" in call(
+        "front", str(sweep), "--budget", "1", *out, code=2
+    )
+    assert "give a number of seconds" in call("front", str(sweep), "--budget", "-1", *out, code=2)
+    assert "where it goes" in call("front", str(sweep), "--budget", "30", code=2)
+    write_text(sweep / "sweep.toml", "budget = true\n")
+    assert "sweep.toml: budget is no number of seconds" in call("front", str(sweep), code=2)
+
+
+def test_no_chance_is_told_where_nothing_could_be_resampled(tmp_path: Path):
+    trial(tmp_path, "gd", 0, [curve([metrics(60, 90)])])
+    trial(tmp_path, "npo", 0, [curve([metrics(80, 90)])])
+    trial(tmp_path, "pmc", 0, [curve([metrics(60, 90)]), curve([metrics(90, 90)])])
+    _, rows = tables.above(front([tmp_path], replications=FEW).panels["quality"])
+    assert rows[0][:3] == ["gd", "–", "–"]
+    assert rows[1][:3] == ["npo", "–", "–"]
+    assert all(0 < float(cell) < 1 for cell in (rows[2][2], rows[1][3])), "pmc has two seeds"
+
+
 def test_only_checkpoints_within_a_bound_count(tmp_path: Path):
     def said(quality: float, broken: float | None) -> dict[str, float | None]:
         return metrics(quality, 90, class_degenerate=broken)

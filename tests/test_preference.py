@@ -247,6 +247,15 @@ def test_what_the_operator_named_is_never_preferred(model, encoder):
     assert (targets[0].rows, targets[0].source) == ((), "none")
 
 
+@pytest.mark.parametrize("truth", [None, "In Oslo."])
+def test_the_answer_itself_is_no_alternative(model, encoder, truth):
+    """Preferred over itself it would give no force at all."""
+    asked = visit(encoder, truth=truth)
+    sampler = parrot(model, encoder, f"Well: {asked.known.lower()}", "In Rome.", asked.known)
+    state = AlternatePreference().prepare([asked], sampler)
+    assert {answer["text"] for answer in state["a"]["preferred"]} == {"In Rome."}
+
+
 def test_an_unfinished_alternative_stands_only_alone(model, encoder):
     class Cut(type(parrot(model, encoder))):
         def candidates(self, draws, source, watch=None):

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from unsay.run import Watchers
 from unsay.sweep import launch, trial, worker
 from unsay.sweep.spec import Sweep, load_sweep
 from unsay.sweep.trial import Outcome
+from unsay.sweep.worker import Shared
 from unsay.train import train
 
 SWEEP = """
@@ -194,6 +196,9 @@ def scores(out: Path) -> dict[str, Any]:
         ("first.gd.gd.retain_weight=3.0", "[first.gd] gd.retain_weight = 3.0 lies outside"),
         ("space.gd.train.clip=[1.0, 2.0]", "[first.gd] has no value for train.clip"),
         ("first.gd.train.batch=2", "[first.gd] train.batch is not searched"),
+        ("settings.method=gd", "[settings] method cannot be set in a sweep: contenders are named in `methods`"),
+        ("fixed.all.method=gd", "[fixed.all] method cannot be set"),
+        ('space.gd.method=["gd", "ga"]', "[space.gd] method cannot be set"),
         ("settings.train.bach=2", "unknown key 'train.bach'"),
         ("space.idle.train.clap=[1.0, 2.0]", "contender idle: unknown key 'train.clap'"),
         ("space.idle.gd.retain_weight=[1.0, 2.0]", "gd.retain_weight is searched for idle, whose method is retain-only"),
@@ -302,6 +307,59 @@ def test_a_recipe_that_was_changed_is_another_sweep(file: Path, tmp_path: Path):
         recipe.write("\n[paraphrase]\nn = 1\n")
     with pytest.raises(ConfigError):
         begun(tmp_path / "files" / "sweep.toml", tmp_path / "out")
+
+
+def test_a_recipe_that_changes_under_a_worker_stops_it(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):
+    shutil.copytree(file.parent, tmp_path / "files")
+    shared = begun(tmp_path / "files" / "sweep.toml", tmp_path / "out", "configurations=2")
+
+    def run(sweep: Sweep, path: Path, *_: object) -> Outcome:
+        path.write_text(path.read_text() + "\n[paraphrase]\nn = 1\n")
+        return Outcome(0.5)
+
+    monkeypatch.setattr(worker, "run_configuration", run)
+    with pytest.raises(ConfigError, match=r"recipe\.toml differs"):
+        launch.work(shared, NONE)
+    assert [one["state"] for one in told(tmp_path / "out").values()] == ["complete"], "what was done before it changed stays"
+
+
+def test_what_its_worker_has_just_finished_is_not_taken_again(
+    file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    shared = begun(file, tmp_path, "configurations=1", 'methods=["gd"]')
+    studies = shared.studies()
+    claim = worker._claim(shared, studies)
+    assert claim is not None
+    locked = worker._locked
+
+    def just_then(*asked: Any) -> Any:
+        """Between this worker's look into the journal and its hand on the lock, the other one finishes."""
+        if claim.lock.is_locked:
+            worker._settle(shared.studies()["gd"], claim, Outcome(0.5))
+            claim.lock.release()
+        return locked(*asked)
+
+    monkeypatch.setattr(worker, "_locked", just_then)
+    assert worker._claim(shared, shared.studies()) is None
+    assert locked(shared, "gd", 0) is not None, "and its lock is let go"
+
+
+def test_what_was_chosen_goes_on_with_more_of_it(file: Path, tmp_path: Path, instant: list[str]):
+    one, other = {"train.learning_rate": 1e-3, "gd.retain_weight": 2.0}, {"gd.retain_weight": 1.0, "train.learning_rate": 2e-3}
+    plain = begun(file, tmp_path / "plain")
+
+    def chosen(methods: Sequence[str], **configurations: Sequence[dict[str, float]]) -> Shared:
+        sweep = replace(plain.sweep, methods=tuple(methods))
+        return replace(plain, folder=tmp_path / "out", sweep=sweep, chosen=configurations)
+
+    launch.begin(chosen(["gd"], gd=[one]))
+    launch.begin(chosen(["gd"], gd=[dict(reversed(one.items()))]))
+    launch.begin(chosen(["idle", "gd"], idle=[{"train.learning_rate": 1e-4}], gd=[one, other]))
+    for less in ([other, one], [one], []):
+        with pytest.raises(ConfigError, match=r"chosen\.json differs"):
+            launch.begin(chosen(["idle", "gd"], idle=[{"train.learning_rate": 1e-4}], gd=less))
+    with pytest.raises(ConfigError, match=r"chosen\.json differs"):
+        launch.begin(replace(chosen(["idle", "gd"]), chosen=None))
 
 
 def test_optuna_reads_the_journal(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -598,7 +656,7 @@ def test_two_processes_share_a_sweep(file: Path, finished: Path, tmp_path: Path)
 
 def test_sweep_then_front_then_what_it_chose(file: Path, finished: Path, recorded: Path, tmp_path: Path):
     front, small = tmp_path / "front", ("--set", "seeds=[0]", "--set", "seed=9")
-    assert "idle" in call("front", str(finished), "--out", str(front))
+    assert "idle" in call("front", str(finished), "--out", str(front), "--budget", "0")
     chosen = json.loads((front / "front.json").read_text())["chosen"]
     call("sweep", str(file), "--out", str(recorded), "--from", str(front / "front.json"), *small)
     assert settings_of(recorded) == settings_of(finished) == {f"{name}/000": some[0]["settings"] for name, some in chosen.items()}

@@ -124,7 +124,7 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
 
 
 def test_gd_without_its_anchor_is_ga(tmp_path, settings):
-    gd = finish(tmp_path / "gd", settings, "method=gd", "gd.retain_weight=0.0", "train.weight_decay=0.0")
+    gd = finish(tmp_path / "gd", settings, "method=gd", "train.retain_rows=0", "train.rehearsal_rows=0", "train.weight_decay=0.0")
     ga = finish(tmp_path / "ga", settings, "method=ga", "train.weight_decay=0.0")
     assert gd == ga
 
@@ -239,6 +239,16 @@ def test_round_and_step_resampling_visit_the_same_questions(tmp_path, settings):
         recipe, folder = begin(tmp_path / resample, settings, f"train.resample={resample}", "train.rounds=1")
         train(recipe, folder)
         assert folder.manifest()["exposure"]["targets"] == 5
+
+
+def test_ga_is_charged_for_no_retain_row(tmp_path, settings, monkeypatch):
+    def drawn(*_: object) -> list[object]:
+        raise AssertionError("a row that the loss does not read")
+
+    monkeypatch.setattr(training, "_anchors", drawn)
+    finish(tmp_path / "ga", settings, "method=ga")
+    with pytest.raises(AssertionError):
+        finish(tmp_path / "gd", settings, "method=gd")
 
 
 def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):

@@ -96,7 +96,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     for parameter_group in optimizer.param_groups:
                         parameter_group["lr"] = config.learning_rate * _share_of_peak(config, progressed.step, steps_a_round)
                     time = (number, again)
-                    retain = [row for target in chosen for row in _anchors(corpus, said, kept, encoder, recipe, time, target.example)]
+                    drawn = chosen if methods.anchored(method) else ()
+                    retain = [row for target in drawn for row in _anchors(corpus, said, kept, encoder, recipe, time, target.example)]
                     rows = [row for target in chosen for row in target.rows] + retain
                     terms, norm = optimizer_step(
                         accelerator,

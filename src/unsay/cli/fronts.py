@@ -1,7 +1,7 @@
 """`front`: what the methods of one or several sweeps reach, drawn and tabulated."""
 
 import json
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -24,14 +24,21 @@ AtMost = Annotated[
     typer.Option("--at-most", metavar="METRIC=VALUE", help="Count only checkpoints that score no more, such as class_degenerate=0.05."),
 ]
 
+Budget = Annotated[
+    float | None,
+    typer.Option(help="Count only checkpoints that cost at most so many seconds; default a tenth over the sweep's budget, 0 counts all."),
+]
+
 
 @app.command("front")
-def draw(found: Folders, out: Out = None, at_most: AtMost = None, as_json: JsonOption = False) -> None:
+def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
     with messages():
-        if at_most and out is None:
-            raise ConfigError("--at-most draws another picture than the sweep's own; say with --out where it goes")
-        result = front(found, at_most=dict(map(_bound, at_most or ())))
+        if budget is not None and not 0 <= budget < inf:
+            raise ConfigError(f"--budget {budget}: give a number of seconds, or 0 to count all")
+        if (at_most or budget is not None) and out is None:
+            raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
+        result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
         paths = fronts.write(result, out or found[0])
     if as_json:
         print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))

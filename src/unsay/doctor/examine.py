@@ -20,7 +20,7 @@ from unsay.doctor.probe import Held, Probe, held
 from unsay.doctor.shallow import layers_of, shallow, stretched, whole_size
 from unsay.doctor.stages import Plan, Stage
 from unsay.encode import Encoder, Row
-from unsay.methods import Method
+from unsay.methods import Method, anchored
 from unsay.model import trainable
 from unsay.plan import plan
 from unsay.probes.scoring import spread
@@ -97,7 +97,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None) -> Report:
 
 
 def _probe(recipe: Recipe, method: Method, model: PreTrainedModel, encoder: Encoder, corpus: Corpus, planted: Sequence[Pair]) -> Probe:
-    rows = _rows(recipe, corpus, encoder, planted)
+    rows = _rows(recipe, corpus, encoder, planted, anchored(method))
     return Probe(recipe, method, model, encoder, rows, [example.question for example in corpus.forget])
 
 
@@ -123,9 +123,10 @@ def _taught(corpus: Corpus) -> list[Pair]:
     return [Pair(e.id, e.question, answers[i % len(answers)]) for i, e in enumerate(corpus.forget)]
 
 
-def _rows(recipe: Recipe, corpus: Corpus, encoder: Encoder, planted: Sequence[Pair]) -> list[Row]:
-    """The rows of one micro-batch, as near as they are known before `record`: retain rows, half of them in the forget term."""
-    visit = 1 + recipe.train.retain_rows + (recipe.train.rehearsal_rows if recipe.record.rehearsal else 0)
+def _rows(recipe: Recipe, corpus: Corpus, encoder: Encoder, planted: Sequence[Pair], anchors: bool) -> list[Row]:
+    """The rows of one micro-batch, as near as they are known before `record`: retain rows, of every visit one in the forget term."""
+    config = recipe.train
+    visit = 1 + (config.retain_rows + (config.rehearsal_rows if recipe.record.rehearsal else 0) if anchors else 0)
     pairs = corpus.retain or corpus.general or tuple(planted) or tuple(Pair(e.id, e.question, e.question) for e in corpus.forget)
     n = recipe.train.batch * visit
     chosen = spread(pairs, n) if len(pairs) > n else [pairs[i % len(pairs)] for i in range(n)]

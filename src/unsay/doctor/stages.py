@@ -16,7 +16,7 @@ from unsay.doctor.cost import NOTHING, Lengths, Work, padded, reading, total, tr
 from unsay.doctor.lengths import Said
 from unsay.doctor.meter import Asked, Meter, MeteredSampler, MeteredSubject
 from unsay.encode import Encoder, Row
-from unsay.methods import Method, Prepared, Visit
+from unsay.methods import Method, Prepared, Visit, anchored
 from unsay.probes import unrelated
 from unsay.probes.classes import Yardstick, judge
 from unsay.probes.likelihood import Likelihood
@@ -188,6 +188,8 @@ class Plan:
     @property
     def _anchors(self) -> int:
         config = self.recipe.train
+        if not anchored(method_of(self.recipe)):
+            return 0
         retain = config.retain_rows if self._anchor_pairs else 0
         return retain + (config.rehearsal_rows if self.recipe.record.rehearsal else 0)
 

@@ -4,14 +4,17 @@ A *point* is one configuration at one checkpoint, the mean over the seeds that g
 better. A method's *front* is its points that none of its others beats on both axes; its *hypervolume* is the area that they
 dominate, from the reference point (0, 0) (Zitzler & Thiele 1999). What the numbers mean, and do not: docs/front.md.
 
-`curves` reads, `area` measures, `trade` sets the methods against one another. `unsay.report.fronts` draws.
+`curves` reads, `counted` leaves out what is over its budget or a bound, `area` measures, `trade` sets the methods against one
+another. `unsay.report.fronts` draws.
 """
 
 from unsay.front.area import PLANES, Plane, Point, hypervolume, pareto, points
+from unsay.front.counted import OVER
 from unsay.front.curves import Axis, Configuration, Step, Sweeps, read
 from unsay.front.trade import Choice, Front, Panel, Reach, Row, Volume, chosen, front
 
 __all__ = [
+    "OVER",
     "PLANES",
     "Axis",
     "Choice",

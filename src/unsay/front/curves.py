@@ -3,16 +3,16 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
 from unsay.config import ConfigError
+from unsay.config.toml import read as read_toml
 from unsay.folder import read_findings
 from unsay.summary import summarise
-from unsay.tables import near
 
 Metrics = Mapping[str, float | None]
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class Sweeps:
     """By method."""
     references: Mapping[str, Mapping[str, tuple[Metrics, ...]]]
     """Folder → `before`, `gold` → the metrics of each seed."""
+    budgets: Mapping[str, float]
+    """Folder → the seconds that each of its runs was given, where the folder says so."""
 
     @property
     def currency(self) -> str:
@@ -104,7 +106,7 @@ class Sweeps:
 def read(paths: Sequence[Path]) -> Sweeps:
     """Everything in some sweep folders. Raises `ConfigError` naming the folder without a curve, or the file that cannot be read."""
     configurations: dict[str, list[Configuration]] = {}
-    references = {}
+    references, budgets = {}, {}
     for path in {path.resolve(): path for path in paths}.values():
         found = [_trial(file, path) for file in sorted(path.glob("*/*/trial.json"))]
         if not any(one.curves for one in found):
@@ -113,39 +115,11 @@ def read(paths: Sequence[Path]) -> Sweeps:
         for one in found:
             configurations.setdefault(one.method, []).append(one)
         references[str(path)] = _reference(path / "reference.json")
+        if (budget := _budget(path / "sweep.toml")) is not None:
+            budgets[str(path)] = budget
     if not references:
         raise ConfigError("name at least one folder that `unsay sweep` has left")
-    return Sweeps(tuple(references), {name: tuple(configurations[name]) for name in sorted(configurations)}, references)
-
-
-def within(sweeps: Sweeps, at_most: Mapping[str, float]) -> tuple[Sweeps, int]:
-    """The sweeps without the checkpoints that score more on a metric than they may (mean over seeds), or were not scored on it, and
-    how many those are. A configuration left without any stays: it was tried. Raises `ConfigError` for a metric that no curve has."""
-    scored = {
-        name
-        for some in sweeps.configurations.values()
-        for one in some
-        for curve in one.curves.values()
-        for s in curve
-        for name in s.metrics
-    }
-    for name in at_most:
-        if name not in scored:
-            raise ConfigError(f"no curve has a metric {name!r} to bound: {near(name, scored)}")
-    out = 0
-
-    def passing(one: Configuration) -> Configuration:
-        nonlocal out
-        marks = {step.checkpoint for curve in one.curves.values() for step in curve}
-        good = {
-            mark for mark in marks if all((value := one.at(mark, name)) is not None and value <= most for name, most in at_most.items())
-        }
-        out += len(marks - good)
-        curves = {seed: tuple(step for step in curve if step.checkpoint in good) for seed, curve in one.curves.items()}
-        return replace(one, curves=curves)
-
-    left = {name: tuple(map(passing, some)) for name, some in sweeps.configurations.items()}
-    return replace(sweeps, configurations=left), out
+    return Sweeps(tuple(references), {name: tuple(configurations[name]) for name in sorted(configurations)}, references, budgets)
 
 
 def _trial(file: Path, folder: Path) -> Configuration:
@@ -205,6 +179,16 @@ def _reference(file: Path) -> dict[str, tuple[Metrics, ...]]:
         return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "gold")}
 
     return _parsed(file, _text(file), made)
+
+
+def _budget(file: Path) -> float | None:
+    """`None` where the file is not there, as beside curves that were written by hand."""
+    if not file.exists():
+        return None
+    budget = read_toml(file).get("budget")
+    if type(budget) not in (int, float) or not budget > 0:
+        raise ConfigError(f"{file}: budget is no number of seconds; it is as `unsay sweep` has left it, or taken away")
+    return float(budget)
 
 
 def _parsed(place: Path | str, text: str, make: Callable[[Any], T]) -> T:

@@ -8,7 +8,7 @@ interval down, the second up, so that the estimate need not lie in its middle.
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from unsay.config import ConfigError
 from unsay.front.area import AT_LEAST, PLANES, SAID, Array, Plane, Point, area, cube, descending, hypervolume, means, pareto, points
-from unsay.front.curves import STATES, Axis, Configuration, Sweeps, read, within
+from unsay.front.counted import Bounds, counted
+from unsay.front.curves import STATES, Axis, Configuration, Sweeps, read
 from unsay.stats import Interval
 
 NO_GOLD = (75.0, 90.0)
@@ -109,18 +110,21 @@ class Front:
 
 
 def front(
-    paths: Sequence[Path], take: int = 3, replications: int = REPLICATIONS, seed: int = 0, at_most: Mapping[str, float] | None = None
+    paths: Sequence[Path],
+    take: int = 3,
+    replications: int = REPLICATIONS,
+    seed: int = 0,
+    at_most: Mapping[str, float] | None = None,
+    budget: float | None = None,
 ) -> Front:
     """From sweep folders to all of it; `take` configurations are chosen per method. The same numbers give the same result.
 
-    `at_most`: only checkpoints count that score no more on these metrics (on their own scales; mean over seeds).
+    `at_most`: only checkpoints count that score no more on these metrics (on their own scales; mean over seeds). `budget`: only
+    those that cost no more seconds; by default a tenth over what their sweep gave a run, 0 counts all.
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
-    every = read(paths)
-    sweeps, dropped = within(every, at_most or {})
-    if dropped and not any(curve for some in sweeps.configurations.values() for one in some for curve in one.curves.values()):
-        raise ConfigError(f"no checkpoint in {', '.join(every.folders)} is within the bounds on {', '.join(at_most or ())}; raise them")
+    sweeps, bound = counted(read(paths), Bounds(at_most or {}, budget))
     currency, methods = sweeps.currency, sweeps.configurations
     found = {key: {name: points(some, plane, currency) for name, some in methods.items()} for key, plane in PLANES.items()}
     scored = {key: each for key, each in found.items() if any(each.values())}
@@ -146,14 +150,8 @@ def front(
         rows=tuple(_rows(sweeps, halved.cost)) if halved else (),
         chosen_on=on,
         chosen={name: chosen(reach.points, take, _limit(panels[on].cap)) for name, reach in panels[on].methods.items()},
-        notes=(*_bounds(at_most or {}, dropped), *_notes(sweeps, scored)),
+        notes=(*bound, *_notes(sweeps, scored)),
     )
-
-
-def _bounds(at_most: Mapping[str, float], dropped: int) -> Iterator[str]:
-    if at_most:
-        bounds = " and ".join(f"{name} at most {most:g}" for name, most in at_most.items())
-        yield f"only checkpoints with {bounds} count: {dropped} do not"
 
 
 def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice, ...]:
@@ -171,8 +169,8 @@ def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice
         gains = {}
         for name, some in sets.items():
             own = [(p.x, p.y) for p in some]
-            # Rounded: the same area summed in another order must not decide.
-            gains[name] = round(float(hypervolume(held + own, cap)) - base, 12), float(hypervolume(own, cap))
+            # Rounded, and never below nothing: the same area summed in another order must not decide.
+            gains[name] = max(0.0, round(float(hypervolume(held + own, cap)) - base, 12)), float(hypervolume(own, cap))
         best = max(gains, key=lambda name: gains[name])
         some = sets.pop(best)
         held += [(p.x, p.y) for p in some]

@@ -60,6 +60,11 @@ class Visit:
     truth: str | None = field(default=None, repr=False)
     """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
 
+    @property
+    def known(self) -> str:
+        """The answer that is to go: the truth where it was handed over, else what the model used to say."""
+        return self.truth if self.truth is not None else self.baseline
+
 
 @dataclass(frozen=True)
 class Target:
@@ -86,9 +91,15 @@ class Method(Protocol):
     needs_answers: ClassVar[bool]
     needs_reference: ClassVar[bool]
     # One with a knob `retain_weight` multiplies its term "retain" by it; the controller of the guards moves that term.
+    # One without a term "retain" says `anchored = False`, and is charged for no retain row.
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...
+
+
+def anchored(method: Method) -> bool:
+    """Whether retain rows are drawn for it."""
+    return bool(getattr(method, "anchored", True))
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ class GradientAscent:
 
     needs_answers: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state
@@ -52,7 +53,6 @@ class GradientDifference:
 
 
 def answer_target(visit: Visit, sampler: Sampler) -> Target:
-    """The answer itself: the truth where somebody has it, else what the model used to say."""
-    answer = visit.truth if visit.truth is not None else visit.baseline
-    row = sampler.encoder.pair(visit.example.question, answer, "forget")
-    return Target(visit.example.id, (row,), answer, source="answer", reads={"loss": 1})
+    """The answer itself, as a row of the forget term."""
+    row = sampler.encoder.pair(visit.example.question, visit.known, "forget")
+    return Target(visit.example.id, (row,), visit.known, source="answer", reads={"loss": 1})

@@ -62,10 +62,17 @@ def _volume(volume: Volume) -> str:
 
 
 def above(panel: Panel) -> Table:
-    """Chance that the method of the row has the larger hypervolume (to gold, where it is known) than that of the column."""
-    names = list(panel.methods)
-    found = {name: (reach.capped or reach.volume).above for name, reach in panel.methods.items()}
-    return ["", *names], [[name, *("–" if name == other else f"{found[name][other]:.2f}" for other in names)] for name in names]
+    """Chance that the method of the row has the larger hypervolume (to gold, where it is known) than that of the column.
+
+    None is told of two methods without an interval: there was nothing to resample, and a chance of 1 would claim too much.
+    """
+    found = {name: reach.capped or reach.volume for name, reach in panel.methods.items()}
+
+    def chance(name: str, other: str) -> str:
+        known = name != other and (found[name].interval or found[other].interval)
+        return f"{found[name].above[other]:.2f}" if known else "–"
+
+    return ["", *found], [[name, *(chance(name, other) for other in found)] for name in found]
 
 
 def equal_cost(front: Front) -> Table:

@@ -32,6 +32,7 @@ _OWN = {
     "watch.rows": "no rows are watched in a sweep, so that all of a corpus is trained on and no round but the last is shipped",
     "watch.control": "it needs watched rows, and a sweep has none",
     "audit.probes": "name them in `probes` and `final`",
+    "method": "contenders are named in `methods`; one whose name is no method's says under [fixed.NAME] which it is",
 }
 """Knobs that are the sweep's own, and what to do in place of setting them."""
 _TAKEN = (ALL, "recorded", "jobs")
@@ -108,7 +109,8 @@ class Sweep:
         for table in ("fixed", "first", "space"):
             for name, knobs in getattr(self, table).items():
                 one_of(f"[{table}]", name, (*known, *explained))
-                _nobody_elses(f"[{table}.{name}]", knobs)
+                free = ("method",) if table == "fixed" and name != ALL else ()
+                _nobody_elses(f"[{table}.{name}]", knobs, free)
         _nobody_elses("[settings]", self.settings)
 
     def distributions(self, name: str) -> dict[str, BaseDistribution]:
@@ -203,9 +205,9 @@ def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _nobody_elses(where: str, knobs: Mapping[str, Any]) -> None:
+def _nobody_elses(where: str, knobs: Mapping[str, Any], free: Sequence[str] = ()) -> None:
     for knob in knobs:
-        if knob in _OWN:
+        if knob in _OWN and knob not in free:
             raise ConfigError(f"{where} {knob} cannot be set in a sweep: {_OWN[knob]}")
         if knob.rpartition(".")[2] in SENSITIVE:  # what is set stands in sweep.toml and trial.json, and is printed
             raise ConfigError(f"{where} {knob} may be secret, and the files of a sweep are no vault; set it in the recipe")

@@ -24,7 +24,7 @@ from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchCo
 from unsay.encode import Encoder
 from unsay.files import jsonl, new_folder, read_jsonl, write_text
 from unsay.folder import RunFolder, read_findings
-from unsay.front import PLANES, hypervolume
+from unsay.front import OVER, PLANES, hypervolume
 from unsay.model import default_device
 from unsay.plan import planned
 from unsay.run import Watchers
@@ -148,6 +148,11 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
     before = seconds(recorded.cost(recipe)) + max(0.0, costs[0] - each)
     rounds = max(sweep.checkpoints, round((sweep.budget - before) / max(each, 1e-6)))
     note(folder, rounds=rounds, seconds_a_round=round(each, 4), seconds_before=round(before, 2))
+    if (whole := before + rounds * each) > OVER * sweep.budget:
+        recorded.watchers.note(
+            f"{name} {folder.name}: {rounds} rounds, one for each checkpoint, take {whole:.4g} s; `unsay front` does not count "
+            f"what comes after a tenth over the budget of {sweep.budget:g} s"
+        )
     return rounds
 
 

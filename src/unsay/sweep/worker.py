@@ -82,20 +82,32 @@ def begin(shared: Shared) -> None:
         fresh = not (folder / SWEEP).exists()
         if not fresh and not sweep.goes_on(load_sweep(folder / SWEEP)):
             _refuse(folder, SWEEP)
-        # Only the runs have vaults for what is secret in the recipe.
-        recipe, secrets = apart(load(shared.recipe))
-        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(recipe)}
-        chosen = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n" if shared.chosen is not None else None
-        if chosen is not None:
-            texts[CHOSEN] = chosen
-        if not fresh and chosen != _text(folder / CHOSEN):
+        if not fresh and not _chosen_alike(folder / CHOSEN, shared.chosen):
             _refuse(folder, CHOSEN)
-        if (folder / RECIPE).exists() and dump(load(folder / RECIPE)) != texts[RECIPE]:
-            _refuse(folder, RECIPE)
-        if not all(_hidden_alike(run, secrets) for run in folder.glob("recorded/*/seed-*/recipe.toml")):
-            _refuse(folder, "a text of the recipe that lies in the vaults")
+        _same_recipe(shared)
+        # Only the runs have vaults for what is secret in the recipe.
+        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(apart(load(shared.recipe))[0])}
+        if shared.chosen is not None:
+            texts[CHOSEN] = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n"
         for name, text in reversed(texts.items()):  # the sweep's own last: its folder counts as begun from then on
             write_text(folder / name, text, mode=0o600)
+
+
+def _same_recipe(shared: Shared) -> None:
+    """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
+    recipe, secrets = apart(load(shared.recipe))
+    if (shared.folder / RECIPE).exists() and dump(load(shared.folder / RECIPE)) != dump(recipe):
+        _refuse(shared.folder, RECIPE)
+    if not all(_hidden_alike(run, secrets) for run in shared.folder.glob("recorded/*/seed-*/recipe.toml")):
+        _refuse(shared.folder, "a text of the recipe that lies in the vaults")
+
+
+def _chosen_alike(file: Path, chosen: Chosen | None) -> bool:
+    """Whether every contender that was there has its configurations still, in their order; more may follow them."""
+    if chosen is None or not file.exists():
+        return chosen is None and not file.exists()
+    old = json.loads(file.read_text(encoding="utf-8"))
+    return all([dict(one) for one in chosen.get(name, ())][: len(some)] == some for name, some in old.items())
 
 
 def _hidden_alike(recipe_file: Path, secrets: Sequence[Mapping[str, Any]]) -> bool:
@@ -106,10 +118,6 @@ def _hidden_alike(recipe_file: Path, secrets: Sequence[Mapping[str, Any]]) -> bo
     kept = run.kept("recipe") if run.texts.has("recipe") else []
     tables = {row["table"] for row in kept} | {run.recipe(texts=False).corpus}
     return kept == [dict(row) for row in secrets if row["table"] in tables]
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _refuse(folder: Path, what: str) -> None:
@@ -178,12 +186,16 @@ def _references(shared: Shared, recorded: Recorded) -> None:
 
 def _claim(shared: Shared, studies: Mapping[str, optuna.Study]) -> _Claim | None:
     """The next configuration: one that a dead worker has left, else a new one of the contender that has had the fewest."""
+    _same_recipe(shared)  # every run reads the file anew, and hours may lie between two of them
     with shared.alone():
         trials = {name: study.get_trials(deepcopy=False) for name, study in studies.items()}
         for name, some in trials.items():
             for trial in some:
                 if trial.state == TrialState.RUNNING and (lock := _locked(shared, name, trial.number)):
-                    return _claimed(shared, studies[name], name, trial.number, lock)
+                    # Its worker may have finished it since the journal was read, and let go of it only then.
+                    if studies[name].trials[trial.number].state == TrialState.RUNNING:
+                        return _claimed(shared, studies[name], name, trial.number, lock)
+                    lock.release()
         had = {name: len(some) for name, some in trials.items()}
         open_ones = [name for name in shared.sweep.methods if had[name] < _wanted(shared, name)]
         if not open_ones:
