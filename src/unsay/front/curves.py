@@ -186,7 +186,7 @@ def _budget(file: Path) -> float | None:
     if not file.exists():
         return None
     budget = read_toml(file).get("budget")
-    if type(budget) not in (int, float) or not budget > 0:
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
         raise ConfigError(f"{file}: budget is no number of seconds; it is as `unsay sweep` has left it, or taken away")
     return float(budget)
 
