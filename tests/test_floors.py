@@ -16,7 +16,7 @@ FLOORS = (
     "reading",
     "model corpora plan",
     "sample adapters review",
-    "subject",
+    "subject anchor",
     "sampler rehearsal endpoint generations",
     "retain",
     "methods probes recorded",
@@ -32,6 +32,7 @@ FLOORS = (
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
 TRAIN_WING = {
     "methods",
+    "anchor",
     "sampler",
     "rehearsal",
     "retain",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unsay import logprobs
-from unsay.logprobs import head_logprobs, mean_by_row, sum_by_row, token_logprobs
+from unsay.logprobs import head_divergences, head_logprobs, mean_by_row, sum_by_row, token_divergences, token_logprobs
 
 
 def test_by_hand() -> None:
@@ -75,3 +75,36 @@ def test_the_head_in_pieces_equals_the_plain_formula(frozen: bool, monkeypatch: 
         torch.autograd.grad((found * above).sum(), wanted), torch.autograd.grad((plain * above).sum(), wanted), strict=True
     ):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_divergences_by_hand() -> None:
+    even, odd = torch.zeros(1, 2), torch.tensor([[0.0, 1.0986123]])
+    # (1/4, 3/4) taught, (1/2, 1/2) found: ¼ ln ½ + ¾ ln 3/2. The other way round: ½ ln 2 + ½ ln ⅔.
+    assert token_divergences(even, odd).item() == pytest.approx(0.1308120, abs=1e-6)
+    assert token_divergences(odd, even).item() == pytest.approx(0.1438410, abs=1e-6)
+    with pytest.raises(ValueError, match="do not match"):
+        token_divergences(even, torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("trained", [("hidden",), ("hidden", "weight"), ("weight",)])
+def test_divergences_in_pieces_are_torchs(trained: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 3 * 11)
+    torch.manual_seed(0)
+    made = {"hidden": torch.randn(7, 5), "weight": torch.randn(11, 5), "taught": torch.randn(7, 5), "taught_weight": torch.randn(11, 5)}
+    weights = torch.randn(7)
+    found = []
+    for kind in ("head", "tokens", "torch"):
+        h, w, t, v = (tensor.clone().requires_grad_(name in trained) for name, tensor in made.items())
+        if kind == "head":
+            values = head_divergences(h, w, t, v)
+        elif kind == "tokens":
+            values = token_divergences(h @ w.T, t @ v.T, chunk=3)
+        else:
+            values = torch.nn.functional.kl_div(
+                (h @ w.T).log_softmax(-1), (t @ v.T).log_softmax(-1), log_target=True, reduction="none"
+            ).sum(-1)
+        (values * weights).sum().backward()
+        found.append([values.detach(), *(x.grad for x in (h, w) if x.grad is not None)])
+    for some in found[:2]:
+        assert len(some) == 1 + len(trained)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(some, found[2], strict=True))

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe
 from unsay.encode import Batch, Encoder
 from unsay.files import new_folder
-from unsay.model import answer_logprobs, frozen_copy, load, trainable
+from unsay.model import States, answer_logprobs, answer_states, frozen_copy, load, trainable
 
 _NAME = "default"
 
@@ -133,6 +133,14 @@ class Untouched:
         """[B, A] log-probabilities (nats) of the answer tokens under the untouched model; 0 outside `batch.mask`."""
         with torch.no_grad(), self.model() as model:
             return answer_logprobs(model, batch)
+
+    def answer_states(self, batch: Batch) -> States:
+        """What predicts each answer token (`model.answer_states`) under the untouched model."""
+        with torch.no_grad(), self.model() as model:
+            training = model.training
+            states = answer_states(model.eval(), batch)  # with adapters it is the model in training
+            model.train(training)
+        return states
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:

@@ -69,6 +69,8 @@ class Batch:
     """[B] log-probability (nats) of each answer under the untouched model, as its row brings it."""
     pairs: tuple[str, ...] = ()
     """The pair each row belongs to."""
+    soft: bool = False
+    """Whether rows of the retain term are held to the untouched model, not to their own tokens (anchor.py)."""
 
     @property
     def width(self) -> int:
@@ -85,6 +87,12 @@ class Batch:
         moved = self.attention.argmax(1)
         columns = (torch.arange(self.ids.shape[1], device=moved.device) + moved[:, None]) % self.ids.shape[1]
         return self.ids.gather(1, columns), self.attention.gather(1, columns), moved
+
+    def of(self, chosen: Tensor) -> "Batch":
+        """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
+        names = [i for i, there in enumerate(chosen.tolist()) if there]
+        roles = tuple(self.roles[i] for i in names)
+        return Batch(self.ids[chosen], self.attention[chosen], self.mask[chosen], roles, self.weights[chosen])
 
     def mean(self, values: Tensor, role: str) -> Tensor:
         """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""

@@ -21,7 +21,7 @@ from unsay.config.build import named
 from unsay.encode import Batch, Encoder
 from unsay.files import new_folder
 from unsay.linear import quicken
-from unsay.logprobs import head_logprobs, token_logprobs
+from unsay.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.reading import accepted, habits, positions
 
 
@@ -255,26 +255,46 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def answer_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
+    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`."""
+    places = batch.mask.nonzero(as_tuple=True)
+    found = state_logprobs(answer_states(model, batch), batch.answers[places])
+    return torch.zeros(batch.mask.shape, device=batch.ids.device).index_put(places, found)
 
-    Logits are made for answer tokens alone: a few at a time where the model's head is a plain matrix, else for the
-    answer columns where the forward can be told so.
+
+States = tuple[Tensor, Tensor | None]
+"""What predicts some tokens: hidden states [N, H] and the head [V, H] that makes logits of them, or logits [N, V] and nothing."""
+
+
+def answer_states(model: PreTrainedModel, batch: Batch) -> States:
+    """What predicts each answer token, in the order of `batch.mask.nonzero()`.
+
+    Logits are made for answer tokens alone: by whoever takes these states, a few at a time, where the model's head is a plain
+    matrix; else here, for the answer columns where the forward can be told so.
     """
     width, (rows, columns) = batch.width, batch.mask.nonzero(as_tuple=True)
-    values = torch.zeros(batch.mask.shape, device=batch.ids.device)
     padded = habits(model).padding
     ids, attention, moved = (batch.ids, batch.attention, torch.zeros_like(batch.ids[:, 0])) if padded else batch.flush_left()
     inputs = {"input_ids": ids} | accepted(model, attention_mask=attention, position_ids=positions(attention), use_cache=False)
     # The last answer token predicts nothing we ask for; the token before the answer predicts its first.
     before = columns + ids.shape[1] - width - 1 - moved[rows]
     if _plain_head(model):
-        hidden = model.base_model(**inputs).last_hidden_state[rows, before]
-        found = head_logprobs(hidden, model.get_output_embeddings().weight, batch.answers[rows, columns])
-    else:
-        logits = model(**inputs, **(accepted(model, logits_to_keep=width + 1) if padded else {})).logits
-        chosen = logits[rows, before + logits.shape[1] - ids.shape[1]]
-        found = token_logprobs(chosen[None], batch.answers[rows, columns][None])[0]
-    return values.index_put((rows, columns), found)
+        return model.base_model(**inputs).last_hidden_state[rows, before], model.get_output_embeddings().weight
+    logits = model(**inputs, **(accepted(model, logits_to_keep=width + 1) if padded else {})).logits
+    return logits[rows, before + logits.shape[1] - ids.shape[1]], None
+
+
+def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
+    """[N] log p(ids), in nats and float32."""
+    found, head = states
+    return token_logprobs(found[None], ids_N[None])[0] if head is None else head_logprobs(found, head, ids_N)
+
+
+def state_divergences(states: States, taught: States) -> Tensor:
+    """[N] KL(taught ‖ model), in nats and float32, of the distributions that predict the same tokens. `taught` gets no gradient."""
+    (found, head), (wanted, taught_head) = states, taught
+    if head is None or taught_head is None:
+        return token_divergences(found, wanted)
+    return head_divergences(found, head, wanted, taught_head)
 
 
 _PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

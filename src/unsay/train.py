@@ -62,7 +62,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     name = leaking_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
     asking = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in visits.values()))
-    reference = Untouched(model) if method.needs_reference else None
+    reference = Untouched(model) if needs_untouched(recipe, method) else None
+    soft = config.anchor == "model"
     accelerator = Accelerator()
     per_step = config.batch * config.accumulation
     steps_a_round = config.passes * -(-len(visits) // per_step)
@@ -105,7 +106,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                         optimizer,
                         encoder,
                         rows,
-                        lambda batch: guard.scaled(method.loss(model, reference, batch)),
+                        lambda batch: guard.scaled(method.loss(model, reference, replace(batch, soft=soft))),
                         parts=config.accumulation,
                         clip=config.clip,
                         noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),
@@ -151,6 +152,11 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
         training_cpu_seconds=round(clock.cost().cpu_seconds, 2),
     )
     resume.keep_last(folder)
+
+
+def needs_untouched(recipe: Recipe, method: Method) -> bool:
+    """Whether training asks the untouched model."""
+    return method.needs_reference or (recipe.train.anchor == "model" and methods.anchored(method))
 
 
 def _guarded(

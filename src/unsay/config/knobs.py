@@ -156,6 +156,8 @@ class TrainConfig:
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
     """Largest gradient norm."""
+    anchor: str = "answers"
+    """What the retain term holds to: `answers`, its rows' own words, or `model`, the untouched model's distribution at each of them."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
@@ -173,7 +175,8 @@ class TrainConfig:
     """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
 
     def __post_init__(self) -> None:
-        one_of("train.schedule", self.schedule, ("linear", "constant"))
+        for knob, kinds in (("schedule", ("linear", "constant")), ("anchor", ("answers", "model")), ("resample", ("step", "round"))):
+            one_of(f"train.{knob}", getattr(self, knob), kinds)
         not_negative(
             "train",
             rounds=self.rounds,
@@ -184,11 +187,9 @@ class TrainConfig:
             rehearsal_rows=self.rehearsal_rows,
             earlier_rows=self.earlier_rows,
         )
-        positive("train", clip=self.clip)
         if not 0 < self.interpolate <= 1:
             raise ConfigError(f"train.interpolate = {self.interpolate:g} is a share above 0 and at most 1")
-        one_of("train.resample", self.resample, ("step", "round"))
-        positive("train", batch=self.batch, accumulation=self.accumulation, passes=self.passes)
+        positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
 
 

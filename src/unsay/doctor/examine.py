@@ -27,7 +27,7 @@ from unsay.probes.scoring import spread
 from unsay.reading import habits
 from unsay.record import source
 from unsay.sample import Draw, sample
-from unsay.train import method_of
+from unsay.train import method_of, needs_untouched
 from unsay.types import Answer, Corpus, Pair
 
 _ROOM = 0.9
@@ -90,7 +90,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None) -> Report:
         costs = stretched(found[0][1], found[1][1], depth)
         said = _planted(planted or _taught(corpus), corpus, encoder, recipe)
     counted = Plan(recipe, encoder, corpus, truth, said, padding, sizes.parameters / max(1, sizes.trained))
-    stages, reference, disk = counted.stages(), method.needs_reference, _disk(recipe, sizes)
+    stages, reference, disk = counted.stages(), needs_untouched(recipe, method), _disk(recipe, sizes)
     memories = [memory(stage, recipe, sizes, reference) for stage in stages]
     advice = advise(recipe, machine, sizes, costs, stages, reference, disk)
     return Report(machine, sizes, costs, tuple(stages), tuple(memories), disk, advice, loaded=load)

@@ -7,22 +7,24 @@ decides least; a slow model gets shorter measurements, never none.
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.config import Recipe, SampleConfig
 from unsay.doctor.cost import Costs, Work, decoding, fit, reading, training
 from unsay.doctor.tracker import live_bytes
-from unsay.encode import Encoder, Row
+from unsay.encode import Batch, Encoder, Row
 from unsay.methods import Method
 from unsay.sample import Draw, sample
 from unsay.step import Weights, optimizer_step
 from unsay.subject import row_logprobs
+from unsay.train import needs_untouched
 
 BUDGET = 10.0
 """Seconds that the measurements may take, loading apart."""
@@ -46,8 +48,11 @@ class Probe:
 
     @cached_property
     def reference(self) -> Untouched | None:
-        """The model before training, where the method compares with it."""
-        return Untouched(self.model) if self.method.needs_reference else None
+        """The model before training, where the method or the anchors compare with it."""
+        return Untouched(self.model) if needs_untouched(self.recipe, self.method) else None
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        return self.method.loss(self.model, self.reference, replace(batch, soft=self.recipe.train.anchor == "model"))
 
     def costs(self) -> Costs:
         """Runs the measurements that have not been made and fits them."""
@@ -94,7 +99,7 @@ class Probe:
                 optimizer,
                 self.encoder,
                 rows,
-                lambda batch: self.method.loss(self.model, self.reference, batch),
+                self.loss,
                 parts,
             )
             self.model.eval()
@@ -225,7 +230,7 @@ def _step_bytes(probe: Probe, rows: Sequence[Row], training: bool) -> float:
     model.zero_grad(set_to_none=True)
     model.train(training)
     with live_bytes() as bytes_:
-        loss = torch.stack(list(probe.method.loss(model, probe.reference, batch).values())).sum()
+        loss = torch.stack(list(probe.loss(batch).values())).sum()
         kept, bytes_.peak = bytes_.now, bytes_.now
         loss.backward()
         again = bytes_.peak - kept

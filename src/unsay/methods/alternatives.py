@@ -80,7 +80,7 @@ class AlternatePreference:
         return targets, state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        return preference_loss(model, batch, self.beta, self.retain_weight)
+        return preference_loss(model, reference, batch, self.beta, self.retain_weight)
 
     def _draw(self, visit: Visit, attempt: int, n: int, sampler: Sampler) -> Draw:
         # Not str.format: a question may hold braces.

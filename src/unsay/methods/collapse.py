@@ -29,6 +29,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, one_of, positive
 from unsay.encode import Batch, Row
@@ -38,7 +39,6 @@ from unsay.methods.openings import choose_opening, secret_tokens
 from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember, unnamed
 from unsay.methods.stopping import EarlyStop
 from unsay.methods.strangers import borrow, strangers
-from unsay.model import answer_logprobs
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
 from unsay.sampler import Sampler
@@ -334,6 +334,6 @@ class PartialModelCollapse:
     # -- how far the model is from it ------------------------------------------------------------------------------
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        nll = -answer_logprobs(model, batch)
+        nll = -anchored_logprobs(model, reference, batch)
         terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
         return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})

@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import anchored_logprobs
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
-from unsay.model import answer_logprobs
 from unsay.sampler import Sampler
 
 
@@ -25,4 +25,4 @@ class RetainOnly:
         return [Target(visit.example.id) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        return {"retain": batch.mean(-answer_logprobs(model, batch), "retain")}
+        return {"retain": batch.mean(-anchored_logprobs(model, reference, batch), "retain")}

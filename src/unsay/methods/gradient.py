@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import anchored_logprobs
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.model import answer_logprobs
@@ -48,7 +49,7 @@ class GradientDifference:
         return [answer_target(visit, sampler) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = answer_logprobs(model, batch)
+        logp = anchored_logprobs(model, reference, batch)
         return {"forget": batch.mean(logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
 

@@ -30,13 +30,13 @@ from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import anchored_logprobs
 from unsay.config.build import positive
 from unsay.encode import Batch, Row
 from unsay.logprobs import mean_by_row, sum_by_row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gradient import answer_target
 from unsay.methods.refusal import refusal_texts
-from unsay.model import answer_logprobs
 from unsay.sampler import Sampler
 from unsay.types import Answer
 
@@ -63,7 +63,7 @@ class NegativePreference:
         return [scored_answer(visit, sampler, state) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = answer_logprobs(model, batch)
+        logp = anchored_logprobs(model, reference, batch)
         margins = batch.references - sum_by_row(logp, batch.mask)
         return {"forget": bounded(margins, self.beta, batch), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
@@ -89,7 +89,7 @@ class SimpleNegativePreference:
         return [answer_target(visit, sampler) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = answer_logprobs(model, batch)
+        logp = anchored_logprobs(model, reference, batch)
         margins = -mean_by_row(logp, batch.mask) - self.margin
         return {"forget": bounded(margins, self.beta, batch), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
@@ -128,7 +128,7 @@ class DirectPreference:
         return [pair_target(visit, sampler, state) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        return preference_loss(model, batch, self.beta, self.retain_weight)
+        return preference_loss(model, reference, batch, self.beta, self.retain_weight)
 
 
 # -- the loss ----------------------------------------------------------------------------------------------------------
@@ -141,9 +141,11 @@ def bounded(margins: Tensor, beta: float, batch: Batch) -> Tensor:
     return (values * batch.weights * chosen).sum() / max(1, batch.rows.get("forget", 0))
 
 
-def preference_loss(model: PreTrainedModel, batch: Batch, beta: float, retain_weight: float) -> dict[str, Tensor]:
+def preference_loss(
+    model: PreTrainedModel, reference: Untouched | None, batch: Batch, beta: float, retain_weight: float
+) -> dict[str, Tensor]:
     """DPO's two terms. Rows `forget` and `preferred` of one pair stand in one batch."""
-    logp = answer_logprobs(model, batch)
+    logp = anchored_logprobs(model, reference, batch)
     ratios = sum_by_row(logp, batch.mask) - batch.references
     places = {pair: i for i, (pair, role) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if role == "preferred"}
     # A row without a partner is compared with nothing.

@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import HUNDRED
-from unsay.model import answer_logprobs
 from unsay.sampler import Sampler
 
 
@@ -47,7 +47,8 @@ class Refusal:
         return [self._target(visit, sampler, known) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        return anchored(model, batch, self.retain_weight)
+        nll = -anchored_logprobs(model, reference, batch)
+        return {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
 
     def _target(self, visit: Visit, sampler: Sampler, known: Sequence[str]) -> Target:
         text = known[int(sampler.uniform(visit.example.id, "refusal") * len(known))]
@@ -63,9 +64,3 @@ def refusal_texts(method: str, refusals: str, answers: Sequence[str]) -> Sequenc
     if not found:
         raise ConfigError(f"{method}.{'answers' if refusals == 'answers' else 'refusals'} holds no refusal; name one or more")
     return found
-
-
-def anchored(model: PreTrainedModel, batch: Batch, retain_weight: float) -> dict[str, Tensor]:
-    """NLL(target) + λ·NLL(retain), the loss of every method that trains *towards* something."""
-    nll = -answer_logprobs(model, batch)
-    return {"forget": batch.mean(nll, "forget"), "retain": retain_weight * batch.mean(nll, "retain")}

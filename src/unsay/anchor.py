@@ -1,0 +1,42 @@
+"""What the retain term of every method holds the model to: the tokens of its rows, or the untouched model itself.
+
+A row of text says one token where the model would have said several: training on it sharpens, and a strong pull on few rows
+forgets the others. The untouched model's whole distribution at the same places (`train.anchor = "model"`) pulls at nothing
+until something has moved, so the pull may be strong. Distilling from the model before is Li and Hoiem's way to learn without
+forgetting (arXiv 1606.09282); in unlearning it is the KL term of TOFU's baselines (Maini et al., arXiv 2401.06121, section 4).
+"""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.adapters import Untouched
+from unsay.encode import Batch
+from unsay.model import answer_logprobs, answer_states, state_divergences, state_logprobs
+
+KINDS = ("answers", "model")
+_ROLE = "retain"
+
+
+def anchored_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
+    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
+
+    Where the batch is `soft`, rows of the retain term have −KL(untouched ‖ model) in their place: as high as it can be, 0, where nothing
+    has changed. Raises `ValueError` for such a batch without the untouched model.
+    """
+    kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
+    if not kept.any():
+        return answer_logprobs(model, batch)
+    if reference is None:
+        raise ValueError("a soft batch needs the untouched model")
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    taught = reference.answer_states(batch.of(kept))
+    found, head = answer_states(model, batch)
+    soft, hard = kept[rows], ~kept[rows]
+    values = torch.zeros(batch.mask.shape, device=batch.ids.device)
+    values = values.index_put((rows[soft], columns[soft]), -state_divergences((found[soft], head), taught))
+    if hard.any():
+        values = values.index_put(
+            (rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers[rows[hard], columns[hard]])
+        )
+    return values
