@@ -10,7 +10,7 @@ import shutil
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from unsay import audit, deployment, probes
 from unsay import run as runs
 from unsay.clock import Cost
-from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, dump
+from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig
 from unsay.encode import Encoder
 from unsay.files import jsonl, new_folder, read_jsonl, write_text
 from unsay.folder import RunFolder, read_findings
@@ -63,7 +63,9 @@ class Recorded:
         shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), watch=WatchConfig(), report=ReportConfig())
         shared = replace(shared, tables=_corpus_table(recipe))
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
-        key = f"{zlib.crc32(dump(replace(shared, seed=0)).encode()):08x}"
+        # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts strangers.
+        told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
+        key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
         with folder.claimed(wait=True):  # another worker may be at it
             runs.open_folder(shared, folder)
@@ -80,6 +82,9 @@ class Recorded:
         """What recording took, which every run is charged."""
         manifest = self.of(recipe).manifest()
         return Cost(manifest["seconds"]["record"], manifest["cpu_seconds"]["record"])
+
+
+_ALIKE = ("title", "seed", "method", "train", "watch", "report")
 
 
 def _corpus_table(recipe: Recipe) -> dict[str, Any]:
