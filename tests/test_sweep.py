@@ -464,6 +464,23 @@ def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.
     assert not (place / "pilot").exists()
 
 
+def test_a_budget_that_holds_fewer_rounds_than_checkpoints_is_told(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
+    looks, told = iter([2.0, 4.0]), []
+
+    def train(recipe: Any, folder: Any, watch: Callable[..., bool]) -> None:
+        for rounds in (1, 2):
+            watch(None, None, rounds, trial.Cost(0.0, next(looks)))
+
+    monkeypatch.setattr(trial, "train", train)
+    monkeypatch.setattr(trial.Recorded, "cost", lambda self, recipe: trial.Cost(0.0, 1.0))
+    one = begun(file, recorded, "budget=4", "checkpoints=3")
+    place = recorded / "gd" / "000"
+    trial.note(place, settings={})
+    shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, Watchers(note=told.append))
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.opening("gd") or {}, place, shelves) == 3
+    assert any("3 rounds of gd 000, one for each checkpoint, take 7 s" in line and "budget of 4 s" in line for line in told)
+
+
 def test_below_the_floor_a_configuration_ends(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
     """Said to have been useful before, the tiny model falls below half of that at its first checkpoint."""
     monkeypatch.setattr(trial, "summary", lambda run, which: {"utility": 90.0})

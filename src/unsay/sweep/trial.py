@@ -155,7 +155,7 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
     note(folder, rounds=rounds, seconds_a_round=round(each, 4), seconds_before=round(before, 2))
     if (whole := before + rounds * each) > OVER * sweep.budget:
         recorded.watchers.note(
-            f"{name} {folder.name}: {rounds} rounds, one for each checkpoint, take {whole:.4g} s; `unsay front` does not count "
+            f"{rounds} rounds of {name} {folder.name}, one for each checkpoint, take {whole:.4g} s; `unsay front` does not count "
             f"what comes after a tenth over the budget of {sweep.budget:g} s"
         )
     return rounds
