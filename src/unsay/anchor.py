@@ -6,16 +6,23 @@ until something has moved, so the pull may be strong. Distilling from the model 
 forgetting (arXiv 1606.09282); in unlearning it is the KL term of TOFU's baselines (Maini et al., arXiv 2401.06121, section 4).
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.config import Recipe
 from unsay.encode import Batch
 from unsay.model import answer_logprobs, answer_states, state_divergences, state_logprobs
 
-KINDS = ("answers", "model")
 _ROLE = "retain"
+
+
+def softened(batch: Batch, recipe: Recipe) -> Batch:
+    """The batch of an optimizer step, with its retain rows held to what the recipe says."""
+    return replace(batch, soft=recipe.train.anchor == "model")
 
 
 def anchored_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from unsay import earlier, guards, interrupt, ledger, methods, resume
 from unsay.adapters import Untouched, adapted, load_to_train, merged, save_adapter
+from unsay.anchor import softened
 from unsay.clock import Clock, Cost
 from unsay.config import ConfigError, Recipe, TrainConfig
 from unsay.earlier import Anchor
@@ -63,7 +64,6 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     model, encoder = load_to_train(recipe, name)
     asking = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
-    soft = config.anchor == "model"
     accelerator = Accelerator()
     per_step = config.batch * config.accumulation
     steps_a_round = config.passes * -(-len(visits) // per_step)
@@ -106,7 +106,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                         optimizer,
                         encoder,
                         rows,
-                        lambda batch: guard.scaled(method.loss(model, reference, replace(batch, soft=soft))),
+                        lambda batch: guard.scaled(method.loss(model, reference, softened(batch, recipe))),
                         parts=config.accumulation,
                         clip=config.clip,
                         noise=int(2**31 * uniform(recipe.seed, progressed.step, "dropout")),

@@ -7,7 +7,7 @@ decides least; a slow model gets shorter measurements, never none.
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
+from unsay.anchor import softened
 from unsay.config import Recipe, SampleConfig
 from unsay.doctor.cost import Costs, Work, decoding, fit, reading, training
 from unsay.doctor.tracker import live_bytes
@@ -52,7 +53,7 @@ class Probe:
         return Untouched(self.model) if needs_untouched(self.recipe, self.method) else None
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        return self.method.loss(self.model, self.reference, replace(batch, soft=self.recipe.train.anchor == "model"))
+        return self.method.loss(self.model, self.reference, softened(batch, self.recipe))
 
     def costs(self) -> Costs:
         """Runs the measurements that have not been made and fits them."""
