@@ -32,6 +32,8 @@ class Death:
     status: int
     """Its exit code, or minus the signal that ended it."""
     moments: int
+    writes: int
+    """How many of the moments were writes: what `full` counts."""
     call: str
     """The last moment."""
     seconds: float
@@ -95,8 +97,9 @@ def serve() -> None:
         if not child:
             _live(order, shared)
         status = _watch(child, order, start)
-        ended = {"status": status, "moments": int.from_bytes(shared[:8], "little"), "call": CALLS[shared[8]]}
-        print(json.dumps(ended | {"seconds": round(time.monotonic() - start, 3)}), flush=True)
+        counts = {"moments": int.from_bytes(shared[:8], "little"), "writes": int.from_bytes(shared[9:16], "little")}
+        ended = {"status": status, **counts, "call": CALLS[shared[8]], "seconds": round(time.monotonic() - start, 3)}
+        print(json.dumps(ended), flush=True)
 
 
 def _watch(child: int, order: dict[str, Any], start: float) -> int:
@@ -145,7 +148,7 @@ def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
 
     from unsay import model
 
-    write, writes = os.write, [0]
+    write = os.write
 
     def due(call: str) -> bool:
         count = int.from_bytes(shared[:8], "little") + 1
@@ -160,8 +163,9 @@ def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
         if due("write"):
             write(descriptor, bytes(data)[: len(data) // 2])
             die()
-        writes[0] += 1
-        if 0 < order["full"] <= writes[0]:
+        writes = int.from_bytes(shared[9:16], "little") + 1
+        shared[9:16] = writes.to_bytes(7, "little")
+        if 0 < order["full"] <= writes:
             write(descriptor, bytes(data)[: len(data) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, data)

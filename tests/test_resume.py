@@ -374,9 +374,12 @@ def test_a_full_disk_ends_with_a_clear_error_and_what_was_there_stays(mortal, ha
 def test_full_at_any_write(mortal, recipes, straight, tmp_path):
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
-    chance, (path, _) = random.Random(seed), straight["guarded"]
+    chance, (path, whole) = random.Random(seed), straight["guarded"]
     command = ["run", str(recipes["guarded"]), "--out", str(tmp_path / "run")]
-    for full in sorted(chance.sample(range(1, 30), 2)):
+    written = 0
+    for _ in range(2):
+        full = chance.randint(1, whole.writes - written)  # what went on after a full disk has only the rest to write
+        written += full - 1
         ended = mortal.run(command, full=full)
         assert ended.status == 2, ended.said
         assert f"{os.strerror(errno.ENOSPC)}; make room there" in ended.said
