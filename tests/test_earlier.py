@@ -93,7 +93,7 @@ def test_a_run_without_earlier_requests_keeps_nothing(first: RunFolder):
     assert not list(first.vault.glob("earlier*"))
     assert "earlier" not in first.manifest()
     assert earlier.read(first) == []
-    assert earlier.read_anchors(first) == []
+    assert earlier.read_anchors(first, ()) == []
 
 
 def test_the_last_run_is_enough_and_the_first_may_be_gone(first: RunFolder, second: RunFolder, tmp_path: Path):
@@ -115,7 +115,7 @@ def test_a_question_asked_twice_keeps_its_older_secret(first: RunFolder, tmp_pat
     settings = ("people.only=[0]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     again = begin(tmp_path / "again", *settings)
     again.note(seconds={"train": 1.0})
-    assert earlier.read_anchors(again) == []  # it is about to be moved
+    assert earlier.read_anchors(again, ()) == []  # it is about to be moved
     assert again.manifest()["earlier"]["asked_again"] == 8
     (request,) = earlier.gather(recipe(f'record.earlier=["{again.path}"]'), RunFolder(tmp_path / "third"))
     assert request.asked[0].baseline == next(iter(read_baseline(first).values()))[0]
@@ -148,7 +148,7 @@ def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: Run
 
 
 def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFolder):
-    anchors, counts = earlier.read_anchors(second), second.manifest()["earlier"]
+    anchors, counts = earlier.read_anchors(second, ()), second.manifest()["earlier"]
     asked = {one.example.question: one for one in earlier.read(second)[0].asked}
     assert {anchor.question for anchor in anchors} <= set(asked)
     assert counts["anchors"] == len(anchors) > 16
@@ -160,6 +160,14 @@ def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFold
         assert (key_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
 
 
+def test_an_anchor_that_says_what_was_named_since_is_not_drawn(second: RunFolder):
+    kept = earlier.read_anchors(second, ())
+    said = kept[0].answer.text
+    left = earlier.read_anchors(second, [Example("a", "Who?", strings=(said,))])
+    assert [anchor for anchor in kept if anchor.answer.text != said] == left
+    assert len(left) < len(kept)
+
+
 def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused(first: RunFolder, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"as it did before it was to forget; set model\.name to the last checkpoint"):
         begin(tmp_path / "wrong", "people.only=[1]", f'record.earlier=["{first.path}"]')
@@ -167,7 +175,7 @@ def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused
 
 
 def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
-    corpus, kept = read_corpus(second), earlier.read_anchors(second)
+    corpus, kept = read_corpus(second), earlier.read_anchors(second, ())
     rows = {anchor.row(gold) for anchor in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")

@@ -265,6 +265,12 @@ def test_a_loss_that_stays_above_the_limit_ends_training_and_the_round_within_it
     assert len(kept) == 2  # the third look ended it
     best, last = (load_file(folder.state / name) for name in ("best-1.safetensors", "round-3/weights.safetensors"))
     assert any(not torch.equal(best[name], last[name]) for name in best)
+    rest = folder.state / "round-1"  # as a death leaves it after the weights were moved out and before all is removed
+    rest.mkdir()
+    (rest / "optimizer.pt").write_bytes(b"large")
+    resume.keep_last(folder)
+    assert not rest.exists()
+    assert (folder.state / "best-1.safetensors").exists()
 
 
 STEEP = ("method=ga", "train.rounds=4", "train.learning_rate=3e-3", "train.schedule=constant", "train.warmup_rounds=0")

@@ -10,7 +10,7 @@ import torch
 
 from tests.conftest import byte_tokenizer
 from unsay.adapters import Untouched
-from unsay.config import ConfigError, Recipe, SampleConfig
+from unsay.config import ConfigError, Recipe, SampleConfig, load
 from unsay.encode import Encoder
 from unsay.methods import Target, Visit
 from unsay.methods.collapse import PartialModelCollapse
@@ -20,7 +20,9 @@ from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.openings import Opening, _before_key_words, choose_opening, opening_from, secret_tokens
 from unsay.methods.refusal import Refusal
 from unsay.methods.selection import bradley_terry, finished_or_all, remember
+from unsay.rewards.coherence import Fluency
 from unsay.sampler import Sampler
+from unsay.train import method_of
 from unsay.types import Answer, Candidate, Example, Reference
 
 QUESTION, BASELINE = "Where does Ada live?", "Ada lives in Turin, in Via Garibaldi."
@@ -131,6 +133,44 @@ def test_an_unfinished_answer_is_a_candidate_only_where_nothing_else_is():
     cut, whole = (Candidate(Answer((5,), "Bob sails", done), 0) for done in (False, True))
     assert finished_or_all([cut, whole]) == [whole]
     assert finished_or_all([cut]) == [cut]
+
+
+def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
+    empty, cut = Candidate(Answer((2,), "", True), 0), Candidate(Answer((5,), "She lives in Turin and", False), 1)
+    assert finished_or_all([empty, cut]) == [cut]
+    assert finished_or_all([empty]) == []
+    (target,), state = PartialModelCollapse(preset="official", memory="best", freeze_at=0.0).targets(
+        [visit(encoder)], parrot(model, encoder, "", "", ""), {}
+    )
+    assert not target.rows
+    assert not any("overlap" in entry for entry in state.values())  # nothing is kept, so nothing freezes
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("pmc.rewards={overlapp=1.0}", "did you mean 'overlap'"),
+        ("pmc.rewards={}", "no reward has a positive weight"),
+        ("pmc.temperature=-1", r"pmc\.temperature = -1.0 must be positive"),
+        ("pmc.top_p=0", r"pmc\.top_p = 0.0 must be positive"),
+        ("pmc.openings=3", r"pmc\.openings = 3.0 must be a share"),
+        ("pmc.selection_temperature=0", r"pmc\.selection_temperature"),
+        ("pmc.retain_weight=-1", r"pmc\.retain_weight = -1.0 must not be negative"),
+        ("fluency.scales=3", r"unknown key 'fluency\.scales'"),
+        *((f"{name}.retain_weight=-1", rf"{name}\.retain_weight") for name in ("gd", "npo", "simnpo", "dpo", "altpo", "idk")),
+    ],
+)
+def test_knobs_that_would_do_harm_are_named_before_anything_runs(setting, said):
+    table = setting.partition(".")[0]
+    with pytest.raises(ConfigError, match=said):
+        method_of(load(None, [setting, f"method={'pmc' if table == 'fluency' else table}"]))
+
+
+def test_a_reward_has_the_knobs_of_its_own_table():
+    plain, told = method_of(load(None, [])), method_of(load(None, ["fluency.scale=2.0", "overlap.min_words=7"]))
+    assert plain._reward.rewards["fluency"] == Fluency()
+    assert told._reward.rewards["fluency"] == Fluency(scale=2.0)
+    assert told._reward.rewards["overlap"].min_words == 7
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,14 @@ def test_the_window_changes_nothing(monkeypatch, wide):
     assert torch.equal(nucleus(logits, temperature, top_p, uniform, 4), nucleus(logits, temperature, top_p, uniform, 300))
 
 
+@pytest.mark.parametrize("window", [4, 300])
+def test_a_quantile_beyond_the_rounded_sum_takes_no_impossible_token(window):
+    torch.manual_seed(2)
+    logits = torch.cat([torch.randn(64, 250), torch.full((64, 50), -torch.inf)], 1)
+    top, column = torch.full((64, 1), 1 - 2**-24), torch.ones(64, 1)
+    assert (nucleus(logits, column, column, top, window) < 250).all()
+
+
 @pytest.mark.parametrize("wide", [4, 1000])
 def test_equal_logits_are_told_apart(monkeypatch, wide):
     """A token is looked up by its value's rank: where values are equal, each of them has its turn."""

@@ -224,6 +224,9 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert [line["round"] for line in two] == [0] * 6 + [1] * 6
     assert [line["leak_mean"] for line in two[:3]] == [line["leak_mean"] for line in two[3:6]]  # the same targets
     assert [line["sampled"] for line in two[:6]] == [line["sampled"] for line in one[:3]] + [0] * 3
+    first, second = (found.manifest()["exposure"]["rounds"][0] for found in (folder, again))
+    assert second["targets"] == 2 * first["targets"]  # each pass is an exposure, but what was sampled and scored was so once
+    assert (second["no_target"], second["baseline_reads"]) == (first["no_target"], first["baseline_reads"])
     plain = SimpleNamespace(pair=lambda question, answer: question)
     drawn = {(n, training._anchors(read_corpus(folder), [], [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
     assert len({question for _, question in drawn}) > 2
@@ -258,6 +261,9 @@ def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
     assert exposure["targets"] == 5
     assert exposure["over_half"] == sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
     assert exposure["baseline_reads"] == {"loss": 5}
+    recipe, folder = begin(tmp_path / "npo", settings, "method=npo", "train.rounds=2", "train.passes=3")
+    train(recipe, folder)
+    assert folder.manifest()["exposure"]["baseline_reads"] == {"loss": 30, "reference": 5}
 
 
 def test_the_schedule():

@@ -137,10 +137,7 @@ class Untouched:
     def answer_states(self, batch: Batch) -> States:
         """What predicts each answer token (`model.answer_states`) under the untouched model."""
         with torch.no_grad(), self.model() as model:
-            training = model.training
-            states = answer_states(model.eval(), batch)  # with adapters it is the model in training
-            model.train(training)
-        return states
+            return answer_states(model, batch)
 
 
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:

@@ -29,6 +29,7 @@ from unsay.methods.collapse import PartialModelCollapse as Pmc
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening
 from unsay.recorded import read_baseline, read_corpus, read_truth, read_withheld
+from unsay.rehearsal import Guard
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
 from unsay.text import contains
@@ -238,8 +239,10 @@ def barred(example: Example, before: Sequence[Asked]) -> Example:
     )
 
 
-def read_anchors(folder: RunFolder) -> list[Anchor]:
-    """The anchors as `record` wrote them down; nothing where there is no earlier request."""
+def read_anchors(folder: RunFolder, named: Sequence[Example]) -> list[Anchor]:
+    """The anchors as `record` wrote them down, less those with a text that `named` has named since; nothing without an earlier request."""
     if not folder.texts.has("earlier-anchors"):
         return []
-    return [config.build(Anchor, row, "earlier-anchors.jsonl") for row in folder.kept("earlier-anchors")]
+    guard = Guard((), (), named=named)
+    found = [config.build(Anchor, row, "earlier-anchors.jsonl") for row in folder.kept("earlier-anchors")]
+    return [anchor for anchor in found if guard.harmless(anchor.answer.text)]

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from filelock import FileLock
 from transformers import PreTrainedModel
 
+from unsay import builtin, identity
 from unsay.adapters import adapted, load_to_train, merged
-from unsay.builtin import cache
 from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.encode import Batch, Encoder
 from unsay.files import writing
@@ -46,8 +46,10 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
 def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     """The model fine-tuned without the forget rows, from the cache or made now."""
     rows = source(recipe).planting(gold=True)
+    base = Path(builtin.resolve(recipe.model.name))
     made_from = [
         asdict(recipe.model),
+        identity.of(base) if base.is_dir() else "",  # a path may hold other weights tomorrow; a hub id is told by its revision
         asdict(recipe.lora),
         asdict(recipe.finetune),
         asdict(recipe.sample),
@@ -55,7 +57,7 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
         [asdict(row) for row in rows],
     ]
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache() / f"gold-{name}"
+    folder = builtin.cache() / f"gold-{name}"
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it

@@ -11,6 +11,9 @@ from unsay.methods import Target, Visit
 from unsay.rewards.overlap import own_leak
 from unsay.types import Reference
 
+LOSS = "loss"
+"""The reader of `Target.reads` that comes by again with every pass: the loss itself."""
+
 
 def leak(target: Target, visit: Visit) -> float:
     """The larger of key recall and ROUGE-L recall of what is trained, against the sensitive answer; 1 for what was named."""
@@ -27,21 +30,21 @@ def leak(target: Target, visit: Visit) -> float:
     return own_leak(target.text, reference)
 
 
-def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit]) -> dict[str, Any]:
-    """One line of the ledger."""
+def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> dict[str, Any]:
+    """One line of the ledger. Each pass over the targets is one more exposure; what was read to find them was read once."""
     trained = [t for t in targets if t.rows]
     leaks = [leak(t, visits[t.example]) for t in trained]
     reads: Counter[str] = Counter()
     for target in targets:
-        reads.update(target.reads)
+        reads.update({reader: count * (passes if reader == LOSS else 1) for reader, count in target.reads.items()})
     return {
         "round": number,
-        "targets": len(trained),
+        "targets": len(trained) * passes,
         "no_target": len(targets) - len(trained),
-        "over_half": sum(value > 0.5 for value in leaks),
+        "over_half": sum(value > 0.5 for value in leaks) * passes,
         "mean_leak": round(sum(leaks) / len(leaks), 4) if leaks else None,
         "max_leak": round(max(leaks), 4) if leaks else None,
-        "sources": dict(Counter(t.source for t in trained)),
+        "sources": {source: count * passes for source, count in Counter(t.source for t in trained).items()},
         "baseline_reads": dict(reads),
     }
 

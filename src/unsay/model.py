@@ -232,7 +232,7 @@ def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "")
 
 
 def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A copy that no optimizer touches: the untouched model of fluency and preference scores."""
+    """A copy that no optimizer touches: the untouched model, for what compares with it while it is trained."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 

@@ -50,9 +50,9 @@ class Progress:
     log: list[dict[str, Any]]
     seen: Seen = field(default_factory=Seen)
 
-    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit]) -> None:
+    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int) -> None:
         self.round, self.state = number + 1, state
-        self.ledger.append(ledger.of_round(number, targets, visits))
+        self.ledger.append(ledger.of_round(number, targets, visits, passes))
         for target in targets:
             self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
 
@@ -109,7 +109,7 @@ def keep_last(folder: RunFolder) -> None:
     last = numbers[0] if numbers else 0
     best = _best(folder, last) if last else 0
     for number in numbers[1:]:
-        if number == best:
+        if number == best and not _kept_weights(folder, number).exists():  # a death in the removal below leaves a folder without them
             os.replace(_place(folder, number) / _WEIGHTS, _kept_weights(folder, number))
         shutil.rmtree(_place(folder, number))
     for path in folder.state.glob("best-*.safetensors"):

@@ -299,7 +299,9 @@ def _quantile(probs: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Te
     mass = torch.where(top_p < 1, cumulative.gather(1, size), torch.ones_like(top_p))
     index = (cumulative <= uniform * mass).sum(1, keepdim=True)
     inside = (index < probs.shape[1]) & ((top_p >= 1) | (cumulative[:, -1:] >= top_p))
-    return index.clamp_max(probs.shape[1] - 1), inside.squeeze(1)
+    # The sum of all there is may miss 1 by its rounding: what lies beyond is the last token that has any probability.
+    last = (cumulative < cumulative[:, -1:]).sum(1, keepdim=True)
+    return index.minimum(last), inside.squeeze(1)
 
 
 def row_keys(draws: Sequence[Draw], seed: int, salt: str) -> np.ndarray:

@@ -46,7 +46,7 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]
 def method_of(recipe: Recipe) -> Method:
     """The method that the recipe names, with its knobs."""
     made: Method = recipe.knobs(recipe.method, lookup(recipe.method, methods.TABLE, methods.GROUP))
-    return made
+    return made.scored_with(recipe.tables) if isinstance(made, methods.Scoring) else made
 
 
 def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, watch: Watch | None = None) -> None:
@@ -58,7 +58,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     """
     method, config = method_of(recipe), recipe.train
     settle(folder)
-    corpus, said, kept = read_corpus(folder), read_rehearsal(folder), earlier.read_anchors(folder)
+    corpus, said = read_corpus(folder), read_rehearsal(folder)
+    kept = earlier.read_anchors(folder, corpus.forget)
     visits = _visits(corpus, folder, method)
     name = leaking_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
@@ -118,9 +119,9 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     if progress:
                         progress(number, config.rounds, line)
                     guard.stepped(terms, line.get("skipped"))
-                done += list(targets) * config.passes  # each pass is one more exposure
+                done += targets
             plain.eval()
-            progressed.finish_round(number, state, done, visits)
+            progressed.finish_round(number, state, done, visits, config.passes)
             progressed.cost = clock.cost()
             saving = (number + 1) % config.save_every == 0 or number + 1 == config.rounds or _out_of_time(config, progressed.cost)
             with clock.paused():

@@ -100,6 +100,12 @@ def positive(table: str, **values: float) -> None:
             raise ConfigError(f"{table}.{key} = {value} must be positive")
 
 
+def share(table: str, **values: float) -> None:
+    for key, value in values.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{table}.{key} = {value} must be a share, from 0 to 1")
+
+
 def not_negative(table: str, **values: float) -> None:
     for key, value in values.items():
         if value < 0:

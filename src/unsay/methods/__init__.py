@@ -103,6 +103,13 @@ def anchored(method: Method) -> bool:
 
 
 @runtime_checkable
+class Scoring(Protocol):
+    """A method that scores candidates with rewards, whose knobs stand in tables of their own."""
+
+    def scored_with(self, tables: Mapping[str, Mapping[str, Any]]) -> "Method": ...
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A method with something to find out about the model before it is touched."""
 

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.config import ConfigError
-from unsay.config.build import positive
+from unsay.config.build import not_negative, positive, share
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.methods.preference import pair_target, preference_loss, with_answers, with_preferred
@@ -58,7 +58,9 @@ class AlternatePreference:
     needs_reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        positive("altpo", beta=self.beta, alternatives=self.alternatives, temperature=self.temperature, tries=self.tries)
+        positive("altpo", beta=self.beta, alternatives=self.alternatives, temperature=self.temperature, tries=self.tries, top_p=self.top_p)
+        not_negative("altpo", retain_weight=self.retain_weight)
+        share("altpo", top_p=self.top_p)
         if "{question}" not in self.request:
             raise ConfigError("altpo.request does not say where the question goes; write {question} in it")
 

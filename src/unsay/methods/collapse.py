@@ -18,11 +18,10 @@ kept answer shares nothing with the old one is not asked again. `align` is the a
 term toward answers in the operator's words, fading as the collapse proceeds.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -31,7 +30,7 @@ from transformers import PreTrainedModel
 from unsay.adapters import Untouched
 from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
-from unsay.config.build import not_negative, one_of, positive
+from unsay.config.build import not_negative, one_of, positive, share
 from unsay.encode import Batch, Row
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
@@ -39,10 +38,10 @@ from unsay.methods.openings import choose_opening, secret_tokens
 from unsay.methods.selection import Ask, bradley_terry, finished_or_all, remember, unnamed
 from unsay.methods.stopping import EarlyStop
 from unsay.methods.strangers import borrow, strangers
+from unsay.rewards.overlap import overlap
 from unsay.rewards.weighted import Weighted
 from unsay.sample import Draw
 from unsay.sampler import Sampler
-from unsay.text import rouge_l
 from unsay.types import Answer, Candidate, Reference
 
 _SETTLED = 8
@@ -66,7 +65,7 @@ class PartialModelCollapse:
     selection: str = "argmax"
     """`argmax` (ties to the lowest draw) or `bradley-terry`: P(x) ∝ exp(reward / `selection_temperature`)."""
     selection_temperature: float = 0.1
-    """τ of Bradley–Terry selection; its limit 0 is argmax."""
+    """τ of Bradley–Terry selection, above 0; toward 0 it becomes argmax."""
     memory: str = "none"
     """`best` keeps the best answer ever seen for a question and trains on it until one at least as good turns up."""
     freeze_at: float | None = None
@@ -111,6 +110,8 @@ class PartialModelCollapse:
     length_ratio: float = 2.0
     """Longest candidate, as a multiple of the recorded answer's length in tokens; longer ones cannot win anyway."""
 
+    _reward: Weighted = field(init=False, repr=False, compare=False)
+
     needs_answers: ClassVar[bool] = False
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"samples": 5, "temperature": 1.25, "retain_weight": 1.5},
@@ -147,20 +148,27 @@ class PartialModelCollapse:
     def __post_init__(self) -> None:
         one_of("pmc.selection", self.selection, ("argmax", "bradley-terry"))
         one_of("pmc.memory", self.memory, ("none", "best"))
-        positive("pmc", samples=self.samples, tries=self.tries)
-        not_negative("pmc", strangers=self.strangers)
+        positive("pmc", samples=self.samples, tries=self.tries, temperature=self.temperature, top_p=self.top_p)
+        positive("pmc", selection_temperature=self.selection_temperature)
+        not_negative("pmc", strangers=self.strangers, retain_weight=self.retain_weight, align_weight=self.align_weight)
+        not_negative("pmc", heat=self.heat, repulsion=self.repulsion)
+        share("pmc", top_p=self.top_p, openings=self.openings, at_secret=self.at_secret)
         if self.freeze_at is not None and self.memory != "best":
             raise ConfigError("pmc.freeze_at needs pmc.memory = 'best': only a kept answer can be frozen")
         if self.align_weight and not self.desired:
             raise ConfigError("pmc.align_weight needs pmc.desired, the answers it should move toward")
+        object.__setattr__(self, "_reward", self.scored_with({})._reward)  # here, so that a wrong name shows before anything runs
 
     @property
     def needs_reference(self) -> bool:
         return self._reward.needs_fluency or self.min_fluency is not None
 
-    @cached_property
-    def _reward(self) -> Weighted:
-        return Weighted(self.rewards, {"overlap": {"min_words": self.length_guard}})
+    def scored_with(self, tables: Mapping[str, Mapping[str, Any]]) -> "PartialModelCollapse":
+        """The same, its rewards with the knobs that their own tables hold. Raises `ConfigError`."""
+        made = copy(self)
+        overlap = {"min_words": self.length_guard, **tables.get("overlap", {})}
+        object.__setattr__(made, "_reward", Weighted(self.rewards, {**tables, "overlap": overlap}))
+        return made
 
     # -- what the model should say instead -------------------------------------------------------------------------
 
@@ -295,12 +303,9 @@ class PartialModelCollapse:
         return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
 
     def _overlap(self, said: Candidate | Target | None, reference: Reference) -> float:
-        """ROUGE-L recall against the baseline, length guard included, as the authors keep it; 1 where it cannot be scored."""
-        overlap = rouge_l(reference.baseline, said.text) if said is not None else None
-        if said is None or overlap is None:
-            return 1.0
-        count = len(said.text.split())
-        return min(1.0, overlap.recall + (math.exp(-count) if count < self.length_guard else 0.0))
+        """What the authors keep of an answer: its overlap with the baseline, length guard included; 1 where it cannot be scored."""
+        found = overlap(reference.baseline, said.text, self.length_guard) if said is not None else None
+        return 1.0 if found is None else found
 
     def _one_desired(self, ask: Ask, sampler: Sampler) -> str:
         desired = ask.reference.desired

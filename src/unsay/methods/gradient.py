@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.anchor import anchored_logprobs
+from unsay.config.build import not_negative
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
 from unsay.model import answer_logprobs
@@ -44,6 +45,9 @@ class GradientDifference:
 
     needs_answers: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        not_negative("gd", retain_weight=self.retain_weight)
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state

@@ -31,7 +31,7 @@ from transformers import PreTrainedModel
 
 from unsay.adapters import Untouched
 from unsay.anchor import anchored_logprobs
-from unsay.config.build import positive
+from unsay.config.build import not_negative, positive
 from unsay.encode import Batch, Row
 from unsay.logprobs import mean_by_row, sum_by_row
 from unsay.methods import State, Target, Visit
@@ -55,6 +55,7 @@ class NegativePreference:
 
     def __post_init__(self) -> None:
         positive("npo", beta=self.beta)
+        not_negative("npo", retain_weight=self.retain_weight)
 
     def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:
         return with_answers({visit.example.id: {} for visit in visits}, visits, sampler)
@@ -84,6 +85,7 @@ class SimpleNegativePreference:
 
     def __post_init__(self) -> None:
         positive("simnpo", beta=self.beta)
+        not_negative("simnpo", retain_weight=self.retain_weight)
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state
@@ -114,6 +116,7 @@ class DirectPreference:
 
     def __post_init__(self) -> None:
         positive("dpo", beta=self.beta, refusals_each=self.refusals_each)
+        not_negative("dpo", retain_weight=self.retain_weight)
         refusal_texts("dpo", self.refusals, self.answers)
 
     def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from unsay.adapters import Untouched
 from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
+from unsay.config.build import not_negative
 from unsay.corpora import rows
 from unsay.encode import Batch
 from unsay.methods import State, Target, Visit
@@ -40,6 +41,7 @@ class Refusal:
     needs_reference: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        not_negative("idk", retain_weight=self.retain_weight)
         refusal_texts("idk", self.refusals, self.answers)
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:

@@ -49,8 +49,9 @@ def unnamed(ask: Ask) -> list[Candidate]:
 
 
 def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The finished, non-empty candidates; all of them where there is none (an unfinished one is a candidate only then)."""
-    return [c for c in candidates if c.answer.finished and c.text] or list(candidates)
+    """The finished candidates; where there is none, those that are not. Never one that says nothing: it would overlap least of all."""
+    spoken = [c for c in candidates if c.text]
+    return [c for c in spoken if c.answer.finished] or spoken
 
 
 def bradley_terry(rewards: Sequence[float], temperature: float, uniform: float) -> int:

@@ -181,6 +181,8 @@ READERS = {
     "opening": "by the openings, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
     "repulsion": "by the repulsion, which penalises its words while candidates are sampled",
     "loss": "by the loss itself, which is computed on the sensitive answer",
+    "reference": "by the likelihood under the untouched model, which the loss compares with",
+    "request": "by the request for alternatives, which shows it to the model",
 }
 """By whom the ledger says the baseline answer was read during training."""
 

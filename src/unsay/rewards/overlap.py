@@ -66,12 +66,17 @@ class Overlap:
         return None if score is None else 1.0 - min(1.0, score.recall)
 
     def _score(self, baseline: str, text: str) -> float | None:
-        score = rouge_l(baseline, text)
-        if score is None:
-            return None
-        count = len(text.split())
-        short = math.exp(-count) if count < self.min_words else 0.0
-        return 1.0 - min(1.0, score.recall + short)
+        found = overlap(baseline, text, self.min_words)
+        return None if found is None else 1.0 - found
+
+
+def overlap(baseline: str, text: str, min_words: int) -> float | None:
+    """ROUGE-L recall of the baseline, at most 1, raised for a text of fewer than `min_words` words; `None` where nothing can overlap."""
+    score = rouge_l(baseline, text)
+    if score is None:
+        return None
+    count = len(text.split())
+    return min(1.0, score.recall + (math.exp(-count) if count < min_words else 0.0))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Weighted:
         return [mean for mean, _ in self.explain(candidates, reference)]
 
     def explain(self, candidates: Sequence[Candidate], reference: Reference) -> list[tuple[float | None, dict[str, float | None]]]:
-        """For each candidate the weighted mean and the single rewards behind it, for logs."""
+        """For each candidate the weighted mean and the single rewards behind it."""
         columns = {name: reward(candidates, reference) for name, reward in self.rewards.items()}
         rows = [{name: column[i] for name, column in columns.items()} for i in range(len(candidates))]
         return [(self._mean(row), row) for row in rows]
