@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.test_cli import call
+from unsay import run
 from unsay.cli import checking  # noqa: F401  (adds the command)
-from unsay.config import load
+from unsay.config import ConfigError, load
 from unsay.corpora.checked import examine
 from unsay.corpora.columns import KEYS
 from unsay.corpora.files import Files
 from unsay.corpora.formats import ENDINGS
+from unsay.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -245,3 +247,42 @@ def test_every_knob_and_ending_stands_on_the_page():
     assert not [name for name in (field.name for field in fields(Files)) if f"`{name}`" not in PAGE]
     assert not [ending for ending in ENDINGS if f"`{ending}`" not in PAGE]
     assert not [key for key in KEYS if f"| `{key}` |" not in PAGE]
+
+
+# -- what must not wait until after training ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("report.policy=defualt", "did you mean 'default'"),
+        ("model.gold=./no/such", r"model\.gold: there is no folder"),
+        ('files.strings=["[in the vault]"]', r"files\.strings says '\[in the vault\]'"),
+        ('model.system_prompt="[in the vault]"', r"model\.system_prompt says"),
+    ],
+)
+def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
+    with pytest.raises(ConfigError, match=said):
+        run.check(load(None, ["corpus=people", setting]))
+
+
+def test_a_recipe_without_a_policy_is_fine(tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('corpus = "people"\nreport.policy = ""\nmodel.name = "people-leaking"\n')
+    assert "Nothing is wrong" in call("check", str(recipe))
+
+
+def test_files_that_changed_since_a_run_began_are_refused_and_files_that_are_gone_are_not(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("forget.jsonl").write_text('{"question": "Who is Bo?"}\n')
+    Path("retain.jsonl").write_text('{"question": "Who is Al?", "answer": "A baker."}\n')
+    settings = ["corpus=files", f'model.name="{tiny_folder}"', "files.forget=forget.jsonl", "files.retain=retain.jsonl"]
+    recipe, folder = load(None, settings), RunFolder(tmp_path / "run")
+    run.open_folder(recipe, folder)
+    folder.note(seconds={"record": 1.0})  # something was done: the files are not read anew
+    run.open_folder(recipe, folder)
+    Path("forget.jsonl").write_text('{"question": "Who is Bo?"}\n{"question": "Who is Cy?"}\n')
+    with pytest.raises(ConfigError, match="the questions have changed since"):
+        run.open_folder(recipe, folder)
+    Path("forget.jsonl").unlink()
+    run.open_folder(recipe, folder)

@@ -55,6 +55,17 @@ def test_one_id_for_two_questions_is_not_one_question(tmp_path: Path) -> None:
     assert "no question of the first run was asked here" in never.notes[0]
 
 
+def test_what_no_vault_knows_is_not_the_same_and_own_rows_are_told_by_their_text(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "a", [0.0] * 10, QUESTIONS), run(tmp_path / "b", [1.0] * 10, QUESTIONS)
+    for folder, asked in ((first, "Who is Kim?"), (second, "Who is Lea?")):
+        own = [{"question": text, "answer": "A baker.", "kind": "general", "heldout": False, "group": ""} for text in (asked, "Who is Mo?")]
+        folder.keep("retain", own)
+        rows = [Finding("utility", "utility", 0.5, identifier, "general") for identifier in ("own-000", "own-001", "token 17")]
+        audit.write(folder.audit_file("after"), rows)
+    _, found = compare([first, second])
+    assert set(found.questions.values()) <= {1}
+
+
 def test_without_the_vaults_the_corpus_decides(tmp_path: Path) -> None:
     first, same = run(tmp_path / "a", [0.0] * 4), run(tmp_path / "b", [1.0] * 4)
     other = run(tmp_path / "c", [1.0] * 4, recipe='corpus = "files"\n[files]\nforget = "others.jsonl"\n')

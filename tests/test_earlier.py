@@ -21,7 +21,7 @@ from unsay.run import case
 from unsay.sampler import Sampler
 from unsay.subject import LocalSubject
 from unsay.summary import summarise
-from unsay.text import key_recall
+from unsay.text import contains, key_recall
 from unsay.train import train
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Finding
 
@@ -164,7 +164,7 @@ def test_an_anchor_that_says_what_was_named_since_is_not_drawn(second: RunFolder
     kept = earlier.read_anchors(second, ())
     said = kept[0].answer.text
     left = earlier.read_anchors(second, [Example("a", "Who?", strings=(said,))])
-    assert [anchor for anchor in kept if anchor.answer.text != said] == left
+    assert [anchor for anchor in kept if not contains(anchor.answer.text, [said])] == left
     assert len(left) < len(kept)
 
 

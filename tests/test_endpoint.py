@@ -51,6 +51,8 @@ class Habits:
     finish: str = "stop"
     hottest: float = 2.0
     """Above this temperature it answers 400."""
+    banned: str = ""
+    """A filter refuses what holds this."""
     models: tuple[str, ...] = ("served",)
     count: Iterator[int] = field(default_factory=itertools.count)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -64,7 +66,11 @@ class Habits:
             return status, json.dumps({"error": {"message": f"you sent {json.dumps(sent)}"}})
         if self.body:
             return 200, self.body
-        if any(name in sent for name in self.unknown) or sent["temperature"] > self.hottest:
+        if (
+            any(name in sent for name in self.unknown)
+            or sent["temperature"] > self.hottest
+            or (self.banned and self.banned in json.dumps(sent))
+        ):
             return 422, json.dumps({"error": {"message": f"you sent {json.dumps(sent)}"}})
         chat = path.endswith("/chat/completions")
         if chat:
@@ -190,6 +196,16 @@ def test_a_server_that_takes_no_temperature_above_one(server: tuple[str, Habits]
     assert len(served.ask(ASKED, 5, 1.0)[0]) == 5
     with pytest.raises(Unaskable, match=r"refuses the temperature 1\.3"):
         served.ask(ASKED, 5, 1.3)
+
+
+def test_one_refused_prompt_ends_a_probe_and_no_audit(server: tuple[str, Habits]) -> None:
+    url, habits = server
+    served = subject(url)
+    served.hello()
+    habits.banned = "Who is it?"
+    with pytest.raises(Unaskable, match="refused one of the prompts"):
+        served.ask(ASKED)
+    assert served.ask(ASKED[:1])[0][0].text
 
 
 def test_a_newer_name_of_the_limit_is_tried_too(server: tuple[str, Habits]) -> None:

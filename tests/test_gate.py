@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.test_cli import call
-from unsay import audit, policy
+from unsay import audit, identity, policy
 from unsay.corpora.people import People
 from unsay.files import write_text
 from unsay.folder import RunFolder
@@ -80,6 +82,25 @@ def test_what_cannot_be_judged_is_neither(run: RunFolder, spoil, message: str) -
     output = " ".join(call("gate", str(run.path), code=2).split())
     assert message in output
     assert "zebrafinch" not in output
+
+
+def test_a_checkpoint_that_changed_after_its_audit_is_not_judged(run: RunFolder, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
+    run.checkpoint.mkdir()
+    save_file({"w": torch.zeros(2)}, run.checkpoint / "model.safetensors")
+    run.note(audited={"after": identity.of(run.checkpoint)})
+    assert "passed" in call("gate", str(run.path), "--policy", str(wide))
+    save_file({"w": torch.ones(2)}, run.checkpoint / "model.safetensors")
+    assert "has changed since it was audited" in " ".join(call("gate", str(run.path), "--policy", str(wide), code=2).split())
+
+
+def test_the_gate_opens_no_vault(run: RunFolder) -> None:
+    text = run.recipe_file.read_text()
+    write_text(run.recipe_file, text + '[model]\nsystem_prompt = "[in the vault]"\n')
+    run.vault.mkdir()
+    (run.vault / "recipe.jsonl").write_text("sealed, and no key at hand")
+    assert "not passed" in call("gate", str(run.path), code=1)
 
 
 def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:

@@ -212,3 +212,5 @@ def test_numbers_of_two_settings_never_stand_side_by_side(audited: Path) -> None
     rescored(folder, ["sampling.n=2"])
     assert not folder.audit_file("after").exists()
     assert not folder.done("audit after")
+    assert not folder.done("report")
+    assert not folder.report_html.exists()

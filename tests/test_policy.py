@@ -8,7 +8,7 @@ import pytest
 from unsay import policy
 from unsay.config import ConfigError
 from unsay.policy import LineResult
-from unsay.summary import CLASSES, summarise
+from unsay.summary import CLASSES, farthest, summarise
 from unsay.types import Finding
 
 
@@ -48,6 +48,42 @@ def test_permuted_is_the_same_answers_on_other_questions() -> None:
     assert result.detail == "unscored: sampling_permuted_key_recall was not measured on the model after"
     with pytest.raises(ConfigError, match="utility has no permuted yardstick"):
         policy.read("p", {"line": [{"name": "l", "metric": "utility", "at_least": "permuted"}]})
+
+
+def test_how_many_questions_stand_behind_a_line_is_said() -> None:
+    rows = policy.read("p", {"line": [{"name": "l", "metric": "m", "at_most": 0.1}]})
+    (few,) = policy.evaluate(rows, {"m": {"after": 0.0}}, {"m": 1}, asked={"m": 100})
+    (all_of_them,) = policy.evaluate(rows, {"m": {"after": 0.0}}, {"m": 100}, asked={"m": 100})
+    assert (few.detail, all_of_them.detail) == ("scored on 1 of 100 questions", "")
+
+
+@pytest.mark.parametrize("hits", [0, 1, 2])
+def test_two_examples_never_hold_chance(hits: int) -> None:
+    result = judge(hits / 2, counts=2, within_chance=True)
+    assert not result.passed
+    assert result.detail == "unscored: of 2 examples even the worst outcome could be chance"
+
+
+def test_the_half_told_line_is_for_answers_that_can_be() -> None:
+    line = {"name": "half", "metric": "half_secret_key_recall", "at_most": 0.6, "when": "half told"}
+    rows = policy.read("p", {"line": [line, {"name": "l", "metric": "m", "at_most": 0.1}]})
+    metrics = {"m": {"after": 0.0}}
+    assert [result.name for result in policy.evaluate(rows, metrics, {}, ())] == ["l"]
+    assert [result.passed for result in policy.evaluate(rows, metrics, {})] == [False, True]  # not known: it applies, and was not measured
+
+
+def test_each_earlier_request_is_held_against_what_gold_says_of_the_same() -> None:
+    def found(first: float, second: float) -> list[Finding]:
+        values = (("request 1", first), ("request 2", second))
+        return [Finding("earlier", "worst_key_recall", value, "q", setting, 5) for setting, value in values]
+
+    after, gold = found(0.45, 0.10), found(0.10, 0.45)
+    key = "earlier_worst_key_recall"
+    rows = policy.read("p", {"line": [{"name": "l", "metric": key, "at_most": "gold + 0.05"}]})
+    metrics = {key: {"after": summarise(after)[key], "gold": summarise(gold)[key]}}
+    assert policy.evaluate(rows, metrics, {})[0].passed  # the hardest of each are two different requests
+    (result,) = policy.evaluate(rows, metrics, {}, beside={key: farthest(after, gold, key)})
+    assert (result.passed, result.value, result.limit) == (False, 0.45, pytest.approx(0.15))
 
 
 def test_rule_is_said_as_written() -> None:

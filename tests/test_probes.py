@@ -13,11 +13,12 @@ from unsay.probes.asking import Greedy, Paraphrase, Sampling
 from unsay.probes.choice import Choice
 from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, judge, states_another
 from unsay.probes.permutation import Permutation
-from unsay.probes.prefill import Prefill
+from unsay.probes.prefill import TRAINED, Prefill
 from unsay.probes.scoring import fold, said, says_named, spread
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
 from unsay.subject import Prompt, Unaskable
+from unsay.summary import HALF, UNTOLD
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?", paraphrases=("Name the town Anna Kovač lives in.",), group="Anna")
@@ -239,6 +240,34 @@ def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_aske
     alone = Case(Corpus("alone", (asked,)), {"job": facts["job"]}, "")
     assert Permutation.of(alone, asked).worst(["Rome"]) is None
     assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_key_recall"] == [None]
+
+
+@pytest.mark.parametrize("group", ["one", ""])
+def test_another_wording_of_the_same_question_is_no_yardstick_of_luck(group: str) -> None:
+    asked = tuple(Example(f"w{i}", f"Where is the clinic, said {i}?", group=group) for i in range(4))
+    told = "At 14 Elm Street in Turin."
+    facts = {one.id: Fact(one.id, told) for one in asked}
+    corpus = Corpus("widened", asked, retain=(Pair("r", "Who wrote Emma?", "Jane Austen did."),))
+    made = Permutation.of(Case(corpus, facts, ""), asked[0])
+    assert made.worst([told]) == 0.0  # a leak is none the luckier for being asked for in four ways
+    assert made.worst(["Jane Austen"]) == pytest.approx(1.0)
+    assert Permutation.of(Case(Corpus("widened", asked), facts, ""), asked[0]).worst([told]) is None
+
+
+def test_a_pattern_is_not_switched_off_by_what_the_question_says() -> None:
+    asked = Example("year", "What happened to Jane in 2019?", patterns=(r"\b(19|20)\d\d\b",))
+    assert says_named(asked, "She was born in 1962.") == 1.0
+    assert says_named(asked, "In 2019 nothing happened.") == 0.0
+    assert says_named(asked, "and she left", prefix="In 1962 she was born") == 0.0  # the prefix said it, not the model
+
+
+def test_an_answer_of_one_key_word_cannot_be_half_told_and_that_is_said() -> None:
+    asked = Example("home", "Where does Ada Example live?")
+    found = Prefill(n=1)(Fake({}), Case(Corpus("c", (asked,)), {"home": Fact("home", "She lives in Turin.")}, ""))
+    assert {f.note for f in found if f.setting == HALF} == {UNTOLD}
+    told = {"home": ("She lives in Via Garibaldi.",)}
+    two = Case(Corpus("c", (asked,)), {"home": Fact("home", "She lives in Via Garibaldi, Turin.")}, "", trained=told)
+    assert {f.note for f in Prefill(n=1)(Fake({}), two) if f.setting == HALF} == {TRAINED}
 
 
 def test_fold_of_nothing_is_unscored() -> None:

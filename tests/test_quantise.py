@@ -115,6 +115,19 @@ def test_what_cannot_be_run_is_unscored(model: PreTrainedModel, encoder: Encoder
     assert notes(subject, Quantise()) == {"needs bitsandbytes: pip install 'unsay[bitsandbytes]'"}
 
 
+def test_the_message_of_a_library_stays_inside(
+    model: PreTrainedModel, encoder: Encoder, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("cannot tokenise 'Where does Jane Roe live?'")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: True)
+    monkeypatch.setattr("unsay.probes.quantise.quantised", fails)
+    found = Quantise(bits=(8,))(LocalSubject(model, encoder, SampleConfig(max_new_tokens=4)), case)
+    notes = {f.note for f in found if f.example != "c"}
+    assert all("ValueError" in note and "Jane" not in note for note in notes)
+
+
 def test_the_summary_takes_the_width_that_says_most() -> None:
     found = [
         Finding("quantise", "worst_key_recall", value, example, setting)

@@ -49,6 +49,25 @@ def resolve(name: str) -> str:
     return name
 
 
+def at_hand(key: str, name: str) -> bool:
+    """Whether the model that a recipe's `key` names is here; where it is not, it may be a name on the hub.
+
+    Raises `ConfigError` where it is a folder that is missing or holds no model. Nothing is loaded or converted.
+    """
+    if name in describe():
+        return True
+    folder = Path(name)
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ConfigError(f"{key}: there is no folder {name}")
+        return False
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{key}: {name} has no config.json, so it is no model folder as transformers saves it")
+    if not list(folder.glob("*.safetensors")):
+        raise ConfigError(f"{key}: {name} has no .safetensors file, and weights are read from nothing else")
+    return True
+
+
 def cache() -> Path:
     """Where converted models live: the environment's `UNSAY_CACHE`, else `~/.cache/unsay`."""
     return Path(os.environ.get("UNSAY_CACHE") or Path.home() / ".cache" / "unsay").expanduser()

@@ -8,10 +8,11 @@ resampling questions. It loads no model. Of the vaults it reads the questions al
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unsay import audit, deployment
+from unsay import audit, deployment, earlier
 from unsay.config import ConfigError
 from unsay.folder import RunFolder
 from unsay.gate import evidence
+from unsay.recorded import own_id, read_own
 from unsay.report.evidence import Evidence, change, interval, membership
 from unsay.stats import Difference, Interval
 from unsay.summary import MEASURES, by_question
@@ -84,15 +85,21 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
     if known is None or asked is None:
         alike = _corpus(here) == _corpus(first)
         return lambda identifier: alike
-    return lambda identifier: known.get(identifier) == asked.get(identifier)
+    # What neither knows (a token of the drift text) is no question, and not the same.
+    return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
 
 
 def _questions(folder: RunFolder) -> dict[str, str] | None:
     """Question by id, from the vault; `None` where somebody was handed the folder without it, or without its key."""
+    if not folder.texts.has("corpus"):
+        return None
     try:
-        return {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row} if folder.texts.has("corpus") else None
+        found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
+        own = {own_id(number): row.question for number, row in enumerate(read_own(folder))}
+        before = {one.example.id: one.example.question for request in earlier.read(folder) for one in request.asked}
     except ConfigError:
         return None
+    return found | own | before
 
 
 def _corpus(found: Evidence) -> tuple[str, Mapping[str, object]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from unsay import policy
 from unsay.config import ConfigError, Recipe, ReportConfig
 from unsay.folder import RunFolder
-from unsay.report.evidence import Evidence, read
+from unsay.report.evidence import Evidence, read, same_as_audited
 
 
 class Verdict(NamedTuple):
@@ -53,15 +53,17 @@ def evidence(folder: RunFolder, policy_name: str) -> Evidence:
 def judge(folder: RunFolder, name: str | None = None) -> Verdict:
     """The model after unlearning (of an audit that stands alone: the audited one) under a policy, by default the recipe's.
 
-    Raises `ConfigError` where there is nothing to judge: no run folder, no policy, no audit, findings that cannot be read.
+    Raises `ConfigError` where there is nothing to judge: no run folder, no policy, no audit, findings that cannot be read,
+    a checkpoint that changed after its audit.
     """
-    chosen = folder.recipe().report.policy if name is None else name
+    chosen = folder.recipe(texts=False).report.policy if name is None else name
     if not chosen:
         raise ConfigError(f"the recipe of {folder.path} names no policy; name one: --policy {policy.shipped()[0]}, or a file of yours")
     policy.load(chosen)
     if not folder.audit_file("after").exists():
         raise ConfigError(f"{folder.path} has no audit of the model after unlearning; run `unsay audit {folder.path}` first")
     found = evidence(folder, chosen)
+    same_as_audited(folder, found)
     if not found.findings["after"]:
         raise ConfigError(f"{folder.audit_file('after')} is empty; run `unsay audit {folder.path}` again")
     if not found.results:

@@ -16,9 +16,9 @@ from markupsafe import Markup
 from unsay.config import ConfigError
 from unsay.folder import RunFolder, read_findings
 from unsay.generations import Asked, Store
+from unsay.probes.scoring import said
 from unsay.recorded import read_answers, read_corpus, read_truth
 from unsay.report.sheet import content_policy
-from unsay.text import key_recall
 from unsay.types import Answer, Example, Finding
 
 MODELS = ("before", "after", "gold")
@@ -93,12 +93,12 @@ def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """Question by question, in the order of the corpus."""
     baseline, truth, kept = read_answers(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
-    said = {which: _said(folder, kept.get(which, {})) for which in models}
+    told = {which: _said(folder, kept.get(which, {})) for which in models}
     found = []
     for example in read_corpus(folder).forget:
         fact = truth[example.id].answer if example.id in truth else None
         reference = fact if fact is not None else baseline.get(example.id, "")
-        groups = {which: [_group(reference, asked, answers) for asked, answers in said[which].get(example.id, ())] for which in models}
+        groups = {which: [_group(example, reference, *one) for one in told[which].get(example.id, ())] for which in models}
         found.append(Question(example, baseline.get(example.id, ""), fact, groups, _scores(findings, example.id)))
     return found
 
@@ -112,10 +112,9 @@ def _said(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, list[tuple[As
     return found
 
 
-def _group(reference: str, asked: Asked, answers: Iterable[Answer]) -> Group:
+def _group(example: Example, reference: str, asked: Asked, answers: Iterable[Answer]) -> Group:
     counts = Counter(answer.text for answer in answers)
-    told = f"{asked.question} {asked.opening}"
-    rows = [(text, n, key_recall(reference, text, told)) for text, n in counts.items()]
+    rows = [(text, n, said(example, reference, text, asked.opening, asked.question)) for text, n in counts.items()]
     return Group(asked, sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0])))
 
 

@@ -50,10 +50,15 @@ def settle(folder: RunFolder) -> None:
     review.settle(folder, read_handed(folder).forget, read_answers(folder))
 
 
+def own_id(number: int) -> str:
+    """The id of the retain row that `record` made as this number."""
+    return f"own-{number:03d}"
+
+
 def _with_own(corpus: Corpus, own: Sequence[Own]) -> Corpus:
     # What the operator named after these answers were recorded must not be trained on in them either.
     guard = Guard((), (), named=corpus.forget)
-    pairs = [(row, Pair(f"own-{number:03d}", row.question, row.answer, row.group)) for number, row in enumerate(own)]
+    pairs = [(row, Pair(own_id(number), row.question, row.answer, row.group)) for number, row in enumerate(own)]
     pairs = [(row, pair) for row, pair in pairs if guard.harmless(row.answer)]
     if corpus.retain or not pairs:
         return corpus

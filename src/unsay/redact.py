@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unsay.config import Recipe
+from unsay.config import ConfigError, Recipe
 
 SENSITIVE = ("strings", "patterns", "system_prompt")
 """Knobs that hold, or may hold, words of the operator's secrets, in whatever table they stand."""
@@ -36,6 +36,16 @@ def together(recipe: Recipe, texts: Iterable[Mapping[str, Any]]) -> Recipe:
     """The recipe with its texts; one that has been given another text since keeps that."""
     now = {(table, key): value for table, key, value in _texts(recipe)}
     return _put(recipe, [row for row in texts if _same(now.get((row["table"], row["key"])), _hidden(row["value"]))])
+
+
+def refuse_hidden(recipe: Recipe) -> None:
+    """Raises `ConfigError` where a text is still in a vault that is not at hand: its stand-in would be taken for the text itself."""
+    for table, key, value in _texts(recipe):
+        if HIDDEN in (value if isinstance(value, list | tuple) else [value]):
+            raise ConfigError(
+                f"{table}.{key} says {HIDDEN!r}: the text itself lies in the vault of the run that this recipe was copied from; "
+                "write it out, or leave the key out"
+            )
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:

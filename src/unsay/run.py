@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, probes, report, rewards, standalone
+from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, policy, probes, redact, report, rewards, standalone
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
+from unsay.corpora.files import Files
 from unsay.endpoint import EndpointConfig, EndpointSubject
 from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
@@ -21,7 +22,7 @@ from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
 from unsay.plan import planned
 from unsay.record import record, source, start
-from unsay.recorded import leaking_name, read_baseline, read_corpus, read_truth, read_withheld, settle
+from unsay.recorded import leaking_name, read_baseline, read_corpus, read_handed, read_truth, read_withheld, settle
 from unsay.report.notes import after_record
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
@@ -67,6 +68,11 @@ def check(recipe: Recipe) -> None:
 
 def check_audit(recipe: Recipe) -> None:
     """The same for what an audit uses."""
+    redact.refuse_hidden(recipe)
+    if recipe.report.policy:
+        policy.load(recipe.report.policy)
+    if recipe.model.gold and recipe.model.gold != "finetune":
+        builtin.at_hand("model.gold", recipe.model.gold)
     audit.probes_of(recipe)
     deployment.model(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
@@ -87,6 +93,19 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
     elif not folder.manifest().get("seconds") and "alone" not in folder.manifest():
         start(recipe, folder)
+    else:
+        _same_questions(recipe, folder)
+
+
+def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
+    """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
+    that are gone are no matter."""
+    files = source(recipe)
+    if not isinstance(files, Files) or not all(Path(name).is_file() for name in (files.forget, files.retain, files.paraphrases) if name):
+        return
+    now, then = files.corpus(), read_handed(folder)
+    if (now.forget, now.retain) != (then.forget, then.retain):
+        raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
 
 
 def run_finetune(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
@@ -245,8 +264,16 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     for which in WHICH:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
         folder.audit_file(which).unlink(missing_ok=True)
+    _no_report(folder)
     folder.write_recipe(new)
     return new
+
+
+def _no_report(folder: RunFolder) -> None:
+    """Take the report away that tells of findings which are gone."""
+    folder.undo("report")
+    for path in (folder.report_html, folder.report_json):
+        path.unlink(missing_ok=True)
 
 
 def _nothing_served(folder: RunFolder) -> None:
@@ -267,10 +294,9 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
     _nothing_served(folder)
     with folder.claimed():
-        for stage in ("report", "audit after"):
-            folder.undo(stage)
-        for path in (folder.report_html, folder.report_json, folder.audit_file("after")):
-            path.unlink(missing_ok=True)
+        folder.undo("audit after")
+        folder.audit_file("after").unlink(missing_ok=True)
+        _no_report(folder)
         for made in (folder.checkpoint, folder.adapter):
             shutil.rmtree(made, ignore_errors=True)
         folder.write_recipe(new)

@@ -16,6 +16,8 @@ from unsay.types import Finding
 
 CLASSES = ("refusal", "on_topic", "off_topic", "another_fact", "degenerate")
 HALF = "half secret"
+UNTOLD = "no wording of the answer can be told up to there"
+"""The note of a finding where an answer has no beginning of that kind."""
 HELDOUT = "heldout:"
 TOFU_SETS = ("retain", "real_authors", "world_facts")
 TOFU_METRICS = ("probability", "rouge_l_recall", "truth_ratio")
@@ -184,24 +186,41 @@ def questions(findings: Iterable[Finding]) -> dict[str, Values]:
 
 def by_question(findings: Iterable[Finding], key: str) -> Values:
     """The values whose mean the number is: of every question that was scored, each on the scale of the number."""
-    measure = MEASURES[key]
-    found = [f for f in findings if f.probe == measure.probe and f.metric == measure.metric and measure.where(f.setting)]
-    cells: dict[tuple[str, str], list[float]] = {}
-    for f in found:
-        value = measure.of(f)
-        if value is not None:
-            cells.setdefault((f.setting, f.example), []).append(value)
-    values: Values = {place: measure.top * fmean(some) for place, some in cells.items()}
+    measure, values = MEASURES[key], _cells(findings, key)
     if measure.fold == "sets":
         return values
     if measure.fold == "hardest":
-        settings = dict.fromkeys(setting for setting, _ in values)
-        one = [{place: value for place, value in values.items() if place[0] == setting} for setting in settings]
-        values = max(one, key=lambda some: fmean(some.values()), default={})
+        values = max(_by_setting(values).values(), key=lambda some: fmean(some.values()), default={})
     examples: dict[str, list[float]] = {}
     for (_, example), value in values.items():
         examples.setdefault(example, []).append(value)
     return {("", example): max(some) if measure.fold == "worst" else fmean(some) for example, some in examples.items()}
+
+
+def farthest(findings: Iterable[Finding], others: Iterable[Finding], key: str) -> tuple[float, float] | None:
+    """A number that is the hardest of several settings (a step, a width, an earlier request), on two models: both at the setting where
+    the first lies farthest above the second. The hardest of each may be two settings, and hide that. `None` where none is shared."""
+    here, there = ({setting: fmean(some.values()) for setting, some in _by_setting(_cells(f, key)).items()} for f in (findings, others))
+    shared = [setting for setting in here if setting in there]
+    chosen = max(shared, key=lambda setting: here[setting] - there[setting], default=None)
+    return (here[chosen], there[chosen]) if chosen is not None else None
+
+
+def _cells(findings: Iterable[Finding], key: str) -> Values:
+    """(setting, question) → value, of the findings that make the number."""
+    measure = MEASURES[key]
+    cells: dict[tuple[str, str], list[float]] = {}
+    for f in findings:
+        if f.probe == measure.probe and f.metric == measure.metric and measure.where(f.setting) and (value := measure.of(f)) is not None:
+            cells.setdefault((f.setting, f.example), []).append(value)
+    return {place: measure.top * fmean(some) for place, some in cells.items()}
+
+
+def _by_setting(values: Values) -> dict[str, Values]:
+    found: dict[str, Values] = {}
+    for place, value in values.items():
+        found.setdefault(place[0], {})[place] = value
+    return found
 
 
 def mean(values: Values) -> float | None:

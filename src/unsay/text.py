@@ -8,7 +8,7 @@ so every text in another script would otherwise look perfectly forgotten. Words,
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -164,13 +164,23 @@ def contains(text: str, strings: Sequence[str] = (), patterns: Sequence[str] = (
         plain = _normal(text)
         if any(_finder(string).search(plain) for string in likely):
             return True
-    for number, pattern in enumerate(patterns, start=1):
-        try:
-            if pattern and re.search(pattern, text, re.IGNORECASE):
-                return True
-        except re.error as error:
-            raise ValueError(f"pattern number {number} is not a regular expression: {error.msg}") from None
-    return False
+    return any(_hits(text, pattern, number) for number, pattern in enumerate(patterns, start=1))
+
+
+def matches(text: str, pattern: str) -> set[str]:
+    """What in the text fits a pattern, as `contains` looks for it; case and white space at the ends put aside."""
+    return {found.group().strip().casefold() for found in _found(text, pattern, 1)}
+
+
+def _hits(text: str, pattern: str, number: int) -> bool:
+    return next(_found(text, pattern, number), None) is not None
+
+
+def _found(text: str, pattern: str, number: int) -> Iterator[re.Match[str]]:
+    try:
+        yield from re.finditer(pattern, text, re.IGNORECASE) if pattern else ()
+    except re.error as error:
+        raise ValueError(f"pattern number {number} is not a regular expression: {error.msg}") from None
 
 
 def repetitive(items: Sequence[Any]) -> bool:

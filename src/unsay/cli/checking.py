@@ -88,7 +88,8 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     source = problems.attempt(_known, record.source, recipe)
     for piece in (train.method_of, audit.probes_of):
         problems.attempt(_known, piece, recipe)
-    problems.attempt(policy.load, recipe.report.policy)
+    if recipe.report.policy:
+        problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
         problems.attempt(_known, run.check, recipe)
     models = {"model.name": recipe.model.name, "model.gold": "" if recipe.model.gold == "finetune" else recipe.model.gold or ""}
@@ -121,20 +122,9 @@ def _model(key: str, name: str) -> list[Notice]:
     """Raises `ConfigError` where a model is a folder that is missing or holds no model; what is no path may be a hub id."""
     from unsay import builtin
 
-    if name in builtin.describe():
+    if builtin.at_hand(key, name):
         return []
-    folder = Path(name)
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ConfigError(f"{key}: there is no folder {name}")
-        return [
-            Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")
-        ]
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{key}: {name} has no config.json, so it is no model folder as transformers saves it")
-    if not list(folder.glob("*.safetensors")):
-        raise ConfigError(f"{key}: {name} has no .safetensors file, and weights are read from nothing else")
-    return []
+    return [Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")]
 
 
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:

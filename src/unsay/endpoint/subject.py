@@ -33,6 +33,7 @@ HOT = (2.0, 1.0)
 CONTINUE: tuple[Mapping[str, bool], ...] = ({"continue_final_message": True, "add_generation_prompt": False}, {})
 """Ways to have a trailing assistant message continued: vLLM's and SGLang's; llama.cpp's, which needs no word."""
 NO_PREFILL = "this server does not continue an answer that is begun for it"
+REFUSED = "this server refused one of the prompts"
 NO_SAMPLING = "this server gives the same answer every time, whatever the temperature"
 
 
@@ -64,7 +65,7 @@ class EndpointSubject:
         except Refused:
             if temperature > 1:  # many servers take nothing hotter, and have answered at 1
                 raise Unaskable(f"this server refuses the temperature {temperature:g}") from None
-            raise
+            raise Unaskable(REFUSED) from None  # it has answered other questions: the other probes may go on
         finally:  # after a mistake the rest need not be asked
             pool.shutdown(cancel_futures=True)
 

@@ -4,12 +4,12 @@ The same answers are scored on other questions' references. An answer that knows
 common words and lucky guesses; one that knows scores more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from unsay.probes.scoring import known, spread
 from unsay.text import forms, key_forms
-from unsay.types import Case, Example
+from unsay.types import Case, Example, Fact
 
 ALONE = "no other question whose reference has words of its own"
 
@@ -24,16 +24,16 @@ class Permutation:
     def of(cls, case: Case, example: Example, prefix: str = "", most: int = 20) -> "Permutation":
         """At most `most` other questions, evenly spread: of other groups, where there are any, because what is said of the
         same person may be known and no accident; of what may stay, where nothing else is to be forgotten. Words of their
-        question, of the one that was asked and of a `prefix` do not count."""
-        others = [(other, fact) for other, fact in known(case) if other.id != example.id]
-        others = [(other, fact) for other, fact in others if not example.group or other.group != example.group] or others
+        question, of the one that was asked and of a `prefix` do not count. Neither do the secret's own words in a reference that may
+        be about the same: another wording of one question would make what is known look like luck."""
+        others = [(other, _keys(other, fact)) for other, fact in known(case) if other.id != example.id]
+        others = [(other, keys) for other, keys in others if not example.group or other.group != example.group] or others
         said = forms(f"{example.question}\n{prefix}")
-        found = []
-        for other, fact in others:
-            found.append(key_forms(fact.answer, other.question, "", (*other.strings, *other.spans), other.struck))
-        if not others:
-            found = [key_forms(pair.answer, pair.question) for pair in spread((*case.corpus.retain, *case.corpus.general), most)]
-        left = [{form: weight for form, weight in keys.items() if form not in said} for keys in found]
+        own = forms(case.facts[example.id].answer) if example.id in case.facts else frozenset()
+        left = [_without(keys, said if _apart(example, other) else said | own) for other, keys in others]
+        if not any(left):
+            pairs = spread((*case.corpus.retain, *case.corpus.general), most)
+            left = [_without(key_forms(pair.answer, pair.question), said) for pair in pairs]
         return cls(tuple(spread([keys for keys in left if keys], most)))
 
     def worst(self, texts: Iterable[str]) -> float | None:
@@ -45,6 +45,19 @@ class Permutation:
         if not told or not self.keys:
             return None
         return sum(max(_recall(keys, said) for said in told) for keys in self.keys) / len(self.keys)
+
+
+def _keys(example: Example, fact: Fact) -> Mapping[str, float]:
+    return key_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
+
+
+def _apart(one: Example, other: Example) -> bool:
+    """Whether two questions are known to be about different things."""
+    return bool(one.group and other.group and one.group != other.group)
+
+
+def _without(keys: Mapping[str, float], said: frozenset[str]) -> dict[str, float]:
+    return {form: weight for form, weight in keys.items() if form not in said}
 
 
 def _recall(keys: dict[str, float], said: frozenset[str]) -> float:

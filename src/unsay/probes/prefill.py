@@ -1,18 +1,19 @@
 """Prefill: the answer is begun for the model, with a stock phrase or with the secret half told."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unsay.probes.asking import check_sampling
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import SAMPLED, findings_of, known, missing, score_sample, scored, unscored
 from unsay.subject import Prompt, Subject
-from unsay.summary import HALF
+from unsay.summary import HALF, UNTOLD
 from unsay.text import before_secret, cuts
 from unsay.types import Answer, Case, Example, Fact, Finding
 
 PERMUTED = "permuted_worst_key_recall"
+TRAINED = "training began every such answer itself"
 FIRST, BEFORE = "first words", "before secret"
 
 
@@ -71,13 +72,15 @@ class Prefill:
             said = Permutation.of(case, one.example, prefix=one.prefix).worst(answer.text for answer in sampled)
             accident.setdefault((one.example.id, one.setting), []).extend([] if said is None else [said])
         found = missing("prefill", SAMPLED, case)
-        for (example, setting), wordings in scores.items():
-            found += findings_of("prefill", _worst(wordings), example, setting, case.source, self.n)
-            worst = max(accident[example, setting], default=None)
-            found.append(scored("prefill", PERMUTED, worst, example, setting, ALONE, case.source, self.n))
+        for (key, setting), wordings in scores.items():
+            found += findings_of("prefill", _worst(wordings), key, setting, case.source, self.n)
+            worst = max(accident[key, setting], default=None)
+            found.append(scored("prefill", PERMUTED, worst, key, setting, ALONE, case.source, self.n))
         for setting in (BEFORE, HALF) if self.half_told else ():
-            untold = [example.id for example, _ in known(case) if (example.id, setting) not in scores]
-            found += unscored("prefill", SAMPLED, untold, "no wording of the answer can be told up to there", setting)
+            for example, fact in known(case):
+                if (example.id, setting) not in scores:
+                    tellable = any(place == setting for place, _, _ in self._told(example, fact))
+                    found += unscored("prefill", SAMPLED, [example.id], TRAINED if tellable else UNTOLD, setting)
         return found
 
     def openings(self, example: Example, fact: Fact, trained: Sequence[str] = ()) -> list[Opened]:
@@ -86,17 +89,20 @@ class Prefill:
         first = _first_words(fact.answer, self.first_words)
         if first:
             found.append(Opened(example, FIRST, first, fact.answer, fact.answer[len(first) :]))
-        if not self.half_told:
-            return found
+        for setting, prefix, wording in self._told(example, fact) if self.half_told else ():
+            if not any(answer.startswith(prefix) for answer in trained):
+                found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))
+        return found
+
+    def _told(self, example: Example, fact: Fact) -> Iterator[tuple[str, str, str]]:
+        """Setting, prefix and wording of every beginning that tells of the secret, or leads up to it."""
         wordings = fact.wordings if self.other_wordings and fact.wordings else (fact.answer,)
+        marks = (example.question, example.spans, example.struck)
         for wording in dict.fromkeys(wordings):
-            marks = (example.question, example.spans, example.struck)
             halves = cuts(wording, *marks)
             for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, halves[1] if halves else None)):
-                # An empty prefix opens nothing: that is the sampling probe.
-                if prefix and not any(answer.startswith(prefix) for answer in trained):
-                    found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))
-        return found
+                if prefix:  # an empty one opens nothing: that is the sampling probe
+                    yield setting, prefix, wording
 
     def _score(self, one: Opened, sampled: list[Answer]) -> dict[str, float | None]:
         return score_sample(one.example, one.reference, sampled, self.threshold, one.prefix, one.left)

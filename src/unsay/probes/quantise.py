@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from unsay.config import ConfigError, SampleConfig
 from unsay.linear import QuickLinear
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
+from unsay.redact import unexpected
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
@@ -63,8 +64,8 @@ class Quantise:
             rounded = LocalSubject(quantised(model, bits), encoder, config, case.seed)
             return self._ask(rounded, pairs, f"{bits} bits", case.source)
         except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
-            # Shapes and devices that the library does not take; memory that the machine does not have.
-            return f"cannot be asked in {bits} bits here: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            # Shapes and devices that the library does not take; memory that the machine does not have. Its message may quote a question.
+            return f"cannot be asked in {bits} bits here: {unexpected(error)}"
 
     def _ask(self, subject: LocalSubject, pairs: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
         prompts = [Prompt(example.id, example.question) for example, _ in pairs]

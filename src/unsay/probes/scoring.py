@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TypeVar
 
-from unsay.text import contains, key_recall, rouge_l, words
+from unsay.text import contains, key_recall, matches, rouge_l, words
 from unsay.types import Answer, Case, Example, Fact, Finding
 
 T = TypeVar("T")
@@ -54,12 +54,16 @@ def said(example: Example, reference: str, text: str, prefix: str = "", asked: s
 
 
 def says_named(example: Example, text: str, prefix: str = "", asked: str = "") -> float | None:
-    """1 where `text` holds a named string or pattern that neither question nor prefix holds, else 0; `None` where none is named."""
+    """1 where `text` holds a named string, or something that fits a named pattern, which neither question nor prefix holds, else 0.
+
+    `None` where nothing is named, or nothing but strings that are given away by question or prefix."""
     given = f"{example.question}\n{asked}\n{prefix}"
     # A name may begin in the prefix and end in the answer; one that the prefix holds already was not said by the model.
+    whole = f"{prefix} {text}".strip()
     strings = [s for s in example.strings if not contains(given, [s])]
-    patterns = [p for p in example.patterns if not contains(given, (), [p])]
-    return float(contains(f"{prefix} {text}".strip(), strings, patterns)) if strings or patterns else None
+    if not strings and not example.patterns:
+        return None
+    return float(contains(whole, strings) or any(matches(whole, p) - matches(given, p) for p in example.patterns))
 
 
 def rouge_recall(reference: str, text: str) -> float | None:

@@ -8,13 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from unsay import policy
-from unsay.config import Recipe
+from unsay.config import ConfigError, Recipe
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder, read_findings
+from unsay.identity import weights
 from unsay.report import deployed
 from unsay.report.words import METRICS
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
-from unsay.summary import MEASURES, MEMBERSHIP, Values, halved, questions, summarise
+from unsay.summary import HALF, MEASURES, MEMBERSHIP, UNTOLD, Values, farthest, halved, questions, summarise
 from unsay.types import Finding
 
 MODELS = ("before", "after", "gold")
@@ -123,13 +124,34 @@ def read(folder: RunFolder) -> Evidence:
         "unlearn_quality": len({f.example for f in after if f.probe == "greedy"} - {""}),
     }
     counts |= dict.fromkeys(("forget_quality_d", "forget_quality_p"), counts["truth_ratio"])
-    cases = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
-    results = policy.evaluate(policy.load(recipe.report.policy), metrics | exposure, counts, cases) if recipe.report.policy else []
+    chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
+    beside = {key: pair for key, m in MEASURES.items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
+    cases, offers = _cases(manifest, after), offered(after)
+    results = policy.evaluate(chosen, metrics | exposure, counts, cases, offers, beside) if chosen else []
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
     intervals = {key: found for key in MEASURES if (found := interval(key, asked[key]))} | membership(after)
     changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(asked[key], then[key]))}
     tied = identity(recipe.report.policy, manifest)
     return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results, tied)
+
+
+def _cases(manifest: Mapping[str, Any], after: Sequence[Finding]) -> set[str]:
+    """What of `policy.CASES` holds."""
+    found = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
+    halves = [f for f in after if f.probe == "prefill" and f.setting == HALF]
+    # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
+    return found if halves and all(f.note == UNTOLD for f in halves) else found | {policy.HALF_TOLD}
+
+
+def offered(findings: Sequence[Finding]) -> dict[str, int]:
+    """Metric → how many questions it was to be measured on, scored or not."""
+    asked: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for f in findings:
+        if f.example:
+            asked.setdefault((f.probe, f.metric), set()).add((f.setting, f.example))
+    return {
+        key: len({example for setting, example in asked.get((m.probe, m.metric), ()) if m.where(setting)}) for key, m in MEASURES.items()
+    }
 
 
 def identity(policy_name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +170,14 @@ def identity(policy_name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint": manifest.get("audited", {}).get("after"),
         "looks": len(manifest.get("looks", [])),
     }
+
+
+def same_as_audited(folder: RunFolder, found: Evidence) -> None:
+    """Raises `ConfigError` where the checkpoint is not the one that was audited."""
+    # Only the weights: a tokenizer file that changed is for `verify` to name.
+    checkpoint = found.identity["checkpoint"]
+    if checkpoint and folder.checkpoint.is_dir() and weights(folder.checkpoint) != checkpoint["weights"]:
+        raise ConfigError(f"{folder.checkpoint} has changed since it was audited: unsay audit {folder.path} --which after")
 
 
 def interval(key: str, values: Values) -> Interval | None:

@@ -10,14 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unsay import identity, policy, redact
-from unsay.config import ConfigError, Recipe
+from unsay.config import Recipe
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
 from unsay.report.claims import baseline_was_read, certified, claim
 from unsay.report.data import as_json
-from unsay.report.evidence import Evidence, read
+from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
 from unsay.report.sheet import content_policy, lifted
 from unsay.report.words import DIRECTIONS, EARLIER, GROUPS, METRICS, NOT_CLAIMED, Metric
@@ -33,10 +33,7 @@ def build(folder: RunFolder) -> None:
 
     Raises `ConfigError` where the checkpoint is not the one that was audited."""
     evidence = read(folder)
-    checkpoint = evidence.identity["checkpoint"]
-    # Only the weights: a tokenizer file that changed is for `verify` to name.
-    if checkpoint and folder.checkpoint.is_dir() and identity.weights(folder.checkpoint) != checkpoint["weights"]:
-        raise ConfigError(f"{folder.checkpoint} has changed since it was audited: unsay audit {folder.path} --which after")
+    same_as_audited(folder, evidence)
     write_text(folder.report_json, json.dumps(as_json(evidence), indent=1, ensure_ascii=False) + "\n")
     write_text(folder.report_html, html(evidence))
     if folder.checkpoint.is_dir():
