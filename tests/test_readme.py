@@ -15,11 +15,10 @@ def test_shell_lines_run(tmp_path: Path):
     lines = [line.partition("#")[0] for _, block in BLOCKS for line in block.splitlines() if line.startswith("unsay ")]
     assert len(lines) >= 2
     for line in lines:
-        arguments = shlex.split(line.replace("path/to/model", "people-leaking").replace("my-recipe.toml", "demo"))[1:]
-        if "--out" in arguments:
-            arguments[arguments.index("--out") + 1] = str(tmp_path / "run")
-            arguments += SMALL
-        assert call(*arguments)
+        for named, ours in (("path/to/model", "people-leaking"), ("my-recipe.toml", "demo"), ("runs/ada", str(tmp_path / "run"))):
+            line = line.replace(named, ours)
+        arguments = shlex.split(line)[1:]
+        assert call(*arguments, *(SMALL if "--out" in arguments else ()))
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -28,7 +27,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch):
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     settings = ", ".join(repr(SMALL[i + 1]) for i in range(0, len(SMALL), 2))
     monkeypatch.chdir(REPOSITORY)
-    exec(code.replace('"train.rounds=20"', settings).replace('"runs/demo"', repr(str(tmp_path / "run"))), {})
+    exec(code.replace('"train.rounds=20"', settings).replace('"runs/demo-20"', repr(str(tmp_path / "run"))), {})
     assert (tmp_path / "run" / "report.json").exists()
 
 
