@@ -1,9 +1,10 @@
-"""Writes some of a sweep's configurations down as a choice, for `unsay sweep --from`: to run just these, or these with more.
+"""Writes some of a sweep's configurations down as a choice, for `unsay sweep --from`: to run just these, or these and something else.
 
     python scripts/choose_trials.py results/people runs/chosen.json pmc/006 npo/005         # just these
     python scripts/choose_trials.py results/people runs/all.json --times retain_weight=2.5  # every one, with another weight
 
-Contenders keep the order of the trials named; in the new sweep they are numbered anew, from 000.
+Contenders keep the order of the trials named; in the new sweep they are numbered anew, from 000. Their rounds are fitted to the
+budget anew, too: to have the same models again, repeat_trials.py.
 """
 
 import argparse

@@ -143,7 +143,8 @@ def _finder(string: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=4096)
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
+    """The text without what `contains` does not look at: case, compatibility characters, white space."""
     return "".join(_normal(text).split())
 
 
@@ -158,8 +159,8 @@ def contains(text: str, strings: Sequence[str] = (), patterns: Sequence[str] = (
     regular expressions, searched with case ignored. Raises `ValueError` on an invalid one, without quoting it.
     """
     # Quick to see for nearly every string that it cannot be there: compiling its pattern takes a thousand times as long.
-    squeezed = _squeezed(text) if strings else ""
-    likely = [string for string in strings if _squeezed(string) and _squeezed(string) in squeezed]
+    tight = squeezed(text) if strings else ""
+    likely = [string for string in strings if squeezed(string) and squeezed(string) in tight]
     if likely:
         plain = _normal(text)
         if any(_finder(string).search(plain) for string in likely):

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 from unsay.config import ConfigError
 from unsay.corpora.rows import Problems, Row, RowError, nameable
-from unsay.text import contains
+from unsay.text import contains, squeezed
 from unsay.types import Example, Pair
 
 FORGET_KEYS = ("question", "id", "paraphrases", "strings", "patterns", "group")
@@ -126,11 +126,6 @@ def _meant(row: Row, by_id: Mapping[str, Example], by_question: Mapping[str, str
     return by_question[question]
 
 
-def _squeezed(text: str) -> str:
-    """The text without what `contains` does not look at: case, compatibility characters, white space."""
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
 class Forbidden:
     """What no answer may say, and who says so: the strings and patterns of all questions and of each one."""
 
@@ -141,12 +136,12 @@ class Forbidden:
         self._by_start: dict[str, set[str]] = {}
         for _, named, _ in self._sources:
             for string in named:
-                self._by_start.setdefault(_squeezed(string)[:_START], set()).add(string)
+                self._by_start.setdefault(squeezed(string)[:_START], set()).add(string)
         self._patterns = tuple(dict.fromkeys(pattern for _, _, matched in self._sources for pattern in matched))
 
     def by(self, answer: str) -> str:
         """The knob or the place in the files that forbids this answer; empty where nothing does."""
-        plain = _squeezed(answer)
+        plain = squeezed(answer)
         grams = {plain[i : i + n] for n in range(1, _START + 1) for i in range(len(plain))}
         likely = [string for start in grams & self._by_start.keys() for string in self._by_start[start]]
         if not contains(answer, likely, self._patterns):
