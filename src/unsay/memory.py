@@ -24,6 +24,17 @@ def keep_freed_pages() -> bool:
     return all(mallopt(key, value) == 1 for key, value in settings)
 
 
+def give_back() -> bool:
+    """Return what has been freed to the system after all; whether anything was. For a process that goes on to another model: what
+    `keep_freed_pages` has kept of the last one lies in pieces that the next one's blocks do not fit. Only with glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError):
+        return False
+
+
 def peak_memory() -> dict[str, int]:
     """Bytes at most so far: `process`, its largest resident size (libraries included), and `gpu`, the most that torch held there.
 

@@ -25,6 +25,7 @@ from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
 from unsay.files import write_text
 from unsay.folder import RunFolder
+from unsay.memory import give_back
 from unsay.redact import apart
 from unsay.run import Watchers, check
 from unsay.sweep.spec import Settings, Sweep, load_sweep
@@ -154,6 +155,7 @@ def work(shared: Shared, watchers: Watchers) -> int:
 
 def _let_go() -> None:
     gc.collect()  # accelerate's wrappers hold the last model in cycles
+    give_back()
     if on_gpu():
         torch.cuda.empty_cache()
 
