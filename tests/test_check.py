@@ -256,7 +256,6 @@ def test_every_knob_and_ending_stands_on_the_page():
     ("setting", "said"),
     [
         ("report.policy=defualt", "did you mean 'default'"),
-        ("model.gold=./no/such", r"model\.gold: there is no folder"),
         ('files.strings=["[in the vault]"]', r"files\.strings says '\[in the vault\]'"),
         ('model.system_prompt="[in the vault]"', r"model\.system_prompt says"),
     ],
@@ -264,6 +263,12 @@ def test_every_knob_and_ending_stands_on_the_page():
 def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
     with pytest.raises(ConfigError, match=said):
         run.check(load(None, ["corpus=people", setting]))
+
+
+def test_a_gold_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"model\.gold: there is no folder"):
+        run.open_folder(load(None, ["corpus=people", "model.gold=./no/such"]), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_without_a_policy_is_fine(tmp_path):

@@ -8,7 +8,7 @@ resampling questions. It loads no model. Of the vaults it reads the questions al
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from unsay import audit, deployment, earlier
+from unsay import audit, deployment
 from unsay.config import ConfigError
 from unsay.folder import RunFolder
 from unsay.gate import evidence
@@ -96,7 +96,8 @@ def _questions(folder: RunFolder) -> dict[str, str] | None:
     try:
         found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
         own = {own_id(number): row.question for number, row in enumerate(read_own(folder))}
-        before = {one.example.id: one.example.question for request in earlier.read(folder) for one in request.asked}
+        asked = folder.kept("earlier") if folder.texts.has("earlier") else []
+        before = {row["example"]["id"]: row["example"]["question"] for row in asked}
     except ConfigError:
         return None
     return found | own | before

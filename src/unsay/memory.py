@@ -26,7 +26,7 @@ def keep_freed_pages() -> bool:
 
 def give_back() -> bool:
     """Return what has been freed to the system after all; whether anything was. For a process that goes on to another model: what
-    `keep_freed_pages` has kept of the last one lies in pieces that the next one's blocks do not fit. Only with glibc."""
+    glibc has kept of the last one, more so after `keep_freed_pages`, lies in pieces that the next one's blocks do not fit. Only with glibc."""
     if not sys.platform.startswith("linux"):
         return False
     try:

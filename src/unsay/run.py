@@ -71,8 +71,6 @@ def check_audit(recipe: Recipe) -> None:
     redact.refuse_hidden(recipe)
     if recipe.report.policy:
         policy.load(recipe.report.policy)
-    if recipe.model.gold and recipe.model.gold != "finetune":
-        builtin.at_hand("model.gold", recipe.model.gold)
     audit.probes_of(recipe)
     deployment.model(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
@@ -88,6 +86,8 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
     A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
     """
     if not folder.begun():
+        if recipe.model.gold and recipe.model.gold != "finetune":
+            builtin.at_hand("model.gold", recipe.model.gold)  # it is used last, and would be missed last
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")

@@ -25,6 +25,7 @@ from unsay.encode import Encoder
 from unsay.files import jsonl, new_folder, read_jsonl, write_text
 from unsay.folder import RunFolder, read_findings
 from unsay.front import OVER, PLANES, hypervolume
+from unsay.memory import give_back
 from unsay.model import default_device
 from unsay.plan import planned
 from unsay.run import Watchers
@@ -257,6 +258,7 @@ def clear(folder: Path) -> None:
 
 def _tidy(run: RunFolder, keep: bool) -> None:
     """What a finished run needs no more: the state for going on and, unless it is kept, the checkpoint."""
+    give_back()
     shutil.rmtree(run.state, ignore_errors=True)
     if not keep:
         for folder in (run.checkpoint, run.adapter, run.planted):
