@@ -7,15 +7,16 @@ resampling questions. It loads no model. Of the vaults it reads the questions al
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unsay import audit, deployment
 from unsay.config import ConfigError
 from unsay.folder import RunFolder
 from unsay.gate import evidence
-from unsay.recorded import own_id, read_own
 from unsay.report.evidence import Evidence, change, interval, membership
 from unsay.stats import Difference, Interval
 from unsay.summary import MEASURES, by_question
+from unsay.types import own_id
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,15 @@ def _questions(folder: RunFolder) -> dict[str, str] | None:
         return None
     try:
         found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
-        own = {own_id(number): row.question for number, row in enumerate(read_own(folder))}
-        asked = folder.kept("earlier") if folder.texts.has("earlier") else []
-        before = {row["example"]["id"]: row["example"]["question"] for row in asked}
+        own = {own_id(number): row["question"] for number, row in enumerate(_rows(folder, "retain"))}
+        before = {row["example"]["id"]: row["example"]["question"] for row in _rows(folder, "earlier")}
     except ConfigError:
         return None
     return found | own | before
+
+
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    return folder.kept(name) if folder.texts.has(name) else []
 
 
 def _corpus(found: Evidence) -> tuple[str, Mapping[str, object]]:

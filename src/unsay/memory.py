@@ -25,8 +25,11 @@ def keep_freed_pages() -> bool:
 
 
 def give_back() -> bool:
-    """Return what has been freed to the system after all; whether anything was. For a process that goes on to another model: what
-    glibc has kept of the last one, more so after `keep_freed_pages`, lies in pieces that the next one's blocks do not fit. Only with glibc."""
+    """Return what has been freed to the system after all; whether anything was.
+
+    For a process that goes on to another model: what glibc has kept of the last one, more so after `keep_freed_pages`, lies in pieces
+    that the next one's blocks do not fit. Only with glibc.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -13,7 +13,7 @@ from unsay.config import Recipe
 from unsay.folder import RunFolder
 from unsay.rehearsal import Guard, Said
 from unsay.retain import GENERAL, NEAR, Own
-from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth
+from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
 
 _PAIRS = ("retain", "neighbours", "strangers", "general")
 _SETS = ("utility", "utility_heldout")
@@ -48,11 +48,6 @@ def read_corpus(folder: RunFolder) -> Corpus:
 def settle(folder: RunFolder) -> None:
     """Training or an audit begins: the operator's corrections count as they are now, and no others from here on."""
     review.settle(folder, read_handed(folder).forget, read_answers(folder))
-
-
-def own_id(number: int) -> str:
-    """The id of the retain row that `record` made as this number."""
-    return f"own-{number:03d}"
 
 
 def _with_own(corpus: Corpus, own: Sequence[Own]) -> Corpus:

@@ -170,3 +170,8 @@ class Case:
     """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""
     earlier: Mapping[str, "Case"] = field(default_factory=dict)
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""
+
+
+def own_id(number: int) -> str:
+    """The id of the retain row that `record` made as this number."""
+    return f"own-{number:03d}"
