@@ -7,12 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unsay.methods import Target, Visit
+from unsay.methods import LOSS, Target, Visit
 from unsay.rewards.overlap import own_leak
 from unsay.types import Reference
-
-LOSS = "loss"
-"""The reader of `Target.reads` that comes by again with every pass: the loss itself."""
 
 
 def leak(target: Target, visit: Visit) -> float:

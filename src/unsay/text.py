@@ -165,23 +165,20 @@ def contains(text: str, strings: Sequence[str] = (), patterns: Sequence[str] = (
         plain = _normal(text)
         if any(_finder(string).search(plain) for string in likely):
             return True
-    return any(_hits(text, pattern, number) for number, pattern in enumerate(patterns, start=1))
+    return next(_found(text, patterns), None) is not None
 
 
-def matches(text: str, pattern: str) -> set[str]:
-    """What in the text fits a pattern, as `contains` looks for it; case and white space at the ends put aside."""
-    return {found.group().strip().casefold() for found in _found(text, pattern, 1)}
+def matches(text: str, patterns: Sequence[str]) -> set[tuple[int, str]]:
+    """What in the text fits which pattern, as `contains` looks for it; case and white space at the ends put aside."""
+    return {(number, found.group().strip().casefold()) for number, found in _found(text, patterns)}
 
 
-def _hits(text: str, pattern: str, number: int) -> bool:
-    return next(_found(text, pattern, number), None) is not None
-
-
-def _found(text: str, pattern: str, number: int) -> Iterator[re.Match[str]]:
-    try:
-        yield from re.finditer(pattern, text, re.IGNORECASE) if pattern else ()
-    except re.error as error:
-        raise ValueError(f"pattern number {number} is not a regular expression: {error.msg}") from None
+def _found(text: str, patterns: Sequence[str]) -> Iterator[tuple[int, re.Match[str]]]:
+    for number, pattern in enumerate(patterns, start=1):
+        try:
+            yield from ((number, found) for found in (re.finditer(pattern, text, re.IGNORECASE) if pattern else ()))
+        except re.error as error:
+            raise ValueError(f"pattern number {number} is not a regular expression: {error.msg}") from None
 
 
 def repetitive(items: Sequence[Any]) -> bool:

@@ -28,6 +28,8 @@ from unsay.sampler import Sampler
 from unsay.types import Answer, Example
 
 GROUP = "unsay.methods"
+LOSS = "loss"
+"""The reader in `Target.reads` that comes by again with every pass over the targets; what others read, they read once."""
 TABLE = {
     "pmc": "unsay.methods.collapse:PartialModelCollapse",
     "ga": "unsay.methods.gradient:GradientAscent",

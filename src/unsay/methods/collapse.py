@@ -157,7 +157,7 @@ class PartialModelCollapse:
             raise ConfigError("pmc.freeze_at needs pmc.memory = 'best': only a kept answer can be frozen")
         if self.align_weight and not self.desired:
             raise ConfigError("pmc.align_weight needs pmc.desired, the answers it should move toward")
-        object.__setattr__(self, "_reward", self.scored_with({})._reward)  # here, so that a wrong name shows before anything runs
+        object.__setattr__(self, "_reward", self._weighted({}))  # here, so that a wrong name shows before anything runs
 
     @property
     def needs_reference(self) -> bool:
@@ -166,9 +166,11 @@ class PartialModelCollapse:
     def scored_with(self, tables: Mapping[str, Mapping[str, Any]]) -> "PartialModelCollapse":
         """The same, its rewards with the knobs that their own tables hold. Raises `ConfigError`."""
         made = copy(self)
-        overlap = {"min_words": self.length_guard, **tables.get("overlap", {})}
-        object.__setattr__(made, "_reward", Weighted(self.rewards, {**tables, "overlap": overlap}))
+        object.__setattr__(made, "_reward", self._weighted(tables))
         return made
+
+    def _weighted(self, tables: Mapping[str, Mapping[str, Any]]) -> Weighted:
+        return Weighted(self.rewards, {**tables, "overlap": {"min_words": self.length_guard, **tables.get("overlap", {})}})
 
     # -- what the model should say instead -------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from unsay.adapters import Untouched
 from unsay.anchor import anchored_logprobs
 from unsay.config.build import not_negative
 from unsay.encode import Batch
-from unsay.methods import State, Target, Visit
+from unsay.methods import LOSS, State, Target, Visit
 from unsay.model import answer_logprobs
 from unsay.sampler import Sampler
 
@@ -60,4 +60,4 @@ class GradientDifference:
 def answer_target(visit: Visit, sampler: Sampler) -> Target:
     """The answer itself, as a row of the forget term."""
     row = sampler.encoder.pair(visit.example.question, visit.known, "forget")
-    return Target(visit.example.id, (row,), visit.known, source="answer", reads={"loss": 1})
+    return Target(visit.example.id, (row,), visit.known, source="answer", reads={LOSS: 1})

@@ -63,7 +63,7 @@ def says_named(example: Example, text: str, prefix: str = "", asked: str = "") -
     strings = [s for s in example.strings if not contains(given, [s])]
     if not strings and not example.patterns:
         return None
-    return float(contains(whole, strings) or any(matches(whole, p) - matches(given, p) for p in example.patterns))
+    return float(contains(whole, strings) or not matches(whole, example.patterns) <= matches(given, example.patterns))
 
 
 def rouge_recall(reference: str, text: str) -> float | None:

@@ -6,7 +6,6 @@ of them alike. A worker holds a lock on its trial as long as it lives; what a de
 on with.
 """
 
-import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,11 +24,10 @@ from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
 from unsay.files import write_text
 from unsay.folder import RunFolder
-from unsay.memory import give_back
 from unsay.redact import apart
 from unsay.run import Watchers, check
 from unsay.sweep.spec import Settings, Sweep, load_sweep
-from unsay.sweep.trial import TRIAL, Outcome, Recorded, clear, note, on_gpu, run_configuration, summary
+from unsay.sweep.trial import TRIAL, Outcome, Recorded, clear, let_go, note, run_configuration, summary
 from unsay.tables import UnknownName
 
 SWEEP, RECIPE, CHOSEN, REFERENCE = "sweep.toml", "recipe.toml", "chosen.json", "reference.json"
@@ -148,16 +146,9 @@ def work(shared: Shared, watchers: Watchers) -> int:
             _fail(study, claim, f"{type(error).__name__}: {error}")
         finally:
             claim.lock.release()
-            _let_go()
+            let_go()
         done += 1
     return done
-
-
-def _let_go() -> None:
-    gc.collect()  # accelerate's wrappers hold the last model in cycles
-    give_back()
-    if on_gpu():
-        torch.cuda.empty_cache()
 
 
 def _unusable(shared: Shared, claim: _Claim) -> str:
