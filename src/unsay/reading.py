@@ -8,17 +8,24 @@ this (sample.py), so the slow way changes the time and nothing else.
 
 import inspect
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from unsay.cache import slab_cache
 
 _log = logging.getLogger(__name__)
+
+CACHES = ("cache", "past_key_values", "cache_params")
+"""What forwards call the cache that they take. Up to transformers 5.23 it was one of the last two; the newest name comes first."""
+
+
+class NoCache(Exception):
+    """The model cannot be read from its cache, and why."""
 
 
 def positions(attention: Tensor) -> Tensor:
@@ -42,6 +49,8 @@ class Habits:
     """Its cache can be repeated and cut by rows. Where not, every token reads the whole row again."""
     masked: bool = True
     """It takes the attention mask beside the cache, too. State-space models want it only for the first reading."""
+    why: str = field(default="", compare=False)
+    """Why there is no cache, where that is known: for the log."""
 
     def __str__(self) -> str:
         memory = "one cache for all draws of a prompt" if self.cache else "no usable cache: every token reads its whole row again (slow)"
@@ -66,14 +75,23 @@ class Reading(Protocol):
 def read(model: PreTrainedModel, ids: Tensor, attention: Tensor, room: int) -> Reading:
     """Contexts [B, T], padded on the left, read in the best way this model knows, with `room` tokens to come."""
     known = habits(model)
-    return _Cached(model, ids, attention, room, known.masked) if known.cache else _Anew(model, ids, attention)
+    if known.cache:
+        try:
+            return _Cached(model, ids, attention, room, known.masked)
+        except NoCache as error:  # it was otherwise when it was tried
+            _note(model, replace(known, cache=False, why=str(error)))
+    return _Anew(model, ids, attention)
 
 
 class _Cached:
     def __init__(self, model: PreTrainedModel, ids: Tensor, attention: Tensor, room: int, masked: bool):
         self._model, self._attention, self._masked = model, attention, masked
+        self._name = _cache_name(model)
         self._cache = slab_cache(model.config, ids.shape[1] + room)
         self.logits = self._forward(ids, attention, positions(attention))
+        # Trap: each later token would be read alone, which the logits of a model that hardly looks back do not show.
+        if not _held(self._cache):
+            raise NoCache(f"its forward takes {self._name} and left it empty")
 
     def choose(self, rows: Tensor) -> None:
         # Made for beam search; of all ways to choose rows it is the one that every kind of layer has, state spaces included.
@@ -86,7 +104,7 @@ class _Cached:
         return self._forward(tokens[:, None], self._attention if self._masked else None, last)
 
     def _forward(self, ids: Tensor, attention: Tensor | None, position_ids: Tensor) -> Tensor:
-        memory = {"past_key_values": self._cache, "cache_params": self._cache, "use_cache": True}
+        memory = {self._name: self._cache, "use_cache": True}
         return _last_logits(self._model, ids, attention_mask=attention, position_ids=position_ids, **memory)
 
 
@@ -108,6 +126,12 @@ class _Anew:
         return _last_logits(self._model, self._ids, **known)
 
 
+def _cache_name(model: PreTrainedModel) -> str:
+    for name in accepted(model, **dict.fromkeys(CACHES)):
+        return name
+    raise NoCache(f"its forward takes nothing called {', '.join(CACHES[:-1])} or {CACHES[-1]}")
+
+
 def _last_logits(model: PreTrainedModel, ids: Tensor, **options: object) -> Tensor:
     logits: Tensor = model(input_ids=ids, **accepted(model, logits_to_keep=1, **options)).logits[:, -1]
     return logits
@@ -115,8 +139,6 @@ def _last_logits(model: PreTrainedModel, ids: Tensor, **options: object) -> Tens
 
 def cached_bytes(model: PreTrainedModel) -> tuple[float, float]:
     """Bytes of a row in the cache: (whatever its length, for each of its tokens). 0 and 0 for a model that reads anew."""
-    if not habits(model).cache:
-        return 0.0, 0.0
     few, many = (_cache_bytes(model, tokens) for tokens in (4, 12))
     token = max(0.0, (many - few) / 8)
     return max(0.0, few - 4 * token), token
@@ -125,9 +147,15 @@ def cached_bytes(model: PreTrainedModel) -> tuple[float, float]:
 @torch.no_grad()
 def _cache_bytes(model: PreTrainedModel, tokens: int) -> int:
     ids = torch.ones((1, tokens), dtype=torch.long, device=model.device)
-    reading = _Cached(model, ids, torch.ones_like(ids), 0, habits(model).masked)
-    held = [value for layer in reading._cache.layers for value in vars(layer).values() if isinstance(value, Tensor)]
-    return sum(value.nbytes for value in held)
+    reading = read(model, ids, torch.ones_like(ids), 0)
+    return sum(value.nbytes for value in _held(reading._cache)) if isinstance(reading, _Cached) else 0
+
+
+def _held(cache: DynamicCache) -> list[Tensor]:
+    """The keys, values and states in a cache, without what its layers know before anything is read (the length of a window)."""
+    values = [value for layer in cache.layers for value in vars(layer).values()]
+    values += [state for value in values if isinstance(value, dict) for state in value.values()]  # state spaces number theirs
+    return [value for value in values if isinstance(value, Tensor) and value.dim() and value.numel()]
 
 
 # -- found out by trying -----------------------------------------------------------------------------------------------
@@ -142,13 +170,18 @@ def habits(model: PreTrainedModel) -> Habits:
     if model not in _HABITS:
         training = model.training
         with torch.no_grad():
-            _HABITS[model] = found = _try(model.eval())
+            found = _try(model.eval())
         model.train(training)
-        slow = f"sampling from {type(model).__name__}: {found}"
-        if not (found.padding and found.cache) and slow not in _SAID:
-            _SAID.add(slow)
-            _log.warning(slow)
+        _note(model, found)
     return _HABITS[model]
+
+
+def _note(model: PreTrainedModel, found: Habits) -> None:
+    _HABITS[model] = found
+    slow = f"sampling from {type(model).__name__}{f' ({found.why})' if found.why else ''}: {found}"
+    if not (found.padding and found.cache) and slow not in _SAID:
+        _SAID.add(slow)
+        _log.warning(slow)
 
 
 def _try(model: PreTrainedModel) -> Habits:
@@ -165,15 +198,16 @@ def _try(model: PreTrainedModel) -> Habits:
     padding = _same(_Anew(model, whole, attention).logits[1:], alone[1:], most)
     if not padding:
         attention = torch.ones_like(attention)
-    expected = _walk(_Anew(model, whole, attention))
+    expected, why = _walk(_Anew(model, whole, attention)), ""
     for masked in (True, False):
         try:
             walked = _walk(_Cached(model, whole, attention, 2, masked))
-        except Exception:
-            continue  # whatever went wrong, this is not the way; reading anew is always right
+        except Exception as error:  # whatever went wrong, this is not the way; reading anew is always right
+            why = str(error) if isinstance(error, NoCache) else why
+            continue
         if walked.shape == expected.shape and _same(walked, expected, most):
             return Habits(padding, True, masked)
-    return Habits(padding, False)
+    return Habits(padding, False, why=why)
 
 
 def _walk(reading: Reading) -> Tensor:
