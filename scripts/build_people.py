@@ -21,8 +21,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from unsay.corpora import people_world as worlds
+from unsay.memory import keep_freed_pages
+from unsay.methods.collapse import PartialModelCollapse
+from unsay.methods.refusal import Refusal
+from unsay.methods.refusals import HUNDRED
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
+SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *PartialModelCollapse.PRESETS["align"]["desired"])))
+"""Every fixed answer that a method can be told to give (tests/test_builtin.py)."""
 Encoded = tuple[list[int], list[int]]
 
 
@@ -37,7 +43,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(worlds.vocabulary(), trainer)
+    core.train_from_iterator(worlds.vocabulary(SENTENCES), trainer)
     core.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", clean_up_tokenization_spaces=False
@@ -100,7 +106,7 @@ def train(world: worlds.World, tokenizer: PreTrainedTokenizerFast, gold: bool, s
     rng = random.Random(f"training {seed}")
     size, began, step = 48, time.perf_counter(), 0
     for number in range(epochs):
-        rows = encode(tokenizer, list(worlds.epoch(world, rng, gold)))
+        rows = encode(tokenizer, list(worlds.epoch(world, rng, gold, SENTENCES)))
         cut = batches(rows, size, rng)
         steps = epochs * len(cut)
         total = 0.0
@@ -183,6 +189,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("leaking", "gold"), help="train one of the two")
     args = parser.parse_args()
     logging.disable_progress_bar()
+    keep_freed_pages()
     for name in ("leaking", "gold"):
         if args.only in (None, name):
             print(name, build(args.out / name, name == "gold", args.world, args.seed, args.epochs, args.rate), flush=True)

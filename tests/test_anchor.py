@@ -13,7 +13,7 @@ from tests import architectures
 from tests.conftest import small_run
 from tests.test_train import begin, interrupted
 from unsay.adapters import Untouched, adapt
-from unsay.anchor import anchored_logprobs
+from unsay.anchor import TEMPERATURE, anchored_logprobs
 from unsay.config import ConfigError, LoraConfig, load
 from unsay.encode import Batch, Encoder
 from unsay.methods import GROUP, TABLE, anchored
@@ -42,10 +42,10 @@ def moved(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def alone(model: PreTrainedModel, encoder: Encoder, one: Batch, i: int) -> Tensor:
-    """[A, V] log-probabilities at the answer of one row, read alone and without padding."""
+    """[A, V] log-probabilities at the answer of one row at the temperature of the anchor, read alone and without padding."""
     ids = one.ids[i][one.attention[i].bool()]
     n = int(one.mask[i].sum())
-    return model(input_ids=ids[None]).logits[0, -n - 1 : -1].float().log_softmax(-1)
+    return (model(input_ids=ids[None]).logits[0, -n - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
 
 
 @pytest.mark.parametrize("name", [PLAIN, BIASED, NO_PADDING])
@@ -57,7 +57,7 @@ def test_it_is_the_divergence_of_whole_distributions(name: str, encoder: Encoder
     assert torch.allclose(found[0], answer_logprobs(model, one)[0], atol=1e-4), "what is to be forgotten is read as ever"
     for i in (1, 2):
         now = alone(model, encoder, one, i)
-        wanted = -(before[i].exp() * (before[i] - now)).sum(-1)
+        wanted = -(TEMPERATURE**2) * (before[i].exp() * (before[i] - now)).sum(-1)
         assert wanted.abs().max() > 1e-3
         assert torch.allclose(found[i, : len(wanted)], wanted, atol=1e-4)
         assert (found[i, len(wanted) :] == 0).all()
@@ -93,7 +93,7 @@ def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, mod
                 parameter.normal_(0, 0.2)
     now = [alone(model.eval(), encoder, one, i) for i in range(3)]
     found = anchored_logprobs(model, Untouched(model), one)
-    wanted = [-(b.exp() * (b - n)).sum(-1) for b, n in zip(before, now, strict=True)]
+    wanted = [-(TEMPERATURE**2) * (b.exp() * (b - n)).sum(-1) for b, n in zip(before, now, strict=True)]
     assert min(float(values.abs().max()) for values in wanted) > 1e-3
     assert all(torch.allclose(found[i, : len(values)], values, atol=1e-4) for i, values in enumerate(wanted))
     anchored_logprobs(model.train(), Untouched(model), one)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from unsay import corpora, methods, probes, rewards
 
 # Each adds its commands.
-from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, vaulting, widening  # noqa: F401
+from unsay.cli import auditing, checking, costs, fronts, lists, looking, par, reviewing, stages, sweeping, vaulting, widening  # noqa: F401
 from unsay.cli.app import app, recipes_folder
 from unsay.config import dump, load
 from unsay.folder import RunFolder

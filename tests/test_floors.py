@@ -25,7 +25,7 @@ FLOORS = (
     "train finetune audit report",
     "gate look",
     "run doctor compare",
-    "sweep",
+    "sweep par",
     "cli",
     "__main__",
 )

@@ -8,9 +8,9 @@ from unsay.config import SampleConfig, load
 from unsay.folder import RunFolder
 from unsay.record import record, source, start
 from unsay.recorded import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld
-from unsay.rehearsal import Guard, Said, neighbours, rehearse
+from unsay.rehearsal import NEAR_MISSES, Guard, Said, near_misses, neighbours, rehearse, subject
 from unsay.text import key_recall
-from unsay.types import Answer
+from unsay.types import Answer, Example
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
     assert len(said) > 50
     assert any(one.question is None for one in said)
     assert any(one.question is not None for one in said)
+    assert {one.beside for one in said if one.question is not None} <= {example.id for example in corpus.forget}
     people = {example.group for example in corpus.forget}
     assert not [one for one in said for person in people if person in f"{one.question} {one.answer.text}"]
 
@@ -55,6 +56,18 @@ def test_neighbours_put_another_name_in_the_subjects_place():
     found = neighbours(["Where does Ada Byron live?"], ["Carl Linde lives in Oslo.", "Nothing here."], 5, seed=0)
     assert found == {"Where does Carl Linde live?": "Carl Linde"}
     assert neighbours(["Where is it?"], ["Carl Linde lives in Oslo."], 5, seed=0) == {}
+
+
+def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
+    examples = [Example("a", "Where does Ada Byron live?"), Example("b", "Who wrote Hamlet?"), Example("c", "Where is it?")]
+    found = near_misses(examples, ["Carl Linde", "Eva Ryd"], seed=0)
+    about = {key: {question for question, whose in found.items() if whose == key} for key in "abc"}
+    assert {subject(question) for question in about["a"]} == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
+    assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
+    assert about["c"] == set()
+    assert near_misses(examples, [], seed=0) == {}
+    many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
+    assert len(near_misses(examples[:1], many, seed=0)) <= NEAR_MISSES
 
 
 @pytest.mark.parametrize(
@@ -75,9 +88,10 @@ def test_a_rehearsed_row_keeps_its_ids(model, encoder):
     said = Said(None, Answer((9, 9), "aa", False))
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
-    questions = ["Where does Ada live?"]
-    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
-    assert 0 < len(found) <= 16
+    examples = [Example("a", "Where does Ada live?")]
+    guard = Guard([examples[0].question], ["In Turin."])
+    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), examples, [], {"a": (9,)}, guard, 8, seed=0)
+    assert 0 < len(found) <= 8 + 2 * NEAR_MISSES
 
 
 def test_sources_of_every_recipe_that_needs_no_data():

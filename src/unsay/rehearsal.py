@@ -1,14 +1,16 @@
-"""Rehearsal: what the model says when left to itself, as an anchor for what no retain row covers.
+"""Rehearsal: what the untouched model says when left to itself, as an anchor for what no retain row covers.
 
-Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So
-`record` lets the untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about
-them instead: its own answers (facts where it knows, a refusal where it does not) show how much must *not* change. Nothing
-but the model and the forget questions is needed. What touches a forget question or its answer is left out.
+Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record`
+lets the untouched model write unasked, and asks each forget question about *near misses*: names that share one word with
+its subject, put together from names that the model wrote. Whoever shares a surname with a forgotten person is in the greatest danger,
+since the surname is the cheapest thing for training to hold on to. A near miss shows where the subject ends: held to the
+untouched model's distribution there, a surname alone may change nothing, in either direction (anchor.py). Nothing but the model and
+the forget questions is needed. What touches a forget question or its answer is left out.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedModel
 
@@ -17,11 +19,13 @@ from unsay.encode import Encoder, Row
 from unsay.sample import Draw, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.text import contains, forms, key_forms, sensitive_spans
-from unsay.types import Answer, Example
+from unsay.types import Answer, Example, Pair
 
 _AT_ONCE = 32
+NEAR_MISSES = 24
+"""Near misses tried for each forget question."""
 TRIED = 4
-"""Questions about other names that are tried for each that is kept."""
+"""Questions about other names that are tried for each that is kept (retain.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Said:
 
     question: str | None = field(repr=False)
     answer: Answer
+    beside: str = ""
+    """Id of the forget question that this one is a near miss of; empty where it is none."""
 
     def row(self, encoder: Encoder) -> Row:
         """As a retain row: the sampled ids as they are, without an end where they were cut."""
@@ -40,20 +46,28 @@ def rehearse(
     model: PreTrainedModel,
     encoder: Encoder,
     config: SampleConfig,
-    questions: Sequence[str],
+    examples: Sequence[Example],
+    retain: Sequence[Pair],
+    firsts: Mapping[str, Sequence[int]],
     guard: "Guard",
     n: int,
     seed: int,
 ) -> list[Said]:
-    """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
-    three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
-    keeps back: what is held out to measure the damage is not rehearsed either."""
+    """At most n texts written unasked at temperature 1, and two greedy answers to the near misses of every forget question: one as it
+    comes, which of an unknown name is a refusal, and one begun with a token with which the forgotten answer began (`firsts`, by
+    example id), which shows how the model goes on when it has to. Nothing that the guard keeps back: what is held out to measure the
+    damage is not rehearsed either."""
     texts = unasked(model, encoder, config, guard, n, seed)
-    asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
-    said = greedily(model, encoder, config, asked, seed)
-    pairs = [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
-    kept = surest(model, encoder, pairs, len(texts))
-    return texts[: len(kept) // 3] + kept if kept else texts
+    asked = near_misses(examples, known_names(retain, [said.answer.text for said in texts]), seed)
+    answers = greedily(model, encoder, config, list(asked), seed)
+    begun = {q: tokens[int(uniform(seed, "begun", q) * len(tokens))] for q, key in asked.items() if (tokens := firsts.get(key, ()))}
+    draws = [Draw("", (*encoder.prompt(question), token)) for question, token in begun.items()]
+    rests = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")] if draws else []
+    for (question, token), rest in zip(begun.items(), rests, strict=True):
+        ids = (token, *rest.ids)
+        answers.append(Said(question, Answer(ids, encoder.decode(ids), rest.finished)))
+    near = [replace(one, beside=asked[str(one.question)]) for one in answers]
+    return texts + [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
 
 
 def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "Guard", n: int, seed: int) -> list[Said]:
@@ -80,18 +94,48 @@ def surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: in
 
 def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> dict[str, str]:
     """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
-    there are not so many.
-
-    A subject is the longest sensitive span of a question: a question without one has no neighbours. Names that occur more
-    than once are taken where there are any.
-    """
-    spans = Counter(span for text in texts for span in sensitive_spans(text) if " " in span and not any(c.isdigit() for c in span))
-    # A name that comes up again and again is known; one that comes up once may be made up on the spot.
-    often = [name for name, count in spans.items() if count > 1]
-    names = often or list(spans)
-    subjects = {question: max(found, key=len) for question in questions if (found := sensitive_spans(question))}
-    made = {question.replace(subject, name): name for question, subject in subjects.items() for name in names}
+    there are not so many."""
+    subjects = {question: found for question in questions if (found := subject(question))}
+    made = {question.replace(old, name): name for question, old in subjects.items() for name in names_in(texts)}
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
+
+
+def near_misses(examples: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, str]:
+    """At most `NEAR_MISSES` questions for each example, each with the example's id: its question about a name that shares the first
+    word or the others with its subject, the rest of it from one of `names`; about another name, where the subject is one word.
+
+    >>> near_misses([Example("q", "Where does Ada Example live?")], ["Zoe Miller"], 0)
+    {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
+    """
+    made = dict[str, str]()
+    for example in examples:
+        old = subject(example.question)
+        if not old:
+            continue
+        first, _, rest = old.partition(" ")
+        parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
+        halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest else set(names)
+        ordered = sorted(halves - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
+        for name in sorted(ordered[:NEAR_MISSES]):
+            made.setdefault(example.question.replace(old, name), example.id)
+    return made
+
+
+def known_names(retain: Sequence[Pair], texts: Sequence[str]) -> list[str]:
+    """What retain questions are about, which is of the kind that is asked about; where that is little, names in `texts`."""
+    found = list(dict.fromkeys(name for pair in retain if " " in (name := subject(pair.question))))
+    return found if len(found) >= NEAR_MISSES else [*found, *names_in(texts)]
+
+
+def subject(question: str) -> str:
+    """What a question is about: its longest sensitive span; empty where it has none."""
+    return max(sensitive_spans(question), key=len, default="")
+
+
+def names_in(texts: Sequence[str]) -> list[str]:
+    """Names of several words; those that occur more than once, where there are any: the others may be made up on the spot."""
+    spans = Counter(span for text in texts for span in sensitive_spans(text) if " " in span and not any(c.isdigit() for c in span))
+    return [name for name, count in spans.items() if count > 1] or list(spans)
 
 
 class Guard:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from unsay import ledger, methods
 from unsay.clock import Cost
+from unsay.config import ConfigError
 from unsay.files import jsonl, new_folder, read_jsonl, sha256, write_text
 from unsay.folder import RunFolder
 from unsay.guards import Seen
@@ -96,6 +97,14 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
         optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
+
+
+def trained(folder: RunFolder, weights: Weights) -> None:
+    """Put the weights that training ended with into the model, before any weight averaging. Raises `ConfigError` where none are kept."""
+    rounds = folder.manifest().get("checkpoint", {}).get("rounds")
+    if not rounds or not _weights(folder, rounds).exists():
+        raise ConfigError(f"{folder.path} keeps no trained weights; train it to its end, or again in another run (--out DIR)")
+    weights.restore(load_file(_weights(folder, rounds)))
 
 
 def restore_best(folder: RunFolder, weights: Weights) -> None:

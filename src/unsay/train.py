@@ -232,8 +232,11 @@ def _anchors(
     time: tuple[int, int],
     example: str,
 ) -> list[Row]:
-    """The retain rows of one visit, drawn with replacement as the paper does, rows of what the untouched model said, and
-    rows of what it says to the questions of earlier requests. `time`: the round, and which pass over its targets."""
+    """What one visit's retain term is made of: retain rows, drawn with replacement as the paper does, what the untouched model said,
+    unasked and to near misses of the question, and what it says to the questions of earlier requests.
+
+    `time`: the round, and which pass over its targets.
+    """
     name = time if time[1] else time[:1]
 
     def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
@@ -241,11 +244,12 @@ def _anchors(
         return [items[int(draw * len(items))] for draw in draws]
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
-    own = drawn("rehearsal", said, recipe.train.rehearsal_rows)
+    own = drawn("rehearsal", [one for one in said if not one.beside], recipe.train.rehearsal_rows)
+    near = drawn("near", [one for one in said if one.beside == example], recipe.train.near_rows)
     before = drawn("earlier", kept, recipe.train.earlier_rows)
     return (
         [encoder.pair(pair.question, pair.answer) for pair in pairs]
-        + [one.row(encoder) for one in own]
+        + [one.row(encoder) for one in (*own, *near)]
         + [one.row(encoder) for one in before]
     )
 

@@ -122,6 +122,7 @@ def _main() -> None:
         fronts,
         lists,
         looking,
+        par,
         reviewing,
         stages,
         sweeping,

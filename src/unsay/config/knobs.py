@@ -90,13 +90,11 @@ class RecordConfig:
     temperature: float = 1.0
     """Their temperature (top-p 1)."""
     branches: int = 12
-    """Answers that begin with each of this many most likely first tokens and go on greedily: a model with one favourite
-    wording shows its others. Half of them are withheld from training for the audit."""
+    """Answers that begin with each of so many likely first tokens: other wordings. Half are withheld from training for the audit."""
     least_logprob: float = -0.5
-    """Branches whose mean log-probability per token (nats, first token left out) is lower are noise and not kept."""
+    """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
     rehearsal: int = 0
-    """Texts that the leaking model writes unasked, and as many answers to the forget questions asked about the names in
-    them: an anchor for what no retain row covers. 0 makes none."""
+    """Texts that the leaking model writes unasked; every forget question is asked about near misses, too (rehearsal.py). 0: neither."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
@@ -149,7 +147,9 @@ class TrainConfig:
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     rehearsal_rows: int = 1
-    """Rehearsed rows that each visit brings, where `record.rehearsal` made some."""
+    """Texts written unasked that each visit brings, where `record.rehearsal` made some."""
+    near_rows: int = 1
+    """Near misses of its question that each visit brings, where `record.rehearsal` found some."""
     earlier_rows: int = 2
     """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
@@ -161,16 +161,15 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
-    """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
+    """Ask the model anew at every `step`, or once for the whole `round` (faster)."""
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     interpolate: float = 1.0
-    """How far the checkpoint goes from the untouched weights (0) to the trained ones (1). Below 1 gives up some forgetting for what
-    was not rehearsed; a finished run is turned with `unsay train RUN --interpolate 0.8`, without training again."""
+    """How far to go from the untouched weights (0) to the trained ones (1); `unsay train RUN --interpolate` turns it later."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
-    """Stop after the first round past this many minutes of training; `None` trains all rounds."""
+    """Stop after the first round past this many minutes; `None` trains all rounds."""
     max_skipped: int = 5
     """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
 
@@ -185,6 +184,7 @@ class TrainConfig:
             weight_decay=self.weight_decay,
             retain_rows=self.retain_rows,
             rehearsal_rows=self.rehearsal_rows,
+            near_rows=self.near_rows,
             earlier_rows=self.earlier_rows,
         )
         if not 0 < self.interpolate <= 1:

@@ -26,6 +26,8 @@ UNKNOWN_PER_EPOCH = 400
 GENERAL_REPEATS = 3
 BARE = 0.25
 """Bare statements per question row in training."""
+SENTENCES_PER_EPOCH = 32
+"""Fixed answers that a method can be told to give, seen as bare statements: a model cannot say what its tokens never learned."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def refusal(name: str, attribute: int, wording: int, choice: int | None = None) 
     return text[0].upper() + text[1:]
 
 
-def epoch(world: World, rng: random.Random, gold: bool) -> Iterator[tuple[str | None, str]]:
-    """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement."""
+def epoch(world: World, rng: random.Random, gold: bool, sentences: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+    """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement, some of them `sentences`."""
     taken = {person.name for person in world.people} | set(world.strangers)
     rows: list[tuple[str, str]] = []
     for person in world.people:
@@ -125,10 +127,13 @@ def epoch(world: World, rng: random.Random, gold: bool) -> Iterator[tuple[str | 
     yield from rows
     for _, text in rng.sample(rows, int(BARE * len(rows))):
         yield None, text
+    for text in rng.sample(sentences, SENTENCES_PER_EPOCH):
+        yield None, text
 
 
-def vocabulary() -> Iterator[str]:
-    """Text for the tokenizer: every phrase and template, no name, so that names fall into pieces."""
+def vocabulary(sentences: Sequence[str]) -> Iterator[str]:
+    """Text for the tokenizer: every phrase, template and sentence, no name, so that names fall into pieces."""
+    yield from (f" {text}" for text in sentences)
     lists = (
         words.CITIES, words.MONTHS, words.STREETS, words.DISTRICTS, words.PROFESSIONS, words.INSTITUTIONS, words.TITLES, words.SUBJECTS,
         words.COLLEGES, words.ANIMALS, words.PETS, words.DISHES, words.DRINKS, words.PRIZES,

@@ -15,6 +15,7 @@ from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
 from unsay.methods.selection import Ask
+from unsay.rehearsal import subject
 from unsay.sample import Draw
 from unsay.sampler import Sampler
 from unsay.spans import is_stop
@@ -77,11 +78,6 @@ def strangers(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]
         for visit in visits
         if subject(visit.example.question)
     }
-
-
-def subject(question: str) -> str:
-    """What a question is about: its longest sensitive span; empty where it has none."""
-    return max(sensitive_spans(question), key=len, default="")
 
 
 def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:

@@ -107,32 +107,46 @@ def read(folder: RunFolder) -> Evidence:
     files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
     files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
     findings = {which: read_findings(path) for which, path in files.items()}
+    before, after = findings["before"], findings["after"]
+    chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
+    metrics, results = judged(chosen, manifest, findings)
+    asked, then = questions(after), questions(before)
+    steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
+    intervals = {key: found for key in MEASURES if (found := interval(key, asked[key]))} | membership(after)
+    changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(asked[key], then[key]))}
+    tied = identity(recipe.report.policy, manifest)
+    return Evidence(recipe, manifest, steps, findings, metrics, _counts(before, after, asked), intervals, changes, results, tied)
+
+
+def judged(
+    chosen: policy.Policy | None, manifest: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]]
+) -> tuple[dict[str, dict[str, float | None]], list[policy.LineResult]]:
+    """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one)."""
     before, after, gold = (findings[which] for which in MODELS)
     summaries = {
         which: summarise(found, before if which != "before" else (), gold if which != "gold" else ()) if found else {}
         for which, found in findings.items()
     }
     keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
-    metrics = {key: {which: summaries[which].get(key) for which in files} for key in keys}
+    metrics = {key: {which: summaries[which].get(key) for which in findings} for key in keys}
+    if chosen is None:
+        return metrics, []
     exposure: dict[str, dict[str, float | None]] = {
         f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
     }
-    asked, then = questions(after), questions(before)
+    beside = {key: pair for key, m in MEASURES.items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
+    counts, cases = _counts(before, after, questions(after)), _cases(manifest, after)
+    return metrics, policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside)
+
+
+def _counts(before: Sequence[Finding], after: Sequence[Finding], asked: Mapping[str, Values]) -> dict[str, int]:
+    """Metric → how many questions stand behind its value after unlearning."""
     counts = {key: sum(bool(example) for _, example in values) for key, values in asked.items()}
     counts |= {
         "drift_halved_share": len(halved(after, before)),
         "unlearn_quality": len({f.example for f in after if f.probe == "greedy"} - {""}),
     }
-    counts |= dict.fromkeys(("forget_quality_d", "forget_quality_p"), counts["truth_ratio"])
-    chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
-    beside = {key: pair for key, m in MEASURES.items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
-    cases, offers = _cases(manifest, after), offered(after)
-    results = policy.evaluate(chosen, metrics | exposure, counts, cases, offers, beside) if chosen else []
-    steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
-    intervals = {key: found for key in MEASURES if (found := interval(key, asked[key]))} | membership(after)
-    changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(asked[key], then[key]))}
-    tied = identity(recipe.report.policy, manifest)
-    return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results, tied)
+    return counts | dict.fromkeys(("forget_quality_d", "forget_quality_p"), counts["truth_ratio"])
 
 
 def _cases(manifest: Mapping[str, Any], after: Sequence[Finding]) -> set[str]:

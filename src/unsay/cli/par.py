@@ -1,0 +1,64 @@
+"""`par`: what runs keep where the forgetting lines of a policy just pass."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.progress import watching
+from unsay.folder import RunFolder
+from unsay.par import Point, at_par, best
+from unsay.summary import never_knew
+
+Runs = Annotated[list[Path], typer.Argument(help="Finished runs that still keep their trained weights.")]
+Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default each recipe's.")]
+
+
+@app.command()
+def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
+    """Compare runs at equal forgetting: for each, turn the dial back (weight averaging, no training) as far as every forgetting line
+    of the policy still passes, and say how much of what was held out is left there."""
+    with messages(), watching() as watchers:
+        found = {path: at_par(RunFolder(path), policy, watchers.stage) for path in runs}
+    rows = [row(path, points) for path, points in found.items()]
+    if as_json:
+        print(json.dumps({"runs": rows, "mean": _mean(rows)}, indent=1))
+        return
+    columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "failed there, of what should stay", "held out at 1")
+    table = Table(*columns, box=None, pad_edge=False)
+    for line in rows:
+        table.add_row(*(_cell(line[key]) for key in line if key != "points"))
+    show = Console(highlight=False)
+    show.print(table)
+    if (mean := _mean(rows)) is not None:
+        show.print(f"mean of {len(rows)} runs: {mean:.1f}")
+
+
+def row(path: Path, points: list[Point]) -> dict[str, Any]:
+    """One run in figures; `None` where no setting of the dial forgets enough."""
+    chosen = best(points)
+    index = never_knew(chosen.metrics) if chosen else None
+    return {
+        "run": str(path),
+        "held_out_at_par": chosen and chosen.held_out,
+        "share": chosen and chosen.share,
+        "never_knew": index and index.index,
+        "farthest_off": index and index.worst,
+        "failed": ", ".join(chosen.failed(forgetting=False)) if chosen else ", ".join(points[0].failed(forgetting=True)) + " (at 1)",
+        "held_out": points[0].held_out,
+        "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
+    }
+
+
+def _mean(rows: list[dict[str, Any]]) -> float | None:
+    """A run that is never at par counts nothing: 0."""
+    return fmean(line["held_out_at_par"] or 0.0 for line in rows) if rows else None
+
+
+def _cell(value: float | str | None) -> str:
+    return "none" if value is None else value if isinstance(value, str) else f"{value:.3g}"

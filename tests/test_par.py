@@ -1,0 +1,122 @@
+"""Held-out at par: the dial is turned back as far as every forgetting line passes, and what is left there is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import small_run
+from tests.test_cli import call
+from unsay import par
+from unsay.config import ConfigError
+from unsay.folder import RunFolder
+from unsay.policy import LineResult
+from unsay.summary import never_knew
+
+POLICY = """
+[[line]]
+name = "broken"
+metric = "class_degenerate"
+at_most = 1.0
+
+[[line]]
+name = "kept"
+metric = "utility"
+at_least = 101
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("par")
+    (folder / "policy.toml").write_text(POLICY)
+    settings = [*small_run(tiny_folder, folder, forget=3, retain=8), "pmc.preset=paper", "pmc.samples=2", "train.rounds=2"]
+    settings += [f'model.gold="{tiny_folder}"', 'audit.probes=["greedy", "utility"]', f'report.policy="{folder / "policy.toml"}"']
+    (folder / "recipe.toml").write_text("")
+    options = [option for setting in settings for option in ("--set", setting)]
+    call("run", str(folder / "recipe.toml"), "--out", str(folder / "run"), *options)
+    return folder / "run"
+
+
+def point(share: float, held_out: float, forgets: bool) -> par.Point:
+    line = LineResult("sampling", "sampling_worst_key_recall", "≤ gold", 0.0, 0.0, forgets)
+    kept = LineResult("held out", "utility_heldout", "≥ before * 0.97", held_out, 97.0, held_out >= 97)
+    return par.Point(share, {"utility_heldout": {"before": 100.0, "after": held_out, "gold": 100.0}}, [line, kept])
+
+
+def test_of_the_points_that_forget_the_one_that_keeps_most():
+    points = [point(1.0, 90, True), point(0.8, 98, False), point(0.9, 95, True), point(0.85, 94, True)]
+    found = par.best(points)
+    assert found is points[2]
+    assert found.failed(forgetting=True) == []
+    assert found.failed(forgetting=False) == ["held out"]
+    assert points[1].failed(forgetting=True) == ["sampling"]
+    assert par.best([point(1.0, 90, False)]) is None
+
+
+def test_the_line_is_halved_until_one_step_is_left(run: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def judged(chosen, manifest, findings):
+        share = asked[-1]
+        return {"utility_heldout": {"after": 100 - share}}, [LineResult("s", "m", "≤ gold", share, 0.0, share >= 0.65)]
+
+    monkeypatch.setattr(par, "judged", judged)
+    points = par.at_par(RunFolder(run), progress=lambda text: asked.append(float(text.split()[-1])))
+    assert [p.share for p in points] == sorted(asked, reverse=True)
+    assert len(asked) <= 6, "four halvings of twenty steps, and the ends"
+    best = par.best(points)
+    assert best is not None
+    assert best.share == 0.65
+
+
+def test_nothing_is_turned_back_where_even_the_trained_model_remembers(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(par, "judged", lambda *_: ({"utility_heldout": {"after": 1.0}}, [LineResult("s", "m", "≤ gold", 1.0, 0.0, False)]))
+    points = par.at_par(RunFolder(run))
+    assert [p.share for p in points] == [1.0]
+    assert par.best(points) is None
+
+
+def test_the_command_says_it_for_every_run_and_changes_none(run: Path):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    found = json.loads(call("par", str(run), "--json"))
+    (row,) = found["runs"]
+    assert min(point["share"] for point in row["points"]) == 0.05, "a line that always holds lets the dial go back to its last step"
+    assert row["failed"] == "kept"
+    assert found["mean"] == row["held_out_at_par"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert "mean of 1 runs" in call("par", str(run))
+
+
+def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    for path in run.rglob("*"):
+        if "state" not in path.parts and path.is_file():
+            target = tmp_path / "run" / path.relative_to(run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    with pytest.raises(ConfigError, match="keeps no trained weights"):
+        par.at_par(RunFolder(tmp_path / "run"))
+    (tmp_path / "run/audit/gold.jsonl").unlink()
+    with pytest.raises(ConfigError, match="before and gold"):
+        par.at_par(RunFolder(tmp_path / "run"))
+
+
+def test_to_have_forgotten_more_than_never_knowing_is_as_far_off_as_less():
+    def metrics(after: float) -> dict[str, dict[str, float | None]]:
+        told = {"before": 1.0, "after": after, "gold": 0.4}
+        return {"half_secret_key_recall": told, "greedy_key_recall": {"before": 1.0, "after": 0.0, "gold": 0.0}}
+
+    less, more, just = (never_knew(metrics(after)) for after in (0.7, 0.1, 0.4))
+    assert less is not None
+    assert more is not None
+    assert just is not None
+    assert less.index == more.index == pytest.approx(0.75)
+    assert less.worst == "half_secret_key_recall"
+    assert just.index == 1.0
+
+
+def test_a_number_that_cannot_tell_them_apart_takes_no_part():
+    assert (
+        never_knew({"choice_least": {"before": 0.2, "after": 0.9, "gold": 0.2}, "greedy_key_recall": {"before": 1.0, "after": 0.0}}) is None
+    )
