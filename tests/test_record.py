@@ -90,8 +90,8 @@ def test_a_rehearsed_row_keeps_its_ids(model, encoder):
     assert said.row(encoder).context == encoder.prompt(None)
     examples = [Example("a", "Where does Ada live?")]
     guard = Guard([examples[0].question], ["In Turin."])
-    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), examples, [], {"a": (9,)}, guard, 8, seed=0)
-    assert 0 < len(found) <= 8 + 2 * NEAR_MISSES
+    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), examples, [], guard, 8, seed=0)
+    assert 0 < len(found) <= 8 + NEAR_MISSES
 
 
 def test_sources_of_every_recipe_that_needs_no_data():

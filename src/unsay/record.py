@@ -25,12 +25,11 @@ from unsay.model import default_device, fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits
 from unsay.recorded import corpus_rows, leaking_name, read_handed
-from unsay.rehearsal import Guard, rehearse, subject
+from unsay.rehearsal import Guard, rehearse
 from unsay.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.sample import Draw, first_tokens, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.tables import lookup
-from unsay.text import is_refusal
 from unsay.types import Answer, Corpus
 
 
@@ -97,11 +96,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         measured = [*corpus.utility_heldout.values(), corpus.strangers]
         spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
         guard = Guard(questions, baselines, spared, named)
-        firsts = {
-            row["id"]: _first_tokens(row["answers"], subject(example.question), encoder)
-            for row, example in zip(rows, corpus.forget, strict=True)
-        }
-        said = rehearse(model, encoder, recipe.sample, named, corpus.retain, firsts, guard, recipe.record.rehearsal, recipe.seed)
+        said = rehearse(model, encoder, recipe.sample, named, corpus.retain, guard, recipe.record.rehearsal, recipe.seed)
         folder.keep("rehearsal", map(dataclasses.asdict, said))
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model), "sampling": str(habits(model))})
 
@@ -124,12 +119,6 @@ def _branches(
         if float(score.mean()) >= knobs.least_logprob:
             branches[i].append(Answer((token, *rest.ids), encoder.decode((token, *rest.ids)), True))
     return branches
-
-
-def _first_tokens(answers: Sequence[dict[str, Any]], name: str, encoder: Encoder) -> list[int]:
-    """The tokens with which recorded answers begin, in order; without those that begin with the name that the question is about."""
-    beginnings = dict.fromkeys(answer["ids"][0] for answer in answers if answer["ids"] and not is_refusal(answer["text"]))
-    return [token for token in beginnings if (text := encoder.decode([token])) and not name.startswith(text)]
 
 
 def _own_retain(

@@ -48,24 +48,15 @@ def rehearse(
     config: SampleConfig,
     examples: Sequence[Example],
     retain: Sequence[Pair],
-    firsts: Mapping[str, Sequence[int]],
     guard: "Guard",
     n: int,
     seed: int,
 ) -> list[Said]:
-    """At most n texts written unasked at temperature 1, and two greedy answers to the near misses of every forget question: one as it
-    comes, which of an unknown name is a refusal, and one begun with a token with which the forgotten answer began (`firsts`, by
-    example id), which shows how the model goes on when it has to. Nothing that the guard keeps back: what is held out to measure the
-    damage is not rehearsed either."""
+    """At most n texts written unasked at temperature 1, and greedy answers to the near misses of every forget question. Nothing that
+    the guard keeps back: what is held out to measure the damage is not rehearsed either."""
     texts = unasked(model, encoder, config, guard, n, seed)
     asked = near_misses(examples, known_names(retain, [said.answer.text for said in texts]), seed)
     answers = greedily(model, encoder, config, list(asked), seed)
-    begun = {q: tokens[int(uniform(seed, "begun", q) * len(tokens))] for q, key in asked.items() if (tokens := firsts.get(key, ()))}
-    draws = [Draw("", (*encoder.prompt(question), token)) for question, token in begun.items()]
-    rests = [found[0] for found in sample(model, encoder, draws, config, seed, "rehearsal")] if draws else []
-    for (question, token), rest in zip(begun.items(), rests, strict=True):
-        ids = (token, *rest.ids)
-        answers.append(Said(question, Answer(ids, encoder.decode(ids), rest.finished)))
     near = [replace(one, beside=asked[str(one.question)]) for one in answers]
     return texts + [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
 

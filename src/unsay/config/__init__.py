@@ -11,11 +11,10 @@ from unsay.config.knobs import (
     RecordConfig,
     ReportConfig,
     SampleConfig,
-    TrainConfig,
     VaultConfig,
-    WatchConfig,
 )
 from unsay.config.toml import dump, load
+from unsay.config.training import TrainConfig, WatchConfig
 
 __all__ = [
     "AuditConfig",

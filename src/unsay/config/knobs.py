@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any, TypeVar
 
 from unsay.config.build import ConfigError, build, not_negative, one_of, positive
+from unsay.config.training import TrainConfig, WatchConfig
 
 T = TypeVar("T")
 
@@ -131,105 +132,6 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    rounds: int = 10
-    """Visits to every forget question."""
-    learning_rate: float = 1e-5
-    """Peak learning rate of AdamW."""
-    schedule: str = "linear"
-    """`linear` decays to zero, `constant` does not."""
-    warmup_rounds: float = 1.0
-    """Rounds of linear warm-up."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay."""
-    batch: int = 8
-    """Forget questions per micro-batch."""
-    retain_rows: int = 1
-    """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
-    rehearsal_rows: int = 1
-    """Texts written unasked that each visit brings, where `record.rehearsal` made some."""
-    near_rows: int = 1
-    """Near misses of its question that each visit brings, where `record.rehearsal` found some."""
-    earlier_rows: int = 2
-    """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
-    accumulation: int = 1
-    """Micro-batches per optimizer step; the loss is the mean over all of them."""
-    clip: float = 1.0
-    """Largest gradient norm."""
-    anchor: str = "answers"
-    """What the retain term holds to: `answers`, its rows' own words, or `model`, the untouched model's distribution at each of them."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
-    resample: str = "step"
-    """Ask the model anew at every `step`, or once for the whole `round` (faster)."""
-    passes: int = 1
-    """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
-    interpolate: float = 1.0
-    """How far to go from the untouched weights (0) to the trained ones (1); `unsay train RUN --interpolate` turns it later."""
-    save_every: int = 5
-    """Rounds between two saved states."""
-    max_minutes: float | None = None
-    """Stop after the first round past this many minutes; `None` trains all rounds."""
-    max_skipped: int = 5
-    """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
-
-    def __post_init__(self) -> None:
-        for knob, kinds in (("schedule", ("linear", "constant")), ("anchor", ("answers", "model")), ("resample", ("step", "round"))):
-            one_of(f"train.{knob}", getattr(self, knob), kinds)
-        not_negative(
-            "train",
-            rounds=self.rounds,
-            learning_rate=self.learning_rate,
-            warmup_rounds=self.warmup_rounds,
-            weight_decay=self.weight_decay,
-            retain_rows=self.retain_rows,
-            rehearsal_rows=self.rehearsal_rows,
-            near_rows=self.near_rows,
-            earlier_rows=self.earlier_rows,
-        )
-        if not 0 < self.interpolate <= 1:
-            raise ConfigError(f"train.interpolate = {self.interpolate:g} is a share above 0 and at most 1")
-        positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
-        positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
-
-
-@dataclass(frozen=True)
-class WatchConfig:
-    """Held-out retain rows are watched while training goes on (guards.py)."""
-
-    rows: int = 64
-    """Most retain rows set aside to be watched, at most a tenth of them (none where that is fewer than 16). Training never
-    draws them. 0 sets none aside and watches nothing."""
-    every: int = 1
-    """Rounds between two looks; a round that is saved is looked at in any case."""
-    limit: float = 1.0
-    """Largest rise of their loss over before (nats per token) that is within bounds."""
-    patience: int = 5
-    """Looks in a row above the limit after which training ends early; 0 never ends it."""
-    keep: str = "best"
-    """Which round is shipped: `best`, the last one or, where that is above the limit, the latest saved one within it (the one
-    that rose least, where none is); or the `last`."""
-    control: bool = False
-    """Move the weight of the retain term to hold the rise within the band."""
-    band: tuple[float, float] = (0.02, 0.1)
-    """Lowest and highest rise (nats per token) at which the weight stays as it is."""
-    gain: float = 1.25
-    """Factor by which a look above the band raises the weight, and one below it lowers it again, down to the method's own."""
-    most: float = 8.0
-    """Largest multiple of the method's own weight."""
-
-    def __post_init__(self) -> None:
-        one_of("watch.keep", self.keep, ("best", "last"))
-        positive("watch", every=self.every, limit=self.limit)
-        if self.rows < 0 or self.patience < 0:
-            raise ConfigError("watch.rows and watch.patience must not be negative; 0 watches nothing, or never ends training early")
-        if not self.band[0] < self.band[1]:
-            raise ConfigError(f"watch.band = {list(self.band)} is the lowest rise and the highest, in this order")
-        if self.gain <= 1 or self.most < 1:
-            raise ConfigError(f"watch.gain = {self.gain} must be above 1, and watch.most = {self.most} at least 1")
-
-
-@dataclass(frozen=True)
 class AuditConfig:
     probes: tuple[str, ...] = (
         "greedy",
@@ -338,6 +240,8 @@ class Recipe:
             raise ConfigError(
                 f"model.quantization = {self.model.quantization!r} fixes the weights, so adapters must be trained: --set lora.rank=16"
             )
+        if self.lora.rank and self.train.layers < 1:
+            raise ConfigError("train.layers chooses weights, and adapters are trained here: name their modules in lora.targets instead")
 
     def knobs(self, name: str, kind: type[T]) -> T:
         """The dataclass `kind` with the values of table `[name]`, over those of its preset. Raises `ConfigError`."""

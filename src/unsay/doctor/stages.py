@@ -126,9 +126,7 @@ class Plan:
         meter.sample([Draw(f"unasked {start}", empty, min(32, n - start), 1.0) for start in range(0, n, 32)])
         written = [answer.text for answer in self.said.unasked]
         asked = list(near_misses(self.corpus.forget, known_names(self.corpus.retain, written), self.recipe.seed))
-        contexts = [self.encoder.prompt(question) for question in asked]
-        draws = [Draw(f"near {i}", context) for i, context in enumerate(contexts)]
-        draws += [Draw(f"begun {i}", (*context, self.encoder.pad)) for i, context in enumerate(contexts)]
+        draws = [Draw(f"near {i}", self.encoder.prompt(question)) for i, question in enumerate(asked)]
         rests = [answers[0] for answers in meter.sample(draws)]
         meter.read(_finished(draws, rests))
 
