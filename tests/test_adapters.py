@@ -1,7 +1,6 @@
 """Adapters: off they are the untouched model to the bit, on they train alone, folded they are a plain model that says the same."""
 
 import importlib.util
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,20 +23,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tests.architectures import build
 from tests.conftest import tiny_model
-from unsay.adapters import (
-    Untouched,
-    adapt,
-    adapted,
-    checkpoint_activations,
-    fold,
-    freeze_above,
-    load_to_train,
-    merged,
-    passing,
-    save_adapter,
-)
+from unsay.adapters import Untouched, adapt, adapted, checkpoint_activations, fold, load_to_train, merged, passing, save_adapter
 from unsay.config import ConfigError, LoraConfig, Recipe, SampleConfig, load
 from unsay.encode import Batch, Encoder, Row
 from unsay.model import answer_logprobs, fingerprint, trainable
@@ -419,23 +406,3 @@ def test_the_predicted_memory_is_that_of_the_model_and_the_recipe() -> None:
     text = (ROOT / "docs" / "memory.md").read_text(encoding="utf-8")
     told = {cells[1].strip(): cells[-2].strip() for line in text.splitlines() if len(cells := line.split("|")) == 5}
     assert {part: told[part] for part in predicted} == {part: f"{size / 1e9:.2f}" for part, size in predicted.items()}
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mamba", "gemma3"])
-def test_only_the_lowest_layers_are_trained(name: str) -> None:
-    model = build(name)
-    freeze_above(model, 0.5)
-    found = {key: p.requires_grad for key, p in model.named_parameters()}
-    moved = [key for key, trained in found.items() if trained]
-    assert moved
-    assert all(re.search(r"\.0\.", key) for key in moved), "of two layers the first"
-    whole = build(name)
-    freeze_above(whole, 1.0)
-    assert all(p.requires_grad for p in whole.parameters())
-
-
-def test_layers_and_adapters_are_two_ways_to_choose() -> None:
-    with pytest.raises(ConfigError, match=r"lora\.targets"):
-        load(None, ["lora.rank=4", "train.layers=0.5"])
-    with pytest.raises(ConfigError, match="above 0"):
-        load(None, ["train.layers=0"])

@@ -26,32 +26,14 @@ _NAME = "default"
 
 
 def load_to_train(recipe: Recipe, name: str | None = None) -> tuple[PreTrainedModel, Encoder]:
-    """The model `name` as an optimizer gets it: its weights quantised, its adapters injected, its upper layers fixed and its
-    activations recomputed, where the recipe says so. Raises `ConfigError`."""
+    """The model `name` as an optimizer gets it: its weights quantised, its adapters injected and its activations
+    recomputed, where the recipe says so. Raises `ConfigError`."""
     model, encoder = load(recipe.model, name, quantized=True)
     if recipe.lora.rank:
         adapt(model, recipe.lora, recipe.seed)
-    freeze_above(model, recipe.train.layers)
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model)
     return model, encoder
-
-
-def freeze_above(model: PreTrainedModel, share: float) -> None:
-    """Fix every weight but those of the lowest layers, `share` of all and at least one; 1 fixes none. Raises `ConfigError` where the
-    architecture does not show its layers."""
-    if share == 1:
-        return
-    count = model.config.get_text_config().num_hidden_layers
-    stacks = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.ModuleList) and len(part) == count]
-    if not stacks:
-        raise ConfigError(f"train.layers: {type(model).__name__} has no list of {count} layers to choose from; leave it out")
-    name = min((name for name, _ in stacks), key=len)  # a list within a layer may be as long by chance
-    lowest = max(1, round(share * count))
-    kept = tuple(f"{name}.{i}." for i in range(lowest))
-    for key, parameter in model.named_parameters():
-        if not key.startswith(kept):
-            parameter.requires_grad_(False)
 
 
 def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:

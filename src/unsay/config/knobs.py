@@ -240,8 +240,6 @@ class Recipe:
             raise ConfigError(
                 f"model.quantization = {self.model.quantization!r} fixes the weights, so adapters must be trained: --set lora.rank=16"
             )
-        if self.lora.rank and self.train.layers < 1:
-            raise ConfigError("train.layers chooses weights, and adapters are trained here: name their modules in lora.targets instead")
 
     def knobs(self, name: str, kind: type[T]) -> T:
         """The dataclass `kind` with the values of table `[name]`, over those of its preset. Raises `ConfigError`."""

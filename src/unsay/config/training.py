@@ -33,9 +33,6 @@ class TrainConfig:
     """Largest gradient norm."""
     anchor: str = "answers"
     """What the retain term holds to: `answers`, its rows' own words, or `model`, the untouched model's distribution at each of them."""
-    layers: float = 1.0
-    """Share of the model's layers that are trained, counted from the input. What a name stands for is put together in the lower ones,
-    and how it is told in the upper ones: a change below reaches wordings that were never trained on."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
@@ -68,8 +65,6 @@ class TrainConfig:
         )
         if not 0 < self.interpolate <= 1:
             raise ConfigError(f"train.interpolate = {self.interpolate:g} is a share above 0 and at most 1")
-        if not 0 < self.layers <= 1:
-            raise ConfigError(f"train.layers = {self.layers:g} is a share above 0 and at most 1")
         positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
 
