@@ -1,0 +1,159 @@
+"""Finds what a model knows by heart among many candidates: the list behind the corpus `facts` (docs/facts.md).
+
+    python scripts/find_facts.py scripts/facts_pool.toml src/unsay/corpora/facts.jsonl
+
+A fact is known by heart where the greedy answer holds the true answer, and so do at least LEAST of ten answers at temperature 1.
+The wordings of its question are tried in turn, and it is asked in the first one in which it is known. Who is tried several times
+may be lucky, so each chosen fact is asked ten times more with other random numbers; the table tells both. Answers are kept in the
+file `--answers`: a run that was broken off goes on where it was.
+"""
+
+import argparse
+import json
+import random
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from unsay.config import ModelConfig, SampleConfig
+from unsay.files import write_text
+from unsay.memory import keep_freed_pages
+from unsay.model import load
+from unsay.subject import LocalSubject, Prompt
+from unsay.text import key_recall
+
+LEAST = 5
+SAMPLES = 10
+HELDOUT = 0.4
+"""Share of each kind that stands in no retain row, whatever is forgotten."""
+AT_ONCE = 320
+"""Answers between two writings of what was said."""
+
+
+class Candidate(NamedTuple):
+    kind: str
+    subject: str
+    answer: str
+    questions: tuple[str, ...]
+
+
+def read_pool(path: Path) -> list[Candidate]:
+    """Raises `SystemExit` where a question tells its answer, where an answer has no key word, or where a fact stands there twice."""
+    found = []
+    for kind, told in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        for line in told["facts"].strip().splitlines():
+            subject, answer = line.split(" = ")
+            found.append(Candidate(kind, subject, answer, tuple(question.format(subject) for question in told["questions"])))
+    for one in found:
+        if any(key_recall(one.answer, one.answer, question) != 1 for question in one.questions):
+            raise SystemExit(f"{one.kind}, {one.subject}: the question tells the answer, or the answer has no key word")
+    if len({(one.kind, one.subject) for one in found}) < len(found):
+        raise SystemExit("a fact stands in the pool twice")
+    return found
+
+
+class Asked:
+    """A model, and what it has said so far, kept in a file."""
+
+    def __init__(self, model: str, tokens: int, path: Path) -> None:
+        self._model, self._tokens, self._path = model, tokens, path
+        self._subject: LocalSubject | None = None
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._told = {(row["question"], row["occasion"]): row["answers"] for row in map(json.loads, lines)}
+
+    def ask(self, questions: Iterable[str], occasion: str, n: int = 1, temperature: float = 0.0) -> Mapping[str, list[str]]:
+        """Question → n answers. `occasion` sets the random numbers apart, and names the answers in the file."""
+        wanted = list(dict.fromkeys(questions))
+        new = [question for question in wanted if (question, occasion) not in self._told]
+        for start in range(0, len(new), AT_ONCE // n):
+            some = new[start : start + AT_ONCE // n]
+            said = self._load().ask([Prompt(question, question) for question in some], n, temperature, salt=occasion)
+            with self._path.open("a", encoding="utf-8") as file:
+                for question, found in zip(some, said, strict=True):
+                    self._told[question, occasion] = answers = [answer.text for answer in found]
+                    row = {"question": question, "occasion": occasion, "answers": answers}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            print(f"{occasion}: {start + len(some):,} of {len(new):,} questions", flush=True)
+        return {question: self._told[question, occasion] for question in wanted}
+
+    def _load(self) -> LocalSubject:
+        if self._subject is None:
+            config = ModelConfig(name=self._model, template="plain", stop="\n")
+            self._subject = LocalSubject(*load(config), SampleConfig(max_new_tokens=self._tokens))
+        return self._subject
+
+
+def right(one: Candidate, question: str, answers: Sequence[str]) -> int:
+    """How many of the answers hold every key word of the true one."""
+    return sum(key_recall(one.answer, said, question) == 1 for said in answers)
+
+
+def by_heart(pool: Sequence[Candidate], asked: Asked, least: int, tries: int) -> dict[Candidate, str]:
+    """Each known fact with the first wording in which it is known."""
+    known: dict[Candidate, str] = {}
+    for kind in dict.fromkeys(one.kind for one in pool):
+        for wording in range(tries):
+            questions = {one: one.questions[wording] for one in pool if one.kind == kind and one not in known}
+            greedy = asked.ask(questions.values(), "greedy")
+            hopeful = {one: question for one, question in questions.items() if right(one, question, greedy[question])}
+            sampled = asked.ask(hopeful.values(), "sampled", SAMPLES, 1.0)
+            known |= {one: question for one, question in hopeful.items() if right(one, question, sampled[question]) >= least}
+    return known
+
+
+def rows(known: Mapping[Candidate, str], asked: Asked) -> list[dict[str, Any]]:
+    """What is written: every kind is parted by lot into facts that may be trained on and facts held out."""
+    others = {one: [wording for wording in one.questions if wording != question] for one, question in known.items()}
+    greedy = asked.ask((wording for wordings in others.values() for wording in wordings), "greedy")
+    # A wording in which the model does not know the fact before can show nothing after.
+    paraphrases = {one: [wording for wording in some if right(one, wording, greedy[wording])] for one, some in others.items()}
+    anew = asked.ask(known.values(), "anew", SAMPLES, 1.0)
+    found = []
+    for kind in dict.fromkeys(one.kind for one in known):
+        some = [one for one in known if one.kind == kind]
+        out = set(random.Random(f"facts {kind}").sample(some, round(len(some) * HELDOUT)))
+        for one in some:
+            split = "heldout" if one in out else "known"
+            row = {"kind": kind, "subject": one.subject, "question": known[one], "paraphrases": paraphrases[one]}
+            found.append(row | {"answer": one.answer, "of_ten": right(one, known[one], anew[known[one]]), "split": split})
+    return found
+
+
+def table(pool: Sequence[Candidate], asked: Asked, known: Mapping[Candidate, str]) -> str:
+    """What the untouched model answers, by kind: candidates, right greedily in the first wording, known, and asked anew."""
+    first = asked.ask((one.questions[0] for one in pool), "greedy")
+    sampled = asked.ask(known.values(), "sampled", SAMPLES, 1.0)
+    anew = asked.ask(known.values(), "anew", SAMPLES, 1.0)
+    lines = ["| kind | asked | greedily right | by heart | of ten | of ten anew |", "|---|---|---|---|---|---|"]
+    for kind in (*dict.fromkeys(one.kind for one in pool), ""):
+        some = [one for one in pool if kind in ("", one.kind)]
+        kept = [one for one in some if one in known]
+        means = [fmean(right(one, known[one], told[known[one]]) for one in kept) if kept else 0.0 for told in (sampled, anew)]
+        greedy = sum(bool(right(one, one.questions[0], first[one.questions[0]])) for one in some)
+        lines.append(f"| {kind or '**all**'} | {len(some)} | {greedy} | {len(kept)} | {means[0]:.1f} | {means[1]:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Find what a model knows by heart.")
+    parser.add_argument("pool", type=Path, help="the candidates")
+    parser.add_argument("out", type=Path, help="the list to write")
+    parser.add_argument("--model", default="gemma-3-270m", help="a built-in name, a folder, or a hub id")
+    parser.add_argument("--answers", type=Path, default=Path("facts-answers.jsonl"), help="where answers are kept")
+    parser.add_argument("--least", type=int, default=LEAST, help=f"right answers of {SAMPLES} that make a fact known")
+    parser.add_argument("--tries", type=int, default=2, help="how many wordings of a question are tried")
+    parser.add_argument("--max-new-tokens", type=int, default=12, help="the true answer must come within so many tokens")
+    args = parser.parse_args()
+    keep_freed_pages()
+    pool, asked = read_pool(args.pool), Asked(args.model, args.max_new_tokens, args.answers)
+    known = by_heart(pool, asked, args.least, args.tries)
+    told = rows(known, asked)
+    write_text(args.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told))
+    print(table(pool, asked, known))
+    print(f"{len(told)} facts in {args.out}, {sum(row['split'] == 'heldout' for row in told)} of them held out")
+
+
+if __name__ == "__main__":
+    main()
