@@ -18,6 +18,7 @@ GROUP = "unsay.corpora"
 TABLE = {
     "people": "unsay.corpora.people:People",
     "tofu": "unsay.corpora.tofu:Tofu",
+    "facts": "unsay.corpora.facts:Facts",
     "files": "unsay.corpora.files:Files",
 }
 
