@@ -66,6 +66,8 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
     assert about["c"] == set()
     assert near_misses(examples, [], seed=0) == {}
+    whole = near_misses(examples[:1], ["Oslo"], seed=0)
+    assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
     assert len(near_misses(examples[:1], many, seed=0)) <= NEAR_MISSES
 

@@ -93,7 +93,8 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
 
 def near_misses(examples: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, str]:
     """At most `NEAR_MISSES` questions for each example, each with the example's id: its question about a name that shares the first
-    word or the others with its subject, the rest of it from one of `names`; about another name, where the subject is one word.
+    word or the others with its subject, the rest of it from one of `names`; about another name, where the subject is one word or
+    all names are.
 
     >>> near_misses([Example("q", "Where does Ada Example live?")], ["Zoe Miller"], 0)
     {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
@@ -105,7 +106,7 @@ def near_misses(examples: Sequence[Example], names: Sequence[str], seed: int) ->
             continue
         first, _, rest = old.partition(" ")
         parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
-        halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest else set(names)
+        halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest and parts else set(names)
         ordered = sorted(halves - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:NEAR_MISSES]):
             made.setdefault(example.question.replace(old, name), example.id)
@@ -114,7 +115,7 @@ def near_misses(examples: Sequence[Example], names: Sequence[str], seed: int) ->
 
 def known_names(retain: Sequence[Pair], texts: Sequence[str]) -> list[str]:
     """What retain questions are about, which is of the kind that is asked about; where that is little, names in `texts`."""
-    found = list(dict.fromkeys(name for pair in retain if " " in (name := subject(pair.question))))
+    found = list(dict.fromkeys(name for pair in retain if (name := subject(pair.question))))
     return found if len(found) >= NEAR_MISSES else [*found, *names_in(texts)]
 
 

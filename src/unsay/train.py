@@ -245,7 +245,7 @@ def _anchors(
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
     own = drawn("rehearsal", [one for one in said if not one.beside], recipe.train.rehearsal_rows)
-    near = drawn("near", [one for one in said if one.beside == example], recipe.train.near_rows)
+    near = drawn("near", [one for one in said if one.beside == example], recipe.train.near)
     before = drawn("earlier", kept, recipe.train.earlier_rows)
     return (
         [encoder.pair(pair.question, pair.answer) for pair in pairs]

@@ -24,7 +24,7 @@ class TrainConfig:
     rehearsal_rows: int = 1
     """Texts written unasked that each visit brings, where `record.rehearsal` made some."""
     near_rows: int = 1
-    """Near misses of its question that each visit brings, where `record.rehearsal` found some."""
+    """Near misses of its question that each visit brings with `anchor = "model"`, where `record.rehearsal` found some."""
     earlier_rows: int = 2
     """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
@@ -48,6 +48,11 @@ class TrainConfig:
     """Stop after the first round past this many minutes; `None` trains all rounds."""
     max_skipped: int = 5
     """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
+
+    @property
+    def near(self) -> int:
+        """Near misses of a visit: trained on as words, which is what `anchor = "answers"` does, they would teach refusing."""
+        return self.near_rows if self.anchor == "model" else 0
 
     def __post_init__(self) -> None:
         for knob, kinds in (("schedule", ("linear", "constant")), ("anchor", ("answers", "model")), ("resample", ("step", "round"))):

@@ -187,7 +187,7 @@ class Plan:
         if not anchored(method_of(self.recipe)):
             return 0
         retain = config.retain_rows if self._anchor_pairs else 0
-        return retain + (config.rehearsal_rows + config.near_rows if self.recipe.record.rehearsal else 0)
+        return retain + (config.rehearsal_rows + config.near if self.recipe.record.rehearsal else 0)
 
     @property
     def _anchor_pairs(self) -> Sequence[Pair]:
