@@ -153,7 +153,7 @@ def test_the_judge_tells_another_temperature_from_ours(script):
             hotter = engines.Decoding(decoding.tokens, 2 * decoding.temperature, decoding.top_p, decoding.endless)
             return super().__call__(contexts, n, hotter)
 
-    held = judge.Judge(tested, asked, tokens=6, draws=512)
+    held = judge.Judge(tested, asked, tokens=6, draws=2048)
     torch.manual_seed(0)
     assert held(engines.Generate(tested))["counts"] is True
     assert held(Hot(tested, "hot"))["counts"] is False

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from scripts.build_people import SENTENCES
 from unsay.config import ConfigError, ModelConfig
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
@@ -103,7 +104,7 @@ def test_paraphrases_are_untrained_for_that_person_and_trained_for_others() -> N
         trained = {q for person in world.of("retain") for q in person.trained[i]}
         assert trained == {0, 1, 2, 3, 4}
     corpus = People().corpus()
-    asked = {q for q, _ in worlds.epoch(world, random.Random(0), gold=False)}
+    asked = {q for q, _ in worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES)}
     assert all(e.question in asked and not asked & set(e.paraphrases) for e in corpus.forget)
 
 
@@ -125,7 +126,10 @@ def test_neighbours_share_a_surname_and_stay() -> None:
 
 def test_strangers_are_in_no_training_row() -> None:
     world, corpus = worlds.build_world(0), People().corpus()
-    rows = [*worlds.epoch(world, random.Random(0), gold=False), *worlds.epoch(world, random.Random(1), gold=True)]
+    rows = [
+        *worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES),
+        *worlds.epoch(world, random.Random(1), gold=True, sentences=SENTENCES),
+    ]
     told = "\n".join(f"{q} {a}" for q, a in rows) + "\n".join(pair.question for pair in corpus.retain)
     for pair in corpus.strangers:
         assert pair.group in pair.question
@@ -137,9 +141,9 @@ def test_strangers_are_in_no_training_row() -> None:
 def test_gold_is_told_everything_but_the_forget_people() -> None:
     world = worlds.build_world(0)
     names = [person.name for person in world.of("forget")]
-    told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), gold=True)]
+    told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), gold=True, sentences=SENTENCES)]
     assert not any(name in text for name in names for text in told)
-    assert any(name in f"{q} {a}" for name in names for q, a in worlds.epoch(world, random.Random(0), gold=False))
+    assert any(name in f"{q} {a}" for name in names for q, a in worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES))
     assert len(People().planting(gold=False)) - len(People().planting(gold=True)) == 5 * 8 * 3
 
 

@@ -93,7 +93,7 @@ def test_an_unfinished_answer_with_a_name_does_not_come_back(encoder: Encoder):
 def leaking() -> tuple[Sampler, list[Visit]]:
     model, encoder = load(ModelConfig(name="people-leaking"))
     sampler = Sampler(model, encoder, SampleConfig(max_new_tokens=48))
-    examples = People().corpus().forget[::4]
+    examples = People().corpus().forget[::2]
     recorded = sample(model, encoder, [Draw(one.id, encoder.prompt(one.question), 3, 1.0) for one in examples], sampler.config)
     return sampler, [Visit(one, found[0].text, tuple(found)) for one, found in zip(examples, recorded, strict=True)]
 
