@@ -28,7 +28,7 @@ from unsay.methods.refusals import HUNDRED
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
 SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *PartialModelCollapse.PRESETS["align"]["desired"])))
-"""Every fixed answer that a method can be told to give (tests/test_builtin.py)."""
+"""Every fixed answer that a method can be told to give (tests/test_fixed_answers.py)."""
 Encoded = tuple[list[int], list[int]]
 
 

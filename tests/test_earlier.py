@@ -179,7 +179,7 @@ def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
     rows = {anchor.row(gold) for anchor in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")
-        drawn = [row for number in range(4) for row in training._anchors(corpus, [], kept, gold, now, (number, 0), corpus.forget[0].id)]
+        drawn = [row for number in range(4) for row in training._anchors(corpus, {}, kept, gold, now, (number, 0), corpus.forget[0].id)]
         assert sum(row in rows for row in drawn) == 4 * wanted
         assert {row.role for row in drawn} == {"retain"}
     assert any(len(row.context) > len(gold.prompt(row_question)) for row in rows for row_question in [kept[0].question])

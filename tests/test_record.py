@@ -8,7 +8,7 @@ from unsay.config import SampleConfig, load
 from unsay.folder import RunFolder
 from unsay.record import record, source, start
 from unsay.recorded import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld
-from unsay.rehearsal import NEAR_MISSES, Guard, Said, near_misses, neighbours, rehearse, subject
+from unsay.rehearsal import Guard, Said, near_misses, neighbours, rehearse, subject
 from unsay.text import key_recall
 from unsay.types import Answer, Example
 
@@ -16,7 +16,7 @@ from unsay.types import Answer, Example
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
-    recipe = load("recipes/demo.toml", ["record.rehearsal=96", "record.answers=2"])
+    recipe = load("recipes/demo.toml", ["record.rehearsal=96", "record.near_misses=4", "record.answers=2"])
     start(recipe, folder)
     record(recipe, folder)
     return folder
@@ -47,7 +47,8 @@ def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
     assert len(said) > 50
     assert any(one.question is None for one in said)
     assert any(one.question is not None for one in said)
-    assert {one.beside for one in said if one.question is not None} <= {example.id for example in corpus.forget}
+    assert {one.beside for one in said} <= {"", *(example.id for example in corpus.forget)}
+    assert any(one.beside for one in said)
     people = {example.group for example in corpus.forget}
     assert not [one for one in said for person in people if person in f"{one.question} {one.answer.text}"]
 
@@ -60,16 +61,16 @@ def test_neighbours_put_another_name_in_the_subjects_place():
 
 def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     examples = [Example("a", "Where does Ada Byron live?"), Example("b", "Who wrote Hamlet?"), Example("c", "Where is it?")]
-    found = near_misses(examples, ["Carl Linde", "Eva Ryd"], seed=0)
+    found = near_misses(examples, ["Carl Linde", "Eva Ryd"], 4, seed=0)
     about = {key: {question for question, whose in found.items() if whose == key} for key in "abc"}
     assert {subject(question) for question in about["a"]} == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
     assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
     assert about["c"] == set()
-    assert near_misses(examples, [], seed=0) == {}
-    whole = near_misses(examples[:1], ["Oslo"], seed=0)
+    assert near_misses(examples, [], 4, seed=0) == {}
+    whole = near_misses(examples[:1], ["Oslo"], 4, seed=0)
     assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
-    assert len(near_misses(examples[:1], many, seed=0)) <= NEAR_MISSES
+    assert len(near_misses(examples[:1], many, 4, seed=0)) == 4
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,9 @@ def test_a_rehearsed_row_keeps_its_ids(model, encoder):
     said = Said(None, Answer((9, 9), "aa", False))
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
-    examples = [Example("a", "Where does Ada live?")]
-    guard = Guard([examples[0].question], ["In Turin."])
-    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), examples, [], guard, 8, seed=0)
-    assert 0 < len(found) <= 8 + NEAR_MISSES
+    questions = ["Where does Ada live?"]
+    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
+    assert 0 < len(found) <= 16
 
 
 def test_sources_of_every_recipe_that_needs_no_data():

@@ -19,8 +19,10 @@ from unsay.model import fingerprint
 from unsay.model import load as load_model
 from unsay.record import record, start
 from unsay.recorded import read_baseline, read_corpus, read_truth
+from unsay.rehearsal import Said
 from unsay.sample import Draw, sample
 from unsay.train import train
+from unsay.types import Answer, Corpus
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +230,17 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert second["targets"] == 2 * first["targets"]  # each pass is an exposure, but what was sampled and scored was so once
     assert (second["no_target"], second["baseline_reads"]) == (first["no_target"], first["baseline_reads"])
     plain = SimpleNamespace(pair=lambda question, answer: question)
-    drawn = {(n, training._anchors(read_corpus(folder), [], [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
+    drawn = {(n, training._anchors(read_corpus(folder), {}, [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
     assert len({question for _, question in drawn}) > 2
+
+
+@pytest.mark.parametrize(("anchor", "near"), [("model", 2), ("answers", 0)])
+def test_a_visit_brings_the_near_misses_of_its_own_question_alone(anchor: str, near: int) -> None:
+    said = {key: [Said("Who?", Answer((i,), "", True), key)] for i, key in enumerate(("", "x", "y"))}
+    recipe = load(None, [f"train.anchor={anchor}", "train.near_rows=2", "train.rehearsal_rows=1"])
+    encoder = SimpleNamespace(prompt=lambda question: (9,))
+    rows = training._anchors(Corpus("none", ()), said, [], encoder, recipe, (0, 0), "x")
+    assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

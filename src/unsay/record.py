@@ -25,7 +25,7 @@ from unsay.model import default_device, fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits
 from unsay.recorded import corpus_rows, leaking_name, read_handed
-from unsay.rehearsal import Guard, rehearse
+from unsay.rehearsal import Guard, known_names, near_answers, rehearse
 from unsay.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.sample import Draw, first_tokens, sample, uniform
 from unsay.subject import row_logprobs
@@ -92,11 +92,15 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         [example for example, _ in told],
     )
     own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, questions, Guard(questions, baselines, (), named))
-    if recipe.record.rehearsal:
+    knobs = recipe.record
+    if knobs.rehearsal or knobs.near_misses:
         measured = [*corpus.utility_heldout.values(), corpus.strangers]
         spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
         guard = Guard(questions, baselines, spared, named)
-        said = rehearse(model, encoder, recipe.sample, named, corpus.retain, guard, recipe.record.rehearsal, recipe.seed)
+        said = rehearse(model, encoder, recipe.sample, questions, guard, knobs.rehearsal, recipe.seed) if knobs.rehearsal else []
+        if knobs.near_misses:
+            names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
+            said += near_answers(model, encoder, recipe.sample, named, names, guard, knobs.near_misses, recipe.seed)
         folder.keep("rehearsal", map(dataclasses.asdict, said))
     folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model), "sampling": str(habits(model))})
 

@@ -1,11 +1,13 @@
 """Rehearsal: what the untouched model says when left to itself, as an anchor for what no retain row covers.
 
-Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record`
-lets the untouched model write unasked, and asks each forget question about *near misses*: names that share one word with
-its subject, put together from names that the model wrote. Whoever shares a surname with a forgotten person is in the greatest danger,
-since the surname is the cheapest thing for training to hold on to. A near miss shows where the subject ends: held to the
-untouched model's distribution there, a surname alone may change nothing, in either direction (anchor.py). Nothing but the model and
-the forget questions is needed. What touches a forget question or its answer is left out.
+Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record` lets the
+untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about them instead: its own
+answers (facts where it knows, a refusal where it does not) show how much must *not* change. Nothing but the model and the forget
+questions is needed. What touches a forget question or its answer is left out.
+
+*Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
+greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
+surname alone may change nothing, in either direction (anchor.py).
 """
 
 from collections import Counter
@@ -22,10 +24,8 @@ from unsay.text import contains, forms, key_forms, sensitive_spans
 from unsay.types import Answer, Example, Pair
 
 _AT_ONCE = 32
-NEAR_MISSES = 24
-"""Near misses tried for each forget question."""
 TRIED = 4
-"""Questions about other names that are tried for each that is kept (retain.py)."""
+"""Questions about other names that are tried for each that is kept."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,37 @@ def rehearse(
     model: PreTrainedModel,
     encoder: Encoder,
     config: SampleConfig,
-    examples: Sequence[Example],
-    retain: Sequence[Pair],
+    questions: Sequence[str],
     guard: "Guard",
     n: int,
     seed: int,
 ) -> list[Said]:
-    """At most n texts written unasked at temperature 1, and greedy answers to the near misses of every forget question. Nothing that
-    the guard keeps back: what is held out to measure the damage is not rehearsed either."""
+    """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
+    three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
+    keeps back: what is held out to measure the damage is not rehearsed either."""
     texts = unasked(model, encoder, config, guard, n, seed)
-    asked = near_misses(examples, known_names(retain, [said.answer.text for said in texts]), seed)
-    answers = greedily(model, encoder, config, list(asked), seed)
-    near = [replace(one, beside=asked[str(one.question)]) for one in answers]
-    return texts + [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
+    asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
+    said = greedily(model, encoder, config, asked, seed)
+    pairs = [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
+    kept = surest(model, encoder, pairs, len(texts))
+    return texts[: len(kept) // 3] + kept if kept else texts
+
+
+def near_answers(
+    model: PreTrainedModel,
+    encoder: Encoder,
+    config: SampleConfig,
+    examples: Sequence[Example],
+    names: Sequence[str],
+    guard: "Guard",
+    each: int,
+    seed: int,
+) -> list[Said]:
+    """Greedy answers to at most `each` near misses of every forget question; nothing that the guard keeps back."""
+    asked = near_misses(examples, names, each, seed)
+    said = greedily(model, encoder, config, list(asked), seed)
+    near = [replace(one, beside=asked[str(one.question)]) for one in said]
+    return [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
 
 
 def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "Guard", n: int, seed: int) -> list[Said]:
@@ -91,32 +109,32 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
 
 
-def near_misses(examples: Sequence[Example], names: Sequence[str], seed: int) -> dict[str, str]:
-    """At most `NEAR_MISSES` questions for each example, each with the example's id: its question about a name that shares the first
+def near_misses(examples: Sequence[Example], names: Sequence[str], each: int, seed: int) -> dict[str, str]:
+    """At most `each` questions for each example, each with the example's id: its question about a name that shares the first
     word or the others with its subject, the rest of it from one of `names`; about another name, where the subject is one word or
     all names are.
 
-    >>> near_misses([Example("q", "Where does Ada Example live?")], ["Zoe Miller"], 0)
+    >>> near_misses([Example("q", "Where does Ada Example live?")], ["Zoe Miller"], 2, 0)
     {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
     """
     made = dict[str, str]()
+    parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
     for example in examples:
         old = subject(example.question)
         if not old:
             continue
         first, _, rest = old.partition(" ")
-        parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
         halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest and parts else set(names)
         ordered = sorted(halves - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
-        for name in sorted(ordered[:NEAR_MISSES]):
+        for name in sorted(ordered[:each]):
             made.setdefault(example.question.replace(old, name), example.id)
     return made
 
 
-def known_names(retain: Sequence[Pair], texts: Sequence[str]) -> list[str]:
-    """What retain questions are about, which is of the kind that is asked about; where that is little, names in `texts`."""
+def known_names(retain: Sequence[Pair], texts: Sequence[str], least: int) -> list[str]:
+    """What retain questions are about, which is of the kind that is asked about; fewer than `least` are joined by names in `texts`."""
     found = list(dict.fromkeys(name for pair in retain if (name := subject(pair.question))))
-    return found if len(found) >= NEAR_MISSES else [*found, *names_in(texts)]
+    return found if len(found) >= least else [*found, *names_in(texts)]
 
 
 def subject(question: str) -> str:

@@ -58,7 +58,9 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     """
     method, config = method_of(recipe), recipe.train
     settle(folder)
-    corpus, said = read_corpus(folder), read_rehearsal(folder)
+    corpus, said = read_corpus(folder), dict[str, list[Said]]()
+    for one in read_rehearsal(folder):
+        said.setdefault(one.beside, []).append(one)
     kept = earlier.read_anchors(folder, corpus.forget)
     visits = _visits(corpus, folder, method)
     name = leaking_name(recipe, folder)
@@ -225,7 +227,7 @@ def _shuffled(visits: Mapping[str, Visit], seed: int, number: int) -> list[Visit
 
 def _anchors(
     corpus: Corpus,
-    said: Sequence[Said],
+    said: Mapping[str, Sequence[Said]],
     kept: Sequence[Anchor],
     encoder: Encoder,
     recipe: Recipe,
@@ -235,7 +237,7 @@ def _anchors(
     """What one visit's retain term is made of: retain rows, drawn with replacement as the paper does, what the untouched model said,
     unasked and to near misses of the question, and what it says to the questions of earlier requests.
 
-    `time`: the round, and which pass over its targets.
+    `said`: by the question that it is a near miss of, empty for none. `time`: the round, and which pass over its targets.
     """
     name = time if time[1] else time[:1]
 
@@ -244,8 +246,8 @@ def _anchors(
         return [items[int(draw * len(items))] for draw in draws]
 
     pairs = drawn("retain", corpus.retain, recipe.train.retain_rows)
-    own = drawn("rehearsal", [one for one in said if not one.beside], recipe.train.rehearsal_rows)
-    near = drawn("near", [one for one in said if one.beside == example], recipe.train.near)
+    own = drawn("rehearsal", said.get("", ()), recipe.train.rehearsal_rows)
+    near = drawn("near", said.get(example, ()), recipe.train.near)
     before = drawn("earlier", kept, recipe.train.earlier_rows)
     return (
         [encoder.pair(pair.question, pair.answer) for pair in pairs]

@@ -95,7 +95,11 @@ class RecordConfig:
     least_logprob: float = -0.5
     """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
     rehearsal: int = 0
-    """Texts that the leaking model writes unasked; every forget question is asked about near misses, too (rehearsal.py). 0: neither."""
+    """Texts that the leaking model writes unasked, and as many answers to the forget questions asked about the names in
+    them: an anchor for what no retain row covers. 0 makes none."""
+    near_misses: int = 0
+    """Names that share a word with its subject about which each forget question is asked, as anchors with `train.anchor = "model"`; the
+    names are put together from those in the retain questions, or in texts written unasked."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
@@ -109,6 +113,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, rehearsal=self.rehearsal)
+        not_negative("record", near_misses=self.near_misses)
         if self.own_retain < 0:
             raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
         if self.earlier_answers < 0:

@@ -22,9 +22,9 @@ class TrainConfig:
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     rehearsal_rows: int = 1
-    """Texts written unasked that each visit brings, where `record.rehearsal` made some."""
+    """Rehearsed rows that each visit brings, where `record.rehearsal` made some."""
     near_rows: int = 1
-    """Near misses of its question that each visit brings with `anchor = "model"`, where `record.rehearsal` found some."""
+    """Near misses of its question that each visit brings with `anchor = "model"`, where `record.near_misses` found some."""
     earlier_rows: int = 2
     """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
@@ -36,7 +36,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
-    """Ask the model anew at every `step`, or once for the whole `round` (faster)."""
+    """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     interpolate: float = 1.0
@@ -45,7 +45,7 @@ class TrainConfig:
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
-    """Stop after the first round past this many minutes; `None` trains all rounds."""
+    """Stop after the first round past this many minutes of training; `None` trains all rounds."""
     max_skipped: int = 5
     """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
 

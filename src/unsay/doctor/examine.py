@@ -126,7 +126,7 @@ def _taught(corpus: Corpus) -> list[Pair]:
 def _rows(recipe: Recipe, corpus: Corpus, encoder: Encoder, planted: Sequence[Pair], anchors: bool) -> list[Row]:
     """The rows of one micro-batch, as near as they are known before `record`: retain rows, of every visit one in the forget term."""
     config = recipe.train
-    rehearsed = config.rehearsal_rows + config.near if recipe.record.rehearsal else 0
+    rehearsed = (config.rehearsal_rows if recipe.record.rehearsal else 0) + (config.near if recipe.record.near_misses else 0)
     visit = 1 + (config.retain_rows + rehearsed if anchors else 0)
     pairs = corpus.retain or corpus.general or tuple(planted) or tuple(Pair(e.id, e.question, e.question) for e in corpus.forget)
     n = recipe.train.batch * visit

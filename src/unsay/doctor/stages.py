@@ -24,7 +24,7 @@ from unsay.probes.quantise import Quantise
 from unsay.probes.scoring import known, spread
 from unsay.probes.weights import Relearn, split
 from unsay.record import source
-from unsay.rehearsal import known_names, near_misses
+from unsay.rehearsal import TRIED, known_names, near_misses, neighbours
 from unsay.sample import Draw, uniform
 from unsay.step import chunks
 from unsay.subject import Prompt
@@ -118,17 +118,31 @@ class Plan:
             meter.work = NOTHING
             self._rehearse(meter, knobs.rehearsal)
             parts["rehearsal"] = meter.work
+        if knobs.near_misses:
+            meter.work = NOTHING
+            self._near(meter, knobs.near_misses)
+            parts["near misses"] = meter.work
         return Stage("record", parts, frozenset(meter.asked))
 
     def _rehearse(self, meter: Meter, n: int) -> None:
-        """Texts written unasked, then near misses of the forget questions."""
+        """Texts written unasked, then neighbours of the forget questions: about names that stand in the retain rows, which
+        are the ones that the model will write."""
         empty = self.encoder.prompt(None)
         meter.sample([Draw(f"unasked {start}", empty, min(32, n - start), 1.0) for start in range(0, n, 32)])
-        written = [answer.text for answer in self.said.unasked]
-        asked = list(near_misses(self.corpus.forget, known_names(self.corpus.retain, written), self.recipe.seed))
+        questions = [example.question for example in self.corpus.forget]
+        texts = [f"{pair.question} {pair.answer}" for pair in self.corpus.retain]
+        # A model that writes no names has no neighbours.
+        names = neighbours(questions, [answer.text for answer in self.said.unasked], 1, self.recipe.seed)
+        asked = list(neighbours(questions, texts or list(names), TRIED * n, self.recipe.seed)) if names else []
         draws = [Draw(f"near {i}", self.encoder.prompt(question)) for i, question in enumerate(asked)]
         rests = [answers[0] for answers in meter.sample(draws)]
         meter.read(_finished(draws, rests))
+
+    def _near(self, meter: Meter, each: int) -> None:
+        written = [answer.text for answer in self.said.unasked]
+        asked = near_misses(self.corpus.forget, known_names(self.corpus.retain, written, each), each, self.recipe.seed)
+        draws = [Draw(f"near miss {i}", self.encoder.prompt(question)) for i, question in enumerate(asked)]
+        meter.sample(draws)
 
     # -- train -------------------------------------------------------------------------------------------------------
 
@@ -187,16 +201,16 @@ class Plan:
         if not anchored(method_of(self.recipe)):
             return 0
         retain = config.retain_rows if self._anchor_pairs else 0
-        return retain + (config.rehearsal_rows + config.near if self.recipe.record.rehearsal else 0)
+        knobs = self.recipe.record
+        return retain + (config.rehearsal_rows if knobs.rehearsal else 0) + (config.near if knobs.near_misses else 0)
 
     @property
     def _anchor_pairs(self) -> Sequence[Pair]:
         return self.corpus.retain or self.corpus.general
 
     def _anchor(self, name: str, number: int, i: int) -> tuple[int, int]:
-        """Lengths of the i-th anchor of a visit: retain rows first, then texts written unasked, then near misses."""
-        config = self.recipe.train
-        if 0 <= i - config.retain_rows < config.rehearsal_rows and self.said.unasked:
+        """Lengths of the i-th anchor of a visit: retain rows first; of the rehearsed ones a quarter are texts written unasked."""
+        if i >= self.recipe.train.retain_rows and self.said.unasked and uniform(0, number, name, "unasked", i) < 0.25:
             text = self.said.unasked[int(uniform(0, number, name, "text", i) * len(self.said.unasked))]
             return len(self.encoder.prompt(None)), len(text.ids)
         pairs = self._anchor_pairs
