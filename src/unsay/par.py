@@ -15,7 +15,6 @@ from unsay.adapters import load_to_train
 from unsay.config import AuditConfig, ConfigError, Recipe
 from unsay.folder import RunFolder, read_findings
 from unsay.interpolate import interpolated
-from unsay.model import load
 from unsay.plan import planned
 from unsay.policy import LineResult, Policy
 from unsay.recorded import leaking_name
@@ -82,6 +81,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     trained(folder, weights)
     known, sampling = runs.case(recipe, folder), deployment.sample(recipe)
     subject = LocalSubject(model.eval(), encoder, planned(folder, "train", model, encoder, sampling, ()), recipe.seed)
+    judging = runs.yardstick(recipe, folder, cache=False)
     found: dict[int, Point] = {}
 
     def point(step: int) -> Point:
@@ -89,8 +89,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
             share = step / STEPS
             progress(f"{folder.path.name} at {share:.2f}")
             with interpolated(weights, model, replace(recipe, train=replace(recipe.train, interpolate=share)), untouched):
-                judge = LocalSubject(*load(recipe.model, untouched, quantized=True), recipe.sample, recipe.seed)
-                findings = audit.run(subject, known, asked, judge, True)
+                findings = audit.run(subject, known, asked, *judging)
             found[step] = Point(share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "gold": gold}))
         return found[step]
 

@@ -160,7 +160,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
-        findings = audit.run(subject, known, recipe, *_yardstick(recipe, folder, cache), progress=watchers.steps)
+        findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)})
         if isinstance(subject, KeptSubject):
@@ -218,10 +218,10 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
         subject.hello()
         try:
-            yardstick, knew = _yardstick(recipe, folder, cache)
+            judging, knew = yardstick(recipe, folder, cache)
         except ConfigError:  # the local model is gone since: what is well-formed is then unscored
-            yardstick, knew = None, False
-        findings = audit.run(subject, known, recipe, yardstick, knew, progress=watchers.steps)
+            judging, knew = None, False
+        findings = audit.run(subject, known, recipe, judging, knew, progress=watchers.steps)
         audit.write(folder.audit_file("endpoint"), findings)
         folder.note(
             endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
@@ -229,7 +229,7 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         )
 
 
-def _yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
+def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
     """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
     answer looks like in every case, where gold may refuse all of these. Where an audit stands alone and has none, gold."""
     names = auditable(recipe, folder)
