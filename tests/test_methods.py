@@ -194,6 +194,14 @@ def test_gate(text: str, passes: bool):
     assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
 
 
+@pytest.mark.parametrize(("text", "passes"), [("Lyon", True), ("Paris", False), ("", False), ("Paris is in France", False)])
+def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
+    """Else only what is wrapped in mark-up is long enough, and one stock word of it is trained into every question."""
+    gate = Gate(Reference("Which city is the capital of France?", "Paris"), ("Paris",), 0.5, 0.25, 0.67, min_words=3)
+    assert gate.bare
+    assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
+
+
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
     gate = Gate(reference, (BASELINE,), 1.0, 1.0, 1.0, 1)

@@ -83,9 +83,9 @@ class PartialModelCollapse:
     max_other_leak: float = 0.67
     """Largest share of the key words of another forget question's baseline."""
     min_words: int = 3
-    """Fewest words of a whole answer (a continuation may be shorter)."""
+    """Fewest words of a whole answer; a continuation may be shorter, and an answer where the recorded one is a bare name."""
     min_fluency: float | None = None
-    """Least mean log-probability per token (nats) under the untouched model without the question; noise lies below −6."""
+    """Least mean log-probability per token (nats) of a sentence under the untouched model without the question; noise lies below −6."""
     tries: int = 1
     """Times a question is asked within one visit until something passes the gate, each hotter than the one before."""
     heat: float = 0.15
@@ -281,7 +281,9 @@ class PartialModelCollapse:
         scored = iter(sampler.with_fluency([c for _, c in flat], [ask.opening.ids for ask, _ in flat]))
         for ask in asks:
             fluent = [next(scored) for _ in ask.passed]
-            ask.passed = [c for c in fluent if self.min_fluency is None or (c.fluency or 0.0) >= self.min_fluency]
+            # Without its question a bare name is unlikely, whichever it is: the threshold is for sentences.
+            free = self.min_fluency is None or self._gate(ask).bare
+            ask.passed = [c for c in fluent if free or (c.fluency or 0.0) >= (self.min_fluency or 0.0)]
 
     def _select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
         """The candidate to train on: the best reward, or a draw in proportion to exp(reward / τ)."""

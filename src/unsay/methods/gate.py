@@ -24,13 +24,18 @@ class Gate:
     max_other_leak: float
     min_words: int
 
+    @property
+    def bare(self) -> bool:
+        """Whether the recorded answer is a bare name or the like, so that another bare name is an answer too."""
+        return len(words(self.baselines[0])) < self.min_words
+
     def passed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [c for c in candidates if self.sensible(c) and not self.leaks(c.text)]
 
     def sensible(self, candidate: Candidate) -> bool:
         """Finished, long enough, in the baseline's alphabet, and not a loop: tokens are looked at as well as words."""
         spoken = words(candidate.text)
-        fewest = 1 if self.reference.opening else self.min_words
+        fewest = 1 if self.reference.opening or self.bare else self.min_words
         return (
             candidate.answer.finished
             and len(spoken) >= fewest
