@@ -3,8 +3,8 @@
 python scripts/goldens.py freeze goldens.json     before the change
 python scripts/goldens.py check goldens.json      after it: names each run that differs, and ends with an error
 
-Frozen are the fingerprint of the checkpoint, a digest of all sampled texts, the losses, and the numbers of the report, to the last digit. They
-are equal only on one machine with one version of every library, so the file is no part of the repository. About five minutes on two cores.
+Frozen are the fingerprint of the checkpoint, a digest of the sampled texts, the losses and the numbers of the report. They
+are equal only on one machine with one version of every library, so the file is no part of the repository. Two minutes on two cores.
 """
 
 import hashlib
