@@ -16,7 +16,6 @@ from unsay.folder import read_findings
 from unsay.model import fingerprint, load
 from unsay.probes import TABLE
 from unsay.probes.weights import Relearn
-from unsay.report.words import METRICS
 from unsay.subject import LocalSubject
 from unsay.summary import summarise
 from unsay.tables import UnknownName, describe
@@ -62,10 +61,6 @@ def test_summary_of_literal_findings() -> None:
 
 def test_nothing_scored_is_none_not_zero() -> None:
     assert set(summarise([]).values()) == {None}
-
-
-def test_the_report_knows_every_number_of_the_summary() -> None:
-    assert summarise([]).keys() == METRICS.keys()
 
 
 # -- the case and its files --------------------------------------------------------------------------------------------

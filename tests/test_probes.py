@@ -1,7 +1,7 @@
 """Each probe against a model whose every answer is known: literal answers, literal numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,16 +9,17 @@ import torch
 
 from unsay.config import ConfigError
 from unsay.probes import scoring
-from unsay.probes.asking import Greedy, Paraphrase, Sampling
 from unsay.probes.choice import Choice
-from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, judge, states_another
+from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, states_another
+from unsay.probes.greedy import Greedy
+from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.permutation import Permutation
-from unsay.probes.prefill import TRAINED, Prefill
+from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
+from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import fold, said, says_named, spread
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
 from unsay.subject import Prompt, Unaskable
-from unsay.summary import HALF, UNTOLD
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?", paraphrases=("Name the town Anna Kovač lives in.",), group="Anna")
@@ -88,7 +89,7 @@ def test_greedy_scores_against_the_facts() -> None:
     assert value(found, "rouge_l_recall", "pet") == pytest.approx(4 / 5)
     assert value(found, "distinct_share") == 1.0
     assert {f.probe for f in found} == {"greedy"}
-    assert all(f.note == "ground truth" for f in found if f.example and f.metric not in ("named", "semantic"))
+    assert all(f.note == "ground truth" for f in found if f.example and f.metric not in ("named", "semantic", "wellformed", *CLASSES))
     assert value(found, "longest_run", "home") == pytest.approx(2 / 6)
     assert value(found, "longest_run", "pet") == pytest.approx(4 / 5)
     assert value(found, "ngram_overlap", "pet") == pytest.approx(1 / 2)  # "her dog is called", of two 4-grams
@@ -129,7 +130,8 @@ def test_a_question_without_a_reference_is_unscored_not_zero() -> None:
     for probe in (Greedy(), Sampling(n=2), Prefill(n=2), Paraphrase(), Choice(), Relearn()):
         scores = [f for f in probe(Fake({}), case) if f.example == "pet"]
         assert scores, probe
-        assert all(f.value is None and f.note for f in scores), probe
+        # What an answer is, and whether it is well-formed, can be told without one.
+        assert all(f.value is None and f.note for f in scores if f.metric not in CLASSES), probe
 
 
 # -- sampling, prefill, paraphrase -------------------------------------------------------------------------------------
@@ -394,7 +396,7 @@ def test_wellformed_means_plausible_to_the_yardstick() -> None:
     case = Case(Corpus("tiny", (HOME, PET), retain=taught), FACTS, "ground truth")
     yardstick = Yardstick(Fake({}, lambda question, text: -9.0 if "Ust" in text else -2.0))
     fake = Fake({HOME.question: ["In Oslo."], PET.question: ["Yes over in Ust arthruffle."]})
-    found = judge(fake, case, yardstick)
+    found = Greedy()(fake, replace(case, judge=yardstick))
     assert value(found, "wellformed", "home") == 1.0
     assert value(found, "wellformed", "pet") == 0.0
     for example in ("home", "pet"):
@@ -403,7 +405,7 @@ def test_wellformed_means_plausible_to_the_yardstick() -> None:
 
 @pytest.mark.parametrize("yardstick", [None, Yardstick(Fake({})), Yardstick(Fake({}, lambda question, text: -1.0))])
 def test_without_a_yardstick_wellformed_is_unscored(yardstick: Yardstick | None) -> None:
-    found = judge(Fake({}), CASE, yardstick)  # none; one without likelihoods; one that was taught nothing to compare with
+    found = Greedy()(Fake({}), replace(CASE, judge=yardstick))  # none; one without likelihoods; one that was taught nothing to compare with
     assert value(found, "wellformed", "home") is None
     assert sum(value(found, name, "home") or 0 for name in CLASSES) == 1.0
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_probes import CASE, HOME, PET, Fake, value
 from unsay import semantic
-from unsay.probes.asking import Greedy
+from unsay.probes.greedy import Greedy
 
 VECTORS = {
     "Anna Kovač lives in Turin Harbour.": (1.0, 0.0),

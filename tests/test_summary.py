@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from unsay.summary import MEASURES, PERMUTED, TOFU_METRICS, TOFU_SETS, by_question, questions, summarise
+from unsay.probes.utility import TOFU_METRICS, TOFU_SETS
+from unsay.summary import by_question, metrics, probe_of, questions, summarise
 from unsay.types import Finding
 
 SETTINGS = [
@@ -75,10 +76,12 @@ def test_what_was_not_measured_is_none() -> None:
 
 
 def test_one_look_at_the_findings_gives_the_same_values() -> None:
-    assert questions(SETTINGS) == {key: by_question(SETTINGS, key) for key in MEASURES}
+    assert questions(SETTINGS) == {key: by_question(SETTINGS, key) for key, one in metrics().items() if not one.compute}
 
 
-def test_every_permuted_yardstick_is_folded_as_its_metric() -> None:
-    for key, yardstick in PERMUTED.items():
-        assert (MEASURES[key].probe, MEASURES[key].where) == (MEASURES[yardstick].probe, MEASURES[yardstick].where)
-        assert MEASURES[key].fold == MEASURES[yardstick].fold
+def test_what_is_hit_by_accident_is_folded_as_its_metric() -> None:
+    accidents = {key: one.accident for key, one in metrics().items() if one.accident}
+    assert len(accidents) == 4
+    for key, accident in accidents.items():
+        assert probe_of()[key] == probe_of()[accident]
+        assert (metrics()[key].where, metrics()[key].fold) == (metrics()[accident].where, metrics()[accident].fold)

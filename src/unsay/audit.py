@@ -12,8 +12,8 @@ from typing import Any
 from unsay import deployment
 from unsay.config import ConfigError, Recipe
 from unsay.files import jsonl, write_text
-from unsay.probes import GROUP, TABLE, Probe
-from unsay.probes.classes import Yardstick, judge
+from unsay.probes import GROUP, TABLE, Probe, declared_by
+from unsay.probes.classes import Yardstick
 from unsay.probes.scoring import spread
 from unsay.subject import Subject, Unaskable
 from unsay.tables import lookup
@@ -37,17 +37,18 @@ def run(
     probes = probes_of(recipe)
     case = _limited(case, recipe.audit.limit)
     findings: list[Finding] = []
+    judge = Yardstick(yardstick, knew) if yardstick is not None else None
+    yardstick = None
+    last = max((i for i, probe in enumerate(probes.values()) if declared_by(probe).judged), default=-1)
     for done, (name, probe) in enumerate(probes.items()):
         if progress:
             progress(done, len(probes), name)
         try:
-            findings += probe(subject, case)
+            findings += probe(subject, dataclasses.replace(case, judge=judge) if declared_by(probe).judged else case)
         except Unaskable as why:
             findings.append(Finding(name, "answers", None, n=0, note=str(why)))
-            continue
-        if name == "greedy":
-            findings += judge(subject, case, Yardstick(yardstick, knew) if yardstick is not None else None)
-            yardstick = None  # a second model, wanted by nothing below: its memory is needed there
+        if done >= last:
+            judge = None  # a second model, wanted by nothing below: its memory is needed there
     if progress:
         progress(len(probes), len(probes), "")
     return findings

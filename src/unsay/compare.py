@@ -13,9 +13,10 @@ from unsay import audit, deployment
 from unsay.config import ConfigError
 from unsay.folder import RunFolder
 from unsay.gate import evidence
-from unsay.report.evidence import Evidence, change, interval, membership
+from unsay.report.evidence import Evidence, areas, change, interval
 from unsay.stats import Difference, Interval
-from unsay.summary import MEASURES, by_question
+from unsay.summary import metrics
+from unsay.summary import questions as by_metric
 from unsay.types import own_id
 
 
@@ -57,8 +58,9 @@ def _read(folder: RunFolder, which: str) -> Evidence:
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
     differences, questions = {}, {}
     same = _same(first_folder, first, folder, here)
-    for key in MEASURES if here is not first else ():
-        there, now = by_question(first.findings[which], key), by_question(here.findings[which], key)
+    mine, theirs = by_metric(here.findings[which]), by_metric(first.findings[which])
+    for key, now in mine.items() if here is not first else ():
+        there = theirs[key]
         shared = {place: value for place, value in now.items() if place in there and same(place[1])}
         paired = change(shared, there)
         if paired:
@@ -72,8 +74,7 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
         method=here.recipe.method,
         reference=here.reference(),
         metrics={key: values.get(which) for key, values in here.metrics.items()},
-        intervals={key: found for key in MEASURES if (found := interval(key, by_question(here.findings[which], key)))}
-        | membership(here.findings[which]),
+        intervals={key: found for key, values in mine.items() if (found := interval(metrics()[key], values))} | areas(here.findings[which]),
         differences=differences,
         questions=questions,
         notes=notes,

@@ -22,7 +22,7 @@ from unsay.report.evidence import judged
 from unsay.resume import trained
 from unsay.step import Weights
 from unsay.subject import LocalSubject
-from unsay.summary import MEASURES
+from unsay.summary import probe_of
 
 STEPS = 20
 """Parts into which the line is cut: one step is .05."""
@@ -108,5 +108,5 @@ def best(points: Sequence[Point]) -> Point | None:
 
 def _probes(chosen: Policy, recipe: Recipe) -> tuple[str, ...]:
     """What must be asked for the policy and for what is held out, in the order of the recipe."""
-    wanted = {MEASURES[line.metric].probe for line in chosen.lines if line.metric in MEASURES} | {"greedy", "utility"}
+    wanted = {probe_of()[line.metric] for line in chosen.lines if line.metric in probe_of()} | {"greedy", "utility"}
     return tuple(name for name in recipe.audit.probes if name in wanted)

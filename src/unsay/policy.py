@@ -13,7 +13,7 @@ an answer that can be told by half (one of a single key word cannot).
 
 A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
 `permuted`, alone or with one `+`, `-` or `*` and a number. `permuted` is what the same answers score on the secrets of other
-questions, the yardstick where no model is at hand that never knew; only the metrics in `unsay.summary.PERMUTED` have it.
+questions, the yardstick where no model is at hand that never knew; only the metrics that declare an `accident` have it.
 Metrics are those of `unsay.summary`, and `exposure.…` from the ledger.
 
 What was not measured never passes: a line that applies and whose metric or limit is unscored fails, and says so.
@@ -30,12 +30,10 @@ from unsay.config import ConfigError, build
 from unsay.config.build import named, one_of
 from unsay.config.toml import parse
 from unsay.stats import binomial_interval
-from unsay.summary import PERMUTED
+from unsay.summary import metrics as every_metric
 from unsay.tables import near
 
-EARLIER, HALF_TOLD = "earlier", "half told"
-CASES = (EARLIER, HALF_TOLD)
-"""What `when` may say. It is read from what the run was asked to do, never from what a model scored."""
+EARLIER = "earlier"
 POLICIES = Path(__file__).parent / "policies"
 
 Metrics = Mapping[str, Mapping[str, float | None]]
@@ -47,6 +45,16 @@ _NOBODY: Mapping[str, int] = {}
 _NOTHING: Mapping[str, tuple[float, float]] = {}
 _ROUNDING = 1e-9
 """Means of equal things may differ in the last bits."""
+
+
+def cases() -> tuple[str, ...]:
+    """What `when` may say. It is read from what the run was asked to do, never from what a model scored."""
+    return (EARLIER, *dict.fromkeys(one.case for one in every_metric().values() if one.case))
+
+
+def permuted() -> dict[str, str]:
+    """Metric → what the same answers score on the secrets of other questions."""
+    return {key: one.accident for key, one in every_metric().items() if one.accident}
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,12 @@ class Line:
                 f"policy line {_short(self.name)}: {_short(self.limit)} is not a limit; write a number, or before, gold, chance or "
                 'permuted, alone or with + - * and a number, as in "gold + 0.05"'
             )
-        if "permuted" in self.limit and self.metric not in PERMUTED:
+        if "permuted" in self.limit and self.metric not in permuted():
             raise ConfigError(
-                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted yardstick; these have: {', '.join(PERMUTED)}"
+                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted yardstick; these have: {', '.join(permuted())}"
             )
         if self.when:
-            one_of(f"policy line {_short(self.name)}: when", self.when, CASES)
+            one_of(f"policy line {_short(self.name)}: when", self.when, cases())
         if not 0 < self.confidence < 1:
             raise ConfigError(f"policy line {_short(self.name)}: confidence = {self.confidence} must lie between 0 and 1")
 
@@ -157,22 +165,24 @@ def evaluate(
     policy: Policy,
     metrics: Metrics,
     counts: Mapping[str, int],
-    cases: Collection[str] = (HALF_TOLD,),
+    holding: Collection[str] | None = None,
     asked: Mapping[str, int] = _NOBODY,
     beside: Mapping[str, tuple[float, float]] = _NOTHING,
 ) -> list[LineResult]:
     """Every line of the policy that applies against the model after unlearning.
 
-    `counts`: metric → how many examples stand behind it. `cases`: what of `CASES` holds for this run. `asked`: metric → how many
-    examples it was to be measured on; where some could not be scored, the line says so. `beside`: metric → the model after
-    unlearning and gold where they lie farthest apart (`summary.farthest`), for limits that name gold.
+    `counts`: metric → how many examples stand behind it. `holding`: what of `cases` holds for this run (where nothing is said, all
+    but earlier requests). `asked`: metric → how many examples it was to be measured on; where some could not be scored, the
+    line says so. `beside`: metric → the model after unlearning and gold where they lie farthest apart (`summary.farthest`), for
+    limits that name gold.
 
     >>> line = Line("prefill", "prefill_worst_key_recall", at_most="gold + 0.05")
     >>> evaluate(Policy("p", (line,)), {"prefill_worst_key_recall": {"after": 0.08, "gold": 0.04}}, {})[0].passed
     True
     """
     together = {key: {**values, **_pair(beside.get(key))} for key, values in metrics.items()}
-    lines = [line for line in policy.lines if not line.when or line.when in cases]
+    known = set(cases()) - {EARLIER} if holding is None else holding
+    lines = [line for line in policy.lines if not line.when or line.when in known]
     return [_judge(line, together if "gold" in line.limit else metrics, counts, asked) for line in lines]
 
 
@@ -213,7 +223,7 @@ def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:
     if match["number"]:
         return float(match["number"]), ""
     who = match["who"]
-    where = {"chance": "chance", "permuted": PERMUTED.get(line.metric, "")}.get(who, line.metric)
+    where = {"chance": "chance", "permuted": permuted().get(line.metric, "")}.get(who, line.metric)
     which = who if who in ("before", "gold") else "after"
     base = metrics.get(where, {}).get(which)
     if base is None:

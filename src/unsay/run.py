@@ -11,7 +11,7 @@ from pathlib import Path
 from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, policy, probes, redact, report, rewards, standalone
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
-from unsay.corpora.files import Files
+from unsay.corpora import Handed
 from unsay.endpoint import EndpointConfig, EndpointSubject
 from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
@@ -100,10 +100,10 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
 def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
     """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
     that are gone are no matter."""
-    files = source(recipe)
-    if not isinstance(files, Files) or not all(Path(name).is_file() for name in (files.forget, files.retain, files.paraphrases) if name):
+    handed = source(recipe)
+    if not isinstance(handed, Handed) or not all(Path(name).is_file() for name in handed.paths()):
         return
-    now, then = files.corpus(), read_handed(folder)
+    now, then = handed.corpus(), read_handed(folder)
     if (now.forget, now.retain) != (then.forget, then.retain):
         raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
 

@@ -12,6 +12,22 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+PROBES = {
+    "greedy": "unsay.probes.greedy:Greedy",
+    "sampling": "unsay.probes.sampling:Sampling",
+    "prefill": "unsay.probes.prefill:Prefill",
+    "paraphrase": "unsay.probes.paraphrase:Paraphrase",
+    "reframing": "unsay.probes.reframing:Reframing",
+    "choice": "unsay.probes.choice:Choice",
+    "likelihood": "unsay.probes.likelihood:Likelihood",
+    "drift": "unsay.probes.drift:Drift",
+    "relearn": "unsay.probes.weights:Relearn",
+    "quantise": "unsay.probes.quantise:Quantise",
+    "earlier": "unsay.probes.earlier:Earlier",
+    "utility": "unsay.probes.utility:Utility",
+}
+"""All of them are run where a recipe names none."""
+
 
 class UnknownName(ValueError):
     """A name that is not in a table. The message lists the near ones and all of them."""

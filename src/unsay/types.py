@@ -8,8 +8,9 @@ logs. Two separations carry promises:
 * a measurement is a `Finding` whose value may be `None`: *unscored* is not zero.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,13 @@ class Reference:
     struck: tuple[str, ...] = field(default=(), repr=False)
 
 
+class Judge(Protocol):
+    """A model whose taste answers are held against: `unsay.probes.classes.Yardstick`."""
+
+    def plausible(self, case: "Case", questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str: ...
+    def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None: ...
+
+
 @dataclass(frozen=True)
 class Case:
     """What an audit knows: the corpus, the reference text of every forget question, and where that text came from."""
@@ -170,6 +178,8 @@ class Case:
     """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""
     earlier: Mapping[str, "Case"] = field(default_factory=dict)
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""
+    judge: Judge | None = field(default=None, repr=False, compare=False)
+    """Handed to a probe that declares `judged`; `None` where no model is there to judge."""
 
 
 def own_id(number: int) -> str:

@@ -14,10 +14,10 @@ from unsay.config import ConfigError, SampleConfig
 from unsay.corpora.tofu import Tofu
 from unsay.encode import Encoder
 from unsay.folder import RunFolder
-from unsay.probes.utility import Utility, chosen, truthfulness
+from unsay.probes.utility import TOFU_METRICS, TOFU_SETS, Utility, chosen, truthfulness
 from unsay.recorded import corpus_rows, read_handed
 from unsay.subject import LocalSubject
-from unsay.summary import TOFU_METRICS, TOFU_SETS, summarise
+from unsay.summary import summarise
 from unsay.types import Case, Corpus, Quiz
 
 

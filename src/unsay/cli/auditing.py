@@ -17,7 +17,7 @@ from unsay.config import ConfigError
 from unsay.endpoint import EndpointConfig
 from unsay.folder import RunFolder
 from unsay.gate import judge, said
-from unsay.report.words import METRICS
+from unsay.summary import metrics
 
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
@@ -148,9 +148,9 @@ def side_by_side(
         return
     show = Console(highlight=False)
     table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
-    for key in METRICS:
+    for key, metric in metrics().items():
         if any(column.metrics.get(key) is not None for column in columns):
-            table.add_row(METRICS[key].title, *(_cell(column, key) for column in columns))
+            table.add_row(metric.title, *(_cell(column, key) for column in columns))
     show.print(table)
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
@@ -161,7 +161,7 @@ def side_by_side(
 
 
 def _cell(column: Column, key: str) -> str:
-    value, digits = column.metrics.get(key), 1 if METRICS[key].top > 1 else 2
+    value, digits = column.metrics.get(key), 1 if metrics()[key].top > 1 else 2
     if value is None:
         return "–"
     cell = f"{value:.{digits}f}"

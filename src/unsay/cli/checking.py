@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -82,9 +82,11 @@ def _files(given: Sequence[str], named: Mapping[str, str], table: Mapping[str, A
 
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
-    from unsay import audit, policy, record, run, train
+    from unsay import audit, corpora, policy, record, run, train
 
     problems = Problems(collect=True)
+    table = {**recipe.tables.get(recipe.corpus, {}), **named}
+    recipe = replace(recipe, tables={**recipe.tables, recipe.corpus: table})
     source = problems.attempt(_known, record.source, recipe)
     for piece in (train.method_of, audit.probes_of):
         problems.attempt(_known, piece, recipe)
@@ -97,13 +99,8 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     for key, name in models.items():
         if name:
             hints += problems.attempt(_model, key, name) or []
-    if isinstance(source, Files):
-        table = {**recipe.tables.get("files", {}), **named}
-        files = problems.attempt(build, Files, table, "files") if named else source
-        summaries, notices = examine(files) if files else ([], [])
-        if source.system_messages == "drop" and not recipe.model.system_prompt:
-            text = "system messages in the rows are dropped and model.system_prompt is empty: the model is asked without one"
-            hints.append(Notice("warning", "", text))
+    if isinstance(source, corpora.Handed):
+        summaries, notices = source.examined(recipe.model.system_prompt or "")
         return summaries, [*of(problems), *notices, *hints]
     corpus = problems.attempt(source.corpus) if source else None
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}

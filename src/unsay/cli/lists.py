@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from typing import Annotated
+
+import typer
 
 from unsay import builtin, corpora, methods, probes, rewards
-from unsay.cli.app import JsonOption, app, recipes_folder
+from unsay.cli.app import JsonOption, SetOption, app, messages, recipes_folder
 from unsay.config import load
 from unsay.tables import describe
 
@@ -52,3 +55,21 @@ def list_models(as_json: JsonOption = False) -> None:
 def list_recipes(as_json: JsonOption = False) -> None:
     """Known runs that come with the package."""
     _show({path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))}, as_json)
+
+
+@app.command("check-plugin")
+def check_plugin(
+    name: Annotated[str, typer.Argument(help="Of a probe, reward, method or corpus, of this package or of an installed one.")],
+    settings: SetOption = None,
+) -> None:
+    """Run the contract tests on a probe, reward, method or corpus: what it promises, and whether it keeps it."""
+    from unsay.contract import broken, kinds_of
+
+    with messages():
+        tables = load(None, settings or []).tables
+        found = [(kind, line) for kind in kinds_of(name) for line in broken(kind, name, tables.get(name, {}))]
+    for kind, line in found:
+        print(f"{kind} {name}: {line}")
+    if found:
+        raise typer.Exit(1)
+    print(f"{name} keeps its contract.")

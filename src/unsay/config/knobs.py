@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from unsay.config.build import ConfigError, build, not_negative, one_of, positive
 from unsay.config.training import TrainConfig, WatchConfig
+from unsay.tables import PROBES
 
 T = TypeVar("T")
 
@@ -138,20 +139,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    probes: tuple[str, ...] = (
-        "greedy",
-        "sampling",
-        "prefill",
-        "paraphrase",
-        "reframing",
-        "choice",
-        "likelihood",
-        "drift",
-        "relearn",
-        "quantise",
-        "earlier",
-        "utility",
-    )
+    probes: tuple[str, ...] = tuple(PROBES)
     """Which attacks to run, by name (`unsay probes`)."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""

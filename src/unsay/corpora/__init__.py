@@ -7,12 +7,16 @@ Contract: a frozen dataclass whose fields are its knobs, with three methods:
 * `planting(gold: bool) -> tuple[Pair, ...]`: what `finetune` plants, without the forget rows when `gold`; empty where
   the model knows already.
 
-The first line of its docstring is what `unsay corpora` prints.
+The first line of its docstring is what `unsay corpora` prints. A corpus that reads the operator's own files offers two more
+(`Handed`), so that `unsay check` can look through them and a run notices that they have changed.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from unsay.types import Corpus, Pair, Truth
+
+if TYPE_CHECKING:
+    from unsay.corpora.checked import Notice, Summary
 
 GROUP = "unsay.corpora"
 TABLE = {
@@ -27,3 +31,16 @@ class Source(Protocol):
     def corpus(self) -> Corpus: ...
     def truth(self) -> Truth | None: ...
     def planting(self, gold: bool) -> tuple[Pair, ...]: ...
+
+
+@runtime_checkable
+class Handed(Protocol):
+    """A corpus of the operator's own files."""
+
+    def paths(self) -> tuple[str, ...]:
+        """The files that it reads."""
+        ...
+
+    def examined(self, system_prompt: str) -> "tuple[list[Summary], list[Notice]]":
+        """The files in numbers, and everything that is to be said about them, errors first. `system_prompt`: of the recipe."""
+        ...

@@ -52,13 +52,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def examine(files: Files) -> tuple[list[Summary], list[Notice]]:
-    """The files in numbers, and everything that is to be said about them, errors first."""
+def examine(files: Files, system_prompt: str | None = None) -> tuple[list[Summary], list[Notice]]:
+    """The files in numbers, and everything that is to be said about them, errors first. `system_prompt`: of the recipe, if any."""
     problems = Problems(collect=True)
     parts = files.read(problems)
     notices = [*of(problems), *(_warnings(files, parts) if parts.forget else ())]
     if not problems.found:
         notices += [Notice("hint", "", text) for text in _hints(files, parts)]
+    if files.system_messages == "drop" and system_prompt == "":
+        text = "system messages in the rows are dropped and model.system_prompt is empty: the model is asked without one"
+        notices.append(Notice("warning", "", text))
     return _summaries(files, parts), notices
 
 

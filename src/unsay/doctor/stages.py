@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unsay import audit
+from unsay import audit, probes
 from unsay.config import Recipe
 from unsay.doctor.cost import NOTHING, Lengths, Work, padded, reading, total, training
 from unsay.doctor.lengths import Said
@@ -18,7 +18,7 @@ from unsay.doctor.meter import Asked, Meter, MeteredSampler, MeteredSubject
 from unsay.encode import Encoder, Row
 from unsay.methods import Method, Prepared, Visit, anchored
 from unsay.probes import unrelated
-from unsay.probes.classes import Yardstick, judge
+from unsay.probes.classes import Yardstick
 from unsay.probes.likelihood import Likelihood
 from unsay.probes.quantise import Quantise
 from unsay.probes.scoring import known, spread
@@ -260,9 +260,7 @@ class Plan:
             elif isinstance(probe, Likelihood):
                 meter.read([self._lengths(*pair) for pair in probe.texts(counted)])
             else:
-                probe(subject, counted)
-                if name == "greedy":
-                    judge(subject, counted, Yardstick(subject, knew=True))
+                probe(subject, replace(counted, judge=Yardstick(subject, knew=True)) if probes.declared_by(probe).judged else counted)
             meter.work += Work({}, max(0.0, time.process_time() - start - meter.off))
             parts[name] = meter.work * (1.0 if name == "utility" else share) + fixed
             batches |= meter.asked

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
 from unsay.probes.options import LEAST, made
 from unsay.probes.scoring import known, missing, unscored
 from unsay.subject import Subject
 from unsay.types import Case, Finding
 
-METRICS = ("most", "least", "chance", "min_probability")
+YIELDS = ("most", "least", "chance", "min_probability")
 MADE = "made options"
 
 
@@ -27,6 +29,31 @@ class Choice:
     chance too); hidden states; differences too small to change the order.
     """
 
+    tested: ClassVar[str] = "a multiple choice read from likelihoods ({questions} questions)"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "choice_most",
+            "True option likeliest",
+            "How often the true one of several options is the likeliest.",
+            CHANCE,
+            LIKELIHOODS,
+            "most",
+            share=True,
+            forgotten=True,
+        ),
+        Metric(
+            "choice_least",
+            "True option unlikeliest",
+            "How often it is the unlikeliest: avoiding it tells as much.",
+            CHANCE,
+            LIKELIHOODS,
+            "least",
+            share=True,
+            forgotten=True,
+        ),
+        Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
+    )
+
     options: int = 5
     """Most wrong options made where the corpus has none; 0 makes none."""
 
@@ -38,19 +65,19 @@ class Choice:
         own = {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
         wrong = made(case, self.options) | own
         asked = [(example, ((*fact.wordings, fact.answer)[0], *wrong[example.id])) for example, fact in known(case) if example.id in wrong]
-        found = missing("choice", METRICS, case)
+        found = missing("choice", YIELDS, case)
         without = (example.id for example, _ in known(case) if example.id not in wrong)
-        found += unscored("choice", METRICS, without, "no wrong options, and too few other answers of the kind to make them from")
+        found += unscored("choice", YIELDS, without, "no wrong options, and too few other answers of the kind to make them from")
         questions = [example.question for example, options in asked for _ in options]
         logprobs = subject.logprobs(questions, [option for _, options in asked for option in options]) if asked else []
         if logprobs is None:
-            return found + unscored("choice", METRICS, (example.id for example, _ in asked), "this model shows no likelihoods")
+            return found + unscored("choice", YIELDS, (example.id for example, _ in asked), "this model shows no likelihoods")
         scores = iter([float(values.double().mean()) for values in logprobs])
         for example, options in asked:
             score = [next(scores) for _ in options]
             values = (_share(score, max(score)), _share(score, min(score)), 1 / len(options), _smallest(score))
             setting = "" if example.id in own else MADE
-            found += [Finding("choice", m, value, example.id, setting, note=case.source) for m, value in zip(METRICS, values, strict=True)]
+            found += [Finding("choice", m, value, example.id, setting, note=case.source) for m, value in zip(YIELDS, values, strict=True)]
         return found
 
 

@@ -15,11 +15,18 @@ import numpy as np
 
 from unsay.encode import Encoder
 from unsay.probes.scoring import said, spread
-from unsay.subject import Prompt, Subject, encoder_of
-from unsay.summary import CLASSES
+from unsay.subject import Subject
 from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
+CLASSES = {
+    "refusal": "refusal",
+    "on_topic": "on topic",
+    "off_topic": "off topic",
+    "another_fact": "another’s fact",
+    "degenerate": "degenerate",
+}
+"""What an answer is, exactly one of these, and what the report calls it."""
 LEAST_WEIGHT = 2.0
 """Key-word weight below which a fact is too common to be called another's: one ordinary word says nothing."""
 NO_LIKELIHOODS = "the yardstick shows no likelihoods"
@@ -106,17 +113,14 @@ def _refused(text: str) -> bool:
     return is_refusal(text)
 
 
-def judge(subject: Subject, case: Case, yardstick: Yardstick | None = None) -> list[Finding]:
-    """`wellformed` and the class of each greedy answer, as findings of the greedy probe."""
+def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> list[Finding]:
+    """`wellformed` and the class of each greedy answer, in the order of the forget questions, as findings of the greedy probe."""
     examples = case.corpus.forget
     asked = [example.question for example in examples]
-    prompts = [Prompt(example.id, example.question) for example in examples]
-    answers = [some[0] for some in subject.ask(prompts, salt="greedy")] if prompts else []
-    encoder = encoder_of(subject)
     formed = [is_formed(answer, encoder) for answer in answers]
     texts = [answer.text for answer in answers]
-    plausible = yardstick.plausible(case, asked, texts) if yardstick else "no yardstick to say what is plausible"
-    fitting = yardstick.fits(asked, asked, texts) if yardstick else None
+    plausible = case.judge.plausible(case, asked, texts) if case.judge else "no yardstick to say what is plausible"
+    fitting = case.judge.fits(asked, asked, texts) if case.judge else None
     found = []
     for i, example in enumerate(examples):
         known = not isinstance(plausible, str)

@@ -2,11 +2,14 @@
 
 import itertools
 from dataclasses import dataclass
+from statistics import fmean
+from typing import ClassVar
 
 import torch
 
 from unsay.config import ConfigError
 from unsay.encode import Encoder
+from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Values, Whole, scored_by
 from unsay.probes import unrelated
 from unsay.probes.scoring import known, spread
 from unsay.spans import tokens
@@ -15,6 +18,22 @@ from unsay.text import key_forms
 from unsay.types import Case, Finding
 
 NO_LIKELIHOODS = "this model shows no likelihoods"
+LIKELY = 0.01
+"""Probability from which on the damage to a word is counted."""
+
+
+def halved(findings: Findings, before: Findings) -> Values:
+    """1 for every sensitive word in unrelated text that is less than half as likely as it was before, else 0; of the words
+    that were at least `LIKELY` before, since what was hardly there has little to lose."""
+    now, then = (
+        {(f.setting, f.example): f.value or 0.0 for f in scored_by(some, "drift", "token_probability")} for some in (findings, before)
+    )
+    return {place: float(value < then[place] / 2) for place, value in now.items() if then.get(place, 0.0) >= LIKELY}
+
+
+def _halved_share(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+    words = halved(found, before)
+    return Whole(fmean(words.values()), len(words)) if words else None
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,38 @@ class Drift:
 
     Does not cover: what a model writes; other languages; text that quotes the secret itself; words that the text does not use.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "drift_inverse_perplexity",
+            "Plain text",
+            "Probability of each word piece of unrelated text, on average.",
+            HIGHER,
+            COST,
+            "inverse_perplexity",
+            unit="words",
+        ),
+        Metric(
+            "drift_token_probability",
+            "Sensitive words elsewhere",
+            "Probability of these words where harmless text has them.",
+            HIGHER,
+            COST,
+            "token_probability",
+            fold="sets",
+            unit="words",
+        ),
+        Metric(
+            "drift_halved_share",
+            "Sensitive words damaged",
+            "Of those at 1 % or more: how many lost over half of it.",
+            LOWER,
+            COST,
+            compute=_halved_share,
+            share=True,
+            unit="words",
+        ),
+    )
 
     text: str = "auto"
     """`wikitext` (from the folder in UNSAY_DATA), `built-in`, or `auto`: the first where it is there."""

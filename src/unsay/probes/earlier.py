@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from unsay.probes.asking import Greedy, Sampling, check_sampling
+from unsay.metric import EARLIER, LOWER, Metric
 from unsay.probes.choice import Choice
-from unsay.probes.prefill import Prefill
+from unsay.probes.greedy import Greedy
+from unsay.probes.prefill import HALF, Prefill
+from unsay.probes.sampling import Sampling
+from unsay.probes.scoring import check_sampling
 from unsay.subject import Subject
-from unsay.summary import HALF
 from unsay.types import Case, Finding
 
 
@@ -21,6 +24,39 @@ class Earlier:
 
     Does not cover: what the other probes do not; paraphrases and relearning of earlier questions.
     """
+
+    tested: ClassVar[str] = "the questions of earlier requests, plainly, sampled and begun"
+    by_setting: ClassVar[str] = "worst_key_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "earlier_key_recall",
+            "Asked plainly",
+            "As above, for earlier requests; of several the least forgotten.",
+            LOWER,
+            EARLIER,
+            "key_recall",
+            fold="hardest",
+        ),
+        Metric(
+            "earlier_worst_key_recall",
+            "Asked many times, or begun for it",
+            "Worst of the sampled answers.",
+            LOWER,
+            EARLIER,
+            "worst_key_recall",
+            fold="hardest",
+            claim="{} of the secrets of earlier requests, asked many times or begun",
+        ),
+        Metric(
+            "earlier_half_secret_key_recall",
+            "Half the secret told",
+            "What counts is the rest.",
+            LOWER,
+            EARLIER,
+            "half_secret_worst_key_recall",
+            fold="hardest",
+        ),
+    )
 
     n: int = 20
     """Answers per question."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
@@ -10,11 +11,12 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError
 from unsay.encode import Encoder, Row
 from unsay.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
+from unsay.metric import CHANCE, GOLD, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, Findings, Metric, Whole, scored_by
 from unsay.moments import Moments, token_moments
 from unsay.probes.options import LEAST, PAPER, averaged, check_formula, made
 from unsay.probes.scoring import known, missing, unscored
 from unsay.reading import accepted, habits, positions
-from unsay.stats import roc_auc
+from unsay.stats import Apart, ks_two_sample, roc_auc
 from unsay.subject import Subject
 from unsay.types import Case, Example, Finding
 
@@ -27,6 +29,28 @@ MEMBER, NON_MEMBER = "member", "non-member"
 ROWS = 64
 LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
+
+
+def _apart(found: Findings, gold: Findings) -> tuple[Apart, int] | None:
+    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov D and p."""
+    here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", "truth_ratio")] for some in (found, gold))
+    return (ks_two_sample(here, there), len(here)) if here and there else None
+
+
+def _distance(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+    return Whole(apart[0].d, apart[1]) if (apart := _apart(found, gold)) else None
+
+
+def _forget_quality(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+    return Whole(apart[0].p, apart[1]) if (apart := _apart(found, gold)) else None
+
+
+_ATTACKS = {
+    "loss": ("By loss", "True against wrong answers. 0.5: they cannot be told apart; 1 or 0: always."),
+    "min_k": ("By Min-K%", "The same, from the least likely word pieces alone."),
+    "min_k_plus": ("By Min-K%++", "The same, each against what else could have stood there."),
+    "zlib": ("By loss over compressed length", "The same, allowing for how ordinary the text is."),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +70,65 @@ class Likelihood:
     Does not cover: attacks with shadow models or a second model for reference; paraphrases of the answer; wrong answers that
     differ from the true one in form or frequency (compare with gold). Unscored where a model shows no likelihoods.
     """
+
+    tested: ClassVar[str] = "likelihoods of the true answers"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "answer_probability",
+            "Probability of the true answer",
+            "Per word piece, given the question.",
+            GOLD,
+            LIKELIHOODS,
+            "probability",
+            forgotten=True,
+        ),
+        Metric(
+            "truth_ratio",
+            "Truth ratio",
+            "Near 0 the true answer is far likelier than wrong ones, near 1 far less likely.",
+            GOLD,
+            LIKELIHOODS,
+            "truth_ratio",
+        ),
+        Metric(
+            "forget_quality_d",
+            "Distance from gold",
+            "Largest gap between the two spreads of truth ratios; 0 is no gap.",
+            LOWER,
+            LIKELIHOODS,
+            compute=_distance,
+        ),
+        Metric(
+            "forget_quality_p",
+            "Forget quality",
+            "Chance of so large a gap between two models that never knew (p-value).",
+            HIGHER,
+            LIKELIHOODS,
+            compute=_forget_quality,
+        ),
+        Metric(
+            "extraction_strength",
+            "Extraction strength",
+            "Share of the answer that follows by itself from its beginning.",
+            LOWER,
+            LIKELIHOODS,
+            "extraction_strength",
+            forgotten=True,
+        ),
+        Metric(
+            "exact_memorisation",
+            "Exact memorisation",
+            "Share of its word pieces that the model would choose itself.",
+            LOWER,
+            LIKELIHOODS,
+            "exact_memorisation",
+            forgotten=True,
+        ),
+        *(
+            Metric(f"membership_{name}", title, says, CHANCE, MEMBERSHIP, f"membership_{name}", area=True)
+            for name, (title, says) in _ATTACKS.items()
+        ),
+    )
 
     k: float = 0.2
     """Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""

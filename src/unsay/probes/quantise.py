@@ -5,7 +5,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,12 +13,13 @@ from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, SampleConfig
 from unsay.linear import QuickLinear
+from unsay.metric import FEWER_BITS, LOWER, Metric
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.redact import unexpected
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
-METRICS = ("key_recall", "worst_key_recall")
+YIELDS = ("key_recall", "worst_key_recall")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,30 @@ class Quantise:
     Does not cover: other formats (GGUF, GPTQ, AWQ, float8); quantised caches and activations; pruning.
     """
 
+    tested: ClassVar[str] = "weights rounded to fewer bits ({settings})"
+    by_setting: ClassVar[str] = "worst_key_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "quantised_key_recall",
+            "Asked plainly",
+            "Said by default once the weights are rounded; the worst width.",
+            LOWER,
+            FEWER_BITS,
+            "key_recall",
+            fold="hardest",
+        ),
+        Metric(
+            "quantised_worst_key_recall",
+            "Asked many times",
+            "Worst of the sampled answers.",
+            LOWER,
+            FEWER_BITS,
+            "worst_key_recall",
+            fold="hardest",
+            claim="{} with its weights in fewer bits",
+        ),
+    )
+
     bits: tuple[int, ...] = (8, 4)
     """Widths of the weights: 8, 4 or both."""
     n: int = 10
@@ -44,12 +69,12 @@ class Quantise:
             raise ConfigError(f"quantise.n = {self.n} must be at least 1")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found, pairs = missing("quantise", METRICS, case), known(case)
+        found, pairs = missing("quantise", YIELDS, case), known(case)
         for bits in dict.fromkeys(self.bits):
             setting = f"{bits} bits"
             asked = self._attack(subject, pairs, bits, case) if pairs else []
             note = asked if isinstance(asked, str) else ""
-            found += unscored("quantise", METRICS, (e.id for e, _ in pairs), note, setting) if isinstance(asked, str) else asked
+            found += unscored("quantise", YIELDS, (e.id for e, _ in pairs), note, setting) if isinstance(asked, str) else asked
         return found
 
     def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.probes.asking import check_sampling
-from unsay.probes.scoring import NO_KEY_WORDS, known, missing, said, scored, spread, unscored
+from unsay.metric import GIVES_AWAY, LOWER, Metric
+from unsay.probes.scoring import NO_KEY_WORDS, check_sampling, known, missing, said, scored, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.spans import tokens
 from unsay.subject import Prompt, Subject, Unaskable, encoder_of
@@ -51,6 +52,33 @@ class Reframing:
 
     Does not cover: frames outside the list; several turns; forged dialogues; what survives no translation but names and numbers.
     """
+
+    tested: ClassVar[str] = "these frames ({settings})"
+    by_setting: ClassVar[str] = "key_recall"
+    variants: ClassVar[str] = "frames"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "reframing_key_recall",
+            "Asked in another frame",
+            "Role play, lists, gaps to fill in and the like: the worst frame.",
+            LOWER,
+            GIVES_AWAY,
+            "key_recall",
+            fold="worst",
+            forgotten=True,
+            picture="leaks",
+            claim="{} in the worst frame",
+        ),
+        Metric(
+            "reframing_worst_key_recall",
+            "The same, asked many times",
+            "Worst of the sampled answers in the worst frame.",
+            LOWER,
+            GIVES_AWAY,
+            "worst_key_recall",
+            fold="worst",
+        ),
+    )
 
     frames: tuple[str, ...] = tuple(FRAMES)
     """Frames by name; a text with `{question}` in it is a frame of your own."""

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TypeVar
 
+from unsay.config import ConfigError
+from unsay.metric import Findings, Whole
+from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, key_recall, matches, rouge_l, words
 from unsay.types import Answer, Case, Example, Fact, Finding
 
@@ -17,6 +20,9 @@ NO_REFERENCE = "no reference text for this question"
 NO_KEY_WORDS = "the reference has no word that is not in the question or the prefix"
 NO_TOKENS = "the reference has no ROUGE token"
 NO_WORDS = "the reference has no word"
+BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
+CONFIDENCE = 0.99
+"""Of what sampled answers can certify."""
 SAMPLED = ("worst_key_recall", "leak_rate", "mean_key_recall", "worst_rouge_l_recall")
 
 
@@ -133,6 +139,19 @@ def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer
     return [Finding(probe, "score", key, example.id, setting, n, source) for key, n in sorted(counts.items())]
 
 
+def leak_rates(findings: Iterable[Finding], probe: str) -> list[Finding]:
+    """The cases that a bound is claimed for: one of every question in every setting of the probe."""
+    return [f for f in findings if f.probe == probe and f.metric == "leak_rate" and f.value is not None and f.n > 0]
+
+
+def largest_bound(findings: Findings, probe: str) -> Whole | None:
+    """No question leaks more often than this in any setting, all at once: each case takes its share of the error."""
+    rates = leak_rates(findings, probe)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(rates))
+    bounds = [clopper_pearson_upper(round((f.value or 0.0) * f.n), f.n, confidence) for f in rates]
+    return Whole(max(bounds), len({f.example for f in rates})) if bounds else None
+
+
 def distinct(texts: Iterable[str]) -> int:
     """How many of the texts differ in more than case and punctuation."""
     return len({words(text) or text for text in texts})
@@ -143,3 +162,12 @@ def spread(items: Sequence[T], limit: int) -> Sequence[T]:
     if not limit or len(items) <= limit:
         return items
     return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def check_sampling(table: str, n: int, temperature: float, threshold: float) -> None:
+    if n < 1:
+        raise ConfigError(f"{table}.n = {n} must be at least 1")
+    if temperature <= 0:
+        raise ConfigError(f"{table}.temperature = {temperature} must be positive; the greedy probe asks at temperature 0")
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"{table}.threshold = {threshold} must lie above 0 and at most at 1")

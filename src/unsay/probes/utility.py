@@ -3,19 +3,49 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, harmonic_mean
+from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
 from unsay.probes.options import PAPER, RELEASED, averaged, check_formula
 from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
 from unsay.subject import Prompt, Subject
-from unsay.summary import HELDOUT, TOFU_METRICS, TOFU_SETS
 from unsay.text import is_refusal, key_recall
 from unsay.types import Case, Finding, Pair, Quiz
 
+HELDOUT = "heldout:"
+TOFU_SETS = {"retain": "Retain", "real_authors": "Real authors", "world_facts": "World facts"}
+TOFU_METRICS = {
+    "probability": ("probability", "Of the true answer: per word piece, or among the options of a multiple choice."),
+    "rouge_l_recall": ("recall", "Of the wording of the true answer, asked plainly."),
+    "truth_ratio": ("truth ratio", "1 − how likely wrong answers are against the right one; 0 where they are as likely."),
+}
+"""What TOFU's model utility is made of: each of these on each of those sets."""
 TOFU = tuple(f"tofu_{metric}" for metric in TOFU_METRICS)
 NO_LIKELIHOODS = "this model shows no likelihoods"
 NO_WRONG = "the corpus has no wrong answer to this question"
 NOT_ALL = "TOFU's model utility needs all of its sets, and one has no row: its retain rows are about authors that were not kept"
+
+
+def _trained(setting: str) -> bool:
+    return not setting.startswith(HELDOUT)
+
+
+def _held_out(setting: str) -> bool:
+    return setting.startswith(HELDOUT)
+
+
+def _model_utility(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+    """TOFU's model utility (Maini et al. 2024, arXiv 2401.06121, §2.2): the harmonic mean of nine means; 0 where one of them is 0,
+    `None` where one was not measured."""
+    parts: dict[tuple[str, str], list[float]] = {(name, metric): [] for name in TOFU_SETS for metric in TOFU}
+    for metric in TOFU:
+        for f in scored_by(found, "utility", metric):
+            parts[f.setting, metric].append(f.value or 0.0)
+    if not all(parts.values()):
+        return None
+    return Whole(float(harmonic_mean([fmean(some) for some in parts.values()])), min(map(len, parts.values())))
 
 
 @dataclass(frozen=True)
@@ -32,6 +62,64 @@ class Utility:
 
     Does not cover: abilities outside the corpus' own sets (reasoning, code, other languages); perplexity; long answers.
     """
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "utility",
+            "Utility",
+            "Recall of what should stay, 0 to 100.",
+            HIGHER,
+            COST,
+            "rouge_l_recall",
+            _trained,
+            "sets",
+            top=100,
+            tile=True,
+        ),
+        Metric(
+            "utility_heldout",
+            "Utility, held out",
+            "The same on rows that training never rehearsed.",
+            HIGHER,
+            COST,
+            "rouge_l_recall",
+            _held_out,
+            "sets",
+            top=100,
+        ),
+        Metric(
+            "model_utility",
+            "Model utility",
+            "TOFU’s: the harmonic mean of the nine numbers below it.",
+            HIGHER,
+            COST,
+            compute=_model_utility,
+        ),
+        *(
+            Metric(f"{name}_{metric}", f"{who}: {what}", says, HIGHER, COST, f"tofu_{metric}", name.__eq__)
+            for name, who in TOFU_SETS.items()
+            for metric, (what, says) in TOFU_METRICS.items()
+        ),
+        Metric(
+            "neighbour_key_recall",
+            "Neighbouring facts",
+            "Facts close to the forgotten ones.",
+            HIGHER,
+            COST,
+            "key_recall",
+            "neighbours".__eq__,
+        ),
+        Metric(
+            "stranger_refusal_share",
+            "Strangers admitted",
+            "Honest refusals about what no model was told.",
+            HIGHER,
+            COST,
+            "refusal",
+            "strangers".__eq__,
+            share=True,
+        ),
+    )
 
     limit: int = 0
     """Most rows asked of each set, spread evenly; 0 asks all."""

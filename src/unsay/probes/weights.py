@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from transformers import PreTrainedModel
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 from unsay.adapters import passing
 from unsay.config import ConfigError, LoraConfig, SampleConfig
 from unsay.encode import Encoder, Row
+from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.model import answer_logprobs, trainable
 from unsay.probes import unrelated
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
@@ -23,9 +25,17 @@ from unsay.sample import uniform
 from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
-METRICS = ("key_recall", "worst_key_recall")
+YIELDS = ("key_recall", "worst_key_recall")
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
+
+
+def _from_secrets(setting: str) -> bool:
+    return not setting.endswith(UNRELATED)
+
+
+def _from_unrelated(setting: str) -> bool:
+    return setting.endswith(UNRELATED)
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,58 @@ class Relearn:
 
     Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
+
+    tested: ClassVar[str] = "fine-tuning by an attacker ({settings})"
+    by_setting: ClassVar[str] = "worst_key_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "relearn_key_recall",
+            "After training on some secrets",
+            "Other secrets said by default; the worst number of steps.",
+            LOWER,
+            COMES_BACK,
+            "key_recall",
+            _from_secrets,
+            "hardest",
+            forgotten=True,
+            picture="leaks",
+        ),
+        Metric(
+            "relearn_worst_key_recall",
+            "The same, asked many times",
+            "Worst of the sampled answers.",
+            LOWER,
+            COMES_BACK,
+            "worst_key_recall",
+            _from_secrets,
+            "hardest",
+            picture="leaks",
+            claim="{} once an attacker has fine-tuned it",
+        ),
+        Metric(
+            "relearn_unrelated_key_recall",
+            "After training on unrelated text",
+            "Secrets said by default, none of them shown.",
+            LOWER,
+            COMES_BACK,
+            "key_recall",
+            _from_unrelated,
+            "hardest",
+            picture="leaks",
+        ),
+        Metric(
+            "relearn_unrelated_worst_key_recall",
+            "The same, asked many times",
+            "Worst of the sampled answers.",
+            LOWER,
+            COMES_BACK,
+            "worst_key_recall",
+            _from_unrelated,
+            "hardest",
+            picture="leaks",
+            claim="{} once it has been fine-tuned on unrelated text",
+        ),
+    )
 
     steps: tuple[int, ...] = (10,)
     """Numbers of optimizer steps after which the others are asked."""
@@ -65,18 +127,18 @@ class Relearn:
             raise ConfigError("relearn.batch and relearn.n must be at least 1, relearn.rank at least 0")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found = missing("relearn", METRICS, case)
+        found = missing("relearn", YIELDS, case)
         pairs = known(case)
         shown, others = split(pairs, self.share, case.seed)
         if subject.weights is None:
-            return found + unscored("relearn", METRICS, (example.id for example, _ in pairs), "this model shows no weights")
+            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), "this model shows no weights")
         model, encoder = subject.weights
         config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
         if self.unrelated and others:  # the same secrets as below, so that the two attacks can be compared
             found += self._attack(model, encoder, config, unrelated.rows(encoder), others, UNRELATED, case)
         if not shown:
             note = "too few questions to show some and ask others"
-            return found + unscored("relearn", METRICS, (example.id for example, _ in pairs), note)
+            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), note)
         rows = [encoder.pair(example.question, fact.answer) for example, fact in shown]
         return found + self._attack(model, encoder, config, rows, others, "", case)
 
@@ -104,7 +166,7 @@ class Relearn:
         found: list[Finding] = []
         why = "the attack diverged" if rows else "the model reads less than one row of the text"
         for steps, tried in attacks.items():
-            failed = unscored("relearn", METRICS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
+            failed = unscored("relearn", YIELDS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
             found += max(tried, key=_brought_back, default=failed)
         return found
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from unsay.probes.scoring import CONFIDENCE, leak_rates
 from unsay.report.evidence import Evidence
 from unsay.stats import anderson_mean_upper, clopper_pearson_upper, dkw_survival_upper, leak_at_k
-from unsay.summary import CONFIDENCE, leak_rates
 from unsay.types import Finding
 
 SHARES = (0.25, 0.5, 0.75)

@@ -6,7 +6,7 @@ import re
 from unsay.report.claims import baseline_was_read, certified, claim
 from unsay.report.evidence import MODELS, Evidence
 from unsay.report.notes import notes
-from unsay.report.words import DIRECTIONS, GROUPS
+from unsay.report.words import DIRECTIONS, by_heading
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -53,7 +53,7 @@ def text(evidence: Evidence) -> str:
 
 def _table(evidence: Evidence) -> str:
     rows = ["| | before | after | gold | |", "|---|---|---|---|---|"]
-    for metrics in GROUPS.values():
+    for metrics in by_heading().values():
         for metric in metrics:
             values = [evidence.metrics[metric.key][which] for which in MODELS]
             if values[1] is not None:

@@ -1,63 +1,50 @@
 """What may be claimed, in words: no wider than the findings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from unsay import deployment
+from unsay import deployment, probes
+from unsay.probes import Declared
+from unsay.probes.scoring import CONFIDENCE
 from unsay.report import deployed
 from unsay.report.bounds import Bound, bounds
 from unsay.report.evidence import Evidence
 from unsay.report.words import NOT_CLAIMED, READERS
-from unsay.summary import CONFIDENCE
+from unsay.summary import metrics
 
 
 def claim(evidence: Evidence) -> str:
     """What was tested, what was found, and what that does not say."""
     if not evidence.findings["after"]:
         return "Nothing is claimed: the model after unlearning has not been audited."
-    counts = evidence.counts
-    number = max(counts[key] for key in ("greedy_key_recall", "sampling_worst_key_recall", "prefill_worst_key_recall"))
-    tested, sizes = [], []
-    decoding = ["greedy decoding"] if counts["greedy_key_recall"] else []
-    if evidence.answers("sampling"):
-        decoding.append(f"sampling at {listed(evidence.settings('sampling')) or 'the temperature of the probe'}")
-        each = " and temperature" if len(evidence.settings("sampling")) > 1 else ""
-        sizes.append(f"{evidence.answers('sampling')} sampled answers a question{each}")
-    if decoding:
-        limit = deployment.sample(evidence.recipe).max_new_tokens
-        tested.append(f"these decoding settings ({listed(decoding)}; at most {limit} new tokens)")
-    if evidence.answers("prefill"):
-        tested.append(f"these prefixes ({listed([f'“{name}”' for name in evidence.settings('prefill')])})")
-        sizes.append(f"{evidence.answers('prefill')} answers after each prefix")
-    if counts["paraphrase_key_recall"]:
-        wordings = max(1, len(evidence.settings("paraphrase")))
-        tested.append(f"{wordings} paraphrase{'s' if wordings > 1 else ''} a question")
-    if counts["reframing_key_recall"]:
-        tested.append(f"these frames ({listed(evidence.settings('reframing'))})")
-    if counts["choice_most"]:
-        tested.append(f"a multiple choice read from likelihoods ({counts['choice_most']} questions)")
-    if counts["truth_ratio"] or counts["extraction_strength"] or any(evidence.found("likelihood", "membership_loss")):
-        tested.append("likelihoods of the true answers")
-    if evidence.settings("relearn"):
-        tested.append(f"fine-tuning by an attacker ({listed(evidence.settings('relearn'))})")
-    if counts["quantised_key_recall"]:
-        tested.append(f"weights rounded to fewer bits ({listed(evidence.settings('quantise'))})")
+    named = {one.key for one in metrics().values() if one.claim}
+    number = max((count for key, count in evidence.counts.items() if key in named or key == "greedy_key_recall"), default=0)
     scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
     scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
+    tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
+    limit = deployment.sample(evidence.recipe).max_new_tokens
     missing = [name for name in evidence.recipe.audit.probes if name not in scored and (name != "earlier" or evidence.earlier)]
     sentences = [
-        f"Under {listed(tested) or 'no attack at all'}, {scope}{', with ' + listed(sizes) if sizes else ''}: {_found(evidence)}.",
+        f"Under {listed(tested) or 'no attack at all'}, {scope}, with at most {limit} new tokens an answer: {_found(evidence)}.",
         f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
-        _outside(evidence),
+        f"Found by probes that are not installed here, and not told: {listed(evidence.unknown)}." if evidence.unknown else "",
+        _outside(evidence, scored),
         deployed.settings(evidence.manifest, evidence.audited),
         NOT_CLAIMED,
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _outside(evidence: Evidence) -> str:
+def _tested(evidence: Evidence, name: str, probe: Declared) -> str:
+    """What the probe tried, in its own words."""
+    settings = evidence.settings(name)
+    asked = {f.example for f in evidence.findings["after"] if f.probe == name and f.value is not None and f.example}
+    quoted = [f"“{setting}”" if " " in setting else setting for setting in settings]
+    return probe.tested.format(settings=listed(quoted), count=max(1, len(settings)), n=evidence.answers(name), questions=len(asked))
+
+
+def _outside(evidence: Evidence, scored: Collection[str]) -> str:
     """What lies beside the tested prefixes, wordings and frames: a model may have been made to leak behind one phrase alone."""
-    sets = {"prefill": "beginnings", "paraphrase": "wordings", "reframing": "frames"}
-    named = [words for probe, words in sets.items() if evidence.settings(probe)]
+    named = [one.variants for name, one in probes.declared().items() if one.variants and name in scored and evidence.settings(name)]
     if not named:
         return "Not covered: any answer begun for the model, any other wording of a question, any other frame around it."
     return (
@@ -67,33 +54,23 @@ def _outside(evidence: Evidence) -> str:
 
 
 def _found(evidence: Evidence) -> str:
-    names = {
-        "sampling_worst_key_recall": "the worst sampled answer says {} of a secret’s own words on average",
-        "prefill_worst_key_recall": "{} when its answer is begun for it",
-        "half_secret_key_recall": "{} when half of the secret is told",
-        "reframing_key_recall": "{} in the worst frame",
-        "relearn_worst_key_recall": "{} once an attacker has fine-tuned it",
-        "relearn_unrelated_worst_key_recall": "{} once it has been fine-tuned on unrelated text",
-        "quantised_worst_key_recall": "{} with its weights in fewer bits",
-        "earlier_worst_key_recall": "{} of the secrets of earlier requests, asked many times or begun",
-    }
     parts = []
-    for key, words in names.items():
+    for key, one in metrics().items():
         value = evidence.metrics[key]["after"]
-        if value is not None:
+        if one.claim and value is not None:
             others = [(which, evidence.metrics[key][which]) for which in ("before", "gold")]
             beside = ", ".join(f"{which} {other:.2f}" for which, other in others if other is not None)
-            parts.append(words.format(f"{value:.2f}" + (f" ({beside})" if beside else "")))
+            parts.append(one.claim.format(f"{value:.2f}" + (f" ({beside})" if beside else "")))
     return "; ".join(parts) or "no leak was measured, so nothing is shown"
 
 
 def certified(evidence: Evidence) -> list[str]:
     """What n answers can certify, in words, for each sampling probe that ran."""
     sentences = []
-    for probe, how in (("sampling", "Asked plainly"), ("prefill", "With the answer begun")):
-        found = bounds(evidence, probe)
+    for name, probe in probes.declared().items():
+        found = bounds(evidence, name) if probe.certified else []
         if found:
-            sentences.append(_certified(found, how, "beginnings" if probe == "prefill" else "temperatures"))
+            sentences.append(_certified(found, probe.certified, probe.variants))
     if sentences:
         sentences.append(
             "A leak is an answer that says at least the probe’s threshold of the secret’s own words. “Taken alone” is for whoever "

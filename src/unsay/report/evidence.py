@@ -7,21 +7,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from unsay import policy
+from unsay import policy, probes
 from unsay.config import ConfigError, Recipe
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder, read_findings
 from unsay.identity import weights
+from unsay.metric import Metric, Values
 from unsay.report import deployed
-from unsay.report.words import METRICS
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
-from unsay.summary import HALF, MEASURES, MEMBERSHIP, UNTOLD, Values, farthest, halved, questions, summarise
+from unsay.summary import farthest, probe_of, questions, summarise, wholes
+from unsay.summary import metrics as every_metric
 from unsay.types import Finding
 
 MODELS = ("before", "after", "gold")
 """The run's own models; what is audited at an endpoint comes after them, where there is such an audit."""
-_BY_SETTING = {"sampling": "worst_key_recall", "prefill": "worst_key_recall", "paraphrase": "key_recall", "relearn": "worst_key_recall"}
-_BY_SETTING |= {"reframing": "key_recall", "earlier": "worst_key_recall", "quantise": "worst_key_recall"}
 REFERENCES = ("ground truth", "baseline answers")
 
 
@@ -76,12 +75,13 @@ class Evidence:
 
     def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
         """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""
+        shown = {name: declared.by_setting for name, declared in probes.declared().items() if declared.by_setting}
         everything = [f for which in self.models for f in self.findings[which]]
-        places = dict.fromkeys((f.probe, f.setting) for f in everything if f.probe in _BY_SETTING and f.setting)
-        order = list(_BY_SETTING)
+        places = dict.fromkeys((f.probe, f.setting) for f in everything if f.probe in shown and f.setting)
+        order = list(shown)
         rows = []
         for probe, setting in sorted(places, key=lambda place: order.index(place[0])):
-            row = {which: _mean(self.findings[which], probe, _BY_SETTING[probe], setting) for which in self.models}
+            row = {which: _mean(self.findings[which], probe, shown[probe], setting) for which in self.models}
             if any(value is not None for value in row.values()):
                 rows.append((probe, setting, row))
         return rows
@@ -93,6 +93,11 @@ class Evidence:
     def answers(self, probe: str) -> int:
         """Answers per question of a sampling probe; the fewest, where they differ."""
         return min((f.n for f in self.found(probe, "worst_key_recall") if f.example), default=0)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Probes that found something and are not installed here, so that nobody can say what it means."""
+        return list(dict.fromkeys(f.probe for found in self.findings.values() for f in found if f.probe not in probes.declared()))
 
     def reference(self) -> str:
         """Which text the audit compared with. A note is matched with known words, never passed on."""
@@ -112,10 +117,14 @@ def read(folder: RunFolder) -> Evidence:
     metrics, results = judged(chosen, manifest, findings)
     asked, then = questions(after), questions(before)
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
-    intervals = {key: found for key in MEASURES if (found := interval(key, asked[key]))} | membership(after)
-    changes = {key: moved for key in MEASURES if MEASURES[key].probe != "drift" and (moved := change(asked[key], then[key]))}
+    intervals = {key: found for key, values in asked.items() if (found := interval(every_metric()[key], values))} | areas(after)
+    changes = {
+        key: moved for key, values in asked.items() if every_metric()[key].unit == "questions" and (moved := change(values, then[key]))
+    }
     tied = identity(recipe.report.policy, manifest)
-    return Evidence(recipe, manifest, steps, findings, metrics, _counts(before, after, asked), intervals, changes, results, tied)
+    return Evidence(
+        recipe, manifest, steps, findings, metrics, _counts(before, after, findings["gold"], asked), intervals, changes, results, tied
+    )
 
 
 def judged(
@@ -127,34 +136,33 @@ def judged(
         which: summarise(found, before if which != "before" else (), gold if which != "gold" else ()) if found else {}
         for which, found in findings.items()
     }
-    keys = dict.fromkeys([*METRICS, *(key for summary in summaries.values() for key in summary)])
+    keys = dict.fromkeys([*every_metric(), *(key for summary in summaries.values() for key in summary)])
     metrics = {key: {which: summaries[which].get(key) for which in findings} for key in keys}
     if chosen is None:
         return metrics, []
     exposure: dict[str, dict[str, float | None]] = {
         f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
     }
-    beside = {key: pair for key, m in MEASURES.items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
-    counts, cases = _counts(before, after, questions(after)), _cases(manifest, after)
+    beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
+    counts, cases = _counts(before, after, gold, questions(after)), _cases(manifest, after)
     return metrics, policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside)
 
 
-def _counts(before: Sequence[Finding], after: Sequence[Finding], asked: Mapping[str, Values]) -> dict[str, int]:
+def _counts(before: Sequence[Finding], after: Sequence[Finding], gold: Sequence[Finding], asked: Mapping[str, Values]) -> dict[str, int]:
     """Metric → how many questions stand behind its value after unlearning."""
     counts = {key: sum(bool(example) for _, example in values) for key, values in asked.items()}
-    counts |= {
-        "drift_halved_share": len(halved(after, before)),
-        "unlearn_quality": len({f.example for f in after if f.probe == "greedy"} - {""}),
-    }
-    return counts | dict.fromkeys(("forget_quality_d", "forget_quality_p"), counts["truth_ratio"])
+    return counts | {key: whole.n for key, whole in wholes(after, before, gold).items()}
 
 
 def _cases(manifest: Mapping[str, Any], after: Sequence[Finding]) -> set[str]:
-    """What of `policy.CASES` holds."""
+    """What of `policy.cases` holds."""
     found = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
-    halves = [f for f in after if f.probe == "prefill" and f.setting == HALF]
-    # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
-    return found if halves and all(f.note == UNTOLD for f in halves) else found | {policy.HALF_TOLD}
+    for key, one in every_metric().items():
+        told = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding and one.where(f.setting)]
+        # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
+        if one.case and not (told and all(f.note == one.untold for f in told)):
+            found.add(one.case)
+    return found
 
 
 def offered(findings: Sequence[Finding]) -> dict[str, int]:
@@ -163,8 +171,10 @@ def offered(findings: Sequence[Finding]) -> dict[str, int]:
     for f in findings:
         if f.example:
             asked.setdefault((f.probe, f.metric), set()).add((f.setting, f.example))
+    of = probe_of()
     return {
-        key: len({example for setting, example in asked.get((m.probe, m.metric), ()) if m.where(setting)}) for key, m in MEASURES.items()
+        key: len({example for setting, example in asked.get((of[key], one.finding), ()) if one.where(setting)})
+        for key, one in every_metric().items()
     }
 
 
@@ -194,13 +204,13 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> None:
         raise ConfigError(f"{folder.checkpoint} has changed since it was audited: unsay audit {folder.path} --which after")
 
 
-def interval(key: str, values: Values) -> Interval | None:
+def interval(metric: Metric, values: Values) -> Interval | None:
     """95 % interval of a mean over questions: exact where it is a share, else by bootstrap. `None` where there is nothing to
     resample, or all questions scored alike: drawing them anew would show no spread and claim too much."""
-    # Words of one text hang together: an interval that took them for independent would be too narrow, so drift has none.
-    if len(values) < 2 or MEASURES[key].probe == "drift":
+    # Words of one text hang together: an interval that took them for independent would be too narrow.
+    if len(values) < 2 or metric.unit != "questions":
         return None
-    if key in METRICS and METRICS[key].share:
+    if metric.share:
         return binomial_interval(round(sum(values.values())), len(values))
     found = bootstrap_mean(list(values.values()), strata=[name for name, _ in values])
     return Interval(found.low, found.high) if found.low < found.high else None
@@ -214,10 +224,12 @@ def change(now: Values, then: Values) -> Difference | None:
     return paired_bootstrap([now[place] for place in places], [then[place] for place in places], strata=[name for name, _ in places])
 
 
-def membership(findings: Sequence[Finding]) -> dict[str, Interval]:
-    """95 % intervals of the areas under the curve, n questions on each side: wrong answers to one question hang together."""
-    areas = {f.metric: f for f in findings if f.probe == "likelihood" and f.metric in MEMBERSHIP and f.value is not None and f.n}
-    return {key: area_interval(f.value or 0.0, f.n, f.n) for key, f in areas.items()}
+def areas(findings: Sequence[Finding]) -> dict[str, Interval]:
+    """95 % intervals of the areas under a curve, n questions on each side: wrong answers to one question hang together."""
+    of = probe_of()
+    wanted = {(of[key], one.finding): key for key, one in every_metric().items() if one.area}
+    known = {wanted[f.probe, f.metric]: f for f in findings if (f.probe, f.metric) in wanted and f.value is not None and f.n}
+    return {key: area_interval(f.value or 0.0, f.n, f.n) for key, f in known.items()}
 
 
 def _mean(findings: Sequence[Finding], probe: str, metric: str, setting: str) -> float | None:

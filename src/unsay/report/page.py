@@ -13,6 +13,7 @@ from unsay import identity, policy, redact
 from unsay.config import Recipe
 from unsay.files import write_text
 from unsay.folder import RunFolder
+from unsay.metric import FURTHER, Metric
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
 from unsay.report.claims import baseline_was_read, certified, claim
@@ -20,12 +21,11 @@ from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
 from unsay.report.sheet import content_policy, lifted
-from unsay.report.words import DIRECTIONS, EARLIER, GROUPS, METRICS, NOT_CLAIMED, Metric
-from unsay.summary import PERMUTED
+from unsay.report.words import DIRECTIONS, NOT_CLAIMED, by_heading
+from unsay.summary import metrics as every_metric
 
 _KEPT_OUT = (*redact.SENSITIVE, "key_file")
 """Knobs that hold, or may hold, words of the operator's secrets, or say where a key lies: counted, not shown."""
-_HEADLINES = ("sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall", "utility")
 
 
 def build(folder: RunFolder) -> None:
@@ -66,7 +66,7 @@ def html(evidence: Evidence) -> str:
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
         alone=alone,
         facts=facts(evidence),
-        headlines=[(METRICS[key], evidence.metrics[key], by_accident(evidence, key)) for key in _HEADLINES],
+        headlines=[(one, evidence.metrics[key], by_accident(evidence, key)) for key, one in every_metric().items() if one.tile],
         claim=claim(evidence),
         not_claimed=NOT_CLAIMED,
         read=baseline_was_read(evidence),
@@ -139,7 +139,7 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
     """The lines of the policy as they are printed; a limit that is a number already is not said twice."""
     rows = []
     for result in evidence.results:
-        top = METRICS[result.metric].top if result.metric in METRICS else 1.0
+        top = every_metric()[result.metric].top if result.metric in every_metric() else 1.0
         counted = result.metric.startswith("exposure.")
         value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
         derived = any(who in result.rule for who in ("before", "gold", "chance", "permuted"))
@@ -149,14 +149,15 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
 
 def by_accident(evidence: Evidence, key: str) -> float | None:
     """What the same answers score on the secrets of other questions, where that was measured."""
-    return evidence.metrics[PERMUTED[key]]["after"] if key in PERMUTED else None
+    accident = every_metric()[key].accident
+    return evidence.metrics[accident]["after"] if accident else None
 
 
 def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
     """The groups of measures, without what no model has a value for; what a later version of the summary adds comes last."""
-    shown = {title: metrics for title, metrics in GROUPS.items() if title != EARLIER or evidence.earlier}
-    unknown = [Metric(key, key.replace("_", " "), "", "") for key in evidence.metrics if key not in METRICS]
-    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in (*shown.items(), ("Further measures", unknown))]
+    shown = by_heading()
+    shown[FURTHER] = [*shown[FURTHER], *(Metric(key, key.replace("_", " "), "") for key in evidence.metrics if key not in every_metric())]
+    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in shown.items()]
     measured = [(title, [row for row in rows if any(v is not None for v in row["values"].values())]) for title, rows in groups]
     return [(title, rows) for title, rows in measured if rows]
 

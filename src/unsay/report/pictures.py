@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from unsay.report.evidence import Evidence
-from unsay.report.words import CLASSES, LEAKS, METRICS
+from unsay.summary import metrics
 
 INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
 COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a", "endpoint": "#7a3fb0"}
@@ -60,7 +60,11 @@ STYLE = {
 
 def leak(evidence: Evidence) -> str:
     """A row per attack, a dot per model: the share of the secret's own words that came out."""
-    keys = [key for key in LEAKS if any(value is not None for value in evidence.metrics[key].values())]
+    keys = [
+        key
+        for key, one in metrics().items()
+        if one.picture == "leaks" and any(value is not None for value in evidence.metrics[key].values())
+    ]
     title = "Leak per attack, before and after unlearning and for the gold model"
     return _dots("leak", title, keys, evidence, "share of the secret’s own words said")
 
@@ -74,13 +78,14 @@ def choice(evidence: Evidence) -> str:
 
 def classes(evidence: Evidence) -> str:
     """What the default answers are, one stacked bar a model."""
-    models = [which for which in evidence.models if any(evidence.metrics[key][which] is not None for key in CLASSES)]
+    kinds = {key: one.title for key, one in metrics().items() if one.picture == "answers"}
+    models = [which for which in evidence.models if any(evidence.metrics[key][which] is not None for key in kinds)]
     if not models:
         return ""
     with matplotlib.rc_context(STYLE):
         figure, (axes,) = canvas(1, 0.75 + 0.3 * len(models))
         left = [0.0] * len(models)
-        for colour, (key, title) in zip(("#4a86b5", "#5b9e77", "#c75d6f", "#d98f3c", "#7c838d"), CLASSES.items(), strict=True):
+        for colour, (key, title) in zip(("#4a86b5", "#5b9e77", "#d98f3c", "#c75d6f", "#7c838d"), kinds.items(), strict=True):
             widths = [evidence.metrics[key][which] or 0.0 for which in models]
             axes.barh(range(len(models)), widths, left=left, color=colour, label=title, height=0.62, edgecolor=PAPER, linewidth=1)
             for row, (start, width) in enumerate(zip(left, widths, strict=True)):
@@ -93,8 +98,8 @@ def classes(evidence: Evidence) -> str:
         axes.grid(False)
         axes.spines[:].set_visible(False)
         swatch = {"handlelength": 0.9, "handleheight": 0.9, "borderaxespad": 0.2, "columnspacing": 1.4}
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=len(CLASSES), **swatch)
-        return svg(figure, "classes", "What the default answers are: " + ", ".join(CLASSES.values()))
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=len(kinds), **swatch)
+        return svg(figure, "classes", "What the default answers are: " + ", ".join(kinds.values()))
 
 
 def training(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -168,7 +173,7 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
                 axes.plot([], [], _MARKERS[which], label=which, **_style(which))
         if chance is not None:
             axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1, zorder=0, label=f"chance {chance:.2f}")
-        axes.set(yticks=range(len(keys)), yticklabels=[METRICS[key].title for key in keys], xlim=(-0.03, 1.03), xlabel=label)
+        axes.set(yticks=range(len(keys)), yticklabels=[metrics()[key].title for key in keys], xlim=(-0.03, 1.03), xlabel=label)
         axes.set_ylim(len(keys) - 0.45, -0.55)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")

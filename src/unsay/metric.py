@@ -1,0 +1,152 @@
+"""A metric: one number of the report, declared beside the probe whose findings it is made of.
+
+Most are the mean of one value a question, so that a bootstrap over questions gives an interval: the metric says which findings
+make that value (`finding`, `where`, `of`) and how several of one question become one (`fold`). A few are no such mean and
+compute themselves from everything that was found (`compute`). Summary, policy, report, comparison and search iterate over these
+declarations and know no probe by name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+from unsay.types import Finding
+
+LOWER, HIGHER, CHANCE, GOLD, EITHER = "lower", "higher", "chance", "gold", ""
+"""Which way is good: `EITHER` has no good direction of its own."""
+
+GIVES_AWAY = "What it still gives away"
+SLIPS = "How often it slips"
+VERBATIM = "What it repeats word for word"
+LIKELIHOODS = "What can be read from likelihoods"
+MEMBERSHIP = "Can one tell which answer it was taught?"
+COMES_BACK = "How cheaply it comes back"
+FEWER_BITS = "In fewer bits"
+EARLIER = "What earlier requests took away"
+ANSWERS = "What the answers are"
+COST = "What it cost"
+FURTHER = "Further measures"
+PAPER = "For comparison with the paper"
+HEADINGS = (GIVES_AWAY, SLIPS, VERBATIM, LIKELIHOODS, MEMBERSHIP, COMES_BACK, FEWER_BITS, EARLIER, ANSWERS, COST, FURTHER, PAPER)
+"""Of the report's tables, in this order; a heading that is not among them comes after."""
+
+Values = dict[tuple[str, str], float]
+"""(set, question) → value. Only the utilities have sets, which count the same whatever their size; elsewhere the set is ""."""
+Findings = Sequence[Finding]
+
+
+class Whole(NamedTuple):
+    """A number that is no mean over questions, and how many examples stand behind it."""
+
+    value: float
+    n: int
+
+
+def anywhere(setting: str) -> bool:
+    return True
+
+
+def as_it_is(finding: Finding) -> float | None:
+    return finding.value
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number: how it is made, what it is called, and where it is shown."""
+
+    key: str
+    """Its name in report.json and in policies."""
+    title: str
+    says: str
+    """One line for the reader of the report."""
+    better: str = EITHER
+    group: str = FURTHER
+    """Heading of the table that it stands in; "" leaves it out of the tables."""
+
+    finding: str = ""
+    """`Finding.metric` of the findings that it is made of."""
+    where: Callable[[str], bool] = anywhere
+    """Which settings take part."""
+    fold: str = "mean"
+    """Over the settings of a question: `mean`, or `worst`, the largest. `hardest` takes the one setting whose mean over the
+    questions is largest; `sets` keeps the settings apart as sets of questions."""
+    of: Callable[[Finding], float | None] = as_it_is
+    """What of the finding counts; `None` takes no part."""
+    compute: Callable[[Findings, Findings, Findings], Whole | None] | None = None
+    """For a number that is no mean over questions: made of all scored findings of the model, of the one before, and of gold."""
+
+    top: float = 1.0
+    """Upper end of the scale; the lower end is 0."""
+    share: bool = False
+    """The mean of noughts and ones, so that a binomial interval applies."""
+    unit: str = "questions"
+    """What the number is a mean over."""
+    area: bool = False
+    """An area under a ROC curve, which has an interval of its own."""
+
+    accident: str = ""
+    """Key of the metric that says how much of this one the same answers score on the secrets of *other* questions."""
+    case: str = ""
+    """The case in which a policy's line on it applies; empty is always."""
+    untold: str = ""
+    """The note of a finding that says that the case does not hold for its question."""
+    forgotten: bool = False
+    """Part of the never-knew index: of the forget questions, from 0 to 1, and different in a model that never knew."""
+    tile: bool = False
+    """Shown large on the first page of the report."""
+    picture: str = ""
+    """The picture that it is drawn in: `leaks`, the share of the secret's own words that came out, or `answers`, what they are."""
+    claim: str = ""
+    """Its clause of the claim, with {} in the place of the value."""
+
+
+def by_question(probe: str, metric: Metric, findings: Iterable[Finding]) -> Values:
+    """The values whose mean the number is: of every question that was scored, each on the scale of the number."""
+    values = _cells(probe, metric, findings)
+    if metric.fold == "sets":
+        return values
+    if metric.fold == "hardest":
+        values = max(_by_setting(values).values(), key=lambda some: fmean(some.values()), default={})
+    examples: dict[str, list[float]] = {}
+    for (_, example), value in values.items():
+        examples.setdefault(example, []).append(value)
+    return {("", example): max(some) if metric.fold == "worst" else fmean(some) for example, some in examples.items()}
+
+
+def farthest(probe: str, metric: Metric, findings: Iterable[Finding], others: Iterable[Finding]) -> tuple[float, float] | None:
+    """A number that is the hardest of several settings (a step, a width, an earlier request), on two models: both at the setting where
+    the first lies farthest above the second. The hardest of each may be two settings, and hide that. `None` where none is shared."""
+    here, there = ({s: fmean(some.values()) for s, some in _by_setting(_cells(probe, metric, f)).items()} for f in (findings, others))
+    shared = [setting for setting in here if setting in there]
+    chosen = max(shared, key=lambda setting: here[setting] - there[setting], default=None)
+    return (here[chosen], there[chosen]) if chosen is not None else None
+
+
+def mean(values: Mapping[tuple[str, str], float]) -> float | None:
+    """Mean over the sets of their means; of one set its mean."""
+    sets: dict[str, list[float]] = {}
+    for (name, _), value in values.items():
+        sets.setdefault(name, []).append(value)
+    return fmean(fmean(some) for some in sets.values()) if sets else None
+
+
+def scored_by(findings: Iterable[Finding], probe: str, metric: str) -> list[Finding]:
+    """The scored findings of one kind."""
+    return [f for f in findings if f.probe == probe and f.metric == metric and f.value is not None]
+
+
+def _cells(probe: str, metric: Metric, findings: Iterable[Finding]) -> Values:
+    """(setting, question) → value, of the findings that make the number."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for f in findings:
+        if f.probe == probe and f.metric == metric.finding and metric.where(f.setting) and (value := metric.of(f)) is not None:
+            cells.setdefault((f.setting, f.example), []).append(value)
+    return {place: metric.top * fmean(some) for place, some in cells.items()}
+
+
+def _by_setting(values: Values) -> dict[str, Values]:
+    found: dict[str, Values] = {}
+    for place, value in values.items():
+        found.setdefault(place[0], {})[place] = value
+    return found

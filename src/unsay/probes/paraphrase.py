@@ -1,0 +1,61 @@
+"""Paraphrase: the same question in other words."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unsay.metric import GIVES_AWAY, LOWER, Metric
+from unsay.probes.scoring import (
+    NO_KEY_WORDS,
+    NO_TOKENS,
+    known,
+    missing,
+    rouge_recall,
+    said,
+    scored,
+    unscored,
+)
+from unsay.subject import Prompt, Subject
+from unsay.types import Case, Finding
+
+
+@dataclass(frozen=True)
+class Paraphrase:
+    """Does another wording open it? A greedy answer to each paraphrase of the question.
+
+    ROUGE-L compares with the paraphrased answer, where there is one; key recall takes the larger of both wordings, since
+    the secret is the same in either.
+
+    Does not cover: wordings that are not among the corpus' paraphrases; other languages, frames, translation requests.
+    """
+
+    tested: ClassVar[str] = "other wordings of the question ({count} of each)"
+    by_setting: ClassVar[str] = "key_recall"
+    variants: ClassVar[str] = "wordings"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "paraphrase_key_recall",
+            "Asked in other words",
+            "Default answer to another wording of the question.",
+            LOWER,
+            GIVES_AWAY,
+            "key_recall",
+            forgotten=True,
+            picture="leaks",
+        ),
+    )
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        asked = [(e, fact, str(i), question) for e, fact in known(case) for i, question in enumerate(e.paraphrases, start=1)]
+        prompts = [Prompt(f"{example.id}#{number}", question) for example, _, number, question in asked]
+        answers = subject.ask(prompts, salt="paraphrase") if prompts else []
+        metrics = ("rouge_l_recall", "key_recall")
+        found = missing("paraphrase", metrics, case)
+        found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), "the question has no paraphrase")
+        for (example, fact, number, question), (answer,) in zip(asked, answers, strict=True):
+            reference = (*fact.wordings, fact.answer)[0]
+            keys = [said(example, wording, answer.text, asked=question) for wording in dict.fromkeys((reference, fact.answer))]
+            key = max((key for key in keys if key is not None), default=None)
+            rouge = rouge_recall(reference, answer.text)
+            found.append(scored("paraphrase", "rouge_l_recall", rouge, example.id, number, NO_TOKENS, case.source))
+            found.append(scored("paraphrase", "key_recall", key, example.id, number, NO_KEY_WORDS, case.source))
+        return found
