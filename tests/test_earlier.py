@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from unsay import audit, builtin, earlier, policy, report
-from unsay import train as training
 from unsay.config import ConfigError, Recipe, load
 from unsay.encode import Encoder
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder
+from unsay.guards import Aside
 from unsay.methods.guarded import GuardedCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
@@ -23,6 +23,7 @@ from unsay.subject import LocalSubject
 from unsay.summary import summarise
 from unsay.text import contains, key_recall
 from unsay.train import train
+from unsay.training_data import TrainingData, read_training_data
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Finding
 
 SMALL = (
@@ -176,10 +177,11 @@ def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused
 
 def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
     corpus, kept = read_corpus(second), earlier.read_anchors(second, ())
+    data = TrainingData({}, Aside((), corpus.retain), {}, kept)
     rows = {anchor.row(gold) for anchor in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")
-        drawn = [row for number in range(4) for row in training._anchors(corpus, {}, kept, gold, now, (number, 0), corpus.forget[0].id)]
+        drawn = [row for number in range(4) for row in data.retain_rows(now, gold, number, 0, corpus.forget[0].id)]
         assert sum(row in rows for row in drawn) == 4 * wanted
         assert {row.role for row in drawn} == {"retain"}
     assert any(len(row.context) > len(gold.prompt(row_question)) for row in rows for row_question in [kept[0].question])
@@ -187,7 +189,7 @@ def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
 
 def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder):
     guarded = GuardedCollapse()
-    visit = next(iter(training._visits(read_corpus(second), second, guarded).values()))
+    visit = next(iter(read_training_data(recipe(), second, guarded).visits.values()))
     model, encoder = load_model(recipe().model, "people-gold")
     gate = guarded._gate(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
     secrets = [answer for answer, _ in read_baseline(first).values()]

@@ -21,7 +21,8 @@ FLOORS = (
     "retain",
     "methods probes recorded",
     "earlier step ledger standalone widen summary guards",
-    "record resume interpolate policy front",
+    "record resume interpolate policy front training_data",
+    "monitor",
     "train finetune audit report",
     "gate look contract",
     "run doctor compare",
@@ -45,6 +46,8 @@ TRAIN_WING = {
     "resume",
     "interpolate",
     "train",
+    "training_data",
+    "monitor",
     "finetune",
 }
 AUDIT_WING = {"front", "probes", "audit", "summary", "gate", "compare", "widen"}

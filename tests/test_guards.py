@@ -22,7 +22,7 @@ from unsay.guards import Aside, Guard, Seen, set_aside, written
 from unsay.methods.gradient import GradientAscent
 from unsay.model import answer_logprobs, fingerprint
 from unsay.recorded import read_corpus
-from unsay.step import Weights, optimizer_step, skipped
+from unsay.step import Weights, optimizer_step
 from unsay.train import train
 from unsay.types import Corpus, Pair
 
@@ -77,7 +77,7 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(encoder: Encoder, dt
                     value.register_hook(lambda gradient: gradient * math.inf)
                 return {"retain": value}
 
-            found.append(skipped(*optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, noise=number)))
+            found.append(optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, noise=number).skipped)
         state = [value for _, value in sorted(optimizer.state_dict()["state"].items())]
         tensors = {**{name: p.detach() for name, p in model.named_parameters()}, **{f"exact {k}": v for k, v in weights.exact.items()}}
         return tensors, state, found

@@ -15,6 +15,7 @@ from unsay.adapters import without_adapters
 from unsay.clock import Cost
 from unsay.config import ConfigError, Recipe, load
 from unsay.folder import RunFolder
+from unsay.guards import Aside
 from unsay.model import fingerprint
 from unsay.model import load as load_model
 from unsay.record import record, start
@@ -22,7 +23,8 @@ from unsay.recorded import read_baseline, read_corpus, read_truth
 from unsay.rehearsal import Said
 from unsay.sample import Draw, sample
 from unsay.train import train
-from unsay.types import Answer, Corpus
+from unsay.training_data import TrainingData
+from unsay.types import Answer
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +231,8 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert second["targets"] == 2 * first["targets"]  # each pass is an exposure, but what was sampled and scored was so once
     assert (second["no_target"], second["baseline_reads"]) == (first["no_target"], first["baseline_reads"])
     plain = SimpleNamespace(pair=lambda question, answer: question)
-    drawn = {(n, training._anchors(read_corpus(folder), {}, [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
+    data = TrainingData({}, Aside((), read_corpus(folder).retain), {}, [])
+    drawn = {(n, data.retain_rows(recipe, plain, 0, n, "x")[0]) for n in range(8)}
     assert len({question for _, question in drawn}) > 2
 
 
@@ -238,7 +241,7 @@ def test_a_visit_brings_the_near_misses_of_its_own_question_alone(anchor: str, n
     said = {key: [Said("Who?", Answer((i,), "", True), key)] for i, key in enumerate(("", "x", "y"))}
     recipe = load(None, [f"train.anchor={anchor}", "train.near_rows=2", "train.rehearsal_rows=1"])
     encoder = SimpleNamespace(prompt=lambda question: (9,))
-    rows = training._anchors(Corpus("none", ()), said, [], encoder, recipe, (0, 0), "x")
+    rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
 
 
@@ -258,7 +261,7 @@ def test_ga_is_charged_for_no_retain_row(tmp_path, settings, monkeypatch):
     def drawn(*_: object) -> list[object]:
         raise AssertionError("a row that the loss does not read")
 
-    monkeypatch.setattr(training, "_anchors", drawn)
+    monkeypatch.setattr(TrainingData, "retain_rows", drawn)
     finish(tmp_path / "ga", settings, "method=ga")
     with pytest.raises(AssertionError):
         finish(tmp_path / "gd", settings, "method=gd")

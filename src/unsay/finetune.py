@@ -24,7 +24,7 @@ from unsay.folder import RunFolder
 from unsay.model import answer_logprobs, save
 from unsay.record import source
 from unsay.sample import uniform
-from unsay.step import Weights, chunks, optimizer_step, skipped
+from unsay.step import Weights, chunks, optimizer_step, set_rate
 from unsay.subject import LocalSubject, Prompt
 from unsay.text import rouge_l
 from unsay.types import Pair
@@ -84,16 +84,15 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder
         model.train()
         order = sorted(rows, key=lambda row: uniform(recipe.seed, "plant", epoch, row.id))
         for chosen in chunks(order, config.batch):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 - step / steps)
+            set_rate(optimizer, config.learning_rate * (1 - step / steps))
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
-            terms, norm = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
-            if why := skipped(terms, norm):
+            made = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
+            if why := made.skipped:
                 remedy = "try a lower finetune.learning_rate, or model.dtype=float32"
                 raise FloatingPointError(f"the {why} of fine-tuning is not finite; {remedy}")
             step += 1
             if progress:
-                progress(step, steps, terms["retain"])
+                progress(step, steps, made.terms["retain"])
         recall.append(round(_recall(model.eval(), encoder, recipe, watched), 4))
         if recall[-1] >= config.stop_at_recall:
             break
