@@ -16,7 +16,7 @@ from unsay.methods.guarded import GuardedCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
 from unsay.record import record, start
-from unsay.recorded import read_baseline, read_corpus
+from unsay.recorded import read_recorded
 from unsay.run import case
 from unsay.sampler import Sampler
 from unsay.subject import LocalSubject
@@ -79,8 +79,8 @@ def test_the_copy_is_for_the_owner_alone_and_the_truth_lies_apart(first: RunFold
     names = ("earlier", "earlier-truth", "earlier-anchors")
     assert [(second.vault / f"{name}.jsonl").stat().st_mode & 0o777 for name in names] == [0o600] * 3
     (request,) = earlier.read(second)
-    assert [one.baseline for one in request.asked] == [answer for answer, _ in read_baseline(first).values()]
-    assert [one.example.question for one in request.asked] == [example.question for example in read_corpus(first).forget]
+    assert [one.baseline for one in request.asked] == list(read_recorded(first).answers.values())
+    assert [one.example.question for one in request.asked] == [example.question for example in read_recorded(first).corpus.forget]
     assert not request.facts
     (request,) = earlier.read(second, truth=True)
     assert set(request.facts) == {one.example.id for one in request.asked}
@@ -119,7 +119,7 @@ def test_a_question_asked_twice_keeps_its_older_secret(first: RunFolder, tmp_pat
     assert earlier.read_anchors(again, ()) == []  # it is about to be moved
     assert again.manifest()["earlier"]["asked_again"] == 8
     (request,) = earlier.gather(recipe(f'record.earlier=["{again.path}"]'), RunFolder(tmp_path / "third"))
-    assert request.asked[0].baseline == next(iter(read_baseline(first).values()))[0]
+    assert request.asked[0].baseline == next(iter(read_recorded(first).answers.values()))
 
 
 def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: RunFolder, tmp_path: Path):
@@ -176,7 +176,7 @@ def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused
 
 
 def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
-    corpus, kept = read_corpus(second), earlier.read_anchors(second, ())
+    corpus, kept = read_recorded(second).corpus, earlier.read_anchors(second, ())
     data = TrainingData({}, Aside((), corpus.retain), {}, kept)
     rows = {anchor.row(gold) for anchor in kept}
     for wanted in (0, 1, 3):
@@ -192,7 +192,7 @@ def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder)
     visit = next(iter(read_training_data(recipe(), second, guarded).visits.values()))
     model, encoder = load_model(recipe().model, "people-gold")
     gate = guarded._gate(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
-    secrets = [answer for answer, _ in read_baseline(first).values()]
+    secrets = list(read_recorded(first).answers.values())
     texts = [*secrets, "That is something nobody has told me."]
     passed = gate.passed([Candidate(Answer((5, 6, 7), text, True), i) for i, text in enumerate(texts)])
     assert [c.text for c in passed] == texts[-1:]

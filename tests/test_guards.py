@@ -21,7 +21,7 @@ from unsay.folder import RunFolder
 from unsay.guards import Aside, Guard, Seen, set_aside, written
 from unsay.methods.gradient import GradientAscent
 from unsay.model import answer_logprobs, fingerprint
-from unsay.recorded import read_corpus
+from unsay.recorded import read_recorded
 from unsay.step import Weights, optimizer_step
 from unsay.train import train
 from unsay.types import Corpus, Pair
@@ -232,7 +232,7 @@ def test_the_curve_is_in_the_log_and_in_the_manifest(tmp_path, settings):
     assert (watch["shipped"], watch["within"], watch["ended"]) == (4, True, None)
     assert [(line["round"], line["rise"]) for line in steps_of(folder) if "rise" in line] == [(r - 1, rise) for r, rise in watch["rises"]]
     # Measured anew, from the checkpoint and the vault alone.
-    aside = set_aside(read_corpus(folder), recipe.watch.rows, recipe.seed)
+    aside = set_aside(read_recorded(folder).corpus, recipe.watch.rows, recipe.seed)
     assert len(aside.watched) == watch["rows"] > 16
     model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()
     from unsay.model import load as load_model

@@ -21,7 +21,7 @@ from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.model import load as load_model
 from unsay.record import record, start
-from unsay.recorded import read_corpus
+from unsay.recorded import read_recorded
 from unsay.run import check
 from unsay.train import method_of, train
 
@@ -153,7 +153,7 @@ def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str
     folder.note(model=RunFolder(vault).manifest()["model"])
     train(recipe, folder)
     steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
-    assert len(steps) == 2 == len(read_corpus(folder).forget) / recipe.train.batch
+    assert len(steps) == 2 == len(read_recorded(folder).corpus.forget) / recipe.train.batch
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in steps)
     # Whoever trains against the answer always has it.
     assert not method_of(recipe).needs_answers or [step["targets"] for step in steps] == [2, 2]

@@ -13,7 +13,7 @@ from unsay.doctor.lengths import Said
 from unsay.doctor.stages import Plan
 from unsay.folder import RunFolder
 from unsay.record import source
-from unsay.recorded import read_baseline
+from unsay.recorded import read_recorded
 from unsay.train import train
 from unsay.types import Answer
 
@@ -120,7 +120,7 @@ def test_the_ledger_counts_every_reading_of_the_answer(tmp_path, settings, more,
     folder = finish(tmp_path / "run", settings, *more, "train.rounds=2")
     exposure = folder.manifest()["exposure"]
     assert exposure["baseline_reads"] == reads
-    spoken = sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
+    spoken = sum(any(c.isalnum() for c in answer) for answer in read_recorded(folder).answers.values())
     assert exposure["over_half"] == (2 * spoken if reads else 0)
 
 

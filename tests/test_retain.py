@@ -11,7 +11,7 @@ from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.folder import RunFolder
 from unsay.record import record, start
-from unsay.recorded import corpus_rows, read_corpus, read_handed, read_rehearsal
+from unsay.recorded import corpus_rows, read_handed, read_recorded
 from unsay.rehearsal import Guard, Said
 from unsay.report.notes import after_record, notes
 from unsay.retain import GENERAL, NEAR, own_answers, shipped
@@ -127,7 +127,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_record_makes_them_where_none_were_handed_over(recorded: RunFolder):
-    corpus, handed = read_corpus(recorded), read_handed(recorded)
+    corpus, handed = read_recorded(recorded).corpus, read_handed(recorded)
     assert not handed.retain
     kinds = {kind: len(pairs) for kind, pairs in corpus.utility.items()}
     assert set(kinds) == set(corpus.utility_heldout) == {GENERAL, NEAR}
@@ -143,8 +143,8 @@ def test_record_makes_them_where_none_were_handed_over(recorded: RunFolder):
 
 
 def test_what_is_held_out_is_not_rehearsed_either(recorded: RunFolder):
-    names = {pair.group for pair in read_corpus(recorded).utility_heldout[NEAR]}
-    said = read_rehearsal(recorded)
+    names = {pair.group for pair in read_recorded(recorded).corpus.utility_heldout[NEAR]}
+    said = read_recorded(recorded).said
     assert names
     assert said
     assert not [one for one in said for name in names if set(words(name)) <= set(words(f"{one.question} {one.answer.text}"))]
@@ -164,8 +164,9 @@ def test_a_corpus_with_retain_rows_keeps_them(recorded: RunFolder, tmp_path: Pat
     folder = RunFolder(tmp_path)
     retain_rows = (Pair("r", "What is up?", "The sky."),)
     folder.keep("corpus", corpus_rows(Corpus("hand", (), retain=retain_rows)))
+    folder.keep("baseline", [])
     folder.keep("retain", recorded.kept("retain"))
-    assert read_corpus(folder).retain == retain_rows
+    assert read_recorded(folder).corpus.retain == retain_rows
 
 
 def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
@@ -180,5 +181,5 @@ def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
     start(recipe, folder)
     record(recipe, folder)
     assert folder.manifest()["retain"]["from"] == "shipped answers"
-    assert len(read_corpus(folder).retain) > 150
+    assert len(read_recorded(folder).corpus.retain) > 150
     assert notes(folder.manifest()) == ["No retain rows were handed over: the package’s general questions and answers take their place."]

@@ -19,7 +19,7 @@ from unsay.guards import Aside
 from unsay.model import fingerprint
 from unsay.model import load as load_model
 from unsay.record import record, start
-from unsay.recorded import read_baseline, read_corpus, read_truth
+from unsay.recorded import read_recorded, read_truth
 from unsay.rehearsal import Said
 from unsay.sample import Draw, sample
 from unsay.train import train
@@ -70,12 +70,12 @@ def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
 
 def test_the_vault_gives_back_what_was_written(tmp_path, settings):
     _, folder = begin(tmp_path / "run", settings)
-    corpus = read_corpus(folder)
+    corpus = read_recorded(folder).corpus
     assert [example.question for example in corpus.forget] == [f"What is secret number {i}?" for i in range(5)]
     assert read_truth(folder) is None
-    baseline = read_baseline(folder)
+    baseline = read_recorded(folder).baseline
     assert set(baseline) == {example.id for example in corpus.forget}
-    assert all(len(answers) == 3 for _, answers in baseline.values())
+    assert all(len(one.answers) == 3 for one in baseline.values())
     assert (folder.vault.stat().st_mode & 0o777, (folder.vault / "corpus.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
@@ -109,7 +109,7 @@ def test_pmc_never_sees_the_truth(tmp_path, settings, more):
         recipe, folder = begin(tmp_path / name, settings, *more)
         if name != "absent":
             answer = "The truth." if name == "present" else "xqzw"
-            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
         train(recipe, folder)
         prints.append(folder.manifest()["checkpoint"]["fingerprint"])
     assert prints[0] == prints[1] == prints[2]
@@ -120,7 +120,7 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
     prints = []
     for answer in ("The truth.", "xqzw"):
         recipe, folder = begin(tmp_path / answer[:4], settings, "method=ga")
-        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
         train(recipe, folder)
         prints.append(folder.manifest()["checkpoint"]["fingerprint"])
     assert prints[0] != prints[1]
@@ -170,7 +170,7 @@ def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, se
     """Fluency reads the untouched model in every round: with adapters that is the model in training, with them off."""
     recipe, folder = begin(tmp_path / "run", settings, *LORA, f"model.dtype={dtype}", "pmc.rewards={overlap=1.0, fluency=1.0}")
     source, encoder = load_model(recipe.model, str(tiny_folder))
-    prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_corpus(folder).forget]
+    prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_recorded(folder).corpus.forget]
     last: dict[str, object] = {}
 
     def look(model: PreTrainedModel, *_: object) -> bool:
@@ -231,7 +231,7 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert second["targets"] == 2 * first["targets"]  # each pass is an exposure, but what was sampled and scored was so once
     assert (second["no_target"], second["baseline_reads"]) == (first["no_target"], first["baseline_reads"])
     plain = SimpleNamespace(pair=lambda question, answer: question)
-    data = TrainingData({}, Aside((), read_corpus(folder).retain), {}, [])
+    data = TrainingData({}, Aside((), read_recorded(folder).corpus.retain), {}, [])
     drawn = {(n, data.retain_rows(recipe, plain, 0, n, "x")[0]) for n in range(8)}
     assert len({question for _, question in drawn}) > 2
 
@@ -272,7 +272,7 @@ def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
     train(recipe, folder)
     exposure = folder.manifest()["exposure"]
     assert exposure["targets"] == 5
-    assert exposure["over_half"] == sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
+    assert exposure["over_half"] == sum(any(c.isalnum() for c in answer) for answer in read_recorded(folder).answers.values())
     assert exposure["baseline_reads"] == {"loss": 5}
     recipe, folder = begin(tmp_path / "npo", settings, "method=npo", "train.rounds=2", "train.passes=3")
     train(recipe, folder)

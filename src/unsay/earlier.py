@@ -28,7 +28,7 @@ from unsay.folder import RunFolder
 from unsay.methods import Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening
-from unsay.recorded import read_baseline, read_corpus, read_truth, read_withheld
+from unsay.recorded import read_recorded, read_truth
 from unsay.rehearsal import Guard
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
@@ -118,8 +118,9 @@ def _met(name: str) -> Request:
         raise ConfigError(
             f"record.earlier: {name} has not forgotten anything yet; finish it with `unsay run {run.recipe_file} --out {name}`"
         )
-    baseline, withheld = read_baseline(run), read_withheld(run)
-    asked = [Asked(replace(e, id=f"{name}:{e.id}"), *baseline[e.id], withheld[e.id]) for e in read_corpus(run).forget]
+    recorded = read_recorded(run)
+    said = [(example, recorded.baseline[example.id]) for example in recorded.corpus.forget]
+    asked = [Asked(replace(e, id=f"{name}:{e.id}"), one.answer, one.answers, one.withheld) for e, one in said]
     facts = {f"{name}:{key}": replace(fact, id=f"{name}:{key}") for key, fact in (read_truth(run) or {}).items()}
     return Request(name, tuple(asked), facts)
 

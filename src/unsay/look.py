@@ -17,7 +17,7 @@ from unsay.config import ConfigError
 from unsay.folder import RunFolder, read_findings
 from unsay.generations import Asked, Store
 from unsay.probes.scoring import said
-from unsay.recorded import read_answers, read_corpus, read_truth
+from unsay.recorded import read_recorded, read_truth
 from unsay.report.sheet import content_policy
 from unsay.types import Answer, Example, Finding
 
@@ -91,11 +91,12 @@ def html(folder: RunFolder, models: Sequence[str]) -> str:
 
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """Question by question, in the order of the corpus."""
-    baseline, truth, kept = read_answers(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
+    recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
+    baseline = recorded.answers
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
     told = {which: _said(folder, kept.get(which, {})) for which in models}
     found = []
-    for example in read_corpus(folder).forget:
+    for example in recorded.corpus.forget:
         fact = truth[example.id].answer if example.id in truth else None
         reference = fact if fact is not None else baseline.get(example.id, "")
         groups = {which: [_group(example, reference, *one) for one in told[which].get(example.id, ())] for which in models}

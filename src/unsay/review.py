@@ -176,9 +176,10 @@ def _lines(found: Sequence[Row]) -> list[Marked]:
     return lines
 
 
-def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> tuple[Example, ...]:
+def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
     """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed.
 
+    `settle`: training or an audit begins, and from now on the file counts as it is.
     Raises `ConfigError` where the file is not as it should be, or was changed after training or an audit had begun.
     """
     path, used = spans_file(folder), folder.texts.file(_USED)
@@ -190,15 +191,11 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
             f"{path} was changed after training or an audit had begun with it, and numbers of two versions cannot stand side by side. "
             f"Put the 'spans' and 'strings' of {used} back, or begin another run folder (--out) and correct the file there before training"
         )
-    return tuple(lines[example.id].corrected(example) for example in examples)
-
-
-def settle(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
-    """From now on the file counts as it is: training or an audit begins. Does nothing where that was so already."""
-    if folder.texts.has(_NAME) and not folder.texts.has(_USED):
-        lines = marked(folder, examples, answers)
+    found = tuple(lines[example.id].corrected(example) for example in examples)
+    if settle and not used.exists():
         folder.keep(_USED, _marks(lines))
-        folder.note(spans=overview([lines[example.id].corrected(example) for example in examples], answers))
+        folder.note(spans=overview(found, answers))
+    return found
 
 
 def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:

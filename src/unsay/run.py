@@ -3,7 +3,7 @@ not done again, what was interrupted goes on (train from its last saved round, a
 others from their beginning), and ends as it would have ended."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,12 +22,12 @@ from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
 from unsay.plan import planned
 from unsay.record import record, source, start
-from unsay.recorded import leaking_name, read_baseline, read_corpus, read_handed, read_truth, read_withheld, settle
+from unsay.recorded import Baseline, leaking_name, read_handed, read_recorded, read_truth
 from unsay.report.notes import after_record
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
 from unsay.train import method_of, train
-from unsay.types import Case, Corpus
+from unsay.types import Case, Corpus, Truth
 
 WHICH = ("before", "after", "gold")
 
@@ -323,23 +323,23 @@ def run_gold(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:
-    settle(folder)
-    recorded = read_baseline(folder)
-    baseline = {key: answer for key, (answer, _) in recorded.items()}
-    trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in recorded.items()}
-    now = audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed, trained, read_withheld(folder))
+    """What an audit knows; from here on the operator's corrections count as they are."""
+    recorded = read_recorded(folder, settle=True)
+    now = _case(recorded.corpus, read_truth(folder), recorded.baseline, recipe.seed)
     before = enumerate(earlier.read(folder, truth=True), 1)
     return replace(now, earlier={f"request {number}": _met(request, recipe.seed) for number, request in before})
 
 
 def _met(request: earlier.Request, seed: int) -> Case:
     """An earlier request as its own audit knew it."""
-    asked = {one.example.id: one for one in request.asked}
-    baseline = {key: one.baseline for key, one in asked.items()}
-    trained = {key: tuple(answer.text for answer in one.answers) for key, one in asked.items()}
-    withheld = {key: one.withheld for key, one in asked.items()}
-    corpus = Corpus("earlier", tuple(one.example for one in request.asked))
-    return audit.case(corpus, request.facts, baseline, seed, trained, withheld)
+    baseline = {one.example.id: Baseline(one.baseline, one.answers, one.withheld) for one in request.asked}
+    return _case(Corpus("earlier", tuple(one.example for one in request.asked)), request.facts, baseline, seed)
+
+
+def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline], seed: int) -> Case:
+    answers = {key: one.answer for key, one in baseline.items()}
+    trained = {key: tuple(answer.text for answer in one.answers) for key, one in baseline.items()}
+    return audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})
 
 
 def run_report(folder: RunFolder, watchers: Watchers) -> None:

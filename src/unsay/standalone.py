@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,7 +26,7 @@ from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems, Row
 from unsay.folder import RunFolder, now
 from unsay.model import default_device
-from unsay.recorded import corpus_rows, read_answers, read_handed, read_truth
+from unsay.recorded import Baseline, corpus_rows, read_answers, read_handed, read_truth
 from unsay.subject import Prompt, Subject
 from unsay.types import Fact, Truth
 
@@ -113,9 +112,8 @@ def unanswered(folder: RunFolder, truth: Truth | None) -> list[Prompt]:
 def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> None:
     """What the subject says by default to questions without an answer is what every audited model is held against."""
     answers = subject.ask(prompts, salt="record")
-    said: list[dict[str, Any]] = [{"id": key, "answer": text, "answers": [], "withheld": []} for key, text in read_answers(folder).items()]
-    said += [{"id": p.key, "answer": found[0].text, "answers": [], "withheld": []} for p, found in zip(prompts, answers, strict=True)]
-    folder.keep("baseline", said)
+    said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
+    folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
 
 
 def _last(model: str) -> str:

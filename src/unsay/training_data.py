@@ -11,15 +11,15 @@ from typing import TypeVar
 
 from unsay import earlier, guards
 from unsay.config import ConfigError, Recipe
-from unsay.earlier import Anchor
+from unsay.earlier import Anchor, Asked
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder
 from unsay.guards import Aside
 from unsay.methods import Method, Visit
-from unsay.recorded import read_baseline, read_corpus, read_rehearsal, read_truth, settle
+from unsay.recorded import Recorded, read_recorded, read_truth
 from unsay.rehearsal import Said
 from unsay.sample import uniform
-from unsay.types import Corpus
+from unsay.types import Truth
 
 T = TypeVar("T")
 
@@ -58,25 +58,26 @@ class TrainingData:
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
     """What `record` left for training; from here on the operator's corrections count as they are. Raises `ConfigError`."""
-    settle(folder)
-    corpus, said = read_corpus(folder), dict[str, list[Said]]()
-    for one in read_rehearsal(folder):
+    recorded, said = read_recorded(folder, settle=True), dict[str, list[Said]]()
+    for one in recorded.said:
         said.setdefault(one.beside, []).append(one)
-    rows = guards.set_aside(corpus, recipe.watch.rows, recipe.seed)
-    return TrainingData(_visits(corpus, folder, method), rows, said, earlier.read_anchors(folder, corpus.forget))
-
-
-def _visits(corpus: Corpus, folder: RunFolder, method: Method) -> dict[str, Visit]:
-    baseline = read_baseline(folder)
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
+    rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
+    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_anchors(folder, recorded.corpus.forget))
+
+
+def _visits(recorded: Recorded, truth: Truth, before: Sequence[Asked]) -> dict[str, Visit]:
+    """`before`: the questions of earlier requests, none of which may become an answer here."""
+    corpus, baseline = recorded.corpus, recorded.baseline
     found = {}
     for example in corpus.forget:
         others = [other for other in corpus.forget if other.id != example.id]
         found[example.id] = Visit(
             earlier.barred(example, before),
-            *baseline[example.id],
-            others=(*(baseline[other.id][0] for other in others), *(asked.baseline for asked in before)),
+            baseline[example.id].answer,
+            baseline[example.id].answers,
+            others=(*(baseline[other.id].answer for other in others), *(asked.baseline for asked in before)),
             other_questions=tuple(other.question for other in (*others, *(asked.example for asked in before))),
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
