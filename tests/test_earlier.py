@@ -12,6 +12,7 @@ from unsay.encode import Encoder
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder
 from unsay.guards import Aside
+from unsay.manifest import Manifest
 from unsay.methods.guarded import GuardedCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
@@ -55,7 +56,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A request that was met perfectly: recorded on the model that leaks, and the one that never knew is its checkpoint."""
     folder = begin(tmp_path_factory.mktemp("runs") / "first", "people.only=[0]")
     shutil.copytree(builtin.resolve("people-gold"), folder.checkpoint)
-    folder.note(seconds={"record": 1.0, "train": 1.0})
+    folder.note(Manifest(seconds={"record": 1.0, "train": 1.0}))
     return folder
 
 
@@ -63,7 +64,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def second(first: RunFolder) -> RunFolder:
     settings = ("people.only=[1]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     folder = begin(first.path.with_name("second"), *settings)
-    folder.note(seconds={"record": 1.0, "train": 1.0})
+    folder.note(Manifest(seconds={"record": 1.0, "train": 1.0}))
     return folder
 
 
@@ -92,7 +93,7 @@ def test_the_copy_is_for_the_owner_alone_and_the_truth_lies_apart(first: RunFold
 
 def test_a_run_without_earlier_requests_keeps_nothing(first: RunFolder):
     assert not list(first.vault.glob("earlier*"))
-    assert "earlier" not in first.manifest()
+    assert first.manifest().earlier is None
     assert earlier.read(first) == []
     assert earlier.read_anchors(first, ()) == []
 
@@ -115,9 +116,9 @@ def test_a_question_asked_twice_keeps_its_older_secret(first: RunFolder, tmp_pat
     """The second time the recorded answer is already the one after forgetting."""
     settings = ("people.only=[0]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     again = begin(tmp_path / "again", *settings)
-    again.note(seconds={"train": 1.0})
+    again.note(Manifest(seconds={"train": 1.0}))
     assert earlier.read_anchors(again, ()) == []  # it is about to be moved
-    assert again.manifest()["earlier"]["asked_again"] == 8
+    assert again.manifest().earlier.asked_again == 8
     (request,) = earlier.gather(recipe(f'record.earlier=["{again.path}"]'), RunFolder(tmp_path / "third"))
     assert request.asked[0].baseline == next(iter(read_recorded(first).answers.values()))
 
@@ -149,13 +150,13 @@ def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: Run
 
 
 def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFolder):
-    anchors, counts = earlier.read_anchors(second, ()), second.manifest()["earlier"]
+    anchors, counts = earlier.read_anchors(second, ()), second.manifest().earlier
     asked = {one.example.question: one for one in earlier.read(second)[0].asked}
     assert {anchor.question for anchor in anchors} <= set(asked)
-    assert counts["anchors"] == len(anchors) > 16
-    assert counts["anchors"] + counts["left_out"] == 8 * 6
+    assert counts.anchors == len(anchors) > 16
+    assert counts.anchors + counts.left_out == 8 * 6
     assert any(anchor.opening for anchor in anchors)
-    assert sum(anchor.default for anchor in anchors) == 8 - counts["still_said"]
+    assert sum(anchor.default for anchor in anchors) == 8 - counts.still_said
     for anchor in anchors:
         assert anchor.answer.finished
         assert (key_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
@@ -217,7 +218,7 @@ def straight(second: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> str
 def finish(second: RunFolder, path: Path) -> str:
     shutil.copytree(second.path, path)
     train(RunFolder(path).recipe(), RunFolder(path))
-    return RunFolder(path).manifest()["checkpoint"]["fingerprint"]
+    return RunFolder(path).manifest().checkpoint.fingerprint
 
 
 def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Path):
@@ -230,7 +231,7 @@ def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         train(folder.recipe(), folder, watch=stop)
     train(folder.recipe(), folder)
-    assert folder.manifest()["checkpoint"]["fingerprint"] == straight
+    assert folder.manifest().checkpoint.fingerprint == straight
 
 
 def test_training_reads_no_earlier_truth_and_does_read_the_anchors(second: RunFolder, straight: str, tmp_path: Path):
@@ -349,7 +350,7 @@ def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
     )
     begin(tmp_path / "first", "people.only=[0]", *real)
     train(RunFolder(tmp_path / "first").recipe(), RunFolder(tmp_path / "first"))
-    RunFolder(tmp_path / "first").note(seconds={"train": 1.0})
+    RunFolder(tmp_path / "first").note(Manifest(seconds={"train": 1.0}))
     settings = (f'model.name="{tmp_path / "first" / "checkpoint"}"', f'record.earlier=["{tmp_path / "first"}"]')
     second = begin(tmp_path / "second", "people.only=[1]", *real, *settings)
     train(second.recipe(), second)

@@ -11,6 +11,7 @@ FLOORS = (
     "text config theory logprobs moments metric",
     "files",
     "semantic membership overlap vault redact identity",
+    "manifest",
     "folder rewards deployment",
     "encode builtin cache",
     "reading",

@@ -64,7 +64,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
     for key in ("checkpoint", "exposure"):
-        assert folder.manifest()[key] == straight.manifest()[key]
+        assert getattr(folder.manifest(), key) == getattr(straight.manifest(), key)
     assert read_steps(folder) == read_steps(straight)
 
 
@@ -83,7 +83,7 @@ def test_stopped_before_anything_was_saved_it_looks_at_the_untouched_model_again
     with pytest.raises(KeyboardInterrupt):
         train(recipe, folder, watch=stop)
     train(recipe, folder)
-    assert folder.manifest()["checkpoint"] == straight.manifest()["checkpoint"]
+    assert folder.manifest().checkpoint == straight.manifest().checkpoint
 
 
 @pytest.mark.parametrize("method", ["npo", "dpo", "altpo"])
@@ -118,10 +118,10 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings, method):
 )
 def test_the_ledger_counts_every_reading_of_the_answer(tmp_path, settings, more, reads):
     folder = finish(tmp_path / "run", settings, *more, "train.rounds=2")
-    exposure = folder.manifest()["exposure"]
-    assert exposure["baseline_reads"] == reads
+    exposure = folder.manifest().exposure
+    assert exposure.baseline_reads == reads
     spoken = sum(any(c.isalnum() for c in answer) for answer in read_recorded(folder).answers.values())
-    assert exposure["over_half"] == (2 * spoken if reads else 0)
+    assert exposure.over_half == (2 * spoken if reads else 0)
 
 
 def test_alternatives_stay_in_the_vault(tmp_path, settings):

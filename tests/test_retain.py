@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from unsay import retain
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.folder import RunFolder
+from unsay.manifest import as_json
 from unsay.record import record, start
 from unsay.recorded import corpus_rows, read_handed, read_recorded
 from unsay.rehearsal import Guard, Said
@@ -131,13 +133,13 @@ def test_record_makes_them_where_none_were_handed_over(recorded: RunFolder):
     assert not handed.retain
     kinds = {kind: len(pairs) for kind, pairs in corpus.utility.items()}
     assert set(kinds) == set(corpus.utility_heldout) == {GENERAL, NEAR}
-    assert len(corpus.retain) == sum(kinds.values()) == recorded.manifest()["counts"]["retain"]
+    assert len(corpus.retain) == sum(kinds.values()) == recorded.manifest().counts.retain
     assert corpus.general == corpus.utility[GENERAL]
     heldout = [pair for pairs in corpus.utility_heldout.values() for pair in pairs]
     assert not {pair.question for pair in heldout} & {pair.question for pair in corpus.retain}
-    noted = recorded.manifest()["retain"]
-    assert noted["from"] == "own answers"
-    assert noted["general"] + noted["neighbours"] == len(corpus.retain) + len(heldout)
+    noted = recorded.manifest().retain
+    assert noted.from_ == "own answers"
+    assert noted.general + noted.neighbours == len(corpus.retain) + len(heldout)
     assert not [pair for pair in (*corpus.retain, *heldout) if corpus.forget[0].group in f"{pair.question} {pair.answer}"]
     assert (recorded.vault / "retain.jsonl").stat().st_mode & 0o777 == 0o600
 
@@ -151,11 +153,11 @@ def test_what_is_held_out_is_not_rehearsed_either(recorded: RunFolder):
 
 
 def test_the_reader_is_told(recorded: RunFolder):
-    noted = recorded.manifest()["retain"]
-    (sentence,) = notes(recorded.manifest())
-    assert f"own answers, {noted['general']} to general questions and {noted['neighbours']} to the forget questions" in sentence
+    noted = recorded.manifest().retain
+    (sentence,) = notes(as_json(recorded.manifest()))
+    assert f"own answers, {noted.general} to general questions and {noted.neighbours} to the forget questions" in sentence
     assert sentence.endswith("right or wrong.")
-    few = recorded.manifest() | {"retain": noted | {"few": True}}
+    few = as_json(replace(recorded.manifest(), retain=replace(noted, few=True)))
     assert "These are few" in notes(few)[0]
     assert after_record(few, recorded.path)[-1].startswith("warning: ")
 
@@ -180,6 +182,8 @@ def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
     recipe, folder = load(None, [*settings, "record.own_retain=0", "record.branches=0"]), RunFolder(tmp_path / "shipped")
     start(recipe, folder)
     record(recipe, folder)
-    assert folder.manifest()["retain"]["from"] == "shipped answers"
+    assert folder.manifest().retain.from_ == "shipped answers"
     assert len(read_recorded(folder).corpus.retain) > 150
-    assert notes(folder.manifest()) == ["No retain rows were handed over: the package’s general questions and answers take their place."]
+    assert notes(as_json(folder.manifest())) == [
+        "No retain rows were handed over: the package’s general questions and answers take their place."
+    ]

@@ -14,6 +14,7 @@ from unsay.config import ConfigError, dump, load
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.ledger import leak
+from unsay.manifest import Counts, Manifest, Spans, as_json
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.selection import unnamed
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> RunFolder:
     write_text(run.recipe_file, dump(load("recipes/demo.toml")))
     run.keep("corpus", corpus_rows(Corpus("hand", FORGET)))
     run.keep("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
-    run.note(counts={"forget": 2})
+    run.note(Manifest(counts=Counts(forget=2)))
     review.propose(run, FORGET, ANSWERS)
     return run
 
@@ -53,7 +54,7 @@ def test_what_is_proposed(folder: RunFolder):
     assert lines["ada"].spans == ("Turin",)
     assert lines["bob"].spans == ()
     assert review.spans_file(folder).stat().st_mode & 0o777 == 0o600
-    assert folder.manifest()["spans"] == {"proposed": 1, "none": [], "added": 0, "struck": 0, "named": 1, "long": []}
+    assert folder.manifest().spans == Spans(proposed=1, none=(), added=0, struck=0, named=1, long=())
 
 
 def test_rare_words_are_offered_and_do_not_count():
@@ -152,7 +153,7 @@ def test_a_missing_line_is_named(folder: RunFolder):
 def test_after_training_has_begun_the_file_is_settled(folder: RunFolder):
     edit(folder, spans=["Turin", "lighthouse"])
     read_recorded(folder, settle=True)
-    assert folder.manifest()["spans"]["added"] == 1
+    assert folder.manifest().spans.added == 1
     edit(folder, spans=["lighthouse", "Turin"], rare=["green"])  # says the same
     assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
     edit(folder, spans=["lighthouse"])
@@ -189,13 +190,13 @@ def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder)
     folder.keep("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
     review.spans_file(folder).unlink()
     review.propose(folder, FORGET, read_answers(folder))
-    assert folder.manifest()["spans"]["long"] == ["ada"]
-    assert "nothing is named: ada;" in after_record(folder.manifest(), folder.path)[1]
-    assert notes(folder.manifest())[0].startswith("1 recorded answer has more than 40 content words")
+    assert folder.manifest().spans.long == ("ada",)
+    assert "nothing is named: ada;" in after_record(as_json(folder.manifest()), folder.path)[1]
+    assert notes(as_json(folder.manifest()))[0].startswith("1 recorded answer has more than 40 content words")
     assert "LONG, nothing named" in call("spans", str(folder.path))
     edit(folder, strings=["wordzz"])
     read_recorded(folder, settle=True)
-    assert notes(folder.manifest()) == []
+    assert notes(as_json(folder.manifest())) == []
 
 
 def test_spans_shows_texts_only_when_asked(folder: RunFolder):
@@ -219,9 +220,9 @@ def test_what_is_noted_waits_for_whoever_writes(folder: RunFolder, tmp_path: Pat
         for option in (("--reveal",), ("--export", out), ("--import", str(review.spans_file(folder)))):
             assert "another process" in call("spans", str(folder.path), *option, code=2)
         call("spans", str(folder.path))
-    assert "looks" not in folder.manifest()
+    assert not folder.manifest().looks
     call("spans", str(folder.path), "--export", out)
-    assert [look["by"] for look in folder.manifest()["looks"]] == ["spans"]
+    assert [look.by for look in folder.manifest().looks] == ["spans"]
 
 
 def test_a_folder_before_record_says_what_to_do(tmp_path: Path):

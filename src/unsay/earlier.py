@@ -25,6 +25,7 @@ from unsay import config
 from unsay.config import ConfigError, Recipe
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder
+from unsay.manifest import Counts, Manifest, SequentialRequests
 from unsay.methods import Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening
@@ -131,7 +132,8 @@ def keep(folder: RunFolder, requests: Sequence[Request]) -> None:
         return
     folder.keep("earlier", ({"run": request.run, **dataclasses.asdict(asked)} for request in requests for asked in request.asked))
     folder.keep("earlier-truth", (dataclasses.asdict(fact) for request in requests for fact in request.facts.values()))
-    folder.note(earlier={"runs": [request.run for request in requests]}, counts={"earlier": sum(len(r.asked) for r in requests)})
+    runs = SequentialRequests(tuple(request.run for request in requests))
+    folder.note(Manifest(earlier=runs, counts=Counts(earlier=sum(len(request.asked) for request in requests))))
 
 
 def read(folder: RunFolder, truth: bool = False) -> list[Request]:
@@ -174,8 +176,9 @@ def record(
         )
     folder.keep("earlier-anchors", map(dataclasses.asdict, found))
     still_said = len(wanted) - len(silent) if recipe.record.earlier_answers else 0  # nobody asked
-    counts = {"anchors": len(found), "left_out": left_out, "asked_again": len(asked) - len(wanted), "still_said": still_said}
-    folder.note(earlier=counts)
+    again_asked = len(asked) - len(wanted)
+    counts = SequentialRequests(anchors=len(found), left_out=left_out, asked_again=again_asked, still_said=still_said)
+    folder.note(Manifest(earlier=counts))
     return [(one.example, one.baseline) for one in asked]
 
 

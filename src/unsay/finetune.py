@@ -21,6 +21,7 @@ from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.encode import Batch, Encoder
 from unsay.files import writing
 from unsay.folder import RunFolder
+from unsay.manifest import Finetuned, Manifest
 from unsay.model import answer_logprobs, save
 from unsay.record import source
 from unsay.sample import uniform
@@ -40,7 +41,7 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
         raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
     watched = [row for row in rows if row.id in secret]
     recall = _plant(recipe, rows, watched or rows, folder.planted, progress)
-    folder.note(finetune={"rows": len(rows), "recall": recall})
+    folder.note(Manifest(finetune=Finetuned(len(rows), tuple(recall))))
 
 
 def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:

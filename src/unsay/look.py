@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +15,7 @@ from markupsafe import Markup
 from unsay.config import ConfigError
 from unsay.folder import RunFolder, read_findings
 from unsay.generations import Asked, Store
+from unsay.manifest import AnswerCache
 from unsay.probes.scoring import said
 from unsay.recorded import read_recorded, read_truth
 from unsay.report.sheet import content_policy
@@ -91,10 +91,10 @@ def html(folder: RunFolder, models: Sequence[str]) -> str:
 
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """Question by question, in the order of the corpus."""
-    recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
+    recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().answers
     baseline = recorded.answers
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
-    told = {which: _said(folder, kept.get(which, {})) for which in models}
+    told = {which: _said(folder, kept.get(which)) for which in models}
     found = []
     for example in recorded.corpus.forget:
         fact = truth[example.id].answer if example.id in truth else None
@@ -104,11 +104,11 @@ def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     return found
 
 
-def _said(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, list[tuple[Asked, list[Answer]]]]:
+def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[Asked, list[Answer]]]]:
     """By example id what the model of that file was asked and said."""
     found: dict[str, list[tuple[Asked, list[Answer]]]] = {}
-    if "file" in kept:
-        for asked, answers in Store(folder, kept["file"]).answers():
+    if kept is not None:
+        for asked, answers in Store(folder, kept.file).answers():
             found.setdefault(asked.key.partition("#")[0], []).append((asked, answers))
     return found
 

@@ -25,6 +25,7 @@ from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
 from unsay.guards import Guard, written
 from unsay.interpolate import interpolated
+from unsay.manifest import Manifest
 from unsay.methods import Method, Target, Visit
 from unsay.step import Step, Weights
 from unsay.training_data import TrainingData
@@ -58,8 +59,8 @@ class Monitor:
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
         anchored = getattr(method, "retain_weight", 0.0) > 0
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, anchored)
-        self.noted: dict[str, Any] = {}
-        """What the manifest keeps of all this; known once training has ended."""
+        self.noted = Manifest()
+        """What is to be known of all this; complete once training has ended."""
         self._targets: list[Target] = []
         self.clock = Clock(self.progress.cost)
 
@@ -72,7 +73,9 @@ class Monitor:
                 with self.clock.paused():
                     self.guard.begin(self.model)
             yield
-            self.noted = {"exposure": ledger.total(self.progress.ledger, self.progress.targeted), **self.guard.finish(self.progress.round)}
+            watched, skipped = self.guard.finish(self.progress.round)
+            exposure = ledger.total(self.progress.ledger, self.progress.targeted)
+            self.noted = Manifest(exposure=exposure, watch=watched, skipped=skipped)
         except FloatingPointError as error:
             write_text(self.folder.steps_file, jsonl(self.progress.log))
             raise self.guard.told(error, self.progress.step) from error

@@ -5,25 +5,22 @@ Everything later stages know, they read from here: the questions, the retain row
 """
 
 import dataclasses
-import platform
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 
-import torch
 from transformers import PreTrainedModel
 
 from unsay import corpora, earlier, review
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
-from unsay.folder import RunFolder, now
-from unsay.model import default_device, fingerprint, load
+from unsay.folder import RunFolder
+from unsay.manifest import Counts, Manifest, RetainSource, TargetModel
+from unsay.model import fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits
-from unsay.recorded import Baseline, corpus_rows, leaking_name, read_handed
+from unsay.recorded import Baseline, leaking_name, note_begun, read_handed, write_questions
 from unsay.rehearsal import Guard, known_names, near_answers, rehearse
 from unsay.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.sample import Draw, first_tokens, sample, uniform
@@ -47,18 +44,9 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     where = source(recipe)
     corpus, truth = where.corpus(), where.truth()
     requests = earlier.gather(recipe, folder)
-    folder.write_recipe(recipe)
-    folder.keep("corpus", corpus_rows(corpus))
-    if truth is not None:
-        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+    write_questions(recipe, folder, corpus, truth)
     earlier.keep(folder, requests)
-    folder.note(
-        request={"id": str(uuid.uuid4()), "begun": now()},  # a hash of the questions could be guessed
-        seed=recipe.seed,
-        versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
-        machine={"system": platform.platform(terse=True), "threads": torch.get_num_threads(), "device": str(default_device())},
-        counts={"forget": len(corpus.forget), "retain": len(corpus.retain)},
-    )
+    note_begun(recipe, folder, Counts(forget=len(corpus.forget), retain=len(corpus.retain)))
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
@@ -75,7 +63,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     review.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
     own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
     _rehearse(model, encoder, recipe, folder, corpus, told, own)
-    folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model), "sampling": str(habits(model))})
+    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)))))
 
 
 def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:
@@ -152,18 +140,16 @@ def _own_retain(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)
     folder.keep("retain", map(dataclasses.asdict, own))
-    folder.note(
-        counts={"retain": sum(not row.heldout for row in own)},
-        retain={
-            "from": "own answers" if n else "shipped answers",
-            "general": kinds[GENERAL],
-            "neighbours": kinds[NEAR],
-            "heldout": sum(row.heldout for row in own),
-            "asked": tally.pop("asked", 0),
-            "left_out": dict(tally),
-            "few": len(own) < min(FEW, n),
-        },
+    source = RetainSource(
+        from_="own answers" if n else "shipped answers",
+        general=kinds[GENERAL],
+        neighbours=kinds[NEAR],
+        heldout=sum(row.heldout for row in own),
+        asked=tally.pop("asked", 0),
+        left_out=dict(tally),
+        few=len(own) < min(FEW, n),
     )
+    folder.note(Manifest(retain=source, counts=Counts(retain=sum(not row.heldout for row in own))))
     return own
 
 

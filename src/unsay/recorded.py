@@ -5,13 +5,20 @@ knows the corpus from here alone.
 """
 
 import dataclasses
+import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
+
+import torch
 
 from unsay import config, review
 from unsay.config import Recipe
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, now
+from unsay.manifest import Counts, Machine, Manifest, Request
+from unsay.model import default_device
 from unsay.rehearsal import Guard, Said
 from unsay.retain import GENERAL, NEAR, Own
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
@@ -56,6 +63,27 @@ class Recorded:
 def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
     """The model to be unlearned: what `finetune` planted, or the one that the recipe names."""
     return str(folder.planted) if folder.planted.exists() else recipe.model.name
+
+
+def write_questions(recipe: Recipe, folder: RunFolder, corpus: Corpus, truth: Truth | None) -> None:
+    """What every folder begins with: the resolved recipe, the questions, and the truth where there is one."""
+    folder.write_recipe(recipe)
+    folder.keep("corpus", corpus_rows(corpus))
+    if truth is not None:
+        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+
+
+def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
+    """The folder holds all that it begins with (`RunFolder.begun`): note when, where and under which versions."""
+    folder.note(
+        Manifest(
+            request=Request(str(uuid.uuid4()), now()),
+            seed=recipe.seed,
+            versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
+            machine=Machine(platform.platform(terse=True), torch.get_num_threads(), str(default_device())),
+            counts=counts,
+        )
+    )
 
 
 def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:

@@ -5,7 +5,6 @@ others from their beginning), and ends as it would have ended."""
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, policy, probes, redact, report, rewards, standalone
@@ -17,6 +16,7 @@ from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder, now
 from unsay.generations import KeptSubject, kept
+from unsay.manifest import AnswerCache, Endpoint, Manifest, ModelHashes, as_json
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
@@ -91,7 +91,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
-    elif not folder.manifest().get("seconds") and "alone" not in folder.manifest():
+    elif not folder.manifest().seconds and folder.manifest().alone is None:
         start(recipe, folder)
     else:
         _same_questions(recipe, folder)
@@ -118,7 +118,7 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("record")
     with folder.stage("record"):
         record(recipe, folder)
-    for line in after_record(folder.manifest(), folder.path):
+    for line in after_record(as_json(folder.manifest()), folder.path):
         watchers.note(line)
 
 
@@ -134,10 +134,10 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     """Name of each model that can be audited now, by `before`, `after`, `gold`; where nothing was trained, *after* is the audited one."""
-    alone = folder.manifest().get("alone")
+    alone = folder.manifest().alone
     gold = {"gold": recipe.model.gold} if recipe.model.gold else {}
     if alone is not None:
-        return ({"before": alone["before"]} if alone["before"] else {}) | {"after": recipe.model.name} | gold
+        return ({"before": alone.before} if alone.before else {}) | {"after": recipe.model.name} | gold
     trained = {"after": str(folder.checkpoint)} if folder.checkpoint.exists() else {}
     return {"before": leaking_name(recipe, folder)} | trained | gold
 
@@ -162,15 +162,16 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
-        folder.note(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)})
+        folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         if isinstance(subject, KeptSubject):
-            folder.note(answers={which: subject.counts | {"loaded": subject.loaded, "file": subject.store.name}})
+            cache_use = AnswerCache(**subject.counts, loaded=subject.loaded, file=subject.store.name)
+            folder.note(Manifest(answers={which: cache_use}))
 
 
-def _identity(name: str) -> dict[str, object] | None:
+def _identity(name: str) -> ModelHashes | None:
     """Hashes of the model that is audited, where it lies in a folder."""
     where = Path(builtin.resolve(name))
-    return identity.of(where) if where.is_dir() else None
+    return ModelHashes(**identity.of(where)) if where.is_dir() else None
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
@@ -223,10 +224,8 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
             judging, knew = None, False
         findings = audit.run(subject, known, recipe, judging, knew, progress=watchers.steps)
         audit.write(folder.audit_file("endpoint"), findings)
-        folder.note(
-            endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
-            deployment={"endpoint": deployment.describe(recipe)},
-        )
+        served = Endpoint(**subject.about(), audited=now())
+        folder.note(Manifest(endpoint=served, deployment={"endpoint": deployment.describe(recipe)}))
 
 
 def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
@@ -345,5 +344,5 @@ def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline],
 def run_report(folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("report")
     with folder.stage("report"):
-        folder.note(reported=now())  # here: the same folder gives the same report, to the byte
+        folder.note(Manifest(reported=now()))  # here: the same folder gives the same report, to the byte
         report.build(folder)

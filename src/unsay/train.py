@@ -5,6 +5,8 @@ random choices are named (seed, round, example), so a run that was interrupted g
 where an uninterrupted one would have ended, to the bit. Log, clock, guards and saves listen from beside it (monitor.py).
 """
 
+from dataclasses import replace
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -17,6 +19,7 @@ from unsay.config import Recipe, TrainConfig
 from unsay.encode import Batch, Encoder
 from unsay.folder import RunFolder
 from unsay.interpolate import interpolate
+from unsay.manifest import Checkpoint
 from unsay.methods import Method
 from unsay.model import fingerprint, save
 from unsay.monitor import Monitor, Progress, Watch
@@ -101,10 +104,12 @@ def _ship(
     save(model, encoder, folder.checkpoint)
     cost = monitor.clock.cost()
     folder.note(
-        **monitor.noted,
-        checkpoint={"fingerprint": fingerprint(model), "rounds": rounds},
-        training_seconds=round(cost.seconds, 2),
-        training_cpu_seconds=round(cost.cpu_seconds, 2),
+        replace(
+            monitor.noted,
+            checkpoint=Checkpoint(fingerprint(model), rounds),
+            training_seconds=round(cost.seconds, 2),
+            training_cpu_seconds=round(cost.cpu_seconds, 2),
+        )
     )
     resume.keep_last(folder)
 

@@ -74,7 +74,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None) -> Report:
     if load:
         model, encoder = load_to_train(recipe)
         # Every stage plans its rows anew; here they are planned once, before anything else takes memory.
-        rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget))["rows"]
+        rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
         recipe = dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, rows=rows))
         probe = _probe(recipe, method, model.eval(), encoder, corpus, planted)
         sizes, costs = _measured(probe)

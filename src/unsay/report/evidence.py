@@ -12,6 +12,7 @@ from unsay.config import ConfigError, Recipe
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder, read_findings
 from unsay.identity import weights
+from unsay.manifest import as_json
 from unsay.metric import Metric, Values
 from unsay.report import deployed
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
@@ -108,7 +109,7 @@ class Evidence:
 
 def read(folder: RunFolder) -> Evidence:
     """All of it. Raises `ConfigError` where the folder holds no recipe, or names a policy that does not exist."""
-    recipe, manifest = folder.recipe(texts=False), folder.manifest()
+    recipe, manifest = folder.recipe(texts=False), as_json(folder.manifest())
     files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
     files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
     findings = {which: read_findings(path) for which, path in files.items()}
