@@ -19,7 +19,7 @@ from transformers.utils import logging
 from unsay import audit
 from unsay.config import Recipe, load
 from unsay.folder import RunFolder, read_findings
-from unsay.manifest import as_json
+from unsay.manifest import to_json
 from unsay.model import load as load_model
 from unsay.record import source
 from unsay.recorded import read_recorded
@@ -144,7 +144,7 @@ def main() -> None:
         looks[arm] = dict(look(args, arm))
     text = tables(looks)
     (args.out / "three-requests.md").write_text(text, encoding="utf-8")
-    manifests = {str(f.path): as_json(f.manifest()).get("earlier", {}) for arm in looks for f in folders(args.out, arm)[1:]}
+    manifests = {str(f.path): to_json(f.manifest()).get("earlier", {}) for arm in looks for f in folders(args.out, arm)[1:]}
     print(text, json.dumps(manifests, indent=1), sep="\n")
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from tests.conftest import tiny_model
 from unsay.cli.app import app
-from unsay.cli.costs import clock, size
+from unsay.cli.costs import size
+from unsay.clock import duration
 from unsay.config import Recipe, TrainConfig, load
 from unsay.doctor.advice import advise
 from unsay.doctor.cost import Costs, Work, decoding, fit, reading, training
@@ -345,4 +346,4 @@ def test_bytes_for_a_reader(value: float, text: str):
     ("value", "text"), [(4.25, "4.2 s"), (42.4, "42 s"), (90, "1 min 30 s"), (119.8, "2 min 0 s"), (8000, "2 h 13 min")]
 )
 def test_seconds_for_a_reader(value: float, text: str):
-    assert clock(value) == text
+    assert duration(value) == text

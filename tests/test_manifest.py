@@ -21,8 +21,8 @@ from unsay.manifest import (
     RoundExposure,
     Standalone,
     WatchedRows,
-    as_json,
     read_manifest,
+    to_json,
     write_manifest,
 )
 
@@ -105,5 +105,5 @@ def test_a_file_that_is_no_text_is_damaged(tmp_path: Path):
 
 
 def test_a_record_alone_is_json_too():
-    assert as_json(WHOLE.plan) == {"audit after": {"rows": 4, "row_bytes": 10, "free_bytes": 100}}
-    assert as_json(None) is None
+    assert to_json(WHOLE.plan) == {"audit after": {"rows": 4, "row_bytes": 10, "free_bytes": 100}}
+    assert to_json(None) is None

@@ -11,7 +11,6 @@ from unsay import retain
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.folder import RunFolder
-from unsay.manifest import as_json
 from unsay.record import record, start
 from unsay.recorded import corpus_rows, read_handed, read_recorded
 from unsay.rehearsal import Guard, Said
@@ -154,10 +153,10 @@ def test_what_is_held_out_is_not_rehearsed_either(recorded: RunFolder):
 
 def test_the_reader_is_told(recorded: RunFolder):
     noted = recorded.manifest().retain
-    (sentence,) = notes(as_json(recorded.manifest()))
+    (sentence,) = notes(recorded.manifest())
     assert f"own answers, {noted.general} to general questions and {noted.neighbours} to the forget questions" in sentence
     assert sentence.endswith("right or wrong.")
-    few = as_json(replace(recorded.manifest(), retain=replace(noted, few=True)))
+    few = replace(recorded.manifest(), retain=replace(noted, few=True))
     assert "These are few" in notes(few)[0]
     assert after_record(few, recorded.path)[-1].startswith("warning: ")
 
@@ -184,6 +183,4 @@ def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
     record(recipe, folder)
     assert folder.manifest().retain.from_ == "shipped answers"
     assert len(read_recorded(folder).corpus.retain) > 150
-    assert notes(as_json(folder.manifest())) == [
-        "No retain rows were handed over: the package’s general questions and answers take their place."
-    ]
+    assert notes(folder.manifest()) == ["No retain rows were handed over: the package’s general questions and answers take their place."]

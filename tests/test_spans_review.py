@@ -14,7 +14,7 @@ from unsay.config import ConfigError, dump, load
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.ledger import leak
-from unsay.manifest import Counts, Manifest, Spans, as_json
+from unsay.manifest import Counts, Manifest, Spans
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.selection import unnamed
@@ -191,12 +191,12 @@ def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder)
     review.spans_file(folder).unlink()
     review.propose(folder, FORGET, read_answers(folder))
     assert folder.manifest().spans.long == ("ada",)
-    assert "nothing is named: ada;" in after_record(as_json(folder.manifest()), folder.path)[1]
-    assert notes(as_json(folder.manifest()))[0].startswith("1 recorded answer has more than 40 content words")
+    assert "nothing is named: ada;" in after_record(folder.manifest(), folder.path)[1]
+    assert notes(folder.manifest())[0].startswith("1 recorded answer has more than 40 content words")
     assert "LONG, nothing named" in call("spans", str(folder.path))
     edit(folder, strings=["wordzz"])
     read_recorded(folder, settle=True)
-    assert notes(as_json(folder.manifest())) == []
+    assert notes(folder.manifest()) == []
 
 
 def test_spans_shows_texts_only_when_asked(folder: RunFolder):

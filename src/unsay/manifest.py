@@ -296,13 +296,13 @@ class Manifest:
         return replace(self, **kept)
 
 
-def as_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A record as JSON has it; all else as it is."""
     if dataclasses.is_dataclass(value):
-        return {key.rstrip("_"): as_json(inner) for key, inner in _said(value).items()}
+        return {key.rstrip("_"): to_json(inner) for key, inner in _said(value).items()}
     if isinstance(value, Mapping):
-        return {key: as_json(inner) for key, inner in value.items()}
-    return [as_json(inner) for inner in value] if isinstance(value, tuple) else value
+        return {key: to_json(inner) for key, inner in value.items()}
+    return [to_json(inner) for inner in value] if isinstance(value, tuple) else value
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -330,7 +330,7 @@ _WAY_OUT = "put the file back as it was, or choose another run folder"
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Raises `WriteError`."""
-    write_text(path, json.dumps(as_json(manifest), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(to_json(manifest), indent=1, ensure_ascii=False) + "\n")
 
 
 def _said(record: Any) -> dict[str, Any]:

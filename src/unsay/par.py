@@ -15,7 +15,6 @@ from unsay.adapters import load_to_train
 from unsay.config import AuditConfig, ConfigError, Recipe
 from unsay.folder import RunFolder, read_findings
 from unsay.interpolate import interpolated
-from unsay.manifest import as_json
 from unsay.plan import planned
 from unsay.policy import LineResult, Policy
 from unsay.recorded import leaking_name
@@ -91,7 +90,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
             progress(f"{folder.path.name} at {share:.2f}")
             with interpolated(weights, model, replace(recipe, train=replace(recipe.train, interpolate=share)), untouched):
                 findings = audit.run(subject, known, asked, *judging)
-            found[step] = Point(share, *judged(chosen, as_json(folder.manifest()), {"before": before, "after": findings, "gold": gold}))
+            found[step] = Point(share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "gold": gold}))
         return found[step]
 
     forgets, fails = STEPS, 0  # the untouched model fails, or there would be nothing to do

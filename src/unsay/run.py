@@ -16,7 +16,7 @@ from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder, now
 from unsay.generations import KeptSubject, kept
-from unsay.manifest import AnswerCache, Endpoint, Manifest, ModelHashes, as_json
+from unsay.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
@@ -118,7 +118,7 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("record")
     with folder.stage("record"):
         record(recipe, folder)
-    for line in after_record(as_json(folder.manifest()), folder.path):
+    for line in after_record(folder.manifest(), folder.path):
         watchers.note(line)
 
 
