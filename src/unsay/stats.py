@@ -5,7 +5,6 @@ smallest of several bounds afterwards voids the confidence. A claim about all of
 """
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
