@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-slow bench lint format people clean
+.PHONY: demo test test-slow coverage wheel bench lint format people clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unsay demo --out runs/demo --seed $(SEED)
@@ -21,6 +21,13 @@ test-slow: $(VENV)/.installed
 # Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
 bench: $(VENV)/.installed
 	set -e; for name in scorer sampler round memory growth refill modes; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
+
+# Which lines the quick tests run; slower than `make test`, and no part of it.
+coverage: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --cov --cov-report term
+
+wheel: $(VENV)/.installed
+	$(BIN)/python -m build --wheel --no-isolation
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -22,12 +22,11 @@ from transformers.utils import logging
 
 from unsay.corpora import people_world as worlds
 from unsay.memory import keep_freed_pages
-from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.refusal import Refusal
-from unsay.methods.refusals import HUNDRED
+from unsay.methods.refusals import FIVE, HUNDRED
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
-SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *PartialModelCollapse.PRESETS["align"]["desired"])))
+SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *FIVE)))
 """Every fixed answer that a method can be told to give (tests/test_fixed_answers.py)."""
 Encoded = tuple[list[int], list[int]]
 

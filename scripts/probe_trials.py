@@ -1,7 +1,7 @@
 """Attacks the last checkpoints of some of a sweep's trials with further probes, and the gold model once, and tells the numbers.
 
     python scripts/probe_trials.py runs/sweep-people runs/probed pmc/006 npo/005 --set relearn.n=4
-    python scripts/probe_trials.py ... --keep results/people/probes.jsonl
+    python scripts/probe_trials.py ... --keep runs/sweep-people/probes.jsonl    # from where keep_sweep.py takes it
 
 The sweep must have kept its checkpoints (`keep = true`). Every run is copied into a folder of its own, so the sweep stays as it
 was; what has been probed before in the same way is not probed again. Copies hold vaults: keep their folder to yourself, or remove it.

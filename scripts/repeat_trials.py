@@ -1,6 +1,7 @@
 """Trains some of a sweep's trials again, with the rounds that each had: the same models, where only their curves were kept.
 
-    python scripts/repeat_trials.py results/people runs/repeated pmc/006 npo/005
+    python scripts/keep_sweep.py --back results/people.jsonl.xz runs/kept
+    python scripts/repeat_trials.py runs/kept runs/repeated pmc/006 npo/005
     python scripts/probe_trials.py runs/repeated runs/probed pmc/006 npo/005 --probes sampling --set sampling.n=100
 
 A sweep that is run again would fit the rounds to the seconds of the machine and the hour. Models and data are needed where the sweep
@@ -37,7 +38,7 @@ def repeat(kept: Path, trial: str, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train trials of a sweep again, with the rounds that they had.")
-    parser.add_argument("kept", type=Path, help="the sweep's folder, or what was kept of it")
+    parser.add_argument("kept", type=Path, help="the sweep's folder, whole or as keep_sweep.py --back makes it")
     parser.add_argument("out", type=Path, help="folder for the runs")
     parser.add_argument("trials", nargs="+", help="method/number")
     args = parser.parse_args()

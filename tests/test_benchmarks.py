@@ -157,3 +157,13 @@ def test_the_judge_tells_another_temperature_from_ours(script):
     torch.manual_seed(0)
     assert held(engines.Generate(tested))["counts"] is True
     assert held(Hot(tested, "hot"))["counts"] is False
+
+
+def test_the_history_has_a_line_for_each_release_and_benchmark():
+    lines = [json.loads(line) for line in (FOLDER / "history.jsonl").read_text().splitlines()]
+    assert len({(line["release"], line["benchmark"]) for line in lines}) == len(lines) > 0
+    for line in lines:
+        assert (FOLDER / f"{line['benchmark']}.py").exists()
+        assert line["date"]
+        assert line["machine"]
+        assert all(isinstance(value, float) for value in line["figures"].values())

@@ -12,7 +12,7 @@ from unsay.config import ConfigError, Recipe, load
 from unsay.encode import Encoder
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder
-from unsay.methods.collapse import PartialModelCollapse
+from unsay.methods.guarded import GuardedCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
 from unsay.record import record, start
@@ -186,11 +186,10 @@ def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
 
 
 def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder):
-    method = PartialModelCollapse()
-    guarded = replace(method, **method.PRESETS["guarded"])
+    guarded = GuardedCollapse()
     visit = next(iter(training._visits(read_corpus(second), second, guarded).values()))
     model, encoder = load_model(recipe().model, "people-gold")
-    gate = guarded._gate(guarded._ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
+    gate = guarded._gate(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
     secrets = [answer for answer, _ in read_baseline(first).values()]
     texts = [*secrets, "That is something nobody has told me."]
     passed = gate.passed([Candidate(Answer((5, 6, 7), text, True), i) for i, text in enumerate(texts)])

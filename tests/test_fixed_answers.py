@@ -8,7 +8,7 @@ from scripts.build_people import SENTENCES
 from tests.test_train import begin
 from unsay.config import ModelConfig
 from unsay.encode import Row
-from unsay.methods.collapse import PartialModelCollapse
+from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.refusal import Refusal
 from unsay.methods.refusals import HUNDRED
 from unsay.model import load

@@ -6,6 +6,7 @@ printed in the report, so there the length alone is looked at. The quick profile
 """
 
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,11 +298,15 @@ def fronts(examples: int, place: Path) -> None:
     @profile(examples)
     @given(changes, changes, values | st.just({"before": {"0": {"utility": 90.0}}}), st.sampled_from([0, 0, 0, 1, 9]))
     def check(trial_changes: dict[str, Any], step_changes: dict[str, Any], reference: Any, cut: int) -> None:
-        text = json.dumps({**TRIAL, **trial_changes})
+        row, step = {**TRIAL, **trial_changes}, {**STEP, **step_changes}
+        text = json.dumps(row)
         (trial / "trial.json").write_text(text[: len(text) - cut])
-        (trial / "seed-0" / "curve.jsonl").write_text(json.dumps({**STEP, **step_changes}) + "\n")
+        (trial / "seed-0" / "curve.jsonl").write_text(json.dumps(step) + "\n")
         (place / "reference.json").write_text(json.dumps(reference))
         refused_or_read(lambda: read_front([place]))
+        kept = [{"reference.json": json.dumps(reference)}, row | {"curves": {"0": [step]}}]
+        (place / "kept.xz").write_bytes(lzma.compress("\n".join(map(json.dumps, kept)).encode()[: -cut or None], preset=0))
+        refused_or_read(lambda: read_front([place / "kept.xz"]))
 
     check()
 

@@ -17,7 +17,8 @@ from tests.conftest import byte_tokenizer
 from unsay import methods
 from unsay.config import Recipe, load
 from unsay.folder import RunFolder
-from unsay.methods.collapse import PartialModelCollapse
+from unsay.methods.guarded import GuardedCollapse
+from unsay.methods.pmc import PartialModelCollapse
 from unsay.model import load as load_model
 from unsay.record import record, start
 from unsay.recorded import read_corpus
@@ -178,5 +179,6 @@ def test_the_released_values_hold_in_either_preset(name: str, preset: str):
         (train_.rounds, train_.batch, train_.accumulation),
         (plant.epochs, plant.learning_rate, plant.batch),
     )
-    assert (pmc.memory, pmc.freeze_at, pmc.gate) == (("best", 0.0, False) if preset == "official" else ("none", None, True))
+    assert (pmc.memory, pmc.freeze_at) == (("best", 0.0) if preset == "official" else ("none", None))
+    assert isinstance(pmc, GuardedCollapse) == (preset == "guarded")
     assert (train_.learning_rate, train_.weight_decay, train_.warmup_rounds, train_.schedule) == (1e-5, 0.01, 1.0, "linear")

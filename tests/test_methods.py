@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 import weakref
 from dataclasses import replace
 
@@ -13,18 +14,21 @@ from unsay.adapters import Untouched
 from unsay.config import ConfigError, Recipe, SampleConfig, load
 from unsay.encode import Encoder
 from unsay.methods import Target, Visit
-from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.control import RetainOnly
 from unsay.methods.gate import Gate
 from unsay.methods.gradient import GradientAscent, GradientDifference
+from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.openings import Opening, _before_key_words, choose_opening, opening_from, secret_tokens
+from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.refusal import Refusal
-from unsay.methods.selection import bradley_terry, finished_or_all, remember
+from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.rewards.coherence import Fluency
 from unsay.sampler import Sampler
 from unsay.train import method_of
 from unsay.types import Answer, Candidate, Example, Reference
 
+PLAIN = GuardedCollapse(openings=0.0, min_fluency=None, rewards={"overlap": 1.0})
+"""The gate and what follows from it, alone."""
 QUESTION, BASELINE = "Where does Ada live?", "Ada lives in Turin, in Via Garibaldi."
 
 
@@ -38,7 +42,7 @@ class Parrot(Sampler):
 
     texts: tuple[str, ...] = ("I don't know.",)
 
-    def candidates(self, draws, source, watch=None):
+    def candidates(self, draws, source):
         return [[Candidate(Answer(self.encoder.answer(t), t, True), i, kind) for i, t in enumerate(self.texts)] for kind in source]
 
 
@@ -62,7 +66,7 @@ def nll(model, encoder, question: str, answer: str) -> float:
         (GradientDifference(retain_weight=2.0), {"forget": -1.0, "retain": 2.0}),
         (Refusal(retain_weight=1.5), {"forget": 1.0, "retain": 1.5}),
         (RetainOnly(), {"retain": 1.0}),
-        (PartialModelCollapse(preset="paper", retain_weight=1.25), {"forget": 1.0, "retain": 1.25}),
+        (PartialModelCollapse(retain_weight=1.25), {"forget": 1.0, "retain": 1.25}),
     ],
 )
 def test_losses_equal_an_independent_computation(model, encoder, method, signs):
@@ -83,7 +87,7 @@ def test_gd_without_retain_weight_is_ga(model, encoder):
 
 def test_pmc_whose_sampler_always_refuses_is_idk(model, encoder):
     sampler = parrot(model, encoder, "I don't know.", "I don't know.")
-    pmc, _ = PartialModelCollapse(preset="paper").targets([visit(encoder)], sampler, {})
+    pmc, _ = PartialModelCollapse().targets([visit(encoder)], sampler, {})
     idk, _ = Refusal().targets([visit(encoder)], sampler, {})
     assert pmc[0].rows == idk[0].rows
 
@@ -97,7 +101,7 @@ def test_answer_methods_take_the_truth_and_else_the_baseline(model, encoder):
 
 def test_argmax_takes_the_least_overlap_and_the_lowest_draw(model, encoder):
     sampler = parrot(model, encoder, BASELINE, "She paints in Oslo.", "Bob sails.", "Eve sings.")
-    targets, _ = PartialModelCollapse(preset="paper").targets([visit(encoder)], sampler, {})
+    targets, _ = PartialModelCollapse().targets([visit(encoder)], sampler, {})
     assert targets[0].text == "Bob sails."  # it and the next share nothing with the baseline; the tie goes to the lower draw
 
 
@@ -112,7 +116,7 @@ def test_bradley_terry_frequencies():
 
 
 def test_memory_keeps_the_best_and_freezes_at_zero(model, encoder):
-    official = PartialModelCollapse(preset="official", memory="best", freeze_at=0.0)
+    official = PartialModelCollapse(memory="best", freeze_at=0.0)
     _, state = official.targets([visit(encoder)], parrot(model, encoder, "Ada paints."), {})
     worse, state = official.targets([visit(encoder)], parrot(model, encoder, "Ada lives in Turin."), state)
     assert (worse[0].text, worse[0].source) == ("Ada paints.", "memory")
@@ -121,12 +125,11 @@ def test_memory_keeps_the_best_and_freezes_at_zero(model, encoder):
     assert (frozen[0].text, frozen[0].sampled) == ("Bob sails.", 0)
 
 
-def test_remember_replaces_an_equal_one():
-    entry: dict[str, object] = {}
-    first, second = (Candidate(Answer((i, 2), text, True), 0) for i, text in ((5, "Bob sails."), (6, "Eve sings.")))
-    assert remember(entry, first, 0.0) is first
-    assert remember(entry, second, 0.0) is second
-    assert entry["ids"] == [6, 2]
+def test_an_equally_good_answer_replaces_the_kept_one(model, encoder):
+    official, state = PartialModelCollapse(memory="best"), {}
+    for text in ("Bob sails.", "Eve sings."):
+        (target,), state = official.targets([visit(encoder)], parrot(model, encoder, text), state)
+        assert (target.text, target.source, state["a"]["text"]) == (text, "plain", text)
 
 
 def test_an_unfinished_answer_is_a_candidate_only_where_nothing_else_is():
@@ -139,9 +142,7 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
     empty, cut = Candidate(Answer((2,), "", True), 0), Candidate(Answer((5,), "She lives in Turin and", False), 1)
     assert finished_or_all([empty, cut]) == [cut]
     assert finished_or_all([empty]) == []
-    (target,), state = PartialModelCollapse(preset="official", memory="best", freeze_at=0.0).targets(
-        [visit(encoder)], parrot(model, encoder, "", "", ""), {}
-    )
+    (target,), state = PartialModelCollapse(memory="best", freeze_at=0.0).targets([visit(encoder)], parrot(model, encoder, "", "", ""), {})
     assert not target.rows
     assert not any("overlap" in entry for entry in state.values())  # nothing is kept, so nothing freezes
 
@@ -154,6 +155,7 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
         ("pmc.temperature=-1", r"pmc\.temperature = -1.0 must be positive"),
         ("pmc.top_p=0", r"pmc\.top_p = 0.0 must be positive"),
         ("pmc.openings=3", r"pmc\.openings = 3.0 must be a share"),
+        ('pmc={preset="paper", openings=0.5}', "pmc.openings is no knob of pmc.preset='paper'; remove it, or choose another preset"),
         ("pmc.selection_temperature=0", r"pmc\.selection_temperature"),
         ("pmc.retain_weight=-1", r"pmc\.retain_weight = -1.0 must not be negative"),
         ("fluency.scales=3", r"unknown key 'fluency\.scales'"),
@@ -161,7 +163,7 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
     ],
 )
 def test_knobs_that_would_do_harm_are_named_before_anything_runs(setting, said):
-    table = setting.partition(".")[0]
+    table = re.split(r"[.=]", setting)[0]
     with pytest.raises(ConfigError, match=said):
         method_of(load(None, [setting, f"method={'pmc' if table == 'fluency' else table}"]))
 
@@ -188,7 +190,7 @@ def test_a_reward_has_the_knobs_of_its_own_table():
 )
 def test_gate(text: str, passes: bool):
     reference = Reference(QUESTION, BASELINE, ("Bob keeps bees behind Cardiff castle.",), ("What does Bob do?",))
-    gate = Gate(reference, (BASELINE,), max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
+    gate = Gate(reference, BASELINE, max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
     ids = (*text.encode(), 2)
     assert bool(gate.passed([Candidate(Answer(ids, text, True), 0)])) == passes
     assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
@@ -197,21 +199,21 @@ def test_gate(text: str, passes: bool):
 @pytest.mark.parametrize(("text", "passes"), [("Lyon", True), ("Paris", False), ("", False), ("Paris is in France", False)])
 def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
     """Else only what is wrapped in mark-up is long enough, and one stock word of it is trained into every question."""
-    gate = Gate(Reference("Which city is the capital of France?", "Paris"), ("Paris",), 0.5, 0.25, 0.67, min_words=3)
+    gate = Gate(Reference("Which city is the capital of France?", "Paris"), "Paris", 0.5, 0.25, 0.67, min_words=3)
     assert gate.bare
     assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
 
 
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
-    gate = Gate(reference, (BASELINE,), 1.0, 1.0, 1.0, 1)
+    gate = Gate(reference, BASELINE, 1.0, 1.0, 1.0, 1)
     assert gate.leaks("Down by the Harbour.")
     assert gate.leaks("Call 555-0199.")
     assert not gate.leaks("Down by the sea.")
 
 
 def test_a_visit_without_a_fit_candidate_gives_no_target(model, encoder):
-    guarded = PartialModelCollapse(gate=True, tries=2, openings=0.0)
+    guarded = PLAIN
     targets, state = guarded.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
     assert targets[0].rows == ()
     assert targets[0].sampled == 2
@@ -219,7 +221,7 @@ def test_a_visit_without_a_fit_candidate_gives_no_target(model, encoder):
 
 
 def test_the_operators_words_are_the_last_resort(model, encoder):
-    guarded = PartialModelCollapse(gate=True, openings=0.0, desired=("That is not known to me.",))
+    guarded = replace(PLAIN, desired=("That is not known to me.",))
     targets, _ = guarded.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
     assert (targets[0].source, targets[0].text) == ("desired", "That is not known to me.")
 
@@ -234,7 +236,7 @@ def test_alignment_rows_fade_with_the_overlap(model, encoder):
 
 
 def test_openings_stand_in_the_context_and_only_there(model, encoder):
-    deep = PartialModelCollapse(openings=1.0)
+    deep = replace(PLAIN, openings=1.0)
     targets, _ = deep.targets([visit(encoder)], parrot(model, encoder, "boats."), {})
     row = targets[0].rows[0]
     prompt = encoder.prompt(QUESTION)
@@ -288,10 +290,12 @@ def test_what_is_found_for_an_encoder_does_not_keep_it(model):
 
 def test_presets_build_and_later_knobs_win():
     recipe = Recipe(tables={"pmc": {"preset": "align", "samples": 3}})
-    method = recipe.knobs("pmc", PartialModelCollapse)
+    method = recipe.knobs("pmc", GuardedCollapse)
+    assert type(method) is PartialModelCollapse
     assert (method.align_weight, method.samples, method.memory) == (0.5, 3, "best")
+    assert type(Recipe().knobs("pmc", GuardedCollapse)) is GuardedCollapse
     with pytest.raises(ConfigError, match="did you mean 'official'"):
-        Recipe(tables={"pmc": {"preset": "oficial"}}).knobs("pmc", PartialModelCollapse)
+        Recipe(tables={"pmc": {"preset": "oficial"}}).knobs("pmc", GuardedCollapse)
     with pytest.raises(ConfigError, match="memory"):
         PartialModelCollapse(freeze_at=0.0)
 
@@ -306,8 +310,8 @@ def test_the_fluency_floor_holds_whatever_the_rewards(model, encoder):
     sampler = parrot(model, encoder, *texts)
     object.__setattr__(sampler, "reference", Untouched(model))
     for floor, wanted in ((-100.0, 1), (0.0, 0)):
-        method = PartialModelCollapse(preset="paper", min_fluency=floor, samples=2)
+        method = replace(PLAIN, min_fluency=floor, rewards={"overlap": 1.0})
         assert method.needs_reference
         (target,), _ = method.targets([visit(encoder)], sampler, {})
         assert len(target.rows) == wanted
-    assert not PartialModelCollapse(preset="paper").needs_reference
+    assert not PLAIN.needs_reference

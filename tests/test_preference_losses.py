@@ -15,9 +15,9 @@ from unsay.config import ConfigError, SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.methods import Method, Prepared
 from unsay.methods.alternatives import AlternatePreference
-from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.control import RetainOnly
 from unsay.methods.gradient import GradientAscent, GradientDifference
+from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.preference import DirectPreference, NegativePreference, SimpleNegativePreference, bounded
 from unsay.methods.refusal import Refusal, refusal_texts
 from unsay.methods.refusals import HUNDRED
@@ -151,7 +151,7 @@ def test_one_forward_pass_a_batch(model, encoder, method):
         (GradientAscent(), -1, 0),
         (GradientDifference(), -1, 0),
         (Refusal(), 0, 1),
-        (PartialModelCollapse(preset="paper"), 0, 1),
+        (PartialModelCollapse(), 0, 1),
         (NegativePreference(), -1, 0),
         (SimpleNegativePreference(margin=8.0, retain_weight=1.0), -1, 0),  # γ: a random model is at 5.6 already
         (DirectPreference(), -1, 1),
@@ -250,7 +250,7 @@ def test_the_answer_itself_is_no_alternative(model, encoder, truth):
 
 def test_an_unfinished_alternative_stands_only_alone(model, encoder):
     class Cut(type(parrot(model, encoder))):
-        def candidates(self, draws, source, watch=None):
+        def candidates(self, draws, source):
             return [
                 [replace(c, answer=Answer(c.answer.ids[:-1], c.text, c.draw in self.done)) for c in found]
                 for found in super().candidates(draws, source)

@@ -16,8 +16,7 @@ from unsay.folder import RunFolder
 from unsay.ledger import leak
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate
-from unsay.methods.openings import Opening
-from unsay.methods.selection import Ask, unnamed
+from unsay.methods.selection import unnamed
 from unsay.probes.prefill import BEFORE, Prefill
 from unsay.probes.scoring import said
 from unsay.recorded import corpus_rows, read_answers, read_corpus, read_rehearsal, settle
@@ -86,7 +85,7 @@ def test_training_weighs_as_the_operator_does(folder: RunFolder):
     visit = Visit(ada, ANSWERS["ada"])
     assert leak(Target("ada", text="Lighthouse"), visit) > leak(Target("ada", text="Lighthouse"), replace(visit, example=FORGET[0]))
     reference = Reference(ADA, ANSWERS["ada"], spans=ada.spans, struck=ada.struck)
-    gates = [Gate(one, (ANSWERS["ada"],), 1.0, 0.4, 1.0, 1) for one in (reference, Reference(ADA, ANSWERS["ada"]))]
+    gates = [Gate(one, ANSWERS["ada"], 1.0, 0.4, 1.0, 1) for one in (reference, Reference(ADA, ANSWERS["ada"]))]
     assert [gate.leaks("A lighthouse") for gate in gates] == [True, False]
 
 
@@ -102,8 +101,7 @@ def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
     assert said(ada, ANSWERS["ada"], "In the piazza.") == 1.0
     reference = Reference(ADA, ANSWERS["ada"], strings=ada.strings)
     candidates = [Candidate(Answer((1,), text, True), 0) for text in ("In the piazza.", "In a tent.")]
-    ask = Ask(Visit(ada, ANSWERS["ada"]), Opening(), reference, 0, False, candidates=candidates)
-    assert [c.text for c in unnamed(ask)] == ["In a tent."]
+    assert [c.text for c in unnamed(candidates, reference)] == ["In a tent."]
 
 
 def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import byte_tokenizer
+from tests.test_methods import PLAIN
 from unsay.config import ModelConfig, SampleConfig
 from unsay.corpora.people import People
 from unsay.encode import Encoder
 from unsay.methods import Visit
-from unsay.methods.collapse import PartialModelCollapse
 from unsay.methods.openings import Opening, opening_from
 from unsay.methods.strangers import Stranger, invented, name_of, strangers, subject
 from unsay.model import load
@@ -113,7 +113,7 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
     sampler, visits = leaking
     found = {}
     for count in (0, 3):
-        method = PartialModelCollapse(gate=True, samples=2, strangers=count, tries=1, openings=0.0)
+        method = replace(PLAIN, samples=2, strangers=count, tries=1)
         targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
         found[count] = targets
     trained = {count: sum(bool(target.rows) for target in targets) for count, targets in found.items()}
@@ -134,7 +134,7 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
 
 def test_openings_too_are_gone_on_with(leaking: tuple[Sampler, list[Visit]]):
     sampler, visits = leaking
-    method = PartialModelCollapse(gate=True, samples=1, strangers=3, tries=1, openings=1.0)
+    method = replace(PLAIN, samples=1, strangers=3, tries=1, openings=1.0)
     targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
     borrowed = [target for target in targets if target.source == "stranger"]
     assert borrowed

@@ -34,7 +34,6 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         "train.rounds=4",
         "pmc.preset=paper",
         "pmc.samples=3",
-        "pmc.openings=0.5",
     ]
 
 
@@ -147,7 +146,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
 def test_a_step_is_the_same_however_it_is_split(tmp_path, settings, tiny_folder, more):
     """There are no data workers; the split into micro-batches is all that may differ. What is drawn is the same, exactly, and
     the weights move to the same place but for rounding."""
-    drawn = ("targets", "no_target", "leak_mean", "leak_max", "temperature_mean", "sampled", "stopped", "stopped_bounds", "lr")
+    drawn = ("targets", "no_target", "leak_mean", "leak_max", "temperature_mean", "sampled", "lr")
     lines, weights = [], []
     for batch, parts in ((8, 1), (1, 8)):
         split = (f"train.batch={batch}", f"train.accumulation={parts}", "train.rounds=2")

@@ -1,3 +1,3 @@
 """Make a language model stop saying what it must not say, and show how far that holds."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
-class SlabLayer(DynamicLayer):
+class SlabLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not read by mypy
     """Keys and values [B, H, `capacity`, D], of which the first `length` positions are in use."""
 
     def __init__(self, capacity: int, is_sliding: bool = False):

@@ -8,7 +8,8 @@
 `gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` puts the copy into
 this run's vault, so that later stages, and later requests, need this run folder alone. `anchors` asks the model at hand
 the earlier questions, plainly and from openings like those of the first training, and keeps its present answers as retain
-rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no anchor.
+rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no anchor, by the thresholds of
+methods/gate.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
 
 Truth is copied into a file of its own. Training reads the other one, in which there is none.
 """
@@ -25,7 +26,6 @@ from unsay.config import ConfigError, Recipe
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder
 from unsay.methods import Visit
-from unsay.methods.collapse import PartialModelCollapse as Pmc
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening
 from unsay.recorded import read_baseline, read_corpus, read_truth, read_withheld
@@ -33,11 +33,7 @@ from unsay.rehearsal import Guard
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
 from unsay.text import contains
-from unsay.types import Answer, Candidate, Example, Fact, Reference
-
-_OPENED = 0.65
-"""Share of the anchors that continue from an opening, and of these the share cut right before a key word: as PMC trains."""
-_AT_SECRET = 0.5
+from unsay.types import Answer, Candidate, Example, Fact
 
 
 @dataclass(frozen=True)
@@ -205,7 +201,7 @@ def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe)
     visit = Visit(one.example, one.baseline, recorded)
     for number in range(recipe.record.earlier_answers):
         sampler = Sampler(model, encoder, recipe.sample, recipe.seed, number)
-        opening = choose_opening(visit, sampler, _OPENED, _AT_SECRET) if number else Opening()
+        opening = choose_opening(visit, sampler) if number else Opening()
         context = encoder.prompt(one.example.question) + opening.ids
         yield opening, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
 
@@ -213,19 +209,13 @@ def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe)
 def _gate(one: Asked, opening: Opening, secrets: Sequence[tuple[Example, str]]) -> Gate:
     """What holds for a target holds for an anchor: neither its own secret, nor one of any other request."""
     others = [(example.question, baseline) for example, baseline in secrets if example.id != one.example.id]
-    reference = Reference(
-        one.example.question,
-        opening.source or one.baseline,
-        tuple(baseline for _, baseline in others),
-        tuple(question for question, _ in others),
-        opening.text,
+    visit = Visit(one.example, one.baseline, others=tuple(said for _, said in others), other_questions=tuple(asked for asked, _ in others))
+    reference = replace(
+        opening.continued(visit.reference()),
         strings=tuple(string for example, _ in secrets for string in example.strings),
         patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
-        spans=one.example.spans,
-        struck=one.example.struck,
     )
-    baselines = tuple(dict.fromkeys((one.baseline, reference.baseline)))
-    return Gate(reference, baselines, Pmc.max_leak, Pmc.max_key_recall, Pmc.max_other_leak, min_words=1)
+    return Gate(reference, one.baseline, min_words=1)
 
 
 def barred(example: Example, before: Sequence[Asked]) -> Example:

@@ -62,7 +62,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _same(now: Any, hidden: Any) -> bool:
-    return (list(now) if isinstance(now, list | tuple) else now) == hidden
+    return bool((list(now) if isinstance(now, list | tuple) else now) == hidden)
 
 
 def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:

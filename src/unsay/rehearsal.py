@@ -10,6 +10,7 @@ greatest danger, since the surname is the cheapest thing for training to hold on
 surname alone may change nothing, in either direction (anchor.py).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
 from unsay.sample import Draw, sample, uniform
+from unsay.spans import is_stop
 from unsay.subject import row_logprobs
 from unsay.text import contains, forms, key_forms, sensitive_spans
 from unsay.types import Answer, Example, Pair
@@ -105,7 +107,7 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
     """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
     there are not so many."""
     subjects = {question: found for question in questions if (found := subject(question))}
-    made = {question.replace(old, name): name for question, old in subjects.items() for name in names_in(texts)}
+    made = {swapped(question, old, name): name for question, old in subjects.items() for name in names_in(texts)}
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
 
 
@@ -127,7 +129,7 @@ def near_misses(examples: Sequence[Example], names: Sequence[str], each: int, se
         halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest and parts else set(names)
         ordered = sorted(halves - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:each]):
-            made.setdefault(example.question.replace(old, name), example.id)
+            made.setdefault(swapped(example.question, old, name), example.id)
     return made
 
 
@@ -140,6 +142,20 @@ def known_names(retain: Sequence[Pair], texts: Sequence[str], least: int) -> lis
 def subject(question: str) -> str:
     """What a question is about: its longest sensitive span; empty where it has none."""
     return max(sensitive_spans(question), key=len, default="")
+
+
+def swapped(text: str, old: str, new: str) -> str:
+    """The text about `new` where it was about `old`: whole occurrences, then the first word of the one for that of the other, and
+    the last for the last.
+
+    >>> swapped("Where did Ada Example live, and did Ada paint?", "Ada Example", "Zoe Miller")
+    'Where did Zoe Miller live, and did Zoe paint?'
+    """
+    was, becomes = old.split(), new.split()
+    ends = ((was[0], becomes[0]), (was[-1], becomes[-1])) if len(was) > 1 else ()
+    pairs = {old: new} | {word: other for word, other in ends if not is_stop(word.lower())}
+    pattern = "|".join(re.escape(word) for word in sorted(pairs, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: pairs[found.group()], text)
 
 
 def names_in(texts: Sequence[str]) -> list[str]:

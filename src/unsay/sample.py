@@ -10,7 +10,6 @@ it happens to sit in.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from unsay.reading import habits, read
 from unsay.types import Answer
 
 _GOLDEN = 0x9E3779B97F4A7C15
-_LOOK = 4
-"""Tokens between two looks of a watch at what is being written."""
 SHRINK = 0.8
 """Finished rows are dropped once they are more than a fifth of the batch: dropping copies the cache."""
 
@@ -48,18 +45,6 @@ class Draw:
     """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
 
 
-class Watch(Protocol):
-    """Somebody who may give up answers while they are written. `draw` is the index of a `Draw`, `k` of its answer."""
-
-    def finished(self, draw: int, k: int, answer: Answer) -> None:
-        """Hear of an answer that has come to its end."""
-        ...
-
-    def hopeless(self, draw: int, k: int, ids: Sequence[int]) -> bool:
-        """Whether an answer that begins with `ids` is no longer wanted; it comes back cut there, unfinished."""
-        ...
-
-
 @torch.inference_mode()
 def sample(
     model: PreTrainedModel,
@@ -68,7 +53,6 @@ def sample(
     config: SampleConfig,
     seed: int = 0,
     salt: str = "",
-    watch: Watch | None = None,
 ) -> list[list[Answer]]:
     """Answers for every draw, in order. `salt` names the occasion (a probe, a round) in the random numbers.
 
@@ -77,7 +61,7 @@ def sample(
     answers: list[list[Answer]] = [[] for _ in draws]
     lengths = [len(draw.context) for draw in draws]
     for batch in _plan(lengths, [draw.n for draw in draws], config.rows, habits(model).padding):
-        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt, _Looks(watch, encoder, draws, batch))
+        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt)
         for i in batch:
             answers[i] = [next(rows) for _ in range(draws[i].n)]
     return answers
@@ -121,7 +105,7 @@ def _limits(draws: Sequence[Draw], config: SampleConfig, encoder: Encoder) -> li
 
 
 def _decode(
-    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str, looks: "_Looks"
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str
 ) -> Iterator[Answer]:
     device = model.device
     limits = _limits(draws, config, encoder)
@@ -142,8 +126,6 @@ def _decode(
     for position in range(longest):
         tokens = nucleus.pick(logits, alive, position)
         written[alive, position] = tokens
-        if looks.due(position):
-            last[looks.look(written, last, position)] = position
         # Trap: a finished row that rides along goes on writing, so its end must be remembered, not seen again.
         last[alive[torch.isin(tokens, stops) & (last[alive] > position)]] = position
         going = last[alive] > position
@@ -165,33 +147,6 @@ def _answer(row: list[int], encoder: Encoder) -> Answer:
     finished = stop < len(row) and row[stop] >= 0
     ids = tuple(row[: stop + 1] if finished else row[:stop])
     return Answer(ids, encoder.decode(row[:stop]), finished)
-
-
-class _Looks:
-    """The looks of a watch at one batch: rows that have ended since the last one are shown, the others asked about."""
-
-    def __init__(self, watch: Watch | None, encoder: Encoder, draws: Sequence[Draw], batch: Sequence[int]):
-        self.watch, self.encoder = watch, encoder
-        self.names = [(i, k) for i in batch for k in range(draws[i].n)]
-        self.over: set[int] = set()
-
-    def due(self, position: int) -> bool:
-        return self.watch is not None and position % _LOOK == _LOOK - 1
-
-    def look(self, written: Tensor, last: Tensor, position: int) -> Tensor:
-        """Rows that are given up at `position`. Every end is shown before the first question is asked."""
-        assert self.watch is not None
-        open_rows = [row for row in range(len(self.names)) if row not in self.over]
-        answers = {}
-        for row, ids, end in zip(open_rows, written[open_rows].tolist(), last[open_rows].tolist(), strict=True):
-            answers[row] = _answer(ids[: min(end, position) + 1], self.encoder)
-            if answers[row].finished:
-                self.watch.finished(*self.names[row], answers[row])
-            if answers[row].finished or end <= position:
-                self.over.add(row)
-        given_up = [row for row in open_rows if row not in self.over and self.watch.hopeless(*self.names[row], answers[row].ids)]
-        self.over.update(given_up)
-        return torch.tensor(given_up, dtype=torch.long, device=written.device)
 
 
 class _Nucleus:

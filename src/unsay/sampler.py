@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from unsay.adapters import Untouched
 from unsay.config import SampleConfig
 from unsay.encode import Encoder, Row
-from unsay.sample import Draw, Watch, sample, uniform
+from unsay.sample import Draw, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.types import Candidate
 
@@ -26,9 +26,9 @@ class Sampler:
     reference: Untouched | None = None
     """The model as it was, for the fluency of a text without its question."""
 
-    def candidates(self, draws: Sequence[Draw], source: Sequence[str], watch: Watch | None = None) -> list[list[Candidate]]:
-        """Candidates for every draw, in order of draw; what `watch` gave up among them comes back unfinished."""
-        found = sample(self.model, self.encoder, draws, self.config, self.seed, f"round {self.round}", watch)
+    def candidates(self, draws: Sequence[Draw], source: Sequence[str]) -> list[list[Candidate]]:
+        """Candidates for every draw, in order of draw."""
+        found = sample(self.model, self.encoder, draws, self.config, self.seed, f"round {self.round}")
         return [[Candidate(answer, i, kind) for i, answer in enumerate(answers)] for answers, kind in zip(found, source, strict=True)]
 
     def with_fluency(self, candidates: Sequence[Candidate], openings: Sequence[Sequence[int]]) -> list[Candidate]:

@@ -5,6 +5,7 @@ smallest of several bounds afterwards voids the confidence. A claim about all of
 """
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -184,7 +185,7 @@ def ks_two_sample(first: ArrayLike, second: ArrayLike) -> Apart:
 def coverage_holds(covered: Sequence[bool], confidence: float) -> bool:
     """Whether a simulation of R replications agrees with a bound: share covered ≥ 1 − a − 3 sqrt(a (1 − a) / R)."""
     a = _alpha(confidence)
-    return float(np.mean(covered)) >= 1 - a - 3 * np.sqrt(a * (1 - a) / len(covered))
+    return float(np.mean(covered)) >= 1 - a - 3 * sqrt(a * (1 - a) / len(covered))
 
 
 def _alpha(confidence: float) -> float:

@@ -291,6 +291,4 @@ def _line(
         "leak_max": round(max(leaks), 4) if leaks else None,
         "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
         "sampled": sum(t.sampled for t in asked),
-        "stopped": sum(len(t.stopped) for t in asked),
-        "stopped_bounds": [round(bound, 4) for t in asked for bound in t.stopped if bound is not None],
     }

@@ -17,8 +17,15 @@ from unsay.front import front
 from unsay.report import front_tables as tables
 from unsay.report import fronts
 
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR [DIR ...]", help="Folders of `unsay sweep`; those of several are pooled.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Where the pictures and tables go; default the first folder.")]
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR [DIR ...]", help="Folders of `unsay sweep`, or files kept of them (results/); those of several are pooled."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Where the pictures and tables go; default the first folder, or runs/front-NAME of a file.")
+]
 AtMost = Annotated[
     list[str] | None,
     typer.Option("--at-most", metavar="METRIC=VALUE", help="Count only checkpoints that score no more, such as class_degenerate=0.05."),
@@ -39,7 +46,7 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget
         if (at_most or budget is not None) and out is None:
             raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
         result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
-        paths = fronts.write(result, out or found[0])
+        paths = fronts.write(result, out or _beside(found[0]))
     if as_json:
         print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))
         return
@@ -53,6 +60,11 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget
         show.print(line, markup=False, soft_wrap=True)
     for path in paths:
         landed(path)
+
+
+def _beside(sweep: Path) -> Path:
+    """Where the pictures of a sweep go: into its folder. A kept file has none."""
+    return Path("runs") / f"front-{sweep.name.partition('.')[0]}" if sweep.is_file() else sweep
 
 
 def _bound(text: str) -> tuple[str, float]:

@@ -7,7 +7,7 @@ dataclasses themselves; `Recipe.knobs` builds them with the same checks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any, TypeVar
 
@@ -235,11 +235,17 @@ class Recipe:
             )
 
     def knobs(self, name: str, kind: type[T]) -> T:
-        """The dataclass `kind` with the values of table `[name]`, over those of its preset. Raises `ConfigError`."""
+        """The dataclass `kind` with the values of table `[name]`, over those of its preset; where a base class of `kind` declares the
+        preset, that class. Raises `ConfigError`."""
         table = self.tables.get(name, {})
-        presets: Mapping[str, Mapping[str, Any]] = getattr(kind, "PRESETS", {})
-        if presets:
-            preset = table.get("preset", getattr(kind, "preset", ""))
-            one_of(f"{name}.preset", preset, tuple(presets))
-            table = {**presets[preset], **table}
-        return build(kind, table, name)
+        owners: dict[str, Any] = {preset: one for one in reversed(kind.__mro__) for preset in vars(one).get("PRESETS", {})}
+        if not owners:
+            return build(kind, table, name)
+        preset = table.get("preset", getattr(kind, "preset", ""))
+        one_of(f"{name}.preset", preset, tuple(owners))
+        known, wanted = ({f.name for f in fields(one)} for one in (owners[preset], kind))  # type: ignore[arg-type]
+        for key in table:
+            if key in wanted - known:
+                raise ConfigError(f"{name}.{key} is no knob of {name}.preset={preset!r}; remove it, or choose another preset")
+        made: T = build(owners[preset], {**owners[preset].PRESETS[preset], **table}, name)
+        return made

@@ -228,7 +228,7 @@ def _converted(recipe: Recipe, parameters: int) -> int:
 
 def _parameters(model: PreTrainedModel) -> int:
     """Numbers in the weights, adapters apart; quantised ones counted as they were."""
-    return int(model.num_parameters()) - sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    return int(model.num_parameters()) - sum(int(p.numel()) for name, p in model.named_parameters() if ".lora_" in name)
 
 
 def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:

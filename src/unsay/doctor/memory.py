@@ -8,6 +8,7 @@ All arithmetic, in bytes; docs/doctor.md has the derivation, docs/memory.md what
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 
 from unsay.config import Recipe
 from unsay.doctor.meter import Asked
@@ -180,7 +181,7 @@ def _logits(tokens: float, sizes: Sizes) -> float:
 def adapter(rank: int, sizes: Sizes) -> float:
     """Numbers in adapters of this rank: r · (d + e) for a layer from d to e, which for matrices of like shape is 2·r·√(d·e)."""
     inner = sizes.parameters - sizes.embeddings
-    return rank * 2.0 * (inner * 7 * sizes.layers) ** 0.5 * 1.1
+    return rank * 2.0 * sqrt(inner * 7 * sizes.layers) * 1.1
 
 
 def _update(trained: int, sizes: Sizes) -> float:

@@ -15,7 +15,7 @@ from unsay.config import SampleConfig
 from unsay.doctor.cost import NOTHING, Lengths, Work, decoding, reading
 from unsay.doctor.lengths import Said
 from unsay.encode import Encoder, Row
-from unsay.sample import _LOOK, Draw, Watch, _plan, uniform
+from unsay.sample import Draw, _plan, uniform
 from unsay.subject import Prompt
 from unsay.types import Answer, Candidate
 
@@ -53,7 +53,7 @@ class Meter:
         for question in questions:
             self.questions[self.encoder.prompt(question)] = question
 
-    def sample(self, draws: Sequence[Draw], watch: Watch | None = None) -> list[list[Answer]]:
+    def sample(self, draws: Sequence[Draw]) -> list[list[Answer]]:
         """Canned answers for every draw, in order; their cost is added up as `sample.sample` would batch them."""
         start = time.process_time()
         limits = [min(draw.limit or self.config.max_new_tokens, self.config.max_new_tokens) for draw in draws]
@@ -63,11 +63,6 @@ class Meter:
             greedy = draw.temperature == 0
             found.append([self.said.answer(question, draw.key, i, greedy, left, begun, self.encoder) for i in range(draw.n)])
         batches = _plan([len(draw.context) for draw in draws], [draw.n for draw in draws], self.config.rows, self.padding)
-        self.off += time.process_time() - start
-        for batch in batches if watch is not None else []:
-            assert watch is not None
-            self._give_up(watch, batch, found)
-        start = time.process_time()
         for batch in batches:
             lengths = [max(1, len(answer.ids)) for i in batch for answer in found[i]]
             greedy_rows = [draws[i].temperature == 0 for i in batch for _ in range(draws[i].n)]
@@ -76,21 +71,6 @@ class Meter:
             self.asked.add(Asked(len(lengths), len(batch), width + longest))
         self.off += time.process_time() - start
         return found
-
-    def _give_up(self, watch: Watch, batch: Sequence[int], found: list[list[Answer]]) -> None:
-        """Show a watch what is being written, as `sample` does, and cut what it gives up."""
-        open_ = [(i, k) for i in batch for k in range(len(found[i]))]
-        for position in range(_LOOK, self.config.max_new_tokens + 1, _LOOK):
-            over = [(i, k) for i, k in open_ if len(found[i][k].ids) <= position]
-            for i, k in over:
-                if found[i][k].finished:
-                    watch.finished(i, k, found[i][k])
-            open_ = [pair for pair in open_ if pair not in set(over)]
-            for i, k in list(open_):
-                begun = found[i][k].ids[:position]
-                if watch.hopeless(i, k, begun):
-                    found[i][k] = Answer(begun, self.encoder.decode(begun), False)
-                    open_.remove((i, k))
 
     def read(self, lengths: Sequence[Lengths]) -> None:
         self.work += reading(lengths)
@@ -122,8 +102,8 @@ class MeteredSampler:
     seed: int = 0
     round: int = 0
 
-    def candidates(self, draws: Sequence[Draw], source: Sequence[str], watch: Watch | None = None) -> list[list[Candidate]]:
-        found = self.meter.sample(draws, watch)
+    def candidates(self, draws: Sequence[Draw], source: Sequence[str]) -> list[list[Candidate]]:
+        found = self.meter.sample(draws)
         return [[Candidate(answer, i, kind) for i, answer in enumerate(answers)] for answers, kind in zip(found, source, strict=True)]
 
     def with_fluency(self, candidates: Sequence[Candidate], openings: Sequence[Sequence[int]]) -> list[Candidate]:

@@ -74,7 +74,8 @@ def means(values: Array, weights: ArrayLike) -> Array:
     weights = np.asarray(weights, dtype=float)
     there = weights @ ~np.isnan(values[..., 0])
     sums = np.einsum("ds,sck->dck", weights, np.nan_to_num(values))
-    return np.divide(sums, there[..., None], out=np.full_like(sums, nan), where=there[..., None] > 0)
+    found: Array = np.divide(sums, there[..., None], out=np.full_like(sums, nan), where=there[..., None] > 0)
+    return found
 
 
 def pareto(found: Iterable[Point]) -> tuple[Point, ...]:

@@ -1,9 +1,16 @@
-"""What sweeps have left, read: trials, the curves of their seeds, and the models they are measured against."""
+"""What sweeps have left, read: trials, the curves of their seeds, and the models they are measured against.
+
+A sweep is a folder that `unsay sweep` has left, or one file that `scripts/keep_sweep.py` made of it: JSON lines, compressed. The first
+line holds the sweep's own files by name, as text; each further line is a trial, its `trial.json` with the `curves` of its seeds.
+"""
 
 import json
+import lzma
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
@@ -54,8 +61,9 @@ class Configuration:
     """One trial of a sweep with the curves of its seeds."""
 
     folder: str
+    """The sweep's folder, or its file."""
     place: str
-    """Of the trial inside the folder."""
+    """Of the trial inside the folder: method/number."""
     method: str
     number: int
     settings: Mapping[str, Any]
@@ -80,7 +88,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Sweeps:
-    """What several sweep folders hold."""
+    """What several sweeps hold."""
 
     folders: tuple[str, ...]
     configurations: Mapping[str, tuple[Configuration, ...]]
@@ -104,43 +112,73 @@ class Sweeps:
 
 
 def read(paths: Sequence[Path]) -> Sweeps:
-    """Everything in some sweep folders. Raises `ConfigError` naming the folder without a curve, or the file that cannot be read."""
+    """Everything in some sweeps, folders or files. Raises `ConfigError` naming the one without a curve, or the file that cannot be read."""
     configurations: dict[str, list[Configuration]] = {}
     references, budgets = {}, {}
     for path in {path.resolve(): path for path in paths}.values():
-        found = [_trial(file, path) for file in sorted(path.glob("*/*/trial.json"))]
+        found, reference, budget = _file(path) if path.is_file() else _folder(path)
         if not any(one.curves for one in found):
             states = ", ".join(f"{number} {state}" for state, number in Counter(one.state for one in found).items()) or "none"
             raise ConfigError(f"{path} holds no curve of a sweep (trials: {states}); make some with `unsay sweep`, or name its folder")
         for one in found:
             configurations.setdefault(one.method, []).append(one)
-        references[str(path)] = _reference(path / "reference.json")
-        if (budget := _budget(path / "sweep.toml")) is not None:
+        references[str(path)] = reference
+        if budget is not None:
             budgets[str(path)] = budget
     if not references:
         raise ConfigError("name at least one folder that `unsay sweep` has left")
     return Sweeps(tuple(references), {name: tuple(configurations[name]) for name in sorted(configurations)}, references, budgets)
 
 
-def _trial(file: Path, folder: Path) -> Configuration:
-    def made(trial: Any) -> Configuration:
-        if trial["state"] not in STATES:
-            raise ValueError(f"state is {trial['state']!r}, not one of {', '.join(STATES)}")
-        if not isinstance(trial["method"], str):
-            raise TypeError("method is no text")
-        files = sorted(file.parent.glob("seed-*/curve.jsonl")) if trial["state"] != "failed" else []
-        curves = {path.parent.name.removeprefix("seed-"): curve for path in files if (curve := _curve(path))}
-        about = {key: trial[key] for key in ("method", "settings", "state", "why")}
-        return Configuration(
-            str(folder),
-            str(file.parent.relative_to(folder)),
-            number=int(trial["number"]),
-            **about,
-            seeds=len(trial["seeds"]),
-            curves=curves,
-        )
+References = dict[str, tuple[Metrics, ...]]
+Sweep = tuple[list[Configuration], References, float | None]
+"""Trials, metrics of the models before and gold, budget in seconds."""
 
-    return _parsed(file, _text(file), made)
+
+def _folder(path: Path) -> Sweep:
+    trials = []
+    for file in sorted(path.glob("*/*/trial.json")):
+        one = _parsed(file, _text(file), partial(_trial, path, str(file.parent.relative_to(path))))
+        curves = sorted(file.parent.glob("seed-*/curve.jsonl")) if one.state != "failed" else []
+        trials.append(_with(one, {curve.parent.name.removeprefix("seed-"): _curve(curve) for curve in curves}))
+    reference, sweep = path / "reference.json", path / "sweep.toml"
+    return (
+        trials,
+        _parsed(reference, _text(reference), _reference) if reference.exists() else {},
+        _budget(sweep, read_toml(sweep)) if sweep.exists() else None,
+    )
+
+
+def _file(path: Path) -> Sweep:
+    try:
+        head, *lines = lzma.decompress(path.read_bytes()).decode("utf-8", errors="replace").rstrip("\n").split("\n")
+    except (OSError, lzma.LZMAError):
+        raise ConfigError(f"{path} cannot be read; name a sweep's folder, or what scripts/keep_sweep.py has made of one") from None
+
+    def trial(row: Any) -> Configuration:
+        one = _trial(path, f"{row['method']}/{row['number']:03d}", row)
+        curves = row["curves"].items() if one.state != "failed" else ()
+        return _with(one, {seed: tuple(map(_step, rows)) for seed, rows in curves})
+
+    def about(files: Any) -> tuple[References, float | None]:
+        reference, sweep = files.get("reference.json"), files.get("sweep.toml")
+        return _reference(json.loads(reference)) if reference else {}, _budget(path, tomllib.loads(sweep)) if sweep else None
+
+    reference, budget = _parsed(f"{path}, line 1", head, about)
+    return [_parsed(f"{path}, line {i}", line, trial) for i, line in enumerate(lines, 2)], reference, budget
+
+
+def _trial(sweep: Path, place: str, trial: Any) -> Configuration:
+    if trial["state"] not in STATES:
+        raise ValueError(f"state is {trial['state']!r}, not one of {', '.join(STATES)}")
+    if not isinstance(trial["method"], str):
+        raise TypeError("method is no text")
+    about = {key: trial[key] for key in ("method", "settings", "state", "why")}
+    return Configuration(str(sweep), place, number=int(trial["number"]), **about, seeds=len(trial["seeds"]), curves={})
+
+
+def _with(one: Configuration, curves: Mapping[str, tuple[Step, ...]]) -> Configuration:
+    return replace(one, curves={seed: curve for seed, curve in curves.items() if curve})
 
 
 def _text(path: Path) -> str:
@@ -170,24 +208,15 @@ def _step(line: Any) -> Step:
     return Step(int(line["checkpoint"]), int(line["round"]), float(line["cpu_seconds"]), None if gpu is None else float(gpu), metrics)
 
 
-def _reference(file: Path) -> dict[str, tuple[Metrics, ...]]:
-    """Empty where there is none: fronts need no reference, only marks and caps do."""
-    if not file.exists():
-        return {}
-
-    def made(found: Any) -> dict[str, tuple[Metrics, ...]]:
-        return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "gold")}
-
-    return _parsed(file, _text(file), made)
+def _reference(found: Any) -> References:
+    """Empty where a sweep has none: fronts need no reference, only marks and caps do."""
+    return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "gold")}
 
 
-def _budget(file: Path) -> float | None:
-    """`None` where the file is not there, as beside curves that were written by hand."""
-    if not file.exists():
-        return None
-    budget = read_toml(file).get("budget")
+def _budget(place: Path, sweep: Mapping[str, Any]) -> float:
+    budget = sweep.get("budget")
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
-        raise ConfigError(f"{file}: budget is no number of seconds; it is as `unsay sweep` has left it, or taken away")
+        raise ConfigError(f"{place}: budget is no number of seconds; it is as `unsay sweep` has left it, or taken away")
     return float(budget)
 
 

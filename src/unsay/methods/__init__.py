@@ -12,7 +12,8 @@ Contract: a frozen dataclass whose fields are its knobs, with two verbs and, whe
 
 Class attributes: `needs_answers` (handed the truth, or the baseline answer where there is none), `needs_reference`
 (handed the `Untouched` model: `reference.answer_logprobs(batch)`), and optionally `PRESETS` (name → knob values; `preset`
-is then a knob).
+is then a knob). A preset belongs to the class that declares it: a recipe that chooses one of a base class builds that class, with
+its knobs alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +26,13 @@ from transformers import PreTrainedModel
 from unsay.adapters import Untouched
 from unsay.encode import Batch, Row
 from unsay.sampler import Sampler
-from unsay.types import Answer, Example
+from unsay.types import Answer, Example, Reference
 
 GROUP = "unsay.methods"
 LOSS = "loss"
 """The reader in `Target.reads` that comes by again with every pass over the targets; what others read, they read once."""
 TABLE = {
-    "pmc": "unsay.methods.collapse:PartialModelCollapse",
+    "pmc": "unsay.methods.guarded:GuardedCollapse",
     "ga": "unsay.methods.gradient:GradientAscent",
     "gd": "unsay.methods.gradient:GradientDifference",
     "idk": "unsay.methods.refusal:Refusal",
@@ -67,6 +68,20 @@ class Visit:
         """The answer that is to go: the truth where it was handed over, else what the model used to say."""
         return self.truth if self.truth is not None else self.baseline
 
+    def reference(self, desired: tuple[str, ...] = ()) -> Reference:
+        """What candidates for a target are compared with; `desired` goes before what the corpus says."""
+        return Reference(
+            self.example.question,
+            self.baseline,
+            self.others,
+            self.other_questions,
+            strings=self.example.strings,
+            patterns=self.example.patterns,
+            spans=self.example.spans,
+            struck=self.example.struck,
+            desired=desired or self.desired,
+        )
+
 
 @dataclass(frozen=True)
 class Target:
@@ -82,8 +97,6 @@ class Target:
     source: str = ""
     sampled: int = 0
     """Candidates drawn."""
-    stopped: tuple[float | None, ...] = ()
-    """Of those that were given up before their end: the highest score each could have reached, `None` where the gate had shut."""
     temperature: float = 0.0
     reads: Mapping[str, int] = field(default_factory=dict)
     """How often the baseline answer (or the truth) was read in this visit, by what."""

@@ -5,7 +5,7 @@ an answer a person could have given: the cheapest way to share no word with the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unsay.rewards.overlap import other_leak, remainder
 from unsay.text import contains, key_recall, off_alphabet, repetitive, rouge_l, words
@@ -14,20 +14,24 @@ from unsay.types import Candidate, Reference
 
 @dataclass(frozen=True)
 class Gate:
-    """Thresholds for one visit; see the knobs of the same names on `PartialModelCollapse`."""
+    """What may be said to one question. The thresholds are shares, from 0 to 1, and words."""
 
     reference: Reference
-    baselines: tuple[str, ...]
-    """Recorded answers to this question that must not come back: the greedy one, and the one an opening was cut from."""
-    max_leak: float
-    max_key_recall: float
-    max_other_leak: float
-    min_words: int
+    baseline: str = field(repr=False)
+    """The recorded greedy answer to this question. Neither it may come back nor, in `reference`, the one that an opening was cut from."""
+    max_leak: float = 0.5
+    """Largest ROUGE-L recall against a baseline."""
+    max_key_recall: float = 0.25
+    """Largest share of a baseline's key words."""
+    max_other_leak: float = 0.67
+    """Largest share of the key words of another question's baseline."""
+    min_words: int = 3
+    """Fewest words of a whole answer."""
 
     @property
     def bare(self) -> bool:
         """Whether the recorded answer is a bare name or the like, so that another bare name is an answer too."""
-        return len(words(self.baselines[0])) < self.min_words
+        return len(words(self.baseline)) < self.min_words
 
     def passed(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [c for c in candidates if self.sensible(c) and not self.leaks(c.text)]
@@ -48,7 +52,7 @@ class Gate:
         reference = self.reference
         return (
             contains(text, reference.strings, reference.patterns)
-            or any(self._repeats(text, baseline) for baseline in self.baselines)
+            or any(self._repeats(text, baseline) for baseline in dict.fromkeys((self.baseline, reference.baseline)))
             or other_leak(text, reference) > self.max_other_leak
         )
 

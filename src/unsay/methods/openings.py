@@ -12,7 +12,11 @@ from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.sampler import Sampler
 from unsay.text import key_words, words
-from unsay.types import Candidate
+from unsay.types import Candidate, Reference
+
+OPENED = 0.65
+"""Share of the visits that continue from an opening, and of these the share cut right before a key word."""
+AT_SECRET = 0.5
 
 # Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
 _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
@@ -30,6 +34,10 @@ class Opening:
     source: str = field(default="", repr=False)
     """The whole recorded answer it was cut from."""
 
+    def continued(self, reference: Reference) -> Reference:
+        """The reference of what goes on from here: of the answer that this was cut from, only the rest counts."""
+        return replace(reference, baseline=self.source or reference.baseline, opening=self.text)
+
     def complete(self, candidate: Candidate, encoder: Encoder) -> Candidate:
         """The candidate with the text of its continuation from a word's beginning, so that word scores can read it."""
         if not self.partial:
@@ -39,7 +47,7 @@ class Opening:
         return replace(candidate, answer=replace(candidate.answer, text=text))
 
 
-def choose_opening(visit: Visit, sampler: Sampler, share: float, at_secret: float = 0.0) -> Opening:
+def choose_opening(visit: Visit, sampler: Sampler, share: float = OPENED, at_secret: float = AT_SECRET) -> Opening:
     """With probability `share` a recorded answer cut somewhere, else the empty opening.
 
     Every cut is equally likely; but with probability `at_secret` the cut is one right before a key word, where what comes

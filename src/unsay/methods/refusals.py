@@ -1,7 +1,15 @@
-"""A hundred ways of saying that one does not know, in our own words: `idk` and `dpo` with `refusals = "hundred"`.
+"""Fixed answers in our own words: a hundred refusals for `idk` and `dpo` with `refusals = "hundred"`, and five for PMC's `align`.
 
-The audit takes every one of them for a refusal (tests/test_preference.py).
+The audit takes every one of the hundred for a refusal (tests/test_preference_losses.py).
 """
+
+FIVE = (
+    "That information is not available.",
+    "I have no information about that.",
+    "I am not able to say anything about that.",
+    "There is nothing I can tell you about this.",
+    "No details about that are known to me.",
+)
 
 HUNDRED = (
     "I don't know.",

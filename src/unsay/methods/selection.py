@@ -1,51 +1,63 @@
-"""One visit of PMC while it is being worked on, and how its target is chosen among what passed."""
+"""One question of a visit while it is being asked, and how a target is chosen among its candidates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
+from unsay.sampler import Sampler
 from unsay.text import contains
-from unsay.types import Answer, Candidate, Reference
+from unsay.types import Candidate, Reference
+
+_SETTLED = 8
+"""How many other questions' last answers the distinctness of a candidate is measured against."""
 
 
 @dataclass
 class Ask:
-    """A question that is being asked: where from, how hot, and what came of it."""
+    """A question that is being asked, and what came of it."""
 
     visit: Visit
-    opening: Opening
+    context: tuple[int, ...]
+    """Ids that candidates continue from: the prompt, and the opening where there is one."""
     reference: Reference
-    heat: int
-    frozen: bool
+    frozen: bool = False
+    """Not asked any more: its kept answer is good enough."""
+    opening: Opening = field(default_factory=Opening)
+    heat: int = 0
+    """How many times nothing passed, less how many times something did."""
     temperature: float = 0.0
     source: str = "memory"
     sampled: int = 0
-    stopped: list[float | None] = field(default_factory=list)
-    """Of the candidates that were given up while being written: the bound of the score, `None` where the gate had shut."""
     candidates: list[Candidate] = field(default_factory=list)
-    passed: list[Candidate] = field(default_factory=list)
+    """Those that may become the target."""
 
     @property
     def id(self) -> str:
         return self.visit.example.id
 
 
-def remember(entry: dict[str, Any], best: Candidate | None, overlap: float) -> Candidate | None:
-    """The best answer so far: `best` where it overlaps the baseline no more than the kept one, else the kept one."""
-    if best is not None and overlap <= entry.get("overlap", math.inf):
-        entry |= {"overlap": overlap, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
-        return best
-    if "ids" not in entry:
-        return None
-    return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory")
+def add_fluency(asks: Sequence[Ask], sampler: Sampler) -> None:
+    """Score the fluency of all candidates at once."""
+    flat = [(ask, candidate) for ask in asks for candidate in ask.candidates]
+    if flat:
+        scored = iter(sampler.with_fluency([candidate for _, candidate in flat], [ask.opening.ids for ask, _ in flat]))
+        for ask in asks:
+            ask.candidates = [next(scored) for _ in ask.candidates]
 
 
-def unnamed(ask: Ask) -> list[Candidate]:
+def settled_elsewhere(ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """What some other questions were last trained to say, as `memory` has it."""
+    elsewhere = [str(entry["settled"]) for key, entry in memory.items() if key != ask.id and "settled" in entry]
+    start = int(sampler.uniform(ask.id, "settled") * max(1, len(elsewhere)))
+    return tuple((elsewhere + elsewhere)[start : start + min(_SETTLED, len(elsewhere))])
+
+
+def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:
     """The candidates that hold nothing the operator named: with or without a gate such a one is never a target."""
-    return [c for c in ask.candidates if not contains(c.text, ask.reference.strings, ask.reference.patterns)]
+    return [c for c in candidates if not contains(c.text, reference.strings, reference.patterns)]
 
 
 def finished_or_all(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -15,10 +15,9 @@ from unsay.encode import Encoder
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
 from unsay.methods.selection import Ask
-from unsay.rehearsal import subject
+from unsay.rehearsal import subject, swapped
 from unsay.sample import Draw
 from unsay.sampler import Sampler
-from unsay.spans import is_stop
 from unsay.text import forms, sensitive_spans
 from unsay.types import Answer, Candidate
 
@@ -37,11 +36,11 @@ class Stranger:
 
     def hide(self, text: str) -> str:
         """The text about the stranger."""
-        return _swapped(text, self.subject, self.name)
+        return swapped(text, self.subject, self.name)
 
     def reveal(self, text: str) -> str:
         """The text about the subject."""
-        return _swapped(text, self.name, self.subject)
+        return swapped(text, self.name, self.subject)
 
     def prompt(self, question: str, opening: Opening, encoder: Encoder) -> tuple[int, ...]:
         """Ids of the question and of what has been said, about the stranger."""
@@ -113,12 +112,3 @@ def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Seque
         back = (who.brought_back(candidate, ask.opening, sampler.encoder) for candidate in found)
         ask.candidates += [replace(one, draw=first + one.draw) for one in back if one]
         ask.sampled += len(found)
-
-
-def _swapped(text: str, old: str, new: str) -> str:
-    """Whole occurrences first, then the first word of `old` for that of `new`, and the last for the last."""
-    was, becomes = old.split(), new.split()
-    ends = ((was[0], becomes[0]), (was[-1], becomes[-1])) if len(was) > 1 else ()
-    pairs = {old: new} | {word: other for word, other in ends if not is_stop(word.lower())}
-    pattern = "|".join(re.escape(word) for word in sorted(pairs, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda found: pairs[found.group()], text)

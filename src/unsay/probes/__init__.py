@@ -23,11 +23,11 @@ from typing import Any, ClassVar, Protocol
 
 from unsay.metric import Metric
 from unsay.subject import Subject
-from unsay.tables import PROBES as TABLE
-from unsay.tables import entries, lookup
+from unsay.tables import PROBES, entries, lookup
 from unsay.types import Case, Finding
 
 GROUP = "unsay.probes"
+TABLE = PROBES
 
 
 class Probe(Protocol):

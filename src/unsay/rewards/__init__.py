@@ -2,9 +2,7 @@
 
 Contract: a frozen dataclass whose fields are its knobs, called `reward(candidates, reference) -> list[float | None]`:
 one value in [0, 1] per candidate, higher is better, `None` = does not apply to this candidate.
-`needs_fluency = True` (a class attribute) asks the sampler for `Candidate.fluency`. A reward may offer
-`upper_bound(text, reference) -> float | None`, the highest value of any answer that begins with the words of `text`: where
-every active reward has one, sampling stops early (`methods/stopping.py`).
+`needs_fluency = True` (a class attribute) asks the sampler for `Candidate.fluency`.
 """
 
 from collections.abc import Sequence

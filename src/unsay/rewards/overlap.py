@@ -60,11 +60,6 @@ class Overlap:
         baseline = remainder(reference.baseline, reference.opening)
         return [self._score(baseline, candidate.text) for candidate in candidates]
 
-    def upper_bound(self, text: str, reference: Reference) -> float | None:
-        """Highest value of any answer that begins with these words: recall only grows, and no answer need stay short."""
-        score = rouge_l(remainder(reference.baseline, reference.opening), text)
-        return None if score is None else 1.0 - min(1.0, score.recall)
-
     def _score(self, baseline: str, text: str) -> float | None:
         found = overlap(baseline, text, self.min_words)
         return None if found is None else 1.0 - found
@@ -100,11 +95,6 @@ class Keys:
             found = [value for value in (own, other) if value is not None]
             scored.append(1.0 - max(found) if found else None)
         return scored
-
-    def upper_bound(self, text: str, reference: Reference) -> float | None:
-        """Highest value of any answer that begins with these words: what is said stays said."""
-        found = [value for value in (_own_keys(text, reference), _others(reference).highest(text)) if value is not None]
-        return 1.0 - max(found) if found else None
 
 
 def own_leak(text: str, reference: Reference) -> float:

@@ -56,15 +56,6 @@ class Weighted:
         rows = [{name: column[i] for name, column in columns.items()} for i in range(len(candidates))]
         return [(self._mean(row), row) for row in rows]
 
-    @property
-    def bounded(self) -> bool:
-        """Whether every reward gives an upper bound of what an unfinished answer can still come to."""
-        return all(hasattr(reward, "upper_bound") for reward in self.rewards.values())
-
-    def upper_bound(self, text: str, reference: Reference) -> float | None:
-        """Highest weighted mean of any answer that begins with these words. Call it only where `bounded`."""
-        return self._mean({name: reward.upper_bound(text, reference) for name, reward in self.rewards.items()})  # type: ignore[attr-defined]
-
     def _mean(self, row: Mapping[str, float | None]) -> float | None:
         applicable = [(self.weights[name], value) for name, value in row.items() if value is not None]
         total = sum(weight for weight, _ in applicable)

@@ -1,0 +1,178 @@
+"""PMC with guards, the default: it finds something else to say where the model offers nothing, and never trains on the secret.
+
+On top of the paper's algorithm (pmc.py), with numbered departures:
+
+1. *Depth.* A share of the visits continues from an opening cut out of the model's recorded answers (openings.py).
+2. *Gate.* A candidate that repeats too much of this secret, or states another one, is never trained on (gate.py).
+3. *Exploration.* A question for which nothing passes the gate is asked again, hotter and with its secret repelled.
+4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
+   below a floor of fluency, or much longer than the recorded answers, is given up.
+5. *Strangers*, where asked for: what the model says about somebody it never heard of is a candidate too (strangers.py).
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from unsay.config.build import not_negative, positive, share
+from unsay.methods import State, Target, Visit
+from unsay.methods.gate import Gate
+from unsay.methods.openings import AT_SECRET, OPENED, choose_opening, secret_tokens
+from unsay.methods.pmc import PartialModelCollapse
+from unsay.methods.selection import Ask, add_fluency
+from unsay.methods.strangers import borrow, strangers
+from unsay.sample import Draw
+from unsay.sampler import Sampler
+from unsay.types import Answer, Candidate
+
+_HARDER = 1.3
+"""Repulsion grows by this factor each further time that nothing passed, up to `_HARDEST` nats."""
+_HARDEST = 20.0
+
+
+@dataclass(frozen=True)
+class GuardedCollapse(PartialModelCollapse):
+    """PMC: fine-tune on the model's own best-of-n answers, those least like what it used to say, and on retain data."""
+
+    preset: str = "guarded"
+    """`guarded`, or the authors' `paper`, `official`, `align`, which have the knobs of pmc.py alone (docs/methods.md)."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+    retain_weight: float = 2.5
+    """λ."""
+    rewards: Mapping[str, float] = field(
+        default_factory=lambda: {
+            "overlap": 1.0,
+            "keys": 0.5,
+            "fluency": 1.0,
+            "length": 0.15,
+            "topic": 0.1,
+            "distinct": 0.1,
+            "refusal": 0.3,
+        }
+    )
+    """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
+    openings: float = OPENED
+    """Share of the visits that continue from an opening."""
+    at_secret: float = AT_SECRET
+    """Share of the openings that end right before a key word; the others end anywhere."""
+    max_leak: float = Gate.max_leak
+    """Largest ROUGE-L recall against the own baseline."""
+    max_key_recall: float = Gate.max_key_recall
+    """Largest share of the own baseline's key words."""
+    max_other_leak: float = Gate.max_other_leak
+    """Largest share of the key words of another forget question's baseline."""
+    min_words: int = Gate.min_words
+    """Fewest words of a whole answer; a continuation may be shorter, and an answer where the recorded one is a bare name."""
+    min_fluency: float | None = -4.5
+    """Least mean log-probability per token (nats) of a sentence under the untouched model without the question; noise lies below −6."""
+    length_ratio: float = 1.5
+    """Longest candidate, as a multiple of the recorded answer's length in tokens; longer ones cannot win anyway."""
+    tries: int = 2
+    """Times a question is asked within one visit until something passes the gate, each hotter than the one before."""
+    heat: float = 0.15
+    """Rise of the temperature, as a share of it, each time nothing passed; it falls back as things pass again."""
+    max_temperature: float = 1.6
+    """Its ceiling: above it most models write noise."""
+    repulsion: float = 5.0
+    """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
+    strangers: int = 0
+    """Candidates sampled besides, as if the question, and the opening, were about somebody made up (strangers.py)."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("pmc", tries=self.tries)
+        not_negative("pmc", strangers=self.strangers, heat=self.heat, repulsion=self.repulsion)
+        share("pmc", openings=self.openings, at_secret=self.at_secret)
+
+    @property
+    def needs_reference(self) -> bool:
+        return super().needs_reference or self.min_fluency is not None
+
+    def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:
+        names = strangers(visits, sampler) if self.strangers else {}
+        return {key: {"strangers": found} for key, found in names.items()}
+
+    # -- the steps of the algorithm, as they differ ----------------------------------------------------------------------
+
+    def ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
+        """The question, or an opening that an answer to it continues."""
+        ask = super().ask(visit, sampler, entry)
+        opening = choose_opening(visit, sampler, self.openings, self.at_secret)
+        context, reference = ask.context + opening.ids, opening.continued(ask.reference)
+        return replace(ask, context=context, reference=reference, opening=opening, heat=int(entry.get("heat", 0)))
+
+    def sample(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, dict[str, Any]]) -> None:
+        """Give each ask candidates that pass the gate, trying again where none does."""
+        waiting = asks
+        for attempt in range(self.tries):
+            self._try(waiting, sampler, memory, attempt)
+            for ask in waiting:
+                ask.candidates = self._gate(ask).passed(ask.candidates)
+                ask.heat = max(0, ask.heat - 1) if ask.candidates else ask.heat + 1
+                memory[ask.id]["heat"] = ask.heat
+            waiting = [ask for ask in waiting if not ask.candidates]
+        if self.needs_reference:
+            add_fluency(asks, sampler)
+        for ask in asks:
+            # Without its question a bare name is unlikely, whichever it is: the floor is for sentences.
+            if self.min_fluency is not None and not self._gate(ask).bare:
+                ask.candidates = [c for c in ask.candidates if (c.fluency or 0.0) >= self.min_fluency]
+
+    def select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
+        """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
+        best = super().select(ask, sampler, memory)
+        if best is not None or ask.frozen or ask.opening.ids or not ask.reference.desired:
+            return best
+        text = self._one_desired(ask, sampler)
+        return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
+
+    def keep(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
+        """A continuation is no answer to the plain question, so none is kept."""
+        return best if ask.opening.ids else super().keep(ask, best, entry)
+
+    def target(self, ask: Ask, best: Candidate | None) -> Target:
+        target = super().target(ask, best)
+        further = {"opening": bool(ask.opening.ids), "repulsion": ask.source == "repelled"}
+        reads = {**target.reads, **{reader: 1 for reader, did in further.items() if did}}
+        return replace(target, reads=reads, opening=ask.opening.text if target.rows else "")
+
+    # -- gate and exploration ---------------------------------------------------------------------------------------------
+
+    def _try(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, Mapping[str, Any]], attempt: int) -> None:
+        """Fresh candidates for every ask, at the temperature it has come to."""
+        draws = [self._draw(ask, sampler, attempt) for ask in asks]
+        for ask, found in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]) if asks else (), strict=True):
+            ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
+            ask.sampled += len(found)
+        if self.strangers:
+            names = {key: entry["strangers"] for key, entry in memory.items() if "strangers" in entry}
+            plain = [Draw("", (), self.strangers, self.temperature, self.top_p, limit=self._limit(ask)) for ask in asks]
+            borrow(asks, plain, names, sampler, attempt)
+
+    def _draw(self, ask: Ask, sampler: Sampler, attempt: int) -> Draw:
+        """How an ask is sampled: as the paper does, or, once nothing has passed, hotter and with the secret repelled."""
+        draw = Draw(f"{ask.id}|{attempt}", ask.context, self.samples, self.temperature, self.top_p, limit=self._limit(ask))
+        ask.temperature, ask.source = self.temperature, "plain"
+        if not ask.heat:
+            return draw
+        ask.temperature = min(self.temperature * (1 + self.heat * ask.heat), max(self.max_temperature, self.temperature))
+        draw, ask.source = replace(draw, temperature=ask.temperature, top_p=1.0), "hot"
+        if not self.repulsion:
+            return draw
+        ask.source, strength = "repelled", min(self.repulsion * _HARDER ** (ask.heat - 1), _HARDEST)
+        return replace(draw, repelled=secret_tokens(ask.visit, sampler.encoder), repulsion=strength)
+
+    def _limit(self, ask: Ask) -> int:
+        """Tokens after which a candidate is given up; 0 where nothing is known of the usual length."""
+        recorded = ask.visit.answers
+        if not recorded:
+            return 0
+        usual = statistics.median(len(answer.ids) for answer in recorded)
+        return max(8, 8 + int(self.length_ratio * usual) - len(ask.opening.ids))
+
+    def _gate(self, ask: Ask) -> Gate:
+        return Gate(ask.reference, ask.visit.baseline, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
