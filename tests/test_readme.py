@@ -11,6 +11,10 @@ README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 
 
+def test_it_stays_a_door():
+    assert len(README.splitlines()) <= 130, "the map and the large tables belong in docs/"
+
+
 def test_shell_lines_run(tmp_path: Path):
     lines = [line.partition("#")[0] for _, block in BLOCKS for line in block.splitlines() if line.startswith("unsay ")]
     assert len(lines) >= 2
