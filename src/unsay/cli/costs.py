@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from unsay import run as runs
-from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, recipe_path
+from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
 
 if TYPE_CHECKING:
     from unsay.doctor import Report
@@ -34,7 +35,9 @@ def doctor(
     with messages():
         loaded = load_recipe(recipe, settings, None, data)
         runs.check(loaded)
-        report = examine(loaded, out or Path("runs") / recipe_path(recipe).stem, load=False if shallow else None)
+        place = out or Path("runs") / recipe_path(recipe).stem
+        with console.status("reading the recipe") as status:
+            report = examine(loaded, place, False if shallow else None, say=lambda text: status.update(escape(text)))
     if as_json:
         print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
     else:
