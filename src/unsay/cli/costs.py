@@ -29,7 +29,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a recipe will need here, before it runs: memory, time, disk, and which knob to turn. Takes about ten seconds
-    beyond loading the model."""
+    beyond loading the model, and some more to run every stage small."""
     from unsay.doctor import examine
 
     with messages():

@@ -176,9 +176,17 @@ class Pilot:
                 if tape.moved or tape.few_bits:
                     rank = tape.moved / PER_RANK if tape.moved < whole else 0.0
                     attacks[name] = Attack(tape.tokens, rank, tape.few_bits / (whole - embeddings))
-            by_question = self._line({few: works[few, less], more: works[more, less]}, n)
+                if tape.moved:
+                    break
+            first = works[few, less]
+            if name in attacks and attacks[name].tokens:
+                # It trains, which is slow even here, and as long for few questions as for many: once is enough.
+                steps = first.only(TRAINING)
+                parts[name] = self._filled(steps + first.above(steps) * (n / few))
+                continue
+            by_question = self._line({few: first, more: works[more, less]}, n)
             by_pair = self._line({_pairs(cuts[few, share]): works[few, share] for share in (less, large)}, pairs)
-            parts[name] = self._filled(by_question + by_pair.above(works[few, less]))
+            parts[name] = self._filled(by_question + by_pair.above(first))
         return Stage("audit", parts, frozenset(asked), attacks=attacks)
 
     # -- shared --------------------------------------------------------------------------------------------------------
