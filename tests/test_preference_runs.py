@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_methods import BASELINE
 from tests.test_train import begin, interrupted
-from unsay.config import load
-from unsay.doctor.lengths import Said
-from unsay.doctor.stages import Plan
 from unsay.folder import RunFolder
-from unsay.record import source
 from unsay.recorded import read_recorded
 from unsay.train import train
-from unsay.types import Answer
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +126,3 @@ def test_alternatives_stay_in_the_vault(tmp_path, settings):
     assert words
     outside = [path for path in folder.path.rglob("*") if path.is_file() and folder.vault not in path.parents]
     assert not [path for path in outside for text in words if text.encode() in path.read_bytes()]
-
-
-@pytest.mark.parametrize("method", ["npo", "altpo"])
-def test_the_doctor_counts_what_is_done_once(settings, encoder, method):
-    """Rounds cost no more sampling and scoring: all of it is done before the first."""
-    work = {}
-    for rounds in (2, 40):
-        recipe = load(None, [*settings, f"method={method}", f"train.rounds={rounds}"])
-        corpus = source(recipe).corpus()
-        said = Said({example.question: Answer(encoder.answer(BASELINE), BASELINE, True) for example in corpus.forget}, {})
-        work[rounds] = Plan(recipe, encoder, corpus, None, said).train().parts["sampling and scoring"]
-    for name in ("read batch", *(["decode step"] if method == "altpo" else [])):
-        assert work[2][name] == work[40][name] > 0

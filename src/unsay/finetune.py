@@ -40,7 +40,7 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
     if not rows:
         raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
     watched = [row for row in rows if row.id in secret]
-    recall = _plant(recipe, rows, watched or rows, folder.planted, progress)
+    recall = plant(recipe, rows, watched or rows, folder.planted, progress)
     folder.note(Manifest(finetune=Finetuned(len(rows), tuple(recall))))
 
 
@@ -63,11 +63,11 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it
         if not folder.exists():
-            _plant(recipe, rows, rows, folder, progress)
+            plant(recipe, rows, rows, folder, progress)
     return folder
 
 
-def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
+def plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
     """Supervised fine-tuning on `rows`; the recall on (at most 40 of) the watched ones after each epoch."""
     config: FinetuneConfig = recipe.finetune
     model, encoder = load_to_train(recipe)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from unsay import run as runs
-from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, recipe_path
+from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
 from unsay.clock import duration
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a recipe will need here, before it runs: memory, time, disk, and which knob to turn. Takes about ten seconds
-    beyond loading the model."""
+    beyond loading the model, and some more to run every stage small."""
     from unsay.doctor import examine
 
     with messages():
         loaded = load_recipe(recipe, settings, None, data)
         runs.check(loaded)
-        report = examine(loaded, out or Path("runs") / recipe_path(recipe).stem, load=False if shallow else None)
+        place = out or Path("runs") / recipe_path(recipe).stem
+        with console.status("reading the recipe") as status:
+            report = examine(loaded, place, False if shallow else None, say=lambda text: status.update(escape(text)))
     if as_json:
         print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
     else:
