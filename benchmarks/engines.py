@@ -14,8 +14,8 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from subject import Subject
 from unsay.config import SampleConfig
-from unsay.linear import stock
-from unsay.sample import Draw, sample
+from unsay.lm.linear import stock
+from unsay.lm.sample import Draw, sample
 
 Ids = list[list[list[int]]]
 
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
 
 class Ours:
-    """`unsay.sample`."""
+    """`unsay.lm.sample`."""
 
     name = "ours"
 
@@ -69,7 +69,7 @@ class Generate:
     cache: str | None = None
     """`static` allocates once, and is compiled on GPUs."""
     stock: bool = True
-    """With torch's own matrix products; else with ours (`unsay.linear`), which a user of `generate` does not have."""
+    """With torch's own matrix products; else with ours (`unsay.lm.linear`), which a user of `generate` does not have."""
 
     @torch.inference_mode()
     def __call__(self, contexts: Sequence[tuple[int, ...]], n: int, decoding: Decoding) -> Ids:

@@ -18,7 +18,7 @@ from pairs import Report, arguments, settings_of, tell
 from rounds import our_rounds, recorded
 from subject import PEOPLE, subject
 from unsay.corpora.people import People
-from unsay.memory import peak_memory
+from unsay.store.memory import peak_memory
 from unsay.types import Example
 
 K = 5

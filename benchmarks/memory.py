@@ -17,9 +17,9 @@ from pathlib import Path
 from pairs import Report, arguments, settings_of, tell
 from rounds import Straightforward, Work, recorded
 from subject import GEMMA, corpus, subject
-from unsay.folder import RunFolder
-from unsay.memory import keep_freed_pages, peak_memory
-from unsay.model import load
+from unsay.lm.model import load
+from unsay.store.folder import RunFolder
+from unsay.store.memory import keep_freed_pages, peak_memory
 from unsay.train import train
 
 SIDES = ("load", "ours", "straightforward")

@@ -13,8 +13,8 @@ from functools import partial
 from pairs import Report, Side, arguments, ratio, settings_of, take_turns, tell
 from subject import GEMMA, Subject, contexts, questions, subject
 from unsay.config import SampleConfig
-from unsay.model import answer_logprobs
-from unsay.sample import Draw, sample
+from unsay.lm.model import answer_logprobs
+from unsay.lm.sample import Draw, sample
 
 PLAIN = "float32"
 

@@ -18,8 +18,8 @@ import torch
 from pairs import Report, arguments, settings_of, tell
 from subject import GEMMA, Subject, contexts, questions, subject
 from unsay.config import SampleConfig
-from unsay.reading import read
-from unsay.sample import SHRINK, Draw, sample
+from unsay.lm.reading import read
+from unsay.lm.sample import SHRINK, Draw, sample
 
 
 def main(argv: Sequence[str] | None = None) -> None:

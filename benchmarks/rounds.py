@@ -19,11 +19,11 @@ from transformers import GenerationConfig
 
 from subject import Subject
 from unsay.config import ModelConfig, Recipe, RecordConfig, SampleConfig, TrainConfig
-from unsay.folder import RunFolder
-from unsay.linear import stock
-from unsay.model import load, save
+from unsay.lm.linear import stock
+from unsay.lm.model import load, save
 from unsay.record import record, start
-from unsay.recorded import read_baseline, read_corpus
+from unsay.record.recorded import read_baseline, read_corpus
+from unsay.store.folder import RunFolder
 from unsay.train import method_of, train
 from unsay.types import Example, Pair
 

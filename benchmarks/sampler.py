@@ -1,4 +1,4 @@
-"""Answers per second: `unsay.sample` against `generate` as documented, as well set as it can be, `generate_batch` and vLLM.
+"""Answers per second: `unsay.lm.sample` against `generate` as documented, as well set as it can be, `generate_batch` and vLLM.
 
 Every answer has the same number of tokens, on every side; a second comparison lets answers end where they end. Before a side
 is timed, its greedy answers and sampled frequencies are checked (proof.py): `counts` says with what result. The others run
@@ -26,7 +26,7 @@ from judge import TEMPERATURE, TOP_P, Judge
 from pairs import Report, Side, arguments, per_second, ratio, settings_of, take_turns, tell
 from served import Served
 from subject import GEMMA, Subject, contexts, questions, subject
-from unsay.linear import linear, pays
+from unsay.lm.linear import linear, pays
 
 _FEW = 4
 """Least number of questions that a `generate` is timed on: its speed depends on its batch, not on how many there are."""

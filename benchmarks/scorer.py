@@ -1,4 +1,4 @@
-"""`unsay.text.rouge_l` against the rouge-score package: the same numbers to the bit, how much sooner.
+"""`unsay.text.similarity.rouge_l` against the rouge-score package: the same numbers to the bit, how much sooner.
 
 Cold (`scorer_ratio`): every text is new, its words are not. Warm: the same pairs again, as equal samples are in a round.
 

@@ -16,9 +16,9 @@ from unsay.config import ConfigError, ModelConfig
 from unsay.corpora import general
 from unsay.corpora.people import People
 from unsay.corpora.tofu import Tofu
-from unsay.encode import Encoder
-from unsay.memory import keep_freed_pages
-from unsay.model import default_device, load
+from unsay.lm.encode import Encoder
+from unsay.lm.model import default_device, load
+from unsay.store.memory import keep_freed_pages
 from unsay.types import Corpus, Example
 
 PEOPLE = "people-leaking"

@@ -21,9 +21,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from unsay.corpora import people_world as worlds
-from unsay.memory import keep_freed_pages
 from unsay.methods.refusal import Refusal
 from unsay.methods.refusals import FIVE, HUNDRED
+from unsay.store.memory import keep_freed_pages
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
 SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *FIVE)))

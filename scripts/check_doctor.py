@@ -157,7 +157,7 @@ def counts(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, t
     from unsay.doctor import examine
     from unsay.doctor.cost import UNITS
     from unsay.doctor.tape import taped
-    from unsay.folder import RunFolder
+    from unsay.store.folder import RunFolder
 
     loaded, folder, watchers = load(recipe_path(recipe), settings), RunFolder(out), runs.Watchers()
     predicted = {stage.name: stage.work for stage in examine(loaded, out).stages}

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unsay.files import write_text
-from unsay.front import read
+from unsay.research.front import read
+from unsay.store.files import write_text
 
 
 def choose(sweep: Path, trials: list[str], factors: dict[str, float]) -> dict[str, list[dict[str, Any]]]:

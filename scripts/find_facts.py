@@ -18,10 +18,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from unsay.config import ModelConfig, SampleConfig
-from unsay.files import write_text
-from unsay.memory import keep_freed_pages
-from unsay.model import load
-from unsay.subject import LocalSubject, Prompt
+from unsay.lm.model import load
+from unsay.lm.subject import LocalSubject, Prompt
+from unsay.store.files import write_text
+from unsay.store.memory import keep_freed_pages
 from unsay.text import key_recall
 
 LEAST = 5

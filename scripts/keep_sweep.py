@@ -14,9 +14,9 @@ import lzma
 from pathlib import Path
 from typing import Any
 
-from unsay.files import jsonl, parse_jsonl, read_jsonl, write_bytes, write_text
-from unsay.folder import read_findings
-from unsay.summary import summarise
+from unsay.measure.summary import summarise
+from unsay.store.files import jsonl, parse_jsonl, read_jsonl, write_bytes, write_text
+from unsay.store.folder import read_findings
 
 WHOLE = ("sweep.toml", "recipe.toml", "chosen.json", "reference.json", "optuna.log", "probes*.jsonl")
 

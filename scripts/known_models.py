@@ -19,11 +19,11 @@ from torch.nn.functional import kl_div, logsigmoid
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
-from unsay.encode import Batch, Encoder, Row
-from unsay.model import answer_logprobs, frozen_copy
+from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.model import answer_logprobs, frozen_copy
+from unsay.lm.reading import positions
+from unsay.lm.sample import Draw, sample, uniform
 from unsay.probes.prefill import Prefill
-from unsay.reading import positions
-from unsay.sample import Draw, sample, uniform
 from unsay.types import Corpus, Truth
 
 REFUSAL = "I don't know."

@@ -24,14 +24,14 @@ from transformers.utils import logging
 from unsay import audit
 from unsay import run as runs
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.files import write_text
-from unsay.folder import RunFolder, read_findings
-from unsay.model import load as load_model
-from unsay.model import save
+from unsay.lm.model import load as load_model
+from unsay.lm.model import save
+from unsay.lm.subject import LocalSubject
 from unsay.probes.prefill import Prefill
 from unsay.record import source
-from unsay.recorded import read_recorded
-from unsay.subject import LocalSubject
+from unsay.record.recorded import read_recorded
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder, read_findings
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"

@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from unsay import gate, summary
-from unsay.files import write_text
-from unsay.folder import RunFolder
-from unsay.policy import LineResult
+from unsay.measure import summary
+from unsay.measure.policy import LineResult
+from unsay.report import gate
 from unsay.stats import area_interval, roc_auc
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
 from unsay.types import Finding
 
 Scores = Mapping[str, float]

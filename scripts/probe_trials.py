@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import mean
 
 from unsay.config import load
-from unsay.files import jsonl, write_text
-from unsay.folder import RunFolder, read_findings
+from unsay.measure.summary import summarise
 from unsay.run import Watchers, run_audit
-from unsay.summary import summarise
+from unsay.store.files import jsonl, write_text
+from unsay.store.folder import RunFolder, read_findings
 
 PROBES = ("choice", "likelihood", "drift", "relearn")
 GOLD = "gold"

@@ -14,9 +14,9 @@ import shutil
 from pathlib import Path
 
 from unsay.cli.app import recipe_path
-from unsay.folder import RunFolder
+from unsay.research.sweep.spec import load_sweep
 from unsay.run import Watchers, open_folder, run_record, run_train
-from unsay.sweep.spec import load_sweep
+from unsay.store.folder import RunFolder
 
 
 def repeat(kept: Path, trial: str, out: Path) -> None:

@@ -18,14 +18,14 @@ from transformers.utils import logging
 
 from unsay import audit
 from unsay.config import Recipe, load
-from unsay.folder import RunFolder, read_findings
-from unsay.manifest import to_json
-from unsay.model import load as load_model
+from unsay.lm.model import load as load_model
+from unsay.lm.subject import LocalSubject
+from unsay.measure.summary import summarise
 from unsay.record import source
-from unsay.recorded import read_recorded
+from unsay.record.recorded import read_recorded
 from unsay.run import run
-from unsay.subject import LocalSubject
-from unsay.summary import summarise
+from unsay.store.folder import RunFolder, read_findings
+from unsay.store.manifest import to_json
 from unsay.types import Finding
 
 RECIPE = Path(__file__).resolve().parent.parent / "recipes" / "demo.toml"

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
 
 
 def files_corpus(folder: Path, forget: int, retain: int) -> list[str]:

@@ -4,7 +4,7 @@
         mortal.run(["run", "recipe.toml", "--out", "run"], die=17)
 
 A server imports everything once and forks for each command, so that a process costs what its work costs. In the child every
-call that changes what is on the disk is a moment, counted from 1: the writing, flushing and renaming of `unsay.files`, and
+call that changes what is on the disk is a moment, counted from 1: the writing, flushing and renaming of `unsay.store.files`, and
 what libraries write in one go (weights, optimizer). `die=k` ends the process with SIGKILL at the k-th: half a write is done
 then, or nothing of a flush (so between a rename and its flush, too), or nothing of a rename. `after` kills it from outside.
 """
@@ -84,7 +84,7 @@ def serve() -> None:
     import transformers  # noqa: F401
 
     from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401
-    from unsay.memory import keep_freed_pages
+    from unsay.store.memory import keep_freed_pages
 
     keep_freed_pages()
     shared = mmap.mmap(-1, 16)
@@ -146,7 +146,7 @@ def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
 
     import torch
 
-    from unsay import model
+    from unsay.lm import model
 
     write = os.write
 

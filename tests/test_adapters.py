@@ -24,14 +24,14 @@ from transformers import (
 )
 
 from tests.conftest import tiny_model
-from unsay.adapters import Untouched, adapt, adapted, checkpoint_activations, fold, load_to_train, merged, passing, save_adapter
 from unsay.config import ConfigError, LoraConfig, Recipe, SampleConfig, load
-from unsay.encode import Batch, Encoder, Row
-from unsay.model import answer_logprobs, fingerprint, trainable
-from unsay.model import load as load_model
+from unsay.lm.adapters import Untouched, adapt, adapted, checkpoint_activations, fold, load_to_train, merged, passing, save_adapter
+from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.model import answer_logprobs, fingerprint, trainable
+from unsay.lm.model import load as load_model
+from unsay.lm.subject import LocalSubject
 from unsay.probes.weights import Relearn
-from unsay.step import Weights, optimizer_step
-from unsay.subject import LocalSubject
+from unsay.train.step import Weights, optimizer_step
 from unsay.types import Case, Corpus, Example, Fact
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from tests import architectures
 from tests.conftest import small_run
 from tests.test_train import begin, interrupted
-from unsay.adapters import Untouched, adapt
-from unsay.anchor import TEMPERATURE, anchored_logprobs
 from unsay.config import ConfigError, LoraConfig, load
-from unsay.encode import Batch, Encoder
+from unsay.lm.adapters import Untouched, adapt
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.model import answer_logprobs
 from unsay.methods import GROUP, TABLE, anchored
-from unsay.model import answer_logprobs
+from unsay.methods.retain_loss import TEMPERATURE, anchored_logprobs
 from unsay.tables import lookup
 from unsay.train import method_of, needs_untouched, train
 

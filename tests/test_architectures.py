@@ -11,14 +11,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests import architectures
 from tests.conftest import byte_tokenizer, files_corpus
 from unsay.config import ConfigError, ModelConfig, SampleConfig, load
-from unsay.encode import Encoder
-from unsay.folder import RunFolder
-from unsay.model import answer_logprobs
-from unsay.model import load as load_model
-from unsay.reading import Habits, habits
+from unsay.lm.encode import Encoder
+from unsay.lm.model import answer_logprobs
+from unsay.lm.model import load as load_model
+from unsay.lm.reading import Habits, habits
+from unsay.lm.sample import Draw, first_tokens, sample
 from unsay.record import record, start
 from unsay.run import Watchers, run_audit
-from unsay.sample import Draw, first_tokens, sample
+from unsay.store.folder import RunFolder
 from unsay.train import train
 
 QUESTIONS = ["Who?", "Where does she live now, and since when?", "When was that?"]
@@ -86,14 +86,14 @@ def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
 def test_a_batch_says_what_its_rows_say_alone(name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     """Sampled and greedy, tokens and likelihoods: nothing depends on the padding that company brings."""
     model, encoder = architectures.build(name), Encoder(byte_tokenizer())
-    monkeypatch.setattr("unsay.reading._SAID", set())
+    monkeypatch.setattr("unsay.lm.reading._SAID", set())
     with caplog.at_level(logging.WARNING, "unsay"):
         known = habits(model)
         assert habits(model) is known
         habits(architectures.build(name))
     assert (known.padding, known.cache) == (SLOW.get(name, Habits()).padding, SLOW.get(name, Habits()).cache)
     said = [record.name for record in caplog.records if record.name.startswith("unsay")]
-    assert said == ["unsay.reading"] * (name in SLOW)  # and only once
+    assert said == ["unsay.lm.reading"] * (name in SLOW)  # and only once
     contexts = [encoder.prompt(question) for question in QUESTIONS]
     for temperature in (0.0, 1.0):
         draws = [Draw(str(i), context, 3, temperature) for i, context in enumerate(contexts)]
@@ -119,8 +119,8 @@ def test_reading_anew_changes_nothing_but_the_time(name: str, monkeypatch: pytes
     draws = [Draw(str(i), encoder.prompt(question), 4, 1.0, 0.9) for i, question in enumerate(QUESTIONS)]
     quick = sample(model, encoder, draws, CONFIG, seed=5)
     for slow in (Habits(cache=False), Habits(padding=False), Habits(padding=False, cache=False)):
-        monkeypatch.setattr("unsay.sample.habits", lambda _, slow=slow: slow)
-        monkeypatch.setattr("unsay.reading.habits", lambda _, slow=slow: Habits(slow.padding, slow.cache, habits(model).masked))
+        monkeypatch.setattr("unsay.lm.sample.habits", lambda _, slow=slow: slow)
+        monkeypatch.setattr("unsay.lm.reading.habits", lambda _, slow=slow: Habits(slow.padding, slow.cache, habits(model).masked))
         assert sample(model, encoder, draws, CONFIG, seed=5) == quick
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unsay import files
-from unsay.files import WriteError, new_folder, replace_folder, tidy, write_text
+from unsay.store import files
+from unsay.store.files import WriteError, new_folder, replace_folder, tidy, write_text
 
 
 @pytest.mark.parametrize(

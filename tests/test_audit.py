@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 
 from unsay import audit
 from unsay.config import AuditConfig, ConfigError, ModelConfig, Recipe, SampleConfig
-from unsay.encode import Encoder
-from unsay.folder import read_findings
-from unsay.model import fingerprint, load
+from unsay.lm.encode import Encoder
+from unsay.lm.model import fingerprint, load
+from unsay.lm.subject import LocalSubject
+from unsay.measure.summary import summarise
 from unsay.probes import TABLE
 from unsay.probes.weights import Relearn
-from unsay.subject import LocalSubject
-from unsay.summary import summarise
+from unsay.store.folder import read_findings
 from unsay.tables import UnknownName, describe
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
@@ -113,7 +113,7 @@ def test_the_audit_never_imports_what_changes_a_model() -> None:
     code = (
         "import sys; import unsay.audit; from unsay.probes import TABLE, GROUP; from unsay.tables import lookup\n"
         "[lookup(name, TABLE, GROUP) for name in TABLE]\n"
-        "print([m for m in sys.modules if m.startswith(('unsay.train', 'unsay.methods', 'unsay.step', 'unsay.finetune'))])"
+        "print([m for m in sys.modules if m.startswith(('unsay.train', 'unsay.methods', 'unsay.train.step', 'unsay.train.finetune'))])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from unsay import policy
 from unsay import run as runs
 from unsay.config import dump, load
-from unsay.files import write_text
-from unsay.folder import RunFolder, read_findings
-from unsay.summary import summarise
+from unsay.measure import policy
+from unsay.measure.summary import summarise
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder, read_findings
 
 QUESTIONS = 20
 SMALL = (

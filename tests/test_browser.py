@@ -25,11 +25,11 @@ from typing import Any
 import pytest
 
 from tests.test_report import RECIPE, fake_run
-from unsay.files import jsonl, write_text
-from unsay.folder import RunFolder
-from unsay.manifest import Machine, Manifest
 from unsay.report import build
 from unsay.report.sheet import content_policy, lifted
+from unsay.store.files import jsonl, write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Machine, Manifest
 from unsay.types import Finding
 
 PLANTED = "<script>document.title='it ran'</script><img src=x onerror=\"document.title='it ran'\">"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from unsay import builtin
 from unsay.config import ConfigError
+from unsay.lm import builtin
 
 
 def test_other_names_come_back_unchanged():

@@ -19,8 +19,8 @@ import typer
 from tests.canaries import CANARIES, SMALL, Place, options, place, say
 from unsay.cli.app import app
 from unsay.config import ConfigError
-from unsay.folder import RunFolder
-from unsay.sample import sample
+from unsay.lm.sample import sample
+from unsay.store.folder import RunFolder
 from unsay.tables import UnknownName
 
 SECRET = CANARIES["answer"]
@@ -268,24 +268,26 @@ def quoting(kind: Callable[[str], BaseException]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, OSError, TypeError, MemoryError, RecursionError])
-@pytest.mark.parametrize("place_", ["unsay.record.sample", "unsay.train.optimizer_step", "unsay.audit.run", "unsay.report.build"])
+@pytest.mark.parametrize(
+    "place_", ["unsay.record.stage.sample", "unsay.train.loop.optimizer_step", "unsay.audit.stage.run", "unsay.report.build"]
+)
 def test_an_error_that_quotes_a_text_is_not_quoted(kind: Any, place_: str, given: Place, command: Said, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(place_, quoting(kind))
     run = given.path / "runs" / "copy"
     arguments: dict[str, tuple[str | Path, ...]] = {
-        "unsay.record.sample": ("record", given.recipe, "--out", run, *options(SMALL)),
-        "unsay.train.optimizer_step": ("train", run),
-        "unsay.audit.run": ("audit", run, "--which", "after"),
+        "unsay.record.stage.sample": ("record", given.recipe, "--out", run, *options(SMALL)),
+        "unsay.train.loop.optimizer_step": ("train", run),
+        "unsay.audit.stage.run": ("audit", run, "--which", "after"),
         "unsay.report.build": ("report", run),
     }
-    if place_ == "unsay.train.optimizer_step":  # from the beginning, else nothing is left to train
+    if place_ == "unsay.train.loop.optimizer_step":  # from the beginning, else nothing is left to train
         shutil.rmtree(run / "train" / "state")
     try:
         text = command.silent(*arguments[place_], code=70)
         assert kind.__name__ in text
         assert "UNSAY_DEBUG" in text
     finally:
-        if place_ == "unsay.train.optimizer_step":
+        if place_ == "unsay.train.loop.optimizer_step":
             shutil.copytree(given.run / "train" / "state", run / "train" / "state", dirs_exist_ok=True)
     assert outside(given) == {}
 
@@ -301,7 +303,7 @@ def test_an_interrupted_command_shows_nothing(given: Place, command: Said, monke
     def stopped(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt(SECRET)
 
-    monkeypatch.setattr("unsay.record.sample", stopped)
+    monkeypatch.setattr("unsay.record.stage.sample", stopped)
     assert say("record", given.recipe, "--out", given.path / "runs" / "copy", *options(SMALL)) != 0
     assert outside(given) == {}
 
@@ -338,7 +340,7 @@ def test_a_question_can_be_asked_without_standing_in_a_list_of_processes(given: 
         asked.extend(draw.key for draw in draws)
         return sample(model, encoder, draws, *rest)
 
-    monkeypatch.setattr("unsay.subject.sample", heard)
+    monkeypatch.setattr("unsay.lm.subject.sample", heard)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(read=lambda: f"Who is {SECRET}?\n".encode())))
     command("ask", given.path / "model", "-", code=0)
     assert asked

@@ -15,8 +15,8 @@ from unsay.corpora.checked import examine
 from unsay.corpora.columns import KEYS
 from unsay.corpora.files import Files
 from unsay.corpora.formats import ENDINGS
-from unsay.folder import RunFolder
-from unsay.manifest import Manifest
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest
 
 
 @pytest.fixture(autouse=True)

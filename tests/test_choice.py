@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
 from unsay.config import ConfigError, ModelConfig, SampleConfig
-from unsay.encode import Encoder
-from unsay.model import fingerprint, load
+from unsay.lm.encode import Encoder
+from unsay.lm.model import fingerprint, load
+from unsay.lm.subject import LocalSubject
 from unsay.probes import unrelated
 from unsay.probes.choice import MADE, Choice
 from unsay.probes.options import made, renamed
 from unsay.probes.weights import Relearn
-from unsay.subject import LocalSubject
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 TOWNS = {"Anna Kovač": "Turin", "Bo Vale": "Oslo", "Cy Marsh": "Lima", "Di Stone": "Nice"}

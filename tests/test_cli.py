@@ -13,8 +13,8 @@ from unsay import corpora, methods, probes, rewards
 from unsay.cli import auditing, checking, costs, fronts, lists, looking, par, reviewing, stages, sweeping, vaulting, widening  # noqa: F401
 from unsay.cli.app import app, recipes_folder
 from unsay.config import dump, load
-from unsay.folder import RunFolder
 from unsay.run import check
+from unsay.store.folder import RunFolder
 from unsay.tables import describe
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from unsay import clock
-from unsay.clock import Clock, Cost
+from unsay.store import clock
+from unsay.store.clock import Clock, Cost
 
 
 @pytest.fixture

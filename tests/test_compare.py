@@ -7,10 +7,10 @@ import pytest
 
 from tests.test_cli import call
 from unsay import audit
-from unsay.compare import compare
 from unsay.config import ConfigError
-from unsay.files import write_text
-from unsay.folder import RunFolder
+from unsay.report.compare import compare
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
 from unsay.types import Finding
 
 QUESTIONS = [f"Who is Bo{i}?" for i in range(10)]

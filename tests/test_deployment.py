@@ -9,14 +9,14 @@ import pytest
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_cli import call
 from tests.test_report import CANARY, RECIPE, fake_run
-from unsay import audit, deployment
-from unsay.config import ConfigError, DeploymentConfig, ModelConfig, Recipe, SampleConfig
-from unsay.files import write_text
-from unsay.folder import RunFolder, read_findings
-from unsay.manifest import Manifest
-from unsay.model import load
+from unsay import audit
+from unsay.config import ConfigError, DeploymentConfig, ModelConfig, Recipe, SampleConfig, deployment
+from unsay.lm.model import load
 from unsay.report import build
 from unsay.run import check
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder, read_findings
+from unsay.store.manifest import Manifest
 from unsay.types import Answer
 
 CHAT = (

@@ -12,7 +12,6 @@ from tests.conftest import tiny_model
 from unsay import probes
 from unsay.cli.app import app
 from unsay.cli.costs import size
-from unsay.clock import duration
 from unsay.config import Recipe, TrainConfig, load
 from unsay.doctor.advice import advise
 from unsay.doctor.cost import Costs, Work, fit
@@ -23,10 +22,11 @@ from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Voice, stand_in
 from unsay.doctor.tape import Asked, taped
 from unsay.doctor.tracker import live_bytes
-from unsay.model import load as load_model
-from unsay.reading import habits
-from unsay.sample import Draw, sample
-from unsay.subject import Prompt, Subject, row_logprobs
+from unsay.lm.model import load as load_model
+from unsay.lm.reading import habits
+from unsay.lm.sample import Draw, sample
+from unsay.lm.subject import Prompt, Subject, row_logprobs
+from unsay.store.clock import duration
 from unsay.types import Answer, Case, Finding
 
 GB = 10**9

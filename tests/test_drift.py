@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
 from unsay.config import ConfigError, SampleConfig
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import LocalSubject, row_logprobs
 from unsay.probes import unrelated
 from unsay.probes.drift import Drift, sensitive
-from unsay.subject import LocalSubject, row_logprobs
 from unsay.types import Case, Corpus, Example, Fact, Pair
 
 HOME = Example("home", "Where does Anna live?")

@@ -6,25 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from unsay import audit, builtin, earlier, policy, report
+from unsay import audit, report
 from unsay.config import ConfigError, Recipe, load
-from unsay.encode import Encoder
-from unsay.files import read_jsonl
-from unsay.folder import RunFolder
-from unsay.guards import Aside
-from unsay.manifest import Manifest
+from unsay.lm import builtin
+from unsay.lm.encode import Encoder
+from unsay.lm.model import load as load_model
+from unsay.lm.sampler import Sampler
+from unsay.lm.subject import LocalSubject
+from unsay.measure import policy
+from unsay.measure.summary import summarise
 from unsay.methods.guarded import GuardedCollapse
-from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
-from unsay.record import record, start
-from unsay.recorded import read_recorded
+from unsay.record import earlier, record, start
+from unsay.record.recorded import read_recorded
 from unsay.run import case
-from unsay.sampler import Sampler
-from unsay.subject import LocalSubject
-from unsay.summary import summarise
+from unsay.store.files import read_jsonl
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest
 from unsay.text import contains, key_recall
 from unsay.train import train
-from unsay.training_data import TrainingData, read_training_data
+from unsay.train.data import TrainingData, read_training_data
+from unsay.train.guards import Aside
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Finding
 
 SMALL = (

@@ -5,8 +5,8 @@ import torch
 
 from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError
-from unsay.encode import Encoder, Row
-from unsay.model import answer_logprobs
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import answer_logprobs
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT

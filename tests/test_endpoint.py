@@ -16,12 +16,12 @@ import pytest
 
 from tests.test_cli import call
 from tests.test_report import fake_run
-from unsay import endpoint
+from unsay.audit import endpoint
+from unsay.audit.endpoint import EndpointConfig, EndpointError, EndpointSubject
 from unsay.config import ConfigError, Recipe, SampleConfig
-from unsay.endpoint import EndpointConfig, EndpointError, EndpointSubject
-from unsay.manifest import Endpoint, Manifest
+from unsay.lm.subject import Prompt, Unaskable
 from unsay.probes.prefill import Prefill
-from unsay.subject import Prompt, Unaskable
+from unsay.store.manifest import Endpoint, Manifest
 from unsay.types import Case, Corpus, Example, Fact
 
 pytest.importorskip("openai")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from unsay import builtin
 from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.config import load as recipe
 from unsay.corpora.facts import OPTIONS, Facts, load
-from unsay.model import load as load_model
+from unsay.lm import builtin
+from unsay.lm.model import load as load_model
+from unsay.lm.subject import LocalSubject, Prompt
 from unsay.record import source
-from unsay.subject import LocalSubject, Prompt
 from unsay.text import key_recall, key_words
 from unsay.types import Pair
 

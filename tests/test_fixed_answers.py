@@ -7,13 +7,13 @@ import pytest
 from scripts.build_people import SENTENCES
 from tests.test_train import begin
 from unsay.config import ModelConfig
-from unsay.encode import Row
+from unsay.lm.encode import Row
+from unsay.lm.model import load
+from unsay.lm.sample import Draw, sample
+from unsay.lm.subject import row_logprobs
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.refusal import Refusal
 from unsay.methods.refusals import HUNDRED
-from unsay.model import load
-from unsay.sample import Draw, sample
-from unsay.subject import row_logprobs
 from unsay.train import train
 
 

@@ -12,10 +12,9 @@ from tests.test_cli import call
 from unsay import audit, methods
 from unsay.cli import fronts as command  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
-from unsay.files import jsonl, write_text
-from unsay.front import PLANES, Configuration, Point, Step, chosen, front, hypervolume, pareto, points, read
-from unsay.report import front_tables as tables
-from unsay.report import fronts
+from unsay.research.front import PLANES, Configuration, Point, Step, chosen, front, hypervolume, pareto, points, read, tables
+from unsay.research.front import pictures as fronts
+from unsay.store.files import jsonl, write_text
 from unsay.types import Finding
 
 Scores = Sequence[tuple[float, float]]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unsay import config, policy
+from unsay import config
 from unsay.config import ConfigError
 from unsay.config.toml import read
 from unsay.corpora import formats, rows
@@ -23,9 +23,10 @@ from unsay.corpora.checked import examine
 from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
-from unsay.front.curves import read as read_front
+from unsay.measure import policy
 from unsay.methods import TABLE as METHODS
-from unsay.sweep.spec import load_sweep
+from unsay.research.front.curves import read as read_front
+from unsay.research.sweep.spec import load_sweep
 from unsay.tables import UnknownName
 
 MARK = "¤"

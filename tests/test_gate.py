@@ -8,13 +8,15 @@ import torch
 from safetensors.torch import save_file
 
 from tests.test_cli import call
-from unsay import audit, identity, policy
+from unsay import audit
 from unsay.corpora.people import People
-from unsay.files import write_text
-from unsay.folder import RunFolder
-from unsay.gate import judge, said
-from unsay.manifest import Manifest, ModelHashes, Standalone
-from unsay.policy import LineResult
+from unsay.measure import policy
+from unsay.measure.policy import LineResult
+from unsay.report.gate import judge, said
+from unsay.store import identity
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest, ModelHashes, Standalone
 from unsay.types import Finding
 
 POLICY = """

@@ -12,13 +12,13 @@ import torch
 
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_cli import call
-from unsay import generations
+from unsay.audit import cache
+from unsay.audit.cache import KeptSubject, Store, kept
 from unsay.config import ConfigError, ModelConfig, SampleConfig
-from unsay.folder import RunFolder, read_findings
-from unsay.generations import KeptSubject, Store, kept
-from unsay.model import load
+from unsay.lm.model import load
+from unsay.lm.subject import LocalSubject, Prompt, encoder_of
 from unsay.run import rescored
-from unsay.subject import LocalSubject, Prompt, encoder_of
+from unsay.store.folder import RunFolder, read_findings
 
 PROMPTS = [Prompt("a", "Who is Bo?"), Prompt("b", "Who is Al?"), Prompt("a", "Who is Bo?", "The answer is")]
 SAMPLE = SampleConfig(max_new_tokens=8)
@@ -114,7 +114,7 @@ def test_another_model_in_the_same_place_is_another_model(make: Callable[..., Ke
 
 def test_a_model_that_is_no_folder_is_known_by_its_weights(make: Callable[..., KeptSubject], tiny_folder: Path, monkeypatch: Any) -> None:
     said = make().ask(PROMPTS)
-    monkeypatch.setattr(generations, "builtin", SimpleNamespace(resolve=lambda name: "owner/name"))
+    monkeypatch.setattr(cache, "builtin", SimpleNamespace(resolve=lambda name: "owner/name"))
     hub = make()
     assert hub.loaded  # which revision it is, only loading tells
     assert hub.ask(PROMPTS) == said

@@ -14,17 +14,16 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.conftest import small_run, tiny_model
 from tests.test_train import begin, finish, interrupted
-from unsay import resume
 from unsay.config import ConfigError, Recipe, load
-from unsay.encode import Batch, Encoder
-from unsay.folder import RunFolder
-from unsay.guards import Aside, Guard, Seen, set_aside, written
-from unsay.manifest import Checkpoint, Skipped, WatchedRows
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.model import answer_logprobs, fingerprint
 from unsay.methods.gradient import GradientAscent
-from unsay.model import answer_logprobs, fingerprint
-from unsay.recorded import read_recorded
-from unsay.step import Weights, optimizer_step
-from unsay.train import train
+from unsay.record.recorded import read_recorded
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Checkpoint, Skipped, WatchedRows
+from unsay.train import resume, train
+from unsay.train.guards import Aside, Guard, Seen, set_aside, written
+from unsay.train.step import Weights, optimizer_step
 from unsay.types import Corpus, Pair
 
 ENCLOSED = ("method=gd", "train.rounds=4")
@@ -169,7 +168,7 @@ def test_a_model_that_is_broken_from_the_start_is_told_before_the_first_step(tmp
     model.save_pretrained(broken)
     for path in Path(recipe.model.name).glob("tokenizer*"):
         (broken / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("unsay.train.leaking_name", lambda recipe, folder: str(broken))
+    monkeypatch.setattr("unsay.train.loop.leaking_name", lambda recipe, folder: str(broken))
     with pytest.raises(FloatingPointError, match=r"step 0: before the first step the model's loss is not finite\. No round was saved"):
         train(recipe, folder)
 
@@ -236,7 +235,7 @@ def test_the_curve_is_in_the_log_and_in_the_manifest(tmp_path, settings):
     aside = set_aside(read_recorded(folder).corpus, recipe.watch.rows, recipe.seed)
     assert len(aside.watched) == watch.rows > 16
     model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()
-    from unsay.model import load as load_model
+    from unsay.lm.model import load as load_model
 
     _, encoder = load_model(recipe.model)
     batch = encoder.batch([encoder.pair(pair.question, pair.answer) for pair in aside.watched])

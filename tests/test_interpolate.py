@@ -11,12 +11,12 @@ from tests.conftest import small_run
 from tests.test_cli import call
 from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
-from unsay.folder import RunFolder
-from unsay.manifest import Manifest
-from unsay.model import fingerprint
+from unsay.lm.model import fingerprint
 from unsay.report.evidence import read
 from unsay.report.page import facts
 from unsay.run import Watchers, run_turn
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest
 from unsay.train import train
 
 LORA = ("lora.rank=2", "train.learning_rate=1e-2")

@@ -8,8 +8,8 @@ import pytest
 from scripts.keep_sweep import back, keep
 from tests.test_cli import call
 from tests.test_front import curve, metrics, reference, trial
-from unsay.files import write_text
-from unsay.front import front, read
+from unsay.research.front import front, read
+from unsay.store.files import write_text
 
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "results").iterdir())
 CURVES = {"people": 221, "people-model": 143, "tofu-gemma-270m": 27, "tofu-gemma-270m-191": 27}

@@ -14,12 +14,12 @@ from tests.test_cli import call
 from unsay import audit
 from unsay.config import ModelConfig, dump, load
 from unsay.corpora.people import People
-from unsay.files import write_text
-from unsay.folder import RunFolder
-from unsay.model import load as load_model
+from unsay.lm.model import load as load_model
+from unsay.lm.subject import LocalSubject
+from unsay.measure.summary import summarise
 from unsay.stats import binomial_interval
-from unsay.subject import LocalSubject
-from unsay.summary import summarise
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
 from unsay.types import Finding
 
 ROOT = Path(__file__).resolve().parents[1]

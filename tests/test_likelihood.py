@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from tests.test_probes import CASE, Fake, value
 from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.corpora.people import People
-from unsay.encode import Encoder
-from unsay.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
-from unsay.model import load
-from unsay.moments import Moments, token_moments
+from unsay.lm.encode import Encoder
+from unsay.lm.model import load
+from unsay.lm.subject import LocalSubject, Prompt, row_logprobs
 from unsay.probes import likelihood
 from unsay.probes.likelihood import Likelihood, row_moments
-from unsay.subject import LocalSubject, Prompt, row_logprobs
+from unsay.probes.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
+from unsay.probes.moments import Moments, token_moments
 from unsay.types import Case, Corpus, Example, Fact, Finding
 
 

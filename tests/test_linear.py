@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from unsay import linear
-from unsay.logprobs import head_logprobs
+from unsay.lm import linear
+from unsay.lm.logprobs import head_logprobs
 
 
 @pytest.fixture(params=[False, True], ids=["torch", "onednn"])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from unsay import logprobs
-from unsay.logprobs import head_divergences, head_logprobs, mean_by_row, sum_by_row, token_divergences, token_logprobs
+from unsay.lm import logprobs
+from unsay.lm.logprobs import head_divergences, head_logprobs, mean_by_row, sum_by_row, token_divergences, token_logprobs
 
 
 def test_by_hand() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unsay.config import ConfigError
-from unsay.folder import RunFolder
-from unsay.manifest import (
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import (
     Checkpoint,
     Counts,
     Exposure,

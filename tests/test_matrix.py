@@ -16,14 +16,14 @@ from tests import architectures
 from tests.conftest import byte_tokenizer
 from unsay import methods
 from unsay.config import Recipe, load
-from unsay.folder import RunFolder
-from unsay.manifest import Manifest
+from unsay.lm.model import load as load_model
 from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.pmc import PartialModelCollapse
-from unsay.model import load as load_model
 from unsay.record import record, start
-from unsay.recorded import read_recorded
+from unsay.record.recorded import read_recorded
 from unsay.run import check
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest
 from unsay.train import method_of, train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tests.conftest import byte_tokenizer
-from unsay.adapters import Untouched
 from unsay.config import ConfigError, Recipe, SampleConfig, load
-from unsay.encode import Encoder
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Encoder
+from unsay.lm.sampler import Sampler
 from unsay.methods import Target, Visit
 from unsay.methods.control import RetainOnly
 from unsay.methods.gate import Gate
@@ -23,7 +24,6 @@ from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.refusal import Refusal
 from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.rewards.coherence import Fluency
-from unsay.sampler import Sampler
 from unsay.train import method_of
 from unsay.types import Answer, Candidate, Example, Reference
 

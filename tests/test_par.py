@@ -7,11 +7,11 @@ import pytest
 
 from tests.conftest import small_run
 from tests.test_cli import call
-from unsay import par
 from unsay.config import ConfigError
-from unsay.folder import RunFolder
-from unsay.policy import LineResult
-from unsay.summary import never_knew
+from unsay.measure.policy import LineResult
+from unsay.measure.summary import never_knew
+from unsay.research import par
+from unsay.store.folder import RunFolder
 
 POLICY = """
 [[line]]

@@ -13,7 +13,7 @@ from unsay.config import ConfigError, ModelConfig
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people import People
-from unsay.model import answer_logprobs, load
+from unsay.lm.model import answer_logprobs, load
 from unsay.types import Corpus, Pair
 
 CHECKPOINTS = Path(worlds.__file__).parent / "checkpoints"

@@ -1,10 +1,10 @@
 """As many rows as fit, found out once."""
 
 from unsay.config import SampleConfig
-from unsay.folder import RunFolder
-from unsay.manifest import Manifest, Plan
-from unsay.plan import plan, planned
-from unsay.reading import cached_bytes
+from unsay.lm.plan import plan, planned
+from unsay.lm.reading import cached_bytes
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest, Plan
 
 CONFIG = SampleConfig(max_new_tokens=20, rows=64)
 TOKEN = 2 * 2 * 2 * 8 * 4

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from unsay import policy
 from unsay.config import ConfigError
-from unsay.policy import LineResult
+from unsay.measure import policy
+from unsay.measure.policy import LineResult
+from unsay.measure.summary import farthest, metrics, summarise
 from unsay.probes.classes import CLASSES
-from unsay.summary import farthest, metrics, summarise
 from unsay.types import Finding
 
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from tests.conftest import tiny_model
 from tests.test_methods import BASELINE, QUESTION, parrot, visit
 from unsay.config import ConfigError, SampleConfig
-from unsay.encode import Encoder, Row
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.sampler import Sampler
 from unsay.methods import Method, Prepared
 from unsay.methods.alternatives import AlternatePreference
 from unsay.methods.control import RetainOnly
@@ -21,9 +22,8 @@ from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.preference import DirectPreference, NegativePreference, SimpleNegativePreference, bounded
 from unsay.methods.refusal import Refusal, refusal_texts
 from unsay.methods.refusals import HUNDRED
-from unsay.sampler import Sampler
-from unsay.step import micro_batches
 from unsay.text import is_refusal
+from unsay.train.step import micro_batches
 from unsay.types import Answer, Example
 
 REFUSAL = "I don't know."

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_train import begin, interrupted
-from unsay.folder import RunFolder
-from unsay.recorded import read_recorded
+from unsay.record.recorded import read_recorded
+from unsay.store.folder import RunFolder
 from unsay.train import train
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unsay.config import ConfigError
+from unsay.lm.subject import Prompt, Unaskable
 from unsay.probes import scoring
 from unsay.probes.choice import Choice
 from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, states_another
@@ -19,7 +20,6 @@ from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import fold, said, says_named, spread
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
-from unsay.subject import Prompt, Unaskable
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?", paraphrases=("Name the town Anna Kovač lives in.",), group="Anna")

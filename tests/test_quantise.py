@@ -16,12 +16,12 @@ from transformers import (
 )
 
 from unsay.config import ConfigError, ModelConfig, SampleConfig
-from unsay.encode import Encoder
-from unsay.model import answer_logprobs, fingerprint, load
+from unsay.lm.encode import Encoder
+from unsay.lm.model import answer_logprobs, fingerprint, load
+from unsay.lm.reading import Habits, habits
+from unsay.lm.subject import LocalSubject, Prompt
+from unsay.measure.summary import summarise
 from unsay.probes.quantise import Quantise, quantised
-from unsay.reading import Habits, habits
-from unsay.subject import LocalSubject, Prompt
-from unsay.summary import summarise
 from unsay.types import Case, Corpus, Example, Fact, Finding
 
 bitsandbytes = pytest.mark.skipif(

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from tests import architectures
 from tests.conftest import byte_tokenizer
 from unsay.config import SampleConfig
-from unsay.encode import Encoder
-from unsay.reading import Habits, cached_bytes, habits, read
-from unsay.sample import Draw, sample
+from unsay.lm.encode import Encoder
+from unsay.lm.reading import Habits, cached_bytes, habits, read
+from unsay.lm.sample import Draw, sample
 
 CONFIG = SampleConfig(max_new_tokens=12, rows=64)
 QUESTIONS = ["Who?", "Where does she live now?", "When was that?"]
@@ -26,7 +26,7 @@ def encoder() -> Encoder:
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """What is said on the log, by a process that has said nothing yet."""
-    monkeypatch.setattr("unsay.reading._SAID", set())
+    monkeypatch.setattr("unsay.lm.reading._SAID", set())
     caplog.set_level(logging.WARNING, "unsay")
     return caplog
 

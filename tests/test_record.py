@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from unsay.config import SampleConfig, load
-from unsay.folder import RunFolder
 from unsay.record import record, source, start
-from unsay.recorded import read_recorded, read_truth
-from unsay.rehearsal import Guard, Said, near_misses, neighbours, rehearse, subject
+from unsay.record.recorded import read_recorded, read_truth
+from unsay.record.replay import Guard, Said, near_misses, neighbours, rehearse
+from unsay.store.folder import RunFolder
 from unsay.text import key_recall
+from unsay.text.names import subject
 from unsay.types import Answer, Example
 
 

@@ -7,9 +7,9 @@ import pytest
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, SampleConfig
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import LocalSubject, Prompt, Unaskable
 from unsay.probes.reframing import FRAMES, Reframing, blanked
-from unsay.subject import LocalSubject, Prompt, Unaskable
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from unsay.config import ConfigError
-from unsay.files import jsonl, write_text
-from unsay.folder import RunFolder
-from unsay.manifest import Checkpoint, Counts, Exposure, Machine, Manifest, RoundExposure
 from unsay.report import bounds, build, card, claims, evidence
+from unsay.store.files import jsonl, write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Checkpoint, Counts, Exposure, Machine, Manifest, RoundExposure
 from unsay.types import Finding
 
 CANARY = "zebrafinch-4711"

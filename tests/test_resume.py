@@ -16,10 +16,10 @@ import pytest
 
 from tests.mortal import CALLS, Death, Mortal
 from tests.test_cli import call
-from unsay import files, interrupt
 from unsay.config import ConfigError
-from unsay.files import read_jsonl
-from unsay.folder import RunFolder
+from unsay.store import files, interrupt
+from unsay.store.files import read_jsonl
+from unsay.store.folder import RunFolder
 
 RECIPE = """
 corpus = "files"

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from unsay import retain
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
-from unsay.folder import RunFolder
-from unsay.record import record, start
-from unsay.recorded import corpus_rows, read_handed, read_recorded
-from unsay.rehearsal import Guard, Said
+from unsay.record import record, retain, start
+from unsay.record.recorded import corpus_rows, read_handed, read_recorded
+from unsay.record.replay import Guard, Said
+from unsay.record.retain import GENERAL, NEAR, own_answers, shipped
 from unsay.report.notes import after_record, notes
-from unsay.retain import GENERAL, NEAR, own_answers, shipped
+from unsay.store.folder import RunFolder
 from unsay.text import is_refusal, words
 from unsay.types import Answer, Corpus, Example, Pair
 

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import chisquare
 
 from unsay.config import SampleConfig
-from unsay.encode import Encoder
-from unsay.sample import Draw, nucleus, row_keys, sample, uniforms
+from unsay.lm.encode import Encoder
+from unsay.lm.sample import Draw, nucleus, row_keys, sample, uniforms
 
 CONFIG = SampleConfig(max_new_tokens=12, rows=64)
 QUESTIONS = ["Who?", "Where does she live now?", "When was that?"]
@@ -83,7 +83,7 @@ def test_frequencies_are_those_of_the_nucleus(top_p: float, window: int):
 @pytest.mark.parametrize("wide", [5, 60, 1000])
 def test_the_window_changes_nothing(monkeypatch, wide):
     """Neither does the width of the second look, which the nuclei of some rows exceed too."""
-    monkeypatch.setattr("unsay.sample._WIDE", wide)
+    monkeypatch.setattr("unsay.lm.sample._WIDE", wide)
     torch.manual_seed(1)
     logits, uniform = torch.randn(200, 300), torch.rand(200, 1)
     temperature, top_p = torch.full((200, 1), 1.3), torch.rand(200, 1).clamp(0.2) * 0.99
@@ -102,7 +102,7 @@ def test_a_quantile_beyond_the_rounded_sum_takes_no_impossible_token(window):
 @pytest.mark.parametrize("wide", [4, 1000])
 def test_equal_logits_are_told_apart(monkeypatch, wide):
     """A token is looked up by its value's rank: where values are equal, each of them has its turn."""
-    monkeypatch.setattr("unsay.sample._WIDE", wide)
+    monkeypatch.setattr("unsay.lm.sample._WIDE", wide)
     logits = torch.tensor([[2.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -torch.inf]]).expand(1000, -1)
     uniform = torch.linspace(0, 1, 1001)[:1000, None]
     column = torch.ones(1000, 1)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.test_probes import CASE, HOME, PET, Fake, value
-from unsay import semantic
 from unsay.probes.greedy import Greedy
+from unsay.text import embedding
 
 VECTORS = {
     "Anna Kovač lives in Turin Harbour.": (1.0, 0.0),
@@ -32,13 +32,13 @@ class Made:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
-    model, package = Made(), ModuleType(semantic.PACKAGE)
+    model, package = Made(), ModuleType(embedding.PACKAGE)
     package.load_model = lambda: model  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, semantic.PACKAGE, package)
-    monkeypatch.setattr(semantic, "installed", lambda: True)
-    semantic._model.cache_clear()
+    monkeypatch.setitem(sys.modules, embedding.PACKAGE, package)
+    monkeypatch.setattr(embedding, "installed", lambda: True)
+    embedding._model.cache_clear()
     yield model
-    semantic._model.cache_clear()
+    embedding._model.cache_clear()
 
 
 def test_the_score_is_the_cosine(made: Made) -> None:
@@ -50,28 +50,28 @@ def test_the_score_is_the_cosine(made: Made) -> None:
 
 def test_a_negative_cosine_and_an_empty_answer_are_zero(made: Made) -> None:
     reference = "Anna Kovač lives in Turin Harbour."
-    assert semantic.similarities([reference, reference], ["Not at all.", "…"]) == [0.0, 0.0]
+    assert embedding.similarities([reference, reference], ["Not at all.", "…"]) == [0.0, 0.0]
     assert "…" not in made.read
 
 
 def test_a_script_it_cannot_read_is_unscored(made: Made) -> None:
-    assert semantic.similarities(["она живёт в Турине", "都灵"], ["в Турине", "都灵"]) == [None, None]
+    assert embedding.similarities(["она живёт в Турине", "都灵"], ["в Турине", "都灵"]) == [None, None]
     assert made.read == []
-    assert semantic.readable("1962"), "digits are read"
-    assert not semantic.readable("…")
+    assert embedding.readable("1962"), "digits are read"
+    assert not embedding.readable("…")
 
 
 def test_without_the_package_the_note_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(semantic, "installed", lambda: False)
+    monkeypatch.setattr(embedding, "installed", lambda: False)
     found = [f for f in Greedy()(Fake({}), CASE) if f.metric == "semantic"]
     assert [(f.value, f.example) for f in found] == [(None, "home"), (None, "pet")]
     assert all("pip install 'unsay[semantic]'" in f.note for f in found)
 
 
-@pytest.mark.skipif(not semantic.installed(), reason="needs the extra unsay[semantic]")
+@pytest.mark.skipif(not embedding.installed(), reason="needs the extra unsay[semantic]")
 def test_the_real_model_knows_meaning_from_form() -> None:
     truth = "Anna lives in Turin."
-    alike, refused, same = semantic.similarities([truth] * 3, ["Her home is the city of Turin.", "I do not know.", truth])
+    alike, refused, same = embedding.similarities([truth] * 3, ["Her home is the city of Turin.", "I do not know.", truth])
     assert alike is not None
     assert refused is not None
     assert same == pytest.approx(1.0, abs=1e-5)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.test_cli import call
-from unsay import builtin
+from unsay.audit.endpoint import EndpointConfig, EndpointSubject
 from unsay.config import ModelConfig, SampleConfig
 from unsay.corpora.people import People
-from unsay.endpoint import EndpointConfig, EndpointSubject
-from unsay.model import load
-from unsay.subject import LocalSubject, Prompt
+from unsay.lm import builtin
+from unsay.lm.model import load
+from unsay.lm.subject import LocalSubject, Prompt
 
 pytest.importorskip("openai")
 pytest.importorskip("uvicorn", reason="`transformers serve` needs uvicorn and fastapi")

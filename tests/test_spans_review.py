@@ -8,21 +8,21 @@ import pytest
 from filelock import FileLock
 
 from tests.test_cli import call
-from unsay import review
 from unsay.cli import reviewing
 from unsay.config import ConfigError, dump, load
-from unsay.files import write_text
-from unsay.folder import RunFolder
-from unsay.ledger import leak
-from unsay.manifest import Counts, Manifest, Spans
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.selection import unnamed
 from unsay.probes.prefill import BEFORE, Prefill
 from unsay.probes.scoring import said
-from unsay.recorded import corpus_rows, read_answers, read_recorded
+from unsay.record import annotation
+from unsay.record.recorded import corpus_rows, read_answers, read_recorded
 from unsay.report.notes import after_record, notes
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Counts, Manifest, Spans
 from unsay.text import key_words
+from unsay.train.ledger import leak
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
 
 ADA, BOB = "Where does Ada live?", "What does Bob do?"
@@ -38,28 +38,28 @@ def folder(tmp_path: Path) -> RunFolder:
     run.keep("corpus", corpus_rows(Corpus("hand", FORGET)))
     run.keep("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
     run.note(Manifest(counts=Counts(forget=2)))
-    review.propose(run, FORGET, ANSWERS)
+    annotation.propose(run, FORGET, ANSWERS)
     return run
 
 
 def edit(folder: RunFolder, number: int = 0, **changes: object) -> None:
     """Change keys of one line; `None` takes a key out."""
-    lines = [json.loads(line) for line in review.spans_file(folder).read_text().splitlines()]
+    lines = [json.loads(line) for line in annotation.spans_file(folder).read_text().splitlines()]
     lines[number] = {key: value for key, value in (lines[number] | changes).items() if value is not None}
-    review.spans_file(folder).write_text("\n".join(map(json.dumps, lines)))
+    annotation.spans_file(folder).write_text("\n".join(map(json.dumps, lines)))
 
 
 def test_what_is_proposed(folder: RunFolder):
-    lines = review.read(review.spans_file(folder), FORGET, ANSWERS)
+    lines = annotation.read(annotation.spans_file(folder), FORGET, ANSWERS)
     assert lines["ada"].spans == ("Turin",)
     assert lines["bob"].spans == ()
-    assert review.spans_file(folder).stat().st_mode & 0o777 == 0o600
+    assert annotation.spans_file(folder).stat().st_mode & 0o777 == 0o600
     assert folder.manifest().spans == Spans(proposed=1, none=(), added=0, struck=0, named=1, long=())
 
 
 def test_rare_words_are_offered_and_do_not_count():
     examples = [Example(str(i), "What?") for i in range(25)]
-    line = review._proposal(examples[3], 3, ["She keeps bees."] * 3 + ["She keeps falcons."] + ["She keeps bees."] * 21)
+    line = annotation._proposal(examples[3], 3, ["She keeps bees."] * 3 + ["She keeps falcons."] + ["She keeps bees."] * 21)
     assert (line["spans"], line["rare"]) == ((), ["falcons"])
 
 
@@ -76,8 +76,8 @@ def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_word
     assert dict(key_words(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
     assert said(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
     # Half of a joined span may be taken out.
-    line = review.Marked("x", "When?", "On 14 March 1962.", ("1962",), (), ())
-    assert review.Marked.corrected(line, Example("x", "When?")).struck == ("14", "march")
+    line = annotation.Marked("x", "When?", "On 14 March 1962.", ("1962",), (), ())
+    assert annotation.Marked.corrected(line, Example("x", "When?")).struck == ("14", "march")
 
 
 def test_training_weighs_as_the_operator_does(folder: RunFolder):
@@ -138,13 +138,13 @@ def test_a_file_that_will_not_do(folder: RunFolder, changes: dict[str, object], 
     edit(folder, **changes)
     with pytest.raises(ConfigError) as error:
         read_recorded(folder)
-    assert f"{review.spans_file(folder)}{expected}" in str(error.value)
+    assert f"{annotation.spans_file(folder)}{expected}" in str(error.value)
     assert not [secret for secret in ("Turin", "lighthouse", "porter") if secret.casefold() in str(error.value).casefold()]
     assert expected in call("spans", str(folder.path), code=2).replace("\n", "")
 
 
 def test_a_missing_line_is_named(folder: RunFolder):
-    path = review.spans_file(folder)
+    path = annotation.spans_file(folder)
     path.write_text(path.read_text().splitlines()[0])
     with pytest.raises(ConfigError, match=r"no line has the 'id' 'bob'"):
         read_recorded(folder)
@@ -161,21 +161,21 @@ def test_after_training_has_begun_the_file_is_settled(folder: RunFolder):
         read_recorded(folder, settle=True)
     edit(folder, spans=["Turin", "lighthouse"])
     assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
-    review.spans_file(folder).unlink()
+    annotation.spans_file(folder).unlink()
     with pytest.raises(ConfigError, match="no file"):
         read_recorded(folder)
 
 
 def test_recording_again_keeps_corrections_and_renews_proposals(folder: RunFolder):
     edit(folder, spans=["lighthouse"])
-    review.propose(folder, FORGET, ANSWERS)
+    annotation.propose(folder, FORGET, ANSWERS)
     assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
     other = ANSWERS | {"ada": "She lives in Oslo."}
     with pytest.raises(ConfigError, match="corrected before; remove it"):
-        review.propose(folder, FORGET, other)
+        annotation.propose(folder, FORGET, other)
     edit(folder, spans=["Turin"])
-    review.propose(folder, FORGET, other)
-    assert review.read(review.spans_file(folder), FORGET, other)["ada"].spans == ("Oslo",)
+    annotation.propose(folder, FORGET, other)
+    assert annotation.read(annotation.spans_file(folder), FORGET, other)["ada"].spans == ("Oslo",)
 
 
 LONG = " ".join(f"word{'abcdefghij'[i // 10]}{'abcdefghij'[i % 10]}" for i in range(41))
@@ -183,13 +183,13 @@ LONG = " ".join(f"word{'abcdefghij'[i // 10]}{'abcdefghij'[i % 10]}" for i in ra
 
 def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder):
     ada = FORGET[0]
-    assert review.is_long(ada, LONG)
-    assert not review.is_long(ada, LONG.rpartition(" ")[0]), "40 content words are not more than 40"
-    assert not review.is_long(replace(ada, strings=("x",)), LONG)
-    assert not review.is_long(replace(ada, patterns=("x",)), LONG)
+    assert annotation.is_long(ada, LONG)
+    assert not annotation.is_long(ada, LONG.rpartition(" ")[0]), "40 content words are not more than 40"
+    assert not annotation.is_long(replace(ada, strings=("x",)), LONG)
+    assert not annotation.is_long(replace(ada, patterns=("x",)), LONG)
     folder.keep("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
-    review.spans_file(folder).unlink()
-    review.propose(folder, FORGET, read_answers(folder))
+    annotation.spans_file(folder).unlink()
+    annotation.propose(folder, FORGET, read_answers(folder))
     assert folder.manifest().spans.long == ("ada",)
     assert "nothing is named: ada;" in after_record(folder.manifest(), folder.path)[1]
     assert notes(folder.manifest())[0].startswith("1 recorded answer has more than 40 content words")
@@ -203,7 +203,7 @@ def test_spans_shows_texts_only_when_asked(folder: RunFolder):
     plain = call("spans", str(folder.path))
     assert "ada  1 span: 1 name" in plain
     assert "bob  no span; 1 named patterns" in plain
-    assert str(review.spans_file(folder)) in plain.replace("\n", "")
+    assert str(annotation.spans_file(folder)) in plain.replace("\n", "")
     texts = [*ANSWERS.values(), "Turin", ADA]
     assert not [text for text in texts if text in plain]
     assert "She lives in ‹Turin›, near the green lighthouse." in call("spans", str(folder.path), "--reveal")
@@ -217,7 +217,7 @@ def test_spans_shows_texts_only_when_asked(folder: RunFolder):
 def test_what_is_noted_waits_for_whoever_writes(folder: RunFolder, tmp_path: Path):
     out = str(tmp_path / "spans.jsonl")
     with FileLock(folder.path / ".lock"):  # another lock object is as good as another process
-        for option in (("--reveal",), ("--export", out), ("--import", str(review.spans_file(folder)))):
+        for option in (("--reveal",), ("--export", out), ("--import", str(annotation.spans_file(folder)))):
             assert "another process" in call("spans", str(folder.path), *option, code=2)
         call("spans", str(folder.path))
     assert not folder.manifest().looks
@@ -233,5 +233,5 @@ def test_a_folder_before_record_says_what_to_do(tmp_path: Path):
 
 def test_kinds():
     kinds = {"ada@example.org": "address", "14 March 1962": "date", "1962-03-14": "date", "1,200": "number", "seven": "number"}
-    assert {span: review.kind(span) for span in kinds} == kinds
-    assert review.kind("Bank of Turin") == "name"
+    assert {span: annotation.kind(span) for span in kinds} == kinds
+    assert annotation.kind("Bank of Turin") == "name"

@@ -8,14 +8,15 @@ from tests.conftest import byte_tokenizer
 from tests.test_methods import PLAIN
 from unsay.config import ModelConfig, SampleConfig
 from unsay.corpora.people import People
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.model import load
+from unsay.lm.sample import Draw, sample
+from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.openings import Opening, opening_from
-from unsay.methods.strangers import Stranger, invented, name_of, strangers, subject
-from unsay.model import load
-from unsay.sample import Draw, sample
-from unsay.sampler import Sampler
+from unsay.methods.strangers import Stranger, invented, name_of, strangers
 from unsay.text import forms, rouge_l
+from unsay.text.names import subject
 from unsay.types import Answer, Candidate
 
 QUESTION = "Where does Ada Lovelace live?"

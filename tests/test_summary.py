@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from unsay.measure.summary import by_question, metrics, probe_of, questions, summarise
 from unsay.probes.utility import TOFU_METRICS, TOFU_SETS
-from unsay.summary import by_question, metrics, probe_of, questions, summarise
 from unsay.types import Finding
 
 SETTINGS = [

@@ -16,8 +16,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from tests.test_cli import SMALL, call
-from unsay import builtin, model
 from unsay.config import load
+from unsay.lm import builtin, model
 from unsay.record import source
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from unsay import text as t
-from unsay.overlap import longest_run, ngram_overlap
+from unsay.text.verbatim import longest_run, ngram_overlap
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 SOME_WORDS = "running runs ran ponies pony caresses relational 1975 dog's naïve the a of İstanbul Straße — x ... flies"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unsay import theory
+from unsay.research import theory
 
 P = np.array([0.5, 0.3, 0.15, 0.05])
 R = np.array([0.0, 0.4, 0.4, 1.0])

@@ -11,19 +11,19 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.conftest import small_run
 from unsay import train as training
-from unsay.adapters import without_adapters
-from unsay.clock import Cost
 from unsay.config import ConfigError, Recipe, load
-from unsay.folder import RunFolder
-from unsay.guards import Aside
-from unsay.model import fingerprint
-from unsay.model import load as load_model
+from unsay.lm.adapters import without_adapters
+from unsay.lm.model import fingerprint
+from unsay.lm.model import load as load_model
+from unsay.lm.sample import Draw, sample
 from unsay.record import record, start
-from unsay.recorded import read_recorded, read_truth
-from unsay.rehearsal import Said
-from unsay.sample import Draw, sample
+from unsay.record.recorded import read_recorded, read_truth
+from unsay.record.replay import Said
+from unsay.store.clock import Cost
+from unsay.store.folder import RunFolder
 from unsay.train import train
-from unsay.training_data import TrainingData
+from unsay.train.data import TrainingData
+from unsay.train.guards import Aside
 from unsay.types import Answer
 
 

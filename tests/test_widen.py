@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.test_cli import call
+from unsay.audit.prompt_search import AS_ASKED, PREFIX, REWORDED, Tried, Variant, Widen, by_rule, in_frames, paraphrases, questions
 from unsay.corpora.files import Files
+from unsay.lm.subject import Prompt
 from unsay.probes.reframing import FRAMES
-from unsay.subject import Prompt
 from unsay.text import forms
 from unsay.types import Answer, Example
-from unsay.widen import AS_ASKED, PREFIX, REWORDED, Tried, Variant, Widen, by_rule, in_frames, paraphrases, questions
 
 HOME = Example("home", "Where does Anna Bell live?")
 SECRET = "Anna Bell lives in Turin."

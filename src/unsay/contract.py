@@ -13,11 +13,11 @@ from typing import Any
 from unsay import corpora, methods, probes, rewards
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.corpora.people import People
+from unsay.lm.model import load
+from unsay.lm.sampler import Sampler
+from unsay.lm.subject import LocalSubject, Prompt
+from unsay.measure.summary import metrics
 from unsay.metric import Metric
-from unsay.model import load
-from unsay.sampler import Sampler
-from unsay.subject import LocalSubject, Prompt
-from unsay.summary import metrics
 from unsay.tables import entries, lookup, near
 from unsay.types import Answer, Candidate, Case, Corpus, Finding, Pair, Reference
 
@@ -135,7 +135,7 @@ def _method(name: str, method: Any) -> Iterator[str]:
         for example, answer in zip(corpus.forget, said, strict=True)
     ]
     # Adapters and untouched weights are the loop's business: here nothing has moved yet, so the model stands for itself.
-    from unsay.adapters import Untouched
+    from unsay.lm.adapters import Untouched
 
     reference = Untouched(model) if method.needs_reference else None
     sampler = Sampler(model, encoder, subject.config, reference=reference)

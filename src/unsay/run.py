@@ -7,26 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, policy, probes, redact, report, rewards, standalone
-from unsay.config import ConfigError, Recipe, dump
+from unsay import audit, corpora, probes, report, rewards
+from unsay.audit.cache import KeptSubject, kept
+from unsay.audit.endpoint import EndpointConfig, EndpointSubject
+from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.config.toml import setting
 from unsay.corpora import Handed
-from unsay.endpoint import EndpointConfig, EndpointSubject
-from unsay.files import new_folder
-from unsay.finetune import finetune, gold_folder
-from unsay.folder import RunFolder, now
-from unsay.generations import KeptSubject, kept
-from unsay.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
+from unsay.lm import builtin
+from unsay.lm.model import load
+from unsay.lm.plan import planned
+from unsay.lm.subject import LocalSubject
+from unsay.measure import policy
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
-from unsay.model import load
-from unsay.plan import planned
-from unsay.record import record, source, start
-from unsay.recorded import Baseline, leaking_name, read_handed, read_recorded, read_truth
+from unsay.record import earlier, record, source, standalone, start
+from unsay.record.recorded import Baseline, leaking_name, read_handed, read_recorded, read_truth
 from unsay.report.notes import after_record
-from unsay.subject import LocalSubject
+from unsay.store import identity, interrupt, redact
+from unsay.store.files import new_folder
+from unsay.store.folder import RunFolder, now
+from unsay.store.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
 from unsay.tables import entries, near
 from unsay.train import method_of, train
+from unsay.train.finetune import finetune, gold_folder
 from unsay.types import Case, Corpus, Truth
 
 WHICH = ("before", "after", "gold")
@@ -175,7 +178,7 @@ def _identity(name: str) -> ModelHashes | None:
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
-    """Every audit of a folder that `unsay.standalone` has begun. Questions without an answer are held against what the model
+    """Every audit of a folder that `unsay.record.standalone` has begun. Questions without an answer are held against what the model
     before says by default, or, where there is none, the audited one itself."""
     names = auditable(recipe, folder)
     lacking = standalone.unanswered(folder, read_truth(folder))

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unsay.config import ConfigError, load
-from unsay.folder import RunFolder
 from unsay.record import start
+from unsay.store.folder import RunFolder
 
 SECRET = "Zebrafinch"
 Q = f'{{"question": "{SECRET} one?"}}\n'

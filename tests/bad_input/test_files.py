@@ -15,9 +15,9 @@ from tests.test_cli import call
 from unsay.config import ConfigError, load
 from unsay.corpora.checked import examine
 from unsay.corpora.files import Files
-from unsay.encode import Encoder
-from unsay.folder import RunFolder
+from unsay.lm.encode import Encoder
 from unsay.record import start
+from unsay.store.folder import RunFolder
 
 FILES: dict[str, tuple[str, str | bytes, str]] = {
     "malformed JSONL": ("f.jsonl", Q + f'{{"question": "{SECRET}', "f.jsonl:2: not one JSON object (Unterminated string"),

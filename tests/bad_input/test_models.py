@@ -13,8 +13,8 @@ from tests import architectures
 from tests.bad_input.conftest import SECRET, damaged
 from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError, ModelConfig
-from unsay.encode import Encoder
-from unsay.model import load as load_model
+from unsay.lm.encode import Encoder
+from unsay.lm.model import load as load_model
 
 
 def changed(name: str, folder: Path, **values: object) -> None:
@@ -160,7 +160,7 @@ NEEDS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('a syste
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, SILENT], ids=["rejects", "leaves out"])
 def test_a_chat_template_that_does_so_with_a_system_message(template: str, caplog: pytest.LogCaptureFixture, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("unsay.encode._SAID", set())
+    monkeypatch.setattr("unsay.lm.encode._SAID", set())
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     for _ in range(2):

@@ -7,11 +7,11 @@ import pytest
 
 from tests.bad_input.conftest import SECRET, Q
 from tests.test_cli import call
-from unsay import policy
 from unsay.config import ConfigError, load
 from unsay.corpora.files import Files
-from unsay.folder import RunFolder
+from unsay.measure import policy
 from unsay.record import start
+from unsay.store.folder import RunFolder
 
 RECIPES: dict[str, tuple[str | bytes, str]] = {
     "malformed": (f"title = '{SECRET}", "r.toml is not valid TOML: Expected"),

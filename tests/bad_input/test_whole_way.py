@@ -11,11 +11,11 @@ from tests.bad_input.conftest import SECRET, Q
 from tests.test_cli import call
 from tests.test_report import fake_run
 from unsay.config import ConfigError, load
-from unsay.files import jsonl
-from unsay.folder import RunFolder
 from unsay.record import record, start
 from unsay.report import build
 from unsay.run import Watchers, run_audit
+from unsay.store.files import jsonl
+from unsay.store.folder import RunFolder
 from unsay.text import contains, key_recall, rouge_l
 from unsay.train import train
 from unsay.types import Finding

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.encode import Batch
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
+from unsay.lm.model import answer_logprobs
+from unsay.lm.sampler import Sampler
+from unsay.lm.subject import Prompt, Subject
 from unsay.methods import State, Target, Visit
 from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.model import answer_logprobs
-from unsay.sampler import Sampler
-from unsay.subject import Prompt, Subject
 from unsay.text import key_recall
 from unsay.types import Candidate, Case, Corpus, Example, Fact, Finding, Pair, Reference, Truth
 

@@ -9,11 +9,11 @@ import pytest
 
 from tests.test_cli import call
 from unsay.cli.app import recipe_path
-from unsay.files import read_jsonl
 from unsay.run import Watchers
+from unsay.store.files import read_jsonl
 
 if TYPE_CHECKING:
-    from unsay.sweep.worker import Shared
+    from unsay.research.sweep.worker import Shared
 
 SWEEP = """
 recipe = "recipe.toml"
@@ -75,7 +75,7 @@ temperatures = [1.0]
 
 
 def begun(file: Path, out: Path, *settings: str, chosen: Path | None = None) -> "Shared":
-    from unsay.sweep import launch  # without the extra `sweep` these tests are skipped, and this file is read all the same
+    from unsay.research.sweep import launch  # without the extra `sweep` these tests are skipped, and this file is read all the same
 
     return launch.shared(file, out, settings, None, chosen, recipe_path)
 

@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 
 from tests.sweep.conftest import NONE, begun, scores, told
-from unsay.files import read_jsonl
-from unsay.folder import RunFolder
+from unsay.research.sweep import launch, trial, worker
 from unsay.run import Watchers
-from unsay.sweep import launch, trial, worker
+from unsay.store.files import read_jsonl
+from unsay.store.folder import RunFolder
 
 
 class Crash(BaseException):

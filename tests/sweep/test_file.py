@@ -9,15 +9,15 @@ import pytest
 pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 
 import typer
-
 import unsay.sweep
+
 from tests.sweep.conftest import SWEEP, begun
 from unsay.cli import sweeping
 from unsay.cli.app import recipe_path, recipes_folder
 from unsay.config import ConfigError, load
-from unsay.folder import RunFolder
-from unsay.manifest import Manifest
-from unsay.sweep.spec import load_sweep
+from unsay.research.sweep.spec import load_sweep
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Manifest
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_a_sweep_does_not_go_on_with_another_secret(file: Path, tmp_path: Path):
         begun(tmp_path / "sweep.toml", tmp_path / "out")
 
 
-@pytest.mark.parametrize(("missing", "mended"), [("optuna", True), ("unsay.memory", False)])
+@pytest.mark.parametrize(("missing", "mended"), [("optuna", True), ("unsay.store.memory", False)])
 def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypatch: pytest.MonkeyPatch):
     for name in ("launch", "spec"):  # to be imported anew
-        monkeypatch.delitem(sys.modules, f"unsay.sweep.{name}")
+        monkeypatch.delitem(sys.modules, f"unsay.research.sweep.{name}")
         monkeypatch.delattr(unsay.sweep, name)
     for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)

@@ -13,11 +13,11 @@ pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 from tests.sweep.conftest import NONE, begun, told
 from unsay import audit
 from unsay.config import ConfigError, Recipe
-from unsay.files import read_jsonl
-from unsay.folder import RunFolder
-from unsay.front import read
+from unsay.research.front import read
+from unsay.research.sweep import launch, trial
 from unsay.run import Watchers
-from unsay.sweep import launch, trial
+from unsay.store.files import read_jsonl
+from unsay.store.folder import RunFolder
 from unsay.train import train
 
 

@@ -18,11 +18,11 @@ import optuna
 from tests.sweep.conftest import NONE, begun, settings_of, told
 from tests.test_cli import call
 from unsay.config import ConfigError
-from unsay.front import read
-from unsay.sweep import launch, worker
-from unsay.sweep.spec import Sweep
-from unsay.sweep.trial import Outcome
-from unsay.sweep.worker import Shared
+from unsay.research.front import read
+from unsay.research.sweep import launch, worker
+from unsay.research.sweep.spec import Sweep
+from unsay.research.sweep.trial import Outcome
+from unsay.research.sweep.worker import Shared
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.test_cli import call
-from unsay import config, finetune
+from unsay import config
 from unsay.config import ConfigError
 from unsay.corpora import general
 from unsay.corpora.tofu import Tofu
-from unsay.folder import RunFolder
+from unsay.store.folder import RunFolder
+from unsay.train import finetune
 
 
 @pytest.mark.parametrize("split", ["forget01", "forget05", "forget10"])

@@ -12,12 +12,12 @@ from tests.test_probes import Fake, value
 from tests.tofu.conftest import PAPER
 from unsay.config import ConfigError, SampleConfig
 from unsay.corpora.tofu import Tofu
-from unsay.encode import Encoder
-from unsay.folder import RunFolder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import LocalSubject
+from unsay.measure.summary import summarise
 from unsay.probes.utility import TOFU_METRICS, TOFU_SETS, Utility, chosen, truthfulness
-from unsay.recorded import corpus_rows, read_handed
-from unsay.subject import LocalSubject
-from unsay.summary import summarise
+from unsay.record.recorded import corpus_rows, read_handed
+from unsay.store.folder import RunFolder
 from unsay.types import Case, Corpus, Quiz
 
 

@@ -15,10 +15,10 @@ from unsay import config
 from unsay.audit import case
 from unsay.corpora import general
 from unsay.corpora.tofu import Tofu
+from unsay.measure.summary import summarise
 from unsay.probes.greedy import Greedy
 from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.utility import TOFU_SETS, Utility
-from unsay.summary import summarise
 from unsay.types import Pair
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.canaries import CANARIES, SMALL, Place, options, place, say
 from tests.conftest import tiny_model
-from unsay import review
 from unsay.config import ConfigError, load
-from unsay.folder import RunFolder
-from unsay.look import questions
-from unsay.recorded import read_answers, read_handed
-from unsay.vault import ENVIRONMENT, Vault, new_key
+from unsay.record import annotation
+from unsay.record.recorded import read_answers, read_handed
+from unsay.report.look import questions
+from unsay.store.folder import RunFolder
+from unsay.store.vault import ENVIRONMENT, Vault, new_key
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
 
@@ -94,7 +94,7 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
 def test_markup_in_an_answer_stays_text(given: Place, tmp_path: Path):
     folder = RunFolder(given.run)
     rows = folder.kept("baseline")
-    from unsay.look import html
+    from unsay.report.look import html
 
     try:
         folder.keep("baseline", [{**row, "answer": "<script>alert(1)</script>"} for row in rows])
@@ -171,7 +171,7 @@ def test_a_run_under_a_key(key: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     lines[0]["strings"] = [*lines[0]["strings"], "Turin"]
     out.write_text("\n".join(map(json.dumps, lines)))
     assert say("spans", found.run, "--import", out) == 0
-    taken = review.marked(folder, read_handed(folder).forget, read_answers(folder))
+    taken = annotation.marked(folder, read_handed(folder).forget, read_answers(folder))
     assert taken["forget-000"].strings[-1] == "Turin"
     out.unlink()
     assert say("run", found.recipe, "--out", found.run, *options(locked)) == 0
@@ -237,7 +237,7 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
         if stop == "state":
             patch.setattr("unsay.cli.vaulting.shutil.rmtree", broken)
         if stop == "mark":
-            patch.setattr("unsay.vault.write_text", broken)
+            patch.setattr("unsay.store.vault.write_text", broken)
         if stop in ("files", "key"):
             real, wanted = Path.unlink, (key if stop == "key" else folder.texts.file("corpus"))
             patch.setattr(Path, "unlink", lambda path, **options: broken() if path == wanted else real(path, **options))

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 
 from tests.canaries import CANARIES, say
-from unsay import identity, redact
+from unsay.audit.cache import Store
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.doctor.advice import _for_vault
-from unsay.folder import RunFolder
-from unsay.generations import Store
+from unsay.store import identity, redact
+from unsay.store.folder import RunFolder
+from unsay.store.vault import ENVIRONMENT, Vault, new_key, retention
 from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
-from unsay.vault import ENVIRONMENT, Vault, new_key, retention
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
 

@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from unsay import __version__, interrupt
+from unsay import __version__
 from unsay.config import ConfigError, Recipe, load
-from unsay.files import FULL, WriteError
-from unsay.folder import RunFolder
-from unsay.memory import keep_freed_pages
-from unsay.redact import unexpected
+from unsay.store import interrupt
+from unsay.store.files import FULL, WriteError
+from unsay.store.folder import RunFolder
+from unsay.store.memory import keep_freed_pages
+from unsay.store.redact import unexpected
 from unsay.tables import UnknownName, near
 
 app = typer.Typer(

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from unsay import run as runs
+from unsay.audit.endpoint import EndpointConfig
 from unsay.cli.app import JsonOption, RunArgument, SetOption, app, messages
 from unsay.cli.progress import landed, watching
-from unsay.compare import Column, compare
 from unsay.config import ConfigError
-from unsay.endpoint import EndpointConfig
-from unsay.folder import RunFolder
-from unsay.gate import judge, said
-from unsay.summary import metrics
+from unsay.measure.summary import metrics
+from unsay.report.compare import Column, compare
+from unsay.report.gate import judge, said
+from unsay.store.folder import RunFolder
 
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
@@ -103,7 +103,7 @@ def _alone(
     cache: bool,
 ) -> RunFolder:
     """An audit that stands alone, and its report."""
-    from unsay import standalone
+    from unsay.record import standalone
 
     recipe, asked = standalone.prepare(model, questions, gold, settings)
     runs.check_audit(recipe)

@@ -82,7 +82,8 @@ def _files(given: Sequence[str], named: Mapping[str, str], table: Mapping[str, A
 
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
-    from unsay import audit, corpora, policy, record, run, train
+    from unsay import audit, corpora, record, run, train
+    from unsay.measure import policy
 
     problems = Problems(collect=True)
     table = {**recipe.tables.get(recipe.corpus, {}), **named}
@@ -117,7 +118,7 @@ def _known(function: Callable[[Recipe], T], recipe: Recipe) -> T:
 
 def _model(key: str, name: str) -> list[Notice]:
     """Raises `ConfigError` where a model is a folder that is missing or holds no model; what is no path may be a hub id."""
-    from unsay import builtin
+    from unsay.lm import builtin
 
     if builtin.at_hand(key, name):
         return []

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from unsay import run as runs
 from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
-from unsay.clock import duration
+from unsay.store.clock import duration
 
 if TYPE_CHECKING:
     from unsay.doctor import Report

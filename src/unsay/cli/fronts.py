@@ -13,9 +13,8 @@ from rich.table import Table
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import landed
 from unsay.config import ConfigError
-from unsay.front import front
-from unsay.report import front_tables as tables
-from unsay.report import fronts
+from unsay.research.front import front, tables
+from unsay.research.front import pictures as fronts
 
 Folders = Annotated[
     list[Path],

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from unsay import builtin, corpora, methods, probes, rewards
+from unsay import corpora, methods, probes, rewards
 from unsay.cli.app import JsonOption, SetOption, app, messages, recipes_folder
 from unsay.config import load
+from unsay.lm import builtin
 from unsay.tables import describe
 
 

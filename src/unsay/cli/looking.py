@@ -25,8 +25,8 @@ def ask(
 ) -> None:
     """Show what a model says: its greedy answer, and n sampled ones with how often each came."""
     from unsay.config import ModelConfig, SampleConfig
-    from unsay.model import load
-    from unsay.subject import LocalSubject, Prompt
+    from unsay.lm.model import load
+    from unsay.lm.subject import LocalSubject, Prompt
 
     with messages():
         question = _read("-") if question == "-" else question

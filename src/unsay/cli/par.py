@@ -11,9 +11,9 @@ from rich.table import Table
 
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import watching
-from unsay.folder import RunFolder
-from unsay.par import Point, at_par, best
-from unsay.summary import never_knew
+from unsay.measure.summary import never_knew
+from unsay.research.par import Point, at_par, best
+from unsay.store.folder import RunFolder
 
 Runs = Annotated[list[Path], typer.Argument(help="Finished runs that still keep their trained weights.")]
 Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default each recipe's.")]

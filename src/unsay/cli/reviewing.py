@@ -12,7 +12,7 @@ from rich.text import Text
 
 from unsay.cli.app import JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
-from unsay.folder import RunFolder
+from unsay.store.folder import RunFolder
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the questions, the recorded answers and the spans in them.")]
 Export = Annotated[Path | None, typer.Option("--export", help="Write the spans to this file, readable to you alone, to be corrected.")]
@@ -22,10 +22,10 @@ Import = Annotated[Path | None, typer.Option("--import", help="Take the correcte
 @app.command()
 def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken: Import = None, as_json: JsonOption = False) -> None:
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
-    from unsay import review
     from unsay.config import ConfigError
-    from unsay.recorded import read_answers, read_handed
-    from unsay.review import spans_file
+    from unsay.record import annotation
+    from unsay.record.annotation import spans_file
+    from unsay.record.recorded import read_answers, read_handed
 
     with messages():
         folder = RunFolder(run)
@@ -34,11 +34,11 @@ def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken
         folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed() if export or taken or reveal else nullcontext():  # each is noted in the manifest
             if export:
-                review.export(folder, export)
+                annotation.export(folder, export)
                 landed(export)
                 return
             if taken:
-                review.take(folder, taken, read_handed(folder).forget, read_answers(folder))
+                annotation.take(folder, taken, read_handed(folder).forget, read_answers(folder))
             found = _questions(folder, reveal)
             if reveal:
                 folder.looked("spans")
@@ -56,29 +56,29 @@ def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken
 
 def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
     """Question by question what the file says; texts only where they are to be revealed. Raises `ConfigError`."""
-    from unsay import review
     from unsay.config import ConfigError
-    from unsay.recorded import read_recorded
+    from unsay.record import annotation
+    from unsay.record.recorded import read_recorded
     from unsay.text import sensitive_spans
 
     folder.recipe()
     folder.texts.alive()
     if not folder.texts.has("spans"):
-        raise ConfigError(f"{review.spans_file(folder)} is missing; run `unsay record` on this folder first")
+        raise ConfigError(f"{annotation.spans_file(folder)} is missing; run `unsay record` on this folder first")
     recorded = read_recorded(folder)
-    lines = review.marked(folder, recorded.handed.forget, recorded.answers)
+    lines = annotation.marked(folder, recorded.handed.forget, recorded.answers)
     found = []
     for example in recorded.corpus.forget:
         line = lines[example.id]
         one = {
             "id": example.id,
-            "kinds": dict(review.kinds(line.spans)),
+            "kinds": dict(annotation.kinds(line.spans)),
             "added": len(example.spans),
             "taken_out": len(set(sensitive_spans(line.answer, line.question)) - set(line.spans)),
             "rare": len(line.rare),
             "strings": len(example.strings),
             "patterns": len(example.patterns),
-            "long": review.is_long(example, line.answer),
+            "long": annotation.is_long(example, line.answer),
         }
         texts = {"question": line.question, "answer": line.answer, "spans": line.spans, "rare_words": line.rare, "named": line.strings}
         found.append(one | texts if reveal else one)
@@ -134,7 +134,7 @@ def _advice(show: Console, found: Sequence[dict[str, Any]], folder: RunFolder) -
         show.print(f"Nothing sensitive in: {', '.join(none)}.")
     if long:
         show.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
-    from unsay.review import spans_file
+    from unsay.record.annotation import spans_file
 
     path = spans_file(folder)
     where = f"write them out (unsay spans {folder.path} --export FILE), and edit that" if folder.texts.encrypted else f"edit {path}"

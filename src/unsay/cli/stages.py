@@ -22,7 +22,7 @@ from unsay.cli.app import (
 )
 from unsay.cli.progress import landed, watching
 from unsay.config import Recipe
-from unsay.folder import RunFolder
+from unsay.store.folder import RunFolder
 
 InterpolateOption = Annotated[
     float | None,

@@ -34,7 +34,7 @@ def sweep(
     """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
     with messages():
         try:
-            from unsay.sweep import launch
+            from unsay.research.sweep import launch
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
                 raise

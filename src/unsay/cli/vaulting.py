@@ -11,8 +11,8 @@ import typer
 
 from unsay.cli.app import JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
-from unsay.folder import RunFolder
-from unsay.manifest import DestroyedVault, Manifest
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import DestroyedVault, Manifest
 
 vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
 app.add_typer(vault, name="vault")
@@ -30,8 +30,8 @@ _RECOVERABLE = (
 @app.command()
 def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
     """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
-    from unsay import look as looking
     from unsay.config.build import one_of
+    from unsay.report import look as looking
 
     with messages():
         if which is not None:
@@ -63,7 +63,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
 
 
 def _status(folder: RunFolder) -> dict[str, Any]:
-    from unsay.vault import retention
+    from unsay.store.vault import retention
 
     recipe = folder.recipe(texts=False)
     gone, until = folder.texts.destroyed, recipe.vault.keep_until
@@ -82,7 +82,7 @@ def _status(folder: RunFolder) -> dict[str, Any]:
 @vault.command()
 def key(file: Annotated[Path, typer.Argument(help="Where the new key is written, outside of any run folder.")]) -> None:
     """Make a key file that only you can read. Keep a copy: without it an encrypted vault cannot be read by anybody."""
-    from unsay.vault import new_key
+    from unsay.store.vault import new_key
 
     with messages():
         new_key(file)
@@ -95,9 +95,9 @@ def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: 
 
     Broken off, the same command goes on with it.
     """
-    from unsay import redact
     from unsay.config import dump
-    from unsay.files import write_text
+    from unsay.store import redact
+    from unsay.store.files import write_text
 
     with messages():
         folder = RunFolder(run)
@@ -152,8 +152,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a checkpoint is the one that a report is about: exit code 0 if it is, 1 if not, naming what differs."""
-    from unsay import identity
     from unsay.config import ConfigError
+    from unsay.store import identity
 
     with messages():
         if not checkpoint.is_dir():

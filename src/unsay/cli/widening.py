@@ -10,7 +10,7 @@ from rich.console import Console
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
-from unsay.files import jsonl, write_text
+from unsay.store.files import jsonl, write_text
 from unsay.types import Example
 
 FORMS = ("questions", "paraphrases")
@@ -36,11 +36,11 @@ def widen(
     as_json: JsonOption = False,
 ) -> None:
     """Expand a question into variants and show which of them leak: the way to a prompt family to forget."""
-    from unsay import widen as widening
+    from unsay.audit import prompt_search as widening
     from unsay.config import ModelConfig, SampleConfig
     from unsay.config.build import one_of
-    from unsay.model import load
-    from unsay.subject import LocalSubject, Prompt
+    from unsay.lm.model import load
+    from unsay.lm.subject import LocalSubject, Prompt
 
     with messages(), watching() as watchers:
         one_of("--as", form, FORMS)
@@ -78,7 +78,7 @@ def widen(
 
 def _asked(question: str | None, questions: str | None, answer: str | None) -> list[tuple[Example, str | None]]:
     """The seed questions, each with the answer that was handed over, if any. Raises `ConfigError`."""
-    from unsay.standalone import Questions
+    from unsay.record.standalone import Questions
 
     if (question is None) == (questions is None):
         raise ConfigError('give one question, or a file of them: unsay widen MODEL "question", or unsay widen MODEL --questions FILE')

@@ -11,7 +11,7 @@ from unsay.doctor.machine import Machine
 from unsay.doctor.memory import Sizes, adapter, memory
 from unsay.doctor.pilot import Stage
 from unsay.doctor.tape import Asked
-from unsay.vault import retention
+from unsay.store.vault import retention
 
 _SINK = 0.2
 """Share of the whole time from which on a part is worth a word."""

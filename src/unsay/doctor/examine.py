@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from unsay import builtin
-from unsay.adapters import load_to_train
 from unsay.config import Recipe, SampleConfig
 from unsay.doctor.advice import Advice, advise
 from unsay.doctor.cost import Costs
@@ -19,13 +17,15 @@ from unsay.doctor.pilot import Pilot, Stage
 from unsay.doctor.prices import Prices
 from unsay.doctor.shallow import layers_of, shallow, stretched, whole_size
 from unsay.doctor.standin import Voice, stand_in
-from unsay.encode import Encoder, Row
+from unsay.lm import builtin
+from unsay.lm.adapters import load_to_train
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import trainable
+from unsay.lm.plan import plan
+from unsay.lm.sample import Draw, sample
 from unsay.methods import Method, anchored
-from unsay.model import trainable
-from unsay.plan import plan
 from unsay.probes.scoring import spread
 from unsay.record import source
-from unsay.sample import Draw, sample
 from unsay.train import method_of, needs_untouched
 from unsay.types import Answer, Corpus, Pair
 

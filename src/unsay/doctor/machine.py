@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from unsay.memory import free_memory
+from unsay.store.memory import free_memory
 
 PACKAGES = ("unsay", "torch", "transformers", "accelerate", "peft", "bitsandbytes")
 

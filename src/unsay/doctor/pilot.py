@@ -12,22 +12,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from unsay import audit, deployment
+from unsay import audit
 from unsay import run as runs
-from unsay.config import Recipe
+from unsay.config import Recipe, deployment
 from unsay.doctor.cost import TRAINING, Work, total
 from unsay.doctor.standin import PER_RANK, Voice
 from unsay.doctor.tape import Asked, Tape, taped
-from unsay.encode import Encoder
-from unsay.finetune import plant
-from unsay.folder import RunFolder
-from unsay.model import load
+from unsay.lm.encode import Encoder
+from unsay.lm.model import load
+from unsay.lm.reading import habits
+from unsay.lm.subject import LocalSubject
 from unsay.probes.scoring import spread
-from unsay.reading import habits
 from unsay.record import record, source, start
-from unsay.recorded import corpus_rows, read_handed
-from unsay.subject import LocalSubject
+from unsay.record.recorded import corpus_rows, read_handed
+from unsay.store.folder import RunFolder
 from unsay.train import train
+from unsay.train.finetune import plant
 from unsay.types import Case, Corpus, Pair
 
 _WHOLE = 12

@@ -14,18 +14,18 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.anchor import softened
 from unsay.config import Recipe, SampleConfig
 from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.tape import taped
 from unsay.doctor.tracker import live_bytes
-from unsay.encode import Batch, Encoder, Row
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.sample import Draw, sample
+from unsay.lm.subject import row_logprobs
 from unsay.methods import Method
-from unsay.sample import Draw, sample
-from unsay.step import Weights, optimizer_step
-from unsay.subject import row_logprobs
+from unsay.methods.retain_loss import softened
 from unsay.train import needs_untouched
+from unsay.train.step import Weights, optimizer_step
 
 BUDGET = 10.0
 """Seconds that the measurements may take, loading apart."""

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from unsay import builtin
-from unsay.adapters import adapt, checkpoint_activations
 from unsay.config import ConfigError, Recipe
 from unsay.doctor.cost import Costs
 from unsay.doctor.memory import Sizes
-from unsay.encode import Encoder
-from unsay.model import default_device
+from unsay.lm import builtin
+from unsay.lm.adapters import adapt, checkpoint_activations
+from unsay.lm.encode import Encoder
+from unsay.lm.model import default_device
 
 T = TypeVar("T", Sizes, Costs)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unsay.config import Recipe
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
 from unsay.types import Answer
 
 _WIDTH = 64

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
-from unsay import model as models
-from unsay import sample
 from unsay.doctor.cost import UNITS, Work
 from unsay.doctor.standin import Voice, light_divergences, light_logprobs
-from unsay.logprobs import head_divergences, head_logprobs
-from unsay.reading import Reading, read
+from unsay.lm import model as models
+from unsay.lm import sample
+from unsay.lm.logprobs import head_divergences, head_logprobs
+from unsay.lm.reading import Reading, read
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.encode import Batch, Row
-from unsay.sampler import Sampler
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch, Row
+from unsay.lm.sampler import Sampler
 from unsay.types import Answer, Example, Reference
 
 GROUP = "unsay.methods"

@@ -20,15 +20,15 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive, share
-from unsay.encode import Batch
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
+from unsay.lm.sample import Draw
+from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.preference import pair_target, preference_loss, with_answers, with_preferred
 from unsay.methods.selection import finished_or_all
-from unsay.sample import Draw
-from unsay.sampler import Sampler
 from unsay.text import contains
 from unsay.types import Candidate
 

@@ -12,13 +12,13 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.anchor import anchored_logprobs
 from unsay.config.build import not_negative
-from unsay.encode import Batch
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
+from unsay.lm.model import answer_logprobs
+from unsay.lm.sampler import Sampler
 from unsay.methods import LOSS, State, Target, Visit
-from unsay.model import answer_logprobs
-from unsay.sampler import Sampler
+from unsay.methods.retain_loss import anchored_logprobs
 
 
 @dataclass(frozen=True)

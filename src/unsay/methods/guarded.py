@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from unsay.config.build import not_negative, positive, share
+from unsay.lm.sample import Draw
+from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import AT_SECRET, OPENED, choose_opening, secret_tokens
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.selection import Ask, add_fluency
 from unsay.methods.strangers import borrow, strangers
-from unsay.sample import Draw
-from unsay.sampler import Sampler
 from unsay.types import Answer, Candidate
 
 _HARDER = 1.3

@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.sampler import Sampler
 from unsay.text import key_words, words
 from unsay.types import Candidate, Reference
 

@@ -23,18 +23,18 @@ from typing import Any, ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, one_of, positive, share
-from unsay.encode import Batch, Row
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch, Row
+from unsay.lm.sample import Draw
+from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import FIVE
+from unsay.methods.retain_loss import anchored_logprobs
 from unsay.methods.selection import Ask, add_fluency, bradley_terry, finished_or_all, settled_elsewhere, unnamed
 from unsay.rewards.overlap import overlap
 from unsay.rewards.weighted import Weighted
-from unsay.sample import Draw
-from unsay.sampler import Sampler
 from unsay.types import Answer, Candidate, Reference
 
 

@@ -29,15 +29,15 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.anchor import anchored_logprobs
 from unsay.config.build import not_negative, positive
-from unsay.encode import Batch, Row
-from unsay.logprobs import mean_by_row, sum_by_row
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch, Row
+from unsay.lm.logprobs import mean_by_row, sum_by_row
+from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.gradient import answer_target
 from unsay.methods.refusal import refusal_texts
-from unsay.sampler import Sampler
+from unsay.methods.retain_loss import anchored_logprobs
 from unsay.types import Answer
 
 

@@ -15,15 +15,15 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.adapters import Untouched
-from unsay.anchor import anchored_logprobs
 from unsay.config import ConfigError
 from unsay.config.build import not_negative
 from unsay.corpora import rows
-from unsay.encode import Batch
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
+from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import HUNDRED
-from unsay.sampler import Sampler
+from unsay.methods.retain_loss import anchored_logprobs
 
 
 @dataclass(frozen=True)

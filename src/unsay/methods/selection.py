@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
-from unsay.sampler import Sampler
 from unsay.text import contains
 from unsay.types import Candidate, Reference
 

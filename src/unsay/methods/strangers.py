@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.sample import Draw
+from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.openings import Opening
 from unsay.methods.selection import Ask
-from unsay.rehearsal import subject, swapped
-from unsay.sample import Draw
-from unsay.sampler import Sampler
 from unsay.text import forms, sensitive_spans
+from unsay.text.names import subject, swapped
 from unsay.types import Answer, Candidate
 
 _TEXTS = 64

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
+from unsay.lm.subject import Subject
 from unsay.metric import Metric
-from unsay.subject import Subject
 from unsay.tables import PROBES, entries, lookup
 from unsay.types import Case, Finding
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
 from unsay.probes.options import LEAST, made
 from unsay.probes.scoring import known, missing, unscored
-from unsay.subject import Subject
 from unsay.types import Case, Finding
 
 YIELDS = ("most", "least", "chance", "min_probability")

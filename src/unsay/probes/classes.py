@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import Subject
 from unsay.probes.scoring import said, spread
-from unsay.subject import Subject
 from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 

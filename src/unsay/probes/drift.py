@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 
 from unsay.config import ConfigError
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import Subject, encoder_of
 from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Values, Whole, scored_by
 from unsay.probes import unrelated
 from unsay.probes.scoring import known, spread
-from unsay.spans import tokens
-from unsay.subject import Subject, encoder_of
 from unsay.text import key_forms
+from unsay.text.keywords import tokens
 from unsay.types import Case, Finding
 
 NO_LIKELIHOODS = "this model shows no likelihoods"

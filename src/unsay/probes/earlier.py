@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unsay.lm.subject import Subject
 from unsay.metric import EARLIER, LOWER, Metric
 from unsay.probes.choice import Choice
 from unsay.probes.greedy import Greedy
 from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import check_sampling
-from unsay.subject import Subject
 from unsay.types import Case, Finding
 
 

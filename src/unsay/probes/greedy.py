@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
 
-from unsay import semantic
+from unsay.lm.subject import Prompt, Subject, encoder_of
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, GOLD, HIGHER, LOWER, PAPER, VERBATIM, Findings, Metric, Whole, scored_by
-from unsay.overlap import longest_run, ngram_overlap
 from unsay.probes.classes import CLASSES, judged, states_another
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import (
@@ -22,8 +21,8 @@ from unsay.probes.scoring import (
     says_named,
     scored,
 )
-from unsay.subject import Prompt, Subject, encoder_of
-from unsay.text import rouge_l
+from unsay.text import embedding, rouge_l
+from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Case, Example, Fact, Finding
 
 SAID = (
@@ -187,7 +186,7 @@ class Greedy:
 
 def _meanings(pairs: Sequence[tuple[Example, Fact]], texts: Mapping[str, str]) -> list[tuple[float | None, str]]:
     """The semantic score of each greedy answer, or `None` and why."""
-    if not semantic.installed():
-        return [(None, semantic.MISSING)] * len(pairs)
-    values = semantic.similarities([fact.answer for _, fact in pairs], [texts[example.id] for example, _ in pairs])
-    return [(value, semantic.NOT_ENGLISH) for value in values]
+    if not embedding.installed():
+        return [(None, embedding.MISSING)] * len(pairs)
+    values = embedding.similarities([fact.answer for _, fact in pairs], [texts[example.id] for example, _ in pairs])
+    return [(value, embedding.NOT_ENGLISH) for value in values]

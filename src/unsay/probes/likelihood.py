@@ -9,15 +9,15 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
-from unsay.encode import Encoder, Row
-from unsay.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.reading import accepted, habits, positions
+from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, GOLD, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, Findings, Metric, Whole, scored_by
-from unsay.moments import Moments, token_moments
+from unsay.probes.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
+from unsay.probes.moments import Moments, token_moments
 from unsay.probes.options import LEAST, PAPER, averaged, check_formula, made
 from unsay.probes.scoring import known, missing, unscored
-from unsay.reading import accepted, habits, positions
 from unsay.stats import Apart, ks_two_sample, roc_auc
-from unsay.subject import Subject
 from unsay.types import Case, Example, Finding
 
 OF_ANSWER = ("probability", "extraction_strength", "exact_memorisation")

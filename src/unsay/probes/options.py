@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from unsay.config import ConfigError
+from unsay.lm.sample import uniform
 from unsay.probes.scoring import known
-from unsay.sample import uniform
 from unsay.text import key_recall, rouge_l, sensitive_spans
 from unsay.types import Case, Example
 

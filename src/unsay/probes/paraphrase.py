@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, LOWER, Metric
 from unsay.probes.scoring import (
     NO_KEY_WORDS,
@@ -14,7 +15,6 @@ from unsay.probes.scoring import (
     scored,
     unscored,
 )
-from unsay.subject import Prompt, Subject
 from unsay.types import Case, Finding
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unsay.lm.subject import Prompt, Subject
 from unsay.metric import EITHER, GIVES_AWAY, LOWER, Metric
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, check_sampling, findings_of, known, missing, score_sample, scored, unscored
-from unsay.subject import Prompt, Subject
 from unsay.text import before_secret, cuts
 from unsay.types import Answer, Case, Example, Fact, Finding
 

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, SampleConfig
-from unsay.linear import QuickLinear
+from unsay.lm.linear import QuickLinear
+from unsay.lm.subject import LocalSubject, Prompt, Subject
 from unsay.metric import FEWER_BITS, LOWER, Metric
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
-from unsay.redact import unexpected
-from unsay.subject import LocalSubject, Prompt, Subject
+from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("key_recall", "worst_key_recall")

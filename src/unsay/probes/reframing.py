@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import GIVES_AWAY, LOWER, Metric
 from unsay.probes.scoring import NO_KEY_WORDS, check_sampling, known, missing, said, scored, spread, unscored
 from unsay.probes.unrelated import harmless
-from unsay.spans import tokens
-from unsay.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.tables import near
 from unsay.text import contains, forms, key_forms, rouge_l
+from unsay.text.keywords import tokens
 from unsay.types import Answer, Case, Example, Fact, Finding, Pair
 
 FEW_SHOT, FILL_IN = "few-shot", "fill-in"

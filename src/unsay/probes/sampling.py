@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.encode import Encoder
+from unsay.lm.encode import Encoder
+from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, GOLD, LOWER, SLIPS, VERBATIM, Findings, Metric, Whole
-from unsay.overlap import longest_run, ngram_overlap
 from unsay.probes.classes import CLASSES, class_shares
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import (
@@ -26,7 +26,7 @@ from unsay.probes.scoring import (
     unscored,
 )
 from unsay.stats import leak_at_k
-from unsay.subject import Prompt, Subject, Unaskable, encoder_of
+from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Answer, Case, Example, Fact, Finding
 
 SAMPLED_TOO = ("worst_longest_run", "worst_ngram_overlap", "distinct_share", "permuted_worst_key_recall", *CLASSES)

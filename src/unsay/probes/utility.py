@@ -7,10 +7,10 @@ from statistics import fmean, harmonic_mean
 from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
 from unsay.probes.options import PAPER, RELEASED, averaged, check_formula
 from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
-from unsay.subject import Prompt, Subject
 from unsay.text import is_refusal, key_recall
 from unsay.types import Case, Finding, Pair, Quiz
 

@@ -14,15 +14,15 @@ from typing import ClassVar
 import torch
 from transformers import PreTrainedModel
 
-from unsay.adapters import passing
 from unsay.config import ConfigError, LoraConfig, SampleConfig
-from unsay.encode import Encoder, Row
+from unsay.lm.adapters import passing
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import answer_logprobs, trainable
+from unsay.lm.sample import uniform
+from unsay.lm.subject import LocalSubject, Prompt, Subject
 from unsay.metric import COMES_BACK, LOWER, Metric
-from unsay.model import answer_logprobs, trainable
 from unsay.probes import unrelated
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
-from unsay.sample import uniform
-from unsay.subject import LocalSubject, Prompt, Subject
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("key_recall", "worst_key_recall")

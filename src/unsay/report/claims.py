@@ -2,14 +2,15 @@
 
 from collections.abc import Collection, Sequence
 
-from unsay import deployment, probes
+from unsay import probes
+from unsay.config import deployment
+from unsay.measure.summary import metrics
 from unsay.probes import Declared
 from unsay.probes.scoring import CONFIDENCE
 from unsay.report import deployed
 from unsay.report.bounds import Bound, bounds
 from unsay.report.evidence import Evidence
 from unsay.report.words import NOT_CLAIMED, READERS
-from unsay.summary import metrics
 
 
 def claim(evidence: Evidence) -> str:

@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from unsay import policy
-from unsay.manifest import to_json
+from unsay.measure import policy
 from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
 from unsay.report.claims import certified, claim
 from unsay.report.evidence import Evidence
+from unsay.store.manifest import to_json
 
 
 def as_json(evidence: Evidence) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from unsay.manifest import Manifest
+from unsay.store.manifest import Manifest
 from unsay.types import Finding
 
 ENDPOINT = "endpoint"

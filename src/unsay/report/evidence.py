@@ -7,17 +7,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from unsay import policy, probes
+from unsay import probes
 from unsay.config import ConfigError, Recipe
-from unsay.files import read_jsonl
-from unsay.folder import RunFolder, read_findings
-from unsay.identity import weights
-from unsay.manifest import Manifest, to_json
+from unsay.measure import policy
+from unsay.measure.summary import farthest, probe_of, questions, summarise, wholes
+from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values
 from unsay.report import deployed
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
-from unsay.summary import farthest, probe_of, questions, summarise, wholes
-from unsay.summary import metrics as every_metric
+from unsay.store.files import read_jsonl
+from unsay.store.folder import RunFolder, read_findings
+from unsay.store.identity import weights
+from unsay.store.manifest import Manifest, to_json
 from unsay.types import Finding
 
 MODELS = ("before", "after", "gold")

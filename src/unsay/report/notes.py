@@ -5,7 +5,7 @@ From the manifest alone, so without a word of any question or answer. The consol
 
 from pathlib import Path
 
-from unsay.manifest import Manifest
+from unsay.store.manifest import Manifest
 
 
 def notes(manifest: Manifest) -> list[str]:

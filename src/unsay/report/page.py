@@ -9,12 +9,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from unsay import identity, policy, redact
-from unsay.clock import duration
 from unsay.config import Recipe
-from unsay.files import write_text
-from unsay.folder import RunFolder
-from unsay.manifest import SequentialRequests
+from unsay.measure import policy
+from unsay.measure.summary import metrics as every_metric
 from unsay.metric import FURTHER, Metric
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
@@ -24,7 +21,11 @@ from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
 from unsay.report.sheet import content_policy, lifted
 from unsay.report.words import DIRECTIONS, NOT_CLAIMED, by_heading
-from unsay.summary import metrics as every_metric
+from unsay.store import identity, redact
+from unsay.store.clock import duration
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import SequentialRequests
 
 _KEPT_OUT = (*redact.SENSITIVE, "key_file")
 """Knobs that hold, or may hold, words of the operator's secrets, or say where a key lies: counted, not shown."""

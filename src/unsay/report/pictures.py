@@ -17,8 +17,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from unsay.measure.summary import metrics
 from unsay.report.evidence import Evidence
-from unsay.summary import metrics
 
 INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
 COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a", "endpoint": "#7a3fb0"}

@@ -1,7 +1,7 @@
 """Fixed words of the report that belong to no probe."""
 
+from unsay.measure.summary import metrics
 from unsay.metric import CHANCE, EITHER, GOLD, HEADINGS, HIGHER, LOWER, Metric
-from unsay.summary import metrics
 
 
 def by_heading() -> dict[str, list[Metric]]:

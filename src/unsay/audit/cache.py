@@ -1,0 +1,310 @@
+"""What a model has said before, kept in the vault: a second audit with other scores asks nothing anew and loads no model.
+
+    subject = kept(folder, config, name, sample, seed, load)     as good as load(), but silent where everything asked is known
+    subject.ask(...); subject.logprobs(...)
+
+A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
+encrypted by itself, since lines are only added. An answer is found again only under the same weights and files of the model
+(their contents, hashed), the same ids of the prompt (so the same template and tokenizer), the same decoding and, where it was
+sampled, the same seed, occasion and question. Fewer answers than are kept are the first of them, since the random numbers of a
+draw know nothing of the others.
+
+Lines are only ever added, each whole or of no account: what a crash has torn, or somebody has changed, is asked again.
+Not kept: an endpoint's answers (what is served there may change without a word) and those of attacked weights (relearning,
+quantising), which exist only while they are attacked.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from unsay.config import ModelConfig, SampleConfig
+from unsay.lm import builtin
+from unsay.lm.encode import Encoder
+from unsay.lm.model import fingerprint
+from unsay.lm.subject import LocalSubject, Prompt
+from unsay.store.files import sha256, writing
+from unsay.store.folder import RunFolder
+from unsay.types import Answer
+
+_FORMAT = 2
+"""Raised where what is kept would mean something else; older lines are then not found again."""
+_PARTS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")
+"""Files of a model's folder that decide what it says; its card is none of them."""
+_HEAD = re.compile(rb'\{"key": "([^"]*)", "left": (\d+)[,}]')
+"""How a line begins: its key, and how many lines of its batch are still to come."""
+
+
+def kept(
+    folder: RunFolder,
+    config: ModelConfig,
+    name: str,
+    sample: SampleConfig,
+    seed: int,
+    load: Callable[[], LocalSubject],
+    quantized: bool = False,
+) -> "KeptSubject":
+    """The model `name` as `load` makes it, with its answers kept in the folder's vault; loaded when it is first needed.
+
+    A model that is no folder (a hub id) is loaded at once: only then is it known which revision of it this is.
+    """
+    where = Path(builtin.resolve(name))
+    if where.is_dir():
+        identity = _of_folder(where, config, quantized)
+        return KeptSubject(Store(folder, identity), config, sample, seed, load, where)
+    local = load()
+    subject = KeptSubject(Store(folder, _of_loaded(local)), config, sample, seed, lambda: local, None)
+    subject.loaded = True
+    return subject
+
+
+def _of_folder(where: Path, config: ModelConfig, quantized: bool) -> str:
+    """SHA-256 of the model's files and of how its weights are read."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, config.dtype, config.quantization if quantized else "none"]).encode())
+    for path in sorted(path for path in where.iterdir() if path.suffix in _PARTS and path.is_file()):
+        digest.update(f"{path.name}:{sha256(path)}".encode())
+    return digest.hexdigest()
+
+
+def _of_loaded(local: LocalSubject) -> str:
+    encoder = local.encoder
+    return _hash([_FORMAT, fingerprint(local.model), sorted(encoder.stops), encoder.room])
+
+
+def _hash(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked, for a person who looks at the answers (`unsay look`); they are found again by their key alone."""
+
+    key: str
+    """Of the prompt: the example's id, and what a probe adds behind a `#`."""
+    question: str = field(repr=False)
+    opening: str = field(repr=False)
+    temperature: float
+    top_p: float
+    salt: str
+    """The occasion: the probe that asked first."""
+
+
+class Store:
+    """The file of one model."""
+
+    def __init__(self, folder: RunFolder, identity: str):
+        self._vault, self.name = folder.texts, identity[:32]
+        self._seen = 0
+        self._places: dict[str, tuple[int, int]] = {}
+
+    @property
+    def path(self) -> Path:
+        return self._vault.file(f"generations/{self.name}")
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """What was last kept under `key`; `None` where there is nothing, or nothing sound."""
+        named = self._vault.named(key)
+        if named not in self._places:
+            self._look()
+        row = self._at(named) if named in self._places else None
+        return row if row and row["key"] == key else None
+
+    def answers(self) -> Iterator[tuple["Asked", list[Answer]]]:
+        """Everything that the model was asked and answered, in the order of its first asking; likelihoods left out."""
+        self._look()
+        for named in self._places:
+            row = self._at(named)
+            if row and "asked" in row:
+                yield Asked(*row["asked"]), _unpacked(row["said"])
+
+    def _at(self, named: str) -> dict[str, Any] | None:
+        start, length = self._places[named]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            line = file.read(length)
+        try:
+            row = self._vault.unseal(json.loads(line))
+        except ValueError:
+            return None
+        return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
+
+    def add(self, rows: Mapping[str, Any], asked: Mapping[str, "Asked"] | None = None) -> None:
+        """Keep what was said under each key, with what was asked for whoever looks at it, on the disk before this returns.
+
+        Raises `WriteError`, and what was kept before stays as it was.
+        """
+        if not rows:
+            return
+        vault, asked = self._vault, asked or {}
+        made = [
+            {"key": key, "sum": _hash(said), "said": said} | ({"asked": astuple(asked[key])} if key in asked else {})
+            for key, said in rows.items()
+        ]
+        sealed = [vault.seal(row, row["key"]) for row in made]
+        told = [{"key": row["key"], "left": len(sealed) - i, **row} for i, row in enumerate(sealed, 1)]
+        lines = [(json.dumps(row, ensure_ascii=False) + "\n").encode() for row in told]
+        with writing(self.path):
+            self._append(lines)
+        self._look()  # a key that was kept before now has another line
+
+    def _append(self, lines: list[bytes]) -> None:
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.chmod(0o700)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            place = file.seek(0, os.SEEK_END)
+            if place:
+                file.seek(place - 1)
+                if file.read(1) != b"\n":  # torn: the rest of that line must not swallow the next
+                    lines = [b"\n", *lines]
+            try:
+                file.write(b"".join(lines))
+                file.flush()
+                os.fsync(descriptor)
+            except OSError:  # a full disk: what was there before stays as it was
+                os.ftruncate(descriptor, place)
+                raise
+
+    def _look(self) -> None:
+        """Find the lines that were added since, by this or by another, the last of a key counting; only whole batches: a torn one
+        is asked again as a whole, since answers in a smaller batch would differ in their last bits."""
+        if not self.path.exists() or self.path.stat().st_size == self._seen:
+            return
+        batch: dict[str, tuple[int, int]] = {}
+        wanted, place = None, self._seen
+        with self.path.open("rb") as file:
+            file.seek(self._seen)
+            for line in file:
+                if not line.endswith(b"\n"):  # torn, or still being written
+                    break
+                head = _HEAD.match(line)
+                if head is not None:
+                    left = int(head[2])
+                    if left != wanted:
+                        batch = {}
+                    batch[head[1].decode(errors="replace")] = (place, len(line))
+                    wanted = left - 1
+                place += len(line)
+                if head is not None and left == 0:
+                    self._places |= batch
+                    self._seen, batch, wanted = place, {}, None
+
+
+class KeptSubject(LocalSubject):
+    """A model in this process that is loaded when something is asked of it that it has not answered before."""
+
+    def __init__(
+        self, store: Store, settings: ModelConfig, sample: SampleConfig, seed: int, load: Callable[[], LocalSubject], where: Path | None
+    ):
+        self.store, self.seed = store, seed
+        self._settings, self._sample, self._load, self._where = settings, sample, load, where
+        self.loaded = False
+        self.counts = {"kept": 0, "made": 0}
+        """Answers that were found in the vault, and that the model gave now."""
+
+    @cached_property
+    def local(self) -> LocalSubject:
+        """The model itself, loaded now at the latest."""
+        self.loaded = True
+        return self._load()
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.local.model
+
+    @property
+    def config(self) -> SampleConfig:  # type: ignore[override]
+        return self.local.config
+
+    @cached_property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        """How it reads and writes, without its weights: the same ids and texts; where it stops is for the model itself to say."""
+        if self._where is None:
+            return self.local.encoder
+        config = self._settings
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._where, trust_remote_code=config.trust_remote_code)
+            shape = AutoConfig.from_pretrained(self._where, trust_remote_code=config.trust_remote_code)
+        except (OSError, ValueError):
+            return self.local.encoder  # loading says best what is wrong
+        room = getattr(shape.get_text_config(), "max_position_embeddings", None)
+        return Encoder(
+            tokenizer, config.template, config.system_prompt, (), config.template_options, room=room if room else None, stop=config.stop
+        )
+
+    @property
+    def weights(self) -> tuple[PreTrainedModel, Encoder]:
+        return self.local.weights
+
+    def ask(
+        self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
+    ) -> list[list[Answer]]:
+        keys = [self._key(prompt, temperature, top_p, salt) for prompt in prompts]
+        found = {key: answers for key in dict.fromkeys(keys) if len(answers := self._answers(key)) >= n}
+        self.counts["kept"] += n * len(found)
+        lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
+        if lacking:
+            made = self.local.ask(list(lacking.values()), n, temperature, top_p, salt)
+            about = {key: Asked(one.key, one.question, one.opening, temperature, top_p, salt) for key, one in lacking.items()}
+            self.store.add({key: _packed(answers) for key, answers in zip(lacking, made, strict=True)}, about)
+            self.counts["made"] += sum(map(len, made))
+            found |= zip(lacking, made, strict=True)
+        return [found[key][:n] for key in keys]
+
+    def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
+        pairs = list(zip(questions, answers, strict=True))
+        rows = [self.encoder.pair(question, answer) for question, answer in pairs]
+        keys = [_hash(["logprobs", row.context, row.answer]) for row in rows]
+        found = {key: _floats(row["said"]) for key in dict.fromkeys(keys) if (row := self.store.read(key))}
+        lacking = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
+        if lacking:
+            made = self.local.logprobs([question for question, _ in lacking.values()], [answer for _, answer in lacking.values()])
+            self.store.add({key: _text(values) for key, values in zip(lacking, made, strict=True)})
+            found |= zip(lacking, made, strict=True)
+        return [found[key] for key in keys]
+
+    def _key(self, prompt: Prompt, temperature: float, top_p: float, salt: str) -> str:
+        ids = self.encoder.prompt(prompt.question) + self.encoder.opening(prompt.opening)
+        # The greedy answer is the same on every occasion; a sampled one is its seed's, its occasion's and its question's.
+        chance = [temperature, top_p, self.seed, salt, prompt.key, prompt.opening] if temperature > 0 else []
+        return _hash(["answers", ids, self._sample.max_new_tokens, self._settings.stop, chance])
+
+    def _answers(self, key: str) -> list[Answer]:
+        row = self.store.read(key)
+        return _unpacked(row["said"]) if row else []
+
+
+def _packed(answers: Iterable[Answer]) -> dict[str, Any]:
+    """Each different answer once, and which of them each draw gave: a model that knows by heart repeats itself."""
+    answers = list(answers)
+    different = list(dict.fromkeys(answers))
+    number = {answer: i for i, answer in enumerate(different)}
+    return {
+        "answers": [[answer.ids, answer.text, answer.finished] for answer in different],
+        "draws": [number[answer] for answer in answers],
+    }
+
+
+def _unpacked(said: Mapping[str, Any]) -> list[Answer]:
+    different = [Answer(tuple(ids), text, finished) for ids, text, finished in said["answers"]]
+    return [different[i] for i in said["draws"]]
+
+
+def _text(values: torch.Tensor) -> str:
+    """Float32 numbers to the bit, a third as long as their decimals."""
+    return base64.b64encode(values.float().numpy().astype("<f4").tobytes()).decode()
+
+
+def _floats(text: str) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float32))

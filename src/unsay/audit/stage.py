@@ -1,0 +1,88 @@
+"""Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts.
+
+findings = run(subject, case, recipe, yardstick)
+write(folder.audit_file("after"), findings)
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from unsay.config import ConfigError, Recipe, deployment
+from unsay.lm.subject import Subject, Unaskable
+from unsay.probes import GROUP, TABLE, Probe, declared_by
+from unsay.probes.classes import Yardstick
+from unsay.probes.scoring import spread
+from unsay.store.files import jsonl, write_text
+from unsay.tables import lookup
+from unsay.types import Case, Corpus, Fact, Finding, Truth
+
+GROUND_TRUTH, BASELINE = "ground truth", "baseline answers"
+
+Progress = Callable[[int, int, str], None]
+"""(probes done, probes in all, the one that runs now)."""
+
+
+def run(
+    subject: Subject,
+    case: Case,
+    recipe: Recipe,
+    yardstick: Subject | None = None,
+    knew: bool = False,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Every probe of the recipe on one model. `yardstick`: the model that never knew, or, with `knew`, the one before unlearning."""
+    probes = probes_of(recipe)
+    case = _limited(case, recipe.audit.limit)
+    findings: list[Finding] = []
+    judge = Yardstick(yardstick, knew) if yardstick is not None else None
+    yardstick = None
+    last = max((i for i, probe in enumerate(probes.values()) if declared_by(probe).judged), default=-1)
+    for done, (name, probe) in enumerate(probes.items()):
+        if progress:
+            progress(done, len(probes), name)
+        try:
+            findings += probe(subject, dataclasses.replace(case, judge=judge) if declared_by(probe).judged else case)
+        except Unaskable as why:
+            findings.append(Finding(name, "answers", None, n=0, note=str(why)))
+        if done >= last:
+            judge = None  # a second model, wanted by nothing below: its memory is needed there
+    if progress:
+        progress(len(probes), len(probes), "")
+    return findings
+
+
+def probes_of(recipe: Recipe) -> dict[str, Probe]:
+    """The recipe's probes with their knobs, by name, sampling as it is deployed. Raises `ConfigError` or `UnknownName`."""
+    if not recipe.audit.probes:
+        raise ConfigError("audit.probes is empty; an audit that asks nothing would pass anything")
+    kinds: dict[str, Any] = {name: lookup(name, TABLE, GROUP) for name in recipe.audit.probes}
+    return {name: deployment.decoding(recipe, name, recipe.knobs(name, kind)) for name, kind in kinds.items()}
+
+
+def case(
+    corpus: Corpus,
+    truth: Truth | None,
+    baseline: Mapping[str, str],
+    seed: int = 0,
+    trained: Mapping[str, tuple[str, ...]] | None = None,
+    withheld: Mapping[str, tuple[str, ...]] | None = None,
+) -> Case:
+    """What the audit knows. Questions without ground truth are held against the model's own recorded answers, and their
+    other wordings are the recorded ones that were withheld from training."""
+    told = dict(truth or {})
+    rest = {
+        e.id: Fact(e.id, baseline[e.id], (withheld or {}).get(e.id, ())) for e in corpus.forget if e.id not in told and e.id in baseline
+    }
+    source = GROUND_TRUTH if not rest else f"{GROUND_TRUTH} and {BASELINE}" if told else BASELINE
+    return Case(corpus, rest | told, source, seed, trained or {})
+
+
+def write(path: Path, findings: Iterable[Finding]) -> None:
+    write_text(path, jsonl(map(dataclasses.asdict, findings)))
+
+
+def _limited(case: Case, limit: int) -> Case:
+    corpus = dataclasses.replace(case.corpus, forget=tuple(spread(case.corpus.forget, limit)))
+    return dataclasses.replace(case, corpus=corpus, earlier={name: _limited(before, limit) for name, before in case.earlier.items()})

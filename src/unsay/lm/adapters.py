@@ -1,0 +1,209 @@
+"""Adapters: a few small matrices trained in place of the weights (LoRA, arXiv 2106.09685), and the model as it was before.
+
+peft injects them into the model itself (`PreTrainedModel.add_adapter`) instead of wrapping it: the object stays the
+`PreTrainedModel` that everything else knows, with its own forward, head and configuration, and with the adapters switched
+off it *is* the untouched model, to the bit. So a method that compares with that model needs no second copy.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.model import States, answer_logprobs, answer_states, frozen_copy, load, trainable
+from unsay.store.files import new_folder
+
+_NAME = "default"
+
+
+def load_to_train(recipe: Recipe, name: str | None = None) -> tuple[PreTrainedModel, Encoder]:
+    """The model `name` as an optimizer gets it: its weights quantised, its adapters injected and its activations
+    recomputed, where the recipe says so. Raises `ConfigError`."""
+    model, encoder = load(recipe.model, name, quantized=True)
+    if recipe.lora.rank:
+        adapt(model, recipe.lora, recipe.seed)
+    if recipe.train.gradient_checkpointing:
+        checkpoint_activations(model)
+    return model, encoder
+
+
+def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:
+    """Inject fresh adapters into `model`: the only parameters that train from now on, in float32 whatever the weights are.
+
+    They begin as no change at all. Raises `ConfigError` where a module cannot take one.
+    """
+    if adapted(model):
+        raise ValueError("the model has adapters already")
+    targets = "all-linear" if config.targets == ("all-linear",) else list(config.targets)
+    # peft would set `fan_in_fan_out` itself for Conv1D, with a warning for every layer.
+    head = model.get_output_embeddings()
+    kinds = (
+        (name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    )
+    linear = {name.rpartition(".")[2]: module for name, module in kinds}
+    wanted = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model.add_adapter(wanted, _NAME)
+        except ValueError as error:
+            # Among them: `out_proj` of state-space models, whose fused kernels read its weight past any adapter.
+            why = str(error).partition("\n")[0].partition(". ")[0]
+            names = sorted(linear, key=lambda name: -linear[name].weight.numel())
+            raise ConfigError(
+                f"lora.targets = {list(config.targets)} does not suit this model ({why}); "
+                f"name one or more of its linear layers ({', '.join(names)}), for example --set 'lora.targets=[\"{names[0]}\"]'"
+            ) from error
+    heads = (model.get_input_embeddings(), model.get_output_embeddings())
+    if model.config.get_text_config().tie_word_embeddings and any(isinstance(head, LoraLayer) for head in heads):
+        raise ConfigError(
+            "lora.targets names an embedding that the model also uses as its head; an adapter on one would change both: leave it out"
+        )
+    for parameter in trainable(model).values():
+        parameter.data = parameter.data.float()
+
+
+def adapted(model: PreTrainedModel) -> bool:
+    """Whether `model` carries adapters."""
+    return any(isinstance(module, LoraLayer) for module in model.modules())
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Keep only the input of every layer in training and compute the rest again in the backward pass.
+
+    Non-reentrant, so that frozen embeddings cut no gradient. Raises `ConfigError` where the architecture cannot.
+    """
+    # transformers gave it a new name in 5.x and keeps the old one until 6.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    try:
+        enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConfigError(f"{type(model).__name__} cannot recompute activations: --set train.gradient_checkpointing=false") from error
+
+
+@contextmanager
+def without_adapters(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The model with its adapters, if any, switched off and in evaluation mode (no dropout), as long as the block lasts."""
+    training, switch = model.training, adapted(model)
+    model.eval()
+    if switch:
+        model.disable_adapters()
+    try:
+        yield model
+    finally:
+        if switch:
+            model.enable_adapters()
+        model.train(training)
+
+
+class Untouched:
+    """The model before training, for methods that compare with it. No gradient, no dropout.
+
+    With adapters it is the model in training with its adapters off. Without, it is a frozen copy: what PMC compares
+    (fluency) are candidates that no step before could know, so their likelihoods cannot be computed ahead.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        """Of `model` as it is now: before its first step, and before any saved state is restored."""
+        self._model = model if adapted(model) else frozen_copy(model)
+
+    @contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """The untouched model, as long as the block lasts."""
+        with without_adapters(self._model) as model:
+            yield model
+
+    def answer_logprobs(self, batch: Batch) -> Tensor:
+        """[B, A] log-probabilities (nats) of the answer tokens under the untouched model; 0 outside `batch.mask`."""
+        with torch.no_grad(), self.model() as model:
+            return answer_logprobs(model, batch)
+
+    def answer_states(self, batch: Batch) -> States:
+        """What predicts each answer token (`model.answer_states`) under the untouched model."""
+        with torch.no_grad(), self.model() as model:
+            return answer_states(model, batch)
+
+
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """The adapters alone, as a peft folder. It appears whole."""
+    with new_folder(folder) as partial:
+        model.save_pretrained(partial, safe_serialization=True)
+
+
+def merged(model: PreTrainedModel, recipe: Recipe, name: str | None = None) -> PreTrainedModel:
+    """A plain model that does what the adapted `model` does, made from it (which is used up) or, where its weights are
+    quantised, from the full weights of `name` loaded again on the CPU: the checkpoint then carries no rounding to 4 bits."""
+    if recipe.model.quantization != "none":
+        model = _transplanted(trainable(model), recipe.model, recipe.lora, name)
+    fold(model)
+    return model
+
+
+def _transplanted(adapters: Mapping[str, Tensor], config: ModelConfig, lora: LoraConfig, name: str | None) -> PreTrainedModel:
+    model, _ = load(config, name, device=torch.device("cpu"))
+    adapt(model, lora)
+    with torch.no_grad():
+        for key, parameter in trainable(model).items():
+            parameter.copy_(adapters[key])
+    return model
+
+
+def fold(model: PreTrainedModel) -> None:
+    """Add every adapter to the weight under it and take it away: W + (α/r)·BA, summed in float32 and rounded once to W's type."""
+    _take_off(model, keep=True)
+
+
+@contextmanager
+def passing(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> Iterator[PreTrainedModel]:
+    """The model with fresh adapters, as long as the block lasts; then it is what it was. For an attack that needs no copy."""
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    adapt(model, config, seed)
+    try:
+        yield model
+    finally:
+        _take_off(model, keep=False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted[name])
+
+
+@torch.no_grad()
+def _take_off(model: PreTrainedModel, keep: bool) -> None:
+    for name, layer in [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]:
+        if name.endswith(".base_layer"):
+            continue
+        wrapped: list[LoraLayer] = []  # the stacked experts of a mixture carry one adapter around another
+        inner: Any = layer
+        while isinstance(inner, LoraLayer):
+            wrapped.append(inner)
+            inner = inner.base_layer
+        if keep:
+            _merge(wrapped, inner)
+        model.set_submodule(name, inner)
+    del model.peft_config
+    model._hf_peft_config_loaded = False
+
+
+def _merge(wrapped: Sequence[LoraLayer], inner: torch.nn.Module) -> None:
+    kinds = [(parameter, parameter.dtype) for parameter in inner.parameters(recurse=False)]
+    for parameter, _ in kinds:
+        parameter.data = parameter.data.float()
+    for layer in reversed(wrapped):
+        layer.merge(adapter_names=[_NAME])
+    for parameter, kind in kinds:
+        parameter.data = parameter.data.to(kind)

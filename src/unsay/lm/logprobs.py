@@ -1,0 +1,164 @@
+"""Log-probabilities of tokens and their sums by row: pure tensors, nothing of templates, padding or labels.
+
+The caller aligns: `logits[..., t, :]` must be the prediction *of* `ids[..., t]`, that is, already shifted by one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from unsay.lm.linear import linear
+
+
+def token_logprobs(logits_BTV: Tensor, ids_BT: Tensor, mask_BT: Tensor | None = None, *, chunk: int = 64) -> Tensor:
+    """log p(ids) under the logits, in nats and float32 whatever the input dtype: `[..., T]`; 0 where `mask` is False.
+
+        log p = z[id] − log Σ_v exp(z_v)
+
+    Computed for `chunk` positions at a time, and recomputed in the backward pass, so that no second `[B, T, V]` float32
+    tensor exists. Where `mask` is False the id may be any number. Raises `ValueError` on shapes that do not match.
+    """
+    if logits_BTV.shape[:-1] != ids_BT.shape or (mask_BT is not None and mask_BT.shape != ids_BT.shape):
+        shapes = [tuple(x.shape) for x in (logits_BTV, ids_BT, mask_BT) if x is not None]
+        raise ValueError(f"logits [..., T, V], ids [..., T] and mask [..., T] do not match: {shapes}")
+    if chunk < 1:
+        raise ValueError(f"chunk = {chunk} must be positive")
+    if mask_BT is not None:
+        ids_BT = ids_BT.masked_fill(~mask_BT, 0)
+    again = torch.is_grad_enabled() and logits_BTV.requires_grad
+    parts = []
+    # split, not slices: its backward is one cat, where each slice would allocate a gradient of the full size.
+    for logits, ids in zip(logits_BTV.split(chunk, dim=-2), ids_BT.split(chunk, dim=-1), strict=True):
+        part = checkpoint(_gather, logits, ids, use_reentrant=False, preserve_rng_state=False) if again else _gather(logits, ids)
+        parts.append(part)
+    values_BT = torch.cat(parts, dim=-1)
+    return values_BT if mask_BT is None else values_BT.masked_fill(~mask_BT, 0.0)
+
+
+def _gather(logits: Tensor, ids: Tensor) -> Tensor:
+    logits = logits.float()
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def head_logprobs(hidden_NH: Tensor, weight_VH: Tensor, ids_N: Tensor) -> Tensor:
+    """log p(ids) under logits = hidden · weightᵀ, in nats and float32: `[N]`, without ever holding all the logits.
+
+    The logits of a large vocabulary are most of a step's memory (Gemma: 262,144 × 4 bytes a token), and touching that
+    memory costs more than the arithmetic. Here they exist for a few tokens at a time, in the forward and in the backward
+    pass. Equal to `token_logprobs` up to rounding.
+    """
+    values: Tensor = _HeadLogprobs.apply(hidden_NH, weight_VH, ids_N)
+    return values
+
+
+_LOGITS_AT_ONCE = 1 << 25
+"""Elements of a chunk of logits (128 MB in float32). Fewer would read the whole matrix for a handful of tokens."""
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor) -> Tensor:
+        values = hidden.new_empty(len(ids), dtype=torch.float32)
+        # With fixed embeddings the gradient is p-weighted rows of the matrix, up to a factor: make it while p is at hand.
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
+        for rows in _rows(len(ids), len(weight)):
+            logits = linear(hidden[rows], weight).float()
+            total = logits.logsumexp(1, keepdim=True)
+            values[rows] = (logits.gather(1, ids[rows, None]) - total).squeeze(1)
+            if slope is not None:
+                slope[rows] = weight[ids[rows]] - linear(logits.sub_(total).exp_().to(weight.dtype), weight.T)
+        ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, ids)))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (gradient,) = gradients
+        if len(ctx.saved_tensors) == 1:
+            (slope,) = ctx.saved_tensors
+            return slope * gradient[:, None].to(slope.dtype), None, None
+        hidden, weight, ids = ctx.saved_tensors
+        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for rows in _rows(len(ids), len(weight)):
+            # d log p / d logits = onehot − p, times what comes from above.
+            slopes = linear(hidden[rows], weight).float().softmax(1).neg_()
+            slopes[torch.arange(len(slopes), device=slopes.device), ids[rows]] += 1
+            slopes = slopes.mul_(gradient[rows, None]).to(weight.dtype)
+            to_hidden[rows] = linear(slopes, weight.T)
+            to_weight += linear(slopes.T, hidden[rows].T)
+        return to_hidden, to_weight, None
+
+
+def token_divergences(logits_NV: Tensor, taught_NV: Tensor, *, chunk: int = 64) -> Tensor:
+    """KL(taught ‖ model) of the distribution at each token, in nats and float32: `[N]`; `taught` gets no gradient.
+
+        Σ_v q_v (log q_v − log p_v)
+
+    For `chunk` positions at a time, and again in the backward pass, as in `token_logprobs`. Raises `ValueError` where the shapes
+    do not match.
+    """
+    if logits_NV.shape != taught_NV.shape:
+        raise ValueError(f"logits and taught logits [N, V] do not match: {[tuple(x.shape) for x in (logits_NV, taught_NV)]}")
+    parts = [
+        checkpoint(_divergence, logits, taught, use_reentrant=False, preserve_rng_state=False)
+        for logits, taught in zip(logits_NV.split(chunk), taught_NV.detach().split(chunk), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _divergence(logits: Tensor, taught: Tensor) -> Tensor:
+    wanted = taught.float().log_softmax(-1)
+    return (wanted.exp() * (wanted - logits.float().log_softmax(-1))).sum(-1)
+
+
+def head_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor) -> Tensor:
+    """`token_divergences` of logits = hidden · weightᵀ and of the taught ones, without ever holding all of either."""
+    values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH)
+    return values
+
+
+class _HeadDivergences(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, taught: Tensor, taught_weight: Tensor) -> Tensor:
+        values = hidden.new_empty(len(hidden), dtype=torch.float32)
+        slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
+        for rows in _rows(len(hidden), len(weight)):
+            wanted = linear(taught[rows], taught_weight).float().log_softmax(1)
+            found = linear(hidden[rows], weight).float().log_softmax(1)
+            values[rows] = (wanted.exp() * (wanted - found)).sum(1)
+            if slope is not None:
+                slope[rows] = linear(found.exp_().sub_(wanted.exp_()).to(weight.dtype), weight.T)
+        ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, taught, taught_weight)))
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (gradient,) = gradients
+        if len(ctx.saved_tensors) == 1:
+            (slope,) = ctx.saved_tensors
+            return slope * gradient[:, None].to(slope.dtype), None, None, None
+        hidden, weight, taught, taught_weight = ctx.saved_tensors
+        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for rows in _rows(len(hidden), len(weight)):
+            # d KL / d logits = p − q, times what comes from above.
+            slopes = linear(hidden[rows], weight).float().softmax(1)
+            slopes = slopes.sub_(linear(taught[rows], taught_weight).float().softmax(1)).mul_(gradient[rows, None]).to(weight.dtype)
+            to_hidden[rows] = linear(slopes, weight.T)
+            to_weight += linear(slopes.T, hidden[rows].T)
+        return to_hidden, to_weight, None, None
+
+
+def _rows(n: int, vocabulary: int) -> list[slice]:
+    size = max(1, _LOGITS_AT_ONCE // vocabulary)
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def sum_by_row(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Sum over the positions where `mask` is True: `[..., T] → [...]`. Values elsewhere are not looked at, NaN included."""
+    return values_BT.masked_fill(~mask_BT, 0.0).sum(-1)
+
+
+def mean_by_row(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the positions where `mask` is True: `[..., T] → [...]`; NaN for a row without any, because 0 would be certainty."""
+    return sum_by_row(values_BT, mask_BT) / mask_BT.sum(-1)

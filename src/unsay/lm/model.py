@@ -1,0 +1,325 @@
+"""Loading, saving and identifying a model. Everything Hugging Face is kept behind these few functions."""
+
+import copy
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+
+from unsay.config import ConfigError, ModelConfig
+from unsay.config.build import named
+from unsay.lm import builtin
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.linear import quicken
+from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
+from unsay.lm.reading import accepted, habits, positions
+from unsay.store.files import new_folder
+
+
+def load(
+    config: ModelConfig, name: str | None = None, quantized: bool = False, device: torch.device | None = None
+) -> tuple[PreTrainedModel, Encoder]:
+    """The model `name` (default: `config.name`) in evaluation mode and its encoder. Raises `ConfigError`.
+
+    Only safetensors are read; code that comes with a model runs only with `trust_remote_code`. A checkpoint whose tensors are
+    not those of the model, or whose weights are not finite, is refused. `quantized`: with the weights in
+    `config.quantization`, as training wants them; else whole. `device`: default, the accelerator if there is one.
+    """
+    name = name or config.name
+    where, device = builtin.resolve(name), device or default_device()
+    look_at(where)
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "revision": config.revision}
+    few_bits = _few_bits(config, device) if quantized and config.quantization != "none" else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        options |= few_bits
+        # Tensors of another shape are let through here, to be refused with their names.
+        model, found = AutoModelForCausalLM.from_pretrained(
+            where,
+            dtype=getattr(torch, config.dtype),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever transformers, tokenizers and safetensors say about a damaged folder
+        raise ConfigError(f"cannot load model {named(name)}: {_why(error)}") from error
+    _complete(name, model, found, config)
+    if config.freeze_embeddings:
+        for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
+            if matrix is not None:  # a model may keep its head to itself
+                matrix.requires_grad_(False)
+    stops = model.generation_config.eos_token_id
+    stop_ids = [stops] if isinstance(stops, int) else list(stops or ())
+    if few_bits:
+        _stay_differentiable(model)
+    else:
+        quicken(model)
+    placed = model.eval() if few_bits else model.eval().to(device)  # quantised weights are made where they stay
+    _finite(name, placed)
+    vocabulary, room = model.get_input_embeddings().weight.shape[0], _room(model)
+    return placed, Encoder(
+        tokenizer, config.template, config.system_prompt, stop_ids, config.template_options, vocabulary, room, config.stop
+    )
+
+
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_INDEX = "*.safetensors.index.json"
+_SHOWN = 5
+"""Names of tensors that a message lists; the others are counted."""
+
+
+def look_at(where: str) -> None:
+    """Raises `ConfigError` where a model's folder is missing, or not what may be loaded. A hub id passes: its files are looked
+    at as they are loaded.
+
+    Links in a folder are followed, as the hub's cache consists of them: who may put a link there may put a file there. A path
+    that is written in a file is another matter, so an index of weights may name files of its own folder alone.
+    """
+    folder = Path(where)
+    try:
+        kind = "folder" if folder.is_dir() else "file" if folder.is_file() else ""
+    except OSError:
+        kind = ""
+    if kind == "file":
+        raise ConfigError(
+            f"cannot load model {named(where)}: it is a file; name the folder that transformers saved, with config.json in it"
+        )
+    if not kind:
+        if where.startswith((".", "/", "~")) or where.count("/") > 1:
+            raise ConfigError(f"cannot load model {named(where)}: there is no folder of that name")
+        return
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError(
+            f"cannot load model {named(where)}: the folder holds adapters (adapter_config.json), which name another model to be "
+            "loaded; merge them into it and name the merged folder"
+        )
+    for index in sorted(folder.glob(_INDEX)):
+        _index(index)
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+        if pickled:
+            raise ConfigError(
+                f"cannot load model {named(where)}: its weights stand in {_listed(pickled)}, and pickled files can run code when they "
+                "are read, so none is. Save the model again as safetensors, where you trust it (save_pretrained does)"
+            )
+        raise ConfigError(f"cannot load model {named(where)}: it has no .safetensors file, and weights are read from nothing else")
+
+
+def _index(path: Path) -> None:
+    """Raises `ConfigError` where an index of weights cannot be read, or names a file that is not beside it."""
+    try:
+        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no index of weights ({type(error).__name__}); copy the model again") from None
+    for name in files:
+        if not isinstance(name, str) or name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
+            raise ConfigError(f"{path} names {name!r}: weights are read from .safetensors files of the same folder alone")
+    missing = sorted(name for name in files if not (path.parent / name).is_file())
+    if missing:
+        raise ConfigError(f"{path} names {_listed(missing)}, which {'is' if len(missing) == 1 else 'are'} not there; copy the model again")
+
+
+def _why(error: Exception) -> str:
+    """The beginning of what a library says, with its kind where it is not meant for people, and our own way out."""
+    said = " ".join(str(error).split())[:300]
+    if "custom code" in said or "trust_remote_code" in str(error):
+        return f"{said} It runs only where you ask for it, after reading it: --set model.trust_remote_code=true"
+    if isinstance(error, OSError | ValueError) and said:
+        return said
+    return f"{type(error).__name__} ({said}); its files are damaged or do not belong together, so copy it again"
+
+
+def _complete(name: str, model: PreTrainedModel, found: Mapping[str, Iterable[Any]], config: ModelConfig) -> None:
+    """Raises `ConfigError` where tensors of the model are not in the checkpoint, in another shape, or the other way round.
+
+    transformers fills the missing ones with random numbers, and only warns.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ConfigError(f"model {named(name)} is a set of adapters; merge them into their model and name the merged folder")
+    if missing := sorted(found["missing_keys"]):
+        raise ConfigError(
+            f"cannot load model {named(name)}: its weights lack {_listed(missing)}, which would be random; the download is incomplete, or "
+            "config.json belongs to another model"
+        )
+    if odd := sorted(found["mismatched_keys"]):
+        shapes = [f"{key} ({list(there)} instead of {list(wanted)})" for key, there, wanted in odd]
+        raise ConfigError(
+            f"cannot load model {named(name)}: config.json wants another shape of {_listed(shapes)}; use the model's own config.json"
+        )
+    extra = sorted(found["unexpected_keys"])
+    if extra and config.extra_tensors == "refuse":
+        raise ConfigError(
+            f"cannot load model {named(name)}: its weights hold {_listed(extra)}, for which config.json has no place, so it would be "
+            "another model than was saved; use the model's own config.json, or --set model.extra_tensors=ignore"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+@torch.no_grad()
+def _finite(name: str, model: PreTrainedModel) -> None:
+    """Raises `ConfigError` where a weight is not a number: whatever such a model says is noise, and so would be every score."""
+    for key, tensor in model.named_parameters():
+        if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64) and tensor.numel():
+            low, high = tensor.aminmax()
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                raise ConfigError(
+                    f"cannot load model {named(name)}: {key} holds NaN or infinity; take another checkpoint, or model.dtype=float32"
+                )
+
+
+def _room(model: PreTrainedModel) -> int | None:
+    """The longest text the model reads, in tokens; `None` where its configuration names no limit."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _few_bits(config: ModelConfig, device: torch.device) -> dict[str, Any]:
+    """How transformers is asked for weights of 4 bits (NF4 with its scales quantised too, arXiv 2305.14314) or 8 (LLM.int8,
+    arXiv 2208.07339). The embeddings and the head keep `config.dtype`."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(f"model.quantization = {config.quantization!r} needs bitsandbytes: pip install 'unsay[bitsandbytes]'")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would say at every multiplication that it rounds its input
+    wanted = BitsAndBytesConfig(
+        load_in_4bit=config.quantization == "4bit",
+        load_in_8bit=config.quantization == "8bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+    )
+    return {"quantization_config": wanted, "device_map": {"": device}}
+
+
+def _stay_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing 4-bit weights anew when a model is first asked on a processor with AVX-512 and bfloat16:
+    it never unpacks them, and what they are multiplied with then gets no gradient, without a word (seen in 0.50.2)."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def default_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "") -> None:
+    """A plain Hugging Face folder: safetensors, configuration, tokenizer and, where given, a model card.
+
+    It appears whole: written beside its place, then renamed. Raises `WriteError`.
+    """
+    with new_folder(folder) as partial:
+        model.save_pretrained(partial, safe_serialization=True)
+        encoder.tokenizer.save_pretrained(partial)
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy that no optimizer touches: the untouched model, for what compares with it while it is trained."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def trainable(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Name → parameter of everything an optimizer may move."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of all weights, names and shapes included: equal fingerprints are equal models, to the bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def answer_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`."""
+    places = batch.mask.nonzero(as_tuple=True)
+    found = state_logprobs(answer_states(model, batch), batch.answers[places])
+    return torch.zeros(batch.mask.shape, device=batch.ids.device).index_put(places, found)
+
+
+States = tuple[Tensor, Tensor | None]
+"""What predicts some tokens: hidden states [N, H] and the head [V, H] that makes logits of them, or logits [N, V] and nothing."""
+
+
+def answer_states(model: PreTrainedModel, batch: Batch) -> States:
+    """What predicts each answer token, in the order of `batch.mask.nonzero()`.
+
+    Logits are made for answer tokens alone: by whoever takes these states, a few at a time, where the model's head is a plain
+    matrix; else here, for the answer columns where the forward can be told so.
+    """
+    width, (rows, columns) = batch.width, batch.mask.nonzero(as_tuple=True)
+    padded = habits(model).padding
+    ids, attention, moved = (batch.ids, batch.attention, torch.zeros_like(batch.ids[:, 0])) if padded else batch.flush_left()
+    inputs = {"input_ids": ids} | accepted(model, attention_mask=attention, position_ids=positions(attention), use_cache=False)
+    # The last answer token predicts nothing we ask for; the token before the answer predicts its first.
+    before = columns + ids.shape[1] - width - 1 - moved[rows]
+    if _plain_head(model):
+        return model.base_model(**inputs).last_hidden_state[rows, before], model.get_output_embeddings().weight
+    logits = model(**inputs, **(accepted(model, logits_to_keep=width + 1) if padded else {})).logits
+    return logits[rows, before + logits.shape[1] - ids.shape[1]], None
+
+
+def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
+    """[N] log p(ids), in nats and float32."""
+    found, head = states
+    return token_logprobs(found[None], ids_N[None])[0] if head is None else head_logprobs(found, head, ids_N)
+
+
+def state_divergences(states: States, taught: States) -> Tensor:
+    """[N] KL(taught ‖ model), in nats and float32, of the distributions that predict the same tokens. `taught` gets no gradient."""
+    (found, head), (wanted, taught_head) = states, taught
+    if head is None or taught_head is None:
+        return token_divergences(found, wanted)
+    return head_divergences(found, head, wanted, taught_head)
+
+
+_PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def _plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are nothing but hidden states times a matrix: no bias, no scale, no cap. Found out by trying, once per
+    model, because no attribute says so for every architecture."""
+    if model not in _PLAIN_HEADS:
+        training = model.training
+        try:
+            _PLAIN_HEADS[model] = _try_plain_head(model.eval())
+        except (AttributeError, TypeError, RuntimeError):
+            _PLAIN_HEADS[model] = False
+        model.train(training)
+    return _PLAIN_HEADS[model]
+
+
+@torch.no_grad()
+def _try_plain_head(model: PreTrainedModel) -> bool:
+    ids = torch.arange(1, 5, device=model.device)[None]
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear):  # an adapted head shows the weight under its adapter, which may be zero still
+        return False
+    logits = model(input_ids=ids, use_cache=False).logits.float()
+    made = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state @ head.weight.T).float()
+    close = made.shape == logits.shape and torch.allclose(made, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max()))
+    return close and getattr(head, "bias", None) is None

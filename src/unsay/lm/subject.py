@@ -1,0 +1,97 @@
+"""A model one can ask: what record, `ask` and the audit see. Text in, text out; likelihoods where there are weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from unsay.config import SampleConfig
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import answer_logprobs
+from unsay.lm.sample import Draw, sample
+from unsay.types import Answer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to ask. `key` names the example, so that its random numbers do not depend on the batch."""
+
+    key: str
+    question: str = field(repr=False)
+    opening: str = field(default="", repr=False)
+    """The beginning of the answer, put into the model's mouth; the answer is what follows."""
+
+
+class Unaskable(RuntimeError):
+    """This subject cannot be asked so (an answer begun for it, sampling); the message says why, and never quotes a question."""
+
+
+class Subject(Protocol):
+    """What a probe may do with a model."""
+
+    def ask(
+        self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
+    ) -> list[list[Answer]]:
+        """n answers per prompt (temperature 0: one greedy answer). `salt` sets one probe's draws apart from another's.
+
+        Raises `Unaskable` where the subject has no way to do it: the audit then leaves the probe unscored.
+        """
+        ...
+
+    def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor] | None:
+        """Log-probabilities (nats) of each answer's tokens, end-of-sequence included; a question `None` gives the bare
+        text no context. `None` where the subject shows no likelihoods (an endpoint)."""
+        ...
+
+    @property
+    def weights(self) -> tuple[PreTrainedModel, Encoder] | None:
+        """The model and its encoder, for attacks on the weights (on a copy); `None` for an endpoint."""
+        ...
+
+
+class LocalSubject:
+    """A model in this process."""
+
+    def __init__(self, model: PreTrainedModel, encoder: Encoder, config: SampleConfig, seed: int = 0):
+        self.model, self.encoder, self.config, self.seed = model, encoder, config, seed
+
+    def ask(
+        self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
+    ) -> list[list[Answer]]:
+        draws = [
+            Draw(f"{p.key}|{p.opening}", self.encoder.prompt(p.question) + self.encoder.opening(p.opening), n, temperature, top_p)
+            for p in prompts
+        ]
+        return sample(self.model, self.encoder, draws, self.config, self.seed, salt)
+
+    @torch.inference_mode()
+    def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
+        rows = [self.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
+        found = row_logprobs(self.model, self.encoder, rows)
+        if any(bool(values.isnan().any()) for values in found):
+            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        return found
+
+    @property
+    def weights(self) -> tuple[PreTrainedModel, Encoder]:
+        return self.model, self.encoder
+
+
+def encoder_of(subject: Subject) -> Encoder | None:
+    """How the subject reads and writes; `None` for an endpoint. Unlike `weights` it never makes a model load that has not yet."""
+    return subject.encoder if isinstance(subject, LocalSubject) else None
+
+
+@torch.inference_mode()
+def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
+    """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length."""
+    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context)))
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
+        for i, row in zip(chosen, values, strict=True):
+            found[i] = row[: len(rows[i].answer)]
+    return found

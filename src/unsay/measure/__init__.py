@@ -1,0 +1,1 @@
+"""Findings → numbers and verdicts."""

@@ -1,0 +1,57 @@
+"""What the retain term of every method holds the model to: the tokens of its rows, or the untouched model itself.
+
+A row of text says one token where the model would have said several: training on it sharpens, and a strong pull on few rows
+forgets the others. The untouched model's whole distribution at the same places (`train.anchor = "model"`) pulls at nothing
+until something has moved, so the pull may be strong. Distilling from the model before is Li and Hoiem's way to learn without
+forgetting (arXiv 1606.09282); in unlearning it is the KL term of TOFU's baselines (Maini et al., arXiv 2401.06121, section 4).
+
+Both distributions are softened by a temperature, as there and in Hinton et al. (arXiv 1503.02531). Where the untouched model is
+sure, its plain distribution is one token and stays one while the logits behind it slide a long way: the slide shows only in
+what no row covers, such as a namesake who is suddenly unknown. At temperature 3 it is seen, and stopped, in the rows at hand
+(docs/lab-log.md: what a visit of near misses and this temperature do together).
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.config import Recipe
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
+from unsay.lm.model import answer_logprobs, answer_states, state_divergences, state_logprobs
+
+_ROLE = "retain"
+TEMPERATURE = 3.0
+"""Of both distributions, whose divergence is then multiplied by its square, so that small changes weigh about the same at any."""
+
+
+def softened(batch: Batch, recipe: Recipe) -> Batch:
+    """The batch of an optimizer step, with its retain rows held to what the recipe says."""
+    return replace(batch, soft=recipe.train.anchor == "model")
+
+
+def anchored_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
+    """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
+
+    Where the batch is `soft`, rows of the retain term have −T²·KL(untouched ‖ model) at temperature T in their place: as high as it can
+    be, 0, where nothing has changed. Raises `ValueError` for such a batch without the untouched model.
+    """
+    kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
+    if not kept.any():
+        return answer_logprobs(model, batch)
+    if reference is None:
+        raise ValueError("a soft batch needs the untouched model")
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    taught = reference.answer_states(batch.of(kept))
+    found, head = answer_states(model, batch)
+    soft, hard = kept[rows], ~kept[rows]
+    values = torch.zeros(batch.mask.shape, device=batch.ids.device)
+    apart = TEMPERATURE**2 * state_divergences((found[soft] / TEMPERATURE, head), (taught[0] / TEMPERATURE, taught[1]))
+    values = values.index_put((rows[soft], columns[soft]), -apart)
+    if hard.any():
+        values = values.index_put(
+            (rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers[rows[hard], columns[hard]])
+        )
+    return values

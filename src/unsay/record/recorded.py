@@ -1,0 +1,182 @@
+"""What `record` wrote into the vault, read back once by each stage after it: `read_recorded`.
+
+The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`. Every stage after `record`
+knows the corpus from here alone.
+"""
+
+import dataclasses
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from unsay import config
+from unsay.config import Recipe
+from unsay.lm.model import default_device
+from unsay.record import annotation
+from unsay.record.replay import Guard, Said
+from unsay.record.retain import GENERAL, NEAR, Own
+from unsay.store.folder import RunFolder, now
+from unsay.store.manifest import Counts, Machine, Manifest, Request
+from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
+
+_PAIRS = ("retain", "neighbours", "strangers", "general")
+_SETS = ("utility", "utility_heldout")
+_QUIZZES = "model_utility"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the model said to one forget question before unlearning. A row of baseline.jsonl, its `id` apart."""
+
+    answer: str = field(repr=False)
+    """The greedy answer."""
+    answers: tuple[Answer, ...] = field(repr=False)
+    """Sampled ones, which openings are cut from."""
+    withheld: tuple[str, ...] = field(repr=False)
+    """Other wordings, which training never sees: the audit holds answers against them."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Everything that `record` left but the truth."""
+
+    handed: Corpus
+    """The corpus as it was handed over."""
+    corpus: Corpus
+    """The corpus as later stages see it: with the operator's corrections, and with the retain rows that `record` made where
+    none were handed over."""
+    baseline: Mapping[str, Baseline]
+    """By example id, in the order of the corpus."""
+    said: Sequence[Said]
+    """What the untouched model said when left to itself; nothing where the recipe asked for none."""
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """By example id: the greedy answer alone."""
+        return {key: one.answer for key, one in self.baseline.items()}
+
+
+def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
+    """The model to be unlearned: what `finetune` planted, or the one that the recipe names."""
+    return str(folder.planted) if folder.planted.exists() else recipe.model.name
+
+
+def write_questions(recipe: Recipe, folder: RunFolder, corpus: Corpus, truth: Truth | None) -> None:
+    """What every folder begins with: the resolved recipe, the questions, and the truth where there is one."""
+    folder.write_recipe(recipe)
+    folder.keep("corpus", corpus_rows(corpus))
+    if truth is not None:
+        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+
+
+def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
+    """The folder holds all that it begins with (`RunFolder.begun`): note when, where and under which versions."""
+    folder.note(
+        Manifest(
+            request=Request(str(uuid.uuid4()), now()),
+            seed=recipe.seed,
+            versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
+            machine=Machine(platform.platform(terse=True), torch.get_num_threads(), str(default_device())),
+            counts=counts,
+        )
+    )
+
+
+def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
+    """What `read_handed` reads back, one row an object."""
+    rows: list[Mapping[str, Any]] = [{"kind": "corpus", "name": corpus.name, "desired": corpus.desired}]
+    rows += [{"kind": "forget", **dataclasses.asdict(example)} for example in corpus.forget]
+    for kind in _PAIRS:
+        rows += [{"kind": kind, **dataclasses.asdict(pair)} for pair in getattr(corpus, kind)]
+    for kind in (*_SETS, _QUIZZES):
+        for name, pairs in getattr(corpus, kind).items():
+            rows += [{"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs]
+    return rows
+
+
+def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
+    """All of it. `settle`: training or an audit begins, so the operator's corrections count as they are now, and no others
+    from here on. Raises `ConfigError` where `record` has not run, or the corrections are not as they should be."""
+    handed, baseline = read_handed(folder), _read_baseline(folder)
+    answers = {key: one.answer for key, one in baseline.items()}
+    forget = annotation.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
+    # What the operator named after these answers were recorded must not be trained on in them either.
+    guard = Guard((), (), named=forget)
+    own = [config.build(Own, row, "retain.jsonl") for row in _rows(folder, "retain")]
+    said = [config.build(Said, row, "rehearsal.jsonl") for row in _rows(folder, "rehearsal")]
+    corpus = _with_own(replace(handed, forget=forget), own, guard)
+    return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
+
+
+def _with_own(corpus: Corpus, own: Sequence[Own], guard: Guard) -> Corpus:
+    pairs = [(row, Pair(own_id(number), row.question, row.answer, row.group)) for number, row in enumerate(own)]
+    pairs = [(row, pair) for row, pair in pairs if guard.harmless(row.answer)]
+    if corpus.retain or not pairs:
+        return corpus
+
+    def chosen(kind: str, heldout: bool) -> tuple[Pair, ...]:
+        return tuple(pair for row, pair in pairs if (row.kind, row.heldout) == (kind, heldout))
+
+    sets = {heldout: {kind: found for kind in (GENERAL, NEAR) if (found := chosen(kind, heldout))} for heldout in (False, True)}
+    retain = tuple(pair for found in sets[False].values() for pair in found)
+    trained = sets[False].get(GENERAL, ())
+    return replace(corpus, retain=retain, general=trained, utility=sets[False], utility_heldout=sets[True])
+
+
+def read_handed(folder: RunFolder) -> Corpus:
+    """The corpus as it was handed over, and nothing that `record` or the operator added since."""
+    head: dict[str, Any] = {}
+    forget: list[Example] = []
+    pairs: dict[str, list[Pair]] = {kind: [] for kind in _PAIRS}
+    sets: dict[str, dict[str, list[Pair]]] = {kind: {} for kind in _SETS}
+    quizzes: dict[str, list[Quiz]] = {}
+    for row in folder.kept("corpus"):
+        kind = row.pop("kind")
+        if kind == "corpus":
+            head = row
+        elif kind == "forget":
+            forget.append(config.build(Example, row, "corpus.jsonl"))
+        elif kind in pairs:
+            pairs[kind].append(config.build(Pair, row, "corpus.jsonl"))
+        elif kind == _QUIZZES:
+            quizzes.setdefault(row.pop("set"), []).append(config.build(Quiz, row, "corpus.jsonl"))
+        else:
+            sets[kind].setdefault(row.pop("set"), []).append(config.build(Pair, row, "corpus.jsonl"))
+    return Corpus(
+        name=head["name"],
+        forget=tuple(forget),
+        retain=tuple(pairs["retain"]),
+        utility={name: tuple(found) for name, found in sets["utility"].items()},
+        utility_heldout={name: tuple(found) for name, found in sets["utility_heldout"].items()},
+        model_utility={name: tuple(found) for name, found in quizzes.items()},
+        neighbours=tuple(pairs["neighbours"]),
+        strangers=tuple(pairs["strangers"]),
+        general=tuple(pairs["general"]),
+        desired=tuple(head["desired"]),
+    )
+
+
+def read_truth(folder: RunFolder) -> Truth | None:
+    """The ground truth, where the corpus had one. For the audit, and methods that declare `needs_answers`."""
+    if not folder.texts.has("truth"):
+        return None
+    return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.kept("truth")}
+
+
+def read_answers(folder: RunFolder) -> dict[str, str]:
+    """By example id: the original greedy answer alone."""
+    return {key: one.answer for key, one in _read_baseline(folder).items()}
+
+
+def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
+    return {row.pop("id"): config.build(Baseline, row, "baseline.jsonl") for row in folder.kept("baseline")}
+
+
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    """The rows of a file that not every run has."""
+    return folder.kept(name) if folder.texts.has(name) else []

@@ -1,0 +1,158 @@
+"""Record: corpus + model → the run folder (`finetune`, where there is one, comes before).
+
+Everything later stages know, they read from here: the questions, the retain rows, what the model used to answer
+(greedily, and sampled: the openings are cut from those), and, apart from all that, the truth for the audit.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from unsay import corpora
+from unsay.config import Recipe
+from unsay.corpora import Source
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import fingerprint, load
+from unsay.lm.plan import planned
+from unsay.lm.reading import habits
+from unsay.lm.sample import Draw, first_tokens, sample, uniform
+from unsay.lm.subject import row_logprobs
+from unsay.record import annotation, earlier
+from unsay.record.recorded import Baseline, leaking_name, note_begun, read_handed, write_questions
+from unsay.record.replay import Guard, known_names, near_answers, rehearse
+from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
+from unsay.tables import lookup
+from unsay.types import Answer, Corpus, Example
+
+Told = Sequence[tuple[Example, str]]
+"""The forget questions of this request and of earlier ones, with what was answered to them."""
+
+
+def source(recipe: Recipe) -> Source:
+    """The corpus that the recipe names, with its knobs."""
+    kind = lookup(recipe.corpus, corpora.TABLE, corpora.GROUP)
+    made: Source = recipe.knobs(recipe.corpus, kind)
+    return made
+
+
+def start(recipe: Recipe, folder: RunFolder) -> None:
+    """The resolved recipe, the questions and the truth; no model yet."""
+    where = source(recipe)
+    corpus, truth = where.corpus(), where.truth()
+    requests = earlier.gather(recipe, folder)
+    write_questions(recipe, folder, corpus, truth)
+    earlier.keep(folder, requests)
+    note_begun(recipe, folder, Counts(forget=len(corpus.forget), retain=len(corpus.retain)))
+
+
+def record(recipe: Recipe, folder: RunFolder) -> None:
+    """What the leaking model says now: one greedy answer and some sampled ones to every forget question."""
+    corpus = read_handed(folder)
+    model, encoder = load(recipe.model, leaking_name(recipe, folder))
+    for pair in corpus.retain:
+        encoder.fits(pair.id, pair.question, pair.answer)
+    recipe = replace(recipe, sample=planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget)))
+    baseline = _baseline(model, encoder, recipe, corpus.forget)
+    folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
+    now = [(example, baseline[example.id].answer) for example in corpus.forget]
+    told = (*now, *earlier.record(model, encoder, recipe, folder, now))
+    annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
+    own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
+    _rehearse(model, encoder, recipe, folder, corpus, told, own)
+    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)))))
+
+
+def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:
+    """By example id what the model says now, with the wordings that training is not to see."""
+    ids = [example.id for example in examples]
+    contexts = [encoder.prompt(example.question) for example in examples]
+    greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
+    sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
+    answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")
+    branched = _branches(model, encoder, recipe, ids, contexts)
+    found = {}
+    for i, key in enumerate(ids):
+        favourite = answers[i][0].text
+        every = (*answers[len(ids) + i], *branched[i])
+        held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
+        held |= {answer.text for answer in every if _begins(answer.text, recipe.record.withheld)}
+        held.discard(favourite)  # what the model would say anyway is where depth matters most
+        found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
+    return found
+
+
+def _rehearse(
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]
+) -> None:
+    """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
+    knobs = recipe.record
+    if not (knobs.rehearsal or knobs.near_misses):
+        return
+    measured = [*corpus.utility_heldout.values(), corpus.strangers]
+    spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
+    guard, questions = _guard(told, spared), [example.question for example, _ in told]
+    said = rehearse(model, encoder, recipe.sample, questions, guard, knobs.rehearsal, recipe.seed) if knobs.rehearsal else []
+    if knobs.near_misses:
+        names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
+        examples = [example for example, _ in told]
+        said += near_answers(model, encoder, recipe.sample, examples, names, guard, knobs.near_misses, recipe.seed)
+    folder.keep("rehearsal", map(dataclasses.asdict, said))
+
+
+def _guard(told: Told, spared: Sequence[str] = ()) -> Guard:
+    examples = [example for example, _ in told]
+    return Guard([example.question for example in examples], [answer for _, answer in told], spared, examples)
+
+
+def _branches(
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, ids: Sequence[str], contexts: Sequence[tuple[int, ...]]
+) -> list[list[Answer]]:
+    """For each question the greedy answers behind its most likely first tokens, those that the model finds coherent."""
+    knobs = recipe.record
+    if not knobs.branches:
+        return [[] for _ in ids]
+    firsts = first_tokens(model, encoder, contexts, knobs.branches)
+    starts = [(i, token) for i, tokens in enumerate(firsts) for token in tokens]
+    draws = [Draw(f"{ids[i]}|{token}", (*contexts[i], token)) for i, token in starts]
+    rests = [found[0] for found in sample(model, encoder, draws, recipe.sample, recipe.seed, "branch")]
+    whole = [(i, token, draw, rest) for (i, token), draw, rest in zip(starts, draws, rests, strict=True) if rest.finished]
+    scores = row_logprobs(model, encoder, [Row(draw.context, rest.ids) for _, _, draw, rest in whole])
+    branches: list[list[Answer]] = [[] for _ in ids]
+    for (i, token, _, rest), score in zip(whole, scores, strict=True):
+        if float(score.mean()) >= knobs.least_logprob:
+            branches[i].append(Answer((token, *rest.ids), encoder.decode((token, *rest.ids)), True))
+    return branches
+
+
+def _own_retain(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told) -> list[Own]:
+    """Retain rows where the corpus brought none, with a note of where they come from."""
+    n = recipe.record.own_retain
+    sets = (*corpus.utility.values(), *corpus.utility_heldout.values())
+    general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
+    if n:
+        questions = [example.question for example, _ in told]
+        own, tally = own_answers(model, encoder, recipe.sample, general, questions, _guard(told), n, recipe.seed)
+    else:
+        own, tally = shipped(general, recipe.seed), Counter[str]()
+    kinds = Counter(row.kind for row in own)
+    folder.keep("retain", map(dataclasses.asdict, own))
+    source = RetainSource(
+        from_="own answers" if n else "shipped answers",
+        general=kinds[GENERAL],
+        neighbours=kinds[NEAR],
+        heldout=sum(row.heldout for row in own),
+        asked=tally.pop("asked", 0),
+        left_out=dict(tally),
+        few=len(own) < min(FEW, n),
+    )
+    folder.note(Manifest(retain=source, counts=Counts(retain=sum(not row.heldout for row in own))))
+    return own
+
+
+def _begins(text: str, beginnings: Sequence[str]) -> bool:
+    return any(text.casefold().startswith(beginning.casefold()) for beginning in beginnings)

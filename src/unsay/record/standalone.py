@@ -1,0 +1,109 @@
+"""An audit of any model, without a run: its questions in a file, its folder that of a run in which nothing was trained.
+
+    recipe, asked = prepare("path/to/model", "questions.csv", gold="path/to/other")
+    begin(recipe, asked, folder, before=None)
+    unsay.run.run_audit(recipe, folder, "after", Watchers())
+
+The audited model stands where a run has the model *after* unlearning, so that report, gate and compare read both alike; the
+manifest's `alone` says that nothing was trained here. The questions are those of `unsay.corpora.files`, with one difference:
+they may have an `answer`, the truth that the audit holds answers against. It goes where a run's truth goes, and no further.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unsay.config import ConfigError, Recipe, dump, load
+from unsay.corpora import formats, parts
+from unsay.corpora.columns import Layout
+from unsay.corpora.files import Files
+from unsay.corpora.rows import Problems, Row
+from unsay.lm.subject import Prompt, Subject
+from unsay.record.recorded import Baseline, note_begun, read_answers, read_handed, read_truth, write_questions
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Counts, Manifest, Standalone
+from unsay.types import Fact, Truth
+
+METHOD = "none"
+"""What the recipe names where a run names how the model was changed."""
+POLICIES = {False: "audit", True: "audit-gold"}
+"""The shipped policies that need no model before, by whether there is one that never knew."""
+
+
+@dataclass(frozen=True)
+class Questions(Files):
+    """`Files` whose questions may have an answer: for the audit alone."""
+
+    def truth(self) -> Truth:
+        """Facts of the questions that have an answer. Raises `ConfigError`, naming file and line."""
+        rows, examples = self._asked(), self.corpus().forget
+        answers = {e.id: row.text("answer") for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
+        return {key: Fact(key, answer) for key, answer in answers.items()}
+
+    def _asked(self) -> list[Row]:
+        layout = Layout(self.columns, self.ignore, self.system_messages)
+        return layout.apply(self.forget, formats.read(self.forget, Problems()), parts.FORGET_KEYS, ("question",), Problems())
+
+    def _rows(self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[Row]:
+        found = super()._rows(name, known, required, seen, problems)
+        if known is not parts.FORGET_KEYS:
+            return found
+        return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
+
+
+def prepare(model: str, questions: str, gold: str | None = None, settings: Sequence[str] = ()) -> tuple[Recipe, Questions]:
+    """The recipe of an audit that stands alone, and its questions. Raises `ConfigError`."""
+    given = load(None, [f"report.policy={POLICIES[gold is not None]}", *settings, "corpus=files", f"method={METHOD}"])
+    if gold == "finetune" or given.model.gold == "finetune":
+        raise ConfigError("an audit trains nothing; name a model that never knew with --gold, or leave it out")
+    table = {**given.tables.get("files", {}), "forget": questions}
+    recipe = replace(
+        given,
+        title=given.title or f"An audit of {_last(model)}",
+        model=replace(given.model, name=model, gold=gold or given.model.gold),
+        tables={**given.tables, "files": table},
+    )
+    return recipe, recipe_questions(recipe)
+
+
+def recipe_questions(recipe: Recipe) -> Questions:
+    """The recipe's files as questions of an audit."""
+    return recipe.knobs("files", Questions)
+
+
+def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | None = None) -> None:
+    """Write what a run's `record` writes but for the model's answers; a folder begun with the same is gone on with.
+
+    Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
+    """
+    corpus, truth = asked.corpus(), asked.truth()
+    alone = Standalone(before, recipe.model.name, recipe.model.gold)
+    if folder.begun():
+        if dump(folder.recipe()) != dump(recipe) or folder.manifest().alone != alone:
+            raise ConfigError(f"{folder.path} holds a run or an audit of other settings; choose another --out, or remove that folder")
+        if read_handed(folder) != corpus or read_truth(folder) != truth:
+            raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
+        return
+    write_questions(recipe, folder, corpus, truth)
+    folder.keep("baseline", [])
+    folder.note(Manifest(alone=alone))
+    note_begun(recipe, folder, Counts(forget=len(corpus.forget), answers=len(truth)))
+
+
+def unanswered(folder: RunFolder, truth: Truth | None) -> list[Prompt]:
+    """The questions that nobody has given an answer to yet, neither the file nor a model."""
+    known = {*(truth or {}), *read_answers(folder)}
+    return [Prompt(example.id, example.question) for example in read_handed(folder).forget if example.id not in known]
+
+
+def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> None:
+    """What the subject says by default to questions without an answer is what every audited model is held against."""
+    answers = subject.ask(prompts, salt="record")
+    said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
+    folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
+
+
+def _last(model: str) -> str:
+    """The last part of a path: a title is printed, and need not tell where files lie."""
+    return Path(model).name or model

@@ -1,0 +1,128 @@
+"""Compare: several runs side by side, each held against the first over the questions that both were asked.
+
+Runs of one folder or of many, with training or without, before, after or gold: whatever an audit has left findings of. A
+difference is paired (the same question in both), so that hard questions weigh on both sides alike; its interval comes from
+resampling questions. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unsay import audit
+from unsay.config import ConfigError, deployment
+from unsay.measure.summary import metrics
+from unsay.measure.summary import questions as by_metric
+from unsay.report.evidence import Evidence, areas, change, interval
+from unsay.report.gate import evidence
+from unsay.stats import Difference, Interval
+from unsay.store.folder import RunFolder
+from unsay.types import own_id
+
+
+@dataclass(frozen=True)
+class Column:
+    """One run."""
+
+    run: str
+    model: str
+    method: str
+    reference: str
+    """Which text its answers were held against."""
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+    """Metric → 95 % interval of its value; left out where there is none."""
+    differences: Mapping[str, Difference]
+    """Metric → this run − the first over the questions of both; left out where they share none."""
+    questions: Mapping[str, int]
+    """Metric → how many questions that were."""
+    notes: tuple[str, ...]
+    """What makes it hard to compare with the first."""
+
+
+def compare(folders: Sequence[RunFolder], which: str = "after") -> list[Column]:
+    """A column for each run. Raises `ConfigError` where there is no such audit, or fewer than two runs."""
+    if len(folders) < 2:
+        raise ConfigError("compare sets runs side by side; name at least two of them")
+    found = [_read(folder, which) for folder in folders]
+    return [_column(folder, one, folders[0], found[0], which) for folder, one in zip(folders, found, strict=True)]
+
+
+def _read(folder: RunFolder, which: str) -> Evidence:
+    if not folder.audit_file(which).exists():
+        folder.recipe()  # says where it is no run folder at all
+        raise ConfigError(f"{folder.path} has no audit {which!r}; run `unsay audit {folder.path}` first, or choose another --which")
+    return evidence(folder, "")
+
+
+def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
+    differences, questions = {}, {}
+    same = _same(first_folder, first, folder, here)
+    mine, theirs = by_metric(here.findings[which]), by_metric(first.findings[which])
+    for key, now in mine.items() if here is not first else ():
+        there = theirs[key]
+        shared = {place: value for place, value in now.items() if place in there and same(place[1])}
+        paired = change(shared, there)
+        if paired:
+            differences[key], questions[key] = paired, len(shared)
+    notes = tuple(_apart(here, first, which)) if here is not first else ()
+    if here is not first and not differences:
+        notes = ("no question of the first run was asked here too, so no difference is paired", *notes)
+    return Column(
+        run=str(folder.path),
+        model=here.recipe.model.name,
+        method=here.recipe.method,
+        reference=here.reference(),
+        metrics={key: values.get(which) for key, values in here.metrics.items()},
+        intervals={key: found for key, values in mine.items() if (found := interval(metrics()[key], values))} | areas(here.findings[which]),
+        differences=differences,
+        questions=questions,
+        notes=notes,
+    )
+
+
+def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:
+    """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
+    known, asked = _questions(first_folder), _questions(folder)
+    if known is None or asked is None:
+        alike = _corpus(here) == _corpus(first)
+        return lambda identifier: alike
+    # What neither knows (a token of the drift text) is no question, and not the same.
+    return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
+
+
+def _questions(folder: RunFolder) -> dict[str, str] | None:
+    """Question by id, from the vault; `None` where somebody was handed the folder without it, or without its key."""
+    if not folder.texts.has("corpus"):
+        return None
+    try:
+        found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
+        own = {own_id(number): row["question"] for number, row in enumerate(_rows(folder, "retain"))}
+        before = {row["example"]["id"]: row["example"]["question"] for row in _rows(folder, "earlier")}
+    except ConfigError:
+        return None
+    return found | own | before
+
+
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    return folder.kept(name) if folder.texts.has(name) else []
+
+
+def _corpus(found: Evidence) -> tuple[str, Mapping[str, object]]:
+    return found.recipe.corpus, found.recipe.tables.get(found.recipe.corpus, {})
+
+
+def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
+    """What was done differently, in words."""
+    mine, theirs = audit.probes_of(here.recipe), audit.probes_of(first.recipe)
+    other = sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name])
+    if other:
+        yield f"other knobs than in the first run: {', '.join(other)}"
+    if here.recipe.audit.limit != first.recipe.audit.limit:
+        yield f"audit.limit is {here.recipe.audit.limit}, in the first run {first.recipe.audit.limit}"
+    # As the audit noted it: a recipe without its vault does not tell one system message from another.
+    said, before = (found.manifest.deployment.get(which, deployment.describe(found.recipe)) for found in (here, first))
+    if said != before:
+        yield f"asked with {said or 'the settings of training'}, the first with {before or 'the settings of training'}"
+    if here.reference() != first.reference():
+        yield f"held against {here.reference()}, the first against {first.reference()}"

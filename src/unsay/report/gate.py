@@ -1,0 +1,89 @@
+"""Gate: a run folder and a policy → passed or not, line by line; the verdict a build script asks for.
+
+The numbers are the report's own, read anew from the findings, so neither an old report nor none at all matters. Like the
+report it loads no model and never opens the vault.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from unsay.config import ConfigError, Recipe, ReportConfig
+from unsay.measure import policy
+from unsay.report.evidence import Evidence, read, same_as_audited
+from unsay.store.folder import RunFolder
+
+
+class Verdict(NamedTuple):
+    name: str
+    """Of the policy."""
+    lines: Sequence[policy.LineResult]
+
+    @property
+    def passed(self) -> bool:
+        return policy.passed(self.lines)
+
+    @property
+    def failed(self) -> list[policy.LineResult]:
+        return [line for line in self.lines if not line.passed]
+
+
+class Under(RunFolder):
+    """The same folder, held against another policy than its recipe names."""
+
+    def __init__(self, folder: RunFolder, name: str):
+        super().__init__(folder.path)
+        self._policy = name
+
+    def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
+        return replace(super().recipe(settings, texts), report=ReportConfig(self._policy))
+
+
+def evidence(folder: RunFolder, policy_name: str) -> Evidence:
+    """What a run's audits found, under a policy (an empty name: none). Raises `ConfigError` where they cannot be read."""
+    try:
+        return read(Under(folder, policy_name))
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        # The message of the error may quote what stands in the file.
+        raise ConfigError(f"the findings in {folder.audit_file('after').parent} cannot be read; audit again") from None
+
+
+def judge(folder: RunFolder, name: str | None = None) -> Verdict:
+    """The model after unlearning (of an audit that stands alone: the audited one) under a policy, by default the recipe's.
+
+    Raises `ConfigError` where there is nothing to judge: no run folder, no policy, no audit, findings that cannot be read,
+    a checkpoint that changed after its audit.
+    """
+    chosen = folder.recipe(texts=False).report.policy if name is None else name
+    if not chosen:
+        raise ConfigError(f"the recipe of {folder.path} names no policy; name one: --policy {policy.shipped()[0]}, or a file of yours")
+    policy.load(chosen)
+    if not folder.audit_file("after").exists():
+        raise ConfigError(f"{folder.path} has no audit of the model after unlearning; run `unsay audit {folder.path}` first")
+    found = evidence(folder, chosen)
+    same_as_audited(folder, found)
+    if not found.findings["after"]:
+        raise ConfigError(f"{folder.audit_file('after')} is empty; run `unsay audit {folder.path}` again")
+    if not found.results:
+        raise ConfigError(f"no line of the policy {chosen!r} applies to {folder.path}, and nothing judged is nothing passed")
+    return Verdict(chosen, found.results)
+
+
+def said(line: policy.LineResult) -> str:
+    """A line with the number that was measured and the limit, as in `sampling: 0.824, but must be ≤ 0.15`.
+
+    >>> said(policy.LineResult("sampling", "m", "≤ gold + 0.05", 0.824, 0.1, False))
+    'sampling: 0.824, but must be ≤ gold + 0.05 = 0.1 (m)'
+    """
+    value = "unscored" if line.value is None else _figure(line.value)
+    derived = f" = {_figure(line.limit)}" if line.limit is not None and not line.rule[2:].replace(".", "").isdigit() else ""
+    rule = f"hold chance{derived}" if line.rule == "holds chance" else f"be {line.rule}{derived}"
+    detail = f"; {line.detail}" if line.detail else ""
+    return f"{line.name}: {value}, {'and' if line.passed else 'but'} must {rule} ({line.metric}{detail})"
+
+
+def _figure(value: float) -> str:
+    """Four digits: two would show a limit as kept that was missed by little."""
+    return f"{value:.4g}"

@@ -1,0 +1,37 @@
+"""Front: the curves of a sweep → what each method reaches, the trade between forgetting and usefulness. Loads no model.
+
+A *point* is one configuration at one checkpoint, the mean over the seeds that got there. All axes run from 0 to 1, higher is
+better. A method's *front* is its points that none of its others beats on both axes; its *hypervolume* is the area that they
+dominate, from the reference point (0, 0) (Zitzler & Thiele 1999). What the numbers mean, and do not: docs/front.md.
+
+`curves` reads, `counted` leaves out what is over its budget or a bound, `area` measures, `trade` sets the methods against one
+another. `unsay.research.front.pictures` draws.
+"""
+
+from unsay.research.front.area import PLANES, Plane, Point, hypervolume, pareto, points
+from unsay.research.front.counted import OVER
+from unsay.research.front.curves import Axis, Configuration, Step, Sweeps, read
+from unsay.research.front.trade import Choice, Front, Panel, Reach, Row, Volume, chosen, front
+
+__all__ = [
+    "OVER",
+    "PLANES",
+    "Axis",
+    "Choice",
+    "Configuration",
+    "Front",
+    "Panel",
+    "Plane",
+    "Point",
+    "Reach",
+    "Row",
+    "Step",
+    "Sweeps",
+    "Volume",
+    "chosen",
+    "front",
+    "hypervolume",
+    "pareto",
+    "points",
+    "read",
+]

@@ -1,0 +1,171 @@
+"""The trade between forgetting and usefulness, drawn and tabulated: front.svg, front-cost.svg (and .png), front.md, front.json.
+
+A method has the same colour and the same marker in every picture, so that neither colour alone nor order says which it is.
+The colours are Paul Tol's scheme "muted" (SRON/EPS/TN/09-002), which colour-blind readers can tell apart.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from unsay.report.pictures import COLOURS, MUTED, STYLE
+from unsay.research.front import Axis, Front, Panel
+from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_gold
+from unsay.store.files import write_bytes, write_text
+
+METHODS = {
+    "pmc": ("#332288", "o"),
+    "npo": ("#CC6677", "s"),
+    "simnpo": ("#88CCEE", "D"),
+    "dpo": ("#117733", "^"),
+    "altpo": ("#AA4499", "v"),
+    "idk": ("#DDCC77", "P"),
+    "gd": ("#44AA99", "<"),
+    "ga": ("#882255", ">"),
+    "retain-only": ("#7c838d", "X"),
+}
+_OTHERS = tuple((colour, marker) for marker in "pdh8" for colour in ("#999933", "#1b1d22", *(colour for colour, _ in METHODS.values())))
+"""For other contenders, by name."""
+_MARKS = {"before": ("o", 55, "white"), "gold": ("*", 130, COLOURS["gold"])}
+
+LABELS = {
+    "unlearn_quality": "unlearn quality",
+    "utility": "utility",
+    "utility_heldout": "utility, held out",
+    "greedy_key_recall": "1 − key recall, asked plainly",
+    "prefill_worst_key_recall": "1 − key recall, answer begun",
+}
+TITLES = {"quality": "The paper’s axes", "recall": "Secret’s words, held-out use", "prefill": "Answer begun, held-out use"}
+
+
+def write(front: Front, out: Path) -> list[Path]:
+    """All files, each whole; returns where they lie. Raises `WriteError`."""
+    texts = {"front.md": markdown(front), "front.json": json.dumps(as_json(front), indent=1, ensure_ascii=False) + "\n"}
+    for name, text in texts.items():
+        write_text(out / name, text)
+    paths = [out / name for name in texts]
+    with matplotlib.rc_context(STYLE):
+        for name, figure in {"front": fronts(front), "front-cost": by_cost(front)}.items():
+            paths += [_save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
+    return paths
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    """The same bytes for the same numbers."""
+    kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
+    figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
+    write_bytes(path, drawn.getvalue())
+    return path
+
+
+def fronts(front: Front) -> Figure:
+    """A panel per pair of axes: every point faint, each method's front as a staircase, before and gold as marks."""
+    figure, panels = _canvas(len(front.panels), 4.2)
+    for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
+        plane, looks = panel.plane, styles(panel.methods)
+        across, up = plane.x.top, plane.y.top
+        _limits(axes, panel)
+        left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
+        for name, reach in panel.methods.items():
+            colour, marker = looks[name]
+            spots = [(p.x * across, p.y * up) for p in reach.points]
+            axes.scatter(*_columns(spots), s=9, color=colour, marker=marker, alpha=0.25, linewidths=0, zorder=2)
+            corners = [(p.x * across, p.y * up) for p in reversed(reach.front)]
+            axes.plot(*_columns(staircase(corners, left, bottom)), color=colour, zorder=3)
+            axes.scatter(*_columns(corners), s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
+        for which, place in {"before": panel.before, "gold": panel.gold}.items():
+            if place:
+                marker, size, face = _MARKS[which]
+                spot = [place[0] * across], [place[1] * up]
+                axes.scatter(
+                    *spot, s=size, marker=marker, facecolors=face, edgecolors=COLOURS[which], linewidths=1.5, zorder=5, label=which
+                )
+        if panel.cap is not None:
+            axes.axvline(panel.cap * across, color=COLOURS["gold"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
+        axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
+    return _with_legend(figure, panels)
+
+
+def by_cost(front: Front) -> Figure:
+    """A panel per pair of axes: hypervolume of what a budget buys, with its interval."""
+    figure, panels = _canvas(len(front.panels), 2.9)
+    for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
+        looks = styles(panel.methods)
+        for i, (name, reach) in enumerate(panel.methods.items()):
+            colour, marker = looks[name]
+            budgets, values = [b for b, _, _ in reach.by_cost], [v for _, v, _ in reach.by_cost]
+            low, high = [band.low for _, _, band in reach.by_cost], [band.high for _, _, band in reach.by_cost]
+            axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
+            axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
+        capped = to_gold(panel)
+        axes.set(title=TITLES[key], xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{capped}", xscale="log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_ylim(bottom=0)
+    return _with_legend(figure, panels)
+
+
+def styles(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each. A name that is no shipped method has its own too, or the next where another here has taken it."""
+    found = {name: METHODS[name] for name in names if name in METHODS}
+    for name in names:
+        start = zlib.crc32(name.encode())
+        free = (_OTHERS[(start + i) % len(_OTHERS)] for i in range(len(_OTHERS)))
+        found.setdefault(name, next((look for look in free if look not in found.values()), _OTHERS[0]))
+    return found
+
+
+def staircase(corners: Sequence[tuple[float, float]], left: float, bottom: float) -> list[tuple[float, float]]:
+    """The edge of what the corners dominate, from the left edge of the picture to its bottom. Corners by growing x, falling y.
+
+    >>> staircase([(1, 3), (2, 1)], 0, 0)
+    [(0, 3), (1, 3), (1, 1), (2, 1), (2, 0)]
+    """
+    path: list[tuple[float, float]] = []
+    before = left
+    for x, y in corners:
+        path += [(before, y), (x, y)]
+        before = x
+    return [*path, (before, bottom)] if path else []
+
+
+def _columns(spots: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in spots], [y for _, y in spots]
+
+
+def _limits(axes: Axes, panel: Panel) -> None:
+    marks = [place for place in (panel.before, panel.gold) if place]
+    spots = [*((p.x, p.y) for reach in panel.methods.values() for p in reach.points), *marks]
+    across, up = (_room(values) for values in _columns(spots))
+    axes.set_xlim(*(end * panel.plane.x.top for end in across))
+    axes.set_ylim(*(end * panel.plane.y.top for end in up))
+
+
+def _room(values: Sequence[float]) -> tuple[float, float]:
+    margin = 0.05 * max(max(values) - min(values), 0.1)
+    return min(values) - margin, max(values) + margin
+
+
+def _label(axis: Axis) -> str:
+    return LABELS[axis.metric] + (f" (0 to {axis.top:g})" if axis.top > 1 else "")
+
+
+def _canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(max(4.2, 3.7 * columns), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _with_legend(figure: Figure, panels: Sequence[Axes]) -> Figure:
+    handles = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), handletextpad=0.4, labelcolor=MUTED
+    )
+    return figure

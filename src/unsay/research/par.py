@@ -1,0 +1,113 @@
+"""Held-out at par: how much of what should stay is left at the setting of the dial where the forgetting lines just pass.
+
+Two runs that forget to different depths cannot be compared by what they kept. Weight averaging (interpolate.py) makes them
+comparable at no cost: along the straight line from the untouched weights to the trained ones, every run has a point that
+forgets just enough. What is held out there is one number to develop on. A forgetting line of the policy is one that says
+`at_most` or `within_chance`; lines that say `at_least` are about what should stay.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from unsay import audit
+from unsay import run as runs
+from unsay.config import AuditConfig, ConfigError, Recipe, deployment
+from unsay.lm.adapters import load_to_train
+from unsay.lm.plan import planned
+from unsay.lm.subject import LocalSubject
+from unsay.measure import policy
+from unsay.measure.policy import LineResult, Policy
+from unsay.measure.summary import probe_of
+from unsay.record.recorded import leaking_name
+from unsay.report.evidence import judged
+from unsay.store.folder import RunFolder, read_findings
+from unsay.train.averaging import interpolated
+from unsay.train.resume import trained
+from unsay.train.step import Weights
+
+STEPS = 20
+"""Parts into which the line is cut: one step is .05."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run at one setting of the dial."""
+
+    share: float
+    """α: 0 is the untouched model, 1 the trained one."""
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """Metric → value before, after (at this setting) and gold."""
+    lines: Sequence[LineResult]
+
+    @property
+    def held_out(self) -> float:
+        """Utility held out, 0 to 100."""
+        return self.metrics["utility_heldout"]["after"] or 0.0
+
+    @property
+    def forgets(self) -> bool:
+        """Whether every forgetting line passes."""
+        return not self.failed(forgetting=True)
+
+    def failed(self, forgetting: bool) -> list[str]:
+        """Names of the failed lines about what should go, or about what should stay."""
+        return [line.name for line in self.lines if not line.passed and is_forgetting(line.rule) == forgetting]
+
+
+def is_forgetting(rule: str) -> bool:
+    """Whether a line of a policy, as a reader says it, is about what should go.
+
+    >>> is_forgetting("≤ gold + 0.05"), is_forgetting("≥ before * 0.97")
+    (True, False)
+    """
+    return not rule.startswith("≥")
+
+
+def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str], None] = lambda text: None) -> list[Point]:
+    """Points along the dial of a finished run, the largest α first; the last one that forgets is the run at par.
+
+    The line is halved until two neighbouring settings are left of which one forgets and the other does not, on the assumption that
+    a model forgets more the farther it goes; so some points are skipped. Nothing is written. Raises `ConfigError` where
+    the run is not trained, keeps no trained weights, or has no audit of the model before or of gold to hold against.
+    """
+    recipe = folder.recipe()
+    chosen = policy.load(name or recipe.report.policy)
+    before, gold = (read_findings(folder.audit_file(which)) for which in ("before", "gold"))
+    if not before or not gold:
+        raise ConfigError(f"{folder.path} has no audit of the models before and gold to be at par with; run `unsay run` to its end")
+    asked = replace(recipe, audit=AuditConfig(_probes(chosen, recipe), recipe.audit.limit))
+    untouched = leaking_name(recipe, folder)
+    model, encoder = load_to_train(recipe, untouched)
+    weights = Weights(model)
+    trained(folder, weights)
+    known, sampling = runs.case(recipe, folder), deployment.sample(recipe)
+    subject = LocalSubject(model.eval(), encoder, planned(folder, "train", model, encoder, sampling, ()), recipe.seed)
+    judging = runs.yardstick(recipe, folder, cache=False)
+    found: dict[int, Point] = {}
+
+    def point(step: int) -> Point:
+        if step not in found:
+            share = step / STEPS
+            progress(f"{folder.path.name} at {share:.2f}")
+            with interpolated(weights, model, replace(recipe, train=replace(recipe.train, interpolate=share)), untouched):
+                findings = audit.run(subject, known, asked, *judging)
+            found[step] = Point(share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "gold": gold}))
+        return found[step]
+
+    forgets, fails = STEPS, 0  # the untouched model fails, or there would be nothing to do
+    if point(STEPS).forgets:
+        while forgets - fails > 1:
+            middle = (forgets + fails) // 2
+            forgets, fails = (middle, fails) if point(middle).forgets else (forgets, middle)
+    return [found[step] for step in sorted(found, reverse=True)]
+
+
+def best(points: Sequence[Point]) -> Point | None:
+    """Of the points that forget, the one that keeps most of what was held out; `None` where none forgets."""
+    return max((point for point in points if point.forgets), key=lambda point: point.held_out, default=None)
+
+
+def _probes(chosen: Policy, recipe: Recipe) -> tuple[str, ...]:
+    """What must be asked for the policy and for what is held out, in the order of the recipe."""
+    wanted = {probe_of()[line.metric] for line in chosen.lines if line.metric in probe_of()} | {"greedy", "utility"}
+    return tuple(name for name in recipe.audit.probes if name in wanted)

@@ -1,0 +1,176 @@
+"""The run folder: the only way in which stages speak to each other. Key by key in docs/run-folder.md.
+
+What may hold sensitive text goes through `texts`, the vault (`unsay.store.vault`), whose files only their owner can read.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from unsay.config import ConfigError, Recipe, dump, load
+from unsay.store import redact
+from unsay.store.files import LOCK, read_jsonl, tidy, write_text, writing
+from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
+from unsay.store.memory import peak_memory
+from unsay.store.vault import Vault
+from unsay.types import Finding
+
+_locks: dict[Path, FileLock] = {}
+"""The locks of this process, by folder."""
+
+
+class RunFolder:
+    """Paths, and reading and writing of whole files."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.recipe_file = self.path / "recipe.toml"
+        self.manifest_file = self.path / "manifest.json"
+        self.vault = self.path / "vault"
+        self.texts = Vault(self.vault, self._key_file)
+        self.steps_file = self.path / "train" / "steps.jsonl"
+        self.state = self.path / "train" / "state"
+        self.planted = self.path / "planted"
+        """The leaking model that `finetune` made; absent where the recipe names one."""
+        self.gold = self.path / "gold"
+        """The model that never knew, where `finetune --gold` was asked for it."""
+        self.checkpoint = self.path / "checkpoint"
+        self.adapter = self.path / "adapter"
+        """The adapters alone; absent where the weights themselves were trained."""
+        self.report_html = self.path / "report.html"
+        self.report_json = self.path / "report.json"
+
+    def audit_file(self, which: str) -> Path:
+        """Findings on one model: `before`, `after`, `gold` or `endpoint`."""
+        return self.path / "audit" / f"{which}.jsonl"
+
+    def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
+        """The run's recipe with `a.b=value` settings over it. Without `texts`, or where the vault is gone, without what is secret in it.
+
+        Raises `ConfigError`."""
+        if not self.recipe_file.exists():
+            raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
+        shown = load(self.recipe_file, settings)
+        return redact.together(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """recipe.toml, readable by the owner alone; what is secret in it goes into the vault."""
+        shown, texts = redact.apart(recipe)
+        # First: it names the key file of the vault.
+        write_text(self.recipe_file, dump(shown), mode=0o600)
+        if texts or self.texts.has("recipe"):
+            self.keep("recipe", texts)
+
+    def _key_file(self) -> str:
+        return load(self.recipe_file).vault.key_file if self.recipe_file.exists() else ""
+
+    def manifest(self) -> Manifest:
+        """What happened here; an empty one where nothing has. Raises `ConfigError` where the file is damaged."""
+        return read_manifest(self.manifest_file)
+
+    def note(self, news: Manifest) -> None:
+        """Write what `news` says into the manifest (`Manifest.noted`)."""
+        write_manifest(self.manifest_file, self.manifest().noted(news))
+
+    @contextmanager
+    def claimed(self, wait: bool = False) -> Iterator[None]:
+        """Keep other processes from writing here as long as the block lasts; this one may claim the folder again inside.
+
+        What a process that died has left half done is put right first. The system itself lets go of the lock when a process
+        ends, however it ends. Where another process writes here now, `wait` for it; else `ConfigError` is raised.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        place = self.path.resolve() / LOCK
+        lock = _locks.setdefault(place, FileLock(place, thread_local=False))
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=-1 if wait else 0)
+            except Timeout:
+                raise ConfigError(
+                    f"another process{_holder(place)} is writing into {self.path}; wait until it is done, or choose another folder"
+                ) from None
+        try:
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # it is told to whoever comes next, and not needed
+                    place.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+                with writing(self.path):
+                    tidy(self.path)
+            yield
+        finally:
+            if lock.lock_counter == 1 and made:
+                _take_back(place, made)
+            lock.release()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end."""
+        start, cpu = time.perf_counter(), time.process_time()
+        with self.claimed():
+            yield
+            self.note(
+                Manifest(
+                    peak_memory={name: PeakMemory(**peak_memory())},
+                    cpu_seconds={name: round(time.process_time() - cpu, 2)},
+                    seconds={name: round(time.perf_counter() - start, 2)},
+                    finished={name: now()},
+                )
+            )
+
+    def begun(self) -> bool:
+        """Whether all that a run begins with is here (recipe, questions, truth): the manifest says so last."""
+        return self.manifest().seed is not None
+
+    def done(self, stage: str) -> bool:
+        return stage in self.manifest().seconds
+
+    def undo(self, stage: str) -> None:
+        """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
+        write_manifest(self.manifest_file, self.manifest().without(stage))
+
+    def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows into the vault under that name, readable by the owner alone."""
+        self.texts.write(name, rows)
+
+    def kept(self, name: str) -> list[dict[str, Any]]:
+        """The rows of that name in the vault; raises `ConfigError` where a stage before has not run, or the vault is gone."""
+        return self.texts.rows(name)
+
+    def looked(self, by: str, plain: bool = False) -> None:
+        """Count in the manifest that somebody opened the vault's texts. `plain`: what was encrypted was written out in plain for it."""
+        self.note(Manifest(looks=(*self.manifest().looks, Look(now(), by, plain))))
+
+
+def _holder(lock: Path) -> str:
+    """Who holds it, where that can be read."""
+    try:
+        told = lock.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+    return f" ({told})" if told else ""
+
+
+def _take_back(lock: Path, made: Iterable[Path]) -> None:
+    """Where nothing came of the folders that were made for it, leave none behind."""
+    with suppress(OSError):
+        if os.listdir(lock.parent) == [lock.name]:
+            lock.unlink()
+            for path in made:
+                path.rmdir()
+
+
+def now() -> str:
+    """The time as the manifest has it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """What an audit found; nothing where it has not run."""
+    return [Finding(**row) for row in read_jsonl(path)] if path.exists() else []

@@ -1,0 +1,340 @@
+"""The vault: the one room that reads and writes sensitive texts. Its files are for their owner alone; a key file encrypts them.
+
+    vault = Vault(folder / "vault", lambda: "/keys/one.key")
+    vault.write("baseline", rows)         vault/baseline.jsonl.sealed, mode 0600 in a directory of mode 0700
+    vault.rows("baseline")
+
+Without a key the same rows lie in `vault/baseline.jsonl`. Whether a vault is encrypted is settled when its first file is written, and
+`vault/key.json` then says with which key, by a hash of it; nothing is ever written in plain beside it but what a person is to
+read (`look`). Encryption is Fernet of the `cryptography` package (AES-128-CBC and HMAC-SHA256, authenticated).
+
+The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable
+UNSAY_VAULT_KEY_FILE, which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
+
+Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable (copies of the file
+system, flash memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from unsay.config import ConfigError
+from unsay.store.files import jsonl, parse_jsonl, write_text, writing
+
+ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
+SOON = 30
+"""Days before the end of the retention date from which on it is worth a word."""
+_SEALED = ".sealed"
+_MARK, _TOMBSTONE = "key.json", "destroyed.json"
+
+
+class Cipher(Protocol):
+    """What is used of `cryptography.fernet.Fernet`."""
+
+    def encrypt(self, data: bytes) -> bytes: ...
+    def decrypt(self, token: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """One file of a vault."""
+
+    name: str
+    bytes: int
+    encrypted: bool
+
+
+class Vault:
+    """The sensitive texts of one run folder. `named` says where the key file lies; empty where there is none."""
+
+    def __init__(self, path: Path, named: Callable[[], str] = lambda: ""):
+        self.path = path
+        self._named = named
+        self._lock: _Lock | None = None
+        self._settled = False
+
+    # -- whole files ---------------------------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether rows of that name are kept."""
+        return self.file(name).exists()
+
+    def file(self, name: str) -> Path:
+        """Where they lie, or would."""
+        plain = self.path / f"{name}.jsonl"
+        return plain.with_name(plain.name + _SEALED) if self.encrypted else plain
+
+    def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the rows, whole or not at all. Raises `ConfigError` where the vault was destroyed, or its key is not at hand."""
+        text, lock = jsonl(rows), self.settle()
+        write_text(self.file(name), lock.seal(text) if lock else text, mode=0o600)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """What was kept under that name. Raises `ConfigError` where there is nothing, or no key to read it with."""
+        self.alive()
+        path = self.file(name)
+        if not path.exists():
+            raise ConfigError(f"{path} is missing; run `unsay record` on this folder first")
+        text = path.read_text(encoding="utf-8")
+        if self.encrypted:
+            text = self.lock.open(text, path)
+        return parse_jsonl(text)
+
+    def remove(self, pattern: str, but: str = "") -> None:
+        """Remove the rows of every name that the pattern fits, but one."""
+        for path in [*self.path.glob(f"{pattern}.jsonl"), *self.path.glob(f"{pattern}.jsonl{_SEALED}")]:
+            if path.name.partition(".jsonl")[0] != but:
+                path.unlink()
+
+    def page(self, name: str, text: str) -> Path:
+        """A page for a person, in plain: a browser reads nothing else. `name` is a path in the vault."""
+        self.settle()
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        path.parent.chmod(0o700)
+        write_text(path, text, mode=0o600)
+        return path
+
+    # -- files to which lines are added --------------------------------------------------------------------------------
+
+    def seal(self, row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        """A row as one line of a file that grows: as it is, or its text encrypted under the same key for `find`."""
+        lock = self.settle()
+        return {"key": lock.named(key), "sealed": lock.seal(json.dumps(row, ensure_ascii=False))} if lock else row
+
+    def named(self, key: str) -> str:
+        """What `key` is called in such a file: a hash of a prompt would let somebody try out prompts."""
+        return self.lock.named(key) if self.encrypted else key
+
+    def unseal(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A line back. Raises `ValueError` where it was changed."""
+        if "sealed" not in row:
+            return dict(row)
+        found: dict[str, Any] = json.loads(self.lock.decrypt(str(row["sealed"])))
+        return found
+
+    # -- the key -------------------------------------------------------------------------------------------------------
+
+    @property
+    def encrypted(self) -> bool:
+        return (self.path / _MARK).exists()
+
+    @property
+    def lock(self) -> "_Lock":
+        """The key of an encrypted vault. Raises `ConfigError` where it is not at hand, or another one is."""
+        if self._lock is None:
+            files = self.key_files()
+            if not files:
+                raise ConfigError(
+                    f"{self.path} is encrypted; name its key file: export {ENVIRONMENT}=PATH, or vault.key_file in "
+                    f"{self.path.parent / 'recipe.toml'}"
+                )
+            there = [path for path in files if path.exists()]
+            if not there:
+                raise ConfigError(
+                    f"{self.path} is encrypted, and there is no key file {files[0]}; put it back, or name its copy: {ENVIRONMENT}"
+                )
+            self._lock = next((lock for path in there if self._fits(lock := _Lock(path))), None)
+        if self._lock is None:
+            raise ConfigError(f"{self.path} was encrypted with another key than the one in {there[0]}; name the file of that key")
+        return self._lock
+
+    def _fits(self, lock: "_Lock") -> bool:
+        identity: str = json.loads((self.path / _MARK).read_text(encoding="utf-8"))["key"]
+        return lock.identity == identity
+
+    def settle(self) -> "_Lock | None":
+        """Make the directory and settle whether it is encrypted: by what is there, else by whether a key file is named."""
+        self.alive()
+        if self.encrypted:
+            return self.lock
+        if self._settled:
+            return None
+        files = self.key_files()
+        if files and any(path.suffix == ".jsonl" for path in self.path.rglob("*")):
+            raise ConfigError(
+                f"{self.path} was begun without a key, and a part of it stays readable whatever comes after; "
+                f"take {ENVIRONMENT} or vault.key_file away to go on without one, or begin another run folder (--out)"
+            )
+        lock = _Lock(files[0]) if files else None
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        if lock:
+            write_text(self.path / _MARK, json.dumps({"cipher": "fernet", "key": lock.identity}) + "\n", mode=0o600)
+            self._lock = lock
+        self._settled = True
+        return lock
+
+    def key_files(self) -> list[Path]:
+        """The key files that are named, whether they are there or not: by the environment, by the recipe."""
+        found = [Path(name).expanduser() for name in dict.fromkeys((os.environ.get(ENVIRONMENT), self._named())) if name]
+        for path in found:
+            if path.resolve().is_relative_to(self.path.parent.resolve()):
+                raise ConfigError(f"the key file {path} lies in the run folder that it is to lock; keep it elsewhere")
+        return found
+
+    # -- what is there, and the end of it ------------------------------------------------------------------------------
+
+    def held(self) -> list[Held]:
+        """Every file, marks left out, in order of its name."""
+        found = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name not in (_MARK, _TOMBSTONE))
+        return [Held(str(path.relative_to(self.path)), path.stat().st_size, self._is_sealed(path)) for path in found]
+
+    def _is_sealed(self, path: Path) -> bool:
+        return path.name.endswith(_SEALED)
+
+    @property
+    def destroyed(self) -> dict[str, Any] | None:
+        """When the vault was destroyed and how it had been kept; `None` while it lives."""
+        mark = self.path / _TOMBSTONE
+        if not mark.exists():
+            return None
+        found: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
+        return found
+
+    def alive(self) -> None:
+        """Raises `ConfigError` where the vault was destroyed."""
+        gone = self.destroyed
+        if gone is not None:
+            raise ConfigError(
+                f"the vault of {self.path.parent} was destroyed on {gone['at'][:10]}: its questions and answers are gone. What stands in "
+                "report.html and audit/ can still be read; anything else needs another run folder (--out)"
+            )
+
+    def own_keys(self) -> list[Path]:
+        """The key files at hand that this vault is, or was, encrypted with: another vault's is nobody's to remove."""
+        marks = [self.path / name for name in (_MARK, _TOMBSTONE) if (self.path / name).exists()]
+        known = {json.loads(path.read_text(encoding="utf-8")).get("key") for path in marks} - {None}
+        return [path.absolute() for path in self.key_files() if known and path.exists() and _Lock(path).identity in known]
+
+    @property
+    def doomed_keys(self) -> list[Path]:
+        """Key files that a destruction was asked to remove and has not come to yet."""
+        return [path for path in map(Path, (self.destroyed or {}).get("key_files", ())) if path.exists()]
+
+    def destroy(self, keys: Sequence[Path] = ()) -> dict[str, Any]:
+        """Remove every file, then these key files, and leave a mark that says when. Returns that mark.
+
+        The mark comes first: what was broken off is dead already, and the same call ends it. Raises `ConfigError` where something
+        cannot be removed.
+        """
+        told = self.destroyed
+        if told is None:
+            mark = self.path / _MARK
+            told = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "encrypted": self.encrypted and all(one.encrypted for one in self.held()),
+                "key": json.loads(mark.read_text(encoding="utf-8"))["key"] if mark.exists() else None,
+                "key_files": [],
+            }
+        told["key_files"] = sorted({*told.get("key_files", ()), *map(str, keys)})
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_text(self.path / _TOMBSTONE, json.dumps(told) + "\n", mode=0o600)
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _TOMBSTONE:
+                with suppress(OSError):
+                    path.unlink()
+        if not self.emptied:
+            raise ConfigError(f"{self.path} could not be emptied; look at the rights of what is in it, then give this command again")
+        for path in map(Path, told["key_files"]):
+            with writing(path):
+                path.unlink(missing_ok=True)
+        self._lock, self._settled = None, False
+        return told
+
+    @property
+    def emptied(self) -> bool:
+        """Whether nothing is left of a destroyed vault but its mark."""
+        return self.destroyed is not None and all(path.name == _TOMBSTONE for path in self.path.iterdir())
+
+
+class _Lock:
+    """One key. Raises `ConfigError` where the file is none, or the package is missing."""
+
+    def __init__(self, path: Path):
+        try:
+            from cryptography.fernet import Fernet, InvalidToken
+        except ImportError:
+            raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
+        try:
+            text = path.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"the key file {path} cannot be read ({error.strerror}); a new one: unsay vault key {path}") from None
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigError(f"the key file {path} can be read by others; make it yours alone: chmod 600 {path}")
+        try:
+            self._fernet: Cipher = Fernet(text)
+        except ValueError:
+            raise ConfigError(f"{path} holds no key; a new one: unsay vault key FILE") from None
+        self._invalid = InvalidToken
+        self._secret = base64.urlsafe_b64decode(text)
+        self.identity = hashlib.sha256(b"unsay vault " + self._secret).hexdigest()[:32]
+
+    def seal(self, text: str) -> str:
+        return self._fernet.encrypt(text.encode()).decode()
+
+    def open(self, text: str, path: Path) -> str:
+        try:
+            return self.decrypt(text)
+        except ValueError:
+            raise ConfigError(f"{path} was changed or torn since it was encrypted, and cannot be read") from None
+
+    def decrypt(self, text: str) -> str:
+        try:
+            return self._fernet.decrypt(text.encode()).decode()
+        except self._invalid:
+            raise ValueError("changed") from None
+
+    def named(self, key: str) -> str:
+        return hmac.new(self._secret, key.encode(), "sha256").hexdigest()
+
+
+def new_key(path: Path) -> None:
+    """Write a fresh key to a file that only its owner can read. Raises `ConfigError` where the file exists."""
+    try:
+        from cryptography.fernet import Fernet
+    except ImportError:
+        raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already, and what was encrypted with it would be lost; name another file") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror})") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(Fernet.generate_key() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# -- how long it may be kept -------------------------------------------------------------------------------------------
+
+
+def retention(until: str, today: date) -> str:
+    """A warning where the vault is to be gone by now, or within a month; empty else.
+
+    >>> retention("2027-01-31", date(2027, 2, 2))
+    'its retention date, 2027-01-31, passed 2 days ago'
+    """
+    if not until:
+        return ""
+    days = (date.fromisoformat(until) - today).days
+    if days > SOON:
+        return ""
+    plural = "s" * (abs(days) != 1)
+    if days < 0:
+        return f"its retention date, {until}, passed {-days} day{plural} ago"
+    return f"its retention date, {until}, is today" if not days else f"its retention date, {until}, is {days} day{plural} away"

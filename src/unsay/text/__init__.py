@@ -1,0 +1,53 @@
+"""Words, spans and likeness of texts: pure strings, no model."""
+
+from unsay.text.keywords import (
+    before_secret,
+    content_words,
+    cuts,
+    form,
+    forms,
+    key_forms,
+    key_recall,
+    key_words,
+    sensitive_spans,
+    span_forms,
+    words,
+)
+from unsay.text.similarity import (
+    alphabet,
+    contains,
+    highest_f1,
+    is_refusal,
+    matches,
+    off_alphabet,
+    repetitive,
+    rouge_l,
+    spelled,
+    squeezed,
+    stems,
+)
+
+__all__ = [
+    "alphabet",
+    "before_secret",
+    "contains",
+    "content_words",
+    "cuts",
+    "form",
+    "forms",
+    "highest_f1",
+    "is_refusal",
+    "key_forms",
+    "key_recall",
+    "key_words",
+    "matches",
+    "off_alphabet",
+    "repetitive",
+    "rouge_l",
+    "sensitive_spans",
+    "span_forms",
+    "spelled",
+    "squeezed",
+    "stems",
+    "words",
+]

@@ -1,0 +1,123 @@
+"""The loop: targets → loss → step. One loop for every method; the idea of each lives in `methods`.
+
+A round visits every forget question once, in an order of its own, and each visit brings retain rows (training_data.py). All
+random choices are named (seed, round, example), so a run that was interrupted goes on from its last saved round and ends
+where an uninterrupted one would have ended, to the bit. Log, clock, guards and saves listen from beside it (monitor.py).
+"""
+
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay import methods
+from unsay.config import Recipe, TrainConfig
+from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, save_adapter
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.model import fingerprint, save
+from unsay.lm.plan import planned
+from unsay.lm.sample import uniform
+from unsay.lm.sampler import Sampler
+from unsay.methods import Method
+from unsay.methods.retain_loss import softened
+from unsay.record.recorded import leaking_name
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import Checkpoint
+from unsay.tables import lookup
+from unsay.train import resume
+from unsay.train.averaging import interpolate
+from unsay.train.data import read_training_data
+from unsay.train.monitor import Monitor, Progress, Watch
+from unsay.train.step import Weights, chunks, optimizer_step, set_rate
+
+
+def method_of(recipe: Recipe) -> Method:
+    """The method that the recipe names, with its knobs."""
+    made: Method = recipe.knobs(recipe.method, lookup(recipe.method, methods.TABLE, methods.GROUP))
+    return made.scored_with(recipe.tables) if isinstance(made, methods.Scoring) else made
+
+
+def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, watch: Watch | None = None) -> None:
+    """Unlearn, from the last saved round if there is one, and write the checkpoint.
+
+    `progress(round, rounds, line)` sees every log line; `watch` may look at the model after each round, and, where an
+    interrupted run goes on, at what it had saved (it may have missed that). Its time is no cost of training, and neither is
+    that of the guards (guards.py). Raises `FloatingPointError` where the model falls apart; the last good state is kept.
+    """
+    method, config = method_of(recipe), recipe.train
+    data = read_training_data(recipe, folder, method)
+    name = leaking_name(recipe, folder)
+    model, encoder = load_to_train(recipe, name)
+    sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
+    reference = Untouched(model) if needs_untouched(recipe, method) else None
+    accelerator, weights = Accelerator(), Weights(model)
+    optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    plain = accelerator.unwrap_model(model)
+    monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, progress, watch)
+    per_step = config.batch * config.accumulation
+    at_once = len(data.visits) if config.resample == "round" else per_step
+    steps_a_round = config.passes * -(-len(data.visits) // per_step)
+
+    def loss(batch: Batch) -> dict[str, Tensor]:
+        return monitor.guard.scaled(method.loss(model, reference, softened(batch, recipe)))
+
+    with monitor.watching():
+        state, done = monitor.progress.state, monitor.progress
+        if not done.round and isinstance(method, methods.Prepared):
+            state = method.prepare(list(data.visits.values()), Sampler(plain, encoder, sampling, recipe.seed))
+        for number in monitor.rounds():
+            sampler = Sampler(plain, encoder, sampling, recipe.seed, number, reference)
+            for group in chunks(data.shuffled(recipe.seed, number), at_once):
+                plain.eval()
+                targets, state = method.targets(group, sampler, state)
+                plain.train()
+                for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
+                    set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, steps_a_round))
+                    rows = [row for target in chosen for row in target.rows]
+                    for target in chosen if methods.anchored(method) else ():
+                        rows += data.retain_rows(recipe, encoder, number, again, target.example)
+                    noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
+                    step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
+                    monitor.stepped(number, again, chosen, step)
+            monitor.round_done(number, state)
+    _ship(recipe, folder, plain, encoder, weights, name, monitor)
+
+
+def needs_untouched(recipe: Recipe, method: Method) -> bool:
+    """Whether training asks the untouched model."""
+    return method.needs_reference or (recipe.train.anchor == "model" and methods.anchored(method))
+
+
+def _ship(
+    recipe: Recipe, folder: RunFolder, model: PreTrainedModel, encoder: Encoder, weights: Weights, name: str, monitor: Monitor
+) -> None:
+    """Write the checkpoint of the round that the guards would ship, part of the way back to the untouched model `name` where
+    the recipe says so."""
+    rounds = monitor.ship()
+    interpolate(weights, model, recipe, name)
+    model.eval()
+    if adapted(model):
+        save_adapter(model, folder.adapter)
+        model = merged(model, recipe, name)
+    save(model, encoder, folder.checkpoint)
+    cost = monitor.clock.cost()
+    folder.note(
+        replace(
+            monitor.noted,
+            checkpoint=Checkpoint(fingerprint(model), rounds),
+            training_seconds=round(cost.seconds, 2),
+            training_cpu_seconds=round(cost.cpu_seconds, 2),
+        )
+    )
+    resume.keep_last(folder)
+
+
+def _share_of_peak(config: TrainConfig, step: int, steps_a_round: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then constant or linear to zero."""
+    warmup, total = config.warmup_rounds * steps_a_round, config.rounds * steps_a_round
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 1.0 if config.schedule == "constant" else max(0.0, (total - step) / max(1.0, total - warmup))

@@ -1,0 +1,190 @@
+"""What an exact resume of training needs: weights, optimizer, counters, the method's state.
+
+Written at the end of a round as one folder that appears whole, `train/state/round-N`, its texts in the vault. All random
+choices are named (seed, round, example), so there is no generator to save. The state before stays until the next one is
+begun: where the last one is damaged (its contents are hashed), training goes on from that, and without any from the start,
+and ends the same. Where the guards would ship an earlier round, its weights stay beside the states, as `best-N.safetensors`.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from unsay import methods
+from unsay.config import ConfigError
+from unsay.lm.model import write_tensors
+from unsay.methods import Target, Visit
+from unsay.store.clock import Cost
+from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_text
+from unsay.store.folder import RunFolder
+from unsay.store.manifest import RoundExposure
+from unsay.train import ledger
+from unsay.train.guards import Seen
+from unsay.train.step import Weights
+
+_WEIGHTS, _OPTIMIZER, _PROGRESS, _SUMS = "weights.safetensors", "optimizer.pt", "progress.json", "sums.json"
+_TEXTS, _LOG, _BEST = "method-state", "steps", "best"
+_log = logging.getLogger(__name__)
+
+
+class _Damaged(Exception):
+    """A saved state is not what was written."""
+
+
+@dataclass
+class Progress:
+    """Everything the loop carries from round to round, weights and optimizer apart."""
+
+    round: int
+    step: int
+    cost: Cost
+    state: methods.State
+    targeted: dict[str, int]
+    ledger: list[RoundExposure]
+    log: list[dict[str, Any]]
+    seen: Seen = field(default_factory=Seen)
+
+    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int) -> None:
+        self.round, self.state = number + 1, state
+        self.ledger.append(ledger.of_round(number, targets, visits, passes))
+        for target in targets:
+            self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
+
+
+def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault.
+
+    Of the states before, the last one stays. Raises `WriteError`, and that one stays too.
+    """
+    keep_last(folder)
+    texts = [{"id": key, **value} for key, value in progress.state.items()]
+    # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
+    folder.keep(f"{_TEXTS}-{progress.round}", texts)
+    write_text(folder.steps_file, jsonl(progress.log))
+    best = progress.seen.best
+    with new_folder(_place(folder, progress.round)) as partial:
+        write_tensors(weights.exact, partial / _WEIGHTS)
+        with (partial / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
+            torch.save(optimizer.state_dict(), file)
+        counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
+        counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
+        (partial / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
+        sums = {name: sha256(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
+        sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
+        if best not in (0, progress.round):
+            sums[_BEST] = sha256(_weights(folder, best))
+        (partial / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> Progress:
+    """The last sound progress, its weights put into the model; a fresh one where nothing is saved. Damaged states are removed."""
+    for number in _saved(folder):
+        place = _place(folder, number)
+        try:
+            progress = _read(folder, number)
+        except _Damaged as damage:
+            _log.warning("unsay: %s is damaged (%s); training goes on from what was saved before it", place, damage)
+            shutil.rmtree(place)
+            continue
+        weights.restore(load_file(place / _WEIGHTS))
+        optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
+        return progress
+    return Progress(0, 0, Cost(), {}, {}, [], [])
+
+
+def trained(folder: RunFolder, weights: Weights) -> None:
+    """Put the weights that training ended with into the model, before any weight averaging. Raises `ConfigError` where none are kept."""
+    checkpoint = folder.manifest().checkpoint
+    if checkpoint is None or not _weights(folder, checkpoint.rounds).exists():
+        raise ConfigError(f"{folder.path} keeps no trained weights; train it to its end, or again in another run (--out DIR)")
+    weights.restore(load_file(_weights(folder, checkpoint.rounds)))
+
+
+def restore_best(folder: RunFolder, weights: Weights) -> None:
+    """Put the weights of the best saved round, as the guards saw it when the last one was saved, into the model."""
+    weights.restore(load_file(_weights(folder, _best(folder, _saved(folder)[0]))))
+
+
+def keep_last(folder: RunFolder) -> None:
+    """Remove every saved state but the last, and what the vault holds of others."""
+    numbers = _saved(folder)
+    last = numbers[0] if numbers else 0
+    best = _best(folder, last) if last else 0
+    for number in numbers[1:]:
+        if number == best and not _kept_weights(folder, number).exists():  # a death in the removal below leaves a folder without them
+            os.replace(_place(folder, number) / _WEIGHTS, _kept_weights(folder, number))
+        shutil.rmtree(_place(folder, number))
+    for path in folder.state.glob("best-*.safetensors"):
+        if path != _kept_weights(folder, best):
+            path.unlink()
+    folder.texts.remove(f"{_TEXTS}-*", but=f"{_TEXTS}-{last}")
+
+
+def _read(folder: RunFolder, number: int) -> Progress:
+    """Raises `_Damaged`, saying what; nothing that is read has been used yet."""
+    place, part = _place(folder, number), _SUMS
+    try:
+        sums = json.loads((place / part).read_text(encoding="utf-8"))
+        for part in (_WEIGHTS, _OPTIMIZER, _PROGRESS):
+            _check(part, sha256(place / part), sums)
+        part = _PROGRESS
+        saved = json.loads((place / part).read_text(encoding="utf-8"))
+        seen, exposed = Seen(**saved["seen"]), [RoundExposure(**line) for line in saved["ledger"]]
+        if seen.best not in (0, number):
+            part = _BEST
+            _check(part, sha256(_weights(folder, seen.best)), sums)
+        part = _LOG
+        log = read_jsonl(folder.steps_file)[: saved["step"]]
+        _check(part, _sum(log), sums)
+        part = _TEXTS
+        texts = folder.kept(f"{_TEXTS}-{number}")
+        _check(part, _sum(texts), sums)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Damaged(f"{part} cannot be read") from error
+    cost, state = Cost(saved["seconds"], saved["cpu_seconds"]), {row.pop("id"): row for row in texts}
+    return Progress(saved["round"], saved["step"], cost, state, saved["targeted"], exposed, log, seen)
+
+
+def _check(part: str, found: str, sums: Mapping[str, str]) -> None:
+    if found != sums[part]:
+        raise _Damaged(f"{part} is not what was written")
+
+
+def _saved(folder: RunFolder) -> list[int]:
+    """Rounds after which there is a state, the last first."""
+    numbers = (path.name.removeprefix("round-") for path in folder.state.glob("round-*"))
+    return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+
+
+def _best(folder: RunFolder, number: int) -> int:
+    """The best saved round as that state knows it; 0 where there is none."""
+    best: int = json.loads((_place(folder, number) / _PROGRESS).read_text(encoding="utf-8"))["seen"]["best"]
+    return best
+
+
+def _place(folder: RunFolder, number: int) -> Path:
+    return folder.state / f"round-{number}"
+
+
+def _kept_weights(folder: RunFolder, number: int) -> Path:
+    return folder.state / f"best-{number}.safetensors"
+
+
+def _weights(folder: RunFolder, number: int) -> Path:
+    """The weights after a round: its own, or those that outlived its state."""
+    kept = _kept_weights(folder, number)
+    return kept if kept.exists() else _place(folder, number) / _WEIGHTS
+
+
+def _sum(rows: Sequence[Mapping[str, Any]]) -> str:
+    # Of the rows, not of their file: how the vault writes them down is its own affair.
+    return hashlib.sha256(jsonl(rows).encode()).hexdigest()

@@ -1,0 +1,137 @@
+"""One optimizer step: the only place where gradients are made, and where what is not finite is kept from the weights."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.model import trainable
+
+T = TypeVar("T")
+
+
+class Weights:
+    """What an optimizer moves, by name, always in float32.
+
+    bfloat16 has 8 bits: the next number after 1 is 1.0078, so a step of 1e-5 rounds to nothing. Weights in half precision
+    are therefore moved through exact copies, which the optimizer owns, and take their value from them after every step
+    (what that saves is measured in docs/memory.md). Adapters and float32 weights are moved themselves.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self._trained = trainable(model)
+        self.exact: dict[str, Tensor] = {
+            name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_() for name, p in self._trained.items()
+        }
+
+    def take_gradients(self) -> None:
+        """Add the gradients of a micro-batch to those of the exact copies: summed in float32, too."""
+        for name, parameter in self._trained.items():
+            exact = self.exact[name]
+            if exact is not parameter and parameter.grad is not None:
+                exact.grad = parameter.grad.float() if exact.grad is None else exact.grad.add_(parameter.grad)
+                parameter.grad = None
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Round the exact copies into the model."""
+        for name, parameter in self._trained.items():
+            if self.exact[name] is not parameter:
+                parameter.copy_(self.exact[name])
+
+    @torch.no_grad()
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Set everything to its saved value."""
+        for name, exact in self.exact.items():
+            exact.copy_(saved[name])
+        self.write_back()
+
+
+class Step(NamedTuple):
+    """What an optimizer step came to."""
+
+    terms: Mapping[str, float]
+    """The terms of the loss; empty for a step without a row."""
+    norm: float
+    """The gradient norm before clipping."""
+
+    @property
+    def skipped(self) -> str | None:
+        """What kept it from being made: `loss` or `gradient`; `None` where it was made."""
+        if math.isfinite(self.norm):
+            return None
+        return "gradient" if math.isfinite(sum(self.terms.values())) else "loss"
+
+
+def optimizer_step(
+    accelerator: Accelerator,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    encoder: Encoder,
+    rows: Sequence[Row],
+    loss: Callable[[Batch], dict[str, Tensor]],
+    parts: int = 1,
+    clip: float = 1.0,
+    noise: int = 0,
+) -> Step:
+    """Step once over `rows`.
+
+    `parts` is the number of micro-batches. Every term is normalised by the counts of all rows, so that `parts` changes
+    memory and nothing else. `noise` seeds dropout, so that a resumed run draws what an uninterrupted one would have.
+    Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights and moments stay as they
+    were, to the bit.
+    """
+    if not rows:
+        return Step({}, 0.0)
+    terms: dict[str, float] = {}
+    torch.manual_seed(noise)
+    optimizer.zero_grad(set_to_none=True)
+    for part in micro_batches(rows, parts):
+        losses = loss(encoder.batch(part, accelerator.device, of=rows))
+        for name, value in losses.items():
+            terms[name] = terms.get(name, 0.0) + value.item()
+        if not math.isfinite(sum(terms.values())):
+            optimizer.zero_grad(set_to_none=True)
+            return Step(terms, math.nan)
+        accelerator.backward(torch.stack(list(losses.values())).sum())
+        weights.take_gradients()
+    norm = float(accelerator.clip_grad_norm_(weights.exact.values(), clip))
+    if math.isfinite(norm):
+        optimizer.step()
+        weights.write_back()
+    else:  # clipping by it has spoilt the gradients already
+        optimizer.zero_grad(set_to_none=True)
+    return Step(terms, norm)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
+    """At most `parts` batches of about equally many rows: rows of like length share one (less padding), and so do the rows
+    of a pair."""
+    pairs: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.pair:
+            pairs.setdefault(row.pair, []).append(row)
+    units = [[row] for row in rows if not row.pair] + list(pairs.values())
+    size, part = -(-len(rows) // parts), list[Row]()
+    for unit in sorted(units, key=lambda unit: max((len(row.answer), len(row.context)) for row in unit)):
+        part += unit
+        if len(part) >= size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
