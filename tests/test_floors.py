@@ -21,10 +21,10 @@ FLOORS = (
     "__main__",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
-SPINE = set(["types", "tables", "metric", "stats", "config", "text", "store", "corpora", "lm"])
-TRAIN = set(["rewards", "methods", "record", "train"])
-AUDIT = set(["probes", "measure", "audit"])
-ROOF = set(["contract", "report", "run", "doctor", "research", "cli", "__main__"])
+SPINE = {"types", "tables", "metric", "stats", "config", "text", "store", "corpora", "lm"}
+TRAIN = {"rewards", "methods", "record", "train"}
+AUDIT = {"probes", "measure", "audit"}
+ROOF = {"contract", "report", "run", "doctor", "research", "cli", "__main__"}
 
 
 def room(path: Path) -> str:

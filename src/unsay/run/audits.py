@@ -1,0 +1,162 @@
+"""The audits of a run: of the model before, after and gold, of a server, and of a folder that stands alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unsay import audit
+from unsay.audit.cache import KeptSubject, kept
+from unsay.audit.endpoint import EndpointConfig, EndpointSubject
+from unsay.config import ConfigError, Recipe, deployment
+from unsay.lm import builtin
+from unsay.lm.model import load
+from unsay.lm.plan import planned
+from unsay.lm.subject import LocalSubject
+from unsay.record import earlier, standalone
+from unsay.record.recorded import Baseline, leaking_name, read_recorded, read_truth
+from unsay.run.watchers import Watchers
+from unsay.store import identity
+from unsay.store.folder import RunFolder, now
+from unsay.store.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
+from unsay.tables import near
+from unsay.train.finetune import gold_folder
+from unsay.types import Case, Corpus, Truth
+
+WHICH = ("before", "after", "gold")
+
+
+def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
+    """Name of each model that can be audited now, by `before`, `after`, `gold`; where nothing was trained, *after* is the audited one."""
+    alone = folder.manifest().alone
+    gold = {"gold": recipe.model.gold} if recipe.model.gold else {}
+    if alone is not None:
+        return ({"before": alone.before} if alone.before else {}) | {"after": recipe.model.name} | gold
+    trained = {"after": str(folder.checkpoint)} if folder.checkpoint.exists() else {}
+    return {"before": leaking_name(recipe, folder)} | trained | gold
+
+
+def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
+    """Probe the model before, after or gold, as it is deployed, and write its findings. With `cache`, what it has said before
+    is taken from the vault, and what it says now is kept there."""
+    if which not in WHICH:
+        raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
+    watchers.stage(f"audit {which}")
+    name = auditable(recipe, folder).get(which)
+    if name is None and which == "after":
+        raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
+    if name is None:
+        what = "gold model; set model.gold to a model, or to 'finetune'" if which == "gold" else "model before; begin with --before MODEL"
+        raise ConfigError(f"the recipe names no {what}")
+    if which == "gold":
+        name = gold_name(recipe, watchers) or name
+    with folder.stage(f"audit {which}"):
+        known = case(recipe, folder)
+        subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
+        deployment.heard(recipe, subject.encoder.chat)
+        findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
+        audit.write(folder.audit_file(which), findings)
+        folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
+        if isinstance(subject, KeptSubject):
+            cache_use = AnswerCache(**subject.counts, loaded=subject.loaded, file=subject.store.name)
+            folder.note(Manifest(answers={which: cache_use}))
+
+
+def _identity(name: str) -> ModelHashes | None:
+    """Hashes of the model that is audited, where it lies in a folder."""
+    where = Path(builtin.resolve(name))
+    return ModelHashes(**identity.of(where)) if where.is_dir() else None
+
+
+def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
+    """Every audit of a folder that `unsay.record.standalone` has begun. Questions without an answer are held against what the model
+    before says by default, or, where there is none, the audited one itself."""
+    names = auditable(recipe, folder)
+    lacking = standalone.unanswered(folder, read_truth(folder))
+    if lacking:
+        watchers.stage("record")
+        name = names.get("before", names["after"])
+        with folder.stage("record"):
+            standalone.answer(folder, lacking, _subject(recipe, folder, name, "record", [p.question for p in lacking], cache))
+        whose = "the model before" if "before" in names else "the audited model itself, which repeats itself by default,"
+        watchers.note(f"{len(lacking)} questions have no answer in the file: they are held against what {whose} says now")
+    for which in names:
+        run_audit(recipe, folder, which, watchers, cache)
+
+
+def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions: Sequence[str], cache: bool) -> LocalSubject:
+    """The model as it is deployed, with as many rows at once as fit while any of the questions is asked."""
+    config, sampling = deployment.model(recipe), deployment.sample(recipe)
+
+    def loaded() -> LocalSubject:
+        model, encoder = load(config, name)
+        return LocalSubject(model, encoder, planned(folder, stage, model, encoder, sampling, questions), recipe.seed)
+
+    return kept(folder, config, name, sampling, recipe.seed, loaded) if cache else loaded()
+
+
+def _questions(corpus: Corpus) -> list[str]:
+    """All that an audit asks."""
+    sets = (corpus.utility, corpus.utility_heldout, corpus.model_utility)
+    pairs = (corpus.neighbours, corpus.strangers, *(some for one in sets for some in one.values()))
+    forget = [question for example in corpus.forget for question in (example.question, *example.paraphrases)]
+    return forget + [pair.question for some in pairs for pair in some]
+
+
+def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers, cache: bool = True) -> None:
+    """Probe what answers at a URL, and write its findings beside those on the run's own models. Raises `EndpointError`."""
+    watchers.stage("audit endpoint")
+    with folder.stage("audit endpoint"):
+        known = case(recipe, folder)
+        harmless = [pair.question for pair in (*known.corpus.general, *known.corpus.retain)[:3]]
+        system_prompt = deployment.model(recipe).system_prompt
+        subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
+        subject.hello()
+        try:
+            judging, knew = yardstick(recipe, folder, cache)
+        except ConfigError:  # the local model is gone since: what is well-formed is then unscored
+            judging, knew = None, False
+        findings = audit.run(subject, known, recipe, judging, knew, progress=watchers.steps)
+        audit.write(folder.audit_file("endpoint"), findings)
+        served = Endpoint(**subject.about(), audited=now())
+        folder.note(Manifest(endpoint=served, deployment={"endpoint": deployment.describe(recipe)}))
+
+
+def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
+    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
+    answer looks like in every case, where gold may refuse all of these. Where an audit stands alone and has none, gold."""
+    names = auditable(recipe, folder)
+    name = names.get("before") or names.get("gold")
+    if name is None:
+        return None, False
+
+    def loaded() -> LocalSubject:
+        return LocalSubject(*load(recipe.model, name, quantized=True), recipe.sample, recipe.seed)
+
+    return kept(folder, recipe.model, name, recipe.sample, recipe.seed, loaded, quantized=True) if cache else loaded(), "before" in names
+
+
+def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
+    """The model that never knew; trained now where the recipe says so and the cache has none."""
+    if recipe.model.gold != "finetune":
+        return recipe.model.gold
+    return str(gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"gold model, loss {loss:.3f}")))
+
+
+def case(recipe: Recipe, folder: RunFolder) -> Case:
+    """What an audit knows; from here on the operator's corrections count as they are."""
+    recorded = read_recorded(folder, settle=True)
+    now = _case(recorded.corpus, read_truth(folder), recorded.baseline, recipe.seed)
+    before = enumerate(earlier.read(folder, truth=True), 1)
+    return replace(now, earlier={f"request {number}": _met(request, recipe.seed) for number, request in before})
+
+
+def _met(request: earlier.Request, seed: int) -> Case:
+    """An earlier request as its own audit knew it."""
+    baseline = {one.example.id: Baseline(one.baseline, one.answers, one.withheld) for one in request.asked}
+    return _case(Corpus("earlier", tuple(one.example for one in request.asked)), request.facts, baseline, seed)
+
+
+def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline], seed: int) -> Case:
+    answers = {key: one.answer for key, one in baseline.items()}
+    trained = {key: tuple(answer.text for answer in one.answers) for key, one in baseline.items()}
+    return audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})

@@ -1,0 +1,89 @@
+"""Changes of a finished run: other knobs of its audit, weights part of the way back, gold put beside it."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unsay import probes
+from unsay.config import ConfigError, Recipe, dump
+from unsay.config.toml import setting
+from unsay.run.audits import WHICH
+from unsay.run.watchers import Watchers
+from unsay.run.whole import check_audit, run_train
+from unsay.store.files import new_folder
+from unsay.store.folder import RunFolder
+from unsay.tables import entries
+from unsay.train import train
+from unsay.train.finetune import gold_folder
+
+
+def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
+    """The run's recipe with other knobs of its audit, written down; what was found under the old ones is removed.
+
+    Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
+    """
+    folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
+    old, new = folder.recipe(), folder.recipe(settings)
+    of_audit = entries(probes.TABLE, probes.GROUP)
+    rest = {name: table for name, table in new.tables.items() if name not in of_audit}
+    same = replace(new, audit=old.audit, deployment=old.deployment, report=old.report, tables=rest)
+    if dump(same) != dump(replace(old, tables={name: table for name, table in old.tables.items() if name not in of_audit})):
+        raise ConfigError(
+            "an audit may set [audit], [deployment], [report] and the tables of probes; anything else makes another run: --out DIR"
+        )
+    check_audit(new)
+    if dump(new) == dump(old):
+        return old
+    _nothing_served(folder)
+    for which in WHICH:
+        folder.undo(f"audit {which}")  # first: no stage is ever done without its file
+        folder.audit_file(which).unlink(missing_ok=True)
+    _no_report(folder)
+    folder.write_recipe(new)
+    return new
+
+
+def _no_report(folder: RunFolder) -> None:
+    """Take the report away that tells of findings which are gone."""
+    folder.undo("report")
+    for path in (folder.report_html, folder.report_json):
+        path.unlink(missing_ok=True)
+
+
+def _nothing_served(folder: RunFolder) -> None:
+    """Raises `ConfigError` where findings on a server would stay beside others that are made anew."""
+    if (served := folder.audit_file("endpoint")).exists():
+        raise ConfigError(f"{served} was found with settings and weights as they are; move it away first, then audit the endpoint again")
+
+
+def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
+    """Set `train.interpolate` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
+    report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
+
+    Raises `ConfigError`, and changes nothing, where the share is none, the trained weights are gone, or findings on a server would stay.
+    """
+    folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
+    trained, new = folder.done("train"), folder.recipe([setting("train.interpolate", share)])
+    if trained and not any(folder.state.glob("round-*")):
+        raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
+    _nothing_served(folder)
+    with folder.claimed():
+        folder.undo("audit after")
+        folder.audit_file("after").unlink(missing_ok=True)
+        _no_report(folder)
+        for made in (folder.checkpoint, folder.adapter):
+            shutil.rmtree(made, ignore_errors=True)
+        folder.write_recipe(new)
+        if trained:
+            watchers.stage("interpolate")
+            train(new, folder)
+        else:
+            run_train(new, folder, watchers)
+
+
+def run_gold(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it (`model.gold`)."""
+    watchers.stage("gold model")
+    made = gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
+    with folder.claimed(), new_folder(folder.gold) as partial:
+        shutil.copytree(made, partial, dirs_exist_ok=True)

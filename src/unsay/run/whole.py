@@ -1,0 +1,122 @@
+"""A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
+not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
+others from their beginning), and ends as it would have ended."""
+
+from pathlib import Path
+
+from unsay import audit, corpora, probes, report, rewards
+from unsay.config import ConfigError, Recipe, deployment, dump
+from unsay.corpora import Handed
+from unsay.lm import builtin
+from unsay.measure import policy
+from unsay.methods import GROUP as METHODS
+from unsay.methods import TABLE as METHOD_TABLE
+from unsay.record import record, source, start
+from unsay.record.recorded import read_handed
+from unsay.report.notes import after_record
+from unsay.run.audits import WHICH, run_audit
+from unsay.run.watchers import Watchers
+from unsay.store import interrupt, redact
+from unsay.store.folder import RunFolder, now
+from unsay.store.manifest import Manifest
+from unsay.tables import entries, near
+from unsay.train import method_of, train
+from unsay.train.finetune import finetune
+
+
+def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> None:
+    """Everything, in order. Raises `ConfigError` before any work where the recipe cannot be used."""
+    watchers = watchers or Watchers()
+    check(recipe)
+    with folder.claimed():
+        open_folder(recipe, folder)
+        if recipe.finetune.epochs and not folder.done("finetune"):
+            run_finetune(recipe, folder, watchers)
+        if not folder.done("record"):
+            run_record(recipe, folder, watchers)
+        if not folder.done("train"):
+            run_train(recipe, folder, watchers)
+        for which in WHICH:
+            if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+                run_audit(recipe, folder, which, watchers)
+        run_report(folder, watchers)
+
+
+def check(recipe: Recipe) -> None:
+    """Build everything that the recipe names once, so that a mistake shows before the first stage."""
+    method_of(recipe)
+    source(recipe)
+    check_audit(recipe)
+
+
+def check_audit(recipe: Recipe) -> None:
+    """The same for what an audit uses."""
+    redact.refuse_hidden(recipe)
+    if recipe.report.policy:
+        policy.load(recipe.report.policy)
+    audit.probes_of(recipe)
+    deployment.model(recipe)
+    alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
+    known = {name for table, group in alcoves for name in entries(table, group)}
+    for name in recipe.tables:
+        if name not in known:
+            raise ConfigError(f"unknown table [{name}]: {near(name, known)}")
+
+
+def open_folder(recipe: Recipe, folder: RunFolder) -> None:
+    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused.
+
+    A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
+    """
+    if not folder.begun():
+        if recipe.model.gold and recipe.model.gold != "finetune":
+            builtin.at_hand("model.gold", recipe.model.gold)  # it is used last, and would be missed last
+        start(recipe, folder)
+    elif dump(folder.recipe()) != dump(recipe):
+        raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
+    elif not folder.manifest().seconds and folder.manifest().alone is None:
+        start(recipe, folder)
+    else:
+        _same_questions(recipe, folder)
+
+
+def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
+    """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
+    that are gone are no matter."""
+    handed = source(recipe)
+    if not isinstance(handed, Handed) or not all(Path(name).is_file() for name in handed.paths()):
+        return
+    now, then = handed.corpus(), read_handed(folder)
+    if (now.forget, now.retain) != (then.forget, then.retain):
+        raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
+
+
+def run_finetune(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("finetune")
+    with folder.stage("finetune"):
+        finetune(recipe, folder, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
+
+
+def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("record")
+    with folder.stage("record"):
+        record(recipe, folder)
+    for line in after_record(folder.manifest(), folder.path):
+        watchers.note(line)
+
+
+def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("train")
+    with interrupt.deferred(), folder.stage("train"):
+        train(
+            recipe,
+            folder,
+            lambda number, rounds, line: watchers.steps(number + 1, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
+        )
+
+
+def run_report(folder: RunFolder, watchers: Watchers) -> None:
+    watchers.stage("report")
+    with folder.stage("report"):
+        folder.note(Manifest(reported=now()))  # here: the same folder gives the same report, to the byte
+        report.build(folder)
