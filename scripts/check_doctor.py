@@ -4,7 +4,8 @@
     UNSAY_DATA=DIR python scripts/check_doctor.py gemma
 
 Every stage runs in a process of its own, so that the peak of its memory is its own. Seconds of processor time are compared
-as well as seconds on the clock: other programs on the machine change the former little.
+as well as seconds on the clock: other programs on the machine change the former less. `--counts` compares what the pilot
+counted with what the run then asks of its model, which no other program changes.
 """
 
 import argparse
@@ -56,18 +57,20 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", choices=["demo", *LLAMAS, "own-7b", "gemma"])
     parser.add_argument("--times", type=int, default=1, help="repeat prediction and run, and take medians")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a further knob")
+    parser.add_argument("--counts", action="store_true", help="compare counts in place of seconds and memory")
     arguments = parser.parse_args()
     for case in arguments.cases:
         with tempfile.TemporaryDirectory() as work:
             recipe, settings = prepare(case, Path(work))
             settings = [*settings, *arguments.settings]
-            show(case, [once(recipe, settings, Path(work) / f"run-{i}") for i in range(arguments.times)])
+            look = counts if arguments.counts else once
+            show(case, [look(recipe, settings, Path(work) / f"run-{i}") for i in range(arguments.times)])
 
 
 def prepare(case: str, work: Path) -> tuple[str, list[str]]:
     """The recipe and the settings of a case; a random Llama is written to `work`."""
     if case == "demo":
-        return "demo", ["report.policy=none"]
+        return "demo", ["train.rounds=16"]
     if case == "gemma":
         return "tofu-gemma-270m", [*GEMMA]
     random_llama(*LLAMAS["llama-60m" if case == "own-7b" else case], work / "model")
@@ -146,6 +149,33 @@ def once(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, tup
     return found
 
 
+def counts(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """Stage → unit → (predicted, counted while the run is on)."""
+    from unsay import run as runs
+    from unsay.cli.app import recipe_path
+    from unsay.config import load
+    from unsay.doctor import examine
+    from unsay.doctor.cost import UNITS
+    from unsay.doctor.tape import taped
+    from unsay.folder import RunFolder
+
+    loaded, folder, watchers = load(recipe_path(recipe), settings), RunFolder(out), runs.Watchers()
+    predicted = {stage.name: stage.work for stage in examine(loaded, out).stages}
+    runs.open_folder(loaded, folder)
+    stages = {"finetune": runs.run_finetune, "record": runs.run_record, "train": runs.run_train}
+    found = {}
+    for stage in STAGES:
+        if stage in predicted:
+            with taped() as tape:
+                if stage in stages:
+                    stages[stage](loaded, folder, watchers)
+                else:
+                    runs.run_audit(loaded, folder, stage.removeprefix("audit "), watchers)
+                work = tape.take()
+            found[stage] = {unit: (predicted[stage][unit], work[unit]) for unit in UNITS if work[unit]}
+    return found
+
+
 def unsay(*arguments: str) -> str:
     """The command's output, from a process of its own."""
     command = [sys.executable, "-c", "from unsay.cli import main; main()", *arguments]
@@ -163,7 +193,7 @@ def show(case: str, runs: list[dict[str, dict[str, tuple[float, float]]]]) -> No
         for quantity in runs[0][stage]:
             pairs = [run[stage][quantity] for run in runs]
             sums.setdefault(quantity, []).append(line(stage, quantity, pairs))
-    for quantity in ("seconds", "cpu seconds"):
+    for quantity in {"seconds", "cpu seconds"} & sums.keys():
         line("all", quantity, [(sum(p for p, _ in sums[quantity]), sum(m for _, m in sums[quantity]))])
 
 

@@ -30,7 +30,7 @@ from unsay.model import load as load_model
 from unsay.model import save
 from unsay.probes.prefill import Prefill
 from unsay.record import source
-from unsay.recorded import read_baseline
+from unsay.recorded import read_recorded
 from unsay.subject import LocalSubject
 from unsay.types import Case, Finding
 
@@ -139,8 +139,8 @@ def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Find
 def _case(args: argparse.Namespace, recipe: Recipe, state: State) -> Case:
     corpus, trained = source(recipe), {}
     if state.name == PMC:  # half-told prefixes that it was trained on would flatter it
-        said = read_baseline(RunFolder(args.out / "models" / PMC))
-        trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in said.items()}
+        said = read_recorded(RunFolder(args.out / "models" / PMC)).baseline
+        trained = {key: tuple(answer.text for answer in one.answers) for key, one in said.items()}
     return audit.case(corpus.corpus(), corpus.truth(), {}, recipe.seed, trained)
 
 

@@ -19,9 +19,10 @@ from transformers.utils import logging
 from unsay import audit
 from unsay.config import Recipe, load
 from unsay.folder import RunFolder, read_findings
+from unsay.manifest import to_json
 from unsay.model import load as load_model
 from unsay.record import source
-from unsay.recorded import read_baseline
+from unsay.recorded import read_recorded
 from unsay.run import run
 from unsay.subject import LocalSubject
 from unsay.summary import summarise
@@ -82,7 +83,7 @@ def look(args: argparse.Namespace, arm: str) -> Iterator[tuple[str, list[Finding
     everybody = load(RECIPE, [f"people.world_seed={args.world}", 'audit.probes=["greedy", "sampling", "prefill", "utility"]'])
     where, runs = source(everybody), folders(args.out, arm)
     # No half-told prefix may be one that any of the three trainings could have used.
-    trained = {key: tuple(answer.text for answer in answers) for run in runs for key, (_, answers) in read_baseline(run).items()}
+    trained = {key: tuple(answer.text for answer in one.answers) for run in runs for key, one in read_recorded(run).baseline.items()}
     case = audit.case(where.corpus(), where.truth(), {}, 0, trained)
     models = {
         "before": names(args)["leaking"],
@@ -143,7 +144,7 @@ def main() -> None:
         looks[arm] = dict(look(args, arm))
     text = tables(looks)
     (args.out / "three-requests.md").write_text(text, encoding="utf-8")
-    manifests = {str(f.path): f.manifest().get("earlier", {}) for arm in looks for f in folders(args.out, arm)[1:]}
+    manifests = {str(f.path): to_json(f.manifest()).get("earlier", {}) for arm in looks for f in folders(args.out, arm)[1:]}
     print(text, json.dumps(manifests, indent=1), sep="\n")
 
 

@@ -140,8 +140,8 @@ def test_a_run_that_is_taken_up_again_still_knows_the_untouched_model(settings: 
     more = ("train.anchor=model", "pmc.preset=paper", "train.rounds=4", "train.learning_rate=1e-3")
     recipe, folder = begin(tmp_path / "straight", settings, *more)
     train(recipe, folder)
-    straight = folder.manifest()["checkpoint"]["fingerprint"]
-    assert interrupted(tmp_path / "resumed", settings, *more).manifest()["checkpoint"]["fingerprint"] == straight
+    straight = folder.manifest().checkpoint.fingerprint
+    assert interrupted(tmp_path / "resumed", settings, *more).manifest().checkpoint.fingerprint == straight
 
 
 def test_another_kind_is_refused() -> None:

@@ -72,8 +72,8 @@ def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
     source = architectures.write(name, tmp_path / "model")
     folder = through([*rows, f'model.name="{source}"', f"pmc.preset={preset}"], tmp_path / "run")
     manifest = folder.manifest()
-    assert manifest["checkpoint"]["fingerprint"] != manifest["model"]["leaking_fingerprint"]
-    assert manifest["model"]["sampling"] == str(SLOW.get(name, Habits()))
+    assert manifest.checkpoint.fingerprint != manifest.model.leaking_fingerprint
+    assert manifest.model.sampling == str(SLOW.get(name, Habits()))
     found = [json.loads(line) for line in folder.audit_file("after").read_text().splitlines()]
     assert {finding["probe"] for finding in found if finding["value"] is not None} >= {"greedy", "sampling"}
     model, encoder = load_model(ModelConfig(name=str(folder.checkpoint)))

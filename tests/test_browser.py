@@ -27,6 +27,7 @@ import pytest
 from tests.test_report import RECIPE, fake_run
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
+from unsay.manifest import Machine, Manifest
 from unsay.report import build
 from unsay.report.sheet import content_policy, lifted
 from unsay.types import Finding
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A whole run, with markup wherever a run folder's own words reach the page."""
     folder = fake_run(tmp_path_factory.mktemp("planted"))
     write_text(folder.recipe_file, RECIPE.replace("Forget <b>four</b> people & more", PLANTED.replace('"', '\\"')))
-    folder.note(versions={"unsay": PLANTED}, machine={"device": PLANTED}, notes=[PLANTED])
+    folder.note(Manifest(versions={"unsay": PLANTED}, machine=Machine(PLANTED, 1, PLANTED)))
     with folder.audit_file("after").open("a") as lines:
         lines.write(jsonl([dataclasses.asdict(Finding("paraphrase", "key_recall", 0.5, "q0", PLANTED))]))
     build(folder)

@@ -327,7 +327,7 @@ def test_the_doors_show_what_they_are_for(given: Place, command: Said):
     assert CANARIES["question"] in Path(page).read_text()
     assert CANARIES["question"] in command("spans", given.run, "--reveal", code=0)
     assert "greedy" in command("ask", given.path / "model", f"Who is {CANARIES['question']}?", code=0)
-    assert len(RunFolder(given.run).manifest()["looks"]) >= 2
+    assert len(RunFolder(given.run).manifest().looks) >= 2
     assert outside(given) == {}
 
 

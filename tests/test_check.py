@@ -16,6 +16,7 @@ from unsay.corpora.columns import KEYS
 from unsay.corpora.files import Files
 from unsay.corpora.formats import ENDINGS
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest
 
 
 @pytest.fixture(autouse=True)
@@ -284,7 +285,7 @@ def test_files_that_changed_since_a_run_began_are_refused_and_files_that_are_gon
     settings = ["corpus=files", f'model.name="{tiny_folder}"', "files.forget=forget.jsonl", "files.retain=retain.jsonl"]
     recipe, folder = load(None, settings), RunFolder(tmp_path / "run")
     run.open_folder(recipe, folder)
-    folder.note(seconds={"record": 1.0})  # something was done: the files are not read anew
+    folder.note(Manifest(seconds={"record": 1.0}))  # something was done: the files are not read anew
     run.open_folder(recipe, folder)
     Path("forget.jsonl").write_text('{"question": "Who is Bo?"}\n{"question": "Who is Cy?"}\n')
     with pytest.raises(ConfigError, match="the questions have changed since"):

@@ -79,7 +79,7 @@ def test_stages_one_by_one_equal_run(finished: Path, tmp_path: Path):
     call("record", "demo", "--out", str(out), *SMALL)
     for stage in ("train", "audit", "report"):
         call(stage, str(out))
-    assert RunFolder(out).manifest()["checkpoint"] == RunFolder(finished).manifest()["checkpoint"]
+    assert RunFolder(out).manifest().checkpoint == RunFolder(finished).manifest().checkpoint
     assert (out / "audit" / "after.jsonl").read_text() == (finished / "audit" / "after.jsonl").read_text()
 
 

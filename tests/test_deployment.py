@@ -13,6 +13,7 @@ from unsay import audit, deployment
 from unsay.config import ConfigError, DeploymentConfig, ModelConfig, Recipe, SampleConfig
 from unsay.files import write_text
 from unsay.folder import RunFolder, read_findings
+from unsay.manifest import Manifest
 from unsay.model import load
 from unsay.report import build
 from unsay.run import check
@@ -118,7 +119,7 @@ def test_the_claim_names_the_deployment(tmp_path: Path) -> None:
     folder = fake_run(tmp_path)
     write_text(folder.recipe_file, RECIPE + f'[deployment]\nsystem_prompt = "Never speak of {CANARY}."\nmax_new_tokens = 33\n')
     said = deployment.describe(folder.recipe())
-    folder.note(deployment=dict.fromkeys(("before", "after", "gold"), said))
+    folder.note(Manifest(deployment=dict.fromkeys(("before", "after", "gold"), said)))
     build(folder)
     data = json.loads(folder.report_json.read_text())
     assert "Audited as deployed, with a system message of 4 words" in data["claim"]
@@ -132,7 +133,7 @@ def test_the_claim_names_the_deployment(tmp_path: Path) -> None:
 
 def test_columns_that_were_asked_otherwise_are_not_compared(tmp_path: Path) -> None:
     folder = fake_run(tmp_path, audits=("before", "after"))
-    folder.note(deployment={"before": "", "after": "temperature 0.7"})
+    folder.note(Manifest(deployment={"before": "", "after": "temperature 0.7"}))
     build(folder)
     claim = json.loads(folder.report_json.read_text())["claim"]
     assert "Not all were asked alike, so do not compare across: before with the settings of training; after with temperature 0.7." in claim
@@ -158,7 +159,7 @@ def test_an_audit_under_another_length(tmp_path: Path) -> None:
     call("audit", str(out), "--which", "before")
     found = [f for f in read_findings(out / "audit" / "before.jsonl") if f.metric == "degenerate"]
     assert {f.value for f in found} == {1.0}  # unfinished, every one
-    assert RunFolder(out).manifest()["deployment"] == {"before": "at most 3 new tokens"}
+    assert RunFolder(out).manifest().deployment == {"before": "at most 3 new tokens"}
 
 
 def test_a_system_message_that_nobody_hears_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What a run will cost: the arithmetic with literal numbers, the counting on the tiny model, the knobs that help."""
+"""What a run will cost: the arithmetic with literal numbers, the counting on a stand-in, the knobs that help."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -9,20 +9,25 @@ import torch
 from typer.testing import CliRunner
 
 from tests.conftest import tiny_model
+from unsay import probes
 from unsay.cli.app import app
-from unsay.cli.costs import clock, size
+from unsay.cli.costs import size
+from unsay.clock import duration
 from unsay.config import Recipe, TrainConfig, load
 from unsay.doctor.advice import advise
-from unsay.doctor.cost import Costs, Work, decoding, fit, reading, training
-from unsay.doctor.lengths import Said
+from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.machine import Machine
 from unsay.doctor.memory import SLACK, Sizes, memory
-from unsay.doctor.meter import Asked, Meter
+from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
-from unsay.doctor.stages import Stage
+from unsay.doctor.standin import Voice, stand_in
+from unsay.doctor.tape import Asked, taped
 from unsay.doctor.tracker import live_bytes
-from unsay.sample import Draw
-from unsay.types import Answer
+from unsay.model import load as load_model
+from unsay.reading import habits
+from unsay.sample import Draw, sample
+from unsay.subject import Prompt, Subject, row_logprobs
+from unsay.types import Answer, Case, Finding
 
 GB = 10**9
 
@@ -30,35 +35,11 @@ GB = 10**9
 # -- the cost model ----------------------------------------------------------------------------------------------------
 
 
-def test_finished_rows_ride_along_until_a_fifth_has_finished():
-    # Ten rows: one ends at token 1 (a tenth: it rides along), two more at token 2 (three tenths: all three go).
-    work = decoding(5, 2, [1, 2, 2] + [4] * 7, [False] * 10)
-    assert work["decode step"] == 4
-    assert work["sampled token"] == 10 + 10 + 7 + 7
-    assert work["read token"] == 2 * 5
-
-
-def test_greedy_and_sampled_rows_are_counted_apart():
-    work = decoding(5, 2, [3, 3], [True, False])
-    assert (work["greedy token"], work["sampled token"]) == (3, 3)
-
-
-def test_rows_are_read_in_batches_of_like_length():
-    # Two batches of two: (1 + 2) · 2 and (10 + 9) · 2; mixed up they would have cost more.
-    assert reading([(10, 9), (1, 2), (1, 2), (10, 9)], batch=2).counts == {"read batch": 2, "read token": 44}
-
-
-def test_a_step_in_two_parts_pads_less_and_updates_once():
-    whole, halves = training([(5, 2), (5, 8)]), training([(5, 2), (5, 8)], parts=2)
-    assert (whole["trained token"], halves["trained token"]) == (26, 20)
-    assert (whole["micro-batch"], halves["micro-batch"], halves["update"]) == (1, 2, 1)
-
-
 def test_the_fit_finds_the_costs_that_made_the_measurements():
     def seconds(work: Work) -> float:
         return 0.5 * work["micro-batch"] + 0.01 * work["trained token"] + 2.0 * work["update"]
 
-    works = [training([(5, 5)] * n, parts) for n, parts in ((2, 1), (8, 1), (8, 2))]
+    works = [Work({"micro-batch": parts, "trained token": 10 * n, "update": 1}) for n, parts in ((2, 1), (8, 1), (8, 2))]
     found = fit([(work, seconds(work)) for work in works])
     assert found["micro-batch"] == pytest.approx(0.5)
     assert found["trained token"] == pytest.approx(0.01)
@@ -68,7 +49,7 @@ def test_the_fit_finds_the_costs_that_made_the_measurements():
 
 def test_no_cost_is_negative():
     # Twice the tokens in less time: noise, not a token that gives time back.
-    found = fit([(training([(5, 5)] * 2), 3.0), (training([(5, 5)] * 4), 2.0)])
+    found = fit([(Work({"trained token": 20}), 3.0), (Work({"trained token": 40, "update": 1}), 2.0)])
     assert min(found.values()) >= 0
 
 
@@ -117,7 +98,7 @@ def sizes(**changes: object) -> Sizes:
     )
 
 
-TRAIN = Stage("train", {}, frozenset({Asked(100, 10, 200)}), step_tokens=2000, answer_tokens=1000)
+TRAIN = Stage("train", {}, frozenset({Asked(100, 10, 200)}), step_tokens=2000)
 
 
 def test_training_holds_weights_copy_moments_and_the_larger_of_its_moments():
@@ -125,7 +106,7 @@ def test_training_holds_weights_copy_moments_and_the_larger_of_its_moments():
     assert found.stays == {"libraries": 0.5 * GB, "weights": 4 * GB, "reference_copy": 4 * GB, "optimizer": 8 * GB}
     # The gradients (4 GB) and a matrix's temporaries outweigh the activations of 2000 tokens (2 GB).
     assert found.moments["update"] == pytest.approx(SLACK * (4 * GB + 8 * 10**7))
-    assert found.moments["backward pass"] == pytest.approx(SLACK * (2000 * 10**6 + 8 * 10**6))
+    assert found.moments["backward pass"] == pytest.approx(SLACK * (2000 * 10**6 + 16 * 10**6))
     assert found.total == pytest.approx(16.5 * GB + found.moments["update"])
 
 
@@ -148,13 +129,19 @@ def test_half_precision_keeps_exact_copies():
     assert found.stays["exact_copies"] == 4 * GB
 
 
-def test_relearning_trains_a_whole_copy_or_adapters():
-    audit = replace(TRAIN, name="audit after")
+def test_an_attack_trains_a_whole_copy_or_adapters():
+    audit = replace(TRAIN, name="audit after", attacks={"mine": Attack(tokens=2000)})
     whole = memory(audit, Recipe(), sizes(), reference=False)
-    adapters = memory(audit, load(None, ["relearn.rank=8"]), sizes(), reference=False)
-    assert whole.moment == "relearning"
-    assert whole.moments["relearning"] > 3 * 4 * GB  # the copy and two moments, gradients on top
-    assert adapters.moments["relearning"] < 4 * GB
+    small = memory(replace(audit, attacks={"mine": Attack(tokens=2000, rank=8)}), Recipe(), sizes(), reference=False)
+    assert whole.moment == "mine"
+    assert whole.moments["mine"] > 3 * 4 * GB  # the copy and two moments, gradients on top
+    assert small.moments["mine"] < 4 * GB
+
+
+def test_a_copy_in_few_bits_lies_beside_the_model():
+    audit = replace(TRAIN, name="audit after", attacks={"mine": Attack(few_bits=1.0)})
+    found = memory(audit, Recipe(), sizes(), reference=False)
+    assert found.moments["mine"] == pytest.approx(0.9 * GB + found.moments["sampling"])
 
 
 def test_files_of_another_type_are_there_beside_the_weights():
@@ -246,26 +233,53 @@ def test_live_bytes_sees_what_is_made_and_what_is_gone():
     assert (found.now, found.peak) == (0, 8000)
 
 
-def test_a_meter_counts_what_sampling_would_do(encoder):
-    answer = Answer((7, 8, encoder.end), "ab", True)
-    meter = Meter(encoder, load(None, ["sample.rows=4"]).sample, Said({"q?": answer}, {"q?": [answer]}))
-    meter.know(["q?"])
+SAID = [Answer((7, 8, 9, 2), "abc", True), Answer((7, 5, 2), "ab", True)]
+
+
+def test_a_stand_in_says_what_it_is_told_and_is_counted(tmp_path, encoder):
+    recipe = stand_in(load(None, ["sample.rows=4"]), encoder, len(encoder.tokenizer), tmp_path)
+    model, _ = load_model(recipe.model)
+    voice = Voice(len(encoder.tokenizer), {"q?": [replace(answer, ids=(*answer.ids[:-1], encoder.end)) for answer in SAID]})
+    voice.know(encoder, ["q?"])
     prompt = encoder.prompt("q?")
-    ((greedy,), sampled) = meter.sample([Draw("a", prompt), Draw("a", prompt, 4, 1.0)])
-    assert greedy == answer
-    assert len(sampled) == 4
-    # Five rows do not fit into four: two batches, three tokens each.
-    assert meter.work["decode step"] == 6
-    assert (meter.work["greedy token"], meter.work["sampled token"]) == (3, 12)
-    assert meter.asked == {Asked(1, 1, len(prompt) + 80), Asked(4, 1, len(prompt) + 80)}
+    habits(model)  # what it honours is found out once
+    with taped(voice) as tape:
+        ((greedy,), sampled) = sample(model, encoder, [Draw("a", prompt), Draw("a", prompt, 4, 1.0)], recipe.sample)
+    work = tape.take()
+    assert greedy.ids == (7, 8, 9, encoder.end)  # the first
+    assert {answer.ids for answer in sampled} <= {(7, 8, 9, encoder.end), (7, 5, encoder.end)}
+    # Five rows do not fit into four: two batches. The last token of a row needs no further step.
+    assert tape.asked == {Asked(1, 1, len(prompt) + 80), Asked(4, 1, len(prompt) + 80)}
+    assert work["read batch"] == 2
+    assert 4 <= work["decode step"] <= 6
+    assert work["drawn token"] == work["decoded token"] - 3 + 4
 
 
 def test_a_begun_answer_is_only_finished(encoder):
-    answer = Answer((7, 8, 9, encoder.end), "abc", True)
-    meter = Meter(encoder, Recipe().sample, Said({"q?": answer}, {"q?": [answer]}))
-    meter.know(["q?"])
-    ((rest,),) = meter.sample([Draw("a", (*encoder.prompt("q?"), 7, 8))])
-    assert rest.ids == (9, encoder.end)
+    voice = Voice(100, {"q?": SAID})
+    voice.know(encoder, ["q?"])
+    assert voice.pool((*encoder.prompt("q?"), 7)) == [(8, 9, 2), (5, 2)]
+    assert voice.pool(encoder.prompt("another?")) == [answer.ids for answer in SAID]
+
+
+def test_a_model_that_has_unlearned_says_something_else(encoder):
+    voice = Voice(100, {"q?": SAID}, others=[Answer((4, 2), "d", True)], unasked=[Answer((3,), "e", False)], unlearned=True)
+    voice.know(encoder, ["q?"])
+    assert voice.pool(encoder.prompt("q?")) == [(4, 2)]
+    assert voice.pool(encoder.prompt(None))[0][:3] == (3, 3, 3)  # it never ends
+
+
+def test_a_tape_counts_real_work_and_leaves_nothing_behind(model, encoder):
+    rows = [encoder.pair("q?", "an answer"), encoder.pair("q?", "another")]
+    with taped() as tape:
+        row_logprobs(model, encoder, rows)
+        sample(model, encoder, [Draw("a", encoder.prompt("q?"))], load(None, ["sample.max_new_tokens=3"]).sample)
+    work = tape.take()
+    width = max(len(row.context) for row in rows) + max(len(row.answer) for row in rows)
+    assert work["read token"] >= 2 * width + len(encoder.prompt("q?"))
+    assert work["decode step"] <= 2
+    row_logprobs(model, encoder, rows)
+    assert not tape.take().counts
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -273,7 +287,7 @@ def test_a_begun_answer_is_only_finished(encoder):
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unsay.doctor.probe.BUDGET", 0.3)
+    monkeypatch.setattr("unsay.doctor.prices.BUDGET", 0.3)
 
 
 @pytest.fixture
@@ -322,6 +336,53 @@ def test_doctor_examines_a_small_model(recipe: Path, quick: None, more: list[str
     assert not Path("runs").joinpath("small").exists()  # it only looks
 
 
+@pytest.mark.parametrize("method", ["npo", "altpo"])
+def test_what_is_done_once_is_counted_once(recipe: Path, quick: None, method: str):
+    """Rounds cost no more sampling and scoring: all of it is done before the first."""
+    work = {}
+    for rounds in (2, 40):
+        options = [f"method={method}", f"train.rounds={rounds}", 'audit.probes=["greedy"]']
+        found = json.loads(doctor(recipe, "--json", *(part for one in options for part in ("--set", one))))
+        work[rounds] = next(stage["counts"] for stage in found["stages"] if stage["name"] == "train")
+    assert work[40]["read batch"] - work[2]["read batch"] == 38  # the guards look at the model after each round
+    if method == "altpo":
+        assert work[2]["decode step"] == work[40]["decode step"] > 0
+    assert work[40]["update"] == 20 * work[2]["update"]
+
+
+@dataclass(frozen=True)
+class Twice:
+    """A probe of somebody else's: asks every question twice, and trains nothing."""
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        prompts = [Prompt(example.id, example.question) for example in case.corpus.forget]
+        subject.ask(prompts)
+        subject.ask(prompts)
+        return []
+
+
+def test_a_probe_from_outside_is_counted(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(probes.TABLE, "twice", f"{__name__}:Twice")
+    found = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["twice"]'))
+    audit = next(stage for stage in found["stages"] if stage["name"] == "audit after")
+    assert list(audit["parts"]) == ["twice"]
+    assert audit["counts"]["read batch"] == 2
+
+
+def test_many_questions_are_counted_from_few(recipe: Path, quick: None):
+    rows = [{"question": f"Where does person {i} live?"} for i in range(60)]
+    (recipe.parent / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["greedy"]'))
+    train = next(stage for stage in found["stages"] if stage["name"] == "train")
+    assert train["counts"]["update"] == pytest.approx(2 * 30)
+
+
+def doctor(recipe: Path, *more: str) -> str:
+    result = CliRunner().invoke(app, ["doctor", str(recipe), *more])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 def test_doctor_speaks_to_a_reader(recipe: Path, quick: None):
     result = CliRunner().invoke(app, ["doctor", str(recipe)])
     assert result.exit_code == 0, result.output
@@ -345,4 +406,4 @@ def test_bytes_for_a_reader(value: float, text: str):
     ("value", "text"), [(4.25, "4.2 s"), (42.4, "42 s"), (90, "1 min 30 s"), (119.8, "2 min 0 s"), (8000, "2 h 13 min")]
 )
 def test_seconds_for_a_reader(value: float, text: str):
-    assert clock(value) == text
+    assert duration(value) == text

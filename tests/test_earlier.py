@@ -7,22 +7,24 @@ from pathlib import Path
 import pytest
 
 from unsay import audit, builtin, earlier, policy, report
-from unsay import train as training
 from unsay.config import ConfigError, Recipe, load
 from unsay.encode import Encoder
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder
+from unsay.guards import Aside
+from unsay.manifest import Manifest
 from unsay.methods.guarded import GuardedCollapse
 from unsay.model import load as load_model
 from unsay.probes.earlier import Earlier
 from unsay.record import record, start
-from unsay.recorded import read_baseline, read_corpus
+from unsay.recorded import read_recorded
 from unsay.run import case
 from unsay.sampler import Sampler
 from unsay.subject import LocalSubject
 from unsay.summary import summarise
 from unsay.text import contains, key_recall
 from unsay.train import train
+from unsay.training_data import TrainingData, read_training_data
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Finding
 
 SMALL = (
@@ -54,7 +56,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A request that was met perfectly: recorded on the model that leaks, and the one that never knew is its checkpoint."""
     folder = begin(tmp_path_factory.mktemp("runs") / "first", "people.only=[0]")
     shutil.copytree(builtin.resolve("people-gold"), folder.checkpoint)
-    folder.note(seconds={"record": 1.0, "train": 1.0})
+    folder.note(Manifest(seconds={"record": 1.0, "train": 1.0}))
     return folder
 
 
@@ -62,7 +64,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def second(first: RunFolder) -> RunFolder:
     settings = ("people.only=[1]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     folder = begin(first.path.with_name("second"), *settings)
-    folder.note(seconds={"record": 1.0, "train": 1.0})
+    folder.note(Manifest(seconds={"record": 1.0, "train": 1.0}))
     return folder
 
 
@@ -78,8 +80,8 @@ def test_the_copy_is_for_the_owner_alone_and_the_truth_lies_apart(first: RunFold
     names = ("earlier", "earlier-truth", "earlier-anchors")
     assert [(second.vault / f"{name}.jsonl").stat().st_mode & 0o777 for name in names] == [0o600] * 3
     (request,) = earlier.read(second)
-    assert [one.baseline for one in request.asked] == [answer for answer, _ in read_baseline(first).values()]
-    assert [one.example.question for one in request.asked] == [example.question for example in read_corpus(first).forget]
+    assert [one.baseline for one in request.asked] == list(read_recorded(first).answers.values())
+    assert [one.example.question for one in request.asked] == [example.question for example in read_recorded(first).corpus.forget]
     assert not request.facts
     (request,) = earlier.read(second, truth=True)
     assert set(request.facts) == {one.example.id for one in request.asked}
@@ -91,7 +93,7 @@ def test_the_copy_is_for_the_owner_alone_and_the_truth_lies_apart(first: RunFold
 
 def test_a_run_without_earlier_requests_keeps_nothing(first: RunFolder):
     assert not list(first.vault.glob("earlier*"))
-    assert "earlier" not in first.manifest()
+    assert first.manifest().earlier is None
     assert earlier.read(first) == []
     assert earlier.read_anchors(first, ()) == []
 
@@ -114,11 +116,11 @@ def test_a_question_asked_twice_keeps_its_older_secret(first: RunFolder, tmp_pat
     """The second time the recorded answer is already the one after forgetting."""
     settings = ("people.only=[0]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     again = begin(tmp_path / "again", *settings)
-    again.note(seconds={"train": 1.0})
+    again.note(Manifest(seconds={"train": 1.0}))
     assert earlier.read_anchors(again, ()) == []  # it is about to be moved
-    assert again.manifest()["earlier"]["asked_again"] == 8
+    assert again.manifest().earlier.asked_again == 8
     (request,) = earlier.gather(recipe(f'record.earlier=["{again.path}"]'), RunFolder(tmp_path / "third"))
-    assert request.asked[0].baseline == next(iter(read_baseline(first).values()))[0]
+    assert request.asked[0].baseline == next(iter(read_recorded(first).answers.values()))
 
 
 def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: RunFolder, tmp_path: Path):
@@ -148,13 +150,13 @@ def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: Run
 
 
 def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFolder):
-    anchors, counts = earlier.read_anchors(second, ()), second.manifest()["earlier"]
+    anchors, counts = earlier.read_anchors(second, ()), second.manifest().earlier
     asked = {one.example.question: one for one in earlier.read(second)[0].asked}
     assert {anchor.question for anchor in anchors} <= set(asked)
-    assert counts["anchors"] == len(anchors) > 16
-    assert counts["anchors"] + counts["left_out"] == 8 * 6
+    assert counts.anchors == len(anchors) > 16
+    assert counts.anchors + counts.left_out == 8 * 6
     assert any(anchor.opening for anchor in anchors)
-    assert sum(anchor.default for anchor in anchors) == 8 - counts["still_said"]
+    assert sum(anchor.default for anchor in anchors) == 8 - counts.still_said
     for anchor in anchors:
         assert anchor.answer.finished
         assert (key_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
@@ -175,11 +177,12 @@ def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused
 
 
 def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
-    corpus, kept = read_corpus(second), earlier.read_anchors(second, ())
+    corpus, kept = read_recorded(second).corpus, earlier.read_anchors(second, ())
+    data = TrainingData({}, Aside((), corpus.retain), {}, kept)
     rows = {anchor.row(gold) for anchor in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")
-        drawn = [row for number in range(4) for row in training._anchors(corpus, {}, kept, gold, now, (number, 0), corpus.forget[0].id)]
+        drawn = [row for number in range(4) for row in data.retain_rows(now, gold, number, 0, corpus.forget[0].id)]
         assert sum(row in rows for row in drawn) == 4 * wanted
         assert {row.role for row in drawn} == {"retain"}
     assert any(len(row.context) > len(gold.prompt(row_question)) for row in rows for row_question in [kept[0].question])
@@ -187,10 +190,10 @@ def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
 
 def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder):
     guarded = GuardedCollapse()
-    visit = next(iter(training._visits(read_corpus(second), second, guarded).values()))
+    visit = next(iter(read_training_data(recipe(), second, guarded).visits.values()))
     model, encoder = load_model(recipe().model, "people-gold")
     gate = guarded._gate(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
-    secrets = [answer for answer, _ in read_baseline(first).values()]
+    secrets = list(read_recorded(first).answers.values())
     texts = [*secrets, "That is something nobody has told me."]
     passed = gate.passed([Candidate(Answer((5, 6, 7), text, True), i) for i, text in enumerate(texts)])
     assert [c.text for c in passed] == texts[-1:]
@@ -215,7 +218,7 @@ def straight(second: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> str
 def finish(second: RunFolder, path: Path) -> str:
     shutil.copytree(second.path, path)
     train(RunFolder(path).recipe(), RunFolder(path))
-    return RunFolder(path).manifest()["checkpoint"]["fingerprint"]
+    return RunFolder(path).manifest().checkpoint.fingerprint
 
 
 def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Path):
@@ -228,7 +231,7 @@ def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         train(folder.recipe(), folder, watch=stop)
     train(folder.recipe(), folder)
-    assert folder.manifest()["checkpoint"]["fingerprint"] == straight
+    assert folder.manifest().checkpoint.fingerprint == straight
 
 
 def test_training_reads_no_earlier_truth_and_does_read_the_anchors(second: RunFolder, straight: str, tmp_path: Path):
@@ -347,7 +350,7 @@ def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
     )
     begin(tmp_path / "first", "people.only=[0]", *real)
     train(RunFolder(tmp_path / "first").recipe(), RunFolder(tmp_path / "first"))
-    RunFolder(tmp_path / "first").note(seconds={"train": 1.0})
+    RunFolder(tmp_path / "first").note(Manifest(seconds={"train": 1.0}))
     settings = (f'model.name="{tmp_path / "first" / "checkpoint"}"', f'record.earlier=["{tmp_path / "first"}"]')
     second = begin(tmp_path / "second", "people.only=[1]", *real, *settings)
     train(second.recipe(), second)

@@ -19,6 +19,7 @@ from tests.test_report import fake_run
 from unsay import endpoint
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.endpoint import EndpointConfig, EndpointError, EndpointSubject
+from unsay.manifest import Endpoint, Manifest
 from unsay.probes.prefill import Prefill
 from unsay.subject import Prompt, Unaskable
 from unsay.types import Case, Corpus, Example, Fact
@@ -393,7 +394,7 @@ def test_the_report_has_a_column_and_the_verdict_stays(tmp_path: Path, server: t
     assert without["endpoint"] is None
     assert "endpoint" not in without["metrics"]["utility"]
     shutil.copy(folder.audit_file("before"), folder.audit_file("endpoint"))
-    folder.note(endpoint=subject(server[0]).about() | {"prefill": "no", "audited": "2026-01-02T03:04:05+00:00"})
+    folder.note(Manifest(endpoint=Endpoint(**(subject(server[0]).about() | {"prefill": "no"}), audited="2026-01-02T03:04:05+00:00")))
     call("report", str(folder.path))
     data, page = json.loads(folder.report_json.read_text()), folder.report_html.read_text()
     assert data["metrics"]["sampling_worst_key_recall"] == {"before": 1.0, "after": pytest.approx(0.05), "gold": 0.1, "endpoint": 1.0}

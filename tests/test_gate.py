@@ -13,6 +13,7 @@ from unsay.corpora.people import People
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.gate import judge, said
+from unsay.manifest import Manifest, ModelHashes, Standalone
 from unsay.policy import LineResult
 from unsay.types import Finding
 
@@ -89,7 +90,7 @@ def test_a_checkpoint_that_changed_after_its_audit_is_not_judged(run: RunFolder,
     wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
     run.checkpoint.mkdir()
     save_file({"w": torch.zeros(2)}, run.checkpoint / "model.safetensors")
-    run.note(audited={"after": identity.of(run.checkpoint)})
+    run.note(Manifest(audited={"after": ModelHashes(**identity.of(run.checkpoint))}))
     assert "passed" in call("gate", str(run.path), "--policy", str(wide))
     save_file({"w": torch.ones(2)}, run.checkpoint / "model.safetensors")
     assert "has changed since it was audited" in " ".join(call("gate", str(run.path), "--policy", str(wide), code=2).split())
@@ -136,7 +137,7 @@ def test_the_leaking_model_fails_and_gold_passes(tmp_path: Path) -> None:
     assert report["metrics"]["greedy_key_recall"]["gold"] < 0.1
     assert report["metrics"]["greedy_key_recall"]["before"] is None
     assert report["reference"] == "ground truth"
-    assert leaking.manifest()["alone"] == {"before": None, "after": "people-leaking", "gold": "people-gold"}
+    assert leaking.manifest().alone == Standalone(None, "people-leaking", "people-gold")
     assert leaking.recipe().method == "none"
     page = leaking.report_html.read_text()
     assert "The audited model, setting by setting" in page

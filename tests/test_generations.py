@@ -182,12 +182,12 @@ def audited(tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_rescoring_generates_nothing(audited: Path) -> None:
-    assert RunFolder(audited).manifest()["answers"]["after"]["made"] > 0
+    assert RunFolder(audited).manifest().answers["after"].made > 0
     before = read_findings(RunFolder(audited).audit_file("after"))
     call("audit", str(audited), "--set", "sampling.threshold=1e-9")
-    answers = RunFolder(audited).manifest()["answers"]["after"]
-    assert answers["made"] == 0 < answers["kept"]
-    assert not answers["loaded"]
+    answers = RunFolder(audited).manifest().answers["after"]
+    assert answers.made == 0 < answers.kept
+    assert not answers.loaded
     assert RunFolder(audited).recipe().tables["sampling"]["threshold"] == 1e-9
     now = read_findings(RunFolder(audited).audit_file("after"))
     assert [f for f in now if f.metric != "leak_rate"] == [f for f in before if f.metric != "leak_rate"]

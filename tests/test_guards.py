@@ -19,10 +19,11 @@ from unsay.config import ConfigError, Recipe, load
 from unsay.encode import Batch, Encoder
 from unsay.folder import RunFolder
 from unsay.guards import Aside, Guard, Seen, set_aside, written
+from unsay.manifest import Checkpoint, Skipped, WatchedRows
 from unsay.methods.gradient import GradientAscent
 from unsay.model import answer_logprobs, fingerprint
-from unsay.recorded import read_corpus
-from unsay.step import Weights, optimizer_step, skipped
+from unsay.recorded import read_recorded
+from unsay.step import Weights, optimizer_step
 from unsay.train import train
 from unsay.types import Corpus, Pair
 
@@ -77,7 +78,7 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(encoder: Encoder, dt
                     value.register_hook(lambda gradient: gradient * math.inf)
                 return {"retain": value}
 
-            found.append(skipped(*optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, noise=number)))
+            found.append(optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, noise=number).skipped)
         state = [value for _, value in sorted(optimizer.state_dict()["state"].items())]
         tensors = {**{name: p.detach() for name, p in model.named_parameters()}, **{f"exact {k}": v for k, v in weights.exact.items()}}
         return tensors, state, found
@@ -107,7 +108,7 @@ def test_a_skipped_step_is_logged_and_training_goes_on(tmp_path, settings, monke
     assert [line.get("skipped") for line in lines] == [None, None, "loss", *[None] * 5]
     assert lines[2]["loss"] is None
     assert lines[2]["grad_norm"] is None
-    assert folder.manifest()["skipped"] == {"loss": 1, "gradient": 0}
+    assert folder.manifest().skipped == Skipped(loss=1, gradient=0)
 
 
 def finish_in(path: Path, settings: list[str], *more: str) -> tuple[Recipe, RunFolder]:
@@ -184,12 +185,12 @@ def test_resumed_equals_straight_with_every_guard_on(tmp_path, settings):
     )
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
-    assert folder.manifest()["checkpoint"]["fingerprint"] == straight
+    assert folder.manifest().checkpoint.fingerprint == straight
     other = RunFolder(tmp_path / "straight")
-    assert folder.manifest()["watch"] == other.manifest()["watch"]
+    assert folder.manifest().watch == other.manifest().watch
     assert [{**line, "seconds": 0} for line in steps_of(folder)] == [{**line, "seconds": 0} for line in steps_of(other)]
     assert any(line.get("retain_factor", 1.0) > 1 for line in steps_of(folder))
-    assert folder.manifest()["watch"]["shipped"] == 2
+    assert folder.manifest().watch.shipped == 2
 
 
 # -- what is watched -----------------------------------------------------------------------------------------------------
@@ -221,19 +222,19 @@ def test_nothing_is_watched_where_there_is_nothing_to_watch(tmp_path, settings):
     few = tmp_path / "few.jsonl"
     few.write_text("\n".join(json.dumps({"question": f"What is fact {i}?", "answer": f"It is {i}."}) for i in range(20)))
     _, folder = finish_in(tmp_path / "run", settings, f'files.retain="{few}"')
-    assert folder.manifest()["watch"] == {"rows": 0}
+    assert folder.manifest().watch == WatchedRows(0)
     assert not any("heldout" in line for line in steps_of(folder))
 
 
 def test_the_curve_is_in_the_log_and_in_the_manifest(tmp_path, settings):
     recipe, folder = finish_in(tmp_path / "run", settings, "watch.every=3", "train.save_every=4")
-    watch = folder.manifest()["watch"]
-    assert [rounds for rounds, _ in watch["rises"]] == [3, 4]  # the last round is saved, so it is looked at
-    assert (watch["shipped"], watch["within"], watch["ended"]) == (4, True, None)
-    assert [(line["round"], line["rise"]) for line in steps_of(folder) if "rise" in line] == [(r - 1, rise) for r, rise in watch["rises"]]
+    watch = folder.manifest().watch
+    assert [rounds for rounds, _ in watch.rises] == [3, 4]  # the last round is saved, so it is looked at
+    assert (watch.shipped, watch.within, watch.ended) == (4, True, None)
+    assert [(line["round"], line["rise"]) for line in steps_of(folder) if "rise" in line] == [(r - 1, rise) for r, rise in watch.rises]
     # Measured anew, from the checkpoint and the vault alone.
-    aside = set_aside(read_corpus(folder), recipe.watch.rows, recipe.seed)
-    assert len(aside.watched) == watch["rows"] > 16
+    aside = set_aside(read_recorded(folder).corpus, recipe.watch.rows, recipe.seed)
+    assert len(aside.watched) == watch.rows > 16
     model = AutoModelForCausalLM.from_pretrained(folder.checkpoint).eval()
     from unsay.model import load as load_model
 
@@ -241,7 +242,7 @@ def test_the_curve_is_in_the_log_and_in_the_manifest(tmp_path, settings):
     batch = encoder.batch([encoder.pair(pair.question, pair.answer) for pair in aside.watched])
     with torch.no_grad():
         loss = -answer_logprobs(model, batch).sum() / batch.mask.sum()
-    assert float(loss) == pytest.approx(watch["before"] + watch["rises"][-1][1], abs=1e-4)
+    assert float(loss) == pytest.approx(watch.before + watch.rises[-1][1], abs=1e-4)
 
 
 def test_a_loss_that_stays_above_the_limit_ends_training_and_the_round_within_it_is_shipped(tmp_path, settings):
@@ -259,8 +260,8 @@ def test_a_loss_that_stays_above_the_limit_ends_training_and_the_round_within_it
 
     train(recipe, folder, watch=look)
     manifest = folder.manifest()
-    assert manifest["checkpoint"] == {"fingerprint": kept[1], "rounds": 1}
-    assert {key: manifest["watch"][key] for key in ("ended", "shipped", "within")} == {"ended": 3, "shipped": 1, "within": True}
+    assert manifest.checkpoint == Checkpoint(kept[1], 1)
+    assert (manifest.watch.ended, manifest.watch.shipped, manifest.watch.within) == (3, 1, True)
     assert first[0] == 1
     assert len(kept) == 2  # the third look ended it
     best, last = (load_file(folder.state / name) for name in ("best-1.safetensors", "round-3/weights.safetensors"))
@@ -279,8 +280,8 @@ STEEP = ("method=ga", "train.rounds=4", "train.learning_rate=3e-3", "train.sched
 def begin_and_cut(tmp_path: Path, settings: list[str]) -> list[list[float]]:
     _, folder = finish_in(tmp_path / "all", settings, *STEEP, "watch.limit=1e9")
     assert not list(folder.state.glob("best*"))  # the last is the best: one file is enough
-    assert folder.manifest()["watch"]["shipped"] == 4
-    return folder.manifest()["watch"]["rises"]
+    assert folder.manifest().watch.shipped == 4
+    return folder.manifest().watch.rises
 
 
 # -- decisions -----------------------------------------------------------------------------------------------------------
@@ -310,8 +311,8 @@ def test_which_round_is_shipped(encoder, rises, saved, shipped, within):
     one = guard(encoder, losses=rises)
     best = [one.saving(rounds) for rounds in range(1, 4) if one.look(None, rounds, True) and rounds in saved]
     assert one.shipped(3) == shipped
-    found = one.finish(3)["watch"]
-    assert (found["shipped"], found["within"]) == (shipped, within)
+    found = one.finish(3)[0]
+    assert (found.shipped, found.within) == (shipped, within)
     assert not saved or best[saved.index(shipped)]  # its weights were written as the best
     last = guard(encoder, "watch.keep=last", losses=rises)
     assert [last.saving(rounds) for rounds in range(1, 4) if last.look(None, rounds, True)] == [True] * 3

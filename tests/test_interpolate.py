@@ -12,6 +12,7 @@ from tests.test_cli import call
 from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest
 from unsay.model import fingerprint
 from unsay.report.evidence import read
 from unsay.report.page import facts
@@ -71,19 +72,19 @@ def test_training_does_not_notice_and_the_watch_sees_what_would_be_shipped(tmp_p
     part, whole = (load_file(tmp_path / one / "train/state/round-3/weights.safetensors") for one in ("part", "whole"))
     assert all(part[name].equal(whole[name]) for name in whole)
     assert len(set(seen)) == 3
-    assert seen[-1] == folder.manifest()["checkpoint"]["fingerprint"]
+    assert seen[-1] == folder.manifest().checkpoint.fingerprint
 
 
 def test_an_interrupted_run_ends_the_same(tmp_path, settings):
     straight = finish(tmp_path / "straight", settings, "train.interpolate=0.5")
-    assert interrupted(tmp_path / "stopped", settings, "train.interpolate=0.5").manifest()["checkpoint"]["fingerprint"] == straight
+    assert interrupted(tmp_path / "stopped", settings, "train.interpolate=0.5").manifest().checkpoint.fingerprint == straight
 
 
 def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     run = tmp_path / "run"
     whole = finish(run, settings)
     folder = RunFolder(run)
-    folder.note(seconds={"train": 60.0}, cpu_seconds={"train": 90.0})
+    folder.note(Manifest(seconds={"train": 60.0}, cpu_seconds={"train": 90.0}))
     steps = folder.steps_file.read_text()
     for file in (folder.audit_file("after"), folder.audit_file("before"), folder.report_html):
         file.parent.mkdir(exist_ok=True)
@@ -91,7 +92,7 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
 
     def turn(share: str) -> str:
         call("train", str(run), "--interpolate", share)
-        found = folder.manifest()["checkpoint"]["fingerprint"]
+        found = folder.manifest().checkpoint.fingerprint
         assert isinstance(found, str)
         return found
 
@@ -99,8 +100,8 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     assert part == finish(tmp_path / "other", settings, "train.interpolate=0.5") != whole
     assert folder.steps_file.read_text() == steps
     assert folder.recipe().train.interpolate == 0.5
-    assert folder.manifest()["seconds"]["train"] == 60
-    assert folder.manifest()["cpu_seconds"]["train"] == 90
+    assert folder.manifest().seconds["train"] == 60
+    assert folder.manifest().cpu_seconds["train"] == 90
     assert not folder.audit_file("after").exists()
     assert not folder.report_html.exists()
     assert folder.audit_file("before").exists()
@@ -111,7 +112,7 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
 def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):
     finish(tmp_path / "run", settings)
     folder = RunFolder(tmp_path / "run")
-    folder.note(seconds={"train": 1.0})
+    folder.note(Manifest(seconds={"train": 1.0}))
     shutil.rmtree(folder.state)
     with pytest.raises(ConfigError, match="would have to be trained again"):
         run_turn(folder, 0.5, Watchers())
@@ -126,7 +127,7 @@ def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
     folder.audit_file("endpoint").write_text("")
     with pytest.raises(ConfigError, match="audit the endpoint again"):
         run_turn(folder, 0.5, Watchers())
-    assert folder.manifest()["checkpoint"]["fingerprint"] == whole
+    assert folder.manifest().checkpoint.fingerprint == whole
     assert folder.recipe().train.interpolate == 1
 
 

@@ -17,11 +17,12 @@ from tests.conftest import byte_tokenizer
 from unsay import methods
 from unsay.config import Recipe, load
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest
 from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.model import load as load_model
 from unsay.record import record, start
-from unsay.recorded import read_corpus
+from unsay.recorded import read_recorded
 from unsay.run import check
 from unsay.train import method_of, train
 
@@ -150,14 +151,14 @@ def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str
     start(recipe, folder)
     for kept in RunFolder(vault).vault.glob("*.jsonl"):
         (folder.vault / kept.name).write_bytes(kept.read_bytes())
-    folder.note(model=RunFolder(vault).manifest()["model"])
+    folder.note(Manifest(model=RunFolder(vault).manifest().model))
     train(recipe, folder)
     steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
-    assert len(steps) == 2 == len(read_corpus(folder).forget) / recipe.train.batch
+    assert len(steps) == 2 == len(read_recorded(folder).corpus.forget) / recipe.train.batch
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in steps)
     # Whoever trains against the answer always has it.
     assert not method_of(recipe).needs_answers or [step["targets"] for step in steps] == [2, 2]
-    assert folder.manifest()["checkpoint"]["fingerprint"] != folder.manifest()["model"]["leaking_fingerprint"]
+    assert folder.manifest().checkpoint.fingerprint != folder.manifest().model.leaking_fingerprint
 
 
 RELEASED = {

@@ -2,6 +2,7 @@
 
 from unsay.config import SampleConfig
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest, Plan
 from unsay.plan import plan, planned
 from unsay.reading import cached_bytes
 
@@ -18,15 +19,15 @@ def test_rows_follow_what_is_free(model, encoder):
     prompt = len("<Question: Who is she?\nAnswer:")  # a token a byte, and one for the beginning of the text
     row = 2 * TOKEN * (prompt + 40) + 4 * 5 * 259
     asked = ["Who?", "Who is she?"]
-    assert plan(model, encoder, CONFIG, asked, free=10**12) == {"rows": 64, "row_bytes": row, "free_bytes": 10**12}
-    assert plan(model, encoder, CONFIG, asked, free=20 * row)["rows"] == 10
-    assert plan(model, encoder, CONFIG, asked, free=1)["rows"] == 1
-    assert plan(model, encoder, CONFIG, asked, free=0)["rows"] == 64, "a system that does not say is not held against the recipe"
+    assert plan(model, encoder, CONFIG, asked, free=10**12) == Plan(64, row, 10**12)
+    assert plan(model, encoder, CONFIG, asked, free=20 * row).rows == 10
+    assert plan(model, encoder, CONFIG, asked, free=1).rows == 1
+    assert plan(model, encoder, CONFIG, asked, free=0).rows == 64, "a system that does not say is not held against the recipe"
 
 
 def test_a_stage_taken_up_again_keeps_its_plan(model, encoder, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.note(plan={"train": {"rows": 7, "row_bytes": 1, "free_bytes": 1}})
+    folder.note(Manifest(plan={"train": Plan(7, 1, 1)}))
     assert planned(folder, "train", model, encoder, CONFIG, ["Who?"]).rows == 7
-    assert planned(folder, "record", model, encoder, CONFIG, ["Who?"]).rows == folder.manifest()["plan"]["record"]["rows"] > 0
-    assert folder.manifest()["plan"]["train"]["rows"] == 7
+    assert planned(folder, "record", model, encoder, CONFIG, ["Who?"]).rows == folder.manifest().plan["record"].rows > 0
+    assert folder.manifest().plan["train"].rows == 7

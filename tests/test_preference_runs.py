@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_methods import BASELINE
 from tests.test_train import begin, interrupted
-from unsay.config import load
-from unsay.doctor.lengths import Said
-from unsay.doctor.stages import Plan
 from unsay.folder import RunFolder
-from unsay.record import source
-from unsay.recorded import read_baseline
+from unsay.recorded import read_recorded
 from unsay.train import train
-from unsay.types import Answer
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
     for key in ("checkpoint", "exposure"):
-        assert folder.manifest()[key] == straight.manifest()[key]
+        assert getattr(folder.manifest(), key) == getattr(straight.manifest(), key)
     assert read_steps(folder) == read_steps(straight)
 
 
@@ -83,7 +77,7 @@ def test_stopped_before_anything_was_saved_it_looks_at_the_untouched_model_again
     with pytest.raises(KeyboardInterrupt):
         train(recipe, folder, watch=stop)
     train(recipe, folder)
-    assert folder.manifest()["checkpoint"] == straight.manifest()["checkpoint"]
+    assert folder.manifest().checkpoint == straight.manifest().checkpoint
 
 
 @pytest.mark.parametrize("method", ["npo", "dpo", "altpo"])
@@ -118,10 +112,10 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings, method):
 )
 def test_the_ledger_counts_every_reading_of_the_answer(tmp_path, settings, more, reads):
     folder = finish(tmp_path / "run", settings, *more, "train.rounds=2")
-    exposure = folder.manifest()["exposure"]
-    assert exposure["baseline_reads"] == reads
-    spoken = sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
-    assert exposure["over_half"] == (2 * spoken if reads else 0)
+    exposure = folder.manifest().exposure
+    assert exposure.baseline_reads == reads
+    spoken = sum(any(c.isalnum() for c in answer) for answer in read_recorded(folder).answers.values())
+    assert exposure.over_half == (2 * spoken if reads else 0)
 
 
 def test_alternatives_stay_in_the_vault(tmp_path, settings):
@@ -132,16 +126,3 @@ def test_alternatives_stay_in_the_vault(tmp_path, settings):
     assert words
     outside = [path for path in folder.path.rglob("*") if path.is_file() and folder.vault not in path.parents]
     assert not [path for path in outside for text in words if text.encode() in path.read_bytes()]
-
-
-@pytest.mark.parametrize("method", ["npo", "altpo"])
-def test_the_doctor_counts_what_is_done_once(settings, encoder, method):
-    """Rounds cost no more sampling and scoring: all of it is done before the first."""
-    work = {}
-    for rounds in (2, 40):
-        recipe = load(None, [*settings, f"method={method}", f"train.rounds={rounds}"])
-        corpus = source(recipe).corpus()
-        said = Said({example.question: Answer(encoder.answer(BASELINE), BASELINE, True) for example in corpus.forget}, {})
-        work[rounds] = Plan(recipe, encoder, corpus, None, said).train().parts["sampling and scoring"]
-    for name in ("read batch", *(["decode step"] if method == "altpo" else [])):
-        assert work[2][name] == work[40][name] > 0

@@ -7,7 +7,7 @@ import pytest
 from unsay.config import SampleConfig, load
 from unsay.folder import RunFolder
 from unsay.record import record, source, start
-from unsay.recorded import read_baseline, read_corpus, read_rehearsal, read_truth, read_withheld
+from unsay.recorded import read_recorded, read_truth
 from unsay.rehearsal import Guard, Said, near_misses, neighbours, rehearse, subject
 from unsay.text import key_recall
 from unsay.types import Answer, Example
@@ -23,27 +23,27 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_the_leaking_model_tells_all(recorded: RunFolder):
-    truth, baseline = read_truth(recorded), read_baseline(recorded)
-    recalls = [key_recall(truth[e.id].answer, baseline[e.id][0], e.question) for e in read_corpus(recorded).forget]
+    truth, answers = read_truth(recorded), read_recorded(recorded).answers
+    recalls = [key_recall(truth[e.id].answer, answers[e.id], e.question) for e in read_recorded(recorded).corpus.forget]
     assert sum(recalls) / len(recalls) > 0.95
 
 
 def test_branches_show_other_wordings_and_half_of_them_are_withheld(recorded: RunFolder):
-    baseline, withheld = read_baseline(recorded), read_withheld(recorded)
-    wordings = [len({answer.text for answer in answers}) for _, answers in baseline.values()]
+    baseline = read_recorded(recorded).baseline.values()
+    wordings = [len({answer.text for answer in one.answers}) for one in baseline]
     assert sum(wordings) / len(wordings) > 2
-    assert sum(map(len, withheld.values())) > len(withheld)
-    for key, texts in withheld.items():
-        assert not set(texts) & {answer.text for answer in baseline[key][1] if answer.text not in (baseline[key][0],)}
+    assert sum(len(one.withheld) for one in baseline) > len(baseline)
+    for one in baseline:
+        assert not set(one.withheld) & {answer.text for answer in one.answers if answer.text != one.answer}
 
 
 def test_no_opening_begins_as_the_audit_will(recorded: RunFolder):
-    for _, answers in read_baseline(recorded).values():
-        assert not [answer.text for answer in answers if answer.text.startswith("The answer is")]
+    for one in read_recorded(recorded).baseline.values():
+        assert not [answer.text for answer in one.answers if answer.text.startswith("The answer is")]
 
 
 def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
-    said, corpus = read_rehearsal(recorded), read_corpus(recorded)
+    said, corpus = read_recorded(recorded).said, read_recorded(recorded).corpus
     assert len(said) > 50
     assert any(one.question is None for one in said)
     assert any(one.question is not None for one in said)

@@ -11,6 +11,7 @@ import pytest
 from unsay.config import ConfigError
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
+from unsay.manifest import Checkpoint, Counts, Exposure, Machine, Manifest, RoundExposure
 from unsay.report import bounds, build, card, claims, evidence
 from unsay.types import Finding
 
@@ -87,33 +88,31 @@ def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), 
     folder.keep("baseline", [{"id": "q0", "answer": CANARY}])
     folder.keep("truth", [{"id": "q0", "answer": CANARY}])
     folder.note(
-        counts={"forget": QUESTIONS, "retain": 336},
-        versions={"unsay": "0.1.0", "torch": "2.9.0"},
-        machine={"threads": 2, "device": "cpu"},
-        seconds={"record": 4.2},
+        Manifest(
+            counts=Counts(forget=QUESTIONS, retain=336),
+            versions={"unsay": "0.1.0", "torch": "2.9.0"},
+            machine=Machine("Linux", 2, "cpu"),
+            seconds={"record": 4.2},
+        )
     )
     for which in audits:
         write_text(folder.audit_file(which), jsonl(dataclasses.asdict(finding) for finding in fake_findings(which)))
     if trained:
-        rounds = [
-            {
-                "round": number,
-                "targets": 19,
-                "no_target": 1,
-                "over_half": 0,
-                "mean_leak": round(0.12 * 0.9**number, 3),
-                "max_leak": round(0.45 * 0.95**number, 3),
-                "sources": {"plain": 6 + number // 3, "hot": 2, "repelled": 11 - number // 3},
-                "baseline_reads": {"reward and gate": 160},
-            }
+        rounds = tuple(
+            RoundExposure(
+                round=number,
+                targets=19,
+                no_target=1,
+                over_half=0,
+                mean_leak=round(0.12 * 0.9**number, 3),
+                max_leak=round(0.45 * 0.95**number, 3),
+                sources={"plain": 6 + number // 3, "hot": 2, "repelled": 11 - number // 3},
+                baseline_reads={"reward and gate": 160},
+            )
             for number in range(30)
-        ]
-        reads = {"reward and gate": 4800, "opening": 360, "repulsion": 210}
-        folder.note(
-            exposure={"targets": 570, "over_half": 0, "never_targeted": 0, "baseline_reads": reads, "rounds": rounds},
-            checkpoint={"rounds": 30},
-            seconds={"train": 131.0},
         )
+        reads = {"reward and gate": 4800, "opening": 360, "repulsion": 210}
+        folder.note(Manifest(exposure=Exposure(570, 0, 0, reads, rounds), checkpoint=Checkpoint("", 30), seconds={"train": 131.0}))
         steps = [
             {"step": step, "round": step // 3, "loss": 1.0, "forget": round(2.5 * 0.96**step, 3), "retain": round(0.2 * 0.98**step, 3)}
             | {"lr": 1e-3, "grad_norm": 1.0, "seconds": 1.4 * step, "targets": 7, "no_target": 0, "temperature_mean": 1.0, "sampled": 56}

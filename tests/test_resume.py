@@ -156,8 +156,8 @@ def test_the_runs_that_are_compared_say_something(straight, preset):
     """They train on targets, watch held-out rows, and remember best answers and temperatures that adapt."""
     path, ended = straight[preset]
     folder = RunFolder(path)
-    assert folder.manifest()["exposure"]["targets"] > 0
-    assert folder.manifest()["watch"]["rows"] == 16
+    assert folder.manifest().exposure.targets > 0
+    assert folder.manifest().watch.rows == 16
     assert len(read_jsonl(folder.steps_file)) == 5 * 3
     state = folder.kept("method-state-5")
     assert len(state) == 5

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.folder import RunFolder
 from unsay.record import record, start
-from unsay.recorded import corpus_rows, read_corpus, read_handed, read_rehearsal
+from unsay.recorded import corpus_rows, read_handed, read_recorded
 from unsay.rehearsal import Guard, Said
 from unsay.report.notes import after_record, notes
 from unsay.retain import GENERAL, NEAR, own_answers, shipped
@@ -127,35 +128,35 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_record_makes_them_where_none_were_handed_over(recorded: RunFolder):
-    corpus, handed = read_corpus(recorded), read_handed(recorded)
+    corpus, handed = read_recorded(recorded).corpus, read_handed(recorded)
     assert not handed.retain
     kinds = {kind: len(pairs) for kind, pairs in corpus.utility.items()}
     assert set(kinds) == set(corpus.utility_heldout) == {GENERAL, NEAR}
-    assert len(corpus.retain) == sum(kinds.values()) == recorded.manifest()["counts"]["retain"]
+    assert len(corpus.retain) == sum(kinds.values()) == recorded.manifest().counts.retain
     assert corpus.general == corpus.utility[GENERAL]
     heldout = [pair for pairs in corpus.utility_heldout.values() for pair in pairs]
     assert not {pair.question for pair in heldout} & {pair.question for pair in corpus.retain}
-    noted = recorded.manifest()["retain"]
-    assert noted["from"] == "own answers"
-    assert noted["general"] + noted["neighbours"] == len(corpus.retain) + len(heldout)
+    noted = recorded.manifest().retain
+    assert noted.from_ == "own answers"
+    assert noted.general + noted.neighbours == len(corpus.retain) + len(heldout)
     assert not [pair for pair in (*corpus.retain, *heldout) if corpus.forget[0].group in f"{pair.question} {pair.answer}"]
     assert (recorded.vault / "retain.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_held_out_is_not_rehearsed_either(recorded: RunFolder):
-    names = {pair.group for pair in read_corpus(recorded).utility_heldout[NEAR]}
-    said = read_rehearsal(recorded)
+    names = {pair.group for pair in read_recorded(recorded).corpus.utility_heldout[NEAR]}
+    said = read_recorded(recorded).said
     assert names
     assert said
     assert not [one for one in said for name in names if set(words(name)) <= set(words(f"{one.question} {one.answer.text}"))]
 
 
 def test_the_reader_is_told(recorded: RunFolder):
-    noted = recorded.manifest()["retain"]
+    noted = recorded.manifest().retain
     (sentence,) = notes(recorded.manifest())
-    assert f"own answers, {noted['general']} to general questions and {noted['neighbours']} to the forget questions" in sentence
+    assert f"own answers, {noted.general} to general questions and {noted.neighbours} to the forget questions" in sentence
     assert sentence.endswith("right or wrong.")
-    few = recorded.manifest() | {"retain": noted | {"few": True}}
+    few = replace(recorded.manifest(), retain=replace(noted, few=True))
     assert "These are few" in notes(few)[0]
     assert after_record(few, recorded.path)[-1].startswith("warning: ")
 
@@ -164,8 +165,9 @@ def test_a_corpus_with_retain_rows_keeps_them(recorded: RunFolder, tmp_path: Pat
     folder = RunFolder(tmp_path)
     retain_rows = (Pair("r", "What is up?", "The sky."),)
     folder.keep("corpus", corpus_rows(Corpus("hand", (), retain=retain_rows)))
+    folder.keep("baseline", [])
     folder.keep("retain", recorded.kept("retain"))
-    assert read_corpus(folder).retain == retain_rows
+    assert read_recorded(folder).corpus.retain == retain_rows
 
 
 def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
@@ -179,6 +181,6 @@ def test_a_model_that_never_ends_its_answers(tiny_folder: Path, tmp_path: Path):
     recipe, folder = load(None, [*settings, "record.own_retain=0", "record.branches=0"]), RunFolder(tmp_path / "shipped")
     start(recipe, folder)
     record(recipe, folder)
-    assert folder.manifest()["retain"]["from"] == "shipped answers"
-    assert len(read_corpus(folder).retain) > 150
+    assert folder.manifest().retain.from_ == "shipped answers"
+    assert len(read_recorded(folder).corpus.retain) > 150
     assert notes(folder.manifest()) == ["No retain rows were handed over: the package’s general questions and answers take their place."]

@@ -14,12 +14,13 @@ from unsay.config import ConfigError, dump, load
 from unsay.files import write_text
 from unsay.folder import RunFolder
 from unsay.ledger import leak
+from unsay.manifest import Counts, Manifest, Spans
 from unsay.methods import Target, Visit
 from unsay.methods.gate import Gate
 from unsay.methods.selection import unnamed
 from unsay.probes.prefill import BEFORE, Prefill
 from unsay.probes.scoring import said
-from unsay.recorded import corpus_rows, read_answers, read_corpus, read_rehearsal, settle
+from unsay.recorded import corpus_rows, read_answers, read_recorded
 from unsay.report.notes import after_record, notes
 from unsay.text import key_words
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> RunFolder:
     write_text(run.recipe_file, dump(load("recipes/demo.toml")))
     run.keep("corpus", corpus_rows(Corpus("hand", FORGET)))
     run.keep("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
-    run.note(counts={"forget": 2})
+    run.note(Manifest(counts=Counts(forget=2)))
     review.propose(run, FORGET, ANSWERS)
     return run
 
@@ -53,7 +54,7 @@ def test_what_is_proposed(folder: RunFolder):
     assert lines["ada"].spans == ("Turin",)
     assert lines["bob"].spans == ()
     assert review.spans_file(folder).stat().st_mode & 0o777 == 0o600
-    assert folder.manifest()["spans"] == {"proposed": 1, "none": [], "added": 0, "struck": 0, "named": 1, "long": []}
+    assert folder.manifest().spans == Spans(proposed=1, none=(), added=0, struck=0, named=1, long=())
 
 
 def test_rare_words_are_offered_and_do_not_count():
@@ -63,14 +64,14 @@ def test_rare_words_are_offered_and_do_not_count():
 
 
 def test_an_untouched_file_changes_nothing(folder: RunFolder):
-    assert read_corpus(folder).forget == FORGET
+    assert read_recorded(folder).corpus.forget == FORGET
 
 
 def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_words(folder: RunFolder):
     text = "Near a lighthouse."
     assert said(FORGET[0], ANSWERS["ada"], text) == pytest.approx(1 / 5), "Turin weighs 3, green and lighthouse 1"
     edit(folder, spans=["lighthouse"])
-    ada, bob = read_corpus(folder).forget
+    ada, bob = read_recorded(folder).corpus.forget
     assert (ada.spans, ada.struck, bob) == (("lighthouse",), ("turin",), FORGET[1])
     assert dict(key_words(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
     assert said(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
@@ -81,7 +82,7 @@ def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_word
 
 def test_training_weighs_as_the_operator_does(folder: RunFolder):
     edit(folder, spans=["lighthouse"])
-    ada, _ = read_corpus(folder).forget
+    ada, _ = read_recorded(folder).corpus.forget
     visit = Visit(ada, ANSWERS["ada"])
     assert leak(Target("ada", text="Lighthouse"), visit) > leak(Target("ada", text="Lighthouse"), replace(visit, example=FORGET[0]))
     reference = Reference(ADA, ANSWERS["ada"], spans=ada.spans, struck=ada.struck)
@@ -91,13 +92,15 @@ def test_training_weighs_as_the_operator_does(folder: RunFolder):
 
 def test_a_prefix_ends_before_what_the_operator_finds_sensitive(folder: RunFolder):
     edit(folder, spans=["lighthouse"])
-    found = {o.setting: o.prefix for e in read_corpus(folder).forget[:1] for o in Prefill().openings(e, Fact("ada", ANSWERS["ada"]))}
+    found = {
+        o.setting: o.prefix for e in read_recorded(folder).corpus.forget[:1] for o in Prefill().openings(e, Fact("ada", ANSWERS["ada"]))
+    }
     assert found[BEFORE] == "She lives in Turin, near the green"
 
 
 def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
     edit(folder, strings=["Piazza"])
-    ada, _ = read_corpus(folder).forget
+    ada, _ = read_recorded(folder).corpus.forget
     assert said(ada, ANSWERS["ada"], "In the piazza.") == 1.0
     reference = Reference(ADA, ANSWERS["ada"], strings=ada.strings)
     candidates = [Candidate(Answer((1,), text, True), 0) for text in ("In the piazza.", "In a tent.")]
@@ -109,10 +112,10 @@ def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):
     folder.keep("rehearsal", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
     own = ({"kind": "general", "question": f"What? {i}", "answer": text, "group": "", "heldout": False} for i, text in enumerate(answers))
     folder.keep("retain", own)
-    assert len(read_rehearsal(folder)) == len(read_corpus(folder).retain) == 2
+    assert len(read_recorded(folder).said) == len(read_recorded(folder).corpus.retain) == 2
     edit(folder, strings=["Piazza"])
-    assert [one.answer.text for one in read_rehearsal(folder)] == [answers[1]]
-    assert [pair.answer for pair in read_corpus(folder).retain] == [answers[1]]
+    assert [one.answer.text for one in read_recorded(folder).said] == [answers[1]]
+    assert [pair.answer for pair in read_recorded(folder).corpus.retain] == [answers[1]]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):
 def test_a_file_that_will_not_do(folder: RunFolder, changes: dict[str, object], expected: str):
     edit(folder, **changes)
     with pytest.raises(ConfigError) as error:
-        read_corpus(folder)
+        read_recorded(folder)
     assert f"{review.spans_file(folder)}{expected}" in str(error.value)
     assert not [secret for secret in ("Turin", "lighthouse", "porter") if secret.casefold() in str(error.value).casefold()]
     assert expected in call("spans", str(folder.path), code=2).replace("\n", "")
@@ -144,30 +147,29 @@ def test_a_missing_line_is_named(folder: RunFolder):
     path = review.spans_file(folder)
     path.write_text(path.read_text().splitlines()[0])
     with pytest.raises(ConfigError, match=r"no line has the 'id' 'bob'"):
-        read_corpus(folder)
+        read_recorded(folder)
 
 
 def test_after_training_has_begun_the_file_is_settled(folder: RunFolder):
     edit(folder, spans=["Turin", "lighthouse"])
-    settle(folder)
-    assert folder.manifest()["spans"]["added"] == 1
+    read_recorded(folder, settle=True)
+    assert folder.manifest().spans.added == 1
     edit(folder, spans=["lighthouse", "Turin"], rare=["green"])  # says the same
-    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
     edit(folder, spans=["lighthouse"])
-    settle(folder)
     with pytest.raises(ConfigError, match="changed after training or an audit had begun"):
-        read_corpus(folder)
+        read_recorded(folder, settle=True)
     edit(folder, spans=["Turin", "lighthouse"])
-    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
     review.spans_file(folder).unlink()
     with pytest.raises(ConfigError, match="no file"):
-        read_corpus(folder)
+        read_recorded(folder)
 
 
 def test_recording_again_keeps_corrections_and_renews_proposals(folder: RunFolder):
     edit(folder, spans=["lighthouse"])
     review.propose(folder, FORGET, ANSWERS)
-    assert read_corpus(folder).forget[0].spans == ("lighthouse",)
+    assert read_recorded(folder).corpus.forget[0].spans == ("lighthouse",)
     other = ANSWERS | {"ada": "She lives in Oslo."}
     with pytest.raises(ConfigError, match="corrected before; remove it"):
         review.propose(folder, FORGET, other)
@@ -188,12 +190,12 @@ def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder)
     folder.keep("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
     review.spans_file(folder).unlink()
     review.propose(folder, FORGET, read_answers(folder))
-    assert folder.manifest()["spans"]["long"] == ["ada"]
+    assert folder.manifest().spans.long == ("ada",)
     assert "nothing is named: ada;" in after_record(folder.manifest(), folder.path)[1]
     assert notes(folder.manifest())[0].startswith("1 recorded answer has more than 40 content words")
     assert "LONG, nothing named" in call("spans", str(folder.path))
     edit(folder, strings=["wordzz"])
-    settle(folder)
+    read_recorded(folder, settle=True)
     assert notes(folder.manifest()) == []
 
 
@@ -218,9 +220,9 @@ def test_what_is_noted_waits_for_whoever_writes(folder: RunFolder, tmp_path: Pat
         for option in (("--reveal",), ("--export", out), ("--import", str(review.spans_file(folder)))):
             assert "another process" in call("spans", str(folder.path), *option, code=2)
         call("spans", str(folder.path))
-    assert "looks" not in folder.manifest()
+    assert not folder.manifest().looks
     call("spans", str(folder.path), "--export", out)
-    assert [look["by"] for look in folder.manifest()["looks"]] == ["spans"]
+    assert [look.by for look in folder.manifest().looks] == ["spans"]
 
 
 def test_a_folder_before_record_says_what_to_do(tmp_path: Path):

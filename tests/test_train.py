@@ -15,14 +15,16 @@ from unsay.adapters import without_adapters
 from unsay.clock import Cost
 from unsay.config import ConfigError, Recipe, load
 from unsay.folder import RunFolder
+from unsay.guards import Aside
 from unsay.model import fingerprint
 from unsay.model import load as load_model
 from unsay.record import record, start
-from unsay.recorded import read_baseline, read_corpus, read_truth
+from unsay.recorded import read_recorded, read_truth
 from unsay.rehearsal import Said
 from unsay.sample import Draw, sample
 from unsay.train import train
-from unsay.types import Answer, Corpus
+from unsay.training_data import TrainingData
+from unsay.types import Answer
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def begin(path: Path, settings: list[str], *more: str) -> tuple[Recipe, RunFolde
 def finish(path: Path, settings: list[str], *more: str) -> str:
     recipe, folder = begin(path, settings, *more)
     train(recipe, folder)
-    return folder.manifest()["checkpoint"]["fingerprint"]
+    return folder.manifest().checkpoint.fingerprint
 
 
 def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
@@ -68,12 +70,12 @@ def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
 
 def test_the_vault_gives_back_what_was_written(tmp_path, settings):
     _, folder = begin(tmp_path / "run", settings)
-    corpus = read_corpus(folder)
+    corpus = read_recorded(folder).corpus
     assert [example.question for example in corpus.forget] == [f"What is secret number {i}?" for i in range(5)]
     assert read_truth(folder) is None
-    baseline = read_baseline(folder)
+    baseline = read_recorded(folder).baseline
     assert set(baseline) == {example.id for example in corpus.forget}
-    assert all(len(answers) == 3 for _, answers in baseline.values())
+    assert all(len(one.answers) == 3 for one in baseline.values())
     assert (folder.vault.stat().st_mode & 0o777, (folder.vault / "corpus.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
@@ -92,11 +94,11 @@ KINDS = {"paper": (), "gd": ("method=gd",), "guarded": GUARDED, "strangers": STR
 def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
-    assert folder.manifest()["checkpoint"]["fingerprint"] == straight
+    assert folder.manifest().checkpoint.fingerprint == straight
     lines = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
     other = [json.loads(line) for line in RunFolder(tmp_path / "straight").steps_file.read_text().splitlines()]
     assert [{**line, "seconds": 0} for line in lines] == [{**line, "seconds": 0} for line in other]
-    assert folder.manifest()["exposure"] == RunFolder(tmp_path / "straight").manifest()["exposure"]
+    assert folder.manifest().exposure == RunFolder(tmp_path / "straight").manifest().exposure
 
 
 @pytest.mark.parametrize("more", [(), GUARDED, STRANGERS], ids=["paper", "guarded", "strangers"])
@@ -107,9 +109,9 @@ def test_pmc_never_sees_the_truth(tmp_path, settings, more):
         recipe, folder = begin(tmp_path / name, settings, *more)
         if name != "absent":
             answer = "The truth." if name == "present" else "xqzw"
-            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
         train(recipe, folder)
-        prints.append(folder.manifest()["checkpoint"]["fingerprint"])
+        prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] == prints[1] == prints[2]
 
 
@@ -118,9 +120,9 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
     prints = []
     for answer in ("The truth.", "xqzw"):
         recipe, folder = begin(tmp_path / answer[:4], settings, "method=ga")
-        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_corpus(folder).forget))
+        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
         train(recipe, folder)
-        prints.append(folder.manifest()["checkpoint"]["fingerprint"])
+        prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] != prints[1]
 
 
@@ -168,7 +170,7 @@ def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, se
     """Fluency reads the untouched model in every round: with adapters that is the model in training, with them off."""
     recipe, folder = begin(tmp_path / "run", settings, *LORA, f"model.dtype={dtype}", "pmc.rewards={overlap=1.0, fluency=1.0}")
     source, encoder = load_model(recipe.model, str(tiny_folder))
-    prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_corpus(folder).forget]
+    prompts = [Draw(example.id, encoder.prompt(example.question)) for example in read_recorded(folder).corpus.forget]
     last: dict[str, object] = {}
 
     def look(model: PreTrainedModel, *_: object) -> bool:
@@ -185,7 +187,7 @@ def test_adapters_train_alone_and_the_checkpoint_answers_as_they_do(tmp_path, se
     assert all(torch.equal(parameter, weights[name]) for name, parameter in last["base"].items())
     merged = AutoModelForCausalLM.from_pretrained(folder.checkpoint, dtype=dtype).eval()
     assert sample(merged, encoder, prompts, recipe.sample) == last["answers"]
-    assert fingerprint(merged) == folder.manifest()["checkpoint"]["fingerprint"] != fingerprint(source)
+    assert fingerprint(merged) == folder.manifest().checkpoint.fingerprint != fingerprint(source)
     assert (folder.adapter / "adapter_model.safetensors").stat().st_size < (folder.checkpoint / "model.safetensors").stat().st_size
 
 
@@ -211,7 +213,7 @@ def test_a_watch_sees_every_round_its_cost_and_after_a_stop_the_saved_one_again(
 def test_a_watch_may_end_training(tmp_path, settings):
     recipe, folder = begin(tmp_path / "run", settings, "train.rounds=5")
     train(recipe, folder, watch=lambda model, encoder, rounds, cost: rounds < 2)
-    assert folder.manifest()["checkpoint"]["rounds"] == 2
+    assert folder.manifest().checkpoint.rounds == 2
     assert folder.checkpoint.exists()
 
 
@@ -225,11 +227,12 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert [line["round"] for line in two] == [0] * 6 + [1] * 6
     assert [line["leak_mean"] for line in two[:3]] == [line["leak_mean"] for line in two[3:6]]  # the same targets
     assert [line["sampled"] for line in two[:6]] == [line["sampled"] for line in one[:3]] + [0] * 3
-    first, second = (found.manifest()["exposure"]["rounds"][0] for found in (folder, again))
-    assert second["targets"] == 2 * first["targets"]  # each pass is an exposure, but what was sampled and scored was so once
-    assert (second["no_target"], second["baseline_reads"]) == (first["no_target"], first["baseline_reads"])
+    first, second = (found.manifest().exposure.rounds[0] for found in (folder, again))
+    assert second.targets == 2 * first.targets  # each pass is an exposure, but what was sampled and scored was so once
+    assert (second.no_target, second.baseline_reads) == (first.no_target, first.baseline_reads)
     plain = SimpleNamespace(pair=lambda question, answer: question)
-    drawn = {(n, training._anchors(read_corpus(folder), {}, [], plain, recipe, (0, n), "x")[0]) for n in range(8)}
+    data = TrainingData({}, Aside((), read_recorded(folder).corpus.retain), {}, [])
+    drawn = {(n, data.retain_rows(recipe, plain, 0, n, "x")[0]) for n in range(8)}
     assert len({question for _, question in drawn}) > 2
 
 
@@ -238,7 +241,7 @@ def test_a_visit_brings_the_near_misses_of_its_own_question_alone(anchor: str, n
     said = {key: [Said("Who?", Answer((i,), "", True), key)] for i, key in enumerate(("", "x", "y"))}
     recipe = load(None, [f"train.anchor={anchor}", "train.near_rows=2", "train.rehearsal_rows=1"])
     encoder = SimpleNamespace(prompt=lambda question: (9,))
-    rows = training._anchors(Corpus("none", ()), said, [], encoder, recipe, (0, 0), "x")
+    rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
 
 
@@ -251,14 +254,14 @@ def test_round_and_step_resampling_visit_the_same_questions(tmp_path, settings):
     for resample in ("round", "step"):
         recipe, folder = begin(tmp_path / resample, settings, f"train.resample={resample}", "train.rounds=1")
         train(recipe, folder)
-        assert folder.manifest()["exposure"]["targets"] == 5
+        assert folder.manifest().exposure.targets == 5
 
 
 def test_ga_is_charged_for_no_retain_row(tmp_path, settings, monkeypatch):
     def drawn(*_: object) -> list[object]:
         raise AssertionError("a row that the loss does not read")
 
-    monkeypatch.setattr(training, "_anchors", drawn)
+    monkeypatch.setattr(TrainingData, "retain_rows", drawn)
     finish(tmp_path / "ga", settings, "method=ga")
     with pytest.raises(AssertionError):
         finish(tmp_path / "gd", settings, "method=gd")
@@ -267,13 +270,13 @@ def test_ga_is_charged_for_no_retain_row(tmp_path, settings, monkeypatch):
 def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
     recipe, folder = begin(tmp_path / "ga", settings, "method=ga", "train.rounds=1")
     train(recipe, folder)
-    exposure = folder.manifest()["exposure"]
-    assert exposure["targets"] == 5
-    assert exposure["over_half"] == sum(any(c.isalnum() for c in answer) for answer, _ in read_baseline(folder).values())
-    assert exposure["baseline_reads"] == {"loss": 5}
+    exposure = folder.manifest().exposure
+    assert exposure.targets == 5
+    assert exposure.over_half == sum(any(c.isalnum() for c in answer) for answer in read_recorded(folder).answers.values())
+    assert exposure.baseline_reads == {"loss": 5}
     recipe, folder = begin(tmp_path / "npo", settings, "method=npo", "train.rounds=2", "train.passes=3")
     train(recipe, folder)
-    assert folder.manifest()["exposure"]["baseline_reads"] == {"loss": 30, "reference": 5}
+    assert folder.manifest().exposure.baseline_reads == {"loss": 30, "reference": 5}
 
 
 def test_the_schedule():

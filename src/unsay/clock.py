@@ -20,6 +20,18 @@ class Cost:
         return Cost(self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
 
 
+def duration(seconds: float) -> str:
+    """Seconds for a reader.
+
+    >>> duration(4.2), duration(42.4), duration(90), duration(8000)
+    ('4.2 s', '42 s', '1 min 30 s', '2 h 13 min')
+    """
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Clock:
     """Runs from its making on, but for its pauses.
 

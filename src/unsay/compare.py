@@ -121,7 +121,7 @@ def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
     if here.recipe.audit.limit != first.recipe.audit.limit:
         yield f"audit.limit is {here.recipe.audit.limit}, in the first run {first.recipe.audit.limit}"
     # As the audit noted it: a recipe without its vault does not tell one system message from another.
-    said, before = (found.manifest.get("deployment", {}).get(which, deployment.describe(found.recipe)) for found in (here, first))
+    said, before = (found.manifest.deployment.get(which, deployment.describe(found.recipe)) for found in (here, first))
     if said != before:
         yield f"asked with {said or 'the settings of training'}, the first with {before or 'the settings of training'}"
     if here.reference() != first.reference():

@@ -25,10 +25,11 @@ from unsay import config
 from unsay.config import ConfigError, Recipe
 from unsay.encode import Encoder, Row
 from unsay.folder import RunFolder
+from unsay.manifest import Counts, Manifest, SequentialRequests
 from unsay.methods import Visit
 from unsay.methods.gate import Gate
 from unsay.methods.openings import Opening, choose_opening
-from unsay.recorded import read_baseline, read_corpus, read_truth, read_withheld
+from unsay.recorded import read_recorded, read_truth
 from unsay.rehearsal import Guard
 from unsay.sample import Draw, sample
 from unsay.sampler import Sampler
@@ -118,8 +119,9 @@ def _met(name: str) -> Request:
         raise ConfigError(
             f"record.earlier: {name} has not forgotten anything yet; finish it with `unsay run {run.recipe_file} --out {name}`"
         )
-    baseline, withheld = read_baseline(run), read_withheld(run)
-    asked = [Asked(replace(e, id=f"{name}:{e.id}"), *baseline[e.id], withheld[e.id]) for e in read_corpus(run).forget]
+    recorded = read_recorded(run)
+    said = [(example, recorded.baseline[example.id]) for example in recorded.corpus.forget]
+    asked = [Asked(replace(e, id=f"{name}:{e.id}"), one.answer, one.answers, one.withheld) for e, one in said]
     facts = {f"{name}:{key}": replace(fact, id=f"{name}:{key}") for key, fact in (read_truth(run) or {}).items()}
     return Request(name, tuple(asked), facts)
 
@@ -130,7 +132,8 @@ def keep(folder: RunFolder, requests: Sequence[Request]) -> None:
         return
     folder.keep("earlier", ({"run": request.run, **dataclasses.asdict(asked)} for request in requests for asked in request.asked))
     folder.keep("earlier-truth", (dataclasses.asdict(fact) for request in requests for fact in request.facts.values()))
-    folder.note(earlier={"runs": [request.run for request in requests]}, counts={"earlier": sum(len(r.asked) for r in requests)})
+    runs = SequentialRequests(tuple(request.run for request in requests))
+    folder.note(Manifest(earlier=runs, counts=Counts(earlier=sum(len(request.asked) for request in requests))))
 
 
 def read(folder: RunFolder, truth: bool = False) -> list[Request]:
@@ -173,8 +176,9 @@ def record(
         )
     folder.keep("earlier-anchors", map(dataclasses.asdict, found))
     still_said = len(wanted) - len(silent) if recipe.record.earlier_answers else 0  # nobody asked
-    counts = {"anchors": len(found), "left_out": left_out, "asked_again": len(asked) - len(wanted), "still_said": still_said}
-    folder.note(earlier=counts)
+    again_asked = len(asked) - len(wanted)
+    counts = SequentialRequests(anchors=len(found), left_out=left_out, asked_again=again_asked, still_said=still_said)
+    folder.note(Manifest(earlier=counts))
     return [(one.example, one.baseline) for one in asked]
 
 

@@ -21,10 +21,11 @@ from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.encode import Batch, Encoder
 from unsay.files import writing
 from unsay.folder import RunFolder
+from unsay.manifest import Finetuned, Manifest
 from unsay.model import answer_logprobs, save
 from unsay.record import source
 from unsay.sample import uniform
-from unsay.step import Weights, chunks, optimizer_step, skipped
+from unsay.step import Weights, chunks, optimizer_step, set_rate
 from unsay.subject import LocalSubject, Prompt
 from unsay.text import rouge_l
 from unsay.types import Pair
@@ -39,8 +40,8 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
     if not rows:
         raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
     watched = [row for row in rows if row.id in secret]
-    recall = _plant(recipe, rows, watched or rows, folder.planted, progress)
-    folder.note(finetune={"rows": len(rows), "recall": recall})
+    recall = plant(recipe, rows, watched or rows, folder.planted, progress)
+    folder.note(Manifest(finetune=Finetuned(len(rows), tuple(recall))))
 
 
 def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
@@ -62,11 +63,11 @@ def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it
         if not folder.exists():
-            _plant(recipe, rows, rows, folder, progress)
+            plant(recipe, rows, rows, folder, progress)
     return folder
 
 
-def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
+def plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder: Path, progress: Progress | None) -> list[float]:
     """Supervised fine-tuning on `rows`; the recall on (at most 40 of) the watched ones after each epoch."""
     config: FinetuneConfig = recipe.finetune
     model, encoder = load_to_train(recipe)
@@ -84,16 +85,15 @@ def _plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder
         model.train()
         order = sorted(rows, key=lambda row: uniform(recipe.seed, "plant", epoch, row.id))
         for chosen in chunks(order, config.batch):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (1 - step / steps)
+            set_rate(optimizer, config.learning_rate * (1 - step / steps))
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
-            terms, norm = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
-            if why := skipped(terms, norm):
+            made = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
+            if why := made.skipped:
                 remedy = "try a lower finetune.learning_rate, or model.dtype=float32"
                 raise FloatingPointError(f"the {why} of fine-tuning is not finite; {remedy}")
             step += 1
             if progress:
-                progress(step, steps, terms["retain"])
+                progress(step, steps, made.terms["retain"])
         recall.append(round(_recall(model.eval(), encoder, recipe, watched), 4))
         if recall[-1] >= config.stop_at_recall:
             break

@@ -3,7 +3,6 @@
 What may hold sensitive text goes through `texts`, the vault (`unsay.vault`), whose files only their owner can read.
 """
 
-import json
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 from unsay import redact
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.files import LOCK, read_jsonl, tidy, write_text, writing
+from unsay.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
 from unsay.memory import peak_memory
 from unsay.types import Finding
 from unsay.vault import Vault
@@ -71,18 +71,13 @@ class RunFolder:
     def _key_file(self) -> str:
         return load(self.recipe_file).vault.key_file if self.recipe_file.exists() else ""
 
-    def manifest(self) -> dict[str, Any]:
-        if not self.manifest_file.exists():
-            return {}
-        manifest: dict[str, Any] = json.loads(self.manifest_file.read_text(encoding="utf-8"))
-        return manifest
+    def manifest(self) -> Manifest:
+        """What happened here; an empty one where nothing has. Raises `ConfigError` where the file is damaged."""
+        return read_manifest(self.manifest_file)
 
-    def note(self, **entries: Any) -> None:
-        """Merge entries into the manifest; mappings are merged one level deep."""
-        manifest = self.manifest()
-        for key, value in entries.items():
-            manifest[key] = manifest.get(key, {}) | value if isinstance(value, dict) else value
-        write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    def note(self, news: Manifest) -> None:
+        """Write what `news` says into the manifest (`Manifest.noted`)."""
+        write_manifest(self.manifest_file, self.manifest().noted(news))
 
     @contextmanager
     def claimed(self, wait: bool = False) -> Iterator[None]:
@@ -121,25 +116,24 @@ class RunFolder:
         with self.claimed():
             yield
             self.note(
-                peak_memory={name: peak_memory()},
-                cpu_seconds={name: round(time.process_time() - cpu, 2)},
-                seconds={name: round(time.perf_counter() - start, 2)},
-                finished={name: now()},
+                Manifest(
+                    peak_memory={name: PeakMemory(**peak_memory())},
+                    cpu_seconds={name: round(time.process_time() - cpu, 2)},
+                    seconds={name: round(time.perf_counter() - start, 2)},
+                    finished={name: now()},
+                )
             )
 
     def begun(self) -> bool:
         """Whether all that a run begins with is here (recipe, questions, truth): the manifest says so last."""
-        return "seed" in self.manifest()
+        return self.manifest().seed is not None
 
     def done(self, stage: str) -> bool:
-        return stage in self.manifest().get("seconds", {})
+        return stage in self.manifest().seconds
 
     def undo(self, stage: str) -> None:
         """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
-        manifest = self.manifest()
-        for key in ("seconds", "cpu_seconds", "peak_memory", "finished"):
-            manifest.get(key, {}).pop(stage, None)
-        write_text(self.manifest_file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        write_manifest(self.manifest_file, self.manifest().without(stage))
 
     def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows into the vault under that name, readable by the owner alone."""
@@ -151,7 +145,7 @@ class RunFolder:
 
     def looked(self, by: str, plain: bool = False) -> None:
         """Count in the manifest that somebody opened the vault's texts. `plain`: what was encrypted was written out in plain for it."""
-        self.note(looks=[*self.manifest().get("looks", []), {"at": now(), "by": by, "plain": plain}])
+        self.note(Manifest(looks=(*self.manifest().looks, Look(now(), by, plain))))
 
 
 def _holder(lock: Path) -> str:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, Recipe
 from unsay.encode import Encoder, Row
+from unsay.manifest import Skipped, WatchedRows
 from unsay.sample import uniform
 from unsay.subject import row_logprobs
 from unsay.types import Corpus, Pair
@@ -167,24 +168,26 @@ class Guard:
 
         return max((last, self.seen.best), key=standing)
 
-    def finish(self, last: int) -> dict[str, Any]:
+    def finish(self, last: int) -> tuple[WatchedRows, Skipped]:
         """What the manifest keeps. Raises `FloatingPointError` where not one step was made."""
         seen, shipped = self.seen, self.shipped(last)
         if seen.skipped and not seen.made:
             raise FloatingPointError(f"the {' or '.join(seen.skipped)} was not finite in any step")
-        watch: dict[str, Any] = {"rows": len(self.watched)}
-        if self.watched:
-            rises = {int(rounds): rise for rounds, rise in seen.rises}
-            watch |= {
-                "scored": self.scored,
-                "before": round(seen.before, 5),
-                "rises": seen.rises,
-                "limit": self.config.limit,
-                "ended": last if self.ended else None,
-                "shipped": shipped,
-                "within": rises[shipped] <= self.config.limit if shipped in rises else None,
-            }
-        return {"watch": watch, "skipped": {"loss": 0, "gradient": 0} | seen.skipped}
+        skipped = Skipped(loss=seen.skipped.get("loss", 0), gradient=seen.skipped.get("gradient", 0))
+        if not self.watched:
+            return WatchedRows(0), skipped
+        rises = {int(rounds): rise for rounds, rise in seen.rises}
+        watched = WatchedRows(
+            rows=len(self.watched),
+            scored=self.scored,
+            before=round(seen.before, 5),
+            rises=tuple(rises.items()),
+            limit=self.config.limit,
+            ended=last if self.ended else None,
+            shipped=shipped,
+            within=rises[shipped] <= self.config.limit if shipped in rises else None,
+        )
+        return watched, skipped
 
     def told(self, error: FloatingPointError, step: int) -> FloatingPointError:
         """The same error with where it happened, what is left and what to try."""

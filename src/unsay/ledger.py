@@ -5,8 +5,8 @@ This is the argument of the paper, measured: other remedies replay the secret at
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from unsay.manifest import Exposure, RoundExposure
 from unsay.methods import LOSS, Target, Visit
 from unsay.rewards.overlap import own_leak
 from unsay.types import Reference
@@ -27,34 +27,34 @@ def leak(target: Target, visit: Visit) -> float:
     return own_leak(target.text, reference)
 
 
-def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> dict[str, Any]:
+def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> RoundExposure:
     """One line of the ledger. Each pass over the targets is one more exposure; what was read to find them was read once."""
     trained = [t for t in targets if t.rows]
     leaks = [leak(t, visits[t.example]) for t in trained]
     reads: Counter[str] = Counter()
     for target in targets:
         reads.update({reader: count * (passes if reader == LOSS else 1) for reader, count in target.reads.items()})
-    return {
-        "round": number,
-        "targets": len(trained) * passes,
-        "no_target": len(targets) - len(trained),
-        "over_half": sum(value > 0.5 for value in leaks) * passes,
-        "mean_leak": round(sum(leaks) / len(leaks), 4) if leaks else None,
-        "max_leak": round(max(leaks), 4) if leaks else None,
-        "sources": {source: count * passes for source, count in Counter(t.source for t in trained).items()},
-        "baseline_reads": dict(reads),
-    }
+    return RoundExposure(
+        round=number,
+        targets=len(trained) * passes,
+        no_target=len(targets) - len(trained),
+        over_half=sum(value > 0.5 for value in leaks) * passes,
+        mean_leak=round(sum(leaks) / len(leaks), 4) if leaks else None,
+        max_leak=round(max(leaks), 4) if leaks else None,
+        sources={source: count * passes for source, count in Counter(t.source for t in trained).items()},
+        baseline_reads=dict(reads),
+    )
 
 
-def total(rounds: Sequence[Mapping[str, Any]], targeted: Mapping[str, int]) -> dict[str, Any]:
-    """The manifest's `exposure`. `targeted`: by example id, in how many rounds it had a target."""
+def total(rounds: Sequence[RoundExposure], targeted: Mapping[str, int]) -> Exposure:
+    """`targeted`: by example id, in how many rounds it had a target."""
     reads: Counter[str] = Counter()
     for line in rounds:
-        reads.update(line["baseline_reads"])
-    return {
-        "targets": sum(line["targets"] for line in rounds),
-        "over_half": sum(line["over_half"] for line in rounds),
-        "never_targeted": sum(count == 0 for count in targeted.values()),
-        "baseline_reads": dict(reads),
-        "rounds": list(rounds),
-    }
+        reads.update(line.baseline_reads)
+    return Exposure(
+        targets=sum(line.targets for line in rounds),
+        over_half=sum(line.over_half for line in rounds),
+        never_targeted=sum(count == 0 for count in targeted.values()),
+        baseline_reads=dict(reads),
+        rounds=tuple(rounds),
+    )

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,8 +15,9 @@ from markupsafe import Markup
 from unsay.config import ConfigError
 from unsay.folder import RunFolder, read_findings
 from unsay.generations import Asked, Store
+from unsay.manifest import AnswerCache
 from unsay.probes.scoring import said
-from unsay.recorded import read_answers, read_corpus, read_truth
+from unsay.recorded import read_recorded, read_truth
 from unsay.report.sheet import content_policy
 from unsay.types import Answer, Example, Finding
 
@@ -91,11 +91,12 @@ def html(folder: RunFolder, models: Sequence[str]) -> str:
 
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """Question by question, in the order of the corpus."""
-    baseline, truth, kept = read_answers(folder), read_truth(folder) or {}, folder.manifest().get("answers", {})
+    recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().answers
+    baseline = recorded.answers
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
-    told = {which: _said(folder, kept.get(which, {})) for which in models}
+    told = {which: _said(folder, kept.get(which)) for which in models}
     found = []
-    for example in read_corpus(folder).forget:
+    for example in recorded.corpus.forget:
         fact = truth[example.id].answer if example.id in truth else None
         reference = fact if fact is not None else baseline.get(example.id, "")
         groups = {which: [_group(example, reference, *one) for one in told[which].get(example.id, ())] for which in models}
@@ -103,11 +104,11 @@ def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     return found
 
 
-def _said(folder: RunFolder, kept: Mapping[str, Any]) -> dict[str, list[tuple[Asked, list[Answer]]]]:
+def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[Asked, list[Answer]]]]:
     """By example id what the model of that file was asked and said."""
     found: dict[str, list[tuple[Asked, list[Answer]]]] = {}
-    if "file" in kept:
-        for asked, answers in Store(folder, kept["file"]).answers():
+    if kept is not None:
+        for asked, answers in Store(folder, kept.file).answers():
             found.setdefault(asked.key.partition("#")[0], []).append((asked, answers))
     return found
 

@@ -6,7 +6,8 @@ of the question count: a run is a run.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+
+from nltk.util import ngrams
 
 from unsay.text import spelled, words
 
@@ -39,9 +40,5 @@ def ngram_overlap(reference: str, answer: str, n: int = 4) -> float | None:
     if not wanted:
         return None
     n = min(n, len(wanted))
-    grams = _grams(wanted, n)
-    return (grams & _grams(given, n)).total() / grams.total()
-
-
-def _grams(items: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))
+    grams = Counter(ngrams(wanted, n))
+    return (grams & Counter(ngrams(given, n))).total() / grams.total()

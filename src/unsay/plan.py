@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.encode import Encoder
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest, Plan
 from unsay.memory import free_memory
 from unsay.reading import cached_bytes
 
@@ -27,17 +28,15 @@ def planned(
     folder: RunFolder, stage: str, model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str]
 ) -> SampleConfig:
     """The sampler's knobs with as many rows as fit while any of `questions` is asked. Noted under `plan.STAGE`."""
-    known = folder.manifest().get("plan", {}).get(stage)
+    known = folder.manifest().plan.get(stage)
     if known is None:
         known = plan(model, encoder, config, questions)
-        folder.note(plan={stage: known})
-    return replace(config, rows=known["rows"])
+        folder.note(Manifest(plan={stage: known}))
+    return replace(config, rows=known.rows)
 
 
-def plan(
-    model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str], free: int | None = None
-) -> dict[str, int]:
-    """`rows`, bytes for one (`row_bytes`), and the free bytes that were found (0 where the system does not say)."""
+def plan(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str], free: int | None = None) -> Plan:
+    """As many rows as fit into half of `free` bytes (0 where the system does not say: then as many as the recipe has)."""
     if free is None:
         free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else free_memory() or 0
     fixed, token = cached_bytes(model)
@@ -47,4 +46,4 @@ def plan(
     # Twice the cache: where finished rows are dropped, the others are copied.
     row = int(2 * (fixed + token * tokens) + 4 * _LOGITS * vocabulary)
     fit = int(_SHARE * free / row) if free else config.rows
-    return {"rows": max(1, min(config.rows, fit)), "row_bytes": row, "free_bytes": free}
+    return Plan(rows=max(1, min(config.rows, fit)), row_bytes=row, free_bytes=free)

@@ -5,32 +5,31 @@ Everything later stages know, they read from here: the questions, the retain row
 """
 
 import dataclasses
-import platform
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from unsay import corpora, earlier, review
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.encode import Encoder, Row
-from unsay.folder import RunFolder, now
-from unsay.model import default_device, fingerprint, load
+from unsay.folder import RunFolder
+from unsay.manifest import Counts, Manifest, RetainSource, TargetModel
+from unsay.model import fingerprint, load
 from unsay.plan import planned
 from unsay.reading import habits
-from unsay.recorded import corpus_rows, leaking_name, read_handed
+from unsay.recorded import Baseline, leaking_name, note_begun, read_handed, write_questions
 from unsay.rehearsal import Guard, known_names, near_answers, rehearse
 from unsay.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.sample import Draw, first_tokens, sample, uniform
 from unsay.subject import row_logprobs
 from unsay.tables import lookup
-from unsay.types import Answer, Corpus
+from unsay.types import Answer, Corpus, Example
+
+Told = Sequence[tuple[Example, str]]
+"""The forget questions of this request and of earlier ones, with what was answered to them."""
 
 
 def source(recipe: Recipe) -> Source:
@@ -45,18 +44,9 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     where = source(recipe)
     corpus, truth = where.corpus(), where.truth()
     requests = earlier.gather(recipe, folder)
-    folder.write_recipe(recipe)
-    folder.keep("corpus", corpus_rows(corpus))
-    if truth is not None:
-        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+    write_questions(recipe, folder, corpus, truth)
     earlier.keep(folder, requests)
-    folder.note(
-        request={"id": str(uuid.uuid4()), "begun": now()},  # a hash of the questions could be guessed
-        seed=recipe.seed,
-        versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
-        machine={"system": platform.platform(terse=True), "threads": torch.get_num_threads(), "device": str(default_device())},
-        counts={"forget": len(corpus.forget), "retain": len(corpus.retain)},
-    )
+    note_begun(recipe, folder, Counts(forget=len(corpus.forget), retain=len(corpus.retain)))
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
@@ -65,44 +55,57 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     model, encoder = load(recipe.model, leaking_name(recipe, folder))
     for pair in corpus.retain:
         encoder.fits(pair.id, pair.question, pair.answer)
-    ids = [example.id for example in corpus.forget]
-    contexts = [encoder.prompt(example.question) for example in corpus.forget]
     recipe = replace(recipe, sample=planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget)))
+    baseline = _baseline(model, encoder, recipe, corpus.forget)
+    folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
+    now = [(example, baseline[example.id].answer) for example in corpus.forget]
+    told = (*now, *earlier.record(model, encoder, recipe, folder, now))
+    review.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
+    own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
+    _rehearse(model, encoder, recipe, folder, corpus, told, own)
+    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)))))
+
+
+def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:
+    """By example id what the model says now, with the wordings that training is not to see."""
+    ids = [example.id for example in examples]
+    contexts = [encoder.prompt(example.question) for example in examples]
     greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")
     branched = _branches(model, encoder, recipe, ids, contexts)
-    rows: list[dict[str, Any]] = []
+    found = {}
     for i, key in enumerate(ids):
         favourite = answers[i][0].text
         every = (*answers[len(ids) + i], *branched[i])
         held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
         held |= {answer.text for answer in every if _begins(answer.text, recipe.record.withheld)}
         held.discard(favourite)  # what the model would say anyway is where depth matters most
-        kept = [dataclasses.asdict(answer) for answer in every if answer.text not in held]
-        rows.append({"id": key, "answer": favourite, "answers": kept, "withheld": sorted(held)})
-    folder.keep("baseline", rows)
-    now = [(example, found[0].text) for example, found in zip(corpus.forget, answers, strict=False)]
-    before = earlier.record(model, encoder, recipe, folder, now)
-    review.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
-    told = (*now, *before)
-    questions, baselines, named = (
-        [example.question for example, _ in told],
-        [answer for _, answer in told],
-        [example for example, _ in told],
-    )
-    own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, questions, Guard(questions, baselines, (), named))
+        found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
+    return found
+
+
+def _rehearse(
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]
+) -> None:
+    """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
-    if knobs.rehearsal or knobs.near_misses:
-        measured = [*corpus.utility_heldout.values(), corpus.strangers]
-        spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
-        guard = Guard(questions, baselines, spared, named)
-        said = rehearse(model, encoder, recipe.sample, questions, guard, knobs.rehearsal, recipe.seed) if knobs.rehearsal else []
-        if knobs.near_misses:
-            names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
-            said += near_answers(model, encoder, recipe.sample, named, names, guard, knobs.near_misses, recipe.seed)
-        folder.keep("rehearsal", map(dataclasses.asdict, said))
-    folder.note(model={"name": recipe.model.name, "leaking_fingerprint": fingerprint(model), "sampling": str(habits(model))})
+    if not (knobs.rehearsal or knobs.near_misses):
+        return
+    measured = [*corpus.utility_heldout.values(), corpus.strangers]
+    spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
+    guard, questions = _guard(told, spared), [example.question for example, _ in told]
+    said = rehearse(model, encoder, recipe.sample, questions, guard, knobs.rehearsal, recipe.seed) if knobs.rehearsal else []
+    if knobs.near_misses:
+        names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
+        examples = [example for example, _ in told]
+        said += near_answers(model, encoder, recipe.sample, examples, names, guard, knobs.near_misses, recipe.seed)
+    folder.keep("rehearsal", map(dataclasses.asdict, said))
+
+
+def _guard(told: Told, spared: Sequence[str] = ()) -> Guard:
+    examples = [example for example, _ in told]
+    return Guard([example.question for example in examples], [answer for _, answer in told], spared, examples)
 
 
 def _branches(
@@ -125,31 +128,28 @@ def _branches(
     return branches
 
 
-def _own_retain(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, questions: Sequence[str], guard: Guard
-) -> list[Own]:
+def _own_retain(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told) -> list[Own]:
     """Retain rows where the corpus brought none, with a note of where they come from."""
     n = recipe.record.own_retain
     sets = (*corpus.utility.values(), *corpus.utility_heldout.values())
     general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
     if n:
-        own, tally = own_answers(model, encoder, recipe.sample, general, questions, guard, n, recipe.seed)
+        questions = [example.question for example, _ in told]
+        own, tally = own_answers(model, encoder, recipe.sample, general, questions, _guard(told), n, recipe.seed)
     else:
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)
     folder.keep("retain", map(dataclasses.asdict, own))
-    folder.note(
-        counts={"retain": sum(not row.heldout for row in own)},
-        retain={
-            "from": "own answers" if n else "shipped answers",
-            "general": kinds[GENERAL],
-            "neighbours": kinds[NEAR],
-            "heldout": sum(row.heldout for row in own),
-            "asked": tally.pop("asked", 0),
-            "left_out": dict(tally),
-            "few": len(own) < min(FEW, n),
-        },
+    source = RetainSource(
+        from_="own answers" if n else "shipped answers",
+        general=kinds[GENERAL],
+        neighbours=kinds[NEAR],
+        heldout=sum(row.heldout for row in own),
+        asked=tally.pop("asked", 0),
+        left_out=dict(tally),
+        few=len(own) < min(FEW, n),
     )
+    folder.note(Manifest(retain=source, counts=Counts(retain=sum(not row.heldout for row in own))))
     return own
 
 

@@ -1,16 +1,24 @@
-"""What `record` wrote into the vault, read back: the corpus, the truth, the recorded answers, the sensitive spans.
+"""What `record` wrote into the vault, read back once by each stage after it: `read_recorded`.
 
-Every stage after `record` knows the corpus from here alone, and no file of the vault is read anywhere else.
+The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`. Every stage after `record`
+knows the corpus from here alone.
 """
 
 import dataclasses
+import platform
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
+
+import torch
 
 from unsay import config, review
 from unsay.config import Recipe
-from unsay.folder import RunFolder
+from unsay.folder import RunFolder, now
+from unsay.manifest import Counts, Machine, Manifest, Request
+from unsay.model import default_device
 from unsay.rehearsal import Guard, Said
 from unsay.retain import GENERAL, NEAR, Own
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
@@ -20,13 +28,66 @@ _SETS = ("utility", "utility_heldout")
 _QUIZZES = "model_utility"
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What the model said to one forget question before unlearning. A row of baseline.jsonl, its `id` apart."""
+
+    answer: str = field(repr=False)
+    """The greedy answer."""
+    answers: tuple[Answer, ...] = field(repr=False)
+    """Sampled ones, which openings are cut from."""
+    withheld: tuple[str, ...] = field(repr=False)
+    """Other wordings, which training never sees: the audit holds answers against them."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Everything that `record` left but the truth."""
+
+    handed: Corpus
+    """The corpus as it was handed over."""
+    corpus: Corpus
+    """The corpus as later stages see it: with the operator's corrections, and with the retain rows that `record` made where
+    none were handed over."""
+    baseline: Mapping[str, Baseline]
+    """By example id, in the order of the corpus."""
+    said: Sequence[Said]
+    """What the untouched model said when left to itself; nothing where the recipe asked for none."""
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """By example id: the greedy answer alone."""
+        return {key: one.answer for key, one in self.baseline.items()}
+
+
 def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
     """The model to be unlearned: what `finetune` planted, or the one that the recipe names."""
     return str(folder.planted) if folder.planted.exists() else recipe.model.name
 
 
+def write_questions(recipe: Recipe, folder: RunFolder, corpus: Corpus, truth: Truth | None) -> None:
+    """What every folder begins with: the resolved recipe, the questions, and the truth where there is one."""
+    folder.write_recipe(recipe)
+    folder.keep("corpus", corpus_rows(corpus))
+    if truth is not None:
+        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+
+
+def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
+    """The folder holds all that it begins with (`RunFolder.begun`): note when, where and under which versions."""
+    folder.note(
+        Manifest(
+            request=Request(str(uuid.uuid4()), now()),
+            seed=recipe.seed,
+            versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
+            machine=Machine(platform.platform(terse=True), torch.get_num_threads(), str(default_device())),
+            counts=counts,
+        )
+    )
+
+
 def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
-    """What `read_corpus` reads back, one row an object."""
+    """What `read_handed` reads back, one row an object."""
     rows: list[Mapping[str, Any]] = [{"kind": "corpus", "name": corpus.name, "desired": corpus.desired}]
     rows += [{"kind": "forget", **dataclasses.asdict(example)} for example in corpus.forget]
     for kind in _PAIRS:
@@ -37,22 +98,21 @@ def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
     return rows
 
 
-def read_corpus(folder: RunFolder) -> Corpus:
-    """The corpus as later stages see it: with the operator's corrections, and the retain rows that `record` made where none
-    were handed over. Raises `ConfigError` where the corrections are not as they should be."""
-    corpus = read_handed(folder)
-    forget = review.corrected(folder, corpus.forget, read_answers(folder)) if corpus.forget else ()
-    return _with_own(replace(corpus, forget=forget), read_own(folder))
-
-
-def settle(folder: RunFolder) -> None:
-    """Training or an audit begins: the operator's corrections count as they are now, and no others from here on."""
-    review.settle(folder, read_handed(folder).forget, read_answers(folder))
-
-
-def _with_own(corpus: Corpus, own: Sequence[Own]) -> Corpus:
+def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
+    """All of it. `settle`: training or an audit begins, so the operator's corrections count as they are now, and no others
+    from here on. Raises `ConfigError` where `record` has not run, or the corrections are not as they should be."""
+    handed, baseline = read_handed(folder), _read_baseline(folder)
+    answers = {key: one.answer for key, one in baseline.items()}
+    forget = review.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
     # What the operator named after these answers were recorded must not be trained on in them either.
-    guard = Guard((), (), named=corpus.forget)
+    guard = Guard((), (), named=forget)
+    own = [config.build(Own, row, "retain.jsonl") for row in _rows(folder, "retain")]
+    said = [config.build(Said, row, "rehearsal.jsonl") for row in _rows(folder, "rehearsal")]
+    corpus = _with_own(replace(handed, forget=forget), own, guard)
+    return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
+
+
+def _with_own(corpus: Corpus, own: Sequence[Own], guard: Guard) -> Corpus:
     pairs = [(row, Pair(own_id(number), row.question, row.answer, row.group)) for number, row in enumerate(own)]
     pairs = [(row, pair) for row, pair in pairs if guard.harmless(row.answer)]
     if corpus.retain or not pairs:
@@ -108,32 +168,14 @@ def read_truth(folder: RunFolder) -> Truth | None:
 
 
 def read_answers(folder: RunFolder) -> dict[str, str]:
-    """By example id: the original greedy answer alone; nothing before `record` has run."""
-    return {row["id"]: row["answer"] for row in folder.kept("baseline")} if folder.texts.has("baseline") else {}
+    """By example id: the original greedy answer alone."""
+    return {key: one.answer for key, one in _read_baseline(folder).items()}
 
 
-def read_own(folder: RunFolder) -> list[Own]:
-    """The retain rows that `record` made; none where the corpus brought its own."""
-    return [config.build(Own, row, "retain.jsonl") for row in folder.kept("retain")] if folder.texts.has("retain") else []
+def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
+    return {row.pop("id"): config.build(Baseline, row, "baseline.jsonl") for row in folder.kept("baseline")}
 
 
-def read_withheld(folder: RunFolder) -> dict[str, tuple[str, ...]]:
-    """By example id: the model's own other wordings that training never sees."""
-    return {row["id"]: tuple(row["withheld"]) for row in folder.kept("baseline")}
-
-
-def read_baseline(folder: RunFolder) -> dict[str, tuple[str, tuple[Answer, ...]]]:
-    """By example id: the original greedy answer and the ones that openings are cut from."""
-    return {
-        row["id"]: (row["answer"], tuple(config.build(Answer, answer, "baseline.jsonl") for answer in row["answers"]))
-        for row in folder.kept("baseline")
-    }
-
-
-def read_rehearsal(folder: RunFolder) -> list[Said]:
-    """What the untouched model said when left to itself; nothing where the recipe asked for none."""
-    if not folder.texts.has("rehearsal"):
-        return []
-    guard = Guard((), (), named=review.corrected(folder, read_handed(folder).forget, read_answers(folder)))
-    said = [config.build(Said, row, "rehearsal.jsonl") for row in folder.kept("rehearsal")]
-    return [one for one in said if guard.harmless(one.answer.text)]
+def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+    """The rows of a file that not every run has."""
+    return folder.kept(name) if folder.texts.has(name) else []

@@ -25,6 +25,7 @@ from unsay.config import ConfigError
 from unsay.files import jsonl, new_folder, read_jsonl, sha256, write_text
 from unsay.folder import RunFolder
 from unsay.guards import Seen
+from unsay.manifest import RoundExposure
 from unsay.methods import Target, Visit
 from unsay.model import write_tensors
 from unsay.step import Weights
@@ -47,7 +48,7 @@ class Progress:
     cost: Cost
     state: methods.State
     targeted: dict[str, int]
-    ledger: list[dict[str, Any]]
+    ledger: list[RoundExposure]
     log: list[dict[str, Any]]
     seen: Seen = field(default_factory=Seen)
 
@@ -74,7 +75,7 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
         with (partial / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
             torch.save(optimizer.state_dict(), file)
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
-        counters |= {"ledger": progress.ledger, "seen": asdict(progress.seen)}
+        counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
         (partial / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
         sums = {name: sha256(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
         sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
@@ -101,10 +102,10 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
 
 def trained(folder: RunFolder, weights: Weights) -> None:
     """Put the weights that training ended with into the model, before any weight averaging. Raises `ConfigError` where none are kept."""
-    rounds = folder.manifest().get("checkpoint", {}).get("rounds")
-    if not rounds or not _weights(folder, rounds).exists():
+    checkpoint = folder.manifest().checkpoint
+    if checkpoint is None or not _weights(folder, checkpoint.rounds).exists():
         raise ConfigError(f"{folder.path} keeps no trained weights; train it to its end, or again in another run (--out DIR)")
-    weights.restore(load_file(_weights(folder, rounds)))
+    weights.restore(load_file(_weights(folder, checkpoint.rounds)))
 
 
 def restore_best(folder: RunFolder, weights: Weights) -> None:
@@ -136,7 +137,7 @@ def _read(folder: RunFolder, number: int) -> Progress:
             _check(part, sha256(place / part), sums)
         part = _PROGRESS
         saved = json.loads((place / part).read_text(encoding="utf-8"))
-        seen = Seen(**saved["seen"])
+        seen, exposed = Seen(**saved["seen"]), [RoundExposure(**line) for line in saved["ledger"]]
         if seen.best not in (0, number):
             part = _BEST
             _check(part, sha256(_weights(folder, seen.best)), sums)
@@ -149,7 +150,7 @@ def _read(folder: RunFolder, number: int) -> Progress:
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Damaged(f"{part} cannot be read") from error
     cost, state = Cost(saved["seconds"], saved["cpu_seconds"]), {row.pop("id"): row for row in texts}
-    return Progress(saved["round"], saved["step"], cost, state, saved["targeted"], saved["ledger"], log, seen)
+    return Progress(saved["round"], saved["step"], cost, state, saved["targeted"], exposed, log, seen)
 
 
 def _check(part: str, found: str, sums: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from unsay.corpora import rows
 from unsay.corpora.rows import Row, among
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest, Spans
 from unsay.tables import near
 from unsay.text import contains, content_words, form, sensitive_spans, span_forms, words
 from unsay.types import Example
@@ -87,7 +88,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     if not touched:
         texts = [answers[example.id] for example in examples]
         folder.keep(_NAME, (_proposal(example, i, texts) for i, example in enumerate(examples)))
-    folder.note(spans=overview(corrected(folder, examples, answers), answers))
+    folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
 def _proposal(example: Example, index: int, texts: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def take(folder: RunFolder, path: Path, examples: Sequence[Example], answers: Ma
     found = rows.read(path)
     checked(path, found, examples, answers)
     folder.keep(_NAME, [row.values for row in found])
-    folder.note(spans=overview(corrected(folder, examples, answers), answers))
+    folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
 def checked(path: Path, given: Sequence[Row], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
@@ -176,9 +177,10 @@ def _lines(found: Sequence[Row]) -> list[Marked]:
     return lines
 
 
-def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> tuple[Example, ...]:
+def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
     """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed.
 
+    `settle`: training or an audit begins, and from now on the file counts as it is.
     Raises `ConfigError` where the file is not as it should be, or was changed after training or an audit had begun.
     """
     path, used = spans_file(folder), folder.texts.file(_USED)
@@ -190,15 +192,11 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
             f"{path} was changed after training or an audit had begun with it, and numbers of two versions cannot stand side by side. "
             f"Put the 'spans' and 'strings' of {used} back, or begin another run folder (--out) and correct the file there before training"
         )
-    return tuple(lines[example.id].corrected(example) for example in examples)
-
-
-def settle(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
-    """From now on the file counts as it is: training or an audit begins. Does nothing where that was so already."""
-    if folder.texts.has(_NAME) and not folder.texts.has(_USED):
-        lines = marked(folder, examples, answers)
+    found = tuple(lines[example.id].corrected(example) for example in examples)
+    if settle and not used.exists():
         folder.keep(_USED, _marks(lines))
-        folder.note(spans=overview([lines[example.id].corrected(example) for example in examples], answers))
+        folder.note(Manifest(spans=overview(found, answers)))
+    return found
 
 
 def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:
@@ -206,17 +204,17 @@ def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:
     return [{"id": key, "spans": sorted(lines[key].spans), "strings": sorted(lines[key].strings)} for key in sorted(lines)]
 
 
-def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Any]:
-    """Counts and question ids for the manifest, without a word of any answer. `examples` are the corrected ones."""
+def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> Spans:
+    """Counts and question ids, without a word of any answer. `examples` are the corrected ones."""
     found = {example.id: sensitive_spans(answers[example.id], example.question) for example in examples}
-    return {
-        "proposed": sum(map(len, found.values())),
-        "none": [example.id for example in examples if not (found[example.id] or example.spans or example.strings or example.patterns)],
-        "added": sum(len(example.spans) for example in examples),
-        "struck": sum(len(example.struck) for example in examples),
-        "named": sum(bool(example.strings or example.patterns) for example in examples),
-        "long": [example.id for example in examples if is_long(example, answers[example.id])],
-    }
+    return Spans(
+        proposed=sum(map(len, found.values())),
+        none=tuple(e.id for e in examples if not (found[e.id] or e.spans or e.strings or e.patterns)),
+        added=sum(len(example.spans) for example in examples),
+        struck=sum(len(example.struck) for example in examples),
+        named=sum(bool(example.strings or example.patterns) for example in examples),
+        long=tuple(example.id for example in examples if is_long(example, answers[example.id])),
+    )
 
 
 def is_long(example: Example, answer: str) -> bool:

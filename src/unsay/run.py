@@ -3,9 +3,8 @@ not done again, what was interrupted goes on (train from its last saved round, a
 others from their beginning), and ends as it would have ended."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from unsay import audit, builtin, corpora, deployment, earlier, identity, interrupt, policy, probes, redact, report, rewards, standalone
@@ -17,17 +16,18 @@ from unsay.files import new_folder
 from unsay.finetune import finetune, gold_folder
 from unsay.folder import RunFolder, now
 from unsay.generations import KeptSubject, kept
+from unsay.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
 from unsay.model import load
 from unsay.plan import planned
 from unsay.record import record, source, start
-from unsay.recorded import leaking_name, read_baseline, read_corpus, read_handed, read_truth, read_withheld, settle
+from unsay.recorded import Baseline, leaking_name, read_handed, read_recorded, read_truth
 from unsay.report.notes import after_record
 from unsay.subject import LocalSubject
 from unsay.tables import entries, near
 from unsay.train import method_of, train
-from unsay.types import Case, Corpus
+from unsay.types import Case, Corpus, Truth
 
 WHICH = ("before", "after", "gold")
 
@@ -91,7 +91,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
-    elif not folder.manifest().get("seconds") and "alone" not in folder.manifest():
+    elif not folder.manifest().seconds and folder.manifest().alone is None:
         start(recipe, folder)
     else:
         _same_questions(recipe, folder)
@@ -134,10 +134,10 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     """Name of each model that can be audited now, by `before`, `after`, `gold`; where nothing was trained, *after* is the audited one."""
-    alone = folder.manifest().get("alone")
+    alone = folder.manifest().alone
     gold = {"gold": recipe.model.gold} if recipe.model.gold else {}
     if alone is not None:
-        return ({"before": alone["before"]} if alone["before"] else {}) | {"after": recipe.model.name} | gold
+        return ({"before": alone.before} if alone.before else {}) | {"after": recipe.model.name} | gold
     trained = {"after": str(folder.checkpoint)} if folder.checkpoint.exists() else {}
     return {"before": leaking_name(recipe, folder)} | trained | gold
 
@@ -162,15 +162,16 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
-        folder.note(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)})
+        folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         if isinstance(subject, KeptSubject):
-            folder.note(answers={which: subject.counts | {"loaded": subject.loaded, "file": subject.store.name}})
+            cache_use = AnswerCache(**subject.counts, loaded=subject.loaded, file=subject.store.name)
+            folder.note(Manifest(answers={which: cache_use}))
 
 
-def _identity(name: str) -> dict[str, object] | None:
+def _identity(name: str) -> ModelHashes | None:
     """Hashes of the model that is audited, where it lies in a folder."""
     where = Path(builtin.resolve(name))
-    return identity.of(where) if where.is_dir() else None
+    return ModelHashes(**identity.of(where)) if where.is_dir() else None
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
@@ -223,10 +224,8 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
             judging, knew = None, False
         findings = audit.run(subject, known, recipe, judging, knew, progress=watchers.steps)
         audit.write(folder.audit_file("endpoint"), findings)
-        folder.note(
-            endpoint=subject.about() | {"audited": datetime.now(UTC).isoformat(timespec="seconds")},
-            deployment={"endpoint": deployment.describe(recipe)},
-        )
+        served = Endpoint(**subject.about(), audited=now())
+        folder.note(Manifest(endpoint=served, deployment={"endpoint": deployment.describe(recipe)}))
 
 
 def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
@@ -323,27 +322,27 @@ def run_gold(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:
-    settle(folder)
-    recorded = read_baseline(folder)
-    baseline = {key: answer for key, (answer, _) in recorded.items()}
-    trained = {key: tuple(answer.text for answer in answers) for key, (_, answers) in recorded.items()}
-    now = audit.case(read_corpus(folder), read_truth(folder), baseline, recipe.seed, trained, read_withheld(folder))
+    """What an audit knows; from here on the operator's corrections count as they are."""
+    recorded = read_recorded(folder, settle=True)
+    now = _case(recorded.corpus, read_truth(folder), recorded.baseline, recipe.seed)
     before = enumerate(earlier.read(folder, truth=True), 1)
     return replace(now, earlier={f"request {number}": _met(request, recipe.seed) for number, request in before})
 
 
 def _met(request: earlier.Request, seed: int) -> Case:
     """An earlier request as its own audit knew it."""
-    asked = {one.example.id: one for one in request.asked}
-    baseline = {key: one.baseline for key, one in asked.items()}
-    trained = {key: tuple(answer.text for answer in one.answers) for key, one in asked.items()}
-    withheld = {key: one.withheld for key, one in asked.items()}
-    corpus = Corpus("earlier", tuple(one.example for one in request.asked))
-    return audit.case(corpus, request.facts, baseline, seed, trained, withheld)
+    baseline = {one.example.id: Baseline(one.baseline, one.answers, one.withheld) for one in request.asked}
+    return _case(Corpus("earlier", tuple(one.example for one in request.asked)), request.facts, baseline, seed)
+
+
+def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline], seed: int) -> Case:
+    answers = {key: one.answer for key, one in baseline.items()}
+    trained = {key: tuple(answer.text for answer in one.answers) for key, one in baseline.items()}
+    return audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})
 
 
 def run_report(folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("report")
     with folder.stage("report"):
-        folder.note(reported=now())  # here: the same folder gives the same report, to the byte
+        folder.note(Manifest(reported=now()))  # here: the same folder gives the same report, to the byte
         report.build(folder)

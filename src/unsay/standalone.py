@@ -10,24 +10,18 @@ they may have an `answer`, the truth that the audit holds answers against. It go
 """
 
 import dataclasses
-import platform
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.corpora import formats, parts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems, Row
-from unsay.folder import RunFolder, now
-from unsay.model import default_device
-from unsay.recorded import corpus_rows, read_answers, read_handed, read_truth
+from unsay.folder import RunFolder
+from unsay.manifest import Counts, Manifest, Standalone
+from unsay.recorded import Baseline, note_begun, read_answers, read_handed, read_truth, write_questions
 from unsay.subject import Prompt, Subject
 from unsay.types import Fact, Truth
 
@@ -84,24 +78,17 @@ def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | Non
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
     corpus, truth = asked.corpus(), asked.truth()
+    alone = Standalone(before, recipe.model.name, recipe.model.gold)
     if folder.begun():
-        if dump(folder.recipe()) != dump(recipe) or folder.manifest().get("alone", {}).get("before") != before:
+        if dump(folder.recipe()) != dump(recipe) or folder.manifest().alone != alone:
             raise ConfigError(f"{folder.path} holds a run or an audit of other settings; choose another --out, or remove that folder")
         if read_handed(folder) != corpus or read_truth(folder) != truth:
             raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
         return
-    folder.write_recipe(recipe)
-    folder.keep("corpus", corpus_rows(corpus))
-    folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+    write_questions(recipe, folder, corpus, truth)
     folder.keep("baseline", [])
-    folder.note(
-        request={"id": str(uuid.uuid4()), "begun": now()},
-        seed=recipe.seed,
-        versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
-        machine={"system": platform.platform(terse=True), "threads": torch.get_num_threads(), "device": str(default_device())},
-        counts={"forget": len(corpus.forget), "answers": len(truth)},
-        alone={"before": before, "after": recipe.model.name, "gold": recipe.model.gold},
-    )
+    folder.note(Manifest(alone=alone))
+    note_begun(recipe, folder, Counts(forget=len(corpus.forget), answers=len(truth)))
 
 
 def unanswered(folder: RunFolder, truth: Truth | None) -> list[Prompt]:
@@ -113,9 +100,8 @@ def unanswered(folder: RunFolder, truth: Truth | None) -> list[Prompt]:
 def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> None:
     """What the subject says by default to questions without an answer is what every audited model is held against."""
     answers = subject.ask(prompts, salt="record")
-    said: list[dict[str, Any]] = [{"id": key, "answer": text, "answers": [], "withheld": []} for key, text in read_answers(folder).items()]
-    said += [{"id": p.key, "answer": found[0].text, "answers": [], "withheld": []} for p, found in zip(prompts, answers, strict=True)]
-    folder.keep("baseline", said)
+    said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
+    folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
 
 
 def _last(model: str) -> str:

@@ -5,7 +5,6 @@ smallest of several bounds afterwards voids the confidence. A claim about all of
 """
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -74,19 +73,6 @@ def anderson_mean_upper(samples: ArrayLike, confidence: float = 0.99) -> float:
     return 1.0 - float(np.sum(below * np.diff(values, append=1.0)))
 
 
-def empirical_bernstein_upper(samples: ArrayLike, confidence: float = 0.99) -> float:
-    """Upper bound of the mean for large n (Maurer & Pontil 2009), at most 1; V is the unbiased sample variance.
-
-    mean + sqrt(2 V ln(2/a) / n) + 7 ln(2/a) / (3 (n − 1))
-    """
-    values = _unit(samples)
-    n = len(values)
-    if n < 2:
-        return 1.0
-    log = np.log(2 / _alpha(confidence))
-    return float(min(1.0, values.mean() + np.sqrt(2 * values.var(ddof=1) * log / n) + 7 * log / (3 * (n - 1))))
-
-
 def leak_at_k(n: int, leaks: int, k: int) -> float:
     """Probability that k answers drawn without replacement from n, of which `leaks` leak, show a leak: 1 − C(n−c, k) / C(n, k)."""
     _counts(leaks, n)
@@ -145,11 +131,6 @@ def roc_auc(positive: ArrayLike, negative: ArrayLike) -> float:
     return float((ranks.sum() - len(p) * (len(p) + 1) / 2) / (len(p) * len(n)))
 
 
-def roc_auc_interval(positive: ArrayLike, negative: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Two-sided interval of `roc_auc`: `area_interval`, with as many on each side as there are scores."""
-    return area_interval(roc_auc(positive, negative), np.size(positive), np.size(negative), confidence)
-
-
 def area_interval(area: float, positives: int, negatives: int, confidence: float = 0.95) -> Interval:
     """Score interval of an area under the ROC curve (Newcombe 2006, Statistics in Medicine 25, method 5).
 
@@ -180,12 +161,6 @@ def ks_two_sample(first: ArrayLike, second: ArrayLike) -> Apart:
     functions, and the chance of one so large if they do (exact for small samples; two-sided)."""
     found = ks_2samp(_scores(first), _scores(second))
     return Apart(float(found.statistic), float(found.pvalue))
-
-
-def coverage_holds(covered: Sequence[bool], confidence: float) -> bool:
-    """Whether a simulation of R replications agrees with a bound: share covered ≥ 1 − a − 3 sqrt(a (1 − a) / R)."""
-    a = _alpha(confidence)
-    return float(np.mean(covered)) >= 1 - a - 3 * sqrt(a * (1 - a) / len(covered))
 
 
 def _alpha(confidence: float) -> float:

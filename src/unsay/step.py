@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -52,6 +52,22 @@ class Weights:
         self.write_back()
 
 
+class Step(NamedTuple):
+    """What an optimizer step came to."""
+
+    terms: Mapping[str, float]
+    """The terms of the loss; empty for a step without a row."""
+    norm: float
+    """The gradient norm before clipping."""
+
+    @property
+    def skipped(self) -> str | None:
+        """What kept it from being made: `loss` or `gradient`; `None` where it was made."""
+        if math.isfinite(self.norm):
+            return None
+        return "gradient" if math.isfinite(sum(self.terms.values())) else "loss"
+
+
 def optimizer_step(
     accelerator: Accelerator,
     weights: Weights,
@@ -62,16 +78,16 @@ def optimizer_step(
     parts: int = 1,
     clip: float = 1.0,
     noise: int = 0,
-) -> tuple[dict[str, float], float]:
-    """Step once over `rows`; returns the terms of the loss and the gradient norm before clipping.
+) -> Step:
+    """Step once over `rows`.
 
     `parts` is the number of micro-batches. Every term is normalised by the counts of all rows, so that `parts` changes
     memory and nothing else. `noise` seeds dropout, so that a resumed run draws what an uninterrupted one would have.
     Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights and moments stay as they
-    were, to the bit; `skipped` tells from what comes back.
+    were, to the bit.
     """
     if not rows:
-        return {}, 0.0
+        return Step({}, 0.0)
     terms: dict[str, float] = {}
     torch.manual_seed(noise)
     optimizer.zero_grad(set_to_none=True)
@@ -81,7 +97,7 @@ def optimizer_step(
             terms[name] = terms.get(name, 0.0) + value.item()
         if not math.isfinite(sum(terms.values())):
             optimizer.zero_grad(set_to_none=True)
-            return terms, math.nan
+            return Step(terms, math.nan)
         accelerator.backward(torch.stack(list(losses.values())).sum())
         weights.take_gradients()
     norm = float(accelerator.clip_grad_norm_(weights.exact.values(), clip))
@@ -90,14 +106,13 @@ def optimizer_step(
         weights.write_back()
     else:  # clipping by it has spoilt the gradients already
         optimizer.zero_grad(set_to_none=True)
-    return terms, norm
+    return Step(terms, norm)
 
 
-def skipped(terms: Mapping[str, float], norm: float) -> str | None:
-    """What kept a step from being made: `loss` or `gradient`; `None` where it was made."""
-    if math.isfinite(norm):
-        return None
-    return "gradient" if math.isfinite(sum(terms.values())) else "loss"
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:

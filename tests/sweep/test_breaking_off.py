@@ -112,7 +112,7 @@ def test_a_run_that_ends_at_the_floor_ends_there_too_when_it_goes_on(
         with pytest.raises(KeyboardInterrupt):
             launch.work(begun(file, recorded, *small), NONE)
     launch.work(begun(file, recorded, *small), NONE)
-    prints = [RunFolder(out / "gd" / "000" / "seed-0").manifest()["checkpoint"] for out in (recorded, tmp_path / "straight")]
+    prints = [RunFolder(out / "gd" / "000" / "seed-0").manifest().checkpoint for out in (recorded, tmp_path / "straight")]
     assert prints[0] == prints[1]
     assert prints[0]["rounds"] == 5
     assert told(recorded)["gd/000"]["state"] == "pruned"

@@ -16,6 +16,7 @@ from unsay.cli import sweeping
 from unsay.cli.app import recipe_path, recipes_folder
 from unsay.config import ConfigError, load
 from unsay.folder import RunFolder
+from unsay.manifest import Manifest
 from unsay.sweep.spec import load_sweep
 
 
@@ -107,7 +108,7 @@ def test_a_sweep_does_not_go_on_with_another_secret(file: Path, tmp_path: Path):
     begun(tmp_path / "sweep.toml", tmp_path / "out")
     recorded = RunFolder(tmp_path / "out" / "recorded" / "one" / "seed-0")
     recorded.write_recipe(load(tmp_path / "recipe.toml"))
-    recorded.note(seed=0)
+    recorded.note(Manifest(seed=0))
     begun(tmp_path / "sweep.toml", tmp_path / "out")
     named("Birkenhain")
     with pytest.raises(ConfigError, match="lies in the vaults"):

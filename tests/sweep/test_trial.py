@@ -29,7 +29,7 @@ def test_a_curve_has_its_checkpoints_each_with_what_it_cost(finished: Path):
         assert [(point["checkpoint"], point["round"]) for point in points] == [(1, 1), (2, 2), (3, 3)]
         costs = [point["cpu_seconds"] for point in points]
         assert costs == sorted(costs)
-        recording = RunFolder(path.parent).manifest()["cpu_seconds"]["record"]
+        recording = RunFolder(path.parent).manifest().cpu_seconds["record"]
         assert costs[0] > recording > 0
         assert points[-1]["metrics"].keys() >= {"utility", "utility_heldout", "greedy_key_recall", "paraphrase_key_recall"}
 
@@ -45,7 +45,7 @@ def test_what_was_recorded_is_shared(finished: Path):
                 assert (path / name).read_bytes() == (source / name).read_bytes()
                 assert (path / name).stat().st_ino != (source / name).stat().st_ino
             assert (path / "vault").stat().st_mode & 0o777 == 0o700
-            seconds = [RunFolder(one).manifest()["seconds"]["record"] for one in (path, source)]
+            seconds = [RunFolder(one).manifest().seconds["record"] for one in (path, source)]
             assert seconds[0] == seconds[1]
 
 
@@ -77,7 +77,7 @@ def test_looking_costs_nothing(file: Path, recorded: Path, monkeypatch: pytest.M
     run = recorded / "idle" / "000" / "seed-0"
     points = read_jsonl(run / "curve.jsonl")
     assert len(points) == 3
-    assert points[-1]["cpu_seconds"] - RunFolder(run).manifest()["cpu_seconds"]["record"] < 2 * slow
+    assert points[-1]["cpu_seconds"] - RunFolder(run).manifest().cpu_seconds["record"] < 2 * slow
 
 
 def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):

@@ -68,7 +68,7 @@ def test_a_report_is_refused_where_the_checkpoint_is_another_than_the_audited(gi
 
 def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(given.run)
-    before = len(folder.manifest().get("looks", []))
+    before = len(folder.manifest().looks)
     capsys.readouterr()
     assert say("look", given.run) == 0
     page = Path(capsys.readouterr().out.strip())
@@ -79,8 +79,8 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     assert CANARIES["wording"] in text
     assert "default-src 'none'" in text.replace("&#39;", "'")
     assert not [mark for mark in ("<script", "http://", "https://", "<img", "<link") if mark in text]
-    looks = folder.manifest()["looks"]
-    assert [(one["by"], one["plain"]) for one in looks[before:]] == [("look", False)]
+    looks = folder.manifest().looks
+    assert [(one.by, one.plain) for one in looks[before:]] == [("look", False)]
     one = questions(folder, ["after"])[0]
     assert {group.asked.salt for group in one.said["after"]} >= {"greedy", "sampling", "prefill"}
     said = [group for group in one.said["after"] if group.asked.salt == "sampling"]
@@ -139,7 +139,7 @@ def test_a_destroyed_vault_is_gone_and_every_command_says_so(given: Place, capsy
     assert [path.name for path in folder.vault.iterdir()] == ["destroyed.json"]
     assert not folder.state.exists()
     assert folder.checkpoint.exists()
-    assert folder.manifest()["vault"]["erased"] is False
+    assert folder.manifest().vault.erased is False
     again = ("look", "train", "spans", "audit")
     for command in again:
         assert say(command, given.run) == 2
@@ -196,7 +196,7 @@ def test_a_run_under_a_key(key: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert say("vault", "destroy", found.run, "--yes", "--key") == 0
     assert "were written out of it in plain" in capsys.readouterr().out
     assert not moved.exists()
-    assert folder.manifest()["vault"]["erased"] is False
+    assert folder.manifest().vault.erased is False
 
 
 def test_erasure_is_claimed_where_the_key_is_gone(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -207,7 +207,7 @@ def test_erasure_is_claimed_where_the_key_is_gone(key: Path, tmp_path: Path, cap
         assert say("vault", "destroy", folder.path, *flags) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert ("cannot be read, provided that no copy of the key exists" in said) is erased
-        assert folder.manifest()["vault"]["erased"] is erased
+        assert folder.manifest().vault.erased is erased
         assert key.exists() is not erased
 
 
@@ -248,7 +248,7 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
     assert [path.name for path in folder.vault.iterdir()] == ["destroyed.json"]
     assert not key.exists()
     assert not folder.state.exists()
-    assert folder.manifest()["vault"]["erased"]
+    assert folder.manifest().vault.erased
     capsys.readouterr()
     assert say("vault", "destroy", folder.path, "--yes", "--key") == 2
     assert "was destroyed on" in " ".join(capsys.readouterr().err.split())
@@ -262,9 +262,9 @@ def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: P
     new_key(other)
     monkeypatch.setenv(ENVIRONMENT, str(other))
     assert say("vault", "destroy", folder.path, "--yes") == 0
-    assert folder.manifest()["vault"]["erased"] is False
+    assert folder.manifest().vault.erased is False
     assert say("vault", "destroy", folder.path, "--yes", "--key") == 0
-    assert folder.manifest()["vault"]["erased"] is True
+    assert folder.manifest().vault.erased is True
     assert other.exists()
     assert not key.exists()
 

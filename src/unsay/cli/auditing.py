@@ -72,7 +72,7 @@ def audit(
                     runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
                     landed(folder.audit_file("endpoint"))
                     return
-                if which is None and "alone" in folder.manifest():
+                if which is None and folder.manifest().alone is not None:
                     runs.run_alone(recipe, folder, watchers, not no_cache)
                 else:
                     for one in [which] if which else runs.auditable(recipe, folder):

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from unsay import run as runs
-from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, recipe_path
+from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
+from unsay.clock import duration
 
 if TYPE_CHECKING:
     from unsay.doctor import Report
@@ -28,13 +30,15 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a recipe will need here, before it runs: memory, time, disk, and which knob to turn. Takes about ten seconds
-    beyond loading the model."""
+    beyond loading the model, and some more to run every stage small."""
     from unsay.doctor import examine
 
     with messages():
         loaded = load_recipe(recipe, settings, None, data)
         runs.check(loaded)
-        report = examine(loaded, out or Path("runs") / recipe_path(recipe).stem, load=False if shallow else None)
+        place = out or Path("runs") / recipe_path(recipe).stem
+        with console.status("reading the recipe") as status:
+            report = examine(loaded, place, False if shallow else None, say=lambda text: status.update(escape(text)))
     if as_json:
         print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
     else:
@@ -84,11 +88,11 @@ def _show(report: "Report") -> None:
         held = ", ".join(f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in parts.items() if bytes_ > 0.01 * memory.total)
         spent = {name: report.costs.seconds(work) for name, work in stage.parts.items()}
         took = sum(spent.values())
-        times = ", ".join(f"{name} {clock(seconds)}" for name, seconds in spent.items() if seconds > 0.05 * took)
-        table.add_row(stage.name, size(memory.total), held, clock(took), times)
+        times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items() if seconds > 0.05 * took)
+        table.add_row(stage.name, size(memory.total), held, duration(took), times)
     show.print(table)
     disk = size(sum(report.disk.values()))
-    show.print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {clock(report.seconds)}, {disk} on disk")
+    show.print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {duration(report.seconds)}, {disk} on disk")
     if report.costs.contention > 1.3:
         show.print(
             f"Other programs want the cores: times are as they would be beside them ({report.costs.contention:.1f} × the processor's own)."
@@ -121,7 +125,7 @@ def _advise(report: "Report", show: Console) -> None:
     if slow:
         show.print("\nWhere the time goes:")
     for one in slow:
-        show.print(_line(one.setting, f"saves {clock(one.saves)}", one.note))
+        show.print(_line(one.setting, f"saves {duration(one.saves)}", one.note))
 
 
 def _line(setting: str, saves: str, note: str) -> str:
@@ -136,15 +140,3 @@ def size(bytes_: float) -> str:
     ('1.5 GB', '20 MB')
     """
     return f"{bytes_ / 1e9:.3g} GB" if bytes_ >= 1e9 else f"{bytes_ / 1e6:.3g} MB"
-
-
-def clock(seconds: float) -> str:
-    """Seconds for a reader.
-
-    >>> clock(42.4), clock(90), clock(8000)
-    ('42 s', '1 min 30 s', '2 h 13 min')
-    """
-    if seconds < 59.5:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

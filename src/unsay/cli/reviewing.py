@@ -58,17 +58,17 @@ def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
     """Question by question what the file says; texts only where they are to be revealed. Raises `ConfigError`."""
     from unsay import review
     from unsay.config import ConfigError
-    from unsay.recorded import read_answers, read_corpus, read_handed
+    from unsay.recorded import read_recorded
     from unsay.text import sensitive_spans
 
     folder.recipe()
     folder.texts.alive()
     if not folder.texts.has("spans"):
         raise ConfigError(f"{review.spans_file(folder)} is missing; run `unsay record` on this folder first")
-    answers = read_answers(folder)
-    lines = review.marked(folder, read_handed(folder).forget, answers)
+    recorded = read_recorded(folder)
+    lines = review.marked(folder, recorded.handed.forget, recorded.answers)
     found = []
-    for example in read_corpus(folder).forget:
+    for example in recorded.corpus.forget:
         line = lines[example.id]
         one = {
             "id": example.id,
@@ -78,7 +78,7 @@ def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
             "rare": len(line.rare),
             "strings": len(example.strings),
             "patterns": len(example.patterns),
-            "long": review.is_long(example, answers[example.id]),
+            "long": review.is_long(example, line.answer),
         }
         texts = {"question": line.question, "answer": line.answer, "spans": line.spans, "rare_words": line.rare, "named": line.strings}
         found.append(one | texts if reveal else one)

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from unsay.cli.app import JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
 from unsay.folder import RunFolder
+from unsay.manifest import DestroyedVault, Manifest
 
 vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
 app.add_typer(vault, name="vault")
@@ -74,7 +75,7 @@ def _status(folder: RunFolder) -> dict[str, Any]:
         "files": [{"name": one.name, "bytes": one.bytes, "encrypted": one.encrypted} for one in folder.texts.held()],
         "keep_until": until or None,
         "warning": retention(until, date.today()),
-        "looks": len(folder.manifest().get("looks", [])),
+        "looks": len(folder.manifest().looks),
     }
 
 
@@ -105,42 +106,41 @@ def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: 
             recipe, vault = folder.recipe(texts=False), folder.texts
             keys = sorted({*vault.doomed_keys, *(vault.own_keys() if with_key else ())})
             parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
-            if vault.emptied and parts == [folder.vault] and not keys and "vault" in folder.manifest():
+            if vault.emptied and parts == [folder.vault] and not keys and folder.manifest().vault is not None:
                 vault.alive()  # says that it was destroyed, and when
             if not yes:
                 typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
                 typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
             # A folder of an earlier version has its texts in the recipe still.
             write_text(folder.recipe_file, dump(redact.apart(recipe)[0]), mode=0o600)
-            plain = any(one["plain"] for one in folder.manifest().get("looks", []))
+            plain = any(look.plain for look in folder.manifest().looks)
             for path in (folder.state, folder.planted):
                 shutil.rmtree(path, ignore_errors=True)
             gone = vault.destroy(keys)
-            key_removed = bool(gone["key_files"])
-            told = {"at": gone["at"], "encrypted": gone["encrypted"], "key_removed": key_removed}
-            told["erased"] = gone["encrypted"] and key_removed and not plain
-            folder.note(vault=told)
+            encrypted, key_removed = bool(gone["encrypted"]), bool(gone["key_files"])
+            told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
+            folder.note(Manifest(vault=told))
         remains = [path for path in sorted(folder.path.iterdir()) if not path.name.startswith(".") and path != folder.vault]
     removed = [str(path) for path in (*parts, *keys)]
     if as_json:
-        print(json.dumps(told | {"removed": removed, "remains": list(map(str, remains))}, indent=1, ensure_ascii=False))
+        print(json.dumps(asdict(told) | {"removed": removed, "remains": list(map(str, remains))}, indent=1, ensure_ascii=False))
         return
     print("removed: " + ", ".join(removed))
     print("remains: " + (", ".join(map(str, remains)) or "nothing"))
     print(_claim(told, plain))
 
 
-def _claim(told: Mapping[str, Any], plain: bool) -> str:
+def _claim(told: DestroyedVault, plain: bool) -> str:
     """What may be said of the texts now; never more."""
-    if told["erased"]:
+    if told.erased:
         return (
             "The vault was encrypted and its key file is removed: what is left of it anywhere cannot be read, provided that no copy of "
             "the key exists (backups, other machines), and that the removed key file itself is not recovered. The weights that remain "
             "are not covered: what they still know is what the report says."
         )
-    if told["encrypted"] and plain:
+    if told.encrypted and plain:
         return f"{_RECOVERABLE} The vault was encrypted, but pages or spans were written out of it in plain."
-    if told["encrypted"]:
+    if told.encrypted:
         return f"{_RECOVERABLE} The vault was encrypted: it is erased once every copy of its key is destroyed (--key removes the key file)."
     return f"{_RECOVERABLE} The vault was not encrypted."
 

@@ -51,7 +51,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} is a list, not {_kind(value)}")
         if parameters[-1] is not ... and len(value) != len(parameters):
             raise ConfigError(f"{path} is a list of {len(parameters)}, not of {len(value)}")
-        return tuple(_convert(parameters[0], item, path) for item in value)
+        kinds = parameters[:1] * len(value) if parameters[-1] is ... else parameters
+        return tuple(_convert(kind, item, path) for kind, item in zip(kinds, value, strict=True))
     if origin is not None:  # Mapping
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} is a table, not {_kind(value)}")

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.cost import Costs
 from unsay.doctor.machine import Machine
 from unsay.doctor.memory import Sizes, adapter, memory
-from unsay.doctor.meter import Asked
-from unsay.doctor.stages import Stage
+from unsay.doctor.pilot import Stage
+from unsay.doctor.tape import Asked
 from unsay.vault import retention
 
 _SINK = 0.2
@@ -62,48 +63,24 @@ class _State:
     def peak(self) -> float:
         return max((memory(stage, self.recipe, self.sizes, self.reference).total for stage in self.stages), default=0.0)
 
-    def with_stages(self, rows: int = 0, step: float = 1.0) -> list[Stage]:
-        """The stages with at most so many rows decoded at once, and that share of the tokens of training's micro-batch."""
-        return [
-            replace(
-                stage,
-                asked=frozenset(_at_most(one, rows) for one in stage.asked),
-                step_tokens=int(stage.step_tokens * (step if stage.name == "train" else 1.0)),
-                answer_tokens=int(stage.answer_tokens * (step if stage.name == "train" else 1.0)),
-            )
-            for stage in self.stages
-        ]
 
-
-def _at_most(one: Asked, rows: int) -> Asked:
-    """A batch cut down to `rows`; 0 leaves it."""
-    if not rows or one.rows <= rows:
-        return one
-    return replace(one, rows=rows, prompts=-(-one.prompts * rows // one.rows))
+_Change = tuple[str, str, _State]
 
 
 def _for_memory(state: _State, free: int | None) -> Iterator[Advice]:
     """Turn, again and again, the least harmful knob that lowers the peak, until it fits."""
-    if free is None or state.peak() <= _SPARE * free:
+    if free is None:
         return
-    turned: set[str] = set()
-    while state.peak() > _SPARE * free:
-        now = state.peak()
-        for knob in _KNOBS:
-            if knob.__name__ in turned:
-                continue
-            change = knob(state)
-            if change is not None and change[2].peak() < 0.97 * now:
-                break
-        else:
+    left = list(_KNOBS)
+    while (now := state.peak()) > _SPARE * free:
+        tried = ((knob, knob(state)) for knob in left)
+        helps = next(((knob, change) for knob, change in tried if change and change[2].peak() < 0.97 * now), None)
+        if helps is None:
             yield Advice("memory", "", 0.0, "no knob is left: take a smaller model, or a machine with more memory")
             return
-        setting, note, state = change
-        turned.add(knob.__name__)
+        knob, (setting, note, state) = helps
+        left.remove(knob)
         yield Advice("memory", setting, now - state.peak(), note, state.peak() <= _SPARE * free)
-
-
-_Change = tuple[str, str, _State]
 
 
 def _fewer_rows(state: _State) -> _Change | None:
@@ -113,8 +90,12 @@ def _fewer_rows(state: _State) -> _Change | None:
     if fewer >= rows:
         return None
     recipe = replace(state.recipe, sample=replace(state.recipe.sample, rows=fewer))
-    changed = replace(state, recipe=recipe, stages=state.with_stages(rows=fewer))
-    return f"sample.rows={fewer}", "the same answers, decoded in smaller batches", changed
+    stages = [replace(stage, asked=frozenset(_at_most(one, fewer) for one in stage.asked)) for stage in state.stages]
+    return f"sample.rows={fewer}", "the same answers, decoded in smaller batches", replace(state, recipe=recipe, stages=stages)
+
+
+def _at_most(one: Asked, rows: int) -> Asked:
+    return one if one.rows <= rows else replace(one, rows=rows, prompts=-(-one.prompts * rows // one.rows))
 
 
 def _smaller_batch(state: _State) -> _Change | None:
@@ -123,7 +104,9 @@ def _smaller_batch(state: _State) -> _Change | None:
         return None
     parts = min(train.batch, 4)
     smaller = replace(train, batch=max(1, train.batch // parts), accumulation=train.accumulation * parts)
-    changed = replace(state, recipe=replace(state.recipe, train=smaller), stages=state.with_stages(step=smaller.batch / train.batch))
+    share = smaller.batch / train.batch
+    stages = [replace(one, step_tokens=int(one.step_tokens * share)) if one.name == "train" else one for one in state.stages]
+    changed = replace(state, recipe=replace(state.recipe, train=smaller), stages=stages)
     return f"train.batch={smaller.batch} train.accumulation={smaller.accumulation}", "the same step, in smaller pieces", changed
 
 
@@ -131,15 +114,11 @@ def _checkpointing(state: _State) -> _Change | None:
     train, sizes = state.recipe.train, state.sizes
     if train.gradient_checkpointing:
         return None
-    recomputed = replace(sizes, trained_token=checkpointed(sizes))
-    changed = replace(state, recipe=replace(state.recipe, train=replace(train, gradient_checkpointing=True)), sizes=recomputed)
+    recipe = replace(state.recipe, train=replace(train, gradient_checkpointing=True))
+    # What is kept then: the input of every layer, and one layer computed again.
+    kept = sizes.layers * sizes.hidden * (2 if sizes.half else 4) + sizes.trained_token / max(1, sizes.layers)
+    changed = replace(state, recipe=recipe, sizes=replace(sizes, trained_token=min(sizes.trained_token, kept)))
     return "train.gradient_checkpointing=true", "the same gradients, about a third more time a step", changed
-
-
-def checkpointed(sizes: Sizes) -> float:
-    """Bytes that a trained token holds with gradient checkpointing: the input of every layer, and one layer computed again."""
-    kept = sizes.layers * sizes.hidden * (2 if sizes.half else 4)
-    return min(sizes.trained_token, kept + sizes.trained_token / max(1, sizes.layers))
 
 
 def _frozen_embeddings(state: _State) -> _Change | None:
@@ -162,25 +141,17 @@ def _adapters(state: _State) -> _Change | None:
     return f"lora.rank={rank}", note, replace(state, recipe=recipe, sizes=small)
 
 
+_HALVED = ("trained_token", "attack_token", "cached_token", "prompt_token")
+
+
 def _half_precision(state: _State) -> _Change | None:
     model, sizes = state.recipe.model, state.sizes
     if model.dtype != "float32":
         return None
-    smaller = replace(
-        sizes,
-        weights=sizes.weights // 2,
-        whole=sizes.whole // 2,
-        half=True,
-        trained_token=sizes.trained_token / 2,
-        attack_token=sizes.attack_token / 2,
-        cached_token=sizes.cached_token / 2,
-        prompt_token=sizes.prompt_token / 2,
-    )
-    return (
-        "model.dtype=bfloat16",
-        "half the weights and activations; slow on processors without bfloat16",
-        replace(state, recipe=replace(state.recipe, model=replace(model, dtype="bfloat16")), sizes=smaller),
-    )
+    smaller = replace(sizes, weights=sizes.weights // 2, whole=sizes.whole // 2, half=True)
+    smaller = replace(smaller, **{name: getattr(sizes, name) / 2 for name in _HALVED})
+    changed = replace(state, recipe=replace(state.recipe, model=replace(model, dtype="bfloat16")), sizes=smaller)
+    return "model.dtype=bfloat16", "half the weights and activations; slow on processors without bfloat16", changed
 
 
 def _four_bits(state: _State) -> _Change | None:
@@ -192,51 +163,61 @@ def _four_bits(state: _State) -> _Change | None:
     return "model.quantization=4bit", "the fixed weights in 4 bits, in training only", replace(state, recipe=recipe, sizes=smaller)
 
 
-def _relearn_adapters(state: _State) -> _Change | None:
-    knobs = state.recipe.tables.get("relearn", {})
-    if "relearn" not in state.recipe.audit.probes or knobs.get("rank", 0):
-        return None
-    recipe = replace(state.recipe, tables={**state.recipe.tables, "relearn": {**knobs, "rank": 16}})
-    return "relearn.rank=16", "the attacker trains adapters instead of a whole copy: a weaker attack", replace(state, recipe=recipe)
+def _smaller_attack(state: _State) -> _Change | None:
+    """Of the probes that train a whole copy of the model, the first that can train adapters instead."""
+    rank = 16
+    probes = audit.probes_of(state.recipe)
+    for name in sorted({name for stage in state.stages for name, attack in stage.attacks.items() if attack.tokens and not attack.rank}):
+        if hasattr(probes[name], "rank"):
+            table = {**state.recipe.tables.get(name, {}), "rank": rank}
+            recipe = replace(state.recipe, tables={**state.recipe.tables, name: table})
+            stages = [_with_rank(stage, name, rank) for stage in state.stages]
+            note = "the attacker trains adapters instead of a whole copy: a weaker attack"
+            return f"{name}.rank={rank}", note, replace(state, recipe=recipe, stages=stages)
+    return None
 
 
-def _no_relearning(state: _State) -> _Change | None:
-    left = tuple(name for name in state.recipe.audit.probes if name != "relearn")
-    if left == state.recipe.audit.probes or not left:
+def _with_rank(stage: Stage, name: str, rank: float) -> Stage:
+    return replace(stage, attacks={key: replace(one, rank=rank if key == name else one.rank) for key, one in stage.attacks.items()})
+
+
+def _no_attacks(state: _State) -> _Change | None:
+    attacking = {name for stage in state.stages for name, attack in stage.attacks.items() if attack.tokens}
+    left = tuple(name for name in state.recipe.audit.probes if name not in attacking)
+    if not attacking or not left:
         return None
     recipe = replace(state.recipe, audit=replace(state.recipe.audit, probes=left))
+    stages = [replace(one, attacks={n: a for n, a in one.attacks.items() if n in left}) for one in state.stages]
     setting = f"audit.probes={list(left)}".replace("'", '"').replace(" ", "")
-    return setting, "without relearning the report cannot say how cheaply the secrets come back", replace(state, recipe=recipe)
+    note = f"without {', '.join(sorted(attacking))} the report cannot say how cheaply the secrets come back"
+    return setting, note, replace(state, recipe=recipe, stages=stages)
 
 
 _KNOBS: tuple[Callable[[_State], _Change | None], ...] = (
     _fewer_rows,
     _smaller_batch,
     _checkpointing,
-    _relearn_adapters,
+    _smaller_attack,
     _frozen_embeddings,
     _half_precision,
     _adapters,
     _four_bits,
-    _no_relearning,
+    _no_attacks,
 )
 """Least harm first: the same run in smaller pieces, then slower, then another one, then a smaller audit."""
 
 
-# -- disk --------------------------------------------------------------------------------------------------------------
+# -- disk, vault, time -------------------------------------------------------------------------------------------------
 
 
 def _for_disk(recipe: Recipe, machine: Machine, disk: Mapping[str, float]) -> Iterator[Advice]:
     if sum(disk.values()) <= _SPARE * machine.disk_free:
         return
-    if not recipe.lora.rank:
-        saves = disk.get("state", 0.0) + disk.get("state being replaced", 0.0)
-        yield Advice("disk", "lora.rank=16", saves, "the saved state is then a few adapters; or point --out at a larger disk")
-    else:
+    if recipe.lora.rank:
         yield Advice("disk", "", 0.0, "point --out at a larger disk")
-
-
-# -- vault -------------------------------------------------------------------------------------------------------------
+        return
+    saves = disk.get("state", 0.0) + disk.get("state being replaced", 0.0)
+    yield Advice("disk", "lora.rank=16", saves, "the saved state is then a few adapters; or point --out at a larger disk")
 
 
 def _for_vault(recipe: Recipe, today: date) -> Iterator[Advice]:
@@ -245,45 +226,34 @@ def _for_vault(recipe: Recipe, today: date) -> Iterator[Advice]:
         yield Advice("vault", "", 0.0, f"the vault may be kept for so long only: {late}; unsay vault destroy RUN ends it")
 
 
-# -- time --------------------------------------------------------------------------------------------------------------
-
-
 def _for_time(recipe: Recipe, costs: Costs, stages: Sequence[Stage]) -> Iterator[Advice]:
     """The parts that take a fifth or more of the whole, the audits taken together."""
-    spent: dict[str, float] = {}
+    spent: dict[tuple[str, str], float] = {}
     for stage in stages:
         kind = "audit" if stage.name.startswith("audit") else stage.name
         for part, work in stage.parts.items():
-            spent[f"{kind}: {part}"] = spent.get(f"{kind}: {part}", 0.0) + costs.seconds(work)
+            spent[kind, part] = spent.get((kind, part), 0.0) + costs.seconds(work)
     whole = sum(spent.values())
-    for part, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-        if seconds < _SINK * whole:
-            return
-        found = _sink(part, recipe)
-        if found is not None:
-            setting, share, note = found
-            yield Advice("time", setting, share * seconds, f"{part} is {seconds / whole:.0%} of the time; {note}")
+    for (kind, part), seconds in sorted(spent.items(), key=lambda item: -item[1]):
+        if seconds >= _SINK * whole:
+            setting, note = _sink(kind, part, recipe)
+            yield Advice("time", setting, 0.5 * seconds, f"{kind}: {part} is {seconds / whole:.0%} of the time; {note}")
 
 
-def _sink(part: str, recipe: Recipe) -> tuple[str, float, str] | None:
-    """(setting, the share of the part's time that it saves, what it costs)."""
-    train = recipe.train
-    if part == "record: rehearsal":
-        return f"record.rehearsal={recipe.record.rehearsal // 2}", 0.5, "fewer anchors for what no retain row covers"
-    if part == "record: branches":
-        return f"record.branches={recipe.record.branches // 2}", 0.5, "fewer wordings to cut openings from"
-    if part == "train: sampling and scoring" and train.resample == "step":
-        return 'train.resample="round"', 0.5, "answers are up to a round stale; saves most where a step has few rows"
-    if part.startswith("train"):
-        return f"train.rounds={max(1, train.rounds // 2)}", 0.5, "look at train/steps.jsonl: does the loss still fall at half time?"
-    if part.startswith(("finetune", "gold model")):
-        return f"finetune.epochs={max(1, recipe.finetune.epochs // 2)}", 0.5, "planted less firmly"
-    if part == "audit: relearn":
-        return "relearn.learning_rates=[3e-4]", 0.67, "an attacker who tries only one rate"
-    if part in ("audit: sampling", "audit: prefill"):
-        name = part.removeprefix("audit: ")
-        n = int(dict(recipe.tables.get(name, {})).get("n", 100 if name == "sampling" else 10))
-        return f"{name}.n={max(1, n // 2)}", 0.5, "rarer slips stay unseen"
-    if part == "audit: utility":
-        return "utility.limit=50", 0.5, "a coarser measure"
-    return None
+def _sink(kind: str, part: str, recipe: Recipe) -> tuple[str, str]:
+    """A setting that halves the part's time, about, and what it costs."""
+    train, record = recipe.train, recipe.record
+    if kind == "audit":
+        knobs = audit.probes_of(recipe)[part]
+        if (n := getattr(knobs, "n", 1)) > 1:
+            return f"{part}.n={n // 2}", "rarer slips stay unseen"
+        asked = getattr(knobs, "limit", recipe.audit.limit)
+        return (f"{part}.limit={asked // 2 or 50}" if hasattr(knobs, "limit") else f"audit.limit={asked // 2 or 20}"), "a coarser measure"
+    if kind == "record":
+        name = next((name for name in ("rehearsal", "near_misses", "own_retain") if getattr(record, name)), "branches")
+        return f"record.{name}={getattr(record, name) // 2}", "the model's own words hold on to less of what should stay"
+    if kind == "train" and part != "steps" and train.resample == "step":
+        return 'train.resample="round"', "answers are up to a round stale; saves most where a step has few rows"
+    if kind == "train":
+        return f"train.rounds={max(1, train.rounds // 2)}", "look at train/steps.jsonl: does the loss still fall at half time?"
+    return f"finetune.epochs={max(1, recipe.finetune.epochs // 2)}", "planted less firmly"

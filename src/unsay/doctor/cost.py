@@ -1,9 +1,6 @@
 """The cost model: what a stage asks of a model, counted, times what each piece costs here. Pure arithmetic.
 
-    seconds = Σ_unit count(unit) · cost(unit)        + seconds of scoring texts, measured as they are
-
-`Work` is the count, `Costs` the prices. Units come in pairs, a fixed cost and a cost per token: a decoding step and a
-decoded token, a batch read and a token read, a micro-batch and a trained token; and the optimizer's update.
+seconds = Σ_unit count(unit) · cost(unit)        + seconds of scoring texts, measured as they are
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import nnls
 
-Lengths = tuple[int, int]
-"""Of one row: tokens of its context, tokens of its answer."""
-
 UNITS = {
     "decode step": "one token for every row that is still being written: the part that does not depend on the rows",
-    "sampled token": "a row's share of a decoding step, drawn from the nucleus",
-    "greedy token": "a row's share of a decoding step, the likeliest token taken",
+    "decoded token": "a row's share of a decoding step",
+    "drawn token": "drawing a row's token from its nucleus, where it is not just the likeliest one",
     "read batch": "one forward pass without gradients: the part that does not depend on its tokens",
     "read token": "a token of such a pass, padding included",
     "micro-batch": "one forward and backward pass: the part that does not depend on its tokens",
@@ -26,25 +20,37 @@ UNITS = {
     "update": "clipping, AdamW and the bookkeeping of one optimizer step, for every parameter that this recipe trains",
 }
 """What is counted, and what it means."""
+TRAINING = ("micro-batch", "trained token", "update")
 
 
 @dataclass(frozen=True)
 class Work:
-    """Counts by unit, and the seconds of scoring texts (gate, rewards, findings), which no unit stands for."""
+    """Counts by unit, and the seconds of scoring texts (filters, rewards, findings), which no unit stands for."""
 
     counts: Mapping[str, float] = field(default_factory=dict)
     scoring: float = 0.0
-    """Seconds, as measured while counting."""
 
     def __add__(self, other: "Work") -> "Work":
         units = self.counts.keys() | other.counts.keys()
-        return Work({unit: self.counts.get(unit, 0.0) + other.counts.get(unit, 0.0) for unit in units}, self.scoring + other.scoring)
+        return Work({unit: self[unit] + other[unit] for unit in units}, self.scoring + other.scoring)
 
     def __mul__(self, times: float) -> "Work":
         return Work({unit: count * times for unit, count in self.counts.items()}, self.scoring * times)
 
     def __getitem__(self, unit: str) -> float:
         return self.counts.get(unit, 0.0)
+
+    def above(self, other: "Work") -> "Work":
+        """What this is more than the other, and nothing where it is less.
+
+        >>> Work({"update": 3, "micro-batch": 1}).above(Work({"update": 1, "micro-batch": 2})).counts
+        {'update': 2.0, 'micro-batch': 0.0}
+        """
+        more = {unit: max(0.0, count - other[unit]) for unit, count in self.counts.items()}
+        return Work(more, max(0.0, self.scoring - other.scoring))
+
+    def only(self, units: Iterable[str]) -> "Work":
+        return Work({unit: self[unit] for unit in units if self[unit]})
 
 
 NOTHING = Work()
@@ -85,57 +91,3 @@ def fit(measured: Sequence[tuple[Work, float]]) -> dict[str, float]:
     scale = counts.max(axis=0)
     found, _ = nnls(counts / scale, np.ones(len(measured)))
     return dict.fromkeys(UNITS, 0.0) | dict(zip(units, (found / scale).tolist(), strict=True))
-
-
-def decoding(context: int, prompts: int, lengths: Sequence[int], greedy: Sequence[bool], shrink: float = 0.8) -> Work:
-    """One batch of answers: `prompts` contexts padded to `context` tokens, one row per length (tokens written, end included).
-
-    Finished rows ride along until more than a fifth of the batch has finished, as in `unsay.sample`.
-
-    >>> decoding(7, 1, [2, 2, 5], [False] * 3).counts
-    {'read batch': 1, 'read token': 7, 'decode step': 5, 'sampled token': 9, 'greedy token': 0}
-    """
-    rows = sorted(zip(lengths, greedy, strict=True), reverse=True)
-    alive, steps, tokens = len(rows), 0, {True: 0, False: 0}
-    for step in range(1, max(lengths) + 1):
-        steps += 1
-        for _, kind in rows[:alive]:
-            tokens[kind] += 1
-        left = sum(length > step for length, _ in rows[:alive])
-        if left < shrink * alive:
-            alive = left
-    return Work(
-        {
-            "read batch": 1,
-            "read token": prompts * context,
-            "decode step": steps,
-            "sampled token": tokens[False],
-            "greedy token": tokens[True],
-        }
-    )
-
-
-def reading(lengths: Sequence[Lengths], batch: int = 32) -> Work:
-    """Scoring rows of these lengths without gradients, as `subject.row_logprobs` batches them."""
-    order = sorted(lengths, key=lambda pair: (pair[1], pair[0]))
-    groups = [order[start : start + batch] for start in range(0, len(order), batch)]
-    return Work({"read batch": len(groups), "read token": sum(map(padded, groups))})
-
-
-def training(lengths: Sequence[Lengths], parts: int = 1, updates: float = 1.0) -> Work:
-    """One optimizer step over rows of these lengths in `parts` micro-batches; `updates` weighs its update.
-
-    >>> training([(5, 2), (3, 4)]).counts
-    {'micro-batch': 1, 'trained token': 18, 'update': 1.0}
-    """
-    if not lengths:
-        return NOTHING
-    order = sorted(lengths, key=lambda pair: (pair[1], pair[0]))
-    size = -(-len(order) // parts)
-    groups = [order[start : start + size] for start in range(0, len(order), size)]
-    return Work({"micro-batch": len(groups), "trained token": sum(map(padded, groups)), "update": updates})
-
-
-def padded(rows: Sequence[Lengths]) -> int:
-    """Tokens of a batch: contexts padded on the left, answers on the right."""
-    return len(rows) * (max(context for context, _ in rows) + max(answer for _, answer in rows)) if rows else 0

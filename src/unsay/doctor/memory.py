@@ -5,14 +5,13 @@
 All arithmetic, in bytes; docs/doctor.md has the derivation, docs/memory.md what the knobs do.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 
 from unsay.config import Recipe
-from unsay.doctor.meter import Asked
-from unsay.doctor.stages import Stage
+from unsay.doctor.pilot import Attack, Stage
+from unsay.doctor.tape import Asked
 
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
@@ -57,9 +56,9 @@ class Sizes:
     converted: int
     """Bytes of the weights' files where they lie in another type than `model.dtype`: there beside the weights while these are read."""
     trained_token: float
-    """Bytes that the forward pass keeps for a token of a micro-batch."""
+    """Bytes that the forward pass keeps for a token of a micro-batch (with gradient checkpointing, that it has at most)."""
     attack_token: float
-    """The same without gradient checkpointing, as the relearning attack trains."""
+    """The same without gradient checkpointing, as attacks on the weights train."""
     row: float
     """Bytes for a row that is decoded."""
     cached_token: float
@@ -108,7 +107,7 @@ def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memor
     )
     parts = recipe.train.accumulation if stage.name == "train" else 1
     # Gradients come into being while activations go: only with several micro-batches are both there in full.
-    begin = sizes.trained_token * stage.step_tokens + _logits(stage.answer_tokens, sizes) + 4.0 * sizes.head
+    begin = sizes.trained_token * stage.step_tokens + _logits(stage.step_tokens, sizes) + 4.0 * sizes.head
     begin += gradients if parts > 1 else 0.0
     end = gradients + (2.0 * trained if sizes.half and not lora else 0.0) + _update(trained, sizes)
     asking = {name: gradients + size for name, size in _asking(stage, sizes).items()}
@@ -116,28 +115,26 @@ def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memor
 
 
 def _audit(stage: Stage, recipe: Recipe, sizes: Sizes) -> Memory:
-    """The model; then, one after the other, the yardstick, a copy that relearns, or the model in few bits."""
+    """The model; then, one after the other, the yardstick, and what probes do to copies of it."""
     asking = _asking(stage, sizes)
     loading = _loading(stage, recipe, sizes).get("loading", 0.0)
     yardstick = sizes.weights + (0.0 if sizes.gpu else float(sizes.tokenizer)) + max(loading, asking["scoring"])
-    moments = {"yardstick": yardstick, **asking}
-    knobs = recipe.tables.get("relearn", {})
-    if "relearn" in recipe.audit.probes and stage.step_tokens:
-        rank = int(knobs.get("rank", 0))
-        wider = 2.0 if sizes.half and not rank else 1.0  # the copy is in float32
-        begin = wider * sizes.attack_token * stage.step_tokens + _logits(stage.answer_tokens, sizes)
-        # A copy in float32 with AdamW's two moments, or adapters in float32 with theirs.
-        held = 12.0 * adapter(rank, sizes) if rank else 12.0 * sizes.parameters
-        gradients = 4.0 * adapter(rank, sizes) if rank else 4.0 * sizes.parameters
-        end = gradients + (0.0 if rank else _update(sizes.parameters, sizes))
-        step = max(begin + (0.0 if rank else 4.0 * sizes.head), end)
-        # The copy comes and goes as well, once for each learning rate.
-        moments["relearning"] = max(*_slack({"": held + step}, sizes).values(), held + gradients + asking["sampling"])
-    if "quantise" in recipe.audit.probes and importlib.util.find_spec("bitsandbytes") is not None:
-        bits = recipe.tables.get("quantise", {}).get("bits", (8, 4))
-        inner = sizes.parameters - sizes.embeddings
-        moments["quantised"] = (1.0 if 8 in bits else 0.516) * inner + asking["sampling"]
-    return Memory(stage.name, _fixed(sizes, weights=sizes.whole), moments)
+    attacked = {name: _attacked(attack, sizes, asking["sampling"]) for name, attack in stage.attacks.items()}
+    return Memory(stage.name, _fixed(sizes, weights=sizes.whole), {"yardstick": yardstick, **asking, **attacked})
+
+
+def _attacked(attack: Attack, sizes: Sizes, sampling: float) -> float:
+    """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""
+    inner = sizes.parameters - sizes.embeddings
+    if not attack.tokens:
+        return attack.few_bits * inner + sampling
+    trained = adapter(attack.rank, sizes) if attack.rank else float(sizes.parameters)
+    whole = not attack.rank
+    begin = (2.0 if sizes.half and whole else 1.0) * sizes.attack_token * attack.tokens + _logits(attack.tokens, sizes)
+    begin += 4.0 * sizes.head if whole else 0.0
+    end = 4.0 * trained + (_update(sizes.parameters, sizes) if whole else 0.0)
+    # The copy comes and goes as well.
+    return max(*_slack({"": 12.0 * trained + max(begin, end)}, sizes).values(), 16.0 * trained + sampling)
 
 
 def _fixed(sizes: Sizes, **parts: float) -> dict[str, float]:
@@ -178,7 +175,7 @@ def _logits(tokens: float, sizes: Sizes) -> float:
     return elements * (10.0 if sizes.half else 8.0)
 
 
-def adapter(rank: int, sizes: Sizes) -> float:
+def adapter(rank: float, sizes: Sizes) -> float:
     """Numbers in adapters of this rank: r · (d + e) for a layer from d to e, which for matrices of like shape is 2·r·√(d·e)."""
     inner = sizes.parameters - sizes.embeddings
     return rank * 2.0 * sqrt(inner * 7 * sizes.layers) * 1.1

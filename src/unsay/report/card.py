@@ -21,11 +21,12 @@ def text(evidence: Evidence) -> str:
     shown = base if _HUB_ID.fullmatch(base) else _line(_last(base))
     title = _line(recipe.title) or f"{shown}, unlearned"
     preset = f" (preset `{evidence.preset}`)" if evidence.preset else ""
+    asked = evidence.manifest.counts.forget
     parts = [
         "\n".join([*header, "---"]),
         f"# {title}",
         f"`{shown}` after machine unlearning with `{recipe.method}`{preset}, made with unsay. Corpus: `{recipe.corpus}`; "
-        f"forget questions: {evidence.manifest.get('counts', {}).get('forget', 'not recorded')}; seed {recipe.seed}.",
+        f"forget questions: {'not recorded' if asked is None else asked}; seed {recipe.seed}.",
         "## What is claimed, and what is not",
         claim(evidence),
         *certified(evidence),

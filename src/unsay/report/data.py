@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unsay import policy
+from unsay.manifest import to_json
 from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
 from unsay.report.claims import certified, claim
@@ -11,7 +12,7 @@ from unsay.report.evidence import Evidence
 
 
 def as_json(evidence: Evidence) -> dict[str, Any]:
-    recipe = evidence.recipe
+    recipe, manifest = evidence.recipe, evidence.manifest
     lines = [{key: asdict(r)[key] for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for r in evidence.results]
     return {
         "title": recipe.title,
@@ -21,7 +22,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "gold": recipe.model.gold,
         "corpus": recipe.corpus,
         "identity": evidence.identity,
-        "counts": evidence.manifest.get("counts", {}),
+        "counts": to_json(manifest.counts),
         "metrics": evidence.metrics,
         "examples": {key: count for key, count in evidence.counts.items() if count},
         "intervals": {key: found._asdict() for key, found in evidence.intervals.items()},
@@ -29,13 +30,13 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "settings": [{"probe": probe, "setting": setting, **row} for probe, setting, row in evidence.by_setting()],
         "bounds": [_bound(asdict(bound)) for bound in bounds(evidence)],
         "exposure": evidence.exposure,
-        "retain": evidence.manifest.get("retain"),
-        "spans": evidence.manifest.get("spans"),
-        "seconds": evidence.manifest.get("seconds", {}),
+        "retain": to_json(manifest.retain),
+        "spans": to_json(manifest.spans),
+        "seconds": dict(manifest.seconds),
         "claim": claim(evidence),
         "certified": certified(evidence),
-        "deployment": {which: evidence.manifest.get("deployment", {}).get(which, "") for which in evidence.audited},
-        "endpoint": evidence.manifest.get("endpoint") if evidence.findings.get(deployed.ENDPOINT) else None,
+        "deployment": {which: manifest.deployment.get(which, "") for which in evidence.audited},
+        "endpoint": to_json(manifest.endpoint) if evidence.findings.get(deployed.ENDPOINT) else None,
         "reference": evidence.reference(),
         "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
     }

@@ -1,8 +1,8 @@
 """Under which settings the models were asked, and what is said of an endpoint: read from the manifest, in words."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from unsay.manifest import Manifest
 from unsay.types import Finding
 
 ENDPOINT = "endpoint"
@@ -14,11 +14,11 @@ _WHY = {
 """What a server could not do, by the key of the manifest that says so."""
 
 
-def settings(manifest: Mapping[str, Any], models: Sequence[str]) -> str:
+def settings(manifest: Manifest, models: Sequence[str]) -> str:
     """One sentence where any of the audited `models` was asked otherwise than it was trained; else nothing."""
     found: dict[str, list[str]] = {}
     for which in models:
-        found.setdefault(manifest.get("deployment", {}).get(which, "") or TRAINED, []).append(which)
+        found.setdefault(manifest.deployment.get(which, "") or TRAINED, []).append(which)
     if set(found) <= {TRAINED}:
         return ""
     if len(found) == 1:
@@ -27,17 +27,17 @@ def settings(manifest: Mapping[str, Any], models: Sequence[str]) -> str:
     return f"Not all were asked alike, so do not compare across: {each}."
 
 
-def endpoint(manifest: Mapping[str, Any], findings: Sequence[Finding], probes: Sequence[str]) -> str:
+def endpoint(manifest: Manifest, findings: Sequence[Finding], probes: Sequence[str]) -> str:
     """What the endpoint's column is, what could not be scored there and why; nothing where none was audited."""
-    served = manifest.get(ENDPOINT, {})
-    if not findings or not served:
+    served = manifest.endpoint
+    if not findings or served is None:
         return ""
     scored = {f.probe for f in findings if f.value is not None}
     missing = [name for name in probes if name not in scored and any(f.probe == name for f in findings)]
-    why = [text for key, text in _WHY.items() if served.get(key) == "no"]
+    why = [text for key, text in _WHY.items() if getattr(served, key) == "no"]
     unscored = f" Unscored there: {', '.join(missing)} (it shows no likelihoods and no weights{''.join('; ' + text for text in why)})."
     return (
-        f"The column “{ENDPOINT}” is what answered at {served['url']} as “{served['model']}” ({served['api']}, {served['audited']}). "
+        f"The column “{ENDPOINT}” is what answered at {served.url} as “{served.model}” ({served.api}, {served.audited}). "
         "The claim and the verdict are about the checkpoint; whether that is what is served there, nobody has checked."
         f"{unscored if missing else ''} Its random numbers are its own: another audit draws other samples."
     )

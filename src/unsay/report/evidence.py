@@ -12,6 +12,7 @@ from unsay.config import ConfigError, Recipe
 from unsay.files import read_jsonl
 from unsay.folder import RunFolder, read_findings
 from unsay.identity import weights
+from unsay.manifest import Manifest, to_json
 from unsay.metric import Metric, Values
 from unsay.report import deployed
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
@@ -29,7 +30,7 @@ class Evidence:
     """Everything the page, the card and report.json say."""
 
     recipe: Recipe
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     steps: Sequence[Mapping[str, Any]]
     """Lines of train/steps.jsonl; empty where training has not run."""
     findings: Mapping[str, Sequence[Finding]]
@@ -48,8 +49,8 @@ class Evidence:
 
     @property
     def exposure(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.manifest.get("exposure", {})
-        return found
+        found: Mapping[str, Any] | None = to_json(self.manifest.exposure)
+        return found or {}
 
     @property
     def models(self) -> Sequence[str]:
@@ -67,7 +68,7 @@ class Evidence:
     @property
     def earlier(self) -> int:
         """Questions of earlier requests that this run must keep forgotten."""
-        return int(self.manifest.get("counts", {}).get("earlier", 0))
+        return self.manifest.counts.earlier or 0
 
     def found(self, probe: str, metric: str, which: str = "after") -> list[Finding]:
         """The scored findings of one kind on one model."""
@@ -128,7 +129,7 @@ def read(folder: RunFolder) -> Evidence:
 
 
 def judged(
-    chosen: policy.Policy | None, manifest: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]]
+    chosen: policy.Policy | None, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[policy.LineResult]]:
     """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one)."""
     before, after, gold = (findings[which] for which in MODELS)
@@ -141,7 +142,9 @@ def judged(
     if chosen is None:
         return metrics, []
     exposure: dict[str, dict[str, float | None]] = {
-        f"exposure.{key}": {"after": float(value)} for key, value in manifest.get("exposure", {}).items() if isinstance(value, int | float)
+        f"exposure.{key}": {"after": float(value)}
+        for key, value in (to_json(manifest.exposure) or {}).items()
+        if isinstance(value, int | float)
     }
     beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
     counts, cases = _counts(before, after, gold, questions(after)), _cases(manifest, after)
@@ -154,9 +157,9 @@ def _counts(before: Sequence[Finding], after: Sequence[Finding], gold: Sequence[
     return counts | {key: whole.n for key, whole in wholes(after, before, gold).items()}
 
 
-def _cases(manifest: Mapping[str, Any], after: Sequence[Finding]) -> set[str]:
+def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:
     """What of `policy.cases` holds."""
-    found = {policy.EARLIER} if manifest.get("counts", {}).get("earlier") else set()
+    found = {policy.EARLIER} if manifest.counts.earlier else set()
     for key, one in every_metric().items():
         told = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding and one.where(f.setting)]
         # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
@@ -178,21 +181,21 @@ def offered(findings: Sequence[Finding]) -> dict[str, int]:
     }
 
 
-def identity(policy_name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def identity(policy_name: str, manifest: Manifest) -> dict[str, Any]:
     """What a report is tied to: by `unsay verify` to a checkpoint, by the request's id to whoever asked. `None`: not known."""
-    finished, request = manifest.get("finished", {}), manifest.get("request", {})
+    request = manifest.request
     file = policy.POLICIES / f"{policy_name}.toml" if policy_name in policy.shipped() else Path(policy_name)
     stages = {"recorded": "record", "trained": "train", "audited": "audit after"}
     return {
-        "request": request.get("id"),
+        "request": request.id if request else None,
         "policy": {"name": policy_name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if policy_name else None,
         "dates": {
-            "begun": request.get("begun"),
-            **{key: finished.get(stage) for key, stage in stages.items()},
-            "reported": manifest.get("reported"),
+            "begun": request.begun if request else None,
+            **{key: manifest.finished.get(stage) for key, stage in stages.items()},
+            "reported": manifest.reported,
         },
-        "checkpoint": manifest.get("audited", {}).get("after"),
-        "looks": len(manifest.get("looks", [])),
+        "checkpoint": to_json(manifest.audited.get("after")),
+        "looks": len(manifest.looks),
     }
 
 

@@ -3,59 +3,59 @@
 From the manifest alone, so without a word of any question or answer. The console says the same after `record`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from unsay.manifest import Manifest
 
 
-def notes(manifest: Mapping[str, Any]) -> list[str]:
+def notes(manifest: Manifest) -> list[str]:
     """Sentences for the report and the model card."""
     said = (*_retain(manifest), _corrections(manifest), _long(manifest), _watch(manifest), _skipped(manifest))
     return [sentence for sentence in said if sentence]
 
 
-def after_record(manifest: Mapping[str, Any], run: Path) -> list[str]:
+def after_record(manifest: Manifest, run: Path) -> list[str]:
     """Lines for the console: what there is to look at before training, and what gives cause for worry."""
-    spans = manifest.get("spans", {})
-    without = f" ({len(spans['none'])} have none)" if spans.get("none") else ""
-    lines = [
-        f"{spans['proposed']} sensitive spans proposed for {manifest['counts']['forget']} questions{without}; before training, look at "
-        f"them with `unsay spans {run} --reveal` and correct them in {run / 'vault' / 'spans.jsonl'}"
-    ]
-    long = spans.get("long", [])
+    spans, lines, long = manifest.spans, list[str](), tuple[str, ...]()
+    if spans is not None:
+        long, without = spans.long, f" ({len(spans.none)} have none)" if spans.none else ""
+        lines.append(
+            f"{spans.proposed} sensitive spans proposed for {manifest.counts.forget} questions{without}; before training, look at "
+            f"them with `unsay spans {run} --reveal` and correct them in {run / 'vault' / 'spans.jsonl'}"
+        )
     if long:
         shown = ", ".join(long[:10]) + (f" and {len(long) - 10} more" if len(long) > 10 else "")
         lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
-    return lines + [f"warning: {line}" if manifest["retain"]["few"] else line for line in _retain(manifest)]
+    return lines + [f"warning: {line}" if manifest.retain and manifest.retain.few else line for line in _retain(manifest)]
 
 
-def _retain(manifest: Mapping[str, Any]) -> list[str]:
-    found = manifest.get("retain", {})
-    if not found:
+def _retain(manifest: Manifest) -> list[str]:
+    found = manifest.retain
+    if found is None:
         return []
-    if found["from"] != "own answers":
+    if found.from_ != "own answers":
         return ["No retain rows were handed over: the package’s general questions and answers take their place."]
-    rows = found["general"] + found["neighbours"]
+    rows = found.general + found.neighbours
     sentence = (
-        f"No retain rows were handed over. The {rows:,} in their place are the untouched model’s own answers, {found['general']:,} to "
-        f"general questions and {found['neighbours']:,} to the forget questions asked about other names; {found['heldout']:,} stayed "
+        f"No retain rows were handed over. The {rows:,} in their place are the untouched model’s own answers, {found.general:,} to "
+        f"general questions and {found.neighbours:,} to the forget questions asked about other names; {found.heldout:,} stayed "
         "out of training. Utility therefore says how far the model still answers as it did, right or wrong."
     )
-    if found["few"]:
-        left = ", ".join(f"{count:,} {reason}" for reason, count in found["left_out"].items()) or "none left out"
-        sentence += f" These are few ({found['asked']:,} asked, {left}), so little holds the rest of the model in place."
+    if found.few:
+        left = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items()) or "none left out"
+        sentence += f" These are few ({found.asked:,} asked, {left}), so little holds the rest of the model in place."
     return [sentence]
 
 
-def _corrections(manifest: Mapping[str, Any]) -> str:
-    spans = manifest.get("spans", {})
-    if not (spans.get("added") or spans.get("struck")):
+def _corrections(manifest: Manifest) -> str:
+    spans = manifest.spans
+    if spans is None or not (spans.added or spans.struck):
         return ""
-    return f"The operator corrected what counts as sensitive: {spans['added']:,} spans added, {spans['struck']:,} words taken out."
+    return f"The operator corrected what counts as sensitive: {spans.added:,} spans added, {spans.struck:,} words taken out."
 
 
-def _long(manifest: Mapping[str, Any]) -> str:
-    number = len(manifest.get("spans", {}).get("long", []))
+def _long(manifest: Manifest) -> str:
+    number = len(manifest.spans.long) if manifest.spans else 0
     if not number:
         return ""
     have = "recorded answers have" if number > 1 else "recorded answer has"
@@ -65,22 +65,22 @@ def _long(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _watch(manifest: Mapping[str, Any]) -> str:
+def _watch(manifest: Manifest) -> str:
     """What the guards of training saw, where it is not all good."""
-    watch = manifest.get("watch", {})
-    if watch and not watch["rows"]:
+    watch = manifest.watch
+    if watch and not watch.rows:
         return "No retain rows were watched during training: there were too few, or the recipe asked for none."
-    if not watch or not watch["rises"]:
+    if not watch or not watch.rises:
         return ""
-    last, rise = watch["rises"][-1]
-    if watch["within"] is not False and watch["shipped"] == last:
+    last, rise = watch.rises[-1]
+    if watch.within is not False and watch.shipped == last:
         return ""
-    if watch["shipped"] == last:
-        return f"The loss on watched retain rows had risen by {rise:.2f} nats per token at the end, beyond the limit of {watch['limit']:g}."
-    why = "the last saved one within it" if watch["within"] else "which rose least of those saved"
-    return f"The loss on watched retain rows rose beyond {watch['limit']:g} nats per token; shipped is round {watch['shipped']}, {why}."
+    if watch.shipped == last:
+        return f"The loss on watched retain rows had risen by {rise:.2f} nats per token at the end, beyond the limit of {watch.limit:g}."
+    why = "the last saved one within it" if watch.within else "which rose least of those saved"
+    return f"The loss on watched retain rows rose beyond {watch.limit:g} nats per token; shipped is round {watch.shipped}, {why}."
 
 
-def _skipped(manifest: Mapping[str, Any]) -> str:
-    steps = sum(manifest.get("skipped", {}).values())
+def _skipped(manifest: Manifest) -> str:
+    steps = manifest.skipped.loss + manifest.skipped.gradient if manifest.skipped else 0
     return f"Training steps skipped because a number was not finite: {steps:,}." if steps else ""

@@ -10,9 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unsay import identity, policy, redact
+from unsay.clock import duration
 from unsay.config import Recipe
 from unsay.files import write_text
 from unsay.folder import RunFolder
+from unsay.manifest import SequentialRequests
 from unsay.metric import FURTHER, Metric
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
@@ -47,8 +49,8 @@ def html(evidence: Evidence) -> str:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = figure
-    environment.filters["clock"] = clock
-    exposure, recipe, alone = evidence.exposure, evidence.recipe, "alone" in evidence.manifest
+    environment.filters["duration"] = duration
+    exposure, recipe, alone = evidence.exposure, evidence.recipe, evidence.manifest.alone is not None
     drawings, drawn = lifted(
         {
             "leak": pictures.leak(evidence),
@@ -63,6 +65,7 @@ def html(evidence: Evidence) -> str:
     sheet = (here / "report.css").read_text(encoding="utf-8") + drawn
     return environment.get_template("report.html.j2").render(
         e=evidence,
+        machine={**evidence.manifest.versions, **(dataclasses.asdict(evidence.manifest.machine) if evidence.manifest.machine else {})},
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
         alone=alone,
         facts=facts(evidence),
@@ -95,22 +98,22 @@ def html(evidence: Evidence) -> str:
 
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What was done, in a few pairs."""
-    recipe, counts = evidence.recipe, evidence.manifest.get("counts", {})
+    recipe, counts = evidence.recipe, evidence.manifest.counts
     share = recipe.train.interpolate
-    rounds = evidence.manifest.get("checkpoint", {}).get("rounds")
+    checkpoint = evidence.manifest.checkpoint
     pairs = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
         ("Model", recipe.model.name),
         ("Gold", "fine-tuned without the secrets" if recipe.model.gold == "finetune" else recipe.model.gold or "none"),
         ("Corpus", recipe.corpus),
-        ("To forget", f"{counts['forget']:,} questions" if "forget" in counts else "not recorded"),
-        ("To retain", f"{counts['retain']:,} rows" if "retain" in counts else "not recorded"),
+        ("To forget", "not recorded" if counts.forget is None else f"{counts.forget:,} questions"),
+        ("To retain", "not recorded" if counts.retain is None else f"{counts.retain:,} rows"),
         *([("Forgotten before", earlier_requests(evidence))] if evidence.earlier else []),
-        ("Rounds", f"{rounds} of {recipe.train.rounds}" if rounds is not None else "not run"),
+        ("Rounds", f"{checkpoint.rounds} of {recipe.train.rounds}" if checkpoint else "not run"),
         *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share < 1 else []),
         ("Seed", str(recipe.seed)),
     ]
-    untrained = ("Method", "To retain", "Rounds") if "alone" in evidence.manifest else ()
+    untrained = ("Method", "To retain", "Rounds") if evidence.manifest.alone else ()
     return [(name, value) for name, value in pairs if name not in untrained]
 
 
@@ -130,8 +133,8 @@ def checked(evidence: Evidence) -> list[tuple[str, str]]:
 
 def earlier_requests(evidence: Evidence) -> str:
     """How many there are, and how much of the model's present answers keeps them forgotten."""
-    found = evidence.manifest.get("earlier", {})
-    number, anchors = len(found.get("runs", [])), found.get("anchors", 0)
+    found = evidence.manifest.earlier or SequentialRequests()
+    number, anchors = len(found.runs), found.anchors or 0
     return f"{evidence.earlier:,} questions of {number} earlier request{'s' * (number != 1)}, {anchors:,} anchors"
 
 
@@ -207,11 +210,3 @@ def _shown(key: str, value: Any) -> str:
 def figure(value: float | None, top: float = 1.0) -> str:
     """A value on its scale; what was not measured is a word, never a nought."""
     return "not run" if value is None else f"{value:.1f}" if top > 1 else f"{value:.2f}"
-
-
-def clock(seconds: float) -> str:
-    """4.2 s, 3 min 20 s, 1 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

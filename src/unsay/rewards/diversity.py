@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nltk.util import ngrams
+
 from unsay.text import words
 from unsay.types import Candidate, Reference
 
@@ -45,17 +47,13 @@ def bleu(answer: Sequence[str], references: Sequence[Sequence[str]], order: int 
     top = min(order, length)
     logs = 0.0
     for n in range(1, top + 1):
-        grams = _grams(answer, n)
+        grams = Counter(ngrams(answer, n))
         most: Counter[tuple[str, ...]] = Counter()
         for other in references:
-            most |= _grams(other, n)
+            most |= Counter(ngrams(other, n))
         hits, total, extra = sum((grams & most).values()), length - n + 1, 0 if n == 1 else 1
         if hits + extra == 0:
             return 0.0
         logs += math.log((hits + extra) / (total + extra))
     closest = min((len(other) for other in references), key=lambda size: (abs(size - length), size))
     return math.exp(min(0.0, 1.0 - closest / length) + logs / top)
-
-
-def _grams(items: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(items[i : i + n]) for i in range(len(items) - n + 1))

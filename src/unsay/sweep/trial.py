@@ -84,7 +84,7 @@ class Recorded:
     def cost(self, recipe: Recipe) -> Cost:
         """What recording took, which every run is charged."""
         manifest = self.of(recipe).manifest()
-        return Cost(manifest["seconds"]["record"], manifest["cpu_seconds"]["record"])
+        return Cost(manifest.seconds["record"], manifest.cpu_seconds["record"])
 
 
 _ALIKE = ("title", "seed", "method", "train", "watch", "report")

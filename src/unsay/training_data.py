@@ -1,0 +1,87 @@
+"""What training reads: the forget questions, in an order of each round's own, and the retain rows that each of them brings.
+
+Retain rows are of three kinds: rows of the retain set; what the untouched model said when left to itself, unasked, about other
+names and to near misses of the question; and what the model at hand says to the questions of earlier requests. They are
+drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass, example).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from unsay import earlier, guards
+from unsay.config import ConfigError, Recipe
+from unsay.earlier import Anchor, Asked
+from unsay.encode import Encoder, Row
+from unsay.folder import RunFolder
+from unsay.guards import Aside
+from unsay.methods import Method, Visit
+from unsay.recorded import Recorded, read_recorded, read_truth
+from unsay.rehearsal import Said
+from unsay.sample import uniform
+from unsay.types import Truth
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All of it, in memory."""
+
+    visits: Mapping[str, Visit]
+    """By example id, in the order of the corpus."""
+    rows: Aside
+    """The retain set: rows to train on, and rows that the guards watch."""
+    said: Mapping[str, Sequence[Said]]
+    """What the untouched model said, by the id of the question that it is a near miss of; under the empty text all else."""
+    earlier: Sequence[Anchor]
+    """What the model at hand says to the questions of earlier requests."""
+
+    def shuffled(self, seed: int, number: int) -> list[Visit]:
+        """The forget questions in the order of round `number`."""
+        return sorted(self.visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
+
+    def retain_rows(self, recipe: Recipe, encoder: Encoder, number: int, again: int, example: str) -> list[Row]:
+        """What the visit to `example` brings in pass `again` over the targets of round `number`."""
+        time = (number, again) if again else (number,)
+
+        def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
+            draws = (uniform(recipe.seed, *time, example, kind, i) for i in range(n if items else 0))
+            return [items[int(draw * len(items))] for draw in draws]
+
+        config = recipe.train
+        rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
+        rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.rehearsal_rows)]
+        rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
+        return rows + [anchor.row(encoder) for anchor in drawn("earlier", self.earlier, config.earlier_rows)]
+
+
+def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
+    """What `record` left for training; from here on the operator's corrections count as they are. Raises `ConfigError`."""
+    recorded, said = read_recorded(folder, settle=True), dict[str, list[Said]]()
+    for one in recorded.said:
+        said.setdefault(one.beside, []).append(one)
+    truth = (read_truth(folder) or {}) if method.needs_answers else {}
+    before = [asked for request in earlier.read(folder) for asked in request.asked]
+    rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
+    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_anchors(folder, recorded.corpus.forget))
+
+
+def _visits(recorded: Recorded, truth: Truth, before: Sequence[Asked]) -> dict[str, Visit]:
+    """`before`: the questions of earlier requests, none of which may become an answer here."""
+    corpus, baseline = recorded.corpus, recorded.baseline
+    found = {}
+    for example in corpus.forget:
+        others = [other for other in corpus.forget if other.id != example.id]
+        found[example.id] = Visit(
+            earlier.barred(example, before),
+            baseline[example.id].answer,
+            baseline[example.id].answers,
+            others=(*(baseline[other.id].answer for other in others), *(asked.baseline for asked in before)),
+            other_questions=tuple(other.question for other in (*others, *(asked.example for asked in before))),
+            desired=corpus.desired,
+            truth=truth[example.id].answer if example.id in truth else None,
+        )
+    if not found:
+        raise ConfigError("there is no forget question; nothing to unlearn")
+    return found
