@@ -5,7 +5,7 @@
     python scripts/keep_sweep.py --back results/people.jsonl.xz runs/sweep-people    # the folder again, for `unsay sweep` to go on
 
 Of the last checkpoint's fuller audit the numbers are kept, in the last line of the curve. Trials that were not finished are left out.
-The format stands in src/unsay/front/curves.py. The same sweep gives the same bytes.
+The format stands in src/unsay/research/front/curves.py. The same sweep gives the same bytes.
 """
 
 import argparse

@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 
 import typer
-import unsay.sweep
 
+import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
 from unsay.cli import sweeping
 from unsay.cli.app import recipe_path, recipes_folder
@@ -119,7 +119,7 @@ def test_a_sweep_does_not_go_on_with_another_secret(file: Path, tmp_path: Path):
 def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypatch: pytest.MonkeyPatch):
     for name in ("launch", "spec"):  # to be imported anew
         monkeypatch.delitem(sys.modules, f"unsay.research.sweep.{name}")
-        monkeypatch.delattr(unsay.sweep, name)
+        monkeypatch.delattr(unsay.research.sweep, name)
     for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)

