@@ -3,6 +3,8 @@
 import base64
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unsay.probes.scoring import said, says_named
 from unsay.readings import readings
@@ -155,3 +157,37 @@ def test_named_patterns() -> None:
 def test_plain_text_has_no_other_reading() -> None:
     for text in ("She lives in Oslo with 7 well-known cats.", "Oslo!", "日本語のテキスト", "Он живёт в Осло"):
         assert readings(text, TURIN, frozenset({"turin", "harbour"})) == (), "so nothing is scored twice"
+
+
+PIECES = [
+    "T",
+    "u",
+    "а",
+    "\u200b",
+    "-",
+    " ",
+    ".",
+    "/",
+    "'",
+    "14",
+    "85k",
+    "one",
+    "point",
+    "March",
+    "+49",
+    "030",
+    "1.2",
+    "VHVyaW4=",
+    "²",
+    "١٤",
+    "İ",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(*(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) for _ in range(2)))
+def test_any_text_can_be_read_and_none_scores_less_for_it(reference: str, text: str) -> None:
+    plain = key_recall(reference, text)
+    found = said(Example("q", "?"), reference, text)
+    assert (found is None) == (plain is None)
+    assert (found or 0) >= (plain or 0)
