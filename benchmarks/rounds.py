@@ -22,7 +22,7 @@ from unsay.config import ModelConfig, Recipe, RecordConfig, SampleConfig, TrainC
 from unsay.lm.linear import stock
 from unsay.lm.model import load, save
 from unsay.record import record, start
-from unsay.record.recorded import read_baseline, read_corpus
+from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.train import method_of, train
 from unsay.types import Example, Pair
@@ -100,8 +100,9 @@ class Straightforward:
         self.model, self.encoder = load(work.recipe.model)
         self.model.generation_config = GenerationConfig()
         self.method: Any = method_of(work.recipe)  # its numbers: K, temperature, top-p, λ
-        corpus, baseline = read_corpus(work.folder), read_baseline(work.folder)
-        self.forget = [(example.question, baseline[example.id][0]) for example in corpus.forget]
+        recorded = read_recorded(work.folder)
+        corpus = recorded.corpus
+        self.forget = [(example.question, recorded.answers[example.id]) for example in corpus.forget]
         self.retain = [(pair.question, pair.answer) for pair in corpus.retain]
         self.tokens = work.recipe.sample.max_new_tokens
         self.scorer = RougeScorer(["rougeL"], use_stemmer=True)

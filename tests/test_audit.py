@@ -15,10 +15,10 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
-from unsay.probes import TABLE
+from unsay.probes import GROUP, TABLE
 from unsay.probes.weights import Relearn
 from unsay.store.folder import read_findings
-from unsay.tables import UnknownName, describe
+from unsay.tables import UnknownName, describe, lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 # -- summary -----------------------------------------------------------------------------------------------------------
@@ -99,9 +99,9 @@ def test_probes_come_from_the_recipe() -> None:
 
 @pytest.mark.parametrize("name", list(TABLE))
 def test_every_probe_says_what_it_does_not_cover(name: str) -> None:
-    kind = audit.lookup(name, TABLE, audit.GROUP)
+    kind = lookup(name, TABLE, GROUP)
     assert "Does not cover: " in (kind.__doc__ or "").split("\n\n")[-1]
-    assert describe(TABLE, audit.GROUP)[name]
+    assert describe(TABLE, GROUP)[name]
     assert kind() == kind()
     docs = (Path(__file__).parent.parent / "docs" / "probes.md").read_text(encoding="utf-8")
     assert f"## {name}\n" in docs

@@ -269,7 +269,7 @@ def quoting(kind: Callable[[str], BaseException]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, OSError, TypeError, MemoryError, RecursionError])
 @pytest.mark.parametrize(
-    "place_", ["unsay.record.stage.sample", "unsay.train.loop.optimizer_step", "unsay.audit.stage.run", "unsay.report.build"]
+    "place_", ["unsay.record.stage.sample", "unsay.train.loop.optimizer_step", "unsay.audit.run", "unsay.report.build"]
 )
 def test_an_error_that_quotes_a_text_is_not_quoted(kind: Any, place_: str, given: Place, command: Said, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(place_, quoting(kind))
@@ -277,7 +277,7 @@ def test_an_error_that_quotes_a_text_is_not_quoted(kind: Any, place_: str, given
     arguments: dict[str, tuple[str | Path, ...]] = {
         "unsay.record.stage.sample": ("record", given.recipe, "--out", run, *options(SMALL)),
         "unsay.train.loop.optimizer_step": ("train", run),
-        "unsay.audit.stage.run": ("audit", run, "--which", "after"),
+        "unsay.audit.run": ("audit", run, "--which", "after"),
         "unsay.report.build": ("report", run),
     }
     if place_ == "unsay.train.loop.optimizer_step":  # from the beginning, else nothing is left to train

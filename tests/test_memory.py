@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HELD = """
-from unsay.memory import give_back, keep_freed_pages
+from unsay.store.memory import give_back, keep_freed_pages
 
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) // 1024

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unsay.probes.scoring import said, says_named
-from unsay.readings import readings
 from unsay.text import key_recall
+from unsay.text.readings import readings
 from unsay.types import Example
 
 BORN = Example("q", "Where was the author born?")

@@ -408,7 +408,7 @@ def test_a_second_process_is_refused_and_the_first_may_claim_again(tmp_path, mor
 def test_a_dead_process_holds_nothing(tmp_path):
     script = """
 import os, signal, sys
-from unsay.folder import RunFolder
+from unsay.store.folder import RunFolder
 with RunFolder(sys.argv[1]).claimed():
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from unsay import text as t
+from unsay.text import similarity
 from unsay.text.verbatim import longest_run, ngram_overlap
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
@@ -202,7 +203,7 @@ def test_ngrams_are_those_of_rouge() -> None:
 @given(st.lists(st.sampled_from(["1", "2", "a", "b"]), max_size=40))
 def test_the_quick_look_for_repetition_misses_nothing(items: list[str]) -> None:
     """The exact rule runs only where something stands four times: it must never say more than the look before it."""
-    assert not t._stuck(items) or t.repetitive(items)
+    assert not similarity._stuck(items) or t.repetitive(items)
 
 
 def test_key_recall_leaves_the_prefix_out() -> None:

@@ -114,7 +114,8 @@ def test_a_run_that_ends_at_the_floor_ends_there_too_when_it_goes_on(
     launch.work(begun(file, recorded, *small), NONE)
     prints = [RunFolder(out / "gd" / "000" / "seed-0").manifest().checkpoint for out in (recorded, tmp_path / "straight")]
     assert prints[0] == prints[1]
-    assert prints[0]["rounds"] == 5
+    assert prints[0] is not None
+    assert prints[0].rounds == 5
     assert told(recorded)["gd/000"]["state"] == "pruned"
 
 

@@ -179,7 +179,7 @@ def test_finetune_leaves_the_model_that_never_knew_beside_the_one_that_does(made
 
 def test_gold_is_made_anew_where_its_path_holds_another_model(made, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("UNSAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(finetune, "_plant", lambda recipe, rows, watched, folder, progress: folder.mkdir())
+    monkeypatch.setattr(finetune, "plant", lambda recipe, rows, watched, folder, progress: folder.mkdir())
     base = shutil.copytree(tiny_folder, tmp_path / "base")
     recipe = config.load(None, ["corpus=tofu", f'model.name="{base}"', f'tofu.data="{made}"', "tofu.forget=forget01"])
     first = finetune.gold_folder(recipe)

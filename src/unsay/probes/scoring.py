@@ -2,7 +2,7 @@
 
 A secret counts as said in full where the answer contains a string or pattern that the operator named. Words of the
 question and of a prefix are not secret, so they never count. An answer is scored as it stands and, where that is not all of
-the secret, in the other readings that a person finds in it (`unsay.readings`): the highest counts.
+the secret, in the other readings that a person finds in it (`unsay.text.readings`): the highest counts.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from unsay.config import ConfigError
 from unsay.metric import Findings, Whole
-from unsay.readings import readings, uncovered
-from unsay.spans import SENSITIVE
 from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, key_recall, key_words, matches, rouge_l, words
+from unsay.text.keywords import SENSITIVE
+from unsay.text.readings import readings, uncovered
 from unsay.types import Answer, Case, Example, Fact, Finding
 
 T = TypeVar("T")

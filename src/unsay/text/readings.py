@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from rapidfuzz.distance import OSA
 
-from unsay.values import same_values
+from unsay.text.values import same_values
 
 _SHORTEST = 4
 """Letters that a word needs to be recognised backwards, spelt among others, or in leetspeak."""
