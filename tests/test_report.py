@@ -6,8 +6,11 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from unsay import identity
 from unsay.config import ConfigError
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
@@ -126,6 +129,8 @@ def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), 
         ]
         write_text(folder.steps_file, jsonl(steps))
         folder.checkpoint.mkdir(exist_ok=True)
+        save_file({"w": np.zeros(1)}, folder.checkpoint / "model.safetensors")
+        folder.note(audited={"after": identity.of(folder.checkpoint)})
     return folder
 
 
