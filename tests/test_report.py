@@ -15,6 +15,7 @@ from unsay.config import ConfigError
 from unsay.files import jsonl, write_text
 from unsay.folder import RunFolder
 from unsay.report import bounds, build, card, claims, evidence
+from unsay.report.notes import notes
 from unsay.types import Finding
 
 CANARY = "zebrafinch-4711"
@@ -411,3 +412,12 @@ def test_docs_name_every_key(data: dict) -> None:
     assert not [key for key in data if not re.search(rf"`{key}[`.\[]", docs)]
     for field in dataclasses.fields(Finding):
         assert f"`{field.name}`" in docs
+
+
+def test_what_earlier_audits_kept_is_told() -> None:
+    row = {"kept": 1200, "made": 3, "loaded": True, "file": "x"}
+    assert notes({"answers": {"before": {}, "after": row | {"kept": 0}}}) == []
+    plain = notes({"answers": {"before": row | {"encrypted": True}, "after": row}})
+    assert "2,400 were not given anew" in plain[0]
+    assert "whoever can write into the run folder could change them" in plain[0]
+    assert "nobody without the key could change them" in notes({"answers": {"after": row | {"encrypted": True}}})[0]

@@ -163,8 +163,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)})
-        if isinstance(subject, KeptSubject):
-            folder.note(answers={which: subject.counts | {"loaded": subject.loaded, "file": subject.store.name}})
+        folder.note(answers={which: subject.about() if isinstance(subject, KeptSubject) else {}})
 
 
 def _identity(name: str) -> dict[str, object] | None:
