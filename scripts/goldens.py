@@ -49,8 +49,9 @@ def result(name: str, knobs: tuple[str, ...], folder: Path) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{name}: {done.stdout[-2000:]}")
     steps = [json.loads(line) for line in (folder / "train" / "steps.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = sorted(path for path in (folder / "vault").rglob("*.jsonl") if path.name != "truth.jsonl")
-    said = hashlib.sha256(b"".join(path.read_bytes() for path in texts if "generations" in path.parts)).hexdigest()
+    # By content: a file is named after the identity of its model, which says nothing about what the model said.
+    texts = sorted(path.read_bytes() for path in (folder / "vault" / "generations").glob("*.jsonl"))
+    said = hashlib.sha256(b"".join(texts)).hexdigest()
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return {

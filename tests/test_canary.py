@@ -127,18 +127,19 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
         ("score", "--reference-file", given.path / "asked.jsonl", "--answer-file", given.forget),
         ("widen", model, "--questions", given.path / "asked.jsonl", "-n", "1", "--rewordings", "0", "--out", given.path / "widened.jsonl"),
         ("look", run),
+        ("check-plugin", "greedy"),
         *((name,) for name in ("methods", "rewards", "probes", "corpora", "models", "recipes")),
     ]
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", range(21))
 def test_a_command_that_goes_well_shows_nothing(number: int, given: Place, command: Said):
     arguments = well(given)[number]
     command.silent(*arguments, code=1 if arguments[0] == "gate" else 0)
 
 
 def test_every_command_above_was_given(given: Place):
-    assert len(well(given)) == 20
+    assert len(well(given)) == 21
 
 
 def test_an_audit_that_stands_alone_shows_nothing(given: Place, command: Said):

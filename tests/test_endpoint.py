@@ -54,6 +54,8 @@ class Habits:
     """Above this temperature it answers 400."""
     banned: str = ""
     """A filter refuses what holds this."""
+    onward: str = ""
+    """Where it sends every request on to."""
     models: tuple[str, ...] = ("served",)
     count: Iterator[int] = field(default_factory=itertools.count)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -62,6 +64,8 @@ class Habits:
 
     def reply(self, path: str, sent: dict[str, Any]) -> tuple[int, str]:
         path = path.partition("?")[0]
+        if self.onward:
+            return 307, "{}"
         if self.statuses:
             status = self.statuses.pop(0)
             return status, json.dumps({"error": {"message": f"you sent {json.dumps(sent)}"}})
@@ -109,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _write(self, status: int, text: str) -> None:
         self.send_response(status)
+        if self.habits.onward:
+            self.send_header("location", self.habits.onward)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text.encode())))
         self.send_header("retry-after-ms", "1")
@@ -305,6 +311,25 @@ def test_errors_name_the_url_and_the_way_out(server: tuple[str, Habits], statuse
     assert url in str(caught.value)
     assert "you sent" not in str(caught.value)
     assert caught.value.__suppress_context__  # the server's words may quote the question, so no traceback shows them
+
+
+def test_questions_go_to_no_other_address(server: tuple[str, Habits]) -> None:
+    url, habits = server
+    other = Habits()
+    second = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {"habits": other}))
+    thread = threading.Thread(target=second.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        asking = EndpointSubject(EndpointConfig(url, "served", retries=0), SampleConfig(max_new_tokens=24), 7)
+        habits.onward = f"http://127.0.0.1:{second.server_port}/v1/chat/completions"
+        with pytest.raises(EndpointError, match=r"sends on to another address \(307\)"):
+            asking.ask(ASKED)
+    finally:
+        second.shutdown()
+        second.server_close()
+        thread.join()
+    assert habits.requests
+    assert not other.requests
 
 
 def test_errors_that_pass_are_not_errors(server: tuple[str, Habits]) -> None:

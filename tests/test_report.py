@@ -6,13 +6,17 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from unsay.config import ConfigError
 from unsay.report import bounds, build, card, claims, evidence
+from unsay.report.notes import notes
+from unsay.store import identity
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
-from unsay.store.manifest import Checkpoint, Counts, Exposure, Machine, Manifest, RoundExposure
+from unsay.store.manifest import AnswerCache, Checkpoint, Counts, Exposure, Machine, Manifest, ModelHashes, RoundExposure
 from unsay.types import Finding
 
 CANARY = "zebrafinch-4711"
@@ -125,6 +129,8 @@ def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), 
         ]
         write_text(folder.steps_file, jsonl(steps))
         folder.checkpoint.mkdir(exist_ok=True)
+        save_file({"w": np.zeros(1)}, folder.checkpoint / "model.safetensors")
+        folder.note(Manifest(audited={"after": ModelHashes(**identity.of(folder.checkpoint))}))
     return folder
 
 
@@ -405,3 +411,12 @@ def test_docs_name_every_key(data: dict) -> None:
     assert not [key for key in data if not re.search(rf"`{key}[`.\[]", docs)]
     for field in dataclasses.fields(Finding):
         assert f"`{field.name}`" in docs
+
+
+def test_what_earlier_audits_kept_is_told() -> None:
+    plain_cache, sealed = (AnswerCache(1200, 3, loaded=True, file="x", encrypted=encrypted) for encrypted in (False, True))
+    assert notes(Manifest(answers={"before": None, "after": dataclasses.replace(plain_cache, kept=0)})) == []
+    plain = notes(Manifest(answers={"before": sealed, "after": plain_cache}))
+    assert "2,400 were not given anew" in plain[0]
+    assert "whoever can write into the run folder could change them" in plain[0]
+    assert "nobody without the key could change them" in notes(Manifest(answers={"after": sealed}))[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from unsay.record import annotation
 from unsay.record.recorded import read_answers, read_handed
 from unsay.report.look import questions
 from unsay.store.folder import RunFolder
+from unsay.store.manifest import DestroyedVault, Manifest
 from unsay.store.vault import ENVIRONMENT, Vault, new_key
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
@@ -193,14 +195,14 @@ def test_a_run_under_a_key(key: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert say("audit", found.run) == 0
     capsys.readouterr()
     # The export was plain: what destroying the key claims must not hold.
-    assert say("vault", "destroy", found.run, "--yes", "--key") == 0
+    assert say("vault", "destroy", found.run, "--yes", "--key", moved) == 0
     assert "were written out of it in plain" in capsys.readouterr().out
     assert not moved.exists()
     assert folder.manifest().vault.erased is False
 
 
 def test_erasure_is_claimed_where_the_key_is_gone(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    for name, flags, erased in (("kept", ("--yes",), False), ("gone", ("--yes", "--key"), True)):
+    for name, flags, erased in (("kept", ("--yes",), False), ("gone", ("--yes", "--key", key), True)):
         folder = RunFolder(tmp_path / name)
         folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
         folder.keep("corpus", ROWS)
@@ -235,7 +237,7 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
 
     with monkeypatch.context() as patch:
         if stop == "state":
-            patch.setattr("unsay.cli.vaulting.shutil.rmtree", broken)
+            patch.setattr("shutil.rmtree", broken)
         if stop == "mark":
             patch.setattr("unsay.store.vault.write_text", broken)
         if stop in ("files", "key"):
@@ -243,52 +245,130 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
             patch.setattr(Path, "unlink", lambda path, **options: broken() if path == wanted else real(path, **options))
         if stop == "note":
             patch.setattr(RunFolder, "note", broken)
-        assert say("vault", "destroy", folder.path, "--yes", "--key") == 130
-    assert say("vault", "destroy", folder.path, "--yes", "--key") == 0
+        assert say("vault", "destroy", folder.path, "--yes", "--key", key) == 130
+    assert say("vault", "destroy", folder.path, "--yes", "--key", key) == 0
     assert [path.name for path in folder.vault.iterdir()] == ["destroyed.json"]
     assert not key.exists()
     assert not folder.state.exists()
     assert folder.manifest().vault.erased
     capsys.readouterr()
-    assert say("vault", "destroy", folder.path, "--yes", "--key") == 2
+    assert say("vault", "destroy", folder.path, "--yes", "--key", key) == 2
     assert "was destroyed on" in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
     folder.keep("corpus", ROWS)
-    other = tmp_path / "keys" / "other.key"
+    other, link, second = (tmp_path / "keys" / name for name in ("other.key", "link.key", "second.key"))
     new_key(other)
-    monkeypatch.setenv(ENVIRONMENT, str(other))
+    link.symlink_to(key)
+    assert say("vault", "destroy", folder.path, "--yes", "--key", tmp_path / "no.key") == 2
+    assert say("vault", "destroy", folder.path, "--yes", "--key", other) == 2
+    assert "is not the key of" in " ".join(capsys.readouterr().err.split())
+    assert say("vault", "destroy", folder.path, "--yes", "--key", link) == 2, "the key itself would stay"
+    os.link(key, second)
+    assert say("vault", "destroy", folder.path, "--yes", "--key", key) == 2, "under its other name"
+    second.unlink()
+    assert folder.texts.has("corpus"), "a wrong key ends nothing"
     assert say("vault", "destroy", folder.path, "--yes") == 0
     assert folder.manifest().vault.erased is False
-    assert say("vault", "destroy", folder.path, "--yes", "--key") == 0
+    assert say("vault", "destroy", folder.path, "--yes", "--key", key) == 0
     assert folder.manifest().vault.erased is True
     assert other.exists()
     assert not key.exists()
 
 
-def test_a_key_that_was_to_go_is_named_when_it_goes(
-    key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
-    folder = RunFolder(tmp_path / "run")
-    monkeypatch.chdir(key.parent)
-    folder.write_recipe(load(None, [f'vault.key_file="{key.name}"']))
+def test_no_file_goes_because_a_received_run_names_it(key: Path, tmp_path: Path):
+    """Whoever made the folder wrote into it what they liked: the path of a private key, the identity of a key that is in use."""
+    folder, mine = RunFolder(tmp_path / "run"), tmp_path / "id_rsa"
+    mine.write_text("a private key")
+    folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
     folder.keep("corpus", ROWS)
-    real = Path.unlink
-
-    def broken(path: Path, **options: bool) -> None:
-        if path == key:
-            raise KeyboardInterrupt
-        real(path, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", broken)
-        assert say("vault", "destroy", folder.path, "--yes", "--key") == 130
-    assert key.exists()
-    monkeypatch.chdir(tmp_path)  # the key was named from another folder
-    capsys.readouterr()
+    identity = json.loads((folder.vault / "key.json").read_text())["key"]
+    told = {"at": "2026-01-01T00:00:00", "encrypted": True, "key": identity, "key_file": str(mine), "key_files": [str(mine), str(key)]}
+    (folder.vault / "destroyed.json").write_text(json.dumps(told))
+    folder.note(Manifest(vault=DestroyedVault(told["at"], encrypted=True, key_removed=False, erased=False)))
     assert say("vault", "destroy", folder.path, "--yes") == 0
-    assert str(key) in "".join(capsys.readouterr().out.split("\n"))
-    assert not key.exists()
+    assert mine.exists()
+    assert key.exists()
+    assert folder.manifest().vault.erased is False
+    assert say("vault", "destroy", folder.path, "--yes", "--key", mine) == 2
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "{}"])
+def test_a_mark_that_says_nothing_is_told(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, []))
+    folder.keep("corpus", ROWS)
+    (folder.vault / "destroyed.json").write_text(text)
+    assert say("vault", "status", folder.path) == 2
+    assert "cannot be read" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_links_name_stays_and_is_told(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A link goes, what it names does not: it is not listed as removed, and nothing is claimed for it."""
+    folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
+    folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
+    folder.keep("corpus", ROWS)
+    folder.steps_file.parent.mkdir()
+    for link in (folder.state, folder.planted, folder.vault / "generations"):
+        (elsewhere / link.name).mkdir(parents=True)
+        (elsewhere / link.name / "secret.bin").write_text(CANARIES["answer"])
+        link.symlink_to(elsewhere / link.name)
+    capsys.readouterr()
+    assert say("vault", "destroy", folder.path, "--yes", "--key", key, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["linked"] == [str(elsewhere / name) for name in ("generations", "state", "planted")]
+    assert len(list(elsewhere.rglob("secret.bin"))) == 3
+    assert not [link for link in (folder.state, folder.planted) if link.is_symlink()]
+    assert told["erased"] is False
+
+
+@pytest.mark.parametrize("name", ["vault", "train"])
+def test_nothing_is_removed_through_a_link(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, []))
+    folder.keep("corpus", ROWS)
+    folder.state.mkdir(parents=True)
+    (folder.state / "round-1").write_text("state")
+    (folder.path / name).rename(tmp_path / "elsewhere")
+    (folder.path / name).symlink_to(tmp_path / "elsewhere")
+    files = sorted(tmp_path.rglob("*"))
+    assert say("vault", "destroy", folder.path, "--yes") == 2
+    assert "is a link to" in " ".join(capsys.readouterr().err.split())
+    assert sorted(path for path in tmp_path.rglob("*") if path.name != ".lock") == files
+
+
+def test_what_cannot_be_removed_is_not_called_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, []))
+    folder.planted.mkdir()
+    (folder.path / ".planted.copy").mkdir()
+    real = shutil.rmtree
+    monkeypatch.setattr("shutil.rmtree", lambda path, **how: None if path == folder.planted else real(path, **how))
+    assert say("vault", "destroy", folder.path, "--yes", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["not_removed"] == [str(folder.planted)]
+    assert str(folder.planted) not in told["removed"]
+    assert str(folder.path / ".planted.copy") in told["remains"], "hidden things remain, too"
+
+
+def test_erased_is_only_what_was_encrypted(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A name does not make a file encrypted; and the weights of a planted model never are."""
+    for name, text, erased in (("plain", "a plain text\n", False), ("planted", None, True)):
+        copy = tmp_path / f"{name}.key"
+        copy.write_bytes(key.read_bytes())
+        copy.chmod(0o600)
+        folder = RunFolder(tmp_path / name)
+        folder.write_recipe(load(None, [f'vault.key_file="{copy}"']))
+        folder.keep("corpus", ROWS)
+        folder.planted.mkdir()
+        if text:
+            (folder.vault / "notes.jsonl.sealed").write_text(text)
+        capsys.readouterr()
+        assert say("vault", "destroy", folder.path, "--yes", "--key", copy) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert folder.manifest().vault.erased is erased
+        assert ("planted model were never encrypted" in said) is erased

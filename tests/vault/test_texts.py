@@ -1,6 +1,5 @@
 """Who may read a vault, its encryption, how long it is kept, and what never leaves it."""
 
-import hashlib
 import json
 from dataclasses import replace
 from datetime import date
@@ -8,14 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from tests.canaries import CANARIES, say
 from unsay.audit.cache import Store
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.doctor.advice import _for_vault
-from unsay.store import identity, redact
+from unsay.store import redact
 from unsay.store.folder import RunFolder
 from unsay.store.vault import ENVIRONMENT, Vault, new_key, retention
 from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
@@ -114,6 +111,15 @@ def test_the_generation_cache_is_encrypted_line_by_line(key: Path, tmp_path: Pat
 # -- recipes and names -------------------------------------------------------------------------------------------------
 
 
+def test_a_plain_line_among_encrypted_ones_is_no_answer(key: Path, tmp_path: Path):
+    """Whoever has no key could else answer for the model."""
+    vault = Vault(tmp_path / "run" / "vault", lambda: str(key))
+    row = {"key": "k", "said": "kept"}
+    assert vault.unseal(vault.seal(row, "k")) == row
+    with pytest.raises(ValueError, match="plain"):
+        vault.unseal({"key": vault.named("k"), "said": "forged"})
+
+
 def test_the_texts_of_a_recipe_lie_in_the_vault(tmp_path: Path):
     given = load(None, ["corpus=files", f'files.strings=["{CANARIES["string"]}", "x"]', f'model.system_prompt="{CANARIES["system"]}"'])
     folder = RunFolder(tmp_path)
@@ -170,37 +176,6 @@ def test_retention(until: str, said: str):
 def test_a_retention_date_is_a_day(until: str):
     with pytest.raises(ConfigError, match="keep_until is no day"):
         load(None, [f'vault.keep_until="{until}"'])
-
-
-# -- a report and a checkpoint -----------------------------------------------------------------------------------------
-
-
-def test_weights_are_hashed_tensor_by_tensor_whatever_the_files(tmp_path: Path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    a, b = torch.tensor([1.0, 2.0]), torch.tensor([[3]], dtype=torch.int64)
-    save_file({"a": a, "b": b}, one / "model.safetensors", {"format": "pt"})
-    save_file({"b": b}, two / "model-1.safetensors")
-    save_file({"a": a}, two / "model-2.safetensors")
-    (two / "model.safetensors.index.json").write_text("{}")
-    # By hand: name|type|shape| and the bytes, little-endian.
-    wanted = hashlib.sha256(bytes.fromhex("617c4633327c5b325d7c0000803f00000040627c4936347c5b312c20315d7c0300000000000000")).hexdigest()
-    assert identity.weights(one) == identity.weights(two) == wanted
-    assert identity.differences(identity.of(one), two) == []
-    save_file({"a": a, "b": b + 1}, one / "model.safetensors")
-    (one / "tokenizer.json").write_text("{}")
-    (one / "README.md").write_text("The card is written anew.")
-    assert identity.differences(identity.of(two), one) == ["weights: changed", "tokenizer.json: added"]
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]", b'\x0f\0\0\0\0\0\0\0{"a": {"b": 1}}'])
-def test_what_is_no_weights_file_is_said(content: bytes, tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"holds no \.safetensors"):
-        identity.weights(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ConfigError, match="no safetensors file"):
-        identity.weights(tmp_path)
 
 
 def test_score_reads_files_and_standard_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

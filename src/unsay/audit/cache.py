@@ -32,16 +32,16 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from unsay.config import ModelConfig, SampleConfig
 from unsay.lm import builtin
 from unsay.lm.encode import Encoder
-from unsay.lm.model import fingerprint
+from unsay.lm.model import fingerprint, look_at
 from unsay.lm.subject import LocalSubject, Prompt
-from unsay.store.files import sha256, writing
+from unsay.store import identity
+from unsay.store.files import writing
 from unsay.store.folder import RunFolder
+from unsay.store.manifest import AnswerCache
 from unsay.types import Answer
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised where what is kept would mean something else; older lines are then not found again."""
-_PARTS = (".safetensors", ".json", ".model", ".txt", ".jinja", ".py")
-"""Files of a model's folder that decide what it says; its card is none of them."""
 _HEAD = re.compile(rb'\{"key": "([^"]*)", "left": (\d+)[,}]')
 """How a line begins: its key, and how many lines of its batch are still to come."""
 
@@ -61,8 +61,7 @@ def kept(
     """
     where = Path(builtin.resolve(name))
     if where.is_dir():
-        identity = _of_folder(where, config, quantized)
-        return KeptSubject(Store(folder, identity), config, sample, seed, load, where)
+        return KeptSubject(Store(folder, _of_folder(where, config, quantized)), config, sample, seed, load, where)
     local = load()
     subject = KeptSubject(Store(folder, _of_loaded(local)), config, sample, seed, lambda: local, None)
     subject.loaded = True
@@ -70,11 +69,9 @@ def kept(
 
 
 def _of_folder(where: Path, config: ModelConfig, quantized: bool) -> str:
-    """SHA-256 of the model's files and of how its weights are read."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, config.dtype, config.quantization if quantized else "none"]).encode())
-    for path in sorted(path for path in where.iterdir() if path.suffix in _PARTS and path.is_file()):
-        digest.update(f"{path.name}:{sha256(path)}".encode())
-    return digest.hexdigest()
+    """SHA-256 of the model's files and of how its weights are read. Raises `ConfigError` where it is not what may be loaded."""
+    look_at(str(where))
+    return _hash([_FORMAT, config.dtype, config.quantization if quantized else "none", identity.of(where)])
 
 
 def _of_loaded(local: LocalSubject) -> str:
@@ -103,10 +100,14 @@ class Asked:
 class Store:
     """The file of one model."""
 
-    def __init__(self, folder: RunFolder, identity: str):
-        self._vault, self.name = folder.texts, identity[:32]
+    def __init__(self, folder: RunFolder, model: str):
+        self._vault, self.name = folder.texts, model[:32]
         self._seen = 0
         self._places: dict[str, tuple[int, int]] = {}
+
+    @property
+    def encrypted(self) -> bool:
+        return self._vault.encrypted
 
     @property
     def path(self) -> Path:
@@ -212,6 +213,10 @@ class KeptSubject(LocalSubject):
         self.loaded = False
         self.counts = {"kept": 0, "made": 0}
         """Answers that were found in the vault, and that the model gave now."""
+
+    def about(self) -> AnswerCache:
+        """For the manifest: where its answers came from, and whether somebody without the key could have changed those kept."""
+        return AnswerCache(**self.counts, loaded=self.loaded, file=self.store.name, encrypted=self.store.encrypted)
 
     @cached_property
     def local(self) -> LocalSubject:

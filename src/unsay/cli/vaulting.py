@@ -1,7 +1,7 @@
 """`look` into a vault, say what is in it, end it; `verify` that a report and a checkpoint belong together."""
 
 import json
-import shutil
+import os
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -20,7 +20,9 @@ app.add_typer(vault, name="vault")
 Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that were audited.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
-Key = Annotated[bool, typer.Option("--key", help="Remove the key file, too: whatever else it encrypts is lost with it.")]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Remove this key file, too: whatever else it encrypts is lost with it.")
+]
 _RECOVERABLE = (
     "Files that are removed from a disk may be recoverable (copies that the file system keeps, flash memory, backups), "
     "so no erasure is claimed for them."
@@ -90,59 +92,81 @@ def key(file: Annotated[Path, typer.Argument(help="Where the new key is written,
 
 
 @vault.command()
-def destroy(run: RunArgument, yes: Yes = False, with_key: Key = False, as_json: JsonOption = False) -> None:
+def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOption = False) -> None:
     """Remove the vault, the state of training and a planted model; say what remains, and what is claimed.
 
-    Broken off, the same command goes on with it.
+    Nothing outside of the run folder is removed but the key file that you name. Broken off, the same command goes on with it.
     """
     from unsay.config import dump
     from unsay.store import redact
-    from unsay.store.files import write_text
+    from unsay.store.files import LOCK, links, remove, write_text
 
     with messages():
         folder = RunFolder(run)
         folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed():
-            recipe, vault = folder.recipe(texts=False), folder.texts
-            keys = sorted({*vault.doomed_keys, *(vault.own_keys() if with_key else ())})
-            parts = [path for path in (folder.vault, folder.state, folder.planted) if path.exists()]
-            if vault.emptied and parts == [folder.vault] and not keys and folder.manifest().vault is not None:
+            recipe, vault, manifest = folder.recipe(texts=False), folder.texts, folder.manifest()
+            for path in (folder.vault, folder.state.parent):
+                _own(path)
+            own_key = vault.own_key(key) if key else None
+            parts = [path for path in (folder.vault, folder.state, folder.planted) if os.path.lexists(path)]
+            keys = [own_key] if own_key and own_key.exists() else []
+            if vault.emptied and parts == [folder.vault] and not keys and manifest.vault is not None:
                 vault.alive()  # says that it was destroyed, and when
             if not yes:
                 typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
                 typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
+            linked = [path for part in parts for path in links(part)]
             # A folder of an earlier version has its texts in the recipe still.
-            write_text(folder.recipe_file, dump(redact.apart(recipe)[0]), mode=0o600)
-            plain = any(look.plain for look in folder.manifest().looks)
+            shown, texts = redact.apart(recipe)
+            write_text(folder.recipe_file, dump(shown), mode=0o600)
+            plain = bool(texts) or any(look.plain for look in manifest.looks)
             for path in (folder.state, folder.planted):
-                shutil.rmtree(path, ignore_errors=True)
-            gone = vault.destroy(keys)
-            encrypted, key_removed = bool(gone["encrypted"]), bool(gone["key_files"])
+                remove(path)
+            gone = vault.destroy(own_key)
+            encrypted, key_removed = gone["encrypted"], bool(own_key) or (manifest.vault is not None and manifest.vault.key_removed)
             told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
             folder.note(Manifest(vault=told))
-        remains = [path for path in sorted(folder.path.iterdir()) if not path.name.startswith(".") and path != folder.vault]
-    removed = [str(path) for path in (*parts, *keys)]
+        remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
+    survived = [path for path in parts if path != folder.vault and os.path.lexists(path)]
+    linked = [path for path in linked if path.exists()]
+    removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
-        print(json.dumps(asdict(told) | {"removed": removed, "remains": list(map(str, remains))}, indent=1, ensure_ascii=False))
-        return
-    print("removed: " + ", ".join(removed))
-    print("remains: " + (", ".join(map(str, remains)) or "nothing"))
-    print(_claim(told, plain))
+        lists = {"removed": removed, "not_removed": survived, "linked": linked, "remains": remains}
+        print(json.dumps(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()}, indent=1, ensure_ascii=False))
+    else:
+        print("removed: " + ", ".join(map(str, removed)))
+        print("remains: " + (", ".join(map(str, remains)) or "nothing"))
+        if linked:
+            print("remains elsewhere, where links led, and is yours to remove: " + ", ".join(map(str, linked)))
+        print(_claim(told, plain, weights=len(parts) > 1))
+    if survived:
+        typer.echo(f"could not be removed: {', '.join(map(str, survived))}; look at their rights, then give this command again", err=True)
+        raise typer.Exit(1)
 
 
-def _claim(told: DestroyedVault, plain: bool) -> str:
-    """What may be said of the texts now; never more."""
+def _own(path: Path) -> None:
+    """Raises `ConfigError` where a folder of the run is a link, so that what lies in it may be anybody's."""
+    from unsay.config import ConfigError
+
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
+
+
+def _claim(told: DestroyedVault, plain: bool, weights: bool) -> str:
+    """What may be said of the texts now; never more. `weights`: the state of training or a planted model was removed, too."""
     if told.erased:
+        unclaimed = " The state of training and the planted model were never encrypted, and may be recoverable." if weights else ""
         return (
             "The vault was encrypted and its key file is removed: what is left of it anywhere cannot be read, provided that no copy of "
             "the key exists (backups, other machines), and that the removed key file itself is not recovered. The weights that remain "
-            "are not covered: what they still know is what the report says."
+            f"are not covered: what they still know is what the report says.{unclaimed}"
         )
     if told.encrypted and plain:
-        return f"{_RECOVERABLE} The vault was encrypted, but pages or spans were written out of it in plain."
+        return f"{_RECOVERABLE} The vault was encrypted, but pages, spans or the recipe were written out of it in plain."
     if told.encrypted:
-        return f"{_RECOVERABLE} The vault was encrypted: it is erased once every copy of its key is destroyed (--key removes the key file)."
-    return f"{_RECOVERABLE} The vault was not encrypted."
+        return f"{_RECOVERABLE} The vault was encrypted: it is erased once every copy of its key is gone (--key FILE removes the file)."
+    return f"{_RECOVERABLE} The vault, or a part of it, was not encrypted."
 
 
 @app.command()

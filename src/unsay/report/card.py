@@ -28,10 +28,7 @@ def text(evidence: Evidence) -> str:
         f"`{shown}` after machine unlearning with `{recipe.method}`{preset}, made with unsay. Corpus: `{recipe.corpus}`; "
         f"forget questions: {'not recorded' if asked is None else asked}; seed {recipe.seed}.",
         "## What is claimed, and what is not",
-        claim(evidence),
-        *certified(evidence),
-        baseline_was_read(evidence),
-        *notes(evidence.manifest),
+        *map(_line, (claim(evidence), *certified(evidence), baseline_was_read(evidence), *notes(evidence.manifest))),
         "## Figures",
         _table(evidence),
         "Unlearn quality and utility run from 0 to 100, the rest from 0 to 1. Unlearn quality rewards any other wording, "
@@ -69,5 +66,5 @@ def _last(path: str) -> str:
 
 
 def _line(text: str) -> str:
-    """One line of plain text: a title cannot open markup or a second heading."""
+    """One line of plain text: a title, or the name of a probe, cannot open markup or a second heading."""
     return " ".join(re.sub(r"[<>`|\[\]]", "", text).split())

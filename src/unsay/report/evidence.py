@@ -9,6 +9,7 @@ from typing import Any
 
 from unsay import probes
 from unsay.config import ConfigError, Recipe
+from unsay.lm import builtin
 from unsay.measure import policy
 from unsay.measure.summary import farthest, probe_of, questions, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
@@ -17,12 +18,14 @@ from unsay.report import deployed
 from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder, read_findings
-from unsay.store.identity import weights
+from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
 from unsay.types import Finding
 
 MODELS = ("before", "after", "gold")
 """The run's own models; what is audited at an endpoint comes after them, where there is such an audit."""
+_SHOWN = 5
+"""Files that a message names; the others are counted."""
 REFERENCES = ("ground truth", "baseline answers")
 
 
@@ -201,11 +204,17 @@ def identity(policy_name: str, manifest: Manifest) -> dict[str, Any]:
 
 
 def same_as_audited(folder: RunFolder, found: Evidence) -> None:
-    """Raises `ConfigError` where the checkpoint is not the one that was audited."""
-    # Only the weights: a tokenizer file that changed is for `verify` to name.
-    checkpoint = found.identity["checkpoint"]
-    if checkpoint and folder.checkpoint.is_dir() and weights(folder.checkpoint) != checkpoint["weights"]:
-        raise ConfigError(f"{folder.checkpoint} has changed since it was audited: unsay audit {folder.path} --which after")
+    """Raises `ConfigError` where the model in its folder is not the one that was audited, to the last file."""
+    alone, checkpoint = found.manifest.alone is not None, found.identity["checkpoint"]
+    where = Path(found.recipe.model.name) if alone else folder.checkpoint
+    if not where.is_dir() or not found.findings["after"] or (alone and found.recipe.model.name in builtin.describe()):
+        return
+    again = f"audit it again: unsay audit {folder.path} --which after"
+    if not checkpoint:
+        raise ConfigError(f"nothing says which model the audit in {folder.path} is about; {again}")
+    if changed := differences(checkpoint, where):
+        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        raise ConfigError(f"{where} has changed since it was audited ({', '.join(changed[:_SHOWN])}{more}); {again}")
 
 
 def interval(metric: Metric, values: Values) -> Interval | None:

@@ -10,7 +10,7 @@ from unsay.store.manifest import Manifest
 
 def notes(manifest: Manifest) -> list[str]:
     """Sentences for the report and the model card."""
-    said = (*_retain(manifest), _corrections(manifest), _long(manifest), _watch(manifest), _skipped(manifest))
+    said = (*_retain(manifest), _corrections(manifest), _long(manifest), _watch(manifest), _skipped(manifest), _cached(manifest))
     return [sentence for sentence in said if sentence]
 
 
@@ -84,3 +84,13 @@ def _watch(manifest: Manifest) -> str:
 def _skipped(manifest: Manifest) -> str:
     steps = manifest.skipped.loss + manifest.skipped.gradient if manifest.skipped else 0
     return f"Training steps skipped because a number was not finite: {steps:,}." if steps else ""
+
+
+def _cached(manifest: Manifest) -> str:
+    found = [one for one in manifest.answers.values() if one and one.kept]
+    if not found:
+        return ""
+    sentence = f"Of the answers behind these numbers {sum(one.kept for one in found):,} were not given anew but kept by an earlier audit"
+    if all(one.encrypted for one in found):
+        return f"{sentence}, encrypted, so that nobody without the key could change them."
+    return f"{sentence}, where whoever can write into the run folder could change them; with --no-cache all are asked anew."

@@ -17,7 +17,7 @@ from unsay.record.recorded import Baseline, leaking_name, read_recorded, read_tr
 from unsay.run.watchers import Watchers
 from unsay.store import identity
 from unsay.store.folder import RunFolder, now
-from unsay.store.manifest import AnswerCache, Endpoint, Manifest, ModelHashes
+from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import gold_folder
 from unsay.types import Case, Corpus, Truth
@@ -56,9 +56,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
-        if isinstance(subject, KeptSubject):
-            cache_use = AnswerCache(**subject.counts, loaded=subject.loaded, file=subject.store.name)
-            folder.note(Manifest(answers={which: cache_use}))
+        folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
 
 
 def _identity(name: str) -> ModelHashes | None:

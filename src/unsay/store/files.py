@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,21 @@ def replace_folder(new: Path, old: Path) -> None:
         os.rename(new, old)
         _flush(old.parent)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def links(path: Path) -> list[Path]:
+    """What the links at and under a path name: it stays when they are removed."""
+    found = [path] if path.is_symlink() else [Path(place, name) for place, folders, names in os.walk(path) for name in (*folders, *names)]
+    return sorted({one.resolve() for one in found if one.is_symlink()})
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it names) or a folder, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def tidy(folder: Path) -> None:

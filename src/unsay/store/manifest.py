@@ -203,14 +203,18 @@ class AnswerCache:
     """Answers that the model gave now."""
     loaded: bool
     file: str
+    encrypted: bool = False
+    """Whether nobody without the key could change them."""
 
 
 @dataclass(frozen=True)
 class ModelHashes:
-    """SHA-256 of the tensors of a folder, and of each of its other files."""
+    """SHA-256 of the tensors of a folder, and of each of its other files (`unsay.store.identity`)."""
 
     weights: str
     files: Mapping[str, str]
+    format: int = 1
+    """What was hashed; the first format named no number and left files out."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +269,8 @@ class Manifest:
     """The settings under which a model was asked, in words; empty: those of training."""
     audited: Mapping[str, ModelHashes | None] = field(default_factory=dict)
     """`None`: the model was no folder."""
-    answers: Mapping[str, AnswerCache] = field(default_factory=dict)
+    answers: Mapping[str, AnswerCache | None] = field(default_factory=dict)
+    """`None`: every answer was given for that audit (`--no-cache`)."""
     endpoint: Endpoint | None = None
     plan: Mapping[str, Plan] = field(default_factory=dict)
     peak_memory: Mapping[str, PeakMemory] = field(default_factory=dict)

@@ -20,17 +20,16 @@ import hashlib
 import hmac
 import json
 import os
-import shutil
+import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from unsay.config import ConfigError
-from unsay.store.files import jsonl, parse_jsonl, write_text, writing
+from unsay.store.files import jsonl, links, parse_jsonl, remove, write_text, writing
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
 SOON = 30
@@ -118,9 +117,11 @@ class Vault:
         return self.lock.named(key) if self.encrypted else key
 
     def unseal(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A line back. Raises `ValueError` where it was changed."""
-        if "sealed" not in row:
+        """A line back. Raises `ValueError` where it was changed, or put in plain among encrypted ones."""
+        if not self.encrypted:
             return dict(row)
+        if "sealed" not in row:
+            raise ValueError("plain")
         found: dict[str, Any] = json.loads(self.lock.decrypt(str(row["sealed"])))
         return found
 
@@ -145,14 +146,15 @@ class Vault:
                 raise ConfigError(
                     f"{self.path} is encrypted, and there is no key file {files[0]}; put it back, or name its copy: {ENVIRONMENT}"
                 )
-            self._lock = next((lock for path in there if self._fits(lock := _Lock(path))), None)
+            self._lock = next((lock for path in there if (lock := _Lock(path)).identity == self._known()), None)
         if self._lock is None:
             raise ConfigError(f"{self.path} was encrypted with another key than the one in {there[0]}; name the file of that key")
         return self._lock
 
-    def _fits(self, lock: "_Lock") -> bool:
-        identity: str = json.loads((self.path / _MARK).read_text(encoding="utf-8"))["key"]
-        return lock.identity == identity
+    def _known(self) -> str | None:
+        """The identity of its key; `None` where it has none."""
+        mark = self.path / _MARK
+        return str(json.loads(mark.read_text(encoding="utf-8"))["key"]) if mark.exists() else None
 
     def settle(self) -> "_Lock | None":
         """Make the directory and settle whether it is encrypted: by what is there, else by whether a key file is named."""
@@ -188,11 +190,9 @@ class Vault:
 
     def held(self) -> list[Held]:
         """Every file, marks left out, in order of its name."""
-        found = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name not in (_MARK, _TOMBSTONE))
-        return [Held(str(path.relative_to(self.path)), path.stat().st_size, self._is_sealed(path)) for path in found]
-
-    def _is_sealed(self, path: Path) -> bool:
-        return path.name.endswith(_SEALED)
+        marks = [self.path / name for name in (_MARK, _TOMBSTONE)]
+        found = sorted(path for path in self.path.rglob("*") if path.is_file() and path not in marks)
+        return [Held(str(path.relative_to(self.path)), path.stat().st_size, _is_sealed(path)) for path in found]
 
     @property
     def destroyed(self) -> dict[str, Any] | None:
@@ -200,58 +200,56 @@ class Vault:
         mark = self.path / _TOMBSTONE
         if not mark.exists():
             return None
-        found: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
-        return found
+        try:
+            found: dict[str, Any] = json.loads(mark.read_text(encoding="utf-8"))
+            return found | {"at": str(found["at"]), "encrypted": found["encrypted"] is True}
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"{mark} cannot be read; remove it where this vault was not destroyed") from None
 
     def alive(self) -> None:
         """Raises `ConfigError` where the vault was destroyed."""
-        gone = self.destroyed
-        if gone is not None:
+        if (gone := self.destroyed) is not None:
             raise ConfigError(
                 f"the vault of {self.path.parent} was destroyed on {gone['at'][:10]}: its questions and answers are gone. What stands in "
                 "report.html and audit/ can still be read; anything else needs another run folder (--out)"
             )
 
-    def own_keys(self) -> list[Path]:
-        """The key files at hand that this vault is, or was, encrypted with: another vault's is nobody's to remove."""
-        marks = [self.path / name for name in (_MARK, _TOMBSTONE) if (self.path / name).exists()]
-        known = {json.loads(path.read_text(encoding="utf-8")).get("key") for path in marks} - {None}
-        return [path.absolute() for path in self.key_files() if known and path.exists() and _Lock(path).identity in known]
+    def own_key(self, path: Path) -> Path:
+        """The key file that a person names for removal, as an absolute path; one that an earlier call has removed, too.
 
-    @property
-    def doomed_keys(self) -> list[Path]:
-        """Key files that a destruction was asked to remove and has not come to yet."""
-        return [path for path in map(Path, (self.destroyed or {}).get("key_files", ())) if path.exists()]
+        What the run folder itself names is never removed: who made the folder may have written anything there. Raises
+        `ConfigError` where the file is not the key of this vault, or the key would stay under another name.
+        """
+        path, gone = path.expanduser().absolute(), self.destroyed or {}
+        if not os.path.lexists(path) and gone.get("key_file") == str(path):
+            return path
+        if _Lock(path).identity != (gone.get("key") or self._known()):
+            raise ConfigError(f"{path} is not the key of {self.path}; name the file of that key")
+        if path.is_symlink() or path.stat().st_nlink > 1:
+            raise ConfigError(f"{path} is a link, or has another name on its disk, under which the key would stay; name the file itself")
+        return path
 
-    def destroy(self, keys: Sequence[Path] = ()) -> dict[str, Any]:
-        """Remove every file, then these key files, and leave a mark that says when. Returns that mark.
+    def destroy(self, key: Path | None = None) -> dict[str, Any]:
+        """Remove every file, then this key file, and leave a mark that says when. Returns that mark.
 
-        The mark comes first: what was broken off is dead already, and the same call ends it. Raises `ConfigError` where something
-        cannot be removed.
+        The mark comes first: what was broken off is dead already, and the same call ends it. No link is followed. Raises
+        `ConfigError` where something cannot be removed.
         """
         told = self.destroyed
         if told is None:
-            mark = self.path / _MARK
-            told = {
-                "at": datetime.now(UTC).isoformat(timespec="seconds"),
-                "encrypted": self.encrypted and all(one.encrypted for one in self.held()),
-                "key": json.loads(mark.read_text(encoding="utf-8"))["key"] if mark.exists() else None,
-                "key_files": [],
-            }
-        told["key_files"] = sorted({*told.get("key_files", ()), *map(str, keys)})
+            told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "key": self._known()}
+            told["encrypted"] = self.encrypted and all(one.encrypted for one in self.held()) and not links(self.path)
+        told |= {"key_file": str(key)} if key else {}
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_text(self.path / _TOMBSTONE, json.dumps(told) + "\n", mode=0o600)
         for path in self.path.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != _TOMBSTONE:
-                with suppress(OSError):
-                    path.unlink()
+            if path.name != _TOMBSTONE:
+                remove(path)
         if not self.emptied:
             raise ConfigError(f"{self.path} could not be emptied; look at the rights of what is in it, then give this command again")
-        for path in map(Path, told["key_files"]):
-            with writing(path):
-                path.unlink(missing_ok=True)
+        if key:
+            with writing(key):
+                key.unlink(missing_ok=True)
         self._lock, self._settled = None, False
         return told
 
@@ -259,6 +257,16 @@ class Vault:
     def emptied(self) -> bool:
         """Whether nothing is left of a destroyed vault but its mark."""
         return self.destroyed is not None and all(path.name == _TOMBSTONE for path in self.path.iterdir())
+
+
+_SEALED_LINE = re.compile(rb'(\{"key": "[0-9a-f]{64}", "left": \d+, "sealed": ")?(gAAAA[\w-]*=*)?("\})?\n?')
+"""What a line of an encrypted file is made of; every token of Fernet begins with gAAAA."""
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether nothing in a file is plain, by looking: its name may say anything."""
+    with path.open("rb") as file:
+        return all(_SEALED_LINE.fullmatch(line) for line in file)
 
 
 class _Lock:

@@ -97,6 +97,8 @@ class Client:
             project="",
             timeout=config.timeout,
             max_retries=config.retries,
+            # A server could else have the questions sent to any other.
+            http_client=self._sdk.DefaultHttpxClient(follow_redirects=False),
         )
 
     @cached_property
@@ -164,6 +166,8 @@ class Client:
 
     def _status(self, code: int) -> EndpointError:
         tries = f" after {self.config.retries + 1} tries"
+        if 300 <= code < 400:
+            return self._error(f"it sends on to another address ({code}), and questions go to none but the one you named; name that one")
         if code in (401, 403):
             way = (
                 f"refuses the key in {self.config.key_env}"
