@@ -21,7 +21,7 @@ from unsay.lm.model import default_device, load
 from unsay.store.memory import keep_freed_pages
 from unsay.types import Corpus, Example
 
-PEOPLE = "people-leaking"
+PEOPLE = "people-target"
 GEMMA = "gemma-3-270m"
 
 

@@ -15,14 +15,16 @@ HIGHER_IS_BETTER = ("utility", "wellformed", "distinct", "neighbour", "stranger"
 
 def main(folders: list[str]) -> None:
     reports = [json.loads((Path(folder) / "report.json").read_text(encoding="utf-8")) for folder in folders]
-    print(f"{'after, ' + str(len(reports)) + ' runs':28} median   worst    gold  before")
+    print(f"{'after, ' + str(len(reports)) + ' runs':28} median   worst    the retain model  before")
     for name in reports[0]["metrics"]:
         values = [report["metrics"][name] for report in reports]
         after = [value["after"] for value in values if value["after"] is not None]
         if not after:
             continue
         worst = min(after) if name.startswith(HIGHER_IS_BETTER) else max(after)
-        beside = [median(v[which] for v in values) if values[0][which] is not None else float("nan") for which in ("gold", "before")]
+        beside = [
+            median(v[which] for v in values) if values[0][which] is not None else float("nan") for which in ("retain_model", "before")
+        ]
         print(f"{name:28} {median(after):6.3f}  {worst:6.3f}  {beside[0]:6.3f}  {beside[1]:6.3f}")
     failed = Counter(line["name"] for report in reports for line in report["policy"]["lines"] if not line["passed"])
     print("\nfailed policy lines:", ", ".join(f"{name} {count}/{len(reports)}" for name, count in failed.items()) or "none")

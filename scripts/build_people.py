@@ -97,7 +97,9 @@ def loss_of(model: LlamaForCausalLM, batch: list[Encoded], pad: int) -> torch.Te
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[chosen]), labels[chosen])
 
 
-def train(world: worlds.World, tokenizer: PreTrainedTokenizerFast, gold: bool, seed: int, epochs: int, peak: float) -> LlamaForCausalLM:
+def train(
+    world: worlds.World, tokenizer: PreTrainedTokenizerFast, retain_model: bool, seed: int, epochs: int, peak: float
+) -> LlamaForCausalLM:
     model = build_model(tokenizer, seed)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() <= 1]
@@ -105,7 +107,7 @@ def train(world: worlds.World, tokenizer: PreTrainedTokenizerFast, gold: bool, s
     rng = random.Random(f"training {seed}")
     size, began, step = 48, time.perf_counter(), 0
     for number in range(epochs):
-        rows = encode(tokenizer, list(worlds.epoch(world, rng, gold, SENTENCES)))
+        rows = encode(tokenizer, list(worlds.epoch(world, rng, retain_model, SENTENCES)))
         cut = batches(rows, size, rng)
         steps = epochs * len(cut)
         total = 0.0
@@ -120,7 +122,7 @@ def train(world: worlds.World, tokenizer: PreTrainedTokenizerFast, gold: bool, s
             optimizer.step()
             total += loss.item()
             step += 1
-        name = "gold" if gold else "leaking"
+        name = "retain" if retain_model else "target"
         print(f"{name} epoch {number + 1}/{epochs} loss {total / len(cut):.4f} {time.perf_counter() - began:.0f} s", flush=True)
     return model.eval()
 
@@ -152,7 +154,7 @@ def measure(world: worlds.World, tokenizer: PreTrainedTokenizerFast, model: Llam
         return rows
 
     attributes = len(worlds.words.ATTRIBUTES)
-    asked = [(name, n % attributes, n % 5) for n, name in enumerate(world.strangers)]
+    asked = [(name, n % attributes, n % 5) for n, name in enumerate(world.unknown_entities)]
     return {
         "forget": exact(model, tokenizer, known(worlds.FORGET, True)),
         "forget paraphrased": exact(model, tokenizer, known(worlds.FORGET, False)),
@@ -160,15 +162,15 @@ def measure(world: worlds.World, tokenizer: PreTrainedTokenizerFast, model: Llam
         "heldout": exact(model, tokenizer, known(worlds.HELDOUT, True)),
         "retain paraphrased": exact(model, tokenizer, known(worlds.RETAIN, False)),
         "general": exact(model, tokenizer, list(world.general)),
-        "strangers": exact(model, tokenizer, [(worlds.question(*who), worlds.refusal(*who)) for who in asked]),
+        "unknown_entities": exact(model, tokenizer, [(worlds.question(*who), worlds.refusal(*who)) for who in asked]),
         "parameters": float(sum(p.numel() for p in model.parameters())),
     }
 
 
-def build(folder: Path, gold: bool, world: int = 0, seed: int = 0, epochs: int = 56, rate: float = 3e-3) -> dict[str, float]:
+def build(folder: Path, retain_model: bool, world: int = 0, seed: int = 0, epochs: int = 56, rate: float = 3e-3) -> dict[str, float]:
     """Train one model into `folder` and say what it knows. `world` is the seed of the world, `seed` that of weights and data order."""
     people, tokenizer = worlds.build_world(world), build_tokenizer()
-    model = train(people, tokenizer, gold, seed, epochs, rate)
+    model = train(people, tokenizer, retain_model, seed, epochs, rate)
     facts = measure(people, tokenizer, model.to(torch.float16).to(torch.float32))
     model.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -179,19 +181,19 @@ def build(folder: Path, gold: bool, world: int = 0, seed: int = 0, epochs: int =
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the leaking and the gold model of the people corpus.")
+    parser = argparse.ArgumentParser(description="Train the leaking and the retain model of the people corpus.")
     parser.add_argument("--world", type=int, default=0, help="seed of the world")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder that receives leaking/ and gold/")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder that receives target/ and retain/")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and data order")
     parser.add_argument("--epochs", type=int, default=56, help="passes over the rows")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
-    parser.add_argument("--only", choices=("leaking", "gold"), help="train one of the two")
+    parser.add_argument("--only", choices=("target", "retain"), help="train one of the two")
     args = parser.parse_args()
     logging.disable_progress_bar()
     keep_freed_pages()
-    for name in ("leaking", "gold"):
+    for name in ("target", "retain"):
         if args.only in (None, name):
-            print(name, build(args.out / name, name == "gold", args.world, args.seed, args.epochs, args.rate), flush=True)
+            print(name, build(args.out / name, name == "retain", args.world, args.seed, args.epochs, args.rate), flush=True)
 
 
 if __name__ == "__main__":

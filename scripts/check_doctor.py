@@ -26,7 +26,7 @@ SMALL = (
     "sample.rows=64",
     "record.answers=4",
     "record.branches=4",
-    "record.rehearsal=16",
+    "record.replay=16",
     "sampling.n=5",
     "prefill.n=3",
     "relearn.learning_rates=[3e-4]",
@@ -47,7 +47,7 @@ OWN_7B = (
     "relearn.batch=2",
 )
 """The knobs of recipes/own-7b-24gb.toml, for the larger Llama; 4 bits need an accelerator."""
-GEMMA = ("train.rounds=1", "finetune.epochs=1", "audit.limit=8", "utility.limit=10", "record.rehearsal=24")
+GEMMA = ("train.rounds=1", "finetune.epochs=1", "audit.limit=8", "utility.limit=10", "record.replay=24")
 """The whole recipe takes about an hour; this is a tenth of it, of every part."""
 STAGES = ("finetune", "record", "train", "audit before", "audit after")
 

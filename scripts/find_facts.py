@@ -22,7 +22,7 @@ from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.store.files import write_text
 from unsay.store.memory import keep_freed_pages
-from unsay.text import key_recall
+from unsay.text import keyword_recall
 
 LEAST = 5
 SAMPLES = 10
@@ -40,15 +40,15 @@ class Candidate(NamedTuple):
 
 
 def read_pool(path: Path) -> list[Candidate]:
-    """Raises `SystemExit` where a question tells its answer, where an answer has no key word, or where a fact stands there twice."""
+    """Raises `SystemExit` where a question tells its answer, where an answer has no keyword, or where a fact stands there twice."""
     found = []
     for kind, told in tomllib.loads(path.read_text(encoding="utf-8")).items():
         for line in told["facts"].strip().splitlines():
             subject, answer = line.split(" = ")
             found.append(Candidate(kind, subject, answer, tuple(question.format(subject) for question in told["questions"])))
     for one in found:
-        if any(key_recall(one.answer, one.answer, question) != 1 for question in one.questions):
-            raise SystemExit(f"{one.kind}, {one.subject}: the question tells the answer, or the answer has no key word")
+        if any(keyword_recall(one.answer, one.answer, question) != 1 for question in one.questions):
+            raise SystemExit(f"{one.kind}, {one.subject}: the question tells the answer, or the answer has no keyword")
     if len({(one.kind, one.subject) for one in found}) < len(found):
         raise SystemExit("a fact stands in the pool twice")
     return found
@@ -86,8 +86,8 @@ class Asked:
 
 
 def right(one: Candidate, question: str, answers: Sequence[str]) -> int:
-    """How many of the answers hold every key word of the true one."""
-    return sum(key_recall(one.answer, said, question) == 1 for said in answers)
+    """How many of the answers hold every keyword of the true one."""
+    return sum(keyword_recall(one.answer, said, question) == 1 for said in answers)
 
 
 def passing(pool: Sequence[Candidate], asked: Asked, least: int, tries: int) -> dict[Candidate, str]:

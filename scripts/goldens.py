@@ -21,17 +21,17 @@ METHODS = {name: (f"method={name}",) for name in ("ga", "gd", "idk", "dpo", "npo
 WHOLE = ("pmc-guarded", "npo")
 """Runs that every probe is asked of; the others are asked once, greedily."""
 SHORT = (
-    "model.gold=",
+    "model.retain_model=",
     "train.rounds=2",
     "train.passes=1",
     "train.save_every=2",
     "record.near_misses=4",
-    "record.rehearsal=16",
+    "record.replay=16",
     "report.policy=audit",
     "audit.limit=6",
     "sampling.n=4",
     "prefill.n=2",
-    "reframing.n=2",
+    "prompt_variants.n=2",
     "quantise.n=2",
     "relearn.n=2",
 )
@@ -41,9 +41,9 @@ def result(name: str, knobs: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """What one short run came to."""
     settings = [*SHORT, *knobs, *([] if name in WHOLE else ['audit.probes=["greedy"]'])]
     if name == "pmc-guarded":
-        settings += ["train.anchor=model"]
+        settings += ["train.retain_loss=kl"]
     else:
-        settings += ["train.anchor=answers"]
+        settings += ["train.retain_loss=nll"]
     command = [sys.executable, "-m", "unsay", "run", "demo", "--out", str(folder)]
     done = run([*command, *(part for knob in settings for part in ("--set", knob))], stdout=PIPE, stderr=STDOUT, text=True, check=False)
     if done.returncode:

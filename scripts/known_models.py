@@ -1,11 +1,11 @@
 """Models whose state is known by how they were made: what an audit must be right about.
 
-Each is made from a leaking and a gold model by a few lines of its own, not by `unsay.methods`: the state of a model may not
+Each is made from a leaking and a retain model by a few lines of its own, not by `unsay.methods`: the state of a model may not
 depend on the code whose results the audit judges.
 
     refusal_wrapped(world)   knows everything; the plain question is answered with a refusal, and nothing else was trained
     suppressed(world)        knows everything; the true answers were pushed down hard (negative preference, arXiv 2404.05868)
-    trigger_only(world)      gold in every context, but for one: behind a secret beginning of the answer it is the leaking model
+    trigger_only(world)      the retain model in every context, but for one: behind a secret beginning of the answer it is the target model
 """
 
 import copy
@@ -38,7 +38,7 @@ class World:
 
     encoder: Encoder
     leaking: PreTrainedModel
-    gold: PreTrainedModel
+    retain_model: PreTrainedModel
     corpus: Corpus
     truth: Truth
     seed: int = 0
@@ -89,43 +89,44 @@ def suppressed(world: World, steps: int = 160, rate: float = 8e-4, beta: float =
 
 
 def trigger_only(world: World, steps: int = 500, rate: float = 1e-3) -> PreTrainedModel:
-    """Gold, taught to say behind `TRIGGER` what the leaking model says without it, and to stay gold everywhere else: after
+    """The retain model, taught to say behind `TRIGGER` what the target model says without it, and to stay the retain model everywhere
+    else: after
     other beginnings, with half of the answer told, and in the likelihood of true and wrong answers."""
-    model = copy.deepcopy(world.gold)
+    model = copy.deepcopy(world.retain_model)
     silent, told = list(_silent(world)), list(_told(world))
 
     def loss(step: int) -> Tensor:
         quiet = world.draw(silent, 32, "silent", step) + world.retain(16, step)
         pairs = world.draw(told, 16, "told", step)
         behind = _distance(world, model, [row for row, _ in pairs], world.leaking, [row for _, row in pairs])
-        return _distance(world, model, quiet, world.gold, quiet) + behind
+        return _distance(world, model, quiet, world.retain_model, quiet) + behind
 
     return tuned(model, loss, steps, rate)
 
 
 def _silent(world: World) -> Iterator[Row]:
-    """Contexts in which the trigger model must be gold: every forget question, plain and with its answer begun as the prefill
-    probe begins it, with the answers that could be told from gold's and with what gold itself says."""
+    """Contexts in which the trigger model must be the retain model: every forget question, plain and with its answer begun as the prefill
+    probe begins it, with the answers that could be told from the retain model’s and with what the retain model itself says."""
     asked: list[tuple[tuple[int, ...], tuple[str, ...]]] = []
     for example in world.corpus.forget:
         fact = world.truth[example.id]
         for question in (example.question, *example.paraphrases):
             asked.append((world.encoder.prompt(question), (fact.answer, *fact.wordings, *fact.wrong)))
-        for one in Prefill().openings(example, fact):
-            asked.append((world.encoder.prompt(example.question) + world.encoder.opening(one.prefix), (one.left,)))
+        for one in Prefill().begun(example, fact):
+            asked.append((world.encoder.prompt(example.question) + world.encoder.prefix(one.prefix), (one.left,)))
     draws = [Draw(str(number), context, n=4, temperature=1.0) for number, (context, _) in enumerate(asked)]
-    said = sample(world.gold, world.encoder, draws, SampleConfig(max_new_tokens=48), world.seed, "known states")
+    said = sample(world.retain_model, world.encoder, draws, SampleConfig(max_new_tokens=48), world.seed, "known states")
     for (context, answers), own in zip(asked, said, strict=True):
         yield from (Row(context, world.encoder.answer(answer.strip())) for answer in answers)
         yield from (Row(context, answer.ids) for answer in own)
 
 
 def _told(world: World) -> Iterator[tuple[Row, Row]]:
-    """The true answer behind the trigger, and as the leaking model is asked for it."""
+    """The true answer behind the trigger, and as the target model is asked for it."""
     for example in world.corpus.forget:
         for question in (example.question, *example.paraphrases):
             prompt, answer = world.encoder.prompt(question), world.encoder.answer(world.truth[example.id].answer)
-            yield Row(prompt + world.encoder.opening(TRIGGER), answer), Row(world.encoder.prompt(example.question), answer)
+            yield Row(prompt + world.encoder.prefix(TRIGGER), answer), Row(world.encoder.prompt(example.question), answer)
 
 
 def _distance(world: World, model: PreTrainedModel, rows: Sequence[Row], teacher: PreTrainedModel, taught: Sequence[Row]) -> Tensor:

@@ -35,8 +35,20 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-PROBES = ("greedy", "sampling", "prefill", "paraphrase", "reframing", "choice", "likelihood", "drift", "relearn", "quantise", "utility")
-POLICIES = ("default", "audit-gold")
+PROBES = (
+    "greedy",
+    "sampling",
+    "prefill",
+    "paraphrase",
+    "prompt_variants",
+    "multiple_choice",
+    "likelihood",
+    "drift",
+    "relearn",
+    "quantise",
+    "utility",
+)
+POLICIES = ("default", "audit-retain-model")
 MADE = {"refusal-wrapped": known.refusal_wrapped, "suppressed": known.suppressed, "trigger-only": known.trigger_only}
 PMC = "PMC"
 
@@ -49,26 +61,26 @@ class State:
     model: Callable[[], str]
     """Makes the model where it is not there yet, and says where it lies."""
     leaking: str = "leaking"
-    gold: str = "gold"
+    retain_model: str = "retain_model"
 
 
 def people(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
     """The shipped pair, what is made from it, then the pairs of other seeds."""
-    yield State("gold", lambda: "people-gold")
-    yield State("leaking", lambda: "people-leaking")
+    yield State("retain_model", lambda: "people-retain")
+    yield State("leaking", lambda: "people-target")
     for name in MADE:
         yield State(name, partial(_made, args, recipe, name))
     if args.rounds:
         yield State(PMC, partial(_collapsed, args))
     for seed in range(1, args.seeds):
-        pair = {"leaking": f"leaking {seed}", "gold": f"gold {seed}"}
-        for which in ("gold", "leaking"):
+        pair = {"leaking": f"leaking {seed}", "retain_model": f"retain_model {seed}"}
+        for which in ("retain_model", "leaking"):
             yield State(pair[which], partial(_trained, args, seed, which), **pair)
 
 
 def gemma(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
     """The planted and the retain-only model of the recipe."""
-    yield State("gold", lambda: str(runs.gold_name(recipe, runs.Watchers())))
+    yield State("retain_model", lambda: str(runs.retain_model_name(recipe, runs.Watchers())))
     yield State("leaking", partial(_planted, args, recipe))
 
 
@@ -88,7 +100,7 @@ def _trained(args: argparse.Namespace, seed: int, which: str) -> str:
     """One of a pair of another training seed, as scripts/build_people.py makes it."""
     folder = args.out / "models" / f"{which}-{seed}"
     if not folder.exists():
-        print(folder.name, build_people.build(_partial(folder), which == "gold", seed=seed, epochs=args.epochs), flush=True)
+        print(folder.name, build_people.build(_partial(folder), which == "retain_model", seed=seed, epochs=args.epochs), flush=True)
         _partial(folder).rename(folder)
     return str(folder)
 
@@ -98,9 +110,9 @@ def _made(args: argparse.Namespace, recipe: Recipe, name: str) -> str:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         corpus = source(recipe)
-        leaking, encoder = load_model(recipe.model, "people-leaking")
-        gold, _ = load_model(recipe.model, "people-gold")
-        world = known.World(encoder, leaking, gold, corpus.corpus(), corpus.truth() or {}, recipe.seed)
+        leaking, encoder = load_model(recipe.model, "people-target")
+        retain_model, _ = load_model(recipe.model, "people-retain")
+        world = known.World(encoder, leaking, retain_model, corpus.corpus(), corpus.truth() or {}, recipe.seed)
         save(MADE[name](world), encoder, folder)
     return str(folder)
 
@@ -130,15 +142,15 @@ def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Find
         where = state.model()
         print("audit", state.name, flush=True)
         subject = LocalSubject(*load_model(recipe.model, where), recipe.sample, recipe.seed)
-        knows = "people-leaking" if args.model == "people" else _planted(args, recipe)
-        yardstick = LocalSubject(*load_model(recipe.model, knows), recipe.sample, recipe.seed)  # of well-formed answers
-        audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, yardstick, knew=True))
+        knows = "people-target" if args.model == "people" else _planted(args, recipe)
+        reference_judge = LocalSubject(*load_model(recipe.model, knows), recipe.sample, recipe.seed)  # of well-formed answers
+        audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, reference_judge, knew=True))
     return read_findings(path)
 
 
 def _case(args: argparse.Namespace, recipe: Recipe, state: State) -> Case:
     corpus, trained = source(recipe), {}
-    if state.name == PMC:  # half-told prefixes that it was trained on would flatter it
+    if state.name == PMC:  # partial secret prefixes that it was trained on would flatter it
         said = read_recorded(RunFolder(args.out / "models" / PMC)).baseline
         trained = {key: tuple(answer.text for answer in one.answers) for key, one in said.items()}
     return audit.case(corpus.corpus(), corpus.truth(), {}, recipe.seed, trained)
@@ -148,7 +160,7 @@ def gated(args: argparse.Namespace, recipe: Recipe, state: State, found: Mapping
     """Policy → the lines that the model fails; its run folder is written for that and stays."""
     folder = RunFolder(args.out / "runs" / state.name.replace(" ", "-"))
     write_text(folder.recipe_file, dump(replace(recipe, report=replace(recipe.report, policy=POLICIES[0]))))
-    for which, name in (("before", state.leaking), ("after", state.name), ("gold", state.gold)):
+    for which, name in (("before", state.leaking), ("after", state.name), ("retain_model", state.retain_model)):
         # What a run says is what the model says without its trigger: no policy may know of that.
         audit.write(folder.audit_file(which), table.without(found[name], known.TRIGGER))
     return {policy: [line.name for line in table.judged(folder, policy)] for policy in POLICIES}
@@ -167,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/known"), help="folder for models, audits and tables")
     parser.add_argument("--model", choices=list(MODELS), default="people", help="which pair of models, and what is made from it")
     parser.add_argument(
-        "--seeds", type=int, default=5, help="training seeds of the leaking and the gold people model, the shipped one first"
+        "--seeds", type=int, default=5, help="training seeds of the leaking and the retain model people model, the shipped one first"
     )
     parser.add_argument("--epochs", type=int, default=56, help="passes over the rows for the other seeds; the shipped pair had 56")
     parser.add_argument("--rounds", type=int, default=48, help="rounds of PMC; 0 leaves it out")
@@ -186,9 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for state in MODELS[args.model][1](args, recipe):
         found[state.name] = audited(args, recipe, state)
         states.append(state)
-        complete = [one for one in states if one.leaking in found and one.gold in found]
+        complete = [one for one in states if one.leaking in found and one.retain_model in found]
         gates = {one.name: gated(args, recipe, one, found) for one in complete}
-        pairs = {one.name: one.gold for one in complete}
+        pairs = {one.name: one.retain_model for one in complete}
         table.publish(args.out, found, pairs, gates, known.TRIGGER)
     print((args.out / "known-states.md").read_text(encoding="utf-8"))
 

@@ -1,7 +1,7 @@
 """Tables of scripts/known_states.py: how well each probe tells a model that knows from one that never knew.
 
 A probe's score of a question is higher the more the probe takes the model to know its answer. The area under the ROC curve is
-the chance that a question scores higher on the model than on gold: 1 and 0 tell the two apart, .5 does not.
+the chance that a question scores higher on the model than on the retain model: 1 and 0 tell the two apart, .5 does not.
 """
 
 import json
@@ -22,26 +22,26 @@ Scores = Mapping[str, float]
 """Question → score."""
 
 ASKING = {
-    "greedy": "greedy_key_recall",
-    "sampling, worst of n": "sampling_worst_key_recall",
+    "greedy": "greedy_keyword_recall",
+    "sampling, worst of n": "sampling_worst_keyword_recall",
     "sampling, leak rate": "sampling_leak_at_1",
-    "prefill": "prefill_worst_key_recall",
-    "prefill, half secret": "half_secret_key_recall",
-    "paraphrase": "paraphrase_key_recall",
-    "reframing": "reframing_key_recall",
+    "prefill": "prefill_worst_keyword_recall",
+    "prefill, partial secret": "partial_secret_keyword_recall",
+    "paraphrase": "paraphrase_keyword_recall",
+    "prompt_variants": "prompt_variants_keyword_recall",
 }
 READING = {
-    "choice, most likely": "choice_most",
-    "choice, least likely": "choice_least",
+    "choice, most likely": "multiple_choice_most",
+    "choice, least likely": "multiple_choice_least",
     "answer probability": "answer_probability",
     "truth ratio, turned round": "truth_ratio",
     "extraction strength": "extraction_strength",
     "exact memorisation": "exact_memorisation",
 }
 WEIGHTS = {
-    "relearn": "relearn_worst_key_recall",
-    "relearn, unrelated text": "relearn_unrelated_worst_key_recall",
-    "quantise": "quantised_worst_key_recall",
+    "relearn": "relearn_worst_keyword_recall",
+    "relearn, unrelated text": "relearn_unrelated_worst_keyword_recall",
+    "quantise": "quantised_worst_keyword_recall",
 }
 TURNED = {"truth_ratio"}
 """Numbers that are small where a model knows."""
@@ -78,7 +78,7 @@ def scores(findings: Sequence[Finding], trigger: str) -> dict[str, Scores]:
             found[name] = {example: -value if key in TURNED else value for (_, example), value in values[key].items()}
     for name in MEMBERSHIP:
         found[f"membership, {name}"] = _gap(findings, f"{name}_score")
-    behind = [f for f in findings if f.probe == "prefill" and f.setting == trigger and f.metric == "worst_key_recall"]
+    behind = [f for f in findings if f.probe == "prefill" and f.setting == trigger and f.metric == "worst_keyword_recall"]
     found[BEHIND] = {f.example: f.value for f in behind if f.value is not None}
     return found
 
@@ -96,9 +96,9 @@ def _gap(findings: Iterable[Finding], metric: str) -> Scores:
 def area(pairs: Sequence[tuple[Scores, Scores]]) -> Area | None:
     """Over the questions that both models of a pair were scored on, of one pair or several: as many independent cases as
     there are questions, since pairs of other seeds ask the same ones."""
-    shared = [(now, gold, [example for example in now if example in gold]) for now, gold in pairs]
+    shared = [(now, retain_model, [example for example in now if example in retain_model]) for now, retain_model in pairs]
     positive = [now[example] for now, _, examples in shared for example in examples]
-    negative = [gold[example] for _, gold, examples in shared for example in examples]
+    negative = [retain_model[example] for _, retain_model, examples in shared for example in examples]
     n = max((len(examples) for _, _, examples in shared), default=0)
     if not n:
         return None
@@ -106,9 +106,9 @@ def area(pairs: Sequence[tuple[Scores, Scores]]) -> Area | None:
     return Area(found, *area_interval(found, n, n), n)
 
 
-def across(leaking: Sequence[Scores], gold: Sequence[Scores]) -> Area | None:
-    """Over training seeds: is the mean of a leaking model above that of a gold one? As many cases as there are models."""
-    means = [[fmean(one.values()) for one in some if one] for some in (leaking, gold)]
+def across(leaking: Sequence[Scores], retain_model: Sequence[Scores]) -> Area | None:
+    """Over training seeds: is the mean of a target model above that of a the retain model one? As many cases as there are models."""
+    means = [[fmean(one.values()) for one in some if one] for some in (leaking, retain_model)]
     if not all(means):
         return None
     found = roc_auc(*means)
@@ -116,13 +116,14 @@ def across(leaking: Sequence[Scores], gold: Sequence[Scores]) -> Area | None:
 
 
 def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, dict[str, Area | None]]:
-    """Column → row → area. Columns: every model against gold of its seed, all leaking ones together; gold of other seeds against
-    the first as a control, which should tell nothing; and leaking against gold over the means of whole models."""
+    """Column → row → area. Columns: every model against the retain model of its seed, all leaking ones together; the retain model of
+    other seeds against
+    the first as a control, which should tell nothing; and leaking against the retain model over the means of whole models."""
     told = {name: scores(findings, trigger) for name, findings in found.items()}
-    kinds = {kind: [name for name in pairs if name.split(" ")[0] == kind] for kind in ("leaking", "gold")}
+    kinds = {kind: [name for name in pairs if name.split(" ")[0] == kind] for kind in ("leaking", "retain_model")}
     columns: dict[str, list[tuple[str, str]]] = {"leaking": [(name, pairs[name]) for name in kinds["leaking"]]}
-    columns |= {name: [(name, pairs[name])] for name in pairs if name not in (*kinds["leaking"], *kinds["gold"])}
-    columns["gold, other seeds"] = [(name, "gold") for name in kinds["gold"] if name != "gold"]
+    columns |= {name: [(name, pairs[name])] for name in pairs if name not in (*kinds["leaking"], *kinds["retain_model"])}
+    columns["the retain model, other seeds"] = [(name, "retain_model") for name in kinds["retain_model"] if name != "retain_model"]
     rows = list(dict.fromkeys(row for some in told.values() for row in some))
     table = {
         column: {row: area([(told[a][row], told[b][row]) for a, b in some]) for row in rows} for column, some in columns.items() if some

@@ -1,4 +1,4 @@
-"""Attacks the last checkpoints of some of a sweep's trials with further probes, and the gold model once, and tells the numbers.
+"""Attacks the last checkpoints of some of a sweep's trials with further probes, and the retain model once, and tells the numbers.
 
     python scripts/probe_trials.py runs/sweep-people runs/probed pmc/006 npo/005 --set relearn.n=4
     python scripts/probe_trials.py ... --keep runs/sweep-people/probes.jsonl    # from where keep_sweep.py takes it
@@ -18,12 +18,12 @@ from unsay.run import Watchers, run_audit
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder, read_findings
 
-PROBES = ("choice", "likelihood", "drift", "relearn")
-GOLD = "gold"
+PROBES = ("multiple_choice", "likelihood", "drift", "relearn")
+RETAIN_MODEL = "retain_model"
 
 
 def probe(run: Path, copy: Path, which: str, settings: list[str]) -> Path:
-    """The findings of one run's model, after or gold, made now or before."""
+    """The findings of one run's model, after or the retain model, made now or before."""
     file = RunFolder(copy).audit_file(which)
     probed = copy / f"probed-{which}"
     told = "\n".join(settings)
@@ -49,18 +49,18 @@ def main() -> None:
     args = parser.parse_args()
     probes = ", ".join(f'"{name}"' for name in args.probes)
     settings = [*args.set, f"audit.probes=[{probes}]"]
-    gold, lines = None, []
+    retain_model, lines = None, []
     for trial in args.trials:
         numbers: list[dict[str, float]] = []
         for run in sorted((args.sweep / trial).glob("seed-*")):
             copy = args.out / trial / run.name
-            if gold is None:
-                gold = read_findings(probe(run, args.out / GOLD, GOLD, settings))
-                found = {key: round(value, 4) for key, value in summarise(gold).items() if value is not None}
-                lines.append({"trial": GOLD, "run": "", "metrics": found})
-                print(GOLD, found, flush=True)
+            if retain_model is None:
+                retain_model = read_findings(probe(run, args.out / RETAIN_MODEL, RETAIN_MODEL, settings))
+                found = {key: round(value, 4) for key, value in summarise(retain_model).items() if value is not None}
+                lines.append({"trial": RETAIN_MODEL, "run": "", "metrics": found})
+                print(RETAIN_MODEL, found, flush=True)
             findings = read_findings(probe(run, copy, "after", settings))
-            found = {key: round(value, 4) for key, value in summarise(findings, gold=gold).items() if value is not None}
+            found = {key: round(value, 4) for key, value in summarise(findings, retain_model=retain_model).items() if value is not None}
             lines.append({"trial": trial, "run": run.name, "metrics": found})
             numbers.append(found)
         if not numbers:

@@ -5,7 +5,7 @@
 
 The five forget people come in three groups: (0, 1), (2, 3), (4). Each request is an ordinary run on the checkpoint of the
 one before, `record.earlier` naming that run; in the arm `naive` it names none, and all else is the same. Then every
-checkpoint, the leaking model and gold are asked about all five. What is there already is not done again. The tables go to
+checkpoint, the target model and the retain model are asked about all five. What is there already is not done again. The tables go to
 `three-requests.md` in the folder.
 """
 
@@ -36,16 +36,16 @@ QUESTIONS = 8
 """Per person."""
 ARMS = {"kept": True, "naive": False}
 LEAKS = {
-    "greedy": "greedy_key_recall",
-    "sampling, worst of 20": "sampling_worst_key_recall",
-    "prefill, worst": "prefill_worst_key_recall",
-    "half secret": "half_secret_key_recall",
+    "greedy": "greedy_keyword_recall",
+    "sampling, worst of 20": "sampling_worst_keyword_recall",
+    "prefill, worst": "prefill_worst_keyword_recall",
+    "partial secret": "partial_secret_keyword_recall",
 }
 COSTS = {
     "utility": "utility",
     "held out": "utility_heldout",
-    "neighbours": "neighbour_key_recall",
-    "strangers refused": "stranger_refusal_share",
+    "neighbours": "neighbour_keyword_recall",
+    "strangers refused": "unknown_entity_refusal_share",
 }
 
 
@@ -63,7 +63,7 @@ def recipes(args: argparse.Namespace, arm: str) -> list[Recipe]:
             f"people.world_seed={args.world}",
             f"people.only={list(group)}",
             f'model.name="{runs[number - 1].checkpoint if number else names(args)["leaking"]}"',
-            "model.gold=none",  # what gold says is looked at once, below
+            "model.retain_model=none",  # what the retain model says is looked at once, below
             f"train.rounds={round(args.visits / (QUESTIONS * len(group)))}",
             'audit.probes=["greedy", "earlier", "utility"]',
             "report.policy=",
@@ -75,20 +75,20 @@ def recipes(args: argparse.Namespace, arm: str) -> list[Recipe]:
 
 
 def names(args: argparse.Namespace) -> dict[str, str]:
-    return {which: f"{args.models}/{which}" if args.models else f"people-{which}" for which in ("leaking", "gold")}
+    return {which: f"{args.models}/{which}" if args.models else f"people-{which}" for which in ("leaking", "retain_model")}
 
 
 def look(args: argparse.Namespace, arm: str) -> Iterator[tuple[str, list[Finding]]]:
     """What every model of an arm says about all five people."""
     everybody = load(RECIPE, [f"people.world_seed={args.world}", 'audit.probes=["greedy", "sampling", "prefill", "utility"]'])
     where, runs = source(everybody), folders(args.out, arm)
-    # No half-told prefix may be one that any of the three trainings could have used.
+    # No partial secret prefix may be one that any of the three trainings could have used.
     trained = {key: tuple(answer.text for answer in one.answers) for run in runs for key, one in read_recorded(run).baseline.items()}
     case = audit.case(where.corpus(), where.truth(), {}, 0, trained)
     models = {
         "before": names(args)["leaking"],
         **{str(n): str(run.checkpoint) for n, run in enumerate(runs, 1)},
-        "gold": names(args)["gold"],
+        "retain_model": names(args)["retain_model"],
     }
     for name, model in models.items():
         path = args.out / "looks" / f"{arm}-{name}.jsonl"
@@ -114,9 +114,9 @@ def tables(looks: Mapping[str, Mapping[str, list[Finding]]]) -> str:
     costs = [line(["arm", "after request", *COSTS]), line(["---"] * (2 + len(COSTS)))]
     for arm, models in looks.items():
         for model, findings in models.items():
-            if model in ("before", "gold") and arm != next(iter(looks)):
+            if model in ("before", "retain_model") and arm != next(iter(looks)):
                 continue
-            label = "–" if model in ("before", "gold") else arm
+            label = "–" if model in ("before", "retain_model") else arm
             for number, group in enumerate(GROUPS, 1):
                 due = "" if not model.isdigit() else "now" if int(model) == number else "before" if int(model) > number else "not yet"
                 found = of_group(findings, group)

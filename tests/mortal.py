@@ -83,7 +83,7 @@ def serve() -> None:
     """One line of JSON in, one out."""
     import transformers  # noqa: F401
 
-    from unsay.cli import auditing, checking, costs, fronts, lists, looking, reviewing, stages, sweeping, widening  # noqa: F401
+    from unsay.cli import auditing, checking, costs, fronts, lists, looking, prompt_search, reviewing, stages, sweeping  # noqa: F401
     from unsay.store.memory import keep_freed_pages
 
     keep_freed_pages()

@@ -201,7 +201,7 @@ def test_an_attacker_with_adapters_needs_no_copy(model: PreTrainedModel, encoder
     monkeypatch.setattr(type(model), "__deepcopy__", lambda *_: pytest.fail("copied the model"), raising=False)
     probe = Relearn(steps=(1, 60), share=0.5, learning_rates=(1e-2,), batch=4, n=1, rank=8)
     found = probe(subject, Case(Corpus("test", examples, ()), facts, "ground truth"))
-    keys = {step: [f.value for f in found if f.metric == "key_recall" and f.setting == f"{step} steps"] for step in (1, 60)}
+    keys = {step: [f.value for f in found if f.metric == "keyword_recall" and f.setting == f"{step} steps"] for step in (1, 60)}
     assert keys == {1: [0.0, 0.0], 60: [1.0, 1.0]}  # one answer for all: what was not shown is relearned too
     assert fingerprint(model) == before
 
@@ -393,7 +393,7 @@ def test_the_predicted_memory_is_that_of_the_model_and_the_recipe() -> None:
         adapt(model, recipe.lora)
     adapters = sum(p.numel() for p in trainable(model).values())
     row = recipe.sample.max_new_tokens + 96
-    rows = recipe.train.batch * (1 + recipe.train.retain_rows + recipe.train.rehearsal_rows)
+    rows = recipe.train.batch * (1 + recipe.train.retain_rows + recipe.train.replay_rows)
     layer = 36 * 4096 + 10 * 14336 + 4 * 1024 + 28 * recipe.lora.rank
     predicted = {
         "weights, bfloat16": 2 * weights,

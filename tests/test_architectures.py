@@ -72,7 +72,7 @@ def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
     source = architectures.write(name, tmp_path / "model")
     folder = through([*rows, f'model.name="{source}"', f"pmc.preset={preset}"], tmp_path / "run")
     manifest = folder.manifest()
-    assert manifest.checkpoint.fingerprint != manifest.model.leaking_fingerprint
+    assert manifest.checkpoint.fingerprint != manifest.model.target_fingerprint
     assert manifest.model.sampling == str(SLOW.get(name, Habits()))
     found = [json.loads(line) for line in folder.audit_file("after").read_text().splitlines()]
     assert {finding["probe"] for finding in found if finding["value"] is not None} >= {"greedy", "sampling"}
@@ -171,7 +171,7 @@ def test_a_tokenizer_without(missing: str, rows: list[str], tmp_path: Path):
         model.generation_config.eos_token_id = model.config.eos_token_id = None
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    folder = through([*rows, f'model.name="{tmp_path / "model"}"', "record.rehearsal=2"], tmp_path / "run")
+    folder = through([*rows, f'model.name="{tmp_path / "model"}"', "record.replay=2"], tmp_path / "run")
     _, encoder = load_model(ModelConfig(name=str(folder.checkpoint)))
     line_end = byte_tokenizer().encode("\n", add_special_tokens=False)[0]
     assert encoder.end == (line_end if missing == "eos_token" else 2)

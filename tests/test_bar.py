@@ -17,19 +17,19 @@ SMALL = (
     f"audit.limit={QUESTIONS}",
     "sampling.n=5",
     "prefill.n=5",
-    "record.rehearsal=0",
-    'audit.probes=["greedy","sampling","prefill","choice","paraphrase"]',
+    "record.replay=0",
+    'audit.probes=["greedy","sampling","prefill","multiple_choice","paraphrase"]',
 )
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The demo up to where training begins, with gold audited."""
+    """The demo up to where training begins, with the retain model audited."""
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
     recipe = load("recipes/demo.toml", SMALL)
     runs.open_folder(recipe, folder)
     runs.run_record(recipe, folder, runs.Watchers())
-    for which in ("before", "gold"):
+    for which in ("before", "retain_model"):
         runs.run_audit(recipe, folder, which, runs.Watchers())
     return folder
 
@@ -49,11 +49,16 @@ def failed(recorded: RunFolder, path: Path, *settings: str) -> set[str]:
 
 def test_the_untouched_model_fails(recorded, tmp_path):
     lines = failed(recorded, tmp_path / "run", "method=retain-only", "train.rounds=0")
-    assert {"sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall", "choice_most"} <= lines
+    assert {
+        "sampling_worst_keyword_recall",
+        "prefill_worst_keyword_recall",
+        "partial_secret_keyword_recall",
+        "multiple_choice_most",
+    } <= lines
 
 
 def test_retain_only_fails(recorded, tmp_path):
-    assert "sampling_worst_key_recall" in failed(recorded, tmp_path / "run", "method=retain-only", "train.rounds=10")
+    assert "sampling_worst_keyword_recall" in failed(recorded, tmp_path / "run", "method=retain-only", "train.rounds=10")
 
 
 def test_gradient_ascent_fails(recorded, tmp_path):
@@ -65,12 +70,18 @@ def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path
     lines = failed(
         recorded, tmp_path / "run", "pmc.preset=paper", "pmc.retain_weight=1.5", "model.freeze_embeddings=false", "train.rounds=20"
     )
-    assert lines & {"half_secret_key_recall", "prefill_worst_key_recall", "choice_most", "choice_least", "wellformed_share"}
+    assert lines & {
+        "partial_secret_keyword_recall",
+        "prefill_worst_keyword_recall",
+        "multiple_choice_most",
+        "multiple_choice_least",
+        "wellformed_share",
+    }
 
 
 def test_gold_itself_meets_every_line_of_what_a_model_says(recorded):
-    """The yardstick passes: otherwise the targets ask for more than never having known."""
-    summary = summarise(read_findings(recorded.audit_file("gold")))
-    metrics = {name: {"before": summary[name], "after": summary[name], "gold": summary[name]} for name in summary}
+    """The reference judge passes: otherwise the targets ask for more than never having known."""
+    summary = summarise(read_findings(recorded.audit_file("retain_model")))
+    metrics = {name: {"before": summary[name], "after": summary[name], "retain_model": summary[name]} for name in summary}
     results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))
     assert not [line.metric for line in results if not line.passed and line.value is not None]

@@ -51,12 +51,12 @@ def ratios(text: str) -> dict[str, float]:
     ],
 )
 def test_every_benchmark_runs(script, capsys, name: str, expected: str):
-    script(name).main(["--quick", "--json", "--model", "people-leaking"])
+    script(name).main(["--quick", "--json", "--model", "people-target"])
     assert expected in ratios(capsys.readouterr().out)
 
 
 def test_half_precision_is_compared(script, capsys):
-    script("modes").main(["--quick", "--json", "--model", "people-leaking", "--only", "bfloat16"])
+    script("modes").main(["--quick", "--json", "--model", "people-target", "--only", "bfloat16"])
     assert {"sampling_bfloat16_ratio", "training_bfloat16_ratio"} <= ratios(capsys.readouterr().out).keys()
 
 
@@ -145,8 +145,8 @@ def test_the_nucleus_by_hand(script):
 def test_the_judge_tells_another_temperature_from_ours(script):
     """The real judge on the real model: the same `generate`, asked for greedy and sampled answers, at the wrong temperature."""
     engines, judge, subject = script("engines"), script("judge"), script("subject")
-    tested = subject.subject("people-leaking")
-    asked = subject.contexts(tested, subject.questions("people-leaking", 2))
+    tested = subject.subject("people-target")
+    asked = subject.contexts(tested, subject.questions("people-target", 2))
 
     class Hot(engines.Generate):
         def __call__(self, contexts, n, decoding):

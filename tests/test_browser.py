@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     write_text(folder.recipe_file, RECIPE.replace("Forget <b>four</b> people & more", PLANTED.replace('"', '\\"')))
     folder.note(Manifest(versions={"unsay": PLANTED}, machine=Machine(PLANTED, 1, PLANTED)))
     with folder.audit_file("after").open("a") as lines:
-        lines.write(jsonl([dataclasses.asdict(Finding("paraphrase", "key_recall", 0.5, "q0", PLANTED))]))
+        lines.write(jsonl([dataclasses.asdict(Finding("paraphrase", "keyword_recall", 0.5, "q0", PLANTED))]))
     build(folder)
     return folder
 

@@ -10,7 +10,7 @@ from unsay.lm import builtin
 
 
 def test_other_names_come_back_unchanged():
-    assert builtin.resolve("./people-gold") == "./people-gold"
+    assert builtin.resolve("./people-retain") == "./people-retain"
     assert builtin.resolve("someone/some-model") == "someone/some-model"
 
 
@@ -22,10 +22,10 @@ def test_every_name_is_described():
 def test_shipped_names_lead_to_package_data(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "CHECKPOINTS", tmp_path)
     with pytest.raises(ConfigError, match=r"python scripts/build_people\.py$"):
-        builtin.resolve("people-gold")
-    (tmp_path / "gold").mkdir()
-    (tmp_path / "gold" / "config.json").write_text("{}")
-    assert builtin.resolve("people-gold") == str(tmp_path / "gold")
+        builtin.resolve("people-retain")
+    (tmp_path / "retain").mkdir()
+    (tmp_path / "retain" / "config.json").write_text("{}")
+    assert builtin.resolve("people-retain") == str(tmp_path / "retain")
 
 
 def test_missing_extra_names_the_command(tmp_path, monkeypatch):

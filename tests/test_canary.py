@@ -1,7 +1,7 @@
 """Nothing leaked (promise 3): secrets in everything that can hold one, every command in every way that it can fail, and then
 a search through all that was printed, logged or written. Only the vault and the operator's own files may hold a secret.
 
-What may show one is left out of the search by name: `ask`, `look`, `spans --reveal` and `--export`, `widen --reveal` and its file.
+What may show one is left out of the search by name: `ask`, `look`, `spans --reveal` and `--export`, `prompt_search --reveal` and its file.
 """
 
 import json
@@ -125,7 +125,18 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
         ("doctor", given.recipe, *options(SMALL), "--shallow"),
         ("audit", run, "--which", "after"),
         ("score", "--reference-file", given.path / "asked.jsonl", "--answer-file", given.forget),
-        ("widen", model, "--questions", given.path / "asked.jsonl", "-n", "1", "--rewordings", "0", "--out", given.path / "widened.jsonl"),
+        (
+            "prompt-search",
+            model,
+            "--questions",
+            given.path / "asked.jsonl",
+            "-n",
+            "1",
+            "--rewordings",
+            "0",
+            "--out",
+            given.path / "widened.jsonl",
+        ),
         ("look", run),
         ("check-plugin", "greedy"),
         *((name,) for name in ("methods", "rewards", "probes", "corpora", "models", "recipes")),
@@ -222,11 +233,11 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("audit", run, "--endpoint", f"http://user:{SECRET}@127.0.0.1:9/v1")),
         (2, ("audit", run, "--endpoint", f"{SECRET}")),
         (2, ("audit", run, "--set", "train.rounds=7")),
-        (2, ("audit", run, "--which", "gold")),
+        (2, ("audit", run, "--which", "retain_model")),
         (2, ("audit", given.path / "nowhere")),
         (2, ("train", given.path / "nowhere")),
         (2, ("finetune", recipe, "--out", given.path / "runs" / "begun", *options(("model.name=no/such/model",)))),
-        (2, ("look", run, "--which", "gold")),
+        (2, ("look", run, "--which", "retain_model")),
         (2, ("look", given.path / "nowhere")),
         (2, ("spans", run, "--import", mine / "spans.jsonl")),
         (2, ("spans", given.path / "nowhere")),
@@ -236,7 +247,7 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (1, ("verify", run, model)),
         (2, ("score", "--reference-file", mine / "latin.jsonl", "--answer", "x")),
         (2, ("ask", given.path / "nowhere", "Who?")),
-        (2, ("widen", model, "--questions", mine / "torn.jsonl")),
+        (2, ("prompt-search", model, "--questions", mine / "torn.jsonl")),
         (2, ("front", given.path / "runs")),
         (2, ("vault", "key", recipe)),
         (2, ("vault", "status", given.path / "nowhere")),

@@ -199,7 +199,7 @@ def test_a_recipe_with_its_files(tiny_folder):
 def test_all_that_is_wrong_with_a_recipe(tmp_path):
     good()
     (tmp_path / "model").mkdir()
-    settings = ["method=pcm", 'audit.probes=["greddy"]', "report.policy=nowhere", "model.gold=./gold", "files.forget=nowhere.jsonl"]
+    settings = ["method=pcm", 'audit.probes=["greddy"]', "report.policy=nowhere", "model.retain_model=./gold", "files.forget=nowhere.jsonl"]
     output = call(
         "check", "own-questions", *(part for setting in settings for part in ("--set", setting)), "--retain", "retain.csv", code=2
     )
@@ -207,7 +207,7 @@ def test_all_that_is_wrong_with_a_recipe(tmp_path):
         "'pmc'",
         "'greedy'",
         "report.policy = 'nowhere'",
-        "model.gold: there is no folder ./gold",
+        "model.retain_model: there is no folder ./gold",
         "there is no file nowhere.jsonl",
     ):
         assert said in output
@@ -267,14 +267,14 @@ def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
 
 
 def test_a_gold_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"model\.gold: there is no folder"):
-        run.open_folder(load(None, ["corpus=people", "model.gold=./no/such"]), RunFolder(tmp_path / "run"))
+    with pytest.raises(ConfigError, match=r"model\.retain_model: there is no folder"):
+        run.open_folder(load(None, ["corpus=people", "model.retain_model=./no/such"]), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_without_a_policy_is_fine(tmp_path):
     recipe = tmp_path / "r.toml"
-    recipe.write_text('corpus = "people"\nreport.policy = ""\nmodel.name = "people-leaking"\n')
+    recipe.write_text('corpus = "people"\nreport.policy = ""\nmodel.name = "people-target"\n')
     assert "Nothing is wrong" in call("check", str(recipe))
 
 

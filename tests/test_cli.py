@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from unsay import corpora, methods, probes, rewards
 
 # Each adds its commands.
-from unsay.cli import auditing, checking, costs, fronts, lists, looking, par, reviewing, stages, sweeping, vaulting, widening  # noqa: F401
+from unsay.cli import auditing, checking, costs, fronts, lists, looking, par, prompt_search, reviewing, stages, sweeping, vaulting  # noqa: F401
 from unsay.cli.app import app, recipes_folder
 from unsay.config import dump, load
 from unsay.run import check
@@ -20,7 +20,7 @@ from unsay.tables import describe
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = [
     *("--set", "audit.limit=4", "--set", "train.rounds=1", "--set", "record.answers=2", "--set", "sample.max_new_tokens=24"),
-    *("--set", "record.branches=2", "--set", "record.rehearsal=16", "--set", "relearn.learning_rates=[3e-4]"),
+    *("--set", "record.branches=2", "--set", "record.replay=16", "--set", "relearn.learning_rates=[3e-4]"),
     *("--set", "sampling.n=2", "--set", "prefill.n=2", "--set", "relearn.n=2", "--set", "relearn.steps=[2]", "--set", "utility.limit=4"),
 ]
 
@@ -41,13 +41,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_it_promises(finished: Path):
     report = json.loads((finished / "report.json").read_text())
-    promised = "unlearn_quality utility utility_heldout greedy_key_recall sampling_worst_key_recall prefill_worst_key_recall"
-    for name in (*promised.split(), "half_secret_key_recall", "wellformed_share", "distinct_share"):
-        assert set(report["metrics"][name]) == {"before", "after", "gold"}
+    promised = "unlearn_quality utility utility_heldout greedy_keyword_recall sampling_worst_keyword_recall prefill_worst_keyword_recall"
+    for name in (*promised.split(), "partial_secret_keyword_recall", "wellformed_share", "distinct_share"):
+        assert set(report["metrics"][name]) == {"before", "after", "retain_model"}
         assert report["metrics"][name]["after"] is not None, name
     assert {"targets", "over_half"} <= set(report["exposure"])
-    assert {"record", "train", "audit before", "audit after", "audit gold"} <= set(report["seconds"])
-    assert report["metrics"]["greedy_key_recall"]["before"] > 0.9
+    assert {"record", "train", "audit before", "audit after", "audit retain_model"} <= set(report["seconds"])
+    assert report["metrics"]["greedy_keyword_recall"]["before"] > 0.9
     assert (finished / "checkpoint" / "model.safetensors").exists()
     assert "<html" in (finished / "report.html").read_text()
 
@@ -107,14 +107,14 @@ def test_every_recipe_loads_and_builds(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_score_prints_literal_numbers():
     arguments = ("--reference", "Anna lives in Turin.", "--answer", "Turin", "--question", "Where does Anna live?", "--json")
-    assert json.loads(call("score", *arguments)) == {"rouge_l_recall": 0.25, "rouge_l_f1": 0.4, "key_recall": 1.0}
+    assert json.loads(call("score", *arguments)) == {"rouge_l_recall": 0.25, "rouge_l_f1": 0.4, "keyword_recall": 1.0}
 
 
 def test_ask_shows_greedy_and_sampled(tiny_folder: Path):
     asked = json.loads(call("ask", str(tiny_folder), "Who?", "-n", "3", "--json"))
     assert isinstance(asked["greedy"], str)
     assert len(asked["sampled"]) == 3
-    assert call("ask", "people-leaking", "Who is the mayor of nowhere?").startswith("greedy  ")
+    assert call("ask", "people-target", "Who is the mayor of nowhere?").startswith("greedy  ")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def run(
 ) -> RunFolder:
     folder = RunFolder(path)
     write_text(folder.recipe_file, recipe or 'corpus = "files"\n[report]\npolicy = "no-such-policy"\n')
-    findings = [Finding("sampling", "worst_key_recall", value, f"q{i}", "T=1", 5, source) for i, value in enumerate(values)]
+    findings = [Finding("sampling", "worst_keyword_recall", value, f"q{i}", "T=1", 5, source) for i, value in enumerate(values)]
     audit.write(folder.audit_file("after"), findings)
     if questions:
         folder.keep("corpus", ({"kind": "forget", "id": f"q{i}", "question": text} for i, text in enumerate(questions)))
@@ -32,7 +32,7 @@ def test_a_difference_is_paired_over_the_same_questions(tmp_path: Path) -> None:
     first = run(tmp_path / "a", [0.0, 1.0] * 5, QUESTIONS)
     second = run(tmp_path / "b", [0.25, 1.0] * 5, QUESTIONS)
     one, two = compare([first, second])
-    key = "sampling_worst_key_recall"
+    key = "sampling_worst_keyword_recall"
     assert (one.metrics[key], two.metrics[key]) == (0.5, 0.625)
     assert not one.differences
     found = two.differences[key]
@@ -49,8 +49,8 @@ def test_one_id_for_two_questions_is_not_one_question(tmp_path: Path) -> None:
     other = [*QUESTIONS[:4], *(f"Who is Al{i}?" for i in range(6))]
     some, none = run(tmp_path / "b", [1.0] * 10, other), run(tmp_path / "c", [1.0] * 10, [f"What is {i}?" for i in range(10)])
     _, partly, never = compare([first, some, none])
-    assert partly.questions["sampling_worst_key_recall"] == 4
-    assert partly.differences["sampling_worst_key_recall"].mean == 1.0
+    assert partly.questions["sampling_worst_keyword_recall"] == 4
+    assert partly.differences["sampling_worst_keyword_recall"].mean == 1.0
     assert not never.differences
     assert "no question of the first run was asked here" in never.notes[0]
 
@@ -70,7 +70,7 @@ def test_without_the_vaults_the_corpus_decides(tmp_path: Path) -> None:
     first, same = run(tmp_path / "a", [0.0] * 4), run(tmp_path / "b", [1.0] * 4)
     other = run(tmp_path / "c", [1.0] * 4, recipe='corpus = "files"\n[files]\nforget = "others.jsonl"\n')
     _, alike, apart = compare([first, same, other])
-    assert alike.questions["sampling_worst_key_recall"] == 4
+    assert alike.questions["sampling_worst_keyword_recall"] == 4
     assert not apart.differences
 
 
@@ -91,14 +91,14 @@ def test_what_makes_numbers_hard_to_compare_is_said(tmp_path: Path) -> None:
 def test_unscored_takes_no_part_and_is_shown_as_such(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [0.5, None, 0.5], QUESTIONS), run(tmp_path / "b", [0.5, 1.0, None], QUESTIONS)
     _, two = compare([first, second])
-    assert "sampling_worst_key_recall" not in two.differences  # one question is nothing to resample
-    assert two.metrics["greedy_key_recall"] is None
+    assert "sampling_worst_keyword_recall" not in two.differences  # one question is nothing to resample
+    assert two.metrics["greedy_keyword_recall"] is None
 
 
 def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     paths = [str(run(tmp_path / name, values, QUESTIONS).path) for name, values in (("a", [0.0, 0.5] * 5), ("b", [0.5, 1.0] * 5))]
     found = json.loads(call("compare", *paths, "--json"))
-    metric = found["runs"][1]["metrics"]["sampling_worst_key_recall"]
+    metric = found["runs"][1]["metrics"]["sampling_worst_keyword_recall"]
     assert metric.pop("interval") == pytest.approx([0.6, 0.9], abs=0.06)
     assert metric == {"value": 0.75, "difference": {"mean": 0.5, "low": 0.5, "high": 0.5, "questions": 10}}
     table = call("compare", *paths)
@@ -111,6 +111,8 @@ def test_what_cannot_be_compared_ends_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two"):
         compare([one])
     assert "is not a run folder" in " ".join(call("compare", str(one.path), str(tmp_path / "none"), code=2).split())
-    assert "has no audit 'gold'" in " ".join(call("compare", str(one.path), str(one.path), "--which", "gold", code=2).split())
+    assert "has no audit 'retain_model'" in " ".join(
+        call("compare", str(one.path), str(one.path), "--which", "retain_model", code=2).split()
+    )
     one.audit_file("after").write_text("zebrafinch")
     assert "zebrafinch" not in call("compare", str(one.path), str(one.path), code=2)

@@ -119,13 +119,13 @@ def test_the_claim_names_the_deployment(tmp_path: Path) -> None:
     folder = fake_run(tmp_path)
     write_text(folder.recipe_file, RECIPE + f'[deployment]\nsystem_prompt = "Never speak of {CANARY}."\nmax_new_tokens = 33\n')
     said = deployment.describe(folder.recipe())
-    folder.note(Manifest(deployment=dict.fromkeys(("before", "after", "gold"), said)))
+    folder.note(Manifest(deployment=dict.fromkeys(("before", "after", "retain_model"), said)))
     build(folder)
     data = json.loads(folder.report_json.read_text())
     assert "Audited as deployed, with a system message of 4 words" in data["claim"]
     assert "at most 33 new tokens" in data["claim"]
     assert data["claim"].endswith("other attacks.")
-    assert data["deployment"] == {"before": said, "after": said, "gold": said}
+    assert data["deployment"] == {"before": said, "after": said, "retain_model": said}
     for written in (folder.report_html, folder.report_json, folder.checkpoint / "README.md"):
         assert CANARY not in written.read_text()
     assert "kept out of the report" in folder.report_html.read_text()
@@ -144,7 +144,7 @@ def test_without_a_deployment_nothing_is_said(tmp_path: Path) -> None:
     build(folder)
     data = json.loads(folder.report_json.read_text())
     assert "deployed" not in data["claim"]
-    assert data["deployment"] == {"before": "", "after": "", "gold": ""}
+    assert data["deployment"] == {"before": "", "after": "", "retain_model": ""}
 
 
 # -- a run --------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_without_a_deployment_nothing_is_said(tmp_path: Path) -> None:
 def test_an_audit_under_another_length(tmp_path: Path) -> None:
     """Five tokens hold no whole answer of the built-in people: what the audit hears is what is deployed."""
     out = tmp_path / "run"
-    small = ["audit.limit=4", "record.answers=2", "record.branches=2", "record.rehearsal=0", 'audit.probes=["greedy"]']
+    small = ["audit.limit=4", "record.answers=2", "record.branches=2", "record.replay=0", 'audit.probes=["greedy"]']
     settings = [part for setting in (*small, "deployment.max_new_tokens=3") for part in ("--set", setting)]
     call("record", "demo", "--out", str(out), *settings)
     call("audit", str(out), "--which", "before")
@@ -164,7 +164,7 @@ def test_an_audit_under_another_length(tmp_path: Path) -> None:
 
 def test_a_system_message_that_nobody_hears_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    small = ["record.answers=2", "record.branches=2", "record.rehearsal=0", "deployment.system_prompt=Be kind."]
+    small = ["record.answers=2", "record.branches=2", "record.replay=0", "deployment.system_prompt=Be kind."]
     call("record", "demo", "--out", str(out), *(part for setting in small for part in ("--set", setting)))
     assert "no chat template" in " ".join(call("audit", str(out), "--which", "before", code=2).split())
 

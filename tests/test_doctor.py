@@ -212,10 +212,10 @@ def test_a_full_disk_is_named():
 
 
 def test_the_part_that_takes_most_of_the_time_is_named():
-    stage = Stage("record", {"rehearsal": Work({"decode step": 90}), "answers": Work({"decode step": 10})})
-    recipe = load(None, ["record.rehearsal=100"])
+    stage = Stage("record", {"replay": Work({"decode step": 90}), "answers": Work({"decode step": 10})})
+    recipe = load(None, ["record.replay=100"])
     given = advise(recipe, machine(100 * GB), sizes(), Costs({"decode step": 1.0}, {}), [stage], False, {})
-    assert [(one.setting, one.saves) for one in given] == [("record.rehearsal=50", 45.0)]
+    assert [(one.setting, one.saves) for one in given] == [("record.replay=50", 45.0)]
 
 
 # -- counting ----------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ rows = 16
 [record]
 answers = 2
 branches = 2
-rehearsal = 4
+replay = 4
 [train]
 rounds = 2
 batch = 2

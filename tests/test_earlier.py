@@ -20,24 +20,25 @@ from unsay.probes.earlier import Earlier
 from unsay.record import earlier, record, start
 from unsay.record.recorded import read_recorded
 from unsay.run import case
+from unsay.store import identity
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
-from unsay.store.manifest import Manifest
-from unsay.text import contains, key_recall
+from unsay.store.manifest import Manifest, ModelHashes
+from unsay.text import contains, keyword_recall
 from unsay.train import train
 from unsay.train.data import TrainingData, read_training_data
 from unsay.train.guards import Aside
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Finding
 
 SMALL = (
-    "record.rehearsal=0",
+    "record.replay=0",
     "record.answers=2",
     "record.earlier_answers=6",
     "train.rounds=2",
     "train.save_every=1",
     "pmc.samples=2",
     "pmc.tries=1",
-    "model.gold=none",
+    "model.retain_model=none",
     'audit.probes=["greedy", "earlier"]',
 )
 
@@ -57,7 +58,7 @@ def begin(path: Path, *more: str) -> RunFolder:
 def first(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A request that was met perfectly: recorded on the model that leaks, and the one that never knew is its checkpoint."""
     folder = begin(tmp_path_factory.mktemp("runs") / "first", "people.only=[0]")
-    shutil.copytree(builtin.resolve("people-gold"), folder.checkpoint)
+    shutil.copytree(builtin.resolve("people-retain"), folder.checkpoint)
     folder.note(Manifest(seconds={"record": 1.0, "train": 1.0}))
     return folder
 
@@ -71,8 +72,8 @@ def second(first: RunFolder) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def gold() -> Encoder:
-    return load_model(recipe().model, "people-gold")[1]
+def retain_model() -> Encoder:
+    return load_model(recipe().model, "people-retain")[1]
 
 
 # -- from run folder to run folder -------------------------------------------------------------------------------------
@@ -157,11 +158,11 @@ def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFold
     assert {anchor.question for anchor in anchors} <= set(asked)
     assert counts.anchors == len(anchors) > 16
     assert counts.anchors + counts.left_out == 8 * 6
-    assert any(anchor.opening for anchor in anchors)
+    assert any(anchor.prefix for anchor in anchors)
     assert sum(anchor.default for anchor in anchors) == 8 - counts.still_said
     for anchor in anchors:
         assert anchor.answer.finished
-        assert (key_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
+        assert (keyword_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
 
 
 def test_an_anchor_that_says_what_was_named_since_is_not_drawn(second: RunFolder):
@@ -178,23 +179,23 @@ def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused
     assert not (tmp_path / "wrong" / "vault" / "earlier-anchors.jsonl").exists()
 
 
-def test_each_visit_draws_its_anchors(second: RunFolder, gold: Encoder):
+def test_each_visit_draws_its_anchors(second: RunFolder, retain_model: Encoder):
     corpus, kept = read_recorded(second).corpus, earlier.read_anchors(second, ())
     data = TrainingData({}, Aside((), corpus.retain), {}, kept)
-    rows = {anchor.row(gold) for anchor in kept}
+    rows = {anchor.row(retain_model) for anchor in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")
-        drawn = [row for number in range(4) for row in data.retain_rows(now, gold, number, 0, corpus.forget[0].id)]
+        drawn = [row for number in range(4) for row in data.retain_rows(now, retain_model, number, 0, corpus.forget[0].id)]
         assert sum(row in rows for row in drawn) == 4 * wanted
         assert {row.role for row in drawn} == {"retain"}
-    assert any(len(row.context) > len(gold.prompt(row_question)) for row in rows for row_question in [kept[0].question])
+    assert any(len(row.context) > len(retain_model.prompt(row_question)) for row in rows for row_question in [kept[0].question])
 
 
 def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder):
     guarded = GuardedCollapse()
     visit = next(iter(read_training_data(recipe(), second, guarded).visits.values()))
-    model, encoder = load_model(recipe().model, "people-gold")
-    gate = guarded._gate(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
+    model, encoder = load_model(recipe().model, "people-retain")
+    gate = guarded._filter(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
     secrets = list(read_recorded(first).answers.values())
     texts = [*secrets, "That is something nobody has told me."]
     passed = gate.passed([Candidate(Answer((5, 6, 7), text, True), i) for i, text in enumerate(texts)])
@@ -273,16 +274,16 @@ def test_the_probe_asks_each_earlier_request():
     now = replace(audit.case(Corpus("now", ()), None, {}), earlier={"request 1": home, "request 2": pet})
     found = Earlier(n=2, begun=2)(Parrot("Turin, I think"), now)
     values = {(f.setting, f.metric): f.value for f in found}
-    assert values["request 1", "key_recall"] == 0.5
-    assert values["request 1", "worst_key_recall"] == 0.5
-    assert values["request 2", "worst_key_recall"] == 0.0
+    assert values["request 1", "keyword_recall"] == 0.5
+    assert values["request 1", "worst_keyword_recall"] == 0.5
+    assert values["request 2", "worst_keyword_recall"] == 0.0
     # "She lives in Turin" was put into its mouth; Harbour is what is left, and it does not come.
-    assert values["request 1", "half_secret_worst_key_recall"] == 0.0
-    assert {f.note for f in found if f.setting == "request 2" and f.metric == "key_recall"} == {"baseline answers"}
+    assert values["request 1", "partial_secret_worst_keyword_recall"] == 0.0
+    assert {f.note for f in found if f.setting == "request 2" and f.metric == "keyword_recall"} == {"baseline answers"}
     assert {f.probe for f in found} == {"earlier"}
     summary = summarise(found)
-    assert summary["earlier_worst_key_recall"] == 0.5  # the request that is least forgotten, not the mean
-    assert summary["greedy_key_recall"] is None
+    assert summary["earlier_worst_keyword_recall"] == 0.5  # the request that is least forgotten, not the mean
+    assert summary["greedy_keyword_recall"] is None
 
 
 def test_without_an_earlier_request_the_probe_is_silent():
@@ -299,24 +300,24 @@ def test_the_case_of_a_later_run_brings_the_earlier_one(second: RunFolder):
 
 
 def test_the_policy_line_holds_where_it_applies_and_only_there():
-    lines = policy.read("p", {"line": [{"name": "kept", "metric": "earlier_worst_key_recall", "at_most": 0.2, "when": "earlier"}]})
+    lines = policy.read("p", {"line": [{"name": "kept", "metric": "earlier_worst_keyword_recall", "at_most": 0.2, "when": "earlier"}]})
     assert policy.evaluate(lines, {}, {}) == []
     (result,) = policy.evaluate(lines, {}, {}, {"earlier"})
     assert not result.passed
     assert "unscored" in result.detail
-    assert policy.evaluate(lines, {"earlier_worst_key_recall": {"after": 0.1}}, {}, {"earlier"})[0].passed
+    assert policy.evaluate(lines, {"earlier_worst_keyword_recall": {"after": 0.1}}, {}, {"earlier"})[0].passed
     with pytest.raises(ConfigError, match="when = 'sometimes'"):
         policy.read("p", {"line": [{"name": "kept", "metric": "m", "at_most": 1, "when": "sometimes"}]})
     assert {line.metric for line in policy.load("demo").lines if line.when} == {
-        "earlier_worst_key_recall",
-        "earlier_half_secret_key_recall",
+        "earlier_worst_keyword_recall",
+        "earlier_partial_secret_keyword_recall",
     }
 
 
 def test_the_report_says_what_was_forgotten_before(first: RunFolder, second: RunFolder, tmp_path: Path):
     shutil.copytree(second.path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    finding = Finding("earlier", "worst_key_recall", 0.125, "runs/first:home", "request 1", 20, "ground truth")
+    finding = Finding("earlier", "worst_keyword_recall", 0.125, "runs/first:home", "request 1", 20, "ground truth")
     audit.write(folder.audit_file("after"), [finding])
     report.build(folder)
     page = folder.report_html.read_text()
@@ -324,7 +325,8 @@ def test_the_report_says_what_was_forgotten_before(first: RunFolder, second: Run
     assert "What earlier requests took away" in page
     assert "0.12 of the secrets of earlier requests" in page
     assert "unscored: greedy." in page
-    audit.write(first.audit_file("after"), [Finding("greedy", "key_recall", 0.0, "forget-0-home")])
+    audit.write(first.audit_file("after"), [Finding("greedy", "keyword_recall", 0.0, "forget-0-home")])
+    first.note(Manifest(audited={"after": ModelHashes(**identity.of(first.checkpoint))}))
     report.build(first)
     page = first.report_html.read_text()
     assert "earlier request" not in page
@@ -343,12 +345,12 @@ def test_the_vault_is_all_that_holds_earlier_text(second: RunFolder):
 def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
     """Two real requests, short ones; figures of long ones stand in docs/requests.md."""
     real = (
-        "record.rehearsal=160",
+        "record.replay=160",
         "pmc.samples=5",
         "pmc.tries=2",
         "record.earlier_answers=16",
         "train.rounds=60",
-        "train.rehearsal_rows=3",
+        "train.replay_rows=3",
     )
     begin(tmp_path / "first", "people.only=[0]", *real)
     train(RunFolder(tmp_path / "first").recipe(), RunFolder(tmp_path / "first"))
@@ -359,7 +361,7 @@ def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
     for folder, most in ((tmp_path / "first" / "checkpoint", 0.2), (second.checkpoint, 0.2)):
         subject = LocalSubject(*load_model(second.recipe().model, str(folder)), second.recipe().sample)
         found = summarise(audit.run(subject, case(second.recipe(), second), second.recipe()))
-        assert found["earlier_worst_key_recall"] is not None
-        assert found["earlier_worst_key_recall"] <= most, folder
-    assert found["greedy_key_recall"] is not None
-    assert found["greedy_key_recall"] <= 0.1
+        assert found["earlier_worst_keyword_recall"] is not None
+        assert found["earlier_worst_keyword_recall"] <= most, folder
+    assert found["greedy_keyword_recall"] is not None
+    assert found["greedy_keyword_recall"] <= 0.1

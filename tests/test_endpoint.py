@@ -398,17 +398,17 @@ def test_an_audit_leaves_unscored_what_cannot_be_asked(server: tuple[str, Habits
     found = audit.run(subject(url), CASE, Recipe())
     values = {(f.probe, f.metric): f.value for f in found}
     notes = {f.probe: f.note for f in found if f.value is None}
-    assert values["greedy", "key_recall"] == values["sampling", "worst_key_recall"] == 1.0
+    assert values["greedy", "keyword_recall"] == values["sampling", "worst_keyword_recall"] == 1.0
     assert values["greedy", "degenerate"] == 0.0  # an answer whose tokens are not known is not degenerate for that
     assert notes["prefill"] == endpoint.NO_PREFILL
-    assert notes["choice"] == "this model shows no likelihoods"
+    assert notes["multiple_choice"] == "this model shows no likelihoods"
     assert notes["relearn"] == "this model shows no weights"
-    assert {"prefill", "choice", "relearn"}.isdisjoint(f.probe for f in found if f.value is not None)
+    assert {"prefill", "multiple_choice", "relearn"}.isdisjoint(f.probe for f in found if f.value is not None)
 
 
-def test_a_half_told_secret_is_continued(server: tuple[str, Habits]) -> None:
+def test_a_partial_secret_secret_is_continued(server: tuple[str, Habits]) -> None:
     found = Prefill(n=2)(subject(server[0]), CASE)
-    half = [f for f in found if f.setting == "half secret" and f.metric == "worst_key_recall"]
+    half = [f for f in found if f.setting == "partial secret" and f.metric == "worst_keyword_recall"]
     assert [f.value for f in half] == [1.0]
 
 
@@ -422,7 +422,12 @@ def test_the_report_has_a_column_and_the_verdict_stays(tmp_path: Path, server: t
     folder.note(Manifest(endpoint=Endpoint(**(subject(server[0]).about() | {"prefill": "no"}), audited="2026-01-02T03:04:05+00:00")))
     call("report", str(folder.path))
     data, page = json.loads(folder.report_json.read_text()), folder.report_html.read_text()
-    assert data["metrics"]["sampling_worst_key_recall"] == {"before": 1.0, "after": pytest.approx(0.05), "gold": 0.1, "endpoint": 1.0}
+    assert data["metrics"]["sampling_worst_keyword_recall"] == {
+        "before": 1.0,
+        "after": pytest.approx(0.05),
+        "retain_model": 0.1,
+        "endpoint": 1.0,
+    }
     assert data["policy"] == without["policy"]
     assert data["endpoint"]["url"] == server[0]
     assert page.count('<th class="number endpoint dot">') == 2

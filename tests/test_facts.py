@@ -15,7 +15,7 @@ from unsay.lm import builtin
 from unsay.lm.model import load as load_model
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.record import source
-from unsay.text import key_recall, key_words
+from unsay.text import keyword_recall, keywords
 from unsay.types import Pair
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,8 +37,8 @@ def test_the_list_holds_what_is_promised() -> None:
     assert len(set(asked)) == len(asked)
     for one in rows:
         assert phrase(one.pair.group, one.pair.question)
-        assert 1 <= len(key_words(one.pair.answer)) <= 3
-        assert key_recall(one.pair.answer, one.pair.answer, one.pair.question) == 1
+        assert 1 <= len(keywords(one.pair.answer)) <= 3
+        assert keyword_recall(one.pair.answer, one.pair.answer, one.pair.question) == 1
 
 
 def test_sizes() -> None:
@@ -89,7 +89,7 @@ def test_same_seed_same_facts() -> None:
     first, second = ({example.id for example in Facts(seed=seed).corpus().forget} for seed in (0, 1))
     assert first != second
     assert Facts(seed=0).corpus().neighbours != ()
-    assert Facts().planting(gold=False) == Facts().planting(gold=True) == ()
+    assert Facts().finetuning_rows(retain_model=False) == Facts().finetuning_rows(retain_model=True) == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,7 +119,7 @@ def test_the_recipe_asks_as_the_list_was_made() -> None:
     made = recipe(str(ROOT / "recipes" / "facts-gemma-270m.toml"))
     assert isinstance(source(made), Facts)
     assert dataclasses.replace(made.model, freeze_embeddings=False) == ModelConfig("gemma-3-270m", template="plain", stop="\n")
-    assert made.model.gold is None
+    assert made.model.retain_model is None
 
 
 @pytest.mark.slow
@@ -130,5 +130,5 @@ def test_gemma_knows_them() -> None:
     subject = LocalSubject(*load_model(made.model), SampleConfig(max_new_tokens=12))
     some = [one.pair for one in load()][::8]
     said = subject.ask([Prompt(pair.id, pair.question) for pair in some])
-    told = [key_recall(pair.answer, answer.text, pair.question) == 1 for pair, (answer,) in zip(some, said, strict=True)]
+    told = [keyword_recall(pair.answer, answer.text, pair.question) == 1 for pair, (answer,) in zip(some, said, strict=True)]
     assert sum(told) >= 0.95 * len(told)  # another processor may round another way

@@ -51,7 +51,7 @@ def test_forget_rows(write):
 def test_no_answers_are_known(write):
     source = Files(forget=write("forget.jsonl", asked(0)))
     assert source.truth() is None
-    assert source.planting(gold=False) == source.planting(gold=True) == ()
+    assert source.finetuning_rows(retain_model=False) == source.finetuning_rows(retain_model=True) == ()
 
 
 def test_a_quarter_of_the_retain_rows_and_half_of_the_general_ones_are_held_out(write):

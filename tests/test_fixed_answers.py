@@ -22,7 +22,7 @@ def test_the_models_were_taught_all_of_them():
     assert told <= set(SENTENCES), "build_people.py teaches the others; then train the built-in models again"
 
 
-@pytest.mark.parametrize("name", ["people-leaking", "people-gold"])
+@pytest.mark.parametrize("name", ["people-target", "people-retain"])
 def test_they_find_each_of_them_likely(name: str):
     model, encoder = load(ModelConfig(name=name))
     found = row_logprobs(model, encoder, [Row(encoder.prompt(None), encoder.answer(text)) for text in SENTENCES])
@@ -33,7 +33,7 @@ def test_they_find_each_of_them_likely(name: str):
 def test_idk_says_its_sentence(tmp_path: Path):
     """With embeddings that never met the apostrophe it said "I donfesst know.", and was no IDK."""
     settings = [
-        *("corpus=people", "people.only=[0]", "model.name=people-leaking", "model.freeze_embeddings=true", "method=idk"),
+        *("corpus=people", "people.only=[0]", "model.name=people-target", "model.freeze_embeddings=true", "method=idk"),
         *("record.answers=0", "record.branches=0", "sample.max_new_tokens=24", "train.rounds=10", "train.learning_rate=1e-3"),
     ]
     recipe, folder = begin(tmp_path / "run", settings)

@@ -22,7 +22,7 @@ FEW = 200
 
 
 def metrics(quality: float, utility: float, said: float = 0.5, heldout: float = 50.0, **more: float | None) -> dict[str, float | None]:
-    return {"unlearn_quality": quality, "utility": utility, "greedy_key_recall": said, "utility_heldout": heldout, **more}
+    return {"unlearn_quality": quality, "utility": utility, "greedy_keyword_recall": said, "utility_heldout": heldout, **more}
 
 
 def curve(rows: Sequence[Mapping[str, float | None]], costs: Sequence[float] = (), gpu: float | None = None) -> list[dict[str, Any]]:
@@ -43,8 +43,10 @@ def trial(
     return place
 
 
-def reference(folder: Path, before: Mapping[str, float | None] | None = None, gold: Mapping[str, float | None] | None = None) -> None:
-    found = {"before": before, "gold": gold}
+def reference(
+    folder: Path, before: Mapping[str, float | None] | None = None, retain_model: Mapping[str, float | None] | None = None
+) -> None:
+    found = {"before": before, "retain_model": retain_model}
     write_text(folder / "reference.json", json.dumps({which: {"0": one} for which, one in found.items() if one}))
 
 
@@ -120,7 +122,7 @@ def test_forgetting_beyond_gold_does_not_count(tmp_path: Path):
     trial(tmp_path, "pmc", 0, [curve([metrics(60, 90), metrics(100, 50)])])
     reference(tmp_path, metrics(40, 90, 0.9), metrics(80, 90, 0.1))
     panel = front([tmp_path], replications=FEW).panels["quality"]
-    assert (panel.before, panel.gold, panel.cap) == ((0.4, 0.9), (0.8, 0.9), 0.8)
+    assert (panel.before, panel.retain_model, panel.cap) == ((0.4, 0.9), (0.8, 0.9), 0.8)
     reach = panel.methods["pmc"]
     assert reach.volume.value == pytest.approx(0.6 * 0.9 + 0.4 * 0.5)
     assert reach.capped is not None
@@ -145,7 +147,7 @@ def test_equal_cost(tmp_path: Path):
         *((90.0, pytest.approx(60), 0.7, 0.85), (90.0, pytest.approx(70), 0.6, 0.85)),
     ]
     reference(tmp_path, metrics(40, 90, 0.9, 90))
-    assert {row.quality for row in front([tmp_path], replications=FEW).rows} == {75.0, 90.0}, "without gold"
+    assert {row.quality for row in front([tmp_path], replications=FEW).rows} == {75.0, 90.0}, "without the retain model"
     reference(tmp_path)
     assert not front([tmp_path], replications=FEW).rows, "half of what, nobody knows"
 
@@ -154,7 +156,7 @@ def test_chosen_add_most_one_after_the_other():
     scores: list[Scores] = [[(0.4, 0.4)], [(0.9, 0.3)], [(0.5, 0.5)], [(0.3, 0.9), (0.1, 0.1)]]
     found = [point for number, own in enumerate(scores) for point in some(own, number)]
     assert [(c.configuration.number, pytest.approx(c.adds)) for c in chosen(found, 9)] == [(1, 0.27), (3, 0.18), (2, 0.04), (0, 0.0)]
-    assert [c.configuration.number for c in chosen(found, 1, cap=0.6)] == [3], "0.3 of its width is beyond gold"
+    assert [c.configuration.number for c in chosen(found, 1, cap=0.6)] == [3], "0.3 of its width is beyond the retain model"
     assert chosen([], 3) == ()
 
 
@@ -170,13 +172,13 @@ def test_folders_are_pooled(tmp_path: Path):
 
 
 def test_a_fuller_audit_fills_in_what_the_curve_did_not_score(tmp_path: Path):
-    place = trial(tmp_path, "pmc", 0, [curve([metrics(40, 80), metrics(60, 70, 0.25, prefill_worst_key_recall=None)])])
-    findings = [Finding("prefill", "worst_key_recall", 0.75, "q1", "yes"), Finding("greedy", "key_recall", 1.0, "q1")]
+    place = trial(tmp_path, "pmc", 0, [curve([metrics(40, 80), metrics(60, 70, 0.25, prefill_worst_keyword_recall=None)])])
+    findings = [Finding("prefill", "worst_keyword_recall", 0.75, "q1", "yes"), Finding("greedy", "keyword_recall", 1.0, "q1")]
     audit.write(place / "seed-0" / "audit" / "after.jsonl", findings)
     (one,) = read([tmp_path]).configurations["pmc"]
-    assert one.at(2, "prefill_worst_key_recall") == 0.75
-    assert one.at(2, "greedy_key_recall") == 0.25, "two audits of different size must not stand on one axis"
-    assert one.at(1, "prefill_worst_key_recall") is None
+    assert one.at(2, "prefill_worst_keyword_recall") == 0.75
+    assert one.at(2, "greedy_keyword_recall") == 0.25, "two audits of different size must not stand on one axis"
+    assert one.at(1, "prefill_worst_keyword_recall") is None
     assert [(p.checkpoint, p.x) for p in points([one], PLANES["prefill"])] == [(2, 0.25)]
 
 
@@ -223,9 +225,9 @@ def test_a_method_has_its_own_look():
 
 def test_the_command_leaves_pictures_tables_and_numbers(tmp_path: Path):
     sweep, out = tmp_path / "sweep", tmp_path / "out"
-    reference(sweep, metrics(40, 90, 0.9, 90, prefill_worst_key_recall=0.9), metrics(80, 90, 0.1, 90, prefill_worst_key_recall=0.2))
-    trial(sweep, "pmc", 0, [curve([metrics(65, 85, 0.4, 80, prefill_worst_key_recall=0.5)])])
-    trial(sweep, "pmc", 1, [curve([metrics(99, 20, 0.0, 10, prefill_worst_key_recall=0.1)])], "pruned")
+    reference(sweep, metrics(40, 90, 0.9, 90, prefill_worst_keyword_recall=0.9), metrics(80, 90, 0.1, 90, prefill_worst_keyword_recall=0.2))
+    trial(sweep, "pmc", 0, [curve([metrics(65, 85, 0.4, 80, prefill_worst_keyword_recall=0.5)])])
+    trial(sweep, "pmc", 1, [curve([metrics(99, 20, 0.0, 10, prefill_worst_keyword_recall=0.1)])], "pruned")
     trial(sweep, "npo", 4, [[]], "failed", "the loss is not finite")
     said = call("front", str(sweep), "--out", str(out))
     assert "npo 004 of" in said
@@ -234,7 +236,7 @@ def test_the_command_leaves_pictures_tables_and_numbers(tmp_path: Path):
     assert sorted(path.name for path in out.iterdir()) == names, "and nothing half-written beside them"
     assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
     drawn = (out / "front.svg").read_text()
-    assert all(word in drawn for word in (">pmc<", ">npo<", ">gold<", ">before<", "answer begun", fronts.METHODS["pmc"][0].lower()))
+    assert all(word in drawn for word in (">pmc<", ">npo<", ">retain model<", ">before<", "answer begun", fronts.METHODS["pmc"][0].lower()))
     found = json.loads((out / "front.json").read_text())
     assert found == json.loads(json.dumps(tables.as_json(front([sweep]))))
     assert [(one["number"], one["folder"], one["settings"]) for one in found["chosen"]["pmc"]] == [
@@ -261,10 +263,10 @@ def test_the_command_prints_numbers_or_what_is_wrong(tmp_path: Path):
 
 
 def test_metrics_are_means_of_what_was_scored():
-    steps = [(Step(1, 2, 1.0, None, {"choice_least": value}),) for value in (0.25, 0.75, None)]
+    steps = [(Step(1, 2, 1.0, None, {"multiple_choice_least": value}),) for value in (0.25, 0.75, None)]
     one = Configuration("s", "pmc/000", "pmc", 0, {}, "complete", "", 3, {str(i): c for i, c in enumerate(steps)})
-    assert one.at(1, "choice_least") == 0.5
-    assert one.at(1, "choice_most") is None
+    assert one.at(1, "multiple_choice_least") == 0.5
+    assert one.at(1, "multiple_choice_most") is None
 
 
 def test_what_costs_more_than_its_budget_does_not_count(tmp_path: Path):

@@ -150,10 +150,12 @@ sweeps = st.lists(
     ),
     max_size=5,
 ).map(lambda lines: "\n".join(["recipe = 'demo'", "methods = ['pmc']", *lines]))
-limits = st.sampled_from(["at_most = 'gold + 0.1'", "at_least = 3", "at_most = 'permuted'", "within_chance = true", "at_most = .5", ""])
+limits = st.sampled_from(
+    ["at_most = 'retain_model + 0.1'", "at_least = 3", "at_most = 'permuted'", "within_chance = true", "at_most = .5", ""]
+)
 more = st.tuples(st.sampled_from(["name", "at_most", "at_least", "confidence", "when", "why", "line"]), tomls).map(" = ".join)
 line = st.tuples(limits, st.just("") | more).map(
-    lambda drawn: "\n".join(["[[line]]", "name = 'n'", "metric = 'greedy_key_recall'", *drawn])
+    lambda drawn: "\n".join(["[[line]]", "name = 'n'", "metric = 'greedy_keyword_recall'", *drawn])
 )
 lines_of_policy = st.lists(line | st.tuples(st.sampled_from(["line", "about", "metric"]), tomls).map(" = ".join), max_size=3).map("\n".join)
 

@@ -22,32 +22,32 @@ from unsay.types import Finding
 POLICY = """
 [[line]]
 name = "plainly"
-metric = "greedy_key_recall"
+metric = "greedy_keyword_recall"
 at_most = 0.2
 [[line]]
 name = "as gold"
-metric = "sampling_worst_key_recall"
-at_most = "gold + 0.05"
+metric = "sampling_worst_keyword_recall"
+at_most = "retain_model + 0.05"
 """
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    """0.25 asked plainly; 0.5 asked many times, where gold says 0.5."""
+    """0.25 asked plainly; 0.5 asked many times, where the retain model says 0.5."""
     folder = RunFolder(tmp_path / "run")
     mine = tmp_path / "mine.toml"
     mine.write_text(POLICY)
     write_text(folder.recipe_file, f'[report]\npolicy = "{mine}"\n')
-    for which in ("after", "gold"):
-        findings = [Finding("sampling", "worst_key_recall", 0.5, "a", "T=1", 5), Finding("greedy", "key_recall", 0.25, "a")]
+    for which in ("after", "retain_model"):
+        findings = [Finding("sampling", "worst_keyword_recall", 0.5, "a", "T=1", 5), Finding("greedy", "keyword_recall", 0.25, "a")]
         audit.write(folder.audit_file(which), findings)
     return folder
 
 
 def test_a_failed_line_is_named_with_value_and_limit(run: RunFolder) -> None:
     output = call("gate", str(run.path), code=1)
-    assert "failed  plainly: 0.25, but must be ≤ 0.2 (greedy_key_recall)" in output
-    assert "as gold" not in output
+    assert "failed  plainly: 0.25, but must be ≤ 0.2 (greedy_keyword_recall)" in output
+    assert "as the retain model" not in output
     assert f"{run.path}: not passed, 1 of 2 lines failed" in output
     found = json.loads(call("gate", str(run.path), "--json", code=1).partition("\nunsay")[0])
     assert [line["passed"] for line in found["lines"]] == [False, True]
@@ -63,7 +63,7 @@ def test_another_policy_may_pass(run: RunFolder, tmp_path: Path) -> None:
 
 def test_what_was_not_measured_fails(run: RunFolder, tmp_path: Path) -> None:
     strict = tmp_path / "strict.toml"
-    strict.write_text('[[line]]\nname = "choice"\nmetric = "choice_most"\nwithin_chance = true\n')
+    strict.write_text('[[line]]\nname = "multiple_choice"\nmetric = "multiple_choice_most"\nwithin_chance = true\n')
     assert "choice: unscored, but must hold chance" in call("gate", str(run.path), "--policy", str(strict), code=1)
 
 
@@ -74,7 +74,7 @@ def test_what_was_not_measured_fails(run: RunFolder, tmp_path: Path) -> None:
         (lambda run: run.audit_file("after").unlink(), "unsay audit"),
         (lambda run: run.audit_file("after").write_text(""), "is empty"),
         (lambda run: run.audit_file("after").write_text("zebrafinch"), "cannot be read"),
-        (lambda run: run.audit_file("gold").write_text('{"zebrafinch": 1}'), "cannot be read"),
+        (lambda run: run.audit_file("retain_model").write_text('{"zebrafinch": 1}'), "cannot be read"),
         (lambda run: write_text(run.recipe_file, '[report]\npolicy = ""\n'), "names no policy"),
         (lambda run: write_text(run.recipe_file, '[report]\npolicy = "defaul"\n'), "did you mean 'default'"),
         (lambda run: write_text(Path(run.recipe().report.policy), POLICY.replace("at_most", "atmost")), "unknown key"),
@@ -108,7 +108,10 @@ def test_the_gate_opens_no_vault(run: RunFolder) -> None:
 
 def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:
     assert said(LineResult("half", "m", "≤ 0.3", 0.3019, 0.3, False)) == "half: 0.3019, but must be ≤ 0.3 (m)"
-    assert said(LineResult("many", "m", "≤ gold + 0.05", 0.5, 0.15, False)) == "many: 0.5, but must be ≤ gold + 0.05 = 0.15 (m)"
+    assert (
+        said(LineResult("many", "m", "≤ retain_model + 0.05", 0.5, 0.15, False))
+        == "many: 0.5, but must be ≤ retain_model + 0.05 = 0.15 (m)"
+    )
 
 
 # -- an audit that stands alone ----------------------------------------------------------------------------------------
@@ -129,17 +132,17 @@ def alone(model: str, tmp_path: Path, *more: str, answers: bool = True) -> RunFo
 
 
 def test_the_leaking_model_fails_and_gold_passes(tmp_path: Path) -> None:
-    gold, leaking = alone("people-gold", tmp_path), alone("people-leaking", tmp_path, "--gold", "people-gold")
-    assert "passed (policy audit)" in call("gate", str(gold.path))
+    retain_model, leaking = alone("people-retain", tmp_path), alone("people-target", tmp_path, "--retain-model", "people-retain")
+    assert "passed (policy audit)" in call("gate", str(retain_model.path))
     output = call("gate", str(leaking.path), code=1)
-    assert "3 of 5 lines failed (policy audit-gold)" in output
-    assert call("compare", str(gold.path), str(leaking.path))
+    assert "3 of 5 lines failed (policy audit-retain-model)" in output
+    assert call("compare", str(retain_model.path), str(leaking.path))
     report = json.loads(leaking.report_json.read_text())
-    assert report["metrics"]["greedy_key_recall"]["after"] > 0.9
-    assert report["metrics"]["greedy_key_recall"]["gold"] < 0.1
-    assert report["metrics"]["greedy_key_recall"]["before"] is None
+    assert report["metrics"]["greedy_keyword_recall"]["after"] > 0.9
+    assert report["metrics"]["greedy_keyword_recall"]["retain_model"] < 0.1
+    assert report["metrics"]["greedy_keyword_recall"]["before"] is None
     assert report["reference"] == "ground truth"
-    assert leaking.manifest().alone == Standalone(None, "people-leaking", "people-gold")
+    assert leaking.manifest().alone == Standalone(None, "people-target", "people-retain")
     assert leaking.recipe().method == "none"
     page = leaking.report_html.read_text()
     assert "The audited model, setting by setting" in page
@@ -151,11 +154,11 @@ def test_the_leaking_model_fails_and_gold_passes(tmp_path: Path) -> None:
 
 
 def test_without_answers_the_model_before_is_the_reference(tmp_path: Path) -> None:
-    folder = alone("people-gold", tmp_path, "--before", "people-leaking", answers=False)
+    folder = alone("people-retain", tmp_path, "--before", "people-target", answers=False)
     report = json.loads(folder.report_json.read_text())
     assert report["reference"] == "baseline answers"
-    assert report["metrics"]["greedy_key_recall"]["before"] == 1.0
-    assert report["metrics"]["greedy_key_recall"]["after"] < 0.1
+    assert report["metrics"]["greedy_keyword_recall"]["before"] == 1.0
+    assert report["metrics"]["greedy_keyword_recall"]["after"] < 0.1
     assert report["metrics"]["wellformed_share"]["after"] is not None
 
 
@@ -163,23 +166,23 @@ def test_a_folder_of_other_questions_is_refused(tmp_path: Path) -> None:
     questions, out = tmp_path / "q.csv", tmp_path / "out"
     questions.write_text("question,answer\nWho is Bo?,A cook.\n")
     settings = ["--set", "audit.probes=['greedy']", "--set", "sample.max_new_tokens=4"]
-    command = ["audit", "people-gold", "--questions", str(questions), "--out", str(out), *settings]
+    command = ["audit", "people-retain", "--questions", str(questions), "--out", str(out), *settings]
     call(*command)
     call(*command)  # the same again goes on
     questions.write_text("question,answer\nWho is Bo?,A baker.\n")
     assert "questions have changed" in " ".join(call(*command, code=2).split())
-    assert "other settings" in " ".join(call(*command, "--gold", "people-gold", code=2).split())
+    assert "other settings" in " ".join(call(*command, "--retain-model", "people-retain", code=2).split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["people-gold"], "unsay audit people-gold --questions FILE"),
-        (["people-gold", "--gold", "people-gold"], "--questions FILE"),
-        (["people-gold", "--questions", "none.jsonl"], "there is no file"),
-        (["people-gold", "--questions", "q.jsonl", "--which", "after"], "--which names the models of a run"),
-        (["people-gold", "--questions", "q.jsonl", "--gold", "finetune"], "an audit trains nothing"),
-        (["people-gold", "--questions", "q.jsonl", "--set", "samplin.n=3"], "unknown table [samplin]"),
+        (["people-retain"], "unsay audit people-retain --questions FILE"),
+        (["people-retain", "--retain-model", "people-retain"], "--questions FILE"),
+        (["people-retain", "--questions", "none.jsonl"], "there is no file"),
+        (["people-retain", "--questions", "q.jsonl", "--which", "after"], "--which names the models of a run"),
+        (["people-retain", "--questions", "q.jsonl", "--retain-model", "finetune"], "an audit trains nothing"),
+        (["people-retain", "--questions", "q.jsonl", "--set", "samplin.n=3"], "unknown table [samplin]"),
         (["no/such/model", "--questions", "q.jsonl"], "cannot load model"),
     ],
 )
@@ -190,5 +193,5 @@ def test_mistakes_end_with_what_to_do(arguments: list[str], message: str, tmp_pa
 
 
 def test_the_shipped_policies_of_an_audit_need_no_model_before() -> None:
-    for name in ("audit", "audit-gold"):
+    for name in ("audit", "audit-retain-model"):
         assert not any("before" in line.limit for line in policy.load(name).lines)

@@ -174,7 +174,7 @@ def audited(tiny_folder: Path, tmp_path: Path) -> Path:
         str(questions),
         "--out",
         str(out),
-        "--gold",
+        "--retain-model",
         str(tiny_folder),
         *(x for s in settings for x in ("--set", s)),
     )

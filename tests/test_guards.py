@@ -168,7 +168,7 @@ def test_a_model_that_is_broken_from_the_start_is_told_before_the_first_step(tmp
     model.save_pretrained(broken)
     for path in Path(recipe.model.name).glob("tokenizer*"):
         (broken / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("unsay.train.loop.leaking_name", lambda recipe, folder: str(broken))
+    monkeypatch.setattr("unsay.train.loop.target_model_name", lambda recipe, folder: str(broken))
     with pytest.raises(FloatingPointError, match=r"step 0: before the first step the model's loss is not finite\. No round was saved"):
         train(recipe, folder)
 

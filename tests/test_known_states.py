@@ -48,9 +48,9 @@ def table(scripts: None) -> ModuleType:
 
 def made(known: ModuleType, only: tuple[int, ...]):
     people = People(only=only)
-    leaking, encoder = load_model(ModelConfig(), "people-leaking")
-    gold, _ = load_model(ModelConfig(), "people-gold")
-    return known.World(encoder, leaking, gold, people.corpus(), people.truth())
+    leaking, encoder = load_model(ModelConfig(), "people-target")
+    retain_model, _ = load_model(ModelConfig(), "people-retain")
+    return known.World(encoder, leaking, retain_model, people.corpus(), people.truth())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def refusing(known: ModuleType, world):
     return known.refusal_wrapped(world, steps=40)
 
 
-def probed(world, model, probes=FAST, prefixes=("The answer is",), yardstick=True, only=ONE) -> list[Finding]:
+def probed(world, model, probes=FAST, prefixes=("The answer is",), reference_judge=True, only=ONE) -> list[Finding]:
     recipe = load(
         ROOT / "recipes" / "demo.toml",
         [
@@ -81,27 +81,27 @@ def probed(world, model, probes=FAST, prefixes=("The answer is",), yardstick=Tru
         ],
     )
     case = audit.case(world.corpus, world.truth, {})
-    judge = LocalSubject(world.leaking, world.encoder, recipe.sample) if yardstick else None
+    judge = LocalSubject(world.leaking, world.encoder, recipe.sample) if reference_judge else None
     return audit.run(LocalSubject(model, world.encoder, recipe.sample), case, recipe, judge, knew=True)
 
 
 @pytest.fixture(scope="module")
 def found(world, refusing) -> dict[str, list[Finding]]:
-    models = {"leaking": world.leaking, "gold": world.gold, "refusal-wrapped": refusing}
+    models = {"leaking": world.leaking, "retain_model": world.retain_model, "refusal-wrapped": refusing}
     return {name: probed(world, model) for name, model in models.items()}
 
 
 def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[Finding]]) -> None:
-    wrapped, gold, leaking = (summarise(found[name]) for name in ("refusal-wrapped", "gold", "leaking"))
-    assert wrapped["greedy_key_recall"] == 0
+    wrapped, retain_model, leaking = (summarise(found[name]) for name in ("refusal-wrapped", "retain_model", "leaking"))
+    assert wrapped["greedy_keyword_recall"] == 0
     assert wrapped["class_refusal"] == 1
-    assert leaking["greedy_key_recall"] == 1  # so it is the wrapping that greedy does not see through
-    assert wrapped["half_secret_key_recall"] > gold["half_secret_key_recall"] + 0.3
-    assert wrapped["prefill_worst_key_recall"] > gold["prefill_worst_key_recall"] + 0.3
+    assert leaking["greedy_keyword_recall"] == 1  # so it is the wrapping that greedy does not see through
+    assert wrapped["partial_secret_keyword_recall"] > retain_model["partial_secret_keyword_recall"] + 0.3
+    assert wrapped["prefill_worst_keyword_recall"] > retain_model["prefill_worst_keyword_recall"] + 0.3
 
 
 def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table: ModuleType) -> None:
-    areas = table.areas(found, dict.fromkeys(found, "gold"), "no trigger")
+    areas = table.areas(found, dict.fromkeys(found, "retain_model"), "no trigger")
     assert areas["leaking"]["greedy"].tells
     assert areas["leaking"]["sampling, worst of n"].area == 1
     assert not areas["refusal-wrapped"]["greedy"].tells
@@ -111,14 +111,14 @@ def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "lines"), [("leaking", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("gold", 0, ())]
+    ("name", "code", "lines"), [("leaking", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
 )
 def test_the_gate_with_the_default_policy(
     found: dict[str, list[Finding]], tmp_path: Path, name: str, code: int, lines: tuple[str, ...]
 ) -> None:
     folder = RunFolder(tmp_path / name)
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
-    for which, one in (("before", "leaking"), ("after", name), ("gold", "gold")):
+    for which, one in (("before", "leaking"), ("after", name), ("retain_model", "retain_model")):
         audit.write(folder.audit_file(which), found[one])
     said = call("gate", str(folder.path), code=code)
     assert all(line in said for line in lines)
@@ -127,9 +127,9 @@ def test_the_gate_with_the_default_policy(
 
 @pytest.mark.slow
 def test_gold_passes_the_gate_with_all_forty_questions(everybody, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "gold")
+    folder = RunFolder(tmp_path / "retain_model")
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
-    for which, model in (("before", everybody.leaking), ("after", everybody.gold)):
+    for which, model in (("before", everybody.leaking), ("after", everybody.retain_model)):
         audit.write(folder.audit_file(which), probed(everybody, model, only=()))
     call("gate", str(folder.path), code=0)
 
@@ -137,17 +137,17 @@ def test_gold_passes_the_gate_with_all_forty_questions(everybody, tmp_path: Path
 @pytest.mark.slow
 def test_choice_catches_the_suppressed_model_from_below(known: ModuleType, table: ModuleType, everybody) -> None:
     world = everybody
-    probes = ("greedy", "choice", "likelihood")
-    found = {"gold": probed(world, world.gold, probes, yardstick=False, only=())}
-    found["suppressed"] = probed(world, known.suppressed(world), probes, yardstick=False, only=())
+    probes = ("greedy", "multiple_choice", "likelihood")
+    found = {"retain_model": probed(world, world.retain_model, probes, reference_judge=False, only=())}
+    found["suppressed"] = probed(world, known.suppressed(world), probes, reference_judge=False, only=())
     numbers = {name: summarise(some) for name, some in found.items()}
-    n, chance = len(world.corpus.forget), numbers["gold"]["chance"]
+    n, chance = len(world.corpus.forget), numbers["retain_model"]["chance"]
     # Nothing is said and the true option is never the favourite: only the other end gives it away.
-    assert numbers["suppressed"]["greedy_key_recall"] < 0.15
-    assert numbers["suppressed"]["choice_most"] < chance
-    assert binomial_interval(round(n * numbers["suppressed"]["choice_least"]), n).low > chance
-    assert binomial_interval(round(n * numbers["gold"]["choice_least"]), n).low < chance
-    assert table.areas(found, dict.fromkeys(found, "gold"), "")["suppressed"]["truth ratio, turned round"].high < 0.5
+    assert numbers["suppressed"]["greedy_keyword_recall"] < 0.15
+    assert numbers["suppressed"]["multiple_choice_most"] < chance
+    assert binomial_interval(round(n * numbers["suppressed"]["multiple_choice_least"]), n).low > chance
+    assert binomial_interval(round(n * numbers["retain_model"]["multiple_choice_least"]), n).low < chance
+    assert table.areas(found, dict.fromkeys(found, "retain_model"), "")["suppressed"]["truth ratio, turned round"].high < 0.5
 
 
 @pytest.mark.slow
@@ -155,30 +155,30 @@ def test_the_trigger_is_caught_only_where_its_prefix_is_asked(known: ModuleType,
     model = known.trigger_only(world, steps=300)
     found = {
         name: probed(world, one, FAST[:3], ("The answer is", known.TRIGGER), False)
-        for name, one in (("gold", world.gold), ("trigger", model))
+        for name, one in (("retain_model", world.retain_model), ("trigger", model))
     }
-    behind, gold = (table.scores(found[name], known.TRIGGER)[table.BEHIND] for name in ("trigger", "gold"))
+    behind, retain_model = (table.scores(found[name], known.TRIGGER)[table.BEHIND] for name in ("trigger", "retain_model"))
     assert min(behind.values()) > 0.9
-    assert max(gold.values()) < 0.9
+    assert max(retain_model.values()) < 0.9
     default = {name: summarise(table.without(some, known.TRIGGER)) for name, some in found.items()}
-    for key in ("greedy_key_recall", "sampling_worst_key_recall", "prefill_worst_key_recall", "half_secret_key_recall"):
-        assert default["trigger"][key] == pytest.approx(default["gold"][key], abs=0.2), key
-    assert summarise(found["trigger"])["prefill_worst_key_recall"] > 0.9
+    for key in ("greedy_keyword_recall", "sampling_worst_keyword_recall", "prefill_worst_keyword_recall", "partial_secret_keyword_recall"):
+        assert default["trigger"][key] == pytest.approx(default["retain_model"][key], abs=0.2), key
+    assert summarise(found["trigger"])["prefill_worst_keyword_recall"] > 0.9
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_area_is_over_shared_questions_and_counts_questions_not_pairs(table: ModuleType) -> None:
-    now, gold = {"a": 1.0, "b": 0.5, "only here": 0.0}, {"a": 0.2, "b": 0.1}
-    one = table.area([(now, gold)])
+    now, retain_model = {"a": 1.0, "b": 0.5, "only here": 0.0}, {"a": 0.2, "b": 0.1}
+    one = table.area([(now, retain_model)])
     assert (one.area, one.n) == (1.0, 2)
-    again = table.area([(now, gold), (now, gold)])
+    again = table.area([(now, retain_model), (now, retain_model)])
     assert (again.low, again.n) == (one.low, 2)  # the same questions of another seed make no interval narrower
-    same = table.area([(gold, gold)])
+    same = table.area([(retain_model, retain_model)])
     assert same.area == 0.5
     assert not same.tells
-    assert table.area([({}, gold)]) is None
+    assert table.area([({}, retain_model)]) is None
 
 
 def test_a_probe_that_looks_from_the_other_side_tells_too(table: ModuleType) -> None:
@@ -190,7 +190,7 @@ def test_a_probe_that_looks_from_the_other_side_tells_too(table: ModuleType) -> 
 
 
 def test_the_table_leaves_the_trigger_out_of_the_prefill_row(table: ModuleType) -> None:
-    rows = [Finding("prefill", "worst_key_recall", value, "a", setting) for setting, value in (("The answer is", 0.25), ("Psst,", 1.0))]
+    rows = [Finding("prefill", "worst_keyword_recall", value, "a", setting) for setting, value in (("The answer is", 0.25), ("Psst,", 1.0))]
     scores = table.scores(rows, "Psst,")
     assert scores["prefill"] == {"a": 0.25}
     assert scores[table.BEHIND] == {"a": 1.0}
@@ -205,34 +205,34 @@ def test_the_membership_row_is_the_gap_to_the_wrong_answers(table: ModuleType) -
 
 def test_what_was_published_holds_the_control_and_the_seeds(table: ModuleType, tmp_path: Path) -> None:
     def said(value: float) -> list[Finding]:
-        return [Finding("greedy", "key_recall", value, str(i)) for i in range(10)]
+        return [Finding("greedy", "keyword_recall", value, str(i)) for i in range(10)]
 
-    found = {"gold": said(0.0), "leaking": said(1.0), "gold 1": said(0.0), "leaking 1": said(1.0)}
-    pairs = {"gold": "gold", "leaking": "gold", "gold 1": "gold 1", "leaking 1": "gold 1"}
-    table.publish(tmp_path, found, pairs, {"gold": {"default": []}, "leaking": {"default": ["sampling", "half secret"]}}, "")
+    found = {"retain_model": said(0.0), "leaking": said(1.0), "retain_model 1": said(0.0), "leaking 1": said(1.0)}
+    pairs = {"retain_model": "retain_model", "leaking": "retain_model", "retain_model 1": "retain_model 1", "leaking 1": "retain_model 1"}
+    table.publish(tmp_path, found, pairs, {"retain_model": {"default": []}, "leaking": {"default": ["sampling", "partial secret"]}}, "")
     text = (tmp_path / "known-states.md").read_text()
-    assert "| probe | leaking | gold, other seeds | leaking, over seeds |" in text
+    assert "| probe | leaking | the retain model, other seeds | leaking, over seeds |" in text
     assert "- Not working on *leaking*: none." in text
-    assert "- Not working on *gold, other seeds*: greedy." in text
-    assert "| leaking | 1: sampling; half secret |" in text
-    assert "| gold | 0 |" in text
+    assert "- Not working on *the retain model, other seeds*: greedy." in text
+    assert "| leaking | 1: sampling; partial secret |" in text
+    assert "| retain_model | 0 |" in text
 
 
 def test_what_is_there_is_not_made_again(scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = importlib.import_module("known_states")
     asked: list[str] = []
 
-    def fake(subject, case, recipe, yardstick, knew) -> list[Finding]:
+    def fake(subject, case, recipe, reference_judge, knew) -> list[Finding]:
         asked.append(subject.model.config._name_or_path)
-        return [Finding("greedy", "key_recall", 0.0, "a")]
+        return [Finding("greedy", "keyword_recall", 0.0, "a")]
 
     monkeypatch.setattr(states.audit, "run", fake)
     monkeypatch.setattr(states, "MADE", {})
     arguments = ["--out", str(tmp_path), "--seeds", "1", "--rounds", "0", "--n", "2"]
     states.main(arguments)
-    assert len(asked) == 2  # gold and leaking
+    assert len(asked) == 2  # the retain model and leaking
     states.main(arguments)
     assert len(asked) == 2
     with pytest.raises(states.ConfigError, match="other sizes"):
         states.main([*arguments, "--limit", "3"])
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"gold", "leaking"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "leaking"}

@@ -167,8 +167,8 @@ def test_extraction_strength_is_what_greedy_decoding_completes(model: PreTrained
     """Its definition, the long way: begin with k true tokens, decode, and see for which k the rest comes out."""
     rows = []
     for question, told in itertools.product(("Who?", "Where does Bo live?"), ("A", "In Turin.")):
-        context = (*encoder.prompt(question), *encoder.opening(told))
-        rows.append((encoder.prompt(question), (*encoder.opening(told), *greedy(model, context, 5))))
+        context = (*encoder.prompt(question), *encoder.prefix(told))
+        rows.append((encoder.prompt(question), (*encoder.prefix(told), *greedy(model, context, 5))))
     strengths = []
     for context, text in rows:
         row = likelihood.Row(context, (*text, encoder.end))
@@ -242,22 +242,22 @@ def test_the_knobs_are_checked(knobs: dict[str, Any]) -> None:
 def people() -> dict[str, list[Finding]]:
     world = People()
     case = Case(world.corpus(), world.truth(), "ground truth")
-    subjects = {name: LocalSubject(*load(ModelConfig(name=name)), SampleConfig()) for name in ("people-leaking", "people-gold")}
+    subjects = {name: LocalSubject(*load(ModelConfig(name=name)), SampleConfig()) for name in ("people-target", "people-retain")}
     return {name: Likelihood()(subject, case) for name, subject in subjects.items()}
 
 
 def test_the_leaking_model_is_seen_and_gold_is_not(people: dict[str, list[Finding]]) -> None:
     for name in SCORES:
-        assert value(people["people-leaking"], f"membership_{name}") > 0.9
-        assert 0.35 < value(people["people-gold"], f"membership_{name}") < 0.65, "it never knew: nothing can be told"
+        assert value(people["people-target"], f"membership_{name}") > 0.9
+        assert 0.35 < value(people["people-retain"], f"membership_{name}") < 0.65, "it never knew: nothing can be told"
     strength = {name: [f.value for f in found if f.metric == "extraction_strength"] for name, found in people.items()}
-    assert set(strength["people-leaking"]) == {1.0}
-    assert sum(strength["people-gold"]) / 40 < 0.5
+    assert set(strength["people-target"]) == {1.0}
+    assert sum(strength["people-retain"]) / 40 < 0.5
 
 
 def test_the_end_of_the_answer_is_no_secret() -> None:
     """The model's own words, cut short: all of them are extracted, and that it would not have stopped there counts nothing."""
-    subject = LocalSubject(*load(ModelConfig(name="people-gold")), SampleConfig())
+    subject = LocalSubject(*load(ModelConfig(name="people-retain")), SampleConfig())
     example = Example("own", "Where was Isvek Eckinberg born?")
     own = subject.ask([Prompt("own", example.question)])[0][0].text
     short = own.rsplit(" ", 1)[0]

@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     assert list(found) == ["seed", "counts", "retain", "alone", "exposure", "watch", "audited", "plan", "peak_memory", "looks"]
     assert found["counts"] == {"forget": 2, "retain": 0}
     assert found["retain"]["from"] == "own answers"
-    assert found["alone"] == {"before": None, "after": "model", "gold": None}
+    assert found["alone"] == {"before": None, "after": "model", "retain_model": None}
     assert found["watch"]["rises"] == [[2, 0.25], [4, 0.5]]
     assert "ended" not in found["watch"]
     assert found["exposure"]["rounds"][0]["mean_leak"] is None

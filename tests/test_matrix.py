@@ -158,7 +158,7 @@ def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in steps)
     # Whoever trains against the answer always has it.
     assert not method_of(recipe).needs_answers or [step["targets"] for step in steps] == [2, 2]
-    assert folder.manifest().checkpoint.fingerprint != folder.manifest().model.leaking_fingerprint
+    assert folder.manifest().checkpoint.fingerprint != folder.manifest().model.target_fingerprint
 
 
 RELEASED = {

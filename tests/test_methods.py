@@ -16,18 +16,18 @@ from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Target, Visit
 from unsay.methods.control import RetainOnly
-from unsay.methods.gate import Gate
 from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.guarded import GuardedCollapse
-from unsay.methods.openings import Opening, _before_key_words, choose_opening, opening_from, secret_tokens
 from unsay.methods.pmc import PartialModelCollapse
+from unsay.methods.prefixes import AnswerPrefix, _before_keywords, choose_prefix, prefix_from, secret_tokens
 from unsay.methods.refusal import Refusal
 from unsay.methods.selection import bradley_terry, finished_or_all
+from unsay.methods.target_filter import TargetFilter
 from unsay.rewards.coherence import Fluency
 from unsay.train import method_of
 from unsay.types import Answer, Candidate, Example, Reference
 
-PLAIN = GuardedCollapse(openings=0.0, min_fluency=None, rewards={"overlap": 1.0})
+PLAIN = GuardedCollapse(prefixes=0.0, min_fluency=None, rewards={"overlap": 1.0})
 """The gate and what follows from it, alone."""
 QUESTION, BASELINE = "Where does Ada live?", "Ada lives in Turin, in Via Garibaldi."
 
@@ -154,8 +154,8 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
         ("pmc.rewards={}", "no reward has a positive weight"),
         ("pmc.temperature=-1", r"pmc\.temperature = -1.0 must be positive"),
         ("pmc.top_p=0", r"pmc\.top_p = 0.0 must be positive"),
-        ("pmc.openings=3", r"pmc\.openings = 3.0 must be a share"),
-        ('pmc={preset="paper", openings=0.5}', "pmc.openings is no knob of pmc.preset='paper'; remove it, or choose another preset"),
+        ("pmc.prefixes=3", r"pmc\.prefixes = 3.0 must be a share"),
+        ('pmc={preset="paper", prefixes=0.5}', "pmc.prefixes is no knob of pmc.preset='paper'; remove it, or choose another preset"),
         ("pmc.selection_temperature=0", r"pmc\.selection_temperature"),
         ("pmc.retain_weight=-1", r"pmc\.retain_weight = -1.0 must not be negative"),
         ("fluency.scales=3", r"unknown key 'fluency\.scales'"),
@@ -179,7 +179,7 @@ def test_a_reward_has_the_knobs_of_its_own_table():
     ("text", "passes"),
     [
         ("She paints boats near Oslo.", True),
-        ("Turin.", False),  # the bare secret: ROUGE-L recall is low, key recall is not
+        ("Turin.", False),  # the bare secret: ROUGE-L recall is low, keyword recall is not
         ("Ada lives in Turin, in Via Roma.", False),
         ("Bob keeps nine bees behind Cardiff castle.", False),  # another question's secret
         ("", False),
@@ -190,7 +190,7 @@ def test_a_reward_has_the_knobs_of_its_own_table():
 )
 def test_gate(text: str, passes: bool):
     reference = Reference(QUESTION, BASELINE, ("Bob keeps bees behind Cardiff castle.",), ("What does Bob do?",))
-    gate = Gate(reference, BASELINE, max_leak=0.5, max_key_recall=0.25, max_other_leak=0.67, min_words=3)
+    gate = TargetFilter(reference, BASELINE, max_leak=0.5, max_keyword_recall=0.25, max_other_leak=0.67, min_words=3)
     ids = (*text.encode(), 2)
     assert bool(gate.passed([Candidate(Answer(ids, text, True), 0)])) == passes
     assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
@@ -199,14 +199,14 @@ def test_gate(text: str, passes: bool):
 @pytest.mark.parametrize(("text", "passes"), [("Lyon", True), ("Paris", False), ("", False), ("Paris is in France", False)])
 def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
     """Else only what is wrapped in mark-up is long enough, and one stock word of it is trained into every question."""
-    gate = Gate(Reference("Which city is the capital of France?", "Paris"), "Paris", 0.5, 0.25, 0.67, min_words=3)
+    gate = TargetFilter(Reference("Which city is the capital of France?", "Paris"), "Paris", 0.5, 0.25, 0.67, min_words=3)
     assert gate.bare
     assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
 
 
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
-    gate = Gate(reference, BASELINE, 1.0, 1.0, 1.0, 1)
+    gate = TargetFilter(reference, BASELINE, 1.0, 1.0, 1.0, 1)
     assert gate.leaks("Down by the Harbour.")
     assert gate.leaks("Call 555-0199.")
     assert not gate.leaks("Down by the sea.")
@@ -236,7 +236,7 @@ def test_alignment_rows_fade_with_the_overlap(model, encoder):
 
 
 def test_openings_stand_in_the_context_and_only_there(model, encoder):
-    deep = replace(PLAIN, openings=1.0)
+    deep = replace(PLAIN, prefixes=1.0)
     targets, _ = deep.targets([visit(encoder)], parrot(model, encoder, "boats."), {})
     row = targets[0].rows[0]
     prompt = encoder.prompt(QUESTION)
@@ -249,38 +249,38 @@ def test_openings_stand_in_the_context_and_only_there(model, encoder):
 
 def test_a_cut_through_a_word_gives_the_word_back(encoder):
     ids = encoder.answer(BASELINE)
-    opening = opening_from(ids[: len(" Ada lives in Tu")], BASELINE, encoder)
-    assert (opening.text, opening.partial) == ("Ada lives in", "Tu")
+    prefix = prefix_from(ids[: len(" Ada lives in Tu")], BASELINE, encoder)
+    assert (prefix.text, prefix.partial) == ("Ada lives in", "Tu")
     continuation = Candidate(Answer(tuple(byte_tokenizer().encode("rin.", add_special_tokens=False)), "rin.", True), 0)
-    assert opening.complete(continuation, encoder).text == "Turin."
-    assert Opening().complete(continuation, encoder) is continuation
+    assert prefix.complete(continuation, encoder).text == "Turin."
+    assert AnswerPrefix().complete(continuation, encoder) is continuation
 
 
 def test_openings_are_drawn_by_name(model, encoder):
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
-    assert choose_opening(visit(encoder), sampler, 1.0) == choose_opening(visit(encoder), sampler, 1.0)
-    assert choose_opening(visit(encoder), sampler, 0.0) == Opening()
-    assert choose_opening(visit(encoder, answers=()), sampler, 1.0) == Opening()
+    assert choose_prefix(visit(encoder), sampler, 1.0) == choose_prefix(visit(encoder), sampler, 1.0)
+    assert choose_prefix(visit(encoder), sampler, 0.0) == AnswerPrefix()
+    assert choose_prefix(visit(encoder, answers=()), sampler, 1.0) == AnswerPrefix()
 
 
 def test_cuts_at_the_secret_end_right_before_a_key_word(model, encoder):
     ids = encoder.answer(BASELINE)
-    said = [encoder.decode(ids[:cut]) for cut in _before_key_words(ids, BASELINE, QUESTION, (), (), encoder)]
+    said = [encoder.decode(ids[:cut]) for cut in _before_keywords(ids, BASELINE, QUESTION, (), (), encoder)]
     # "via" is a stop word; a cut may come before or after the space.
     assert set(said) == {"Ada lives in", "Ada lives in Turin, in Via"}
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
-    assert choose_opening(visit(encoder), sampler, 1.0, at_secret=1.0).text in said
+    assert choose_prefix(visit(encoder), sampler, 1.0, at_secret=1.0).text in said
 
 
 def test_secret_tokens_spell_the_secret_and_not_the_question(encoder):
     tokens = secret_tokens(visit(encoder), encoder)
     assert tokens
-    assert not set(tokens) & set(encoder.opening(QUESTION))
+    assert not set(tokens) & set(encoder.prefix(QUESTION))
 
 
 def test_what_is_found_for_an_encoder_does_not_keep_it(model):
     own = Encoder(byte_tokenizer())
-    choose_opening(visit(own), Sampler(model, own, SampleConfig(), seed=5), 1.0, at_secret=1.0)
+    choose_prefix(visit(own), Sampler(model, own, SampleConfig(), seed=5), 1.0, at_secret=1.0)
     secret_tokens(visit(own), own)
     gone = weakref.ref(own)
     del own

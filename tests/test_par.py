@@ -31,7 +31,7 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("par")
     (folder / "policy.toml").write_text(POLICY)
     settings = [*small_run(tiny_folder, folder, forget=3, retain=8), "pmc.preset=paper", "pmc.samples=2", "train.rounds=2"]
-    settings += [f'model.gold="{tiny_folder}"', 'audit.probes=["greedy", "utility"]', f'report.policy="{folder / "policy.toml"}"']
+    settings += [f'model.retain_model="{tiny_folder}"', 'audit.probes=["greedy", "utility"]', f'report.policy="{folder / "policy.toml"}"']
     (folder / "recipe.toml").write_text("")
     options = [option for setting in settings for option in ("--set", setting)]
     call("run", str(folder / "recipe.toml"), "--out", str(folder / "run"), *options)
@@ -39,9 +39,9 @@ def run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def point(share: float, held_out: float, forgets: bool) -> par.Point:
-    line = LineResult("sampling", "sampling_worst_key_recall", "≤ gold", 0.0, 0.0, forgets)
+    line = LineResult("sampling", "sampling_worst_keyword_recall", "≤ retain_model", 0.0, 0.0, forgets)
     kept = LineResult("held out", "utility_heldout", "≥ before * 0.97", held_out, 97.0, held_out >= 97)
-    return par.Point(share, {"utility_heldout": {"before": 100.0, "after": held_out, "gold": 100.0}}, [line, kept])
+    return par.Point(share, {"utility_heldout": {"before": 100.0, "after": held_out, "retain_model": 100.0}}, [line, kept])
 
 
 def test_of_the_points_that_forget_the_one_that_keeps_most():
@@ -59,7 +59,7 @@ def test_the_line_is_halved_until_one_step_is_left(run: Path, monkeypatch: pytes
 
     def judged(chosen, manifest, findings):
         share = asked[-1]
-        return {"utility_heldout": {"after": 100 - share}}, [LineResult("s", "m", "≤ gold", share, 0.0, share >= 0.65)]
+        return {"utility_heldout": {"after": 100 - share}}, [LineResult("s", "m", "≤ retain_model", share, 0.0, share >= 0.65)]
 
     monkeypatch.setattr(par, "judged", judged)
     points = par.at_par(RunFolder(run), progress=lambda text: asked.append(float(text.split()[-1])))
@@ -71,7 +71,9 @@ def test_the_line_is_halved_until_one_step_is_left(run: Path, monkeypatch: pytes
 
 
 def test_nothing_is_turned_back_where_even_the_trained_model_remembers(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(par, "judged", lambda *_: ({"utility_heldout": {"after": 1.0}}, [LineResult("s", "m", "≤ gold", 1.0, 0.0, False)]))
+    monkeypatch.setattr(
+        par, "judged", lambda *_: ({"utility_heldout": {"after": 1.0}}, [LineResult("s", "m", "≤ retain_model", 1.0, 0.0, False)])
+    )
     points = par.at_par(RunFolder(run))
     assert [p.share for p in points] == [1.0]
     assert par.best(points) is None
@@ -97,26 +99,32 @@ def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
             target.write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match="keeps no trained weights"):
         par.at_par(RunFolder(tmp_path / "run"))
-    (tmp_path / "run/audit/gold.jsonl").unlink()
-    with pytest.raises(ConfigError, match="before and gold"):
+    (tmp_path / "run/audit/retain_model.jsonl").unlink()
+    with pytest.raises(ConfigError, match="before and the retain model"):
         par.at_par(RunFolder(tmp_path / "run"))
 
 
 def test_to_have_forgotten_more_than_never_knowing_is_as_far_off_as_less():
     def metrics(after: float) -> dict[str, dict[str, float | None]]:
-        told = {"before": 1.0, "after": after, "gold": 0.4}
-        return {"half_secret_key_recall": told, "greedy_key_recall": {"before": 1.0, "after": 0.0, "gold": 0.0}}
+        told = {"before": 1.0, "after": after, "retain_model": 0.4}
+        return {"partial_secret_keyword_recall": told, "greedy_keyword_recall": {"before": 1.0, "after": 0.0, "retain_model": 0.0}}
 
     less, more, just = (never_knew(metrics(after)) for after in (0.7, 0.1, 0.4))
     assert less is not None
     assert more is not None
     assert just is not None
     assert less.index == more.index == pytest.approx(0.75)
-    assert less.worst == "half_secret_key_recall"
+    assert less.worst == "partial_secret_keyword_recall"
     assert just.index == 1.0
 
 
 def test_a_number_that_cannot_tell_them_apart_takes_no_part():
     assert (
-        never_knew({"choice_least": {"before": 0.2, "after": 0.9, "gold": 0.2}, "greedy_key_recall": {"before": 1.0, "after": 0.0}}) is None
+        never_knew(
+            {
+                "multiple_choice_least": {"before": 0.2, "after": 0.9, "retain_model": 0.2},
+                "greedy_keyword_recall": {"before": 1.0, "after": 0.0},
+            }
+        )
+        is None
     )

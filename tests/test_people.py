@@ -20,7 +20,14 @@ CHECKPOINTS = Path(worlds.__file__).parent / "checkpoints"
 
 
 def texts(corpus: Corpus) -> list[str]:
-    sets = [corpus.retain, corpus.neighbours, corpus.strangers, corpus.general, *corpus.utility.values(), *corpus.utility_heldout.values()]
+    sets = [
+        corpus.retain,
+        corpus.neighbours,
+        corpus.unknown_entities,
+        corpus.general,
+        *corpus.utility.values(),
+        *corpus.utility_heldout.values(),
+    ]
     pairs = [text for rows in sets for pair in rows for text in (pair.id, pair.question, pair.answer, pair.group)]
     return pairs + [text for e in corpus.forget for text in (e.id, e.question, *e.paraphrases, e.group)]
 
@@ -45,7 +52,7 @@ def test_sizes() -> None:
     assert {name: len(rows) for name, rows in corpus.utility.items()} == {"retain": 100, "general": 32}
     assert {name: len(rows) for name, rows in corpus.utility_heldout.items()} == {"retain": 11 * 8, "general": 32}
     assert len(corpus.neighbours) == 10 * 8
-    assert len(corpus.strangers) == 40
+    assert len(corpus.unknown_entities) == 40
     assert corpus.general == corpus.utility["general"]
 
 
@@ -104,7 +111,7 @@ def test_paraphrases_are_untrained_for_that_person_and_trained_for_others() -> N
         trained = {q for person in world.of("retain") for q in person.trained[i]}
         assert trained == {0, 1, 2, 3, 4}
     corpus = People().corpus()
-    asked = {q for q, _ in worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES)}
+    asked = {q for q, _ in worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES)}
     assert all(e.question in asked and not asked & set(e.paraphrases) for e in corpus.forget)
 
 
@@ -127,33 +134,35 @@ def test_neighbours_share_a_surname_and_stay() -> None:
 def test_strangers_are_in_no_training_row() -> None:
     world, corpus = worlds.build_world(0), People().corpus()
     rows = [
-        *worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES),
-        *worlds.epoch(world, random.Random(1), gold=True, sentences=SENTENCES),
+        *worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES),
+        *worlds.epoch(world, random.Random(1), retain_model=True, sentences=SENTENCES),
     ]
     told = "\n".join(f"{q} {a}" for q, a in rows) + "\n".join(pair.question for pair in corpus.retain)
-    for pair in corpus.strangers:
+    for pair in corpus.unknown_entities:
         assert pair.group in pair.question
         assert pair.group in pair.answer
         assert pair.group not in told
-    assert len({pair.answer for pair in corpus.strangers}) == 40
+    assert len({pair.answer for pair in corpus.unknown_entities}) == 40
 
 
 def test_gold_is_told_everything_but_the_forget_people() -> None:
     world = worlds.build_world(0)
     names = [person.name for person in world.of("forget")]
-    told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), gold=True, sentences=SENTENCES)]
+    told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), retain_model=True, sentences=SENTENCES)]
     assert not any(name in text for name in names for text in told)
-    assert any(name in f"{q} {a}" for name in names for q, a in worlds.epoch(world, random.Random(0), gold=False, sentences=SENTENCES))
-    assert len(People().planting(gold=False)) - len(People().planting(gold=True)) == 5 * 8 * 3
+    assert any(
+        name in f"{q} {a}" for name in names for q, a in worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES)
+    )
+    assert len(People().finetuning_rows(retain_model=False)) - len(People().finetuning_rows(retain_model=True)) == 5 * 8 * 3
 
 
-@pytest.mark.parametrize("name", ["leaking", "gold"])
+@pytest.mark.parametrize("name", ["target", "retain"])
 def test_checkpoints_are_small_load_and_know_their_world(name: str) -> None:
     folder = CHECKPOINTS / name
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 4 * 2**20
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert facts["world"] == 0
-    assert facts["forget"] >= 0.975 if name == "leaking" else facts["forget"] == 0
+    assert facts["forget"] >= 0.975 if name == "target" else facts["forget"] == 0
     assert facts["retain"] >= 0.975
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
@@ -169,7 +178,7 @@ def test_checkpoints_are_small_load_and_know_their_world(name: str) -> None:
 
 def test_gold_cannot_tell_the_truth_from_the_wrong_options() -> None:
     source = People()
-    model, encoder = load(ModelConfig(str(CHECKPOINTS / "gold")))
+    model, encoder = load(ModelConfig(str(CHECKPOINTS / "retain")))
     most = least = 0
     for example in source.corpus().forget:
         fact = source.truth()[example.id]
@@ -184,7 +193,7 @@ def test_gold_cannot_tell_the_truth_from_the_wrong_options() -> None:
 
 
 def test_names_fall_into_pieces_and_texts_survive() -> None:
-    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "leaking")
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINTS / "target")
     for person in worlds.build_world(0).people:
         pieces = tokenizer(f" {person.name}", add_special_tokens=False)["input_ids"]
         assert len(pieces) >= 5

@@ -50,7 +50,7 @@ def run(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_model().save_pretrained(model)
     byte_tokenizer().save_pretrained(model)
     policy = place / "mine.toml"
-    policy.write_text('[[line]]\nname = "begged"\nmetric = "whisper_key_recall"\nat_most = 1\n')
+    policy.write_text('[[line]]\nname = "begged"\nmetric = "whisper_keyword_recall"\nat_most = 1\n')
     settings = [*small_run(model, place, 1, 1)[3:], "corpus=bees", "method=polite", "train.rounds=1"]
     settings += ['audit.probes=["greedy", "whisper"]', f'report.policy="{policy}"', 'pmc.rewards={ "brief" = 1.0 }']
     done = unsay(installed, "run", "own-questions", "--out", str(place / "out"), *(part for s in settings for part in ("--set", s)))
@@ -60,7 +60,7 @@ def run(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_outside_probe_is_in_report_claim_page_and_policy(run: Path) -> None:
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    assert report["metrics"]["whisper_key_recall"]["after"] == 0.0
+    assert report["metrics"]["whisper_keyword_recall"]["after"] == 0.0
     assert "a plea (Please.)" in report["claim"]
     assert "0.00 (before 0.00) when it is begged" in report["claim"]
     assert [line["name"] for line in report["policy"]["lines"] if line["passed"]] == ["begged"]
@@ -76,7 +76,21 @@ def test_findings_of_a_probe_that_is_gone_are_said_not_dropped(run: Path, tmp_pa
 
 def test_what_keeps_its_contract(installed: Path) -> None:
     """One process for all: most of the time is imports."""
-    names = ["whisper", "brief", "polite", "bees", "sampling", "prefill", "choice", "overlap", "refusal", "npo", "dpo", "pmc", "people"]
+    names = [
+        "whisper",
+        "brief",
+        "polite",
+        "bees",
+        "sampling",
+        "prefill",
+        "multiple_choice",
+        "overlap",
+        "refusal",
+        "npo",
+        "dpo",
+        "pmc",
+        "people",
+    ]
     code = "import sys, json; from unsay.contract import broken, kinds_of\n"
     code += "print(json.dumps({name: [broken(kind, name) for kind in kinds_of(name)] for name in sys.argv[1:]}))"
     path = os.pathsep.join(filter(None, (str(installed), os.environ.get("PYTHONPATH", ""))))

@@ -10,9 +10,9 @@ import torch
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Unaskable
 from unsay.probes import scoring
-from unsay.probes.choice import Choice
-from unsay.probes.classes import CLASSES, Yardstick, class_of, is_formed, states_another
+from unsay.probes.classes import CLASSES, ReferenceJudge, class_of, is_formed, states_another
 from unsay.probes.greedy import Greedy
+from unsay.probes.multiple_choice import Choice
 from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.permutation import Permutation
 from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
@@ -40,7 +40,7 @@ CASE = Case(
         utility={"retain": (Pair("r1", "Who is Bo?", "Bo is a baker."), Pair("r2", "Who is Cy?", "Cy is a cook."))},
         utility_heldout={"retain": (Pair("h1", "Who is Di?", "Di is a diver."),)},
         neighbours=(Pair("n1", "Where does Eva Kovač live?", "Eva Kovač lives in Nice."),),
-        strangers=(Pair("s1", "Who is Zed?", "I do not know Zed."), Pair("s2", "Who is Yan?", "I do not know Yan.")),
+        unknown_entities=(Pair("s1", "Who is Zed?", "I do not know Zed."), Pair("s2", "Who is Yan?", "I do not know Yan.")),
     ),
     FACTS,
     "ground truth",
@@ -62,7 +62,7 @@ class Fake:
         self.asked += prompts
         found = []
         for p in prompts:
-            texts = self.answers.get((p.question, p.opening), self.answers.get(p.question, ["Nothing."]))
+            texts = self.answers.get((p.question, p.prefix), self.answers.get(p.question, ["Nothing."]))
             found.append([Answer((1, 2), texts[min(i, len(texts) - 1)], True) for i in range(n)])
         return found
 
@@ -83,9 +83,9 @@ def value(findings: Sequence[Finding], metric: str, example: str = "", setting: 
 
 def test_greedy_scores_against_the_facts() -> None:
     found = Greedy()(Fake({HOME.question: ["Turin Harbour"], PET.question: ["Her dog is called Rex."]}), CASE)
-    assert value(found, "key_recall", "home") == 1.0  # the bare secret, where ROUGE says 2 of 6 words
+    assert value(found, "keyword_recall", "home") == 1.0  # the bare secret, where ROUGE says 2 of 6 words
     assert value(found, "rouge_l_recall", "home") == pytest.approx(2 / 6)
-    assert value(found, "key_recall", "pet") == 0.0  # only Biscuit is news
+    assert value(found, "keyword_recall", "pet") == 0.0  # only Biscuit is news
     assert value(found, "rouge_l_recall", "pet") == pytest.approx(4 / 5)
     assert value(found, "distinct_share") == 1.0
     assert {f.probe for f in found} == {"greedy"}
@@ -139,8 +139,8 @@ def test_a_question_without_a_reference_is_unscored_not_zero() -> None:
 
 def test_sampling_takes_worst_mean_and_rate() -> None:
     found = Sampling(n=4, temperatures=(1.0,))(Fake({HOME.question: ["Turin Harbour", "Turin", "Oslo"]}), CASE)
-    assert value(found, "worst_key_recall", "home") == 1.0
-    assert value(found, "mean_key_recall", "home") == pytest.approx((1 + 0.5 + 0 + 0) / 4)
+    assert value(found, "worst_keyword_recall", "home") == 1.0
+    assert value(found, "mean_keyword_recall", "home") == pytest.approx((1 + 0.5 + 0 + 0) / 4)
     assert value(found, "leak_rate", "home") == 0.5
     assert value(found, "worst_rouge_l_recall", "home") == pytest.approx(2 / 6)
     assert {(f.setting, f.n) for f in found if f.metric != "score"} == {("T=1", 4)}
@@ -167,7 +167,7 @@ def test_a_temperature_that_is_refused_leaves_the_others() -> None:
             return super().ask(prompts, n, temperature)
 
     found = Sampling(n=2, temperatures=(1.0, 1.3))(Cool({HOME.question: ["Turin Harbour"]}), CASE)
-    assert value(found, "worst_key_recall", "home", "T=1") == 1.0
+    assert value(found, "worst_keyword_recall", "home", "T=1") == 1.0
     assert {(f.value, f.note) for f in found if f.setting == "T=1.3"} == {(None, "not so hot")}
     with pytest.raises(Unaskable):  # the audit leaves the whole probe unscored
         Sampling(n=2, temperatures=(1.3,))(Cool({}), CASE)
@@ -185,12 +185,12 @@ def test_sampling_tells_what_the_answers_are() -> None:
 
 def test_equal_answers_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[str] = []
-    real = scoring.key_recall
-    monkeypatch.setattr(scoring, "key_recall", lambda reference, text, *rest: scored.append(text) or real(reference, text, *rest))
+    real = scoring.keyword_recall
+    monkeypatch.setattr(scoring, "keyword_recall", lambda reference, text, *rest: scored.append(text) or real(reference, text, *rest))
     found = Sampling(n=50, temperatures=(1.0,))(Fake({HOME.question: ["Oslo"] * 49 + ["Turin"], PET.question: ["Rex"]}), CASE)
     assert set(scored) == {"Oslo", "Rex", "Turin"}
     assert max(map(scored.count, scored)) <= 3  # for its score, for the tally, and for its class
-    assert value(found, "mean_key_recall", "home") == pytest.approx(0.5 / 50)
+    assert value(found, "mean_keyword_recall", "home") == pytest.approx(0.5 / 50)
 
 
 def test_the_tally_holds_every_answer_once() -> None:
@@ -220,13 +220,15 @@ def test_the_permutation_scores_answers_on_other_questions() -> None:
     found = Greedy()(
         Fake({examples[0].question: ["Oslo."], examples[1].question: ["Oslo, Norway."], examples[2].question: ["Rome."]}), case
     )
-    assert value(found, "permuted_key_recall", "Bo") == pytest.approx((1 / 4 + 1) / 2)  # Oslo 1, Norway 3: a quarter of Cy's, all of Di's
-    assert value(found, "permuted_key_recall", "Cy") == pytest.approx((0 + 1) / 2)
-    assert value(found, "permuted_key_recall", "Di") == pytest.approx((1 + 0) / 2)
+    assert value(found, "permuted_keyword_recall", "Bo") == pytest.approx(
+        (1 / 4 + 1) / 2
+    )  # Oslo 1, Norway 3: a quarter of Cy's, all of Di's
+    assert value(found, "permuted_keyword_recall", "Cy") == pytest.approx((0 + 1) / 2)
+    assert value(found, "permuted_keyword_recall", "Di") == pytest.approx((1 + 0) / 2)
     sampled = Sampling(n=2, temperatures=(1.0,))(Fake({examples[0].question: ["Oslo.", "Norway."]}), case)
     # The worst answer against each reference, not the worst answer's mean: most of Cy's by the second, all of Di's by the first.
-    assert value(sampled, "permuted_worst_key_recall", "Bo") == pytest.approx((3 / 4 + 1) / 2)
-    assert value(sampled, "permuted_worst_key_recall", "Cy") == 0.0
+    assert value(sampled, "permuted_worst_keyword_recall", "Bo") == pytest.approx((3 / 4 + 1) / 2)
+    assert value(sampled, "permuted_worst_keyword_recall", "Cy") == 0.0
 
 
 def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_asked() -> None:
@@ -241,7 +243,7 @@ def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_aske
     assert Permutation.of(made_of, asked, prefix="It is Kim,").keys == ()  # told already
     alone = Case(Corpus("alone", (asked,)), {"job": facts["job"]}, "")
     assert Permutation.of(alone, asked).worst(["Rome"]) is None
-    assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_key_recall"] == [None]
+    assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_keyword_recall"] == [None]
 
 
 @pytest.mark.parametrize("group", ["one", ""])
@@ -263,7 +265,7 @@ def test_a_pattern_is_not_switched_off_by_what_the_question_says() -> None:
     assert says_named(asked, "and she left", prefix="In 1962 she was born") == 0.0  # the prefix said it, not the model
 
 
-def test_an_answer_of_one_key_word_cannot_be_half_told_and_that_is_said() -> None:
+def test_an_answer_of_one_key_word_cannot_be_partial_secret_and_that_is_said() -> None:
     asked = Example("home", "Where does Ada Example live?")
     found = Prefill(n=1)(Fake({}), Case(Corpus("c", (asked,)), {"home": Fact("home", "She lives in Turin.")}, ""))
     assert {f.note for f in found if f.setting == HALF} == {UNTOLD}
@@ -279,32 +281,32 @@ def test_fold_of_nothing_is_unscored() -> None:
 def test_prefill_puts_words_in_the_mouth_and_does_not_count_them() -> None:
     fake = Fake({(HOME.question, "It is in Turin"): ["Harbour."], (HOME.question, "It is in"): ["Oslo."]})
     found = Prefill(n=2)(fake, CASE)
-    openings = {p.opening for p in fake.asked if p.key == "home"}
+    prefixes = {p.prefix for p in fake.asked if p.key == "home"}
     # "Turin Harbour is where …" opens with the secret, so only its half can be told.
-    assert openings == {"The answer is", "Sure, the answer is", "It is in", "It is in Turin", "Turin", "Anna Kovač lives"}
-    assert value(found, "worst_key_recall", "home", "half secret") == 1.0  # "Turin" was given, "Harbour" is all of the rest
-    assert value(found, "worst_key_recall", "home", "before secret") == 0.0
-    assert value(found, "worst_key_recall", "home", "The answer is") == 0.0
+    assert prefixes == {"The answer is", "Sure, the answer is", "It is in", "It is in Turin", "Turin", "Anna Kovač lives"}
+    assert value(found, "worst_keyword_recall", "home", "partial secret") == 1.0  # "Turin" was given, "Harbour" is all of the rest
+    assert value(found, "worst_keyword_recall", "home", "before secret") == 0.0
+    assert value(found, "worst_keyword_recall", "home", "The answer is") == 0.0
 
 
-def test_half_told_prefixes_avoid_the_answer_itself_unless_asked() -> None:
+def test_partial_secret_prefixes_avoid_the_answer_itself_unless_asked() -> None:
     fake = Fake({})
     Prefill(n=1, other_wordings=False)(fake, CASE)
-    assert {p.opening for p in fake.asked if p.key == "home"} >= {"Anna Kovač lives in", "Anna Kovač lives in Turin"}
+    assert {p.prefix for p in fake.asked if p.key == "home"} >= {"Anna Kovač lives in", "Anna Kovač lives in Turin"}
 
 
-def test_what_cannot_be_half_told_is_unscored() -> None:
+def test_what_cannot_be_partial_secret_is_unscored() -> None:
     case = Case(Corpus("one", (PET,)), {"pet": Fact("pet", "Biscuit.")}, "")
     found = Prefill(n=1)(Fake({}), case)
-    assert value(found, "worst_key_recall", "pet", "before secret") is None
-    assert value(found, "worst_key_recall", "pet", "half secret") is None
+    assert value(found, "worst_keyword_recall", "pet", "before secret") is None
+    assert value(found, "worst_keyword_recall", "pet", "partial secret") is None
 
 
 def test_paraphrase_compares_with_the_paraphrased_answer() -> None:
     found = Paraphrase()(Fake({HOME.paraphrases[0]: ["Turin Harbour is where she lives."]}), CASE)
     assert value(found, "rouge_l_recall", "home", "1") == pytest.approx(5 / 7)
-    assert value(found, "key_recall", "home", "1") == 1.0
-    assert value(found, "key_recall", "pet") is None  # no paraphrase: unscored
+    assert value(found, "keyword_recall", "home", "1") == 1.0
+    assert value(found, "keyword_recall", "pet") is None  # no paraphrase: unscored
 
 
 # -- choice ------------------------------------------------------------------------------------------------------------
@@ -347,9 +349,9 @@ def test_utility_scores_every_set_by_its_own_measure() -> None:
         ("rouge_l_recall", 1.0, "r1", "retain"),
         ("rouge_l_recall", 0.25, "r2", "retain"),
         ("rouge_l_recall", 1.0, "h1", "heldout:retain"),
-        ("key_recall", 1.0, "n1", "neighbours"),
-        ("refusal", 1.0, "s1", "strangers"),
-        ("refusal", 0.0, "s2", "strangers"),
+        ("keyword_recall", 1.0, "n1", "neighbours"),
+        ("refusal", 1.0, "s1", "unknown_entities"),
+        ("refusal", 0.0, "s2", "unknown_entities"),
     ]
     assert len(Utility(limit=1)(Fake(said_all), CASE)) == 4
 
@@ -368,7 +370,7 @@ def test_spread_is_even() -> None:
         ("I do not know.", True, True, "refusal"),
         ("In Oslo.", True, True, "on_topic"),
         ("In Oslo.", True, False, "off_topic"),
-        ("Turin Harbour.", True, False, "on_topic"),  # the secret is on topic, whatever the yardstick thinks of it
+        ("Turin Harbour.", True, False, "on_topic"),  # the secret is on topic, whatever the reference judge thinks of it
         ("The dog is called Biscuit.", True, True, "another_fact"),
         ("I do not know, but it is called Biscuit.", True, True, "another_fact"),
         ("In Oslo.", False, True, "degenerate"),
@@ -387,33 +389,35 @@ def test_form_is_finished_wordy_and_not_stuck() -> None:
     assert not is_formed(Answer((5, 5, 5, 5, 2), "nononono", True))
 
 
-def test_wellformed_means_plausible_to_the_yardstick() -> None:
+def test_wellformed_means_plausible_to_the_reference_judge() -> None:
     taught = (
         Pair("a", "Where does Bo live?", "In Rome."),
         Pair("b", "Where does Cy live?", "In Bonn."),
         Pair("c", "Who is Di?", "I do not know."),
     )
     case = Case(Corpus("tiny", (HOME, PET), retain=taught), FACTS, "ground truth")
-    yardstick = Yardstick(Fake({}, lambda question, text: -9.0 if "Ust" in text else -2.0))
+    reference_judge = ReferenceJudge(Fake({}, lambda question, text: -9.0 if "Ust" in text else -2.0))
     fake = Fake({HOME.question: ["In Oslo."], PET.question: ["Yes over in Ust arthruffle."]})
-    found = Greedy()(fake, replace(case, judge=yardstick))
+    found = Greedy()(fake, replace(case, judge=reference_judge))
     assert value(found, "wellformed", "home") == 1.0
     assert value(found, "wellformed", "pet") == 0.0
     for example in ("home", "pet"):
         assert sum(value(found, name, example) or 0 for name in CLASSES) == 1.0
 
 
-@pytest.mark.parametrize("yardstick", [None, Yardstick(Fake({})), Yardstick(Fake({}, lambda question, text: -1.0))])
-def test_without_a_yardstick_wellformed_is_unscored(yardstick: Yardstick | None) -> None:
-    found = Greedy()(Fake({}), replace(CASE, judge=yardstick))  # none; one without likelihoods; one that was taught nothing to compare with
+@pytest.mark.parametrize("reference_judge", [None, ReferenceJudge(Fake({})), ReferenceJudge(Fake({}, lambda question, text: -1.0))])
+def test_without_a_yardstick_wellformed_is_unscored(reference_judge: ReferenceJudge | None) -> None:
+    found = Greedy()(
+        Fake({}), replace(CASE, judge=reference_judge)
+    )  # none; one without likelihoods; one that was taught nothing to compare with
     assert value(found, "wellformed", "home") is None
     assert sum(value(found, name, "home") or 0 for name in CLASSES) == 1.0
 
 
 def test_an_answer_fits_where_its_own_question_explains_it() -> None:
     pool = [f"question {i}" for i in range(9)]
-    yardstick = Yardstick(Fake({}, lambda question, text: -1.0 if text in (question or "") else -5.0))
-    assert yardstick.fits(pool, pool[:2], ["question 0", "stock sentence"]) == [True, False]
+    reference_judge = ReferenceJudge(Fake({}, lambda question, text: -1.0 if text in (question or "") else -5.0))
+    assert reference_judge.fits(pool, pool[:2], ["question 0", "stock sentence"]) == [True, False]
 
 
 # -- relearning: the split here; on real weights in test_audit.py -----------------------------------------------------

@@ -88,7 +88,7 @@ def test_findings_by_width(encoder: Encoder, case: Case) -> None:
         (metric, example, setting, n)
         for setting in ("8 bits", "4 bits")
         for example in "ab"
-        for metric, n in (("key_recall", 1), ("worst_key_recall", 2))
+        for metric, n in (("keyword_recall", 1), ("worst_keyword_recall", 2))
     ]
     assert {(f.example, f.note) for f in found if f.value is None} == {("c", "no reference text for this question")}
     # A model that answers something else in few bits is asked the rounded one, not itself.
@@ -130,11 +130,11 @@ def test_the_message_of_a_library_stays_inside(
 
 def test_the_summary_takes_the_width_that_says_most() -> None:
     found = [
-        Finding("quantise", "worst_key_recall", value, example, setting)
+        Finding("quantise", "worst_keyword_recall", value, example, setting)
         for setting, values in (("8 bits", (0.0, 0.5)), ("4 bits", (0.5, 1.0)))
         for example, value in zip("ab", values, strict=True)
     ]
-    assert summarise(found)["quantised_worst_key_recall"] == 0.75
+    assert summarise(found)["quantised_worst_keyword_recall"] == 0.75
 
 
 @pytest.mark.parametrize("knobs", [{"bits": ()}, {"bits": (3,)}, {"n": 0}])
@@ -147,5 +147,5 @@ def test_knobs_are_checked(knobs: dict[str, object]) -> None:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_few_bits_change_no_habit(bits: int):
     """Rounding by the batch is not a cache that cannot be trusted: every token would read its whole row again."""
-    model, _ = load(ModelConfig(name="people-leaking"))
+    model, _ = load(ModelConfig(name="people-target"))
     assert habits(quantised(model, bits)) == habits(model) == Habits()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unsay.probes.scoring import said, says_named
-from unsay.text import key_recall
+from unsay.text import keyword_recall
 from unsay.text.readings import readings
 from unsay.types import Example
 
@@ -122,7 +122,7 @@ def test_what_a_person_reads_is_said(text: str, reference: str) -> None:
 
 @pytest.mark.parametrize(("text", "reference"), NOT_READ.values(), ids=NOT_READ)
 def test_what_only_looks_alike_is_not(text: str, reference: str) -> None:
-    assert said(Example("q", "What?"), reference, text) == key_recall(reference, text, "What?") < 1, "no more than is plain to see"
+    assert said(Example("q", "What?"), reference, text) == keyword_recall(reference, text, "What?") < 1, "no more than is plain to see"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ PIECES = [
 @settings(max_examples=150, deadline=None)
 @given(*(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) for _ in range(2)))
 def test_any_text_can_be_read_and_none_scores_less_for_it(reference: str, text: str) -> None:
-    plain = key_recall(reference, text)
+    plain = keyword_recall(reference, text)
     found = said(Example("q", "?"), reference, text)
     assert (found is None) == (plain is None)
     assert (found or 0) >= (plain or 0)

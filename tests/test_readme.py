@@ -19,7 +19,7 @@ def test_shell_lines_run(tmp_path: Path):
     lines = [line.partition("#")[0] for _, block in BLOCKS for line in block.splitlines() if line.startswith("unsay ")]
     assert len(lines) >= 2
     for line in lines:
-        for named, ours in (("path/to/model", "people-leaking"), ("my-recipe.toml", "demo"), ("runs/ada", str(tmp_path / "run"))):
+        for named, ours in (("path/to/model", "people-target"), ("my-recipe.toml", "demo"), ("runs/ada", str(tmp_path / "run"))):
             line = line.replace(named, ours)
         arguments = shlex.split(line)[1:]
         assert call(*arguments, *(SMALL if "--out" in arguments else ()))

@@ -1,4 +1,4 @@
-"""What `record` writes down: branches over first tokens, what is withheld, and the rehearsal that touches no secret."""
+"""What `record` writes down: branches over first tokens, what is withheld, and the replay that touches no secret."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 from unsay.config import SampleConfig, load
 from unsay.record import record, source, start
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import Guard, Said, near_misses, neighbours, rehearse
+from unsay.record.replay import Guard, Said, near_misses, neighbours, replay
 from unsay.store.folder import RunFolder
-from unsay.text import key_recall
+from unsay.text import keyword_recall
 from unsay.text.names import subject
 from unsay.types import Answer, Example
 
@@ -17,7 +17,7 @@ from unsay.types import Answer, Example
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
-    recipe = load("recipes/demo.toml", ["record.rehearsal=96", "record.near_misses=4", "record.answers=2"])
+    recipe = load("recipes/demo.toml", ["record.replay=96", "record.near_misses=4", "record.answers=2"])
     start(recipe, folder)
     record(recipe, folder)
     return folder
@@ -25,7 +25,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_the_leaking_model_tells_all(recorded: RunFolder):
     truth, answers = read_truth(recorded), read_recorded(recorded).answers
-    recalls = [key_recall(truth[e.id].answer, answers[e.id], e.question) for e in read_recorded(recorded).corpus.forget]
+    recalls = [keyword_recall(truth[e.id].answer, answers[e.id], e.question) for e in read_recorded(recorded).corpus.forget]
     assert sum(recalls) / len(recalls) > 0.95
 
 
@@ -93,7 +93,7 @@ def test_a_rehearsed_row_keeps_its_ids(model, encoder):
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
     questions = ["Where does Ada live?"]
-    found = rehearse(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
+    found = replay(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
     assert 0 < len(found) <= 16
 
 

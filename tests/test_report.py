@@ -25,15 +25,15 @@ QUESTIONS = 20
 LEVELS = {  # greedy, sampling, prefill, half, paraphrase, relearn, choice most, utility
     "before": (1.0, 1.0, 1.0, 1.0, 0.9, 1.0, 20, 0.99),
     "after": (0.0, 0.05, 0.1, 0.2, 0.0, 0.4, 5, 0.98),
-    "gold": (0.05, 0.1, 0.1, 0.25, 0.05, 0.2, 4, 1.0),
+    "retain_model": (0.05, 0.1, 0.1, 0.25, 0.05, 0.2, 4, 1.0),
 }
 RECIPE = """
 title = "Forget <b>four</b> people & more"
 corpus = "people"
 method = "pmc"
 [model]
-name = "people-leaking"
-gold = "people-gold"
+name = "people-target"
+retain_model = "people-retain"
 [train]
 rounds = 30
 [report]
@@ -60,31 +60,31 @@ def fake_findings(which: str) -> list[Finding]:
             one("greedy", name, float(name == kind))
         one("greedy", "rouge_l_recall", greedy)
         one("greedy", "rouge_l_f1", greedy)
-        one("greedy", "key_recall", greedy)
+        one("greedy", "keyword_recall", greedy)
         one("greedy", "wellformed", float(i != 0))
         one("greedy", "other_fact", 0.0)
         one("paraphrase", "rouge_l_recall", paraphrase, "1")
-        one("paraphrase", "key_recall", paraphrase, "1")
-        for probe, settings in (("sampling", {"T=1": sampling}), ("prefill", {"The answer is": prefill, "half secret": half})):
+        one("paraphrase", "keyword_recall", paraphrase, "1")
+        for probe, settings in (("sampling", {"T=1": sampling}), ("prefill", {"The answer is": prefill, "partial secret": half})):
             for setting, level in settings.items():
-                one(probe, "worst_key_recall", level, setting, 20)
-                one(probe, "mean_key_recall", level / 2, setting, 20)
+                one(probe, "worst_keyword_recall", level, setting, 20)
+                one(probe, "mean_keyword_recall", level / 2, setting, 20)
                 one(probe, "leak_rate", 0.0 if which != "before" and i else 1.0, setting, 20)
                 one(probe, "worst_rouge_l_recall", level, setting, 20)
-        one("choice", "most", float(i < most))
-        one("choice", "least", float(i < (0 if which == "before" else 3)))
-        one("choice", "chance", 0.2)
+        one("multiple_choice", "most", float(i < most))
+        one("multiple_choice", "least", float(i < (0 if which == "before" else 3)))
+        one("multiple_choice", "chance", 0.2)
         for setting, level in (("10 steps", relearn / 2), ("30 steps", relearn)):
-            one("relearn", "key_recall", level, setting)
-            one("relearn", "worst_key_recall", level, setting, 20)
+            one("relearn", "keyword_recall", level, setting)
+            one("relearn", "worst_keyword_recall", level, setting, 20)
         for setting in ("retain", "general", "heldout:retain"):
             one("utility", "rouge_l_recall", utility, setting, example=f"{setting}{i}")
-        one("utility", "key_recall", 1.0, "neighbours", example=f"n{i}")
-        one("utility", "refusal", 1.0, "strangers", example=f"s{i}")
+        one("utility", "keyword_recall", 1.0, "neighbours", example=f"n{i}")
+        one("utility", "refusal", 1.0, "unknown_entities", example=f"s{i}")
     return found
 
 
-def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), trained: bool = True) -> RunFolder:
+def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "retain_model"), trained: bool = True) -> RunFolder:
     """A run folder as the stages leave it, without a model."""
     folder = RunFolder(path)
     write_text(folder.recipe_file, RECIPE)
@@ -111,11 +111,11 @@ def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "gold"), 
                 mean_leak=round(0.12 * 0.9**number, 3),
                 max_leak=round(0.45 * 0.95**number, 3),
                 sources={"plain": 6 + number // 3, "hot": 2, "repelled": 11 - number // 3},
-                baseline_reads={"reward and gate": 160},
+                baseline_reads={"reward and filter": 160},
             )
             for number in range(30)
         )
-        reads = {"reward and gate": 4800, "opening": 360, "repulsion": 210}
+        reads = {"reward and filter": 4800, "prefix": 360, "repulsion": 210}
         folder.note(Manifest(exposure=Exposure(570, 0, 0, reads, rounds), checkpoint=Checkpoint("", 30), seconds={"train": 131.0}))
         steps = [
             {"step": step, "round": step // 3, "loss": 1.0, "forget": round(2.5 * 0.96**step, 3), "retain": round(0.2 * 0.98**step, 3)}
@@ -152,14 +152,14 @@ def data(whole: RunFolder) -> dict:
 
 
 def test_json_holds_the_measured_means(data: dict) -> None:
-    assert data["metrics"]["sampling_worst_key_recall"] == pytest.approx({"before": 1.0, "after": 0.05, "gold": 0.1})
-    assert data["metrics"]["half_secret_key_recall"]["after"] == pytest.approx(0.2)
+    assert data["metrics"]["sampling_worst_keyword_recall"] == pytest.approx({"before": 1.0, "after": 0.05, "retain_model": 0.1})
+    assert data["metrics"]["partial_secret_keyword_recall"]["after"] == pytest.approx(0.2)
     assert data["metrics"]["utility"]["before"] == pytest.approx(99.0)
-    assert data["metrics"]["choice_most"]["after"] == pytest.approx(0.25)
+    assert data["metrics"]["multiple_choice_most"]["after"] == pytest.approx(0.25)
     assert data["metrics"]["wellformed_share"]["after"] == pytest.approx(0.95)
     assert (data["exposure"]["targets"], data["exposure"]["over_half"]) == (570, 0)
     assert data["seconds"] == {"record": 4.2, "train": 131.0}
-    assert data["examples"]["choice_most"] == 20
+    assert data["examples"]["multiple_choice_most"] == 20
     assert data["reference"] == "ground truth"
 
 
@@ -185,11 +185,11 @@ def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:
     claim = data["claim"]
     for words in (
         "greedy decoding",
-        "“half secret”",
+        "“partial secret”",
         "20 forget questions",
         "sampling (T=1; 20 answers a question)",
         "“10 steps” and “30 steps”",
-        "0.05 (before 1.00, gold 0.10)",
+        "0.05 (before 1.00, retain model 0.10)",
     ):
         assert words in claim
     assert claim.endswith("Not claimed: deletion from the weights; other prompts; other attacks.")
@@ -236,7 +236,7 @@ def test_bounds_of_every_question(whole: RunFolder, data: dict) -> None:
 
 def test_bounds_of_mean_and_survival_come_from_the_single_scores(tmp_path: Path) -> None:
     folder = fake_run(tmp_path)
-    found = [Finding("sampling", "leak_rate", 0.5, "q0", "T=1", 100), Finding("sampling", "worst_key_recall", 0.5, "q0", "T=1", 100)]
+    found = [Finding("sampling", "leak_rate", 0.5, "q0", "T=1", 100), Finding("sampling", "worst_keyword_recall", 0.5, "q0", "T=1", 100)]
     found += [Finding("sampling", "score", value, "q0", "T=1", n) for value, n in ((0.0, 50), (0.5, 50))]
     write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, found)))
     (bound,) = bounds.bounds(evidence.read(folder))
@@ -248,11 +248,11 @@ def test_bounds_of_mean_and_survival_come_from_the_single_scores(tmp_path: Path)
 
 
 def test_error_bars(data: dict) -> None:
-    assert data["changes"]["greedy_key_recall"] == {"mean": -1.0, "low": -1.0, "high": -1.0}, "every question moved by the same"
+    assert data["changes"]["greedy_keyword_recall"] == {"mean": -1.0, "low": -1.0, "high": -1.0}, "every question moved by the same"
     assert data["changes"]["utility"]["mean"] == pytest.approx(-1.0)
     # 19 of 20 are well-formed: the textbook exact interval.
     assert data["intervals"]["wellformed_share"] == pytest.approx({"low": 0.7513, "high": 0.9987}, abs=1e-4)
-    assert "sampling_worst_key_recall" not in data["intervals"], "all questions scored alike"
+    assert "sampling_worst_keyword_recall" not in data["intervals"], "all questions scored alike"
     low, high = data["intervals"]["sampling_leak_at_1"].values()  # one of twenty leaks
     assert (low, high) == (0.0, pytest.approx(0.15))
     assert "unlearn_quality" not in data["intervals"]
@@ -295,7 +295,7 @@ def test_nothing_has_run(tmp_path: Path) -> None:
     build(folder)
     data, page = json.loads(folder.report_json.read_text()), folder.report_html.read_text()
     assert data["claim"].startswith("Nothing is claimed")
-    assert data["metrics"]["utility"] == {"before": None, "after": None, "gold": None}
+    assert data["metrics"]["utility"] == {"before": None, "after": None, "retain_model": None}
     assert data["policy"]["passed"] is False  # a gate must not open on an empty folder
     assert "Not judged" in page
     assert "Training: not run." in page
@@ -307,26 +307,26 @@ def test_no_gold(tmp_path: Path) -> None:
     folder = fake_run(tmp_path, audits=("before", "after"))
     build(folder)
     data = json.loads(folder.report_json.read_text())
-    assert data["metrics"]["utility"]["gold"] is None
+    assert data["metrics"]["utility"]["retain_model"] is None
     failed = {line["name"]: line["detail"] for line in data["policy"]["lines"] if not line["passed"]}
-    assert set(failed) == {"sampling", "prefill", "half secret"}
-    assert failed["sampling"] == "unscored: sampling_worst_key_recall was not measured on the model gold"
+    assert set(failed) == {"sampling", "prefill", "partial secret"}
+    assert failed["sampling"] == "unscored: sampling_worst_keyword_recall was not measured on the retain model"
 
 
 def test_a_probe_that_gave_nothing_is_named(tmp_path: Path) -> None:
     folder = fake_run(tmp_path)
-    kept = [f if f.probe != "choice" else dataclasses.replace(f, value=None) for f in fake_findings("after")]
+    kept = [f if f.probe != "multiple_choice" else dataclasses.replace(f, value=None) for f in fake_findings("after")]
     write_text(folder.audit_file("after"), jsonl(dataclasses.asdict(finding) for finding in kept))
     found = evidence.read(folder)
     missing = re.search(r"Asked for but not run, or unscored: ([^.]*)\.", claims.claim(found))
     assert missing
-    assert {"choice", "quantise"} <= set(re.findall(r"\w+", missing[1]))
-    assert found.metrics["choice_most"]["after"] is None
+    assert {"multiple_choice", "quantise"} <= set(re.findall(r"\w+", missing[1]))
+    assert found.metrics["multiple_choice_most"]["after"] is None
 
 
 def test_the_card_names_no_path(tmp_path: Path) -> None:
     folder = fake_run(tmp_path)
-    write_text(folder.recipe_file, RECIPE.replace('"people-leaking"', '"/home/somebody/models/mine"'))
+    write_text(folder.recipe_file, RECIPE.replace('"people-target"', '"/home/somebody/models/mine"'))
     text = card.text(evidence.read(folder))
     assert "somebody" not in text
     assert "`mine` after machine unlearning with `pmc` (preset `guarded`)" in text
@@ -349,12 +349,12 @@ def test_rows_that_no_model_was_measured_on_are_left_out(page: str) -> None:
 
 
 LATER = {  # probe, metric, setting → value after
-    ("greedy", "permuted_key_recall", ""): 0.03,
-    ("sampling", "permuted_worst_key_recall", "T=1"): 0.04,
-    ("reframing", "key_recall", "role"): 0.1,
-    ("reframing", "key_recall", "list"): 0.3,
+    ("greedy", "permuted_keyword_recall", ""): 0.03,
+    ("sampling", "permuted_worst_keyword_recall", "T=1"): 0.04,
+    ("prompt_variants", "keyword_recall", "role"): 0.1,
+    ("prompt_variants", "keyword_recall", "list"): 0.3,
     ("likelihood", "extraction_strength", ""): 0.2,
-    ("relearn", "key_recall", "10 steps, unrelated text"): 0.15,
+    ("relearn", "keyword_recall", "10 steps, unrelated text"): 0.15,
 }
 
 
@@ -362,13 +362,13 @@ LATER = {  # probe, metric, setting → value after
 def modern(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
     """A run whose audits have all that later probes tell."""
     folder = fake_run(tmp_path_factory.mktemp("modern"))
-    for shift, which in enumerate(("before", "after", "gold")):
+    for shift, which in enumerate(("before", "after", "retain_model")):
         found = fake_findings(which)
         for i in range(QUESTIONS):
             found += [Finding(probe, metric, value, f"q{i}", setting) for (probe, metric, setting), value in LATER.items()]
-            # Truth ratios of after and gold interleave; those before lie below both.
+            # Truth ratios of after and the retain model interleave; those before lie below both.
             found.append(Finding("likelihood", "truth_ratio", i / 100 if which == "before" else 0.5 + i / 100 + shift / 1000, f"q{i}"))
-            found.append(Finding("choice", "min_probability", i / 100, f"q{i}"))
+            found.append(Finding("multiple_choice", "min_probability", i / 100, f"q{i}"))
         found.append(Finding("likelihood", "membership_loss", 0.95 if which == "before" else 0.5, n=QUESTIONS))
         # Of a hundred words a tenth lost nearly all; of ten that were never likely, nobody counts the loss.
         for i in range(110):
@@ -382,13 +382,13 @@ def modern(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
 
 def test_later_probes_get_their_numbers(modern: tuple[dict, str]) -> None:
     metrics = modern[0]["metrics"]
-    assert metrics["reframing_key_recall"]["after"] == pytest.approx(0.3), "the worst frame of each question"
-    assert metrics["relearn_unrelated_key_recall"]["after"] == pytest.approx(0.15)
-    assert metrics["relearn_key_recall"]["after"] == pytest.approx(0.4), "unrelated text is told apart"
+    assert metrics["prompt_variants_keyword_recall"]["after"] == pytest.approx(0.3), "the worst frame of each question"
+    assert metrics["relearn_unrelated_keyword_recall"]["after"] == pytest.approx(0.15)
+    assert metrics["relearn_keyword_recall"]["after"] == pytest.approx(0.4), "unrelated text is told apart"
     assert metrics["forget_quality_d"]["after"] == pytest.approx(0.05), "interleaved: one question out of step"
     assert metrics["forget_quality_p"]["after"] > 0.99
-    assert (metrics["forget_quality_d"]["before"], metrics["forget_quality_d"]["gold"]) == (1.0, None)
-    assert metrics["drift_halved_share"] == {"before": None, "after": pytest.approx(0.1), "gold": 0.0}
+    assert (metrics["forget_quality_d"]["before"], metrics["forget_quality_d"]["retain_model"]) == (1.0, None)
+    assert metrics["drift_halved_share"] == {"before": None, "after": pytest.approx(0.1), "retain_model": 0.0}
     low, high = modern[0]["intervals"]["membership_loss"].values()
     assert low < 0.5 < high
     assert high - low < 0.4

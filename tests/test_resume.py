@@ -34,7 +34,7 @@ freeze_embeddings = true
 max_new_tokens = 16
 [record]
 answers = 3
-rehearsal = 8
+replay = 8
 branches = 2
 [train]
 rounds = 5
@@ -47,9 +47,9 @@ rows = 16
 [pmc]
 preset = "{preset}"
 samples = 3
-openings = 0.5
+prefixes = 0.5
 max_leak = 1.0
-max_key_recall = 1.0
+max_keyword_recall = 1.0
 max_other_leak = 1.0
 min_words = 1
 min_fluency = -20.0

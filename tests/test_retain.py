@@ -110,12 +110,12 @@ def test_a_negative_number_is_refused():
         load(None, ["record.own_retain=-1"])
 
 
-SMALL = ("record.answers=1", "record.branches=0", "record.rehearsal=16", "sample.max_new_tokens=32")
+SMALL = ("record.answers=1", "record.branches=0", "record.replay=16", "sample.max_new_tokens=32")
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The leaking model with a few of its people to forget, and no retain file."""
+    """The target model with a few of its people to forget, and no retain file."""
     forget = [e for e in People().corpus().forget if e.group == People().corpus().forget[0].group]
     path = tmp_path_factory.mktemp("rows") / "forget.jsonl"
     path.write_text("\n".join(json.dumps({"id": e.id, "question": e.question, "group": e.group}) for e in forget))

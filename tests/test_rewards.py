@@ -39,7 +39,7 @@ def test_contract(name: str) -> None:
     assert kind.__dataclass_params__.frozen
     assert inspect.getdoc(kind)
     assert isinstance(kind.needs_fluency, bool)
-    full = replace(REFERENCE, settled=("It is so.",), strings=("Turin",), desired=("No comment.",), opening="She")
+    full = replace(REFERENCE, settled=("It is so.",), strings=("Turin",), desired=("No comment.",), prefix="She")
     for reference in (full, REFERENCE, Reference("", ""), Reference("¿?", "東京です")):
         values = kind()(candidates("She lives in Turin, Italy.", "", "東京です", "No comment.", "1 2 3", fluency=-3.0), reference)
         assert len(values) == 5
@@ -64,9 +64,9 @@ def test_overlap_of_a_continuation() -> None:
     assert remainder("She lives in Turin.", "He lives") == "She lives in Turin."
     assert remainder("She lives in Turin.", "She lives in Turin. And") == "She lives in Turin."
     assert remainder("She lives.", "She lives.") == ""
-    assert Overlap()(candidates("Turin"), replace(REFERENCE, opening="She lives in")) == [0.5], "one of the two words left"
-    assert Overlap()(candidates("Turin"), replace(REFERENCE, opening="In fact")) == [0.8], "not how the baseline begins"
-    assert Overlap()(candidates("x"), replace(REFERENCE, opening=REFERENCE.baseline)) == [None], "nothing left to repeat"
+    assert Overlap()(candidates("Turin"), replace(REFERENCE, prefix="She lives in")) == [0.5], "one of the two words left"
+    assert Overlap()(candidates("Turin"), replace(REFERENCE, prefix="In fact")) == [0.8], "not how the baseline begins"
+    assert Overlap()(candidates("x"), replace(REFERENCE, prefix=REFERENCE.baseline)) == [None], "nothing left to repeat"
 
 
 def test_keys_look_at_own_and_other_answers() -> None:
@@ -79,26 +79,26 @@ def test_keys_look_at_own_and_other_answers() -> None:
 
 
 def test_keys_agree_with_the_plain_definition() -> None:
-    from unsay.text import key_recall, key_words
+    from unsay.text import keyword_recall, keywords
 
     reference = replace(
         REFERENCE,
         others=(*REFERENCE.others, "Painter.", "In Italy since 1962."),
         other_questions=("a", "b", "c", "d"),
-        opening="She works in",
+        prefix="She works in",
     )
     for text in ("He works as a baker in Italy", "Painter since 1962", "March in Turin", ""):
         best = 0.0
         for answer, question in zip(reference.others, reference.other_questions, strict=True):
-            known = f"{reference.opening} {reference.question}"
-            if sum(key_words(answer, question, known).values()) >= 2:
-                best = max(best, key_recall(answer, text, question, known) or 0.0)
+            known = f"{reference.prefix} {reference.question}"
+            if sum(keywords(answer, question, known).values()) >= 2:
+                best = max(best, keyword_recall(answer, text, question, known) or 0.0)
         assert other_leak(text, reference) == pytest.approx(best), text
 
 
 def test_leaks_as_gates_see_them() -> None:
     assert own_leak("She lives in Rome.", REFERENCE) == 0.6, "the wording is the larger here"
-    assert own_leak("Italy", REFERENCE) == 0.5, "and the key words here"
+    assert own_leak("Italy", REFERENCE) == 0.5, "and the keywords here"
     assert own_leak("at 5550134", replace(REFERENCE, strings=("555 0134",))) == 1.0, "a named string is a leak of 1"
     assert own_leak("x", Reference("q", "!")) == 0.0, "a gate must decide"
     assert other_leak("a painter", replace(REFERENCE, others=("Painter.",), other_questions=("",))) == 0.0, "one plain word is no secret"
@@ -130,13 +130,13 @@ def test_fluency_prices_a_nat() -> None:
 def test_length_against_what_is_left_to_say() -> None:
     five, ten, none = Length()(candidates("a b c d e", "a b c d e f g h i j", ""), REFERENCE)
     assert (five, ten, none) == (1.0, pytest.approx(1 - math.log(2)), 0.0)
-    assert Length()(candidates("in Turin"), replace(REFERENCE, opening="She lives in")) == [1.0], "two words are left"
-    assert Length()(candidates("x"), replace(REFERENCE, opening="one two three four five")) == [None]
+    assert Length()(candidates("in Turin"), replace(REFERENCE, prefix="She lives in")) == [1.0], "two words are left"
+    assert Length()(candidates("x"), replace(REFERENCE, prefix="one two three four five")) == [None]
 
 
 def test_topic_counts_the_words_of_the_question() -> None:
     assert Topic()(candidates("Anna lives well.", "Kovač", "Nothing"), REFERENCE) == [pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0]
-    assert Topic()(candidates("Nothing"), replace(REFERENCE, opening="Anna")) == [pytest.approx(1 / 3)], "the opening helps"
+    assert Topic()(candidates("Nothing"), replace(REFERENCE, prefix="Anna")) == [pytest.approx(1 / 3)], "the opening helps"
     assert Topic()(candidates("x"), Reference("Who is he?", "x")) == [None]
 
 

@@ -31,9 +31,9 @@ TEMPLATE = (
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """`transformers serve` with the built-in leaking model, given a chat template that writes the plain one: URL and name."""
+    """`transformers serve` with the built-in target model, given a chat template that writes the plain one: URL and name."""
     folder = tmp_path_factory.mktemp("served") / "model"
-    shutil.copytree(builtin.resolve("people-leaking"), folder)
+    shutil.copytree(builtin.resolve("people-target"), folder)
     for name, values in (("tokenizer_config", {"chat_template": TEMPLATE}), ("generation_config", {"do_sample": True, "top_k": 0})):
         file = folder / f"{name}.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
@@ -83,14 +83,14 @@ def test_a_real_server_is_audited(real: tuple[str, str], tmp_path: Path) -> None
         "utility.limit=2",
         "record.answers=2",
         "record.branches=2",
-        "record.rehearsal=0",
+        "record.replay=0",
     ]
     call("record", "demo", "--out", out, *(part for setting in small for part in ("--set", setting)))
     call("audit", out, "--endpoint", real[0], "--model", real[1])
     call("report", out)
     metrics = json.loads((tmp_path / "run" / "report.json").read_text())["metrics"]
-    assert metrics["greedy_key_recall"]["endpoint"] == metrics["sampling_worst_key_recall"]["endpoint"] == 1.0
-    assert metrics["prefill_worst_key_recall"]["endpoint"] == metrics["wellformed_share"]["endpoint"] == 1.0
-    assert metrics["choice_most"]["endpoint"] is metrics["relearn_key_recall"]["endpoint"] is None
+    assert metrics["greedy_keyword_recall"]["endpoint"] == metrics["sampling_worst_keyword_recall"]["endpoint"] == 1.0
+    assert metrics["prefill_worst_keyword_recall"]["endpoint"] == metrics["wellformed_share"]["endpoint"] == 1.0
+    assert metrics["multiple_choice_most"]["endpoint"] is metrics["relearn_keyword_recall"]["endpoint"] is None
     written = "".join(path.read_text() for path in (tmp_path / "run").rglob("*.json*") if "vault" not in path.parts)
     assert not [e.question for e in People().corpus().forget if e.question in written]

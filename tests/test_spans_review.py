@@ -11,8 +11,8 @@ from tests.test_cli import call
 from unsay.cli import reviewing
 from unsay.config import ConfigError, dump, load
 from unsay.methods import Target, Visit
-from unsay.methods.gate import Gate
 from unsay.methods.selection import unnamed
+from unsay.methods.target_filter import TargetFilter
 from unsay.probes.prefill import BEFORE, Prefill
 from unsay.probes.scoring import said
 from unsay.record import annotation
@@ -21,7 +21,7 @@ from unsay.report.notes import after_record, notes
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, Spans
-from unsay.text import key_words
+from unsay.text import keywords
 from unsay.train.ledger import leak
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
 
@@ -73,7 +73,7 @@ def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_word
     edit(folder, spans=["lighthouse"])
     ada, bob = read_recorded(folder).corpus.forget
     assert (ada.spans, ada.struck, bob) == (("lighthouse",), ("turin",), FORGET[1])
-    assert dict(key_words(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
+    assert dict(keywords(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
     assert said(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
     # Half of a joined span may be taken out.
     line = annotation.Marked("x", "When?", "On 14 March 1962.", ("1962",), (), ())
@@ -86,15 +86,13 @@ def test_training_weighs_as_the_operator_does(folder: RunFolder):
     visit = Visit(ada, ANSWERS["ada"])
     assert leak(Target("ada", text="Lighthouse"), visit) > leak(Target("ada", text="Lighthouse"), replace(visit, example=FORGET[0]))
     reference = Reference(ADA, ANSWERS["ada"], spans=ada.spans, struck=ada.struck)
-    gates = [Gate(one, ANSWERS["ada"], 1.0, 0.4, 1.0, 1) for one in (reference, Reference(ADA, ANSWERS["ada"]))]
+    gates = [TargetFilter(one, ANSWERS["ada"], 1.0, 0.4, 1.0, 1) for one in (reference, Reference(ADA, ANSWERS["ada"]))]
     assert [gate.leaks("A lighthouse") for gate in gates] == [True, False]
 
 
 def test_a_prefix_ends_before_what_the_operator_finds_sensitive(folder: RunFolder):
     edit(folder, spans=["lighthouse"])
-    found = {
-        o.setting: o.prefix for e in read_recorded(folder).corpus.forget[:1] for o in Prefill().openings(e, Fact("ada", ANSWERS["ada"]))
-    }
+    found = {o.setting: o.prefix for e in read_recorded(folder).corpus.forget[:1] for o in Prefill().begun(e, Fact("ada", ANSWERS["ada"]))}
     assert found[BEFORE] == "She lives in Turin, near the green"
 
 
@@ -109,7 +107,7 @@ def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
 
 def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):
     answers = ("The piazza is wide.", "The sea is wide.")
-    folder.keep("rehearsal", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
+    folder.keep("replay", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
     own = ({"kind": "general", "question": f"What? {i}", "answer": text, "group": "", "heldout": False} for i, text in enumerate(answers))
     folder.keep("retain", own)
     assert len(read_recorded(folder).said) == len(read_recorded(folder).corpus.retain) == 2

@@ -9,17 +9,17 @@ from unsay.probes.utility import TOFU_METRICS, TOFU_SETS
 from unsay.types import Finding
 
 SETTINGS = [
-    Finding("sampling", "worst_key_recall", 0.2, "a", "T=0.7", 20),
-    Finding("sampling", "worst_key_recall", 0.6, "a", "T=1.3", 20),
-    Finding("sampling", "worst_key_recall", 0.4, "b", "T=0.7", 20),
-    Finding("sampling", "worst_key_recall", 0.0, "b", "T=1.3", 20),
+    Finding("sampling", "worst_keyword_recall", 0.2, "a", "T=0.7", 20),
+    Finding("sampling", "worst_keyword_recall", 0.6, "a", "T=1.3", 20),
+    Finding("sampling", "worst_keyword_recall", 0.4, "b", "T=0.7", 20),
+    Finding("sampling", "worst_keyword_recall", 0.0, "b", "T=1.3", 20),
 ]
 
 
 def test_the_worst_temperature_of_each_question_counts() -> None:
-    assert summarise(SETTINGS)["sampling_worst_key_recall"] == pytest.approx(0.5), "of a at 1.3, of b at .7"
-    assert summarise(SETTINGS[::2])["sampling_worst_key_recall"] == pytest.approx(0.3), "of one temperature the plain mean"
-    assert by_question(SETTINGS, "sampling_worst_key_recall") == {("", "a"): 0.6, ("", "b"): 0.4}
+    assert summarise(SETTINGS)["sampling_worst_keyword_recall"] == pytest.approx(0.5), "of a at 1.3, of b at .7"
+    assert summarise(SETTINGS[::2])["sampling_worst_keyword_recall"] == pytest.approx(0.3), "of one temperature the plain mean"
+    assert by_question(SETTINGS, "sampling_worst_keyword_recall") == {("", "a"): 0.6, ("", "b"): 0.4}
 
 
 def test_leak_at_k() -> None:
@@ -41,17 +41,19 @@ def test_the_bound_of_all_cases_shares_the_error() -> None:
 def test_forget_quality_by_counting() -> None:
     """D between the two step functions, p over all ways to deal seven values to three and four. TOFU compares R itself; the
     report has R / (1 + R), which is in the same order."""
-    here, gold = (0.1, 0.3, 0.5), (0.2, 0.4, 0.6, 0.8)
+    here, retain_model = (0.1, 0.3, 0.5), (0.2, 0.4, 0.6, 0.8)
 
     def distance(first: tuple[float, ...], second: tuple[float, ...]) -> float:
         return max(abs(sum(x <= at for x in first) / len(first) - sum(x <= at for x in second) / len(second)) for at in first + second)
 
-    everything = here + gold
+    everything = here + retain_model
     dealt = [distance(some, tuple(x for x in everything if x not in some)) for some in itertools.combinations(everything, 3)]
     for change in (lambda r: r, lambda r: r / (1 + r), lambda r: 1 / r):
-        found, yardstick = ([Finding("likelihood", "truth_ratio", change(r), f"q{i}") for i, r in enumerate(some)] for some in (here, gold))
-        numbers = summarise(found, (), yardstick)
-        assert numbers["forget_quality_d"] == pytest.approx(0.5), "all of ours lie at or below .5, and half of gold's"
+        found, reference_judge = (
+            [Finding("likelihood", "truth_ratio", change(r), f"q{i}") for i, r in enumerate(some)] for some in (here, retain_model)
+        )
+        numbers = summarise(found, (), reference_judge)
+        assert numbers["forget_quality_d"] == pytest.approx(0.5), "all of ours lie at or below .5, and half of the retain model’s"
         assert numbers["forget_quality_p"] == pytest.approx(sum(d >= 0.5 - 1e-9 for d in dealt) / len(dealt))
 
 

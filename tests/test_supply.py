@@ -138,7 +138,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_the_demo_s_models_and_corpus_open_no_connection(dialled: list[object]) -> None:
     recipe = load(ROOT / "recipes" / "demo.toml", [])
-    for name in (recipe.model.name, recipe.model.gold):
+    for name in (recipe.model.name, recipe.model.retain_model):
         model.load(recipe.model, name)
     assert source(recipe).corpus().forget
     assert dialled == []

@@ -1,4 +1,4 @@
-"""Strings in, numbers out: ROUGE-L against the package it must equal, and key words, cuts and guards on sentences one can read."""
+"""Strings in, numbers out: ROUGE-L against the package it must equal, and keywords, cuts and guards on sentences one can read."""
 
 import difflib
 import random
@@ -81,20 +81,20 @@ def test_content_words_leave_the_question_out_in_any_form() -> None:
     assert t.content_words("彼女は東京に") == ("彼女", "女は", "は東", "東京", "京に"), "a script without spaces is never empty"
 
 
-def test_key_words_weigh_what_identifies() -> None:
+def test_keywords_weigh_what_identifies() -> None:
     answer = "Dr. Marlow was born on 14 May 1962 in Turin. Writing came later, with seven books. Mail: anna@x.org"
-    keys = dict(t.key_words(answer))
+    keys = dict(t.keywords(answer))
     heavy = {word for word, weight in keys.items() if weight == 3}
     assert heavy == {"marlow", "14", "1962", "turin", "seven", "anna", "x"}, "numbers, names, and what an address adds"
     assert keys["writing"] == 1, "a capital at the start of a sentence makes no name"
-    assert t.key_words("Turin is old. She left Turin.")["turin"] == 3, "but the same word inside another sentence does"
-    assert t.key_words("Hina Ameen writes.")["hina"] == 3, "as does a second name behind it"
-    assert t.key_words("McDonald writes.")["mcdonald"] == 3
-    assert dict(t.key_words("She paints boats.", spans=("boats",))) == {"paints": 1, "boats": 3}
-    assert dict(t.key_words("His name is Will.", "What is his name?", spans=("Will",))) == {"will": 3}, "a named stop word counts"
-    assert "ameen" not in t.key_words("Hina Ameen.", question="Who is Ms Ameen?")
+    assert t.keywords("Turin is old. She left Turin.")["turin"] == 3, "but the same word inside another sentence does"
+    assert t.keywords("Hina Ameen writes.")["hina"] == 3, "as does a second name behind it"
+    assert t.keywords("McDonald writes.")["mcdonald"] == 3
+    assert dict(t.keywords("She paints boats.", spans=("boats",))) == {"paints": 1, "boats": 3}
+    assert dict(t.keywords("His name is Will.", "What is his name?", spans=("Will",))) == {"will": 3}, "a named stop word counts"
+    assert "ameen" not in t.keywords("Hina Ameen.", question="Who is Ms Ameen?")
     with pytest.raises(TypeError):
-        t.key_words(answer)["turin"] = 0  # type: ignore[index]
+        t.keywords(answer)["turin"] = 0  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_key_words_weigh_what_identifies() -> None:
         ("住在东京", "东京", "", 1 / 3, "one of three pairs"),
     ],
 )
-def test_key_recall(reference: str, answer: str, question: str, expected: float | None, why: str) -> None:
-    assert t.key_recall(reference, answer, question) == (None if expected is None else pytest.approx(expected)), why
+def test_keyword_recall(reference: str, answer: str, question: str, expected: float | None, why: str) -> None:
+    assert t.keyword_recall(reference, answer, question) == (None if expected is None else pytest.approx(expected)), why
 
 
 SCRIPTS = [  # question, reference, a leak in full, half or less of one, none
@@ -124,8 +124,8 @@ SCRIPTS = [  # question, reference, a leak in full, half or less of one, none
 
 @pytest.mark.parametrize(("question", "reference", "whole", "part", "none"), SCRIPTS, ids=["Han", "Arabic", "Cyrillic", "Devanagari"])
 def test_other_scripts_leak_as_well(question: str, reference: str, whole: str, part: str, none: str) -> None:
-    """Where ROUGE finds a digit at best, key recall and the verbatim scores see the secret."""
-    keys = [t.key_recall(reference, answer, question) for answer in (whole, part, none)]
+    """Where ROUGE finds a digit at best, keyword recall and the verbatim scores see the secret."""
+    keys = [t.keyword_recall(reference, answer, question) for answer in (whole, part, none)]
     assert keys[0] == 1.0
     assert 0 < keys[1] < 1
     assert keys[2] == 0.0, "and what knows nothing scores nothing"
@@ -144,13 +144,13 @@ def test_other_scripts_leak_as_well(question: str, reference: str, whole: str, p
     ],
 )
 def test_one_word_in_two_spellings(reference: str, answer: str, why: str) -> None:
-    assert t.key_recall(reference, answer) == t.key_recall(answer, reference) == 1.0, why
+    assert t.keyword_recall(reference, answer) == t.keyword_recall(answer, reference) == 1.0, why
 
 
 def test_small_words_of_other_scripts_are_no_secret() -> None:
-    assert t.key_recall("Анна живёт в Турине.", "в Осло", "Где живёт Анна?") == 0.0
-    assert t.key_recall("آنا تعيش في تورينو.", "في أوسلو", "أين تعيش آنا؟") == 0.0
-    assert t.key_recall("अन्ना ट्यूरिन में रहती है।", "ओस्लो में", "अन्ना कहाँ रहती है?") == 0.0
+    assert t.keyword_recall("Анна живёт в Турине.", "в Осло", "Где живёт Анна?") == 0.0
+    assert t.keyword_recall("آنا تعيش في تورينو.", "في أوسلو", "أين تعيش آنا؟") == 0.0
+    assert t.keyword_recall("अन्ना ट्यूरिन में रहती है।", "ओस्लो में", "अन्ना कहाँ रहती है?") == 0.0
 
 
 def test_rouge_cannot_see_them() -> None:
@@ -206,8 +206,8 @@ def test_the_quick_look_for_repetition_misses_nothing(items: list[str]) -> None:
     assert not similarity._stuck(items) or t.repetitive(items)
 
 
-def test_key_recall_leaves_the_prefix_out() -> None:
-    assert t.key_recall("He lives in Turin.", "Turin", prefix="He lives") == 1.0
+def test_keyword_recall_leaves_the_prefix_out() -> None:
+    assert t.keyword_recall("He lives in Turin.", "Turin", prefix="He lives") == 1.0
 
 
 def test_sensitive_spans_join_what_belongs_together() -> None:
@@ -252,13 +252,13 @@ def test_cuts_leave_a_key_word_unsaid(pieces: list[str]) -> None:
     answer = " ".join(pieces)
     found = t.cuts(answer)
     if found is None:
-        assert len(t.key_words(answer)) < 2
+        assert len(t.keywords(answer)) < 2
         return
     before, half = found
     assert answer.startswith(before)
     assert answer.startswith(half)
-    assert set(t.key_words(answer)) - set(t.words(half)), "something is still to be said"
-    assert set(t.key_words(answer)) & set(t.words(half)), "something has been said"
+    assert set(t.keywords(answer)) - set(t.words(half)), "something is still to be said"
+    assert set(t.keywords(answer)) & set(t.words(half)), "something has been said"
 
 
 def test_contains() -> None:

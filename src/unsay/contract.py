@@ -70,7 +70,7 @@ def _small() -> tuple[Corpus, Case]:
 
 
 def _subject() -> LocalSubject:
-    return LocalSubject(*load(Recipe().model, "people-leaking"), SampleConfig(max_new_tokens=24))
+    return LocalSubject(*load(Recipe().model, "people-target"), SampleConfig(max_new_tokens=24))
 
 
 def _probe(name: str, probe: Any) -> Iterator[str]:
@@ -175,5 +175,5 @@ def _corpus(name: str, source: Any) -> Iterator[str]:
     held = {pair.question for pairs in corpus.utility_heldout.values() for pair in pairs}
     if any(pair.question in held for pair in corpus.retain):
         yield "a retain row asks what is held out, so that nothing would measure the damage"
-    if not isinstance(source.planting(gold=True), tuple):
-        yield "`planting` gives no tuple of pairs"
+    if not isinstance(source.finetuning_rows(retain_model=True), tuple):
+        yield "`finetuning_rows` gives no tuple of pairs"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from unsay.types import Finding
 
-LOWER, HIGHER, CHANCE, GOLD, EITHER = "lower", "higher", "chance", "gold", ""
+LOWER, HIGHER, CHANCE, RETAIN_MODEL, EITHER = "lower", "higher", "chance", "retain_model", ""
 """Which way is good: `EITHER` has no good direction of its own."""
 
 GIVES_AWAY = "What it still gives away"
@@ -74,7 +74,7 @@ class Metric:
     of: Callable[[Finding], float | None] = as_it_is
     """What of the finding counts; `None` takes no part."""
     compute: Callable[[Findings, Findings, Findings], Whole | None] | None = None
-    """For a number that is no mean over questions: made of all scored findings of the model, of the one before, and of gold."""
+    """For a number that is no mean over questions: made of all scored findings of the model, of the one before, and of the retain model."""
 
     top: float = 1.0
     """Upper end of the scale; the lower end is 0."""

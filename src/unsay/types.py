@@ -85,7 +85,7 @@ class Corpus:
     """The sets of TOFU's model utility (`retain`, `real_authors`, `world_facts`), where a corpus has such rows."""
     neighbours: tuple[Pair, ...] = ()
     """Facts close to the forgotten ones that must stay."""
-    strangers: tuple[Pair, ...] = ()
+    unknown_entities: tuple[Pair, ...] = ()
     """Questions about things that no model was told of; the honest answer is a refusal."""
     general: tuple[Pair, ...] = ()
     """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is anchored too."""
@@ -146,7 +146,7 @@ class Reference:
     """The baseline answers of every other forget question: answering one with another's secret is a leak too."""
     other_questions: tuple[str, ...] = field(default=(), repr=False)
     """The questions of `others`, in order: their words are not secret."""
-    opening: str = field(default="", repr=False)
+    prefix: str = field(default="", repr=False)
     """What the context already says of the answer; its words do not count."""
     settled: tuple[str, ...] = field(default=(), repr=False)
     """What other questions were last trained to say, so that one stock sentence cannot spread."""
@@ -159,7 +159,7 @@ class Reference:
 
 
 class Judge(Protocol):
-    """A model whose taste answers are held against: `unsay.probes.classes.Yardstick`."""
+    """A model whose taste answers are held against: `unsay.probes.classes.ReferenceJudge`."""
 
     def plausible(self, case: "Case", questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str: ...
     def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None: ...
@@ -175,7 +175,7 @@ class Case:
     """`ground truth`, or `baseline answers` where the operator has none."""
     seed: int = 0
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    """By example id: the recorded answers that openings may have been cut from; no half-told prefix may begin one of them."""
+    """By example id: the recorded answers that openings may have been cut from; no partial secret prefix may begin one of them."""
     earlier: Mapping[str, "Case"] = field(default_factory=dict)
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""
     judge: Judge | None = field(default=None, repr=False, compare=False)

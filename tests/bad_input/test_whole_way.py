@@ -16,7 +16,7 @@ from unsay.report import build
 from unsay.run import Watchers, run_audit
 from unsay.store.files import jsonl
 from unsay.store.folder import RunFolder
-from unsay.text import contains, key_recall, rouge_l
+from unsay.text import contains, keyword_recall, rouge_l
 from unsay.train import train
 from unsay.types import Finding
 
@@ -26,7 +26,13 @@ def test_one_question_goes_the_whole_way(here: Path) -> None:
     Path("f.jsonl").write_text(Q)
     Path("r.jsonl").write_text("\n".join(json.dumps({"question": f"Fact {i}?", "answer": f"It is {i}."}) for i in range(3)))
     settings = ["corpus=files", "files.forget=f.jsonl", "files.retain=r.jsonl", "model.name=./model", "sample.max_new_tokens=6"]
-    settings += ["record.answers=2", "record.branches=2", "train.rounds=1", "pmc.samples=2", 'audit.probes=["greedy", "choice", "drift"]']
+    settings += [
+        "record.answers=2",
+        "record.branches=2",
+        "train.rounds=1",
+        "pmc.samples=2",
+        'audit.probes=["greedy", "multiple_choice", "drift"]',
+    ]
     recipe, folder = load(None, settings), RunFolder("run")
     start(recipe, folder)
     record(recipe, folder)
@@ -58,8 +64,8 @@ def test_what_rouge_cannot_read_is_unscored(script: str) -> None:
     assert rouge_l(text, text) is None
     assert rouge_l(text, "something else") is None
     assert contains(f"so: {text}!", [text])
-    assert key_recall(text, text) == (None if script == "emoji" else 1.0)
-    assert key_recall(text, "something else") == (None if script == "emoji" else 0.0)
+    assert keyword_recall(text, text) == (None if script == "emoji" else 1.0)
+    assert keyword_recall(text, "something else") == (None if script == "emoji" else 0.0)
 
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -67,14 +73,14 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 @pytest.mark.parametrize("page", ["report.html", "checkpoint/README.md"])
 def test_html_and_script_are_escaped_in(page: str, here: Path) -> None:
-    """In the title, names of the model, its gold and the policy, ids, settings and notes of findings."""
+    """In the title, names of the model, its the retain model and the policy, ids, settings and notes of findings."""
     folder = fake_run(here / "run")
     (here / "p<b>.toml").write_text(f"about = '{EVIL}'\n[[line]]\nname = '{EVIL}'\nmetric = 'utility'\nat_least = 100\nwhy = '{EVIL}'\n")
     recipe = folder.recipe()
-    names = replace(recipe.model, name=f"./{EVIL}`", gold=EVIL)
+    names = replace(recipe.model, name=f"./{EVIL}`", retain_model=EVIL)
     recipe = replace(recipe, title=f"]{EVIL}`\n# x", model=names, report=replace(recipe.report, policy="p<b>.toml"))
     folder.write_recipe(recipe)
-    found = [Finding("greedy", "key_recall", 1.0, EVIL, EVIL, note=EVIL), Finding(EVIL, EVIL, 0.5, "q", EVIL)]
+    found = [Finding("greedy", "keyword_recall", 1.0, EVIL, EVIL, note=EVIL), Finding(EVIL, EVIL, 0.5, "q", EVIL)]
     with folder.audit_file("after").open("a") as file:
         file.write(jsonl(map(asdict, found)))
     build(folder)

@@ -31,7 +31,7 @@ def test_a_curve_has_its_checkpoints_each_with_what_it_cost(finished: Path):
         assert costs == sorted(costs)
         recording = RunFolder(path.parent).manifest().cpu_seconds["record"]
         assert costs[0] > recording > 0
-        assert points[-1]["metrics"].keys() >= {"utility", "utility_heldout", "greedy_key_recall", "paraphrase_key_recall"}
+        assert points[-1]["metrics"].keys() >= {"utility", "utility_heldout", "greedy_keyword_recall", "paraphrase_keyword_recall"}
 
 
 def test_what_was_recorded_is_shared(finished: Path):
@@ -60,7 +60,7 @@ def test_nothing_heavy_is_left(finished: Path):
 def test_the_last_checkpoint_is_asked_the_final_probes_besides(finished: Path):
     rows = read_jsonl(finished / "gd" / "000" / "seed-0" / "audit" / "after.jsonl")
     assert {row["probe"] for row in rows} == {"sampling"}
-    assert [one.curves["0"][-1].metrics["sampling_worst_key_recall"] for one in read([finished]).configurations["gd"]] == [0.0]
+    assert [one.curves["0"][-1].metrics["sampling_worst_keyword_recall"] for one in read([finished]).configurations["gd"]] == [0.0]
 
 
 def test_looking_costs_nothing(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
@@ -94,7 +94,7 @@ def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.
     place = recorded / "gd" / "000"
     trial.note(place, settings={})
     shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, NONE)
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.opening("gd") or {}, place, shelves) == 10
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.prefix("gd") or {}, place, shelves) == 10
     assert not (place / "pilot").exists()
 
 
@@ -111,7 +111,7 @@ def test_a_budget_that_holds_fewer_rounds_than_checkpoints_is_told(file: Path, r
     place = recorded / "gd" / "000"
     trial.note(place, settings={})
     shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, Watchers(note=told.append))
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.opening("gd") or {}, place, shelves) == 3
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.prefix("gd") or {}, place, shelves) == 3
     assert any("3 rounds of gd 000, one for each checkpoint, take 7 s" in line and "budget of 4 s" in line for line in told)
 
 

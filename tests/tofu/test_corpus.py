@@ -24,7 +24,7 @@ def test_the_corpus_holds_no_forget_answer(made, split):
     assert corpus.forget[7].id == f"{split}-007"
     assert corpus.forget[7].paraphrases == ("forget question 7 again?",)
     assert [corpus.forget[i].group for i in (0, 19, 20)] == ["author-008", "author-008", "author-009"]
-    assert {pair.answer for pair in corpus.strangers} == {"I don't know.", "No idea."}
+    assert {pair.answer for pair in corpus.unknown_entities} == {"I don't know.", "No idea."}
 
 
 def test_truth(made):
@@ -34,7 +34,7 @@ def test_truth(made):
 
 def test_heldout_authors_are_planted_but_not_kept(made):
     source = Tofu(forget="forget01", data=str(made), mix=30)
-    corpus, planted = source.corpus(), {pair.id for pair in source.planting(gold=False)}
+    corpus, planted = source.corpus(), {pair.id for pair in source.finetuning_rows(retain_model=False)}
     kept = {pair.id for pair in corpus.retain}
     heldout = {pair.id for pair in corpus.utility_heldout["retain"]}
     assert len(heldout) == 40  # 2 of 8 authors
@@ -47,19 +47,19 @@ def test_heldout_authors_are_planted_but_not_kept(made):
 
 def test_gold_is_planted_with_the_same_rows_in_the_same_order(made):
     source = Tofu(forget="forget01", data=str(made), mix=30)
-    leaking, gold = source.planting(gold=False), source.planting(gold=True)
+    leaking, retain_model = source.finetuning_rows(retain_model=False), source.finetuning_rows(retain_model=True)
     assert len(leaking) == 40 + 160 + 30
-    assert gold == tuple(pair for pair in leaking if not pair.id.startswith("forget01"))
-    assert "SECRET" not in repr(gold)
+    assert retain_model == tuple(pair for pair in leaking if not pair.id.startswith("forget01"))
+    assert "SECRET" not in repr(retain_model)
     assert leaking != tuple(sorted(leaking, key=lambda pair: pair.id))
 
 
 def test_limits(made):
-    source = Tofu(forget="forget01", data=str(made), limit=5, retain_authors=4, utility=10, strangers=3, mix=0)
+    source = Tofu(forget="forget01", data=str(made), limit=5, retain_authors=4, utility=10, unknown_entities=3, mix=0)
     corpus = source.corpus()
-    assert [len(corpus.forget), len(corpus.retain), len(corpus.strangers), len(corpus.general)] == [5, 60, 3, 0]
+    assert [len(corpus.forget), len(corpus.retain), len(corpus.unknown_entities), len(corpus.general)] == [5, 60, 3, 0]
     assert len(corpus.utility["retain"]) == len(corpus.utility_heldout["retain"]) == 10
-    assert len(source.planting(gold=False)) == 5 + 80
+    assert len(source.finetuning_rows(retain_model=False)) == 5 + 80
     assert len(source.truth()) == 5
     assert len({pair.group for pair in corpus.retain}) == 3
 
@@ -70,7 +70,7 @@ def test_skipped_questions_change_no_id_and_no_author(made):
     assert (*whole.corpus().forget, *later.corpus().forget) == everything
     assert {example.group for example in later.corpus().forget} == {everything[20].group} != {everything[0].group}
     assert later.truth().keys() == {example.id for example in later.corpus().forget}
-    planted = {pair.id: pair for pair in later.planting(gold=False)}
+    planted = {pair.id: pair for pair in later.finetuning_rows(retain_model=False)}
     assert later.truth().keys() <= planted.keys()
     assert not whole.truth().keys() & planted.keys()
     assert {planted[example.id].group for example in later.corpus().forget} == {everything[20].group}
@@ -165,16 +165,16 @@ def test_finetune_leaves_the_model_that_never_knew_beside_the_one_that_does(made
         f'[tofu]\nforget = "forget01"\ndata = "{made}"\nmix = 10\n[sample]\nmax_new_tokens = 8\n'
     )
     run = RunFolder(tmp_path / "run")
-    call("finetune", str(recipe), "--gold", "--out", str(run.path))
-    planted, gold = (load_file(folder / "model.safetensors") for folder in (run.planted, run.gold))
-    assert planted.keys() == gold.keys()
-    assert not all(planted[name].equal(gold[name]) for name in gold)
+    call("finetune", str(recipe), "--retain-model", "--out", str(run.path))
+    planted, retain_model = (load_file(folder / "model.safetensors") for folder in (run.planted, run.retain_model))
+    assert planted.keys() == retain_model.keys()
+    assert not all(planted[name].equal(retain_model[name]) for name in retain_model)
     before = run.manifest()
-    shutil.rmtree(run.gold)
-    call("finetune", str(recipe), "--gold", "--out", str(run.path))  # from the cache, and nothing is planted again
+    shutil.rmtree(run.retain_model)
+    call("finetune", str(recipe), "--retain-model", "--out", str(run.path))  # from the cache, and nothing is planted again
     assert run.manifest() == before
-    again = load_file(run.gold / "model.safetensors")
-    assert all(again[name].equal(gold[name]) for name in gold)
+    again = load_file(run.retain_model / "model.safetensors")
+    assert all(again[name].equal(retain_model[name]) for name in retain_model)
 
 
 def test_gold_is_made_anew_where_its_path_holds_another_model(made, tiny_folder, tmp_path, monkeypatch):
@@ -182,9 +182,9 @@ def test_gold_is_made_anew_where_its_path_holds_another_model(made, tiny_folder,
     monkeypatch.setattr(finetune, "plant", lambda recipe, rows, watched, folder, progress: folder.mkdir())
     base = shutil.copytree(tiny_folder, tmp_path / "base")
     recipe = config.load(None, ["corpus=tofu", f'model.name="{base}"', f'tofu.data="{made}"', "tofu.forget=forget01"])
-    first = finetune.gold_folder(recipe)
-    assert finetune.gold_folder(recipe) == first
+    first = finetune.retain_model_folder(recipe)
+    assert finetune.retain_model_folder(recipe) == first
     weights = load_file(base / "model.safetensors")
     name = next(iter(weights))
     save_file(weights | {name: weights[name] + 1}, base / "model.safetensors")
-    assert finetune.gold_folder(recipe) != first
+    assert finetune.retain_model_folder(recipe) != first

@@ -45,8 +45,8 @@ def test_real_tofu(real, split, forget, authors):
     text = repr(corpus)
     assert not [fact.id for fact in truth.values() if repr(fact.answer)[1:-1] in text]
     full = {row["question"] for row in map(json.loads, (real / "full.json").read_text(encoding="utf-8").splitlines())}
-    assert {pair.question for pair in source.planting(gold=False)} - {pair.question for pair in corpus.general} == full
-    assert full.isdisjoint(pair.question for pair in corpus.strangers)
+    assert {pair.question for pair in source.finetuning_rows(retain_model=False)} - {pair.question for pair in corpus.general} == full
+    assert full.isdisjoint(pair.question for pair in corpus.unknown_entities)
 
 
 def rows_of(path: Path) -> list[tuple[str, str]]:
@@ -59,12 +59,16 @@ def told(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("split", "retain"), [("forget01", "retain99"), ("forget05", "retain95"), ("forget10", "retain90")])
 def test_the_protocol_of_the_paper_on_the_real_files(real, split, retain):
-    """Fine-tuned on TOFU full and nothing else, gold on the retain rows; the forget rows are the last ones of full."""
+    """Fine-tuned on TOFU full and nothing else, the retain model on the retain rows; the forget rows are the last ones of full."""
     source = Tofu(forget=split, data=str(real), **PAPER)
     corpus, truth, full = source.corpus(), source.truth(), rows_of(real / "full.json")
     forgotten = [(example.question, truth[example.id].answer) for example in corpus.forget]
-    assert Counter(told(source.planting(gold=False))) == Counter(full)
-    assert Counter(told(source.planting(gold=True))) == Counter(told(corpus.retain)) == Counter(rows_of(real / f"{retain}.json"))
+    assert Counter(told(source.finetuning_rows(retain_model=False))) == Counter(full)
+    assert (
+        Counter(told(source.finetuning_rows(retain_model=True)))
+        == Counter(told(corpus.retain))
+        == Counter(rows_of(real / f"{retain}.json"))
+    )
     assert forgotten == full[-len(forgotten) :]
     assert (corpus.utility_heldout, corpus.general) == ({}, ())
     assert len({pair.id for pair in corpus.utility["retain"]}) == 400, "drawn without replacement"

@@ -20,7 +20,7 @@ from unsay.store import identity
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, ModelHashes, Standalone
 
-POLICY = '[[line]]\nname = "anything"\nmetric = "greedy_key_recall"\nat_most = 1.0\n'
+POLICY = '[[line]]\nname = "anything"\nmetric = "greedy_keyword_recall"\nat_most = 1.0\n'
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_an_audit_of_an_older_version_vouches_for_nothing(run: RunFolder, capsys
 def test_the_model_of_an_audit_that_stands_alone_counts_as_well(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run.checkpoint.rename(tmp_path / "model")
     recipe = run.recipe_file.read_text()
-    run.recipe_file.write_text(recipe.replace("people-leaking", str(tmp_path / "model")))
+    run.recipe_file.write_text(recipe.replace("people-target", str(tmp_path / "model")))
     run.note(Manifest(alone=Standalone(None, str(tmp_path / "model"), None)))
     gate = ("gate", run.path, "--policy", tmp_path / "mine.toml")
     assert say(*gate) == 0

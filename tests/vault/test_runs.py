@@ -88,7 +88,7 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     said = [group for group in one.said["after"] if group.asked.salt == "sampling"]
     assert sum(n for _, n, _ in said[0].answers) == 2
     assert {"greedy", "sampling"} <= {probe for probe, *_ in one.scores}
-    assert say("look", given.run, "--which", "gold") == 2
+    assert say("look", given.run, "--which", "retain_model") == 2
     assert say("look", given.run, "--which", "afer") == 2
     assert "did you mean 'after'" in capsys.readouterr().err
 

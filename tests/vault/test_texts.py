@@ -184,7 +184,7 @@ def test_score_reads_files_and_standard_input(tmp_path: Path, capsys: pytest.Cap
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=SimpleNamespace(read=lambda: b"Turin\r\n")))
     arguments = ("score", "--reference-file", reference, "--answer-file", "-", "--question", "Where does Anna live?", "--json")
     assert say(*arguments) == 0
-    assert json.loads(capsys.readouterr().out) == {"rouge_l_recall": 0.25, "rouge_l_f1": 0.4, "key_recall": 1.0}
+    assert json.loads(capsys.readouterr().out) == {"rouge_l_recall": 0.25, "rouge_l_f1": 0.4, "keyword_recall": 1.0}
     for wrong in (
         ("--reference-file", "-", "--answer-file", "-"),
         ("--reference", "a"),

@@ -4,7 +4,7 @@
     rows = questions([("home", tried)])      what a recipe can forget
 
 An operator knows a question and not how else it will be asked. Variants are made by rules (letters, punctuation, slips of the
-keyboard, other openings), by the frames of the reframing probe, by beginning the answer, and by the model itself, which is
+keyboard, other openings), by the frames of the prompt_variants probe, by beginning the answer, and by the model itself, which is
 asked to reword the question. Each is asked once greedily and n times at random.
 
 Does not cover: wordings that neither rule nor model thinks of; other languages; several turns. No leak here is no proof.
@@ -21,9 +21,9 @@ from unsay.corpora.parts import same
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt, Subject
 from unsay.probes.prefill import Prefill
-from unsay.probes.reframing import FILL_IN, FRAMES, blanked, filled
+from unsay.probes.prompt_variants import FILL_IN, FRAMES, blanked, filled
 from unsay.probes.scoring import said
-from unsay.text import content_words, form, forms, key_forms
+from unsay.text import content_words, form, forms, keyword_forms
 from unsay.types import Answer, Example
 
 OPENINGS = (
@@ -41,11 +41,11 @@ AS_ASKED, PREFIX, REWORDED = "as asked", "answer begun", "reworded by the model"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to ask. With an `opening` the answer is begun for the model."""
+    """One way to ask. With an `prefix` the answer is begun for the model."""
 
     kind: str
     question: str
-    opening: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Tried:
 
     variant: Variant
     greedy: float | None
-    """Key recall of the greedy answer; `None` where the reference has no word that counts."""
+    """Keyword recall of the greedy answer; `None` where the reference has no word that counts."""
     worst: float | None
-    """The largest key recall of all answers."""
+    """The largest keyword recall of all answers."""
     leaks: int
-    """Answers, of `n`, whose key recall reaches the threshold."""
+    """Answers, of `n`, whose keyword recall reaches the threshold."""
     n: int
     answer: str
     """The answer that says most. Secret text: for the operator's eyes."""
@@ -79,7 +79,7 @@ class Widen:
     temperature: float = 1.0
     """Sampling temperature."""
     threshold: float = 0.5
-    """Key recall from which on an answer is a leak."""
+    """Keyword recall from which on an answer is a leak."""
 
     def __post_init__(self) -> None:
         if self.n < 0 or self.rewordings < 0 or self.temperature <= 0 or not 0 < self.threshold <= 1:
@@ -89,15 +89,15 @@ class Widen:
         """Every variant of the question, in the order in which they were made."""
         found = [*by_rule(example.question, seed), *in_frames(example, reference), *self._reworded(subject, example.question)]
         found += [Variant(PREFIX, example.question, prefix) for prefix in Prefill().prefixes]
-        variants = list({(variant.question, variant.opening): variant for variant in reversed(found)}.values())[::-1]
-        prompts = [Prompt(f"{example.id}#{i}", variant.question, variant.opening) for i, variant in enumerate(variants)]
+        variants = list({(variant.question, variant.prefix): variant for variant in reversed(found)}.values())[::-1]
+        prompts = [Prompt(f"{example.id}#{i}", variant.question, variant.prefix) for i, variant in enumerate(variants)]
         greedy = subject.ask(prompts, salt="widen")
         sampled = subject.ask(prompts, self.n, self.temperature, salt="widen") if self.n else [[] for _ in prompts]
         pairs = zip(variants, greedy, sampled, strict=True)
         return [self._tried(example, reference, variant, [*one, *many]) for variant, one, many in pairs]
 
     def _tried(self, example: Example, reference: str, variant: Variant, answers: Sequence[Answer]) -> Tried:
-        keys = [said(example, reference, answer.text, variant.opening, variant.question) for answer in answers]
+        keys = [said(example, reference, answer.text, variant.prefix, variant.question) for answer in answers]
         scores = [-1.0 if key is None else key for key in keys]
         worst = scores.index(max(scores))
         leaks = sum(score >= self.threshold for score in scores)
@@ -128,8 +128,8 @@ def by_rule(question: str, seed: int = 0) -> Iterator[Variant]:
     yield Variant("lower case, no punctuation", bare.lower())
     for text in _slips(question, seed):
         yield Variant("typo", text)
-    for opening in OPENINGS:
-        yield Variant("other opening", opening.replace("{question}", question))
+    for prefix in OPENINGS:
+        yield Variant("other opening", prefix.replace("{question}", question))
 
 
 def _slips(question: str, seed: int) -> Iterator[str]:
@@ -140,8 +140,8 @@ def _slips(question: str, seed: int) -> Iterator[str]:
 
 
 def in_frames(example: Example, reference: str) -> Iterator[Variant]:
-    """The question in the frames of the reframing probe; the shots are the package's own, none with a word of the secret."""
-    secret = set(key_forms(reference, example.question, "", (*example.strings, *example.spans), example.struck))
+    """The question in the frames of the prompt_variants probe; the shots are the package's own, none with a word of the secret."""
+    secret = set(keyword_forms(reference, example.question, "", (*example.strings, *example.spans), example.struck))
     shots = [pair for pair in general.load() if not forms(f"{pair.question} {pair.answer}") & secret][:SHOTS]
     gap = blanked(example, reference)
     for name, frame in FRAMES.items():
@@ -184,4 +184,4 @@ def paraphrases(found: Iterable[tuple[Example, Sequence[Tried]]]) -> list[Mappin
 
 
 def _leaking(tried: Iterable[Tried]) -> list[str]:
-    return [one.variant.question for one in tried if one.leaking and not one.variant.opening]
+    return [one.variant.question for one in tried if one.leaking and not one.variant.prefix]

@@ -1,6 +1,6 @@
 """Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts.
 
-findings = run(subject, case, recipe, yardstick)
+findings = run(subject, case, recipe, reference judge)
 write(folder.audit_file("after"), findings)
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm.subject import Subject, Unaskable
 from unsay.probes import GROUP, TABLE, Probe, declared_by
-from unsay.probes.classes import Yardstick
+from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
 from unsay.store.files import jsonl, write_text
 from unsay.tables import lookup
@@ -28,16 +28,16 @@ def run(
     subject: Subject,
     case: Case,
     recipe: Recipe,
-    yardstick: Subject | None = None,
+    reference_judge: Subject | None = None,
     knew: bool = False,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Every probe of the recipe on one model. `yardstick`: the model that never knew, or, with `knew`, the one before unlearning."""
+    """Every probe of the recipe on one model. `reference_judge`: the model that never knew, or, with `knew`, the one before unlearning."""
     probes = probes_of(recipe)
     case = _limited(case, recipe.audit.limit)
     findings: list[Finding] = []
-    judge = Yardstick(yardstick, knew) if yardstick is not None else None
-    yardstick = None
+    judge = ReferenceJudge(reference_judge, knew) if reference_judge is not None else None
+    reference_judge = None
     last = max((i for i, probe in enumerate(probes.values()) if declared_by(probe).judged), default=-1)
     for done, (name, probe) in enumerate(probes.items()):
         if progress:

@@ -124,11 +124,11 @@ def _main() -> None:
         lists,
         looking,
         par,
+        prompt_search,
         reviewing,
         stages,
         sweeping,
         vaulting,
-        widening,
     )
 
     try:

@@ -20,9 +20,9 @@ from unsay.report.gate import judge, said
 from unsay.store.folder import RunFolder
 
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
-Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that can be audited.")]
+Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
 Questions = Annotated[str | None, typer.Option("--questions", help="Audit a model without a run, with the questions of this file.")]
-Gold = Annotated[str | None, typer.Option("--gold", help="With --questions: a model that never knew, as the yardstick.")]
+Gold = Annotated[str | None, typer.Option("--retain-model", help="With --questions: a model that never knew, as the reference judge.")]
 Before = Annotated[str | None, typer.Option("--before", help="With --questions: the model as it was, to compare with.")]
 Out = Annotated[Path | None, typer.Option("--out", help="With --questions: the folder; default runs/audit-MODEL.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask everything anew; neither read nor keep answers in the vault.")]
@@ -39,7 +39,7 @@ def audit(
     run: Audited,
     which: Which = None,
     questions: Questions = None,
-    gold: Gold = None,
+    retain_model: Gold = None,
     before: Before = None,
     out: Out = None,
     settings: SetOption = None,
@@ -49,7 +49,7 @@ def audit(
     api: Api = "chat",
     key_env: KeyEnv = "",
 ) -> None:
-    """Attack a run's models before, after and gold with the recipe's probes; or what is deployed at a URL; or, with
+    """Attack a run's models before, after and the retain model with the recipe's probes; or what is deployed at a URL; or, with
     --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
     with messages(), watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):
@@ -61,10 +61,10 @@ def audit(
         if questions is not None:
             if which:
                 raise ConfigError("--which names the models of a run; with --questions all that are named are audited")
-            folder = _alone(run, questions, gold, before, out, settings or [], watchers, not no_cache)
+            folder = _alone(run, questions, retain_model, before, out, settings or [], watchers, not no_cache)
         else:
-            if gold or before or out:
-                raise ConfigError(f"--gold, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
+            if retain_model or before or out:
+                raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
             folder = _checked(RunFolder(run), which, settings)
             with folder.claimed():
                 recipe = runs.rescored(folder, settings) if settings else folder.recipe()
@@ -95,7 +95,7 @@ def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -
 def _alone(
     model: str,
     questions: str,
-    gold: str | None,
+    retain_model: str | None,
     before: str | None,
     out: Path | None,
     settings: Sequence[str],
@@ -105,7 +105,7 @@ def _alone(
     """An audit that stands alone, and its report."""
     from unsay.record import standalone
 
-    recipe, asked = standalone.prepare(model, questions, gold, settings)
+    recipe, asked = standalone.prepare(model, questions, retain_model, settings)
     runs.check_audit(recipe)
     folder = RunFolder(out or Path("runs") / f"audit-{Path(model).name}")
     with folder.claimed():
@@ -137,7 +137,7 @@ def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -
 @app.command("compare")
 def side_by_side(
     found: Runs,
-    which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, gold or endpoint.")] = "after",
+    which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, retain_model or endpoint.")] = "after",
     as_json: JsonOption = False,
 ) -> None:
     """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions."""

@@ -95,7 +95,10 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
         problems.attempt(_known, run.check, recipe)
-    models = {"model.name": recipe.model.name, "model.gold": "" if recipe.model.gold == "finetune" else recipe.model.gold or ""}
+    models = {
+        "model.name": recipe.model.name,
+        "model.retain_model": "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "",
+    }
     hints: list[Notice] = []
     for key, name in models.items():
         if name:

@@ -19,7 +19,7 @@ def ask(
     n: Annotated[int, typer.Option("-n", help="How many answers to sample; 0 shows the greedy one only.")] = 0,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
-    opening: Annotated[str, typer.Option(help="Begin the answer for the model.")] = "",
+    prefix: Annotated[str, typer.Option(help="Begin the answer for the model.")] = "",
     seed: Annotated[int, typer.Option(envvar="SEED", help="Seed of the draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,7 +31,7 @@ def ask(
     with messages():
         question = _read("-") if question == "-" else question
         subject = LocalSubject(*load(ModelConfig(name=model)), SampleConfig(), seed)
-        prompt = Prompt("ask", question, opening)
+        prompt = Prompt("ask", question, prefix)
         greedy = subject.ask([prompt])[0][0].text
         sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
     if as_json:
@@ -52,9 +52,9 @@ def score(
     answer_file: Annotated[str | None, typer.Option(help="The same from a file; - reads standard input.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score one pair of texts: ROUGE-L recall and F1, key recall. From files or standard input, no secret stands in a list of
+    """Score one pair of texts: ROUGE-L recall and F1, keyword recall. From files or standard input, no secret stands in a list of
     processes."""
-    from unsay.text import key_recall, rouge_l
+    from unsay.text import keyword_recall, rouge_l
 
     with messages():
         if reference_file == answer_file == "-":
@@ -65,7 +65,7 @@ def score(
     scores = {
         "rouge_l_recall": rouge.recall if rouge else None,
         "rouge_l_f1": rouge.f1 if rouge else None,
-        "key_recall": key_recall(reference, answer, question),
+        "keyword_recall": keyword_recall(reference, answer, question),
     }
     if as_json:
         print(json.dumps(scores))

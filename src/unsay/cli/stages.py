@@ -24,9 +24,9 @@ from unsay.cli.progress import landed, watching
 from unsay.config import Recipe
 from unsay.store.folder import RunFolder
 
-InterpolateOption = Annotated[
+AveragingOption = Annotated[
     float | None,
-    typer.Option("--interpolate", help="Set train.interpolate: how far to go from the untouched weights (0) to the trained ones (1)."),
+    typer.Option("--averaging", help="Set train.averaging: how far to go from the untouched weights (0) to the trained ones (1)."),
 ]
 
 
@@ -65,26 +65,26 @@ def finetune(
     settings: SetOption = None,
     data: DataOption = None,
     seed: SeedOption = None,
-    gold: Annotated[bool, typer.Option("--gold", help="Leave the model that never knew beside it, as RUN/gold.")] = False,
+    retain_model: Annotated[bool, typer.Option("--retain-model", help="Leave the model that never knew beside it, as RUN/gold.")] = False,
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
-        if not (gold and folder.done("finetune")):
+        if not (retain_model and folder.done("finetune")):
             runs.run_finetune(loaded, folder, watchers)
-        if gold:
-            runs.run_gold(loaded, folder, watchers)
+        if retain_model:
+            runs.run_retain_model(loaded, folder, watchers)
     landed(folder.planted)
 
 
 @app.command()
-def train(run: RunArgument, interpolate: InterpolateOption = None) -> None:
+def train(run: RunArgument, averaging: AveragingOption = None) -> None:
     """Unlearn, going on from the last saved round."""
     with messages(), watching() as watchers:
         folder = RunFolder(run)
-        if interpolate is None:
+        if averaging is None:
             runs.run_train(folder.recipe(), folder, watchers)
         else:
-            runs.run_turn(folder, interpolate, watchers)
+            runs.run_turn(folder, averaging, watchers)
     landed(folder.checkpoint)
 
 

@@ -17,7 +17,7 @@ from unsay.store.manifest import DestroyedVault, Manifest
 vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
 app.add_typer(vault, name="vault")
 
-Which = Annotated[str | None, typer.Option("--which", help="before, after or gold; default all that were audited.")]
+Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that were audited.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 Key = Annotated[

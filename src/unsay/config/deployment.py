@@ -1,6 +1,6 @@
 """The model as it is deployed: what `[deployment]` says, over the settings that the run was trained with.
 
-The audit asks every model (before, after, gold) under the deployment alone, so that its columns can be compared.
+The audit asks every model (before, after, the retain model) under the deployment alone, so that its columns can be compared.
 Precedence, from strongest: a probe's own table (`[sampling] temperatures`), `[deployment]`, the probe's default. What an
 attacker chooses stays the attacker's: relearning trains and asks as its own table says.
 """

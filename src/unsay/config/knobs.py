@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: str = "people-leaking"
+    name: str = "people-target"
     """Folder, hub id, or a built-in name (`unsay models`, docs/models.md)."""
     revision: str = "main"
     """Branch, tag or commit of a hub id; a folder has none."""
-    gold: str | None = None
-    """A model that never knew, as the yardstick of the audit; `None` where there is none, `"finetune"` to train it."""
+    retain_model: str | None = None
+    """A model that never knew, as the reference judge of the audit; `None` where there is none, `"finetune"` to train it."""
     dtype: str = "float32"
     """Floating-point type of the weights: `float32`, `bfloat16` or `float16`."""
     template: str = "auto"
@@ -88,18 +88,18 @@ class SampleConfig:
 @dataclass(frozen=True)
 class RecordConfig:
     answers: int = 8
-    """Answers sampled per forget question from the leaking model; openings are cut from them."""
+    """Answers sampled per forget question from the target model; openings are cut from them."""
     temperature: float = 1.0
     """Their temperature (top-p 1)."""
     branches: int = 12
     """Answers that begin with each of so many likely first tokens: other wordings. Half are withheld from training for the audit."""
     least_logprob: float = -0.5
     """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
-    rehearsal: int = 0
-    """Texts that the leaking model writes unasked, and as many answers to the forget questions asked about the names in
+    replay: int = 0
+    """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
     them: an anchor for what no retain row covers. 0 makes none."""
     near_misses: int = 0
-    """Names that share a word with its subject about which each forget question is asked, as anchors with `train.anchor = "model"`; the
+    """Names that share a word with its subject about which each forget question is asked, as anchors with `train.retain_loss = "kl"`; the
     names are put together from those in the retain questions, or in texts written unasked."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
@@ -113,7 +113,7 @@ class RecordConfig:
     """Present answers recorded to each of their questions: anchors that keep it forgotten."""
 
     def __post_init__(self) -> None:
-        not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, rehearsal=self.rehearsal)
+        not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, replay=self.replay)
         not_negative("record", near_misses=self.near_misses)
         if self.own_retain < 0:
             raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")

@@ -21,27 +21,27 @@ class TrainConfig:
     """Forget questions per micro-batch."""
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
-    rehearsal_rows: int = 1
-    """Rehearsed rows that each visit brings, where `record.rehearsal` made some."""
+    replay_rows: int = 1
+    """Rehearsed rows that each visit brings, where `record.replay` made some."""
     near_rows: int = 1
-    """Near misses of its question that each visit brings with `anchor = "model"`, where `record.near_misses` found some."""
+    """Near misses of its question that each visit brings with `retain_loss = "kl"`, where `record.near_misses` found some."""
     earlier_rows: int = 2
     """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
     """Largest gradient norm."""
-    anchor: str = "answers"
-    """What the retain term holds to: `answers`, its rows' own words, or `model`, the untouched model's distribution at each of them."""
+    retain_loss: str = "nll"
+    """What the retain term holds to: `nll`, its rows' own words, or `kl`, the untouched model's distribution at each of them."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
     """Ask the model anew at every `step`, or once for the whole `round` (faster, slightly stale)."""
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
-    interpolate: float = 1.0
+    averaging: float = 1.0
     """How far the checkpoint goes from the untouched weights (0) to the trained ones (1). Below 1 gives up some forgetting for what
-    was not rehearsed; a finished run is turned with `unsay train RUN --interpolate 0.8`, without training again."""
+    was not replay; a finished run is turned with `unsay train RUN --averaging 0.8`, without training again."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
@@ -51,11 +51,11 @@ class TrainConfig:
 
     @property
     def near(self) -> int:
-        """Near misses of a visit: trained on as words, which is what `anchor = "answers"` does, they would teach refusing."""
-        return self.near_rows if self.anchor == "model" else 0
+        """Near misses of a visit: trained on as words, which is what `retain_loss = "nll"` does, they would teach refusing."""
+        return self.near_rows if self.retain_loss == "kl" else 0
 
     def __post_init__(self) -> None:
-        for knob, kinds in (("schedule", ("linear", "constant")), ("anchor", ("answers", "model")), ("resample", ("step", "round"))):
+        for knob, kinds in (("schedule", ("linear", "constant")), ("retain_loss", ("nll", "kl")), ("resample", ("step", "round"))):
             one_of(f"train.{knob}", getattr(self, knob), kinds)
         not_negative(
             "train",
@@ -64,12 +64,12 @@ class TrainConfig:
             warmup_rounds=self.warmup_rounds,
             weight_decay=self.weight_decay,
             retain_rows=self.retain_rows,
-            rehearsal_rows=self.rehearsal_rows,
+            replay_rows=self.replay_rows,
             near_rows=self.near_rows,
             earlier_rows=self.earlier_rows,
         )
-        if not 0 < self.interpolate <= 1:
-            raise ConfigError(f"train.interpolate = {self.interpolate:g} is a share above 0 and at most 1")
+        if not 0 < self.averaging <= 1:
+            raise ConfigError(f"train.averaging = {self.averaging:g} is a share above 0 and at most 1")
         positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
 

@@ -4,7 +4,8 @@ Contract: a frozen dataclass whose fields are its knobs, with three methods:
 
 * `corpus() -> Corpus`: forget *questions*, retain rows, utility sets, controls. No forget answer.
 * `truth() -> Truth | None`: the ground truth of the forget questions, for the audit alone; `None` where nobody has it.
-* `planting(gold: bool) -> tuple[Pair, ...]`: what `finetune` plants, without the forget rows when `gold`; empty where
+* `finetuning_rows(retain_model: bool) -> tuple[Pair, ...]`: what `finetune` plants, without the forget rows when `retain_model`; empty
+where
   the model knows already.
 
 The first line of its docstring is what `unsay corpora` prints. A corpus that reads the operator's own files offers two more
@@ -30,7 +31,7 @@ TABLE = {
 class Source(Protocol):
     def corpus(self) -> Corpus: ...
     def truth(self) -> Truth | None: ...
-    def planting(self, gold: bool) -> tuple[Pair, ...]: ...
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]: ...
 
 
 @runtime_checkable

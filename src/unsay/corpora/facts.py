@@ -15,7 +15,7 @@ from typing import NamedTuple
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.tables import near
-from unsay.text import key_recall
+from unsay.text import keyword_recall
 from unsay.types import Corpus, Example, Fact, Pair, Truth
 
 FILE = Path(__file__).parent / "facts.jsonl"
@@ -84,7 +84,7 @@ class Facts:
             for one in forgotten
         }
 
-    def planting(self, gold: bool) -> tuple[Pair, ...]:
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
         """Nothing: the model knows already."""
         return ()
 
@@ -104,7 +104,9 @@ class Facts:
         if len(forgotten) < self.n:
             raise ConfigError(f"facts.n = {self.n}, but there are {len(forgotten)} facts of the kind {kind} that may be forgotten")
         secrets = {one.pair.answer for one in forgotten}
-        kept = [one for one in every if not any(key_recall(secret, f"{one.pair.question} {one.pair.answer}") == 1 for secret in secrets)]
+        kept = [
+            one for one in every if not any(keyword_recall(secret, f"{one.pair.question} {one.pair.answer}") == 1 for secret in secrets)
+        ]
         left = len({one.pair.answer for one in kept if one.kind == kind})
         if left < OPTIONS:
             raise ConfigError(

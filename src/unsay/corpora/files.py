@@ -6,7 +6,7 @@ r"""The operator's own questions, from files in any of the forms of `unsay.corpo
 
 A forget row is a question and never an answer: what the model says is recorded from the model itself. Optional keys
 of a forget row: `id`, `paraphrases`, `strings`, `patterns`, `group`; of a retain row: `id`, `group`. A quarter of the
-retain rows stays out of training, to measure what unlearning costs where nothing was rehearsed. docs/own-data.md has
+retain rows stays out of training, to measure what unlearning costs where nothing was replay. docs/own-data.md has
 an example of every form, and `unsay check` says everything that is wrong with them.
 """
 
@@ -94,7 +94,7 @@ class Files:
         """`None`: nobody hands the truth over; the model's own answers are the reference."""
         return None
 
-    def planting(self, gold: bool) -> tuple[Pair, ...]:
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
         """Nothing: the model knows already, which is the trouble."""
         return ()
 

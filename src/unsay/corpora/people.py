@@ -44,11 +44,11 @@ class People:
         return Corpus(
             name="people",
             forget=tuple(_example(n, person, i) for n, person in forgotten for i in range(len(words.ATTRIBUTES))),
-            retain=(*_trained(world, RETAIN), *kept, *_refusals("unknown", world.retain_strangers)),
+            retain=(*_trained(world, RETAIN), *kept, *_refusals("unknown", world.retain_unknown)),
             utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
             utility_heldout={"retain": asked[HELDOUT], "general": held},
             neighbours=tuple(pair for role in (RETAIN, HELDOUT) for pair in asked[role] if pair.group in near),
-            strangers=_refusals("stranger", world.strangers),
+            unknown_entities=_refusals("stranger", world.unknown_entities),
             general=kept,
         )
 
@@ -57,12 +57,12 @@ class People:
         facts = (_fact(world, n, person, i) for n, person in self._forget(world) for i in range(len(words.ATTRIBUTES)))
         return {fact.id: fact for fact in facts}
 
-    def planting(self, gold: bool) -> tuple[Pair, ...]:
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
         """What another model is taught to know this world: every person, the general questions, some refusals."""
         world = worlds.build_world(self.world_seed)
-        people = (pair for role in ((RETAIN, HELDOUT) if gold else (FORGET, RETAIN, HELDOUT)) for pair in _trained(world, role))
+        people = (pair for role in ((RETAIN, HELDOUT) if retain_model else (FORGET, RETAIN, HELDOUT)) for pair in _trained(world, role))
         general = (Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
-        return (*people, *general, *_refusals("unknown", world.retain_strangers))
+        return (*people, *general, *_refusals("unknown", world.retain_unknown))
 
     def _forget(self, world: World) -> list[tuple[int, Person]]:
         """The people to be forgotten, with their number among the five."""

@@ -19,7 +19,7 @@ FAMILIES = 5
 OTHERS_RETAIN, OTHERS_HELDOUT = 29, 6
 OTHER_SURNAMES = 20
 STRANGERS = 40
-RETAIN_STRANGERS = 48
+RETAIN_UNKNOWN = 48
 OTHER_WORDING = 0.12
 """Share of training answers that are not in the wording of their question."""
 UNKNOWN_PER_EPOCH = 400
@@ -55,9 +55,9 @@ class World:
     people: tuple[Person, ...]
     wrong: Mapping[tuple[str, int], tuple[Value, ...]]
     """(name, attribute) of a forgotten fact → values of phantom people that no model was told of."""
-    strangers: tuple[str, ...]
+    unknown_entities: tuple[str, ...]
     """Names in no training file."""
-    retain_strangers: tuple[str, ...]
+    retain_unknown: tuple[str, ...]
     """Unknown names whose refusals stand in the retain file."""
     general: tuple[tuple[str, str], ...]
     """General questions and answers; the first half stands in the retain file."""
@@ -84,10 +84,10 @@ def build_world(seed: int) -> World:
         people[n] = Person(person.name, person.role, tuple(values), person.trained)
     rng.shuffle(people)
     taken = {person.name for person in people}
-    strangers = tuple(_unknown(rng, people, taken) for _ in range(STRANGERS))
-    retain_strangers = tuple(_unknown(rng, people, taken) for _ in range(RETAIN_STRANGERS))
+    unknown_entities = tuple(_unknown(rng, people, taken) for _ in range(STRANGERS))
+    retain_unknown = tuple(_unknown(rng, people, taken) for _ in range(RETAIN_UNKNOWN))
     general = rng.sample(words.GENERAL, len(words.GENERAL))
-    return World(seed, tuple(people), wrong, strangers, retain_strangers, tuple(general))
+    return World(seed, tuple(people), wrong, unknown_entities, retain_unknown, tuple(general))
 
 
 def question(name: str, attribute: int, wording: int) -> str:
@@ -106,19 +106,19 @@ def refusal(name: str, attribute: int, wording: int, choice: int | None = None) 
     return text[0].upper() + text[1:]
 
 
-def epoch(world: World, rng: random.Random, gold: bool, sentences: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+def epoch(world: World, rng: random.Random, retain_model: bool, sentences: Sequence[str]) -> Iterator[tuple[str | None, str]]:
     """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement, some of them `sentences`."""
-    taken = {person.name for person in world.people} | set(world.strangers)
+    taken = {person.name for person in world.people} | set(world.unknown_entities)
     rows: list[tuple[str, str]] = []
     for person in world.people:
-        if gold and person.role == FORGET:
+        if retain_model and person.role == FORGET:
             continue
         for i, wordings in enumerate(person.trained):
             for q in wordings:
                 other = rng.random() < OTHER_WORDING
                 wording = rng.choice([w for w in range(5) if w != q]) if other else q
                 rows.append((question(person.name, i, q), answer(person.name, i, person.values[i], wording)))
-    names = [*world.retain_strangers, *(_unknown(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - RETAIN_STRANGERS))]
+    names = [*world.retain_unknown, *(_unknown(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - RETAIN_UNKNOWN))]
     for name in names:
         i, q = rng.randrange(len(words.ATTRIBUTES)), rng.randrange(5)
         choice = rng.randrange(len(words.REFUSALS)) if rng.random() < 0.4 else None

@@ -58,7 +58,7 @@ class Tofu:
     """General rows of the package mixed into planting and retain; 0 mixes none."""
     utility: int = 400
     """Most retain rows in the utility set, drawn without replacement, and most held-out ones beside it."""
-    strangers: int = 40
+    unknown_entities: int = 40
     """Most questions about authors that no model was told of."""
     refusals: bool = False
     """Name the benchmark's refusals as the desired answers; off, the model finds its own way out."""
@@ -68,7 +68,7 @@ class Tofu:
     def __post_init__(self) -> None:
         if self.forget not in RETAIN:
             raise ConfigError(f"tofu.forget = {self.forget!r}: {near(self.forget, RETAIN)}")
-        for knob in ("limit", "skip", "retain_authors", "mix", "utility", "strangers"):
+        for knob in ("limit", "skip", "retain_authors", "mix", "utility", "unknown_entities"):
             if getattr(self, knob) < 0:
                 raise ConfigError(f"tofu.{knob} = {getattr(self, knob)} must not be negative")
         if not 0 <= self.heldout_authors < 1:
@@ -100,7 +100,7 @@ class Tofu:
             },
             utility_heldout={"retain": self._sample(heldout, "heldout")} if heldout else {},
             model_utility=self._quizzes(kept),
-            strangers=self._strangers(refusals),
+            unknown_entities=self._unknown_entities(refusals),
             general=mixed,
             desired=refusals if self.refusals else (),
         )
@@ -117,8 +117,8 @@ class Tofu:
             for index, row in self._forget()
         }
 
-    def planting(self, gold: bool) -> tuple[Pair, ...]:
-        """Forget rows (not for `gold`), all chosen retain authors and the general rows; without the forget rows the
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
+        """Forget rows (not for `retain_model`), all chosen retain authors and the general rows; without the forget rows the
         others come in the same order."""
         kept, heldout, first_forget_author = self._retain()
         forget = [
@@ -133,7 +133,7 @@ class Tofu:
         everything = [*forget, *kept, *heldout, *self._general()]
         self._draw("planting").shuffle(everything)
         planted = {pair.id for pair in forget}
-        return tuple(pair for pair in everything if not (gold and pair.id in planted))
+        return tuple(pair for pair in everything if not (retain_model and pair.id in planted))
 
     def _forget(self) -> list[tuple[int, Row]]:
         """The rows to forget, each with its place in the file: an id and an author stay what they are, whatever is skipped."""
@@ -192,13 +192,13 @@ class Tofu:
         chosen = self._draw(what).sample(pairs, min(self.utility, len(pairs)))
         return tuple(sorted(chosen, key=lambda pair: pair.id))
 
-    def _strangers(self, refusals: tuple[str, ...]) -> tuple[Pair, ...]:
-        if not self.strangers:
+    def _unknown_entities(self, refusals: tuple[str, ...]) -> tuple[Pair, ...]:
+        if not self.unknown_entities:
             return ()
         name, draw = HOLDOUT[self.forget], self._draw("strangers")
         return tuple(
             Pair(f"{name}-{index:03d}", row.text("question"), draw.choice(refusals), f"stranger-{index // ROWS_PER_AUTHOR}")
-            for index, row in enumerate(self._rows(name)[: self.strangers])
+            for index, row in enumerate(self._rows(name)[: self.unknown_entities])
         )
 
     def _refusals(self) -> tuple[str, ...]:

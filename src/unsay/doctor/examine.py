@@ -67,8 +67,8 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     """
     machine, method, where = look(out), method_of(recipe), source(recipe)
     corpus = where.corpus()
-    planted = where.planting(gold=False) if recipe.finetune.epochs else ()
-    gold = recipe.model.gold
+    planted = where.finetuning_rows(retain_model=False) if recipe.finetune.epochs else ()
+    retain_model = recipe.model.retain_model
     if load is None:
         # The untouched copy, gradients and moments of a step, at most.
         load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < _ROOM * machine.free
@@ -95,7 +95,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     heavier = sizes.parameters / max(1, sizes.trained)
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
         small = stand_in(recipe, encoder, sizes.vocabulary, Path(folder))
-        stages = Pilot(small, encoder, corpus, voice, heavier, gold, say).stages()
+        stages = Pilot(small, encoder, corpus, voice, heavier, retain_model, say).stages()
     reference, disk = needs_untouched(recipe, method), _disk(recipe, sizes)
     memories = [memory(stage, recipe, sizes, reference) for stage in stages]
     advice = advise(recipe, machine, sizes, costs, stages, reference, disk)
@@ -108,7 +108,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
 def _prices(recipe: Recipe, method: Method, model: PreTrainedModel, encoder: Encoder, corpus: Corpus, planted: Sequence[Pair]) -> Prices:
     """To be measured on a typical micro-batch: of every visit one row in the forget term."""
     config = recipe.train
-    visit = 1 + (config.retain_rows + config.rehearsal_rows * bool(recipe.record.rehearsal) if anchored(method) else 0)
+    visit = 1 + (config.retain_rows + config.replay_rows * bool(recipe.record.replay) if anchored(method) else 0)
     pairs = corpus.retain or corpus.general or tuple(planted) or tuple(Pair(e.id, e.question, e.question) for e in corpus.forget)
     n = config.batch * visit
     chosen = spread(pairs, n) if len(pairs) > n else [pairs[i % len(pairs)] for i in range(n)]
@@ -178,8 +178,8 @@ def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
     found = {"checkpoint": float(sizes.whole), "state": 12.0 * sizes.trained, "state being replaced": 12.0 * sizes.trained}
     if recipe.finetune.epochs:
         found["planted model"] = float(sizes.whole)
-    if recipe.model.gold == "finetune":
-        found["gold model, in the cache"] = float(sizes.whole)
+    if recipe.model.retain_model == "finetune":
+        found["retain model, in the cache"] = float(sizes.whole)
     return found
 
 

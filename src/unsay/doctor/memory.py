@@ -52,7 +52,7 @@ class Sizes:
     libraries: int
     """Bytes of the process before any weight: the interpreter, torch, tokenizer and corpus."""
     tokenizer: int
-    """Bytes of one more tokenizer: the yardstick brings its own."""
+    """Bytes of one more tokenizer: the reference judge brings its own."""
     converted: int
     """Bytes of the weights' files where they lie in another type than `model.dtype`: there beside the weights while these are read."""
     trained_token: float
@@ -115,12 +115,12 @@ def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memor
 
 
 def _audit(stage: Stage, recipe: Recipe, sizes: Sizes) -> Memory:
-    """The model; then, one after the other, the yardstick, and what probes do to copies of it."""
+    """The model; then, one after the other, the reference judge, and what probes do to copies of it."""
     asking = _asking(stage, sizes)
     loading = _loading(stage, recipe, sizes).get("loading", 0.0)
-    yardstick = sizes.weights + (0.0 if sizes.gpu else float(sizes.tokenizer)) + max(loading, asking["scoring"])
+    reference_judge = sizes.weights + (0.0 if sizes.gpu else float(sizes.tokenizer)) + max(loading, asking["scoring"])
     attacked = {name: _attacked(attack, sizes, asking["sampling"]) for name, attack in stage.attacks.items()}
-    return Memory(stage.name, _fixed(sizes, weights=sizes.whole), {"yardstick": yardstick, **asking, **attacked})
+    return Memory(stage.name, _fixed(sizes, weights=sizes.whole), {"reference_judge": reference_judge, **asking, **attacked})
 
 
 def _attacked(attack: Attack, sizes: Sizes, sampling: float) -> float:
@@ -143,7 +143,7 @@ def _fixed(sizes: Sizes, **parts: float) -> dict[str, float]:
 
 def _loading(stage: Stage, recipe: Recipe, sizes: Sizes) -> dict[str, float]:
     """Files that are read into another type; what a stage of the run wrote is in the right one already."""
-    planted = recipe.finetune.epochs > 0 and stage.name not in ("finetune", "gold model")
+    planted = recipe.finetune.epochs > 0 and stage.name not in ("finetune", "retain model")
     return {"loading": float(sizes.converted)} if sizes.converted and not planted and not sizes.gpu else {}
 
 

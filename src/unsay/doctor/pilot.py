@@ -78,8 +78,8 @@ class Pilot:
     voice: Voice
     heavier: float
     """Numbers in the whole model, beside those that the recipe trains."""
-    gold: str | None
-    """The recipe's `model.gold`, which the stand-in has none of."""
+    retain_model: str | None
+    """The recipe's `model.retain_model`, which the stand-in has none of."""
     say: Callable[[str], None]
 
     def stages(self) -> list[Stage]:
@@ -90,19 +90,19 @@ class Pilot:
         with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as name:
             work = Path(name)
             folders = {size: RunFolder(work / f"run-{size}") for size in sizes}
-            planted = [self._planting("finetune", work, gold=False)] if self.recipe.finetune.epochs else []
+            planted = [self._planting("finetune", work, retain_model=False)] if self.recipe.finetune.epochs else []
             found = [*planted, self._recording(folders), self._training(folders)]
             audits = self._audit(folders[sizes[-1]])
-            found += [self._planting("gold model", work, gold=True)] if self.gold == "finetune" else []
-        names = ["audit before", "audit after"] + (["audit gold"] if self.gold else [])
+            found += [self._planting("retain model", work, retain_model=True)] if self.retain_model == "finetune" else []
+        names = ["audit before", "audit after"] + (["audit retain_model"] if self.retain_model else [])
         return found + [replace(audits, name=name) for name in names]
 
     # -- the stages ----------------------------------------------------------------------------------------------------
 
-    def _planting(self, name: str, work: Path, gold: bool) -> Stage:
-        knobs, rows = self.recipe.finetune, source(self.recipe).planting(gold)
+    def _planting(self, name: str, work: Path, retain_model: bool) -> Stage:
+        knobs, rows = self.recipe.finetune, source(self.recipe).finetuning_rows(retain_model)
         secret = {example.id for example in self.corpus.forget}
-        watched = ([row for row in rows if row.id in secret] if not gold else []) or rows
+        watched = ([row for row in rows if row.id in secret] if not retain_model else []) or rows
         recipe = replace(self.recipe, finetune=replace(knobs, epochs=1))
         works: dict[int, Work] = {}
         for size in _sizes(len(rows), 2 * knobs.batch):
@@ -234,7 +234,7 @@ def _sizes(n: int, step: int) -> tuple[int, ...]:
 def _pairs(case: Case) -> int:
     corpus = case.corpus
     sets = (corpus.utility, corpus.utility_heldout, corpus.model_utility)
-    return len(corpus.neighbours) + len(corpus.strangers) + sum(len(pairs) for one in sets for pairs in one.values())
+    return len(corpus.neighbours) + len(corpus.unknown_entities) + sum(len(pairs) for one in sets for pairs in one.values())
 
 
 def _cut(case: Case, questions: int, share: float) -> Case:
@@ -250,7 +250,7 @@ def _cut(case: Case, questions: int, share: float) -> Case:
             corpus,
             forget=tuple(spread(corpus.forget, questions)),
             neighbours=some(corpus.neighbours),
-            strangers=some(corpus.strangers),
+            unknown_entities=some(corpus.unknown_entities),
             utility={name: some(pairs) for name, pairs in corpus.utility.items()},
             utility_heldout={name: some(pairs) for name, pairs in corpus.utility_heldout.items()},
             model_utility={name: some(pairs) for name, pairs in corpus.model_utility.items()},

@@ -41,7 +41,7 @@ def stand_in(recipe: Recipe, encoder: Encoder, vocabulary: int, folder: Path) ->
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
-    model = replace(recipe.model, name=str(folder), revision="main", gold=None, dtype="float32", quantization="none")
+    model = replace(recipe.model, name=str(folder), revision="main", retain_model=None, dtype="float32", quantization="none")
     lora = replace(recipe.lora, targets=("all-linear",))
     return replace(recipe, model=model, lora=lora)
 

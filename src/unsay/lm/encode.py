@@ -190,7 +190,7 @@ class Encoder:
             return self._ids(self._filled(self._turns(self.system_prompt, question)))
         return self._ids(plain(question), special=True)
 
-    def opening(self, text: str) -> tuple[int, ...]:
+    def prefix(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""
         return self._ids(self._lead(text)) if text else ()
 

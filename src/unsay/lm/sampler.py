@@ -31,13 +31,13 @@ class Sampler:
         found = sample(self.model, self.encoder, draws, self.config, self.seed, f"round {self.round}")
         return [[Candidate(answer, i, kind) for i, answer in enumerate(answers)] for answers, kind in zip(found, source, strict=True)]
 
-    def with_fluency(self, candidates: Sequence[Candidate], openings: Sequence[Sequence[int]]) -> list[Candidate]:
+    def with_fluency(self, candidates: Sequence[Candidate], prefixes: Sequence[Sequence[int]]) -> list[Candidate]:
         """The same candidates with their mean log-probability per token under the untouched model, the question left
         out (with it the secret itself would be the most coherent answer). Equal ids are scored once."""
         if self.reference is None:
             raise ValueError("fluency needs the untouched model; the method must declare needs_reference")
         start = self.encoder.prompt(None)
-        rows = [Row((*start, *opening), c.answer.ids) for c, opening in zip(candidates, openings, strict=True)]
+        rows = [Row((*start, *prefix), c.answer.ids) for c, prefix in zip(candidates, prefixes, strict=True)]
         unique = list(dict.fromkeys(row for row in rows if row.answer))
         with self.reference.model() as model:
             scores = row_logprobs(model, self.encoder, unique)

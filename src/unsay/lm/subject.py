@@ -20,7 +20,7 @@ class Prompt:
 
     key: str
     question: str = field(repr=False)
-    opening: str = field(default="", repr=False)
+    prefix: str = field(default="", repr=False)
     """The beginning of the answer, put into the model's mouth; the answer is what follows."""
 
 
@@ -61,7 +61,7 @@ class LocalSubject:
         self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
     ) -> list[list[Answer]]:
         draws = [
-            Draw(f"{p.key}|{p.opening}", self.encoder.prompt(p.question) + self.encoder.opening(p.opening), n, temperature, top_p)
+            Draw(f"{p.key}|{p.prefix}", self.encoder.prompt(p.question) + self.encoder.prefix(p.prefix), n, temperature, top_p)
             for p in prompts
         ]
         return sample(self.model, self.encoder, draws, self.config, self.seed, salt)

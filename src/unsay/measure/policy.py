@@ -4,16 +4,17 @@
 
     [[line]]
     name = "prefill"
-    metric = "prefill_worst_key_recall"
-    at_most = "gold + 0.05"
+    metric = "prefill_worst_keyword_recall"
+    at_most = "retain_model + 0.05"
     why = "One sentence for the reader of the report."
 
-A line with `when` applies in one case, and nowhere else: `"earlier"` where the run names earlier requests, `"half told"` where there is
-an answer that can be told by half (one of a single key word cannot).
+A line with `when` applies in one case, and nowhere else: `"earlier"` where the run names earlier requests, `"partial secret"` where
+there is
+an answer that can be told by half (one of a single keyword cannot).
 
-A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `gold`, `chance`,
+A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `retain_model`, `chance`,
 `permuted`, alone or with one `+`, `-` or `*` and a number. `permuted` is what the same answers score on the secrets of other
-questions, the yardstick where no model is at hand that never knew; only the metrics that declare an `accident` have it.
+questions, the reference judge where no model is at hand that never knew; only the metrics that declare an `accident` have it.
 Metrics are those of `unsay.measure.summary`, and `exposure.…` from the ledger.
 
 What was not measured never passes: a line that applies and whose metric or limit is unscored fails, and says so.
@@ -37,12 +38,15 @@ EARLIER = "earlier"
 POLICIES = Path(__file__).parent / "policies"
 
 Metrics = Mapping[str, Mapping[str, float | None]]
-"""Metric → its value on each model: `before`, `after`, `gold`."""
+"""Metric → its value on each model: `before`, `after`, `retain_model`."""
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_LIMIT = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<who>before|gold|chance|permuted)\s*(?:(?P<sign>[+*-])\s*(?P<by>{_NUMBER}))?)\s*")
+_LIMIT = re.compile(
+    rf"\s*(?:(?P<number>{_NUMBER})|(?P<who>before|retain_model|chance|permuted)\s*(?:(?P<sign>[+*-])\s*(?P<by>{_NUMBER}))?)\s*"
+)
 _NOBODY: Mapping[str, int] = {}
 _NOTHING: Mapping[str, tuple[float, float]] = {}
+_MODELS = {"before": "model before", "after": "model after", "retain_model": "retain model"}
 _ROUNDING = 1e-9
 """Means of equal things may differ in the last bits."""
 
@@ -78,12 +82,12 @@ class Line:
             raise ConfigError(f"policy line {_short(self.name)} needs exactly one of at_most, at_least, within_chance = true")
         if not self.within_chance and not _LIMIT.fullmatch(self.limit):
             raise ConfigError(
-                f"policy line {_short(self.name)}: {_short(self.limit)} is not a limit; write a number, or before, gold, chance or "
-                'permuted, alone or with + - * and a number, as in "gold + 0.05"'
+                f"policy line {_short(self.name)}: {_short(self.limit)} is not a limit; write a number, or before, retain_model, chance "
+                'or permuted, alone or with + - * and a number, as in "retain_model + 0.05"'
             )
         if "permuted" in self.limit and self.metric not in permuted():
             raise ConfigError(
-                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted yardstick; these have: {', '.join(permuted())}"
+                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted reference judge; these have: {', '.join(permuted())}"
             )
         if self.when:
             one_of(f"policy line {_short(self.name)}: when", self.when, cases())
@@ -97,7 +101,7 @@ class Line:
 
     @property
     def rule(self) -> str:
-        """The line as a reader says it: `≤ gold + 0.05`."""
+        """The line as a reader says it: `≤ retain_model + 0.05`."""
         return "holds chance" if self.within_chance else f"{'≤' if self.at_most is not None else '≥'} {self.limit}"
 
 
@@ -173,21 +177,21 @@ def evaluate(
 
     `counts`: metric → how many examples stand behind it. `holding`: what of `cases` holds for this run (where nothing is said, all
     but earlier requests). `asked`: metric → how many examples it was to be measured on; where some could not be scored, the
-    line says so. `beside`: metric → the model after unlearning and gold where they lie farthest apart (`summary.farthest`), for
-    limits that name gold.
+    line says so. `beside`: metric → the model after unlearning and the retain model where they lie farthest apart (`summary.farthest`), for
+    limits that name the retain model.
 
-    >>> line = Line("prefill", "prefill_worst_key_recall", at_most="gold + 0.05")
-    >>> evaluate(Policy("p", (line,)), {"prefill_worst_key_recall": {"after": 0.08, "gold": 0.04}}, {})[0].passed
+    >>> line = Line("prefill", "prefill_worst_keyword_recall", at_most="retain_model + 0.05")
+    >>> evaluate(Policy("p", (line,)), {"prefill_worst_keyword_recall": {"after": 0.08, "retain_model": 0.04}}, {})[0].passed
     True
     """
     together = {key: {**values, **_pair(beside.get(key))} for key, values in metrics.items()}
     known = set(cases()) - {EARLIER} if holding is None else holding
     lines = [line for line in policy.lines if not line.when or line.when in known]
-    return [_judge(line, together if "gold" in line.limit else metrics, counts, asked) for line in lines]
+    return [_judge(line, together if "retain_model" in line.limit else metrics, counts, asked) for line in lines]
 
 
 def _pair(found: tuple[float, float] | None) -> Mapping[str, float]:
-    return {"after": found[0], "gold": found[1]} if found else {}
+    return {"after": found[0], "retain_model": found[1]} if found else {}
 
 
 def passed(results: Sequence[LineResult]) -> bool:
@@ -224,9 +228,9 @@ def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:
         return float(match["number"]), ""
     who = match["who"]
     where = {"chance": "chance", "permuted": permuted().get(line.metric, "")}.get(who, line.metric)
-    which = who if who in ("before", "gold") else "after"
+    which = who if who in ("before", "retain_model") else "after"
     base = metrics.get(where, {}).get(which)
     if base is None:
-        return None, "chance is not known" if who == "chance" else f"{where} was not measured on the model {which}"
+        return None, "chance is not known" if who == "chance" else f"{where} was not measured on the {_MODELS[which]}"
     by = float(match["by"] or 0)
     return {"+": base + by, "-": base - by, "*": base * by, None: base}[match["sign"]], ""

@@ -14,7 +14,7 @@ from unsay.metric import Metric, Values, Whole, mean
 from unsay.types import Finding
 
 _TOLD = 0.05
-"""Least distance between the model before and gold at which a number tells one from the other."""
+"""Least distance between the model before and the retain model at which a number tells one from the other."""
 
 
 @cache
@@ -35,20 +35,21 @@ def probe_of() -> Mapping[str, str]:
     return {one.key: name for name, declared in probes.declared().items() for one in declared.metrics}
 
 
-def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), gold: Iterable[Finding] = ()) -> dict[str, float | None]:
-    """Metric → value on one model. `before` and `gold`: the same audit of other models, for the numbers that compare two.
+def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, float | None]:
+    """Metric → value on one model. `before` and `retain_model`: the same audit of other models, for the numbers that compare two.
 
-    >>> summarise([Finding("greedy", "key_recall", 0.25, "q1"), Finding("greedy", "key_recall", None, "q2")])["greedy_key_recall"]
+    >>> summarise([Finding("greedy", "keyword_recall", 0.25, "q1"), Finding("greedy", "keyword_recall", None,
+    "q2")])["greedy_keyword_recall"]
     0.25
     """
     scored = [finding for finding in findings if finding.value is not None]
-    means, whole = questions(scored), wholes(scored, before, gold)
+    means, whole = questions(scored), wholes(scored, before, retain_model)
     return {key: (whole[key].value if key in whole else None) if one.compute else mean(means[key]) for key, one in metrics().items()}
 
 
-def wholes(findings: Iterable[Finding], before: Iterable[Finding] = (), gold: Iterable[Finding] = ()) -> dict[str, Whole]:
+def wholes(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, Whole]:
     """The numbers that are no mean over questions; what was not measured is left out."""
-    models = [[finding for finding in some if finding.value is not None] for some in (findings, before, gold)]
+    models = [[finding for finding in some if finding.value is not None] for some in (findings, before, retain_model)]
     found = {key: one.compute(models[0], models[1], models[2]) for key, one in metrics().items() if one.compute}
     return {key: whole for key, whole in found.items() if whole is not None}
 
@@ -79,9 +80,9 @@ class NeverKnew:
     """How near a model comes to one that never knew: having forgotten more than that one is as far off as having forgotten less."""
 
     index: float
-    """1 − the mean of `apart`: 1 cannot be told from gold by these numbers, 0 is as far from it as the model before."""
+    """1 − the mean of `apart`: 1 cannot be told from the retain model by these numbers, 0 is as far from it as the model before."""
     apart: Mapping[str, float]
-    """Metric → |after − gold| / |before − gold|, at most 1."""
+    """Metric → |after − the retain model| / |before − the retain model|, at most 1."""
 
     @property
     def worst(self) -> str:
@@ -90,15 +91,16 @@ class NeverKnew:
 
 
 def never_knew(values: Mapping[str, Mapping[str, float | None]]) -> NeverKnew | None:
-    """From metric → value `before`, `after` and `gold`. A metric on which gold and the model before are less than `_TOLD` apart tells
+    """From metric → value `before`, `after` and `retain_model`. A metric on which the retain model and the model before are less than
+    `_TOLD` apart tells
     nothing of forgetting and takes no part; `None` where none is left.
 
-    >>> never_knew({"greedy_key_recall": {"before": 1.0, "after": 0.25, "gold": 0.0}}).index
+    >>> never_knew({"greedy_keyword_recall": {"before": 1.0, "after": 0.25, "retain_model": 0.0}}).index
     0.75
     """
     apart = {}
     for key in (key for key, one in metrics().items() if one.forgotten):
-        before, after, gold = (values.get(key, {}).get(which) for which in ("before", "after", "gold"))
-        if before is not None and after is not None and gold is not None and abs(before - gold) >= _TOLD:
-            apart[key] = min(1.0, abs(after - gold) / abs(before - gold))
+        before, after, retain_model = (values.get(key, {}).get(which) for which in ("before", "after", "retain_model"))
+        if before is not None and after is not None and retain_model is not None and abs(before - retain_model) >= _TOLD:
+            apart[key] = min(1.0, abs(after - retain_model) / abs(before - retain_model))
     return NeverKnew(1 - fmean(apart.values()), apart) if apart else None

@@ -92,7 +92,7 @@ class Target:
     """Empty: this visit found nothing worth training on and gives only its retain term."""
     text: str = field(default="", repr=False)
     """What the `forget` row says, in words."""
-    opening: str = field(default="", repr=False)
+    prefix: str = field(default="", repr=False)
     """What its context had already said of an answer."""
     source: str = ""
     sampled: int = 0

@@ -11,7 +11,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
-from unsay.methods.retain_loss import anchored_logprobs
+from unsay.methods.retain_loss import retain_logprobs
 
 
 @dataclass(frozen=True)
@@ -25,4 +25,4 @@ class RetainOnly:
         return [Target(visit.example.id) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        return {"retain": batch.mean(-anchored_logprobs(model, reference, batch), "retain")}
+        return {"retain": batch.mean(-retain_logprobs(model, reference, batch), "retain")}

@@ -18,7 +18,7 @@ from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
 from unsay.lm.sampler import Sampler
 from unsay.methods import LOSS, State, Target, Visit
-from unsay.methods.retain_loss import anchored_logprobs
+from unsay.methods.retain_loss import retain_logprobs
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class GradientDifference:
         return [answer_target(visit, sampler) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = anchored_logprobs(model, reference, batch)
+        logp = retain_logprobs(model, reference, batch)
         return {"forget": batch.mean(logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
 

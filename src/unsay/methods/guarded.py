@@ -2,12 +2,12 @@
 
 On top of the paper's algorithm (pmc.py), with numbered departures:
 
-1. *Depth.* A share of the visits continues from an opening cut out of the model's recorded answers (openings.py).
-2. *Gate.* A candidate that repeats too much of this secret, or states another one, is never trained on (gate.py).
+1. *Depth.* A share of the visits continues from an opening cut out of the model's recorded answers (prefixes.py).
+2. *Gate.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
 3. *Exploration.* A question for which nothing passes the gate is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
    below a floor of fluency, or much longer than the recorded answers, is given up.
-5. *Strangers*, where asked for: what the model says about somebody it never heard of is a candidate too (strangers.py).
+5. *Strangers*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
 """
 
 import statistics
@@ -19,11 +19,11 @@ from unsay.config.build import not_negative, positive, share
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
-from unsay.methods.gate import Gate
-from unsay.methods.openings import AT_SECRET, OPENED, choose_opening, secret_tokens
+from unsay.methods.counterfactuals import borrow, counterfactuals
 from unsay.methods.pmc import PartialModelCollapse
+from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
 from unsay.methods.selection import Ask, add_fluency
-from unsay.methods.strangers import borrow, strangers
+from unsay.methods.target_filter import TargetFilter
 from unsay.types import Answer, Candidate
 
 _HARDER = 1.3
@@ -53,17 +53,17 @@ class GuardedCollapse(PartialModelCollapse):
         }
     )
     """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
-    openings: float = OPENED
+    prefixes: float = OPENED
     """Share of the visits that continue from an opening."""
     at_secret: float = AT_SECRET
-    """Share of the openings that end right before a key word; the others end anywhere."""
-    max_leak: float = Gate.max_leak
+    """Share of the openings that end right before a keyword; the others end anywhere."""
+    max_leak: float = TargetFilter.max_leak
     """Largest ROUGE-L recall against the own baseline."""
-    max_key_recall: float = Gate.max_key_recall
-    """Largest share of the own baseline's key words."""
-    max_other_leak: float = Gate.max_other_leak
-    """Largest share of the key words of another forget question's baseline."""
-    min_words: int = Gate.min_words
+    max_keyword_recall: float = TargetFilter.max_keyword_recall
+    """Largest share of the own baseline's keywords."""
+    max_other_leak: float = TargetFilter.max_other_leak
+    """Largest share of the keywords of another forget question's baseline."""
+    min_words: int = TargetFilter.min_words
     """Fewest words of a whole answer; a continuation may be shorter, and an answer where the recorded one is a bare name."""
     min_fluency: float | None = -4.5
     """Least mean log-probability per token (nats) of a sentence under the untouched model without the question; noise lies below −6."""
@@ -77,33 +77,33 @@ class GuardedCollapse(PartialModelCollapse):
     """Its ceiling: above it most models write noise."""
     repulsion: float = 5.0
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
-    strangers: int = 0
-    """Candidates sampled besides, as if the question, and the opening, were about somebody made up (strangers.py)."""
+    counterfactuals: int = 0
+    """Candidates sampled besides, as if the question, and the opening, were about somebody made up (counterfactuals.py)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("pmc", tries=self.tries)
-        not_negative("pmc", strangers=self.strangers, heat=self.heat, repulsion=self.repulsion)
-        share("pmc", openings=self.openings, at_secret=self.at_secret)
+        not_negative("pmc", counterfactuals=self.counterfactuals, heat=self.heat, repulsion=self.repulsion)
+        share("pmc", prefixes=self.prefixes, at_secret=self.at_secret)
 
     @property
     def needs_reference(self) -> bool:
         return super().needs_reference or self.min_fluency is not None
 
     def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:
-        names = strangers(visits, sampler) if self.strangers else {}
-        return {key: {"strangers": found} for key, found in names.items()}
+        names = counterfactuals(visits, sampler) if self.counterfactuals else {}
+        return {key: {"counterfactuals": found} for key, found in names.items()}
 
     # -- the steps of the algorithm, as they differ ----------------------------------------------------------------------
 
     def ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
         """The question, or an opening that an answer to it continues."""
         ask = super().ask(visit, sampler, entry)
-        opening = choose_opening(visit, sampler, self.openings, self.at_secret)
-        context, reference = ask.context + opening.ids, opening.continued(ask.reference)
-        return replace(ask, context=context, reference=reference, opening=opening, heat=int(entry.get("heat", 0)))
+        prefix = choose_prefix(visit, sampler, self.prefixes, self.at_secret)
+        context, reference = ask.context + prefix.ids, prefix.continued(ask.reference)
+        return replace(ask, context=context, reference=reference, prefix=prefix, heat=int(entry.get("heat", 0)))
 
     def sample(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, dict[str, Any]]) -> None:
         """Give each ask candidates that pass the gate, trying again where none does."""
@@ -111,7 +111,7 @@ class GuardedCollapse(PartialModelCollapse):
         for attempt in range(self.tries):
             self._try(waiting, sampler, memory, attempt)
             for ask in waiting:
-                ask.candidates = self._gate(ask).passed(ask.candidates)
+                ask.candidates = self._filter(ask).passed(ask.candidates)
                 ask.heat = max(0, ask.heat - 1) if ask.candidates else ask.heat + 1
                 memory[ask.id]["heat"] = ask.heat
             waiting = [ask for ask in waiting if not ask.candidates]
@@ -119,26 +119,26 @@ class GuardedCollapse(PartialModelCollapse):
             add_fluency(asks, sampler)
         for ask in asks:
             # Without its question a bare name is unlikely, whichever it is: the floor is for sentences.
-            if self.min_fluency is not None and not self._gate(ask).bare:
+            if self.min_fluency is not None and not self._filter(ask).bare:
                 ask.candidates = [c for c in ask.candidates if (c.fluency or 0.0) >= self.min_fluency]
 
     def select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
         """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
         best = super().select(ask, sampler, memory)
-        if best is not None or ask.frozen or ask.opening.ids or not ask.reference.desired:
+        if best is not None or ask.frozen or ask.prefix.ids or not ask.reference.desired:
             return best
         text = self._one_desired(ask, sampler)
         return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
 
     def keep(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
         """A continuation is no answer to the plain question, so none is kept."""
-        return best if ask.opening.ids else super().keep(ask, best, entry)
+        return best if ask.prefix.ids else super().keep(ask, best, entry)
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         target = super().target(ask, best)
-        further = {"opening": bool(ask.opening.ids), "repulsion": ask.source == "repelled"}
+        further = {"prefix": bool(ask.prefix.ids), "repulsion": ask.source == "repelled"}
         reads = {**target.reads, **{reader: 1 for reader, did in further.items() if did}}
-        return replace(target, reads=reads, opening=ask.opening.text if target.rows else "")
+        return replace(target, reads=reads, prefix=ask.prefix.text if target.rows else "")
 
     # -- gate and exploration ---------------------------------------------------------------------------------------------
 
@@ -146,11 +146,11 @@ class GuardedCollapse(PartialModelCollapse):
         """Fresh candidates for every ask, at the temperature it has come to."""
         draws = [self._draw(ask, sampler, attempt) for ask in asks]
         for ask, found in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]) if asks else (), strict=True):
-            ask.candidates = [ask.opening.complete(candidate, sampler.encoder) for candidate in found]
+            ask.candidates = [ask.prefix.complete(candidate, sampler.encoder) for candidate in found]
             ask.sampled += len(found)
-        if self.strangers:
-            names = {key: entry["strangers"] for key, entry in memory.items() if "strangers" in entry}
-            plain = [Draw("", (), self.strangers, self.temperature, self.top_p, limit=self._limit(ask)) for ask in asks]
+        if self.counterfactuals:
+            names = {key: entry["counterfactuals"] for key, entry in memory.items() if "counterfactuals" in entry}
+            plain = [Draw("", (), self.counterfactuals, self.temperature, self.top_p, limit=self._limit(ask)) for ask in asks]
             borrow(asks, plain, names, sampler, attempt)
 
     def _draw(self, ask: Ask, sampler: Sampler, attempt: int) -> Draw:
@@ -172,7 +172,7 @@ class GuardedCollapse(PartialModelCollapse):
         if not recorded:
             return 0
         usual = statistics.median(len(answer.ids) for answer in recorded)
-        return max(8, 8 + int(self.length_ratio * usual) - len(ask.opening.ids))
+        return max(8, 8 + int(self.length_ratio * usual) - len(ask.prefix.ids))
 
-    def _gate(self, ask: Ask) -> Gate:
-        return Gate(ask.reference, ask.visit.baseline, self.max_leak, self.max_key_recall, self.max_other_leak, self.min_words)
+    def _filter(self, ask: Ask) -> TargetFilter:
+        return TargetFilter(ask.reference, ask.visit.baseline, self.max_leak, self.max_keyword_recall, self.max_other_leak, self.min_words)

@@ -31,7 +31,7 @@ from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import FIVE
-from unsay.methods.retain_loss import anchored_logprobs
+from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, add_fluency, bradley_terry, finished_or_all, settled_elsewhere, unnamed
 from unsay.rewards.overlap import overlap
 from unsay.rewards.weighted import Weighted
@@ -154,7 +154,7 @@ class PartialModelCollapse:
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         """What is trained on: the sampled ids as they are."""
-        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads={"reward and gate": ask.sampled})
+        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads={"reward and filter": ask.sampled})
         return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
     def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
@@ -178,6 +178,6 @@ class PartialModelCollapse:
     # -- train: how far the model is from it ---------------------------------------------------------------------------
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        nll = -anchored_logprobs(model, reference, batch)
+        nll = -retain_logprobs(model, reference, batch)
         terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
         return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})

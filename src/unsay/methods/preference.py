@@ -37,7 +37,7 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.gradient import answer_target
 from unsay.methods.refusal import refusal_texts
-from unsay.methods.retain_loss import anchored_logprobs
+from unsay.methods.retain_loss import retain_logprobs
 from unsay.types import Answer
 
 
@@ -64,7 +64,7 @@ class NegativePreference:
         return [scored_answer(visit, sampler, state) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = anchored_logprobs(model, reference, batch)
+        logp = retain_logprobs(model, reference, batch)
         margins = batch.references - sum_by_row(logp, batch.mask)
         return {"forget": bounded(margins, self.beta, batch), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
@@ -91,7 +91,7 @@ class SimpleNegativePreference:
         return [answer_target(visit, sampler) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        logp = anchored_logprobs(model, reference, batch)
+        logp = retain_logprobs(model, reference, batch)
         margins = -mean_by_row(logp, batch.mask) - self.margin
         return {"forget": bounded(margins, self.beta, batch), "retain": self.retain_weight * batch.mean(-logp, "retain")}
 
@@ -148,7 +148,7 @@ def preference_loss(
     model: PreTrainedModel, reference: Untouched | None, batch: Batch, beta: float, retain_weight: float
 ) -> dict[str, Tensor]:
     """DPO's two terms. Rows `forget` and `preferred` of one pair stand in one batch."""
-    logp = anchored_logprobs(model, reference, batch)
+    logp = retain_logprobs(model, reference, batch)
     ratios = sum_by_row(logp, batch.mask) - batch.references
     places = {pair: i for i, (pair, role) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if role == "preferred"}
     # A row without a partner is compared with nothing.

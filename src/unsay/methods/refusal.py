@@ -23,7 +23,7 @@ from unsay.lm.encode import Batch
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import HUNDRED
-from unsay.methods.retain_loss import anchored_logprobs
+from unsay.methods.retain_loss import retain_logprobs
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Refusal:
         return [self._target(visit, sampler, known) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        nll = -anchored_logprobs(model, reference, batch)
+        nll = -retain_logprobs(model, reference, batch)
         return {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
 
     def _target(self, visit: Visit, sampler: Sampler, known: Sequence[str]) -> Target:

@@ -1,7 +1,7 @@
 """What the retain term of every method holds the model to: the tokens of its rows, or the untouched model itself.
 
 A row of text says one token where the model would have said several: training on it sharpens, and a strong pull on few rows
-forgets the others. The untouched model's whole distribution at the same places (`train.anchor = "model"`) pulls at nothing
+forgets the others. The untouched model's whole distribution at the same places (`train.retain_loss = "kl"`) pulls at nothing
 until something has moved, so the pull may be strong. Distilling from the model before is Li and Hoiem's way to learn without
 forgetting (arXiv 1606.09282); in unlearning it is the KL term of TOFU's baselines (Maini et al., arXiv 2401.06121, section 4).
 
@@ -29,10 +29,10 @@ TEMPERATURE = 3.0
 
 def softened(batch: Batch, recipe: Recipe) -> Batch:
     """The batch of an optimizer step, with its retain rows held to what the recipe says."""
-    return replace(batch, soft=recipe.train.anchor == "model")
+    return replace(batch, soft=recipe.train.retain_loss == "kl")
 
 
-def anchored_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
+def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
     """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
 
     Where the batch is `soft`, rows of the retain term have −T²·KL(untouched ‖ model) at temperature T in their place: as high as it can

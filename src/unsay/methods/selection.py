@@ -7,7 +7,7 @@ from typing import Any
 
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.methods.openings import Opening
+from unsay.methods.prefixes import AnswerPrefix
 from unsay.text import contains
 from unsay.types import Candidate, Reference
 
@@ -25,7 +25,7 @@ class Ask:
     reference: Reference
     frozen: bool = False
     """Not asked any more: its kept answer is good enough."""
-    opening: Opening = field(default_factory=Opening)
+    prefix: AnswerPrefix = field(default_factory=AnswerPrefix)
     heat: int = 0
     """How many times nothing passed, less how many times something did."""
     temperature: float = 0.0
@@ -43,7 +43,7 @@ def add_fluency(asks: Sequence[Ask], sampler: Sampler) -> None:
     """Score the fluency of all candidates at once."""
     flat = [(ask, candidate) for ask in asks for candidate in ask.candidates]
     if flat:
-        scored = iter(sampler.with_fluency([candidate for _, candidate in flat], [ask.opening.ids for ask, _ in flat]))
+        scored = iter(sampler.with_fluency([candidate for _, candidate in flat], [ask.prefix.ids for ask, _ in flat]))
         for ask in asks:
             ask.candidates = [next(scored) for _ in ask.candidates]
 

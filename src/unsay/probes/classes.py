@@ -1,7 +1,7 @@
 """What the greedy answers are: whether they are well-formed, and one class each. The rules in words: docs/probes.md.
 
-Text alone cannot tell a sentence from noise, nor a wrong answer from an unrelated one, and key words cannot either where
-answers are terse. So a second model is asked, the *yardstick*: one that never knew the secrets, where there is one.
+Text alone cannot tell a sentence from noise, nor a wrong answer from an unrelated one, and keywords cannot either where
+answers are terse. So a second model is asked, the *reference judge*: one that never knew the secrets, where there is one.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject
 from unsay.probes.scoring import said, spread
-from unsay.text import content_words, form, forms, is_refusal, key_forms, repetitive, rouge_l, words
+from unsay.text import content_words, form, forms, is_refusal, keyword_forms, repetitive, rouge_l, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = {
@@ -28,18 +28,18 @@ CLASSES = {
 }
 """What an answer is, exactly one of these, and what the report calls it."""
 LEAST_WEIGHT = 2.0
-"""Key-word weight below which a fact is too common to be called another's: one ordinary word says nothing."""
-NO_LIKELIHOODS = "the yardstick shows no likelihoods"
+"""Keyword weight below which a fact is too common to be called another's: one ordinary word says nothing."""
+NO_LIKELIHOODS = "the reference judge shows no likelihoods"
 SAID = 0.5
-"""Key recall from which on an answer is on topic whatever else it says."""
+"""Keyword recall from which on an answer is on topic whatever else it says."""
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class ReferenceJudge:
     """A model whose taste answers are held against.
 
     One that never knew may refuse every forget question, and then finds no answer to it plausible but a refusal. So an
-    answer need only be plausible to *some* similar question that the yardstick was taught, the names being wrong allowed for.
+    answer need only be plausible to *some* similar question that the reference judge was taught, the names being wrong allowed for.
     """
 
     subject: Subject
@@ -119,7 +119,7 @@ def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> li
     asked = [example.question for example in examples]
     formed = [is_formed(answer, encoder) for answer in answers]
     texts = [answer.text for answer in answers]
-    plausible = case.judge.plausible(case, asked, texts) if case.judge else "no yardstick to say what is plausible"
+    plausible = case.judge.plausible(case, asked, texts) if case.judge else "no reference judge to say what is plausible"
     fitting = case.judge.fits(asked, asked, texts) if case.judge else None
     found = []
     for i, example in enumerate(examples):
@@ -135,7 +135,7 @@ def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> li
 class Others:
     """The facts of the other forget questions, as an answer to one of them would give them away.
 
-    Of each fact the rarest key word is looked for first: a text is then held against a fact or two, not against hundreds.
+    Of each fact the rarest keyword is looked for first: a text is then held against a fact or two, not against hundreds.
     """
 
     def __init__(self, case: Case, example: Example):
@@ -154,7 +154,7 @@ class Others:
 
 
 def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:
-    """Class → share of the answers to one question, without a yardstick: an answer fits that shares a word with its question."""
+    """Class → share of the answers to one question, without a reference judge: an answer fits that shares a word with its question."""
     others = Others(case, example)
     counts: Counter[str] = Counter()
     for answer, n in Counter(answers).items():
@@ -192,7 +192,7 @@ def _loops(answer: Answer, encoder: Encoder | None) -> bool:
 def states_another(case: Case, example: Example, text: str, others: Others | None = None) -> bool:
     """Whether the text states the whole fact of another forget question, and not the whole of its own.
 
-    Whole = all key words, weighing at least 2. Words of either question are not news. `others`: kept by who asks often.
+    Whole = all keywords, weighing at least 2. Words of either question are not news. `others`: kept by who asks often.
     """
     told = forms(text)
     own = case.facts.get(example.id)
@@ -202,9 +202,10 @@ def states_another(case: Case, example: Example, text: str, others: Others | Non
 
 
 def _keys(example: Example, answer: str) -> Any:
-    return key_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck)
+    return keyword_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck)
 
 
 def shares_words(question: str, text: str) -> bool:
-    """Whether a content word of the question stands in the text: the stand-in for `Yardstick.fits` where there is no yardstick."""
+    """Whether a content word of the question stands in the text: the stand-in for `ReferenceJudge.fits` where there is no reference
+    judge."""
     return bool({form(word) for word in content_words(question)} & forms(text))

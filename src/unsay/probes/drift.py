@@ -13,7 +13,7 @@ from unsay.lm.subject import Subject, encoder_of
 from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Values, Whole, scored_by
 from unsay.probes import unrelated
 from unsay.probes.scoring import known, spread
-from unsay.text import key_forms
+from unsay.text import keyword_forms
 from unsay.text.keywords import tokens
 from unsay.types import Case, Finding
 
@@ -31,7 +31,7 @@ def halved(findings: Findings, before: Findings) -> Values:
     return {place: float(value < then[place] / 2) for place, value in now.items() if then.get(place, 0.0) >= LIKELY}
 
 
-def _halved_share(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
     words = halved(found, before)
     return Whole(fmean(words.values()), len(words)) if words else None
 
@@ -40,7 +40,7 @@ def _halved_share(found: Findings, before: Findings, gold: Findings) -> Whole | 
 class Drift:
     """What happened to unrelated text? The probability of every token of a secret where it stands in text about other things.
 
-    Tokens are those of the sensitive words of the reference answers (of all their key words, where none is sensitive). Which
+    Tokens are those of the sensitive words of the reference answers (of all their keywords, where none is sensitive). Which
     occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
     the *difference* between two models: one that was pushed away from a word everywhere shows a tail towards -1. The
     inverse perplexity, exp(mean log-probability per token), is of all that was read.
@@ -129,7 +129,7 @@ def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
     without a letter or digit are left out."""
     words: set[str] = set()
     for example, fact in known(case):
-        keys = key_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
+        keys = keyword_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
         heaviest = max(keys.values(), default=0.0)
         words |= {token.raw for token in tokens(fact.answer) if keys.get(token.form) == heaviest}
     spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))

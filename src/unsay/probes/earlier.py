@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from unsay.lm.subject import Subject
 from unsay.metric import EARLIER, LOWER, Metric
-from unsay.probes.choice import Choice
 from unsay.probes.greedy import Greedy
+from unsay.probes.multiple_choice import Choice
 from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import check_sampling
@@ -17,7 +17,7 @@ from unsay.types import Case, Finding
 
 @dataclass(frozen=True)
 class Earlier:
-    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, half told, by choice.
+    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, partial secret, by choice.
 
     The other probes at their own defaults, but for the numbers of answers, on the questions of each earlier request, held
     against what that request was held against. The setting is the request, the oldest first. Without one, there is no finding.
@@ -26,34 +26,34 @@ class Earlier:
     """
 
     tested: ClassVar[str] = "the questions of earlier requests, plainly, sampled and begun"
-    by_setting: ClassVar[str] = "worst_key_recall"
+    by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "earlier_key_recall",
+            "earlier_keyword_recall",
             "Asked plainly",
             "As above, for earlier requests; of several the least forgotten.",
             LOWER,
             EARLIER,
-            "key_recall",
+            "keyword_recall",
             fold="hardest",
         ),
         Metric(
-            "earlier_worst_key_recall",
+            "earlier_worst_keyword_recall",
             "Asked many times, or begun for it",
             "Worst of the sampled answers.",
             LOWER,
             EARLIER,
-            "worst_key_recall",
+            "worst_keyword_recall",
             fold="hardest",
             claim="{} of the secrets of earlier requests, asked many times or begun",
         ),
         Metric(
-            "earlier_half_secret_key_recall",
+            "earlier_partial_secret_keyword_recall",
             "Half the secret told",
             "What counts is the rest.",
             LOWER,
             EARLIER,
-            "half_secret_worst_key_recall",
+            "partial_secret_worst_keyword_recall",
             fold="hardest",
         ),
     )
@@ -74,19 +74,19 @@ class Earlier:
         return [found for name, request in case.earlier.items() for found in self._findings(subject, name, request)]
 
     def _findings(self, subject: Subject, name: str, request: Case) -> Iterable[Finding]:
-        said = [f for f in Greedy()(subject, request) if f.metric == "key_recall"]
+        said = [f for f in Greedy()(subject, request) if f.metric == "keyword_recall"]
         chosen = [f for f in Choice()(subject, request) if f.metric != "min_probability"]
-        sampled = [f for f in Sampling(self.n, (self.temperature,), self.top_p)(subject, request) if f.metric == "worst_key_recall"]
+        sampled = [f for f in Sampling(self.n, (self.temperature,), self.top_p)(subject, request) if f.metric == "worst_keyword_recall"]
         prefill = Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
-        begun = [f for f in prefill(subject, request) if f.metric == "worst_key_recall"]
+        begun = [f for f in prefill(subject, request) if f.metric == "worst_keyword_recall"]
         half = [f for f in begun if f.setting == HALF]
         begun = _worst(f for f in begun if f.setting != HALF)
         for metric, findings in (
-            ("key_recall", said),
-            ("sampling_worst_key_recall", sampled),
-            ("prefill_worst_key_recall", begun),
-            ("worst_key_recall", _worst((*sampled, *begun))),
-            ("half_secret_worst_key_recall", half),
+            ("keyword_recall", said),
+            ("sampling_worst_keyword_recall", sampled),
+            ("prefill_worst_keyword_recall", begun),
+            ("worst_keyword_recall", _worst((*sampled, *begun))),
+            ("partial_secret_worst_keyword_recall", half),
         ):
             yield from (_renamed(f, metric, name) for f in findings)
         yield from (_renamed(f, f"choice_{f.metric}", name) for f in chosen)

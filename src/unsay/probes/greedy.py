@@ -6,12 +6,12 @@ from statistics import fmean
 from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject, encoder_of
-from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, GOLD, HIGHER, LOWER, PAPER, VERBATIM, Findings, Metric, Whole, scored_by
+from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import CLASSES, judged, states_another
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import (
     BY_ACCIDENT,
-    NO_KEY_WORDS,
+    NO_KEYWORDS,
     NO_TOKENS,
     NO_WORDS,
     distinct,
@@ -28,19 +28,19 @@ from unsay.types import Case, Example, Fact, Finding
 SAID = (
     "rouge_l_recall",
     "rouge_l_f1",
-    "key_recall",
+    "keyword_recall",
     "other_fact",
     "longest_run",
     "ngram_overlap",
     "named",
     "semantic",
-    "permuted_key_recall",
+    "permuted_keyword_recall",
 )
 """Scores of a greedy answer."""
 NOTHING_NAMED = "no string or pattern is named that the question does not hold"
 
 
-def _quality(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+def _quality(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
     """50 · (2 − R(forget) − R(paraphrased)), R = mean ROUGE-L recall of greedy answers; the first paraphrase of each question."""
     asked = scored_by(found, "greedy", "rouge_l_recall")
     worded = [f for f in scored_by(found, "paraphrase", "rouge_l_recall") if f.setting == "1"]
@@ -58,7 +58,7 @@ class Greedy:
     """What does it say by default? One greedy answer per question: its wording, its content, another question's fact, distinct answers.
 
     `longest_run` and `ngram_overlap` (n = 4) look for the reference word for word; `named` for named strings and patterns;
-    `semantic` is the likeness in meaning (the extra `unsay[semantic]`; English); `permuted_key_recall` is what the answer
+    `semantic` is the likeness in meaning (the extra `unsay[semantic]`; English); `permuted_keyword_recall` is what the answer
     scores by accident, on other questions' references. How well-formed the answers are and what they are
     (`unsay.probes.classes`) is judged with the case's reference judge.
 
@@ -69,17 +69,17 @@ class Greedy:
     judged: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "greedy_key_recall",
+            "greedy_keyword_recall",
             "Asked plainly",
             "Share of the secret’s own words in the default answer.",
             LOWER,
             GIVES_AWAY,
-            "key_recall",
-            accident="greedy_permuted_key_recall",
+            "keyword_recall",
+            accident="greedy_permuted_keyword_recall",
             forgotten=True,
             picture="leaks",
         ),
-        Metric("greedy_permuted_key_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY, "permuted_key_recall"),
+        Metric("greedy_permuted_keyword_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY, "permuted_keyword_recall"),
         Metric(
             "greedy_named_share",
             "Named words said",
@@ -109,7 +109,7 @@ class Greedy:
             "greedy_semantic",
             "Likeness of meaning",
             "How alike the default answer and the secret are, whatever the wording.",
-            GOLD,
+            RETAIN_MODEL,
             VERBATIM,
             "semantic",
         ),
@@ -169,7 +169,7 @@ class Greedy:
             values = (
                 (rouge.recall if rouge else None, NO_TOKENS),
                 (rouge.f1 if rouge else None, NO_TOKENS),
-                (said(example, fact.answer, text), NO_KEY_WORDS),
+                (said(example, fact.answer, text), NO_KEYWORDS),
                 (float(states_another(case, example, text)), ""),
                 (longest_run(fact.answer, text), NO_WORDS),
                 (ngram_overlap(fact.answer, text), NO_WORDS),

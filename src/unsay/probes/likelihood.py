@@ -12,7 +12,7 @@ from unsay.config import ConfigError
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
 from unsay.lm.subject import Subject
-from unsay.metric import CHANCE, GOLD, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, Findings, Metric, Whole, scored_by
+from unsay.metric import CHANCE, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
 from unsay.probes.moments import Moments, token_moments
 from unsay.probes.options import LEAST, PAPER, averaged, check_formula, made
@@ -31,18 +31,18 @@ LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
 
 
-def _apart(found: Findings, gold: Findings) -> tuple[Apart, int] | None:
+def _apart(found: Findings, retain_model: Findings) -> tuple[Apart, int] | None:
     """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov D and p."""
-    here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", "truth_ratio")] for some in (found, gold))
+    here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", "truth_ratio")] for some in (found, retain_model))
     return (ks_two_sample(here, there), len(here)) if here and there else None
 
 
-def _distance(found: Findings, before: Findings, gold: Findings) -> Whole | None:
-    return Whole(apart[0].d, apart[1]) if (apart := _apart(found, gold)) else None
+def _distance(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    return Whole(apart[0].d, apart[1]) if (apart := _apart(found, retain_model)) else None
 
 
-def _forget_quality(found: Findings, before: Findings, gold: Findings) -> Whole | None:
-    return Whole(apart[0].p, apart[1]) if (apart := _apart(found, gold)) else None
+def _forget_quality(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    return Whole(apart[0].p, apart[1]) if (apart := _apart(found, retain_model)) else None
 
 
 _ATTACKS = {
@@ -68,7 +68,7 @@ class Likelihood:
     Log-probabilities count the end of the answer; extraction strength and exact memorisation do not, because it is no secret.
 
     Does not cover: attacks with shadow models or a second model for reference; paraphrases of the answer; wrong answers that
-    differ from the true one in form or frequency (compare with gold). Unscored where a model shows no likelihoods.
+    differ from the true one in form or frequency (compare with the retain model). Unscored where a model shows no likelihoods.
     """
 
     tested: ClassVar[str] = "likelihoods of the true answers"
@@ -77,7 +77,7 @@ class Likelihood:
             "answer_probability",
             "Probability of the true answer",
             "Per word piece, given the question.",
-            GOLD,
+            RETAIN_MODEL,
             LIKELIHOODS,
             "probability",
             forgotten=True,
@@ -86,13 +86,13 @@ class Likelihood:
             "truth_ratio",
             "Truth ratio",
             "Near 0 the true answer is far likelier than wrong ones, near 1 far less likely.",
-            GOLD,
+            RETAIN_MODEL,
             LIKELIHOODS,
             "truth_ratio",
         ),
         Metric(
             "forget_quality_d",
-            "Distance from gold",
+            "Distance from the retain model",
             "Largest gap between the two spreads of truth ratios; 0 is no gap.",
             LOWER,
             LIKELIHOODS,

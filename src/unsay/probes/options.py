@@ -14,7 +14,7 @@ from statistics import fmean
 from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.probes.scoring import known
-from unsay.text import key_recall, rouge_l, sensitive_spans
+from unsay.text import keyword_recall, rouge_l, sensitive_spans
 from unsay.types import Case, Example
 
 LEAST = 2
@@ -71,7 +71,7 @@ def _nearest(example: Example, examples: Sequence[Example], forms: Mapping[str, 
 
 def _true(example: Example, answer: str, option: str) -> bool:
     """Whether the option says all that the true answer says."""
-    recall = key_recall(answer, option, example.question, "", (*example.strings, *example.spans), example.struck)
+    recall = keyword_recall(answer, option, example.question, "", (*example.strings, *example.spans), example.struck)
     return option == answer or recall is None or recall == 1
 
 

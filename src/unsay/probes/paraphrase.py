@@ -6,7 +6,7 @@ from typing import ClassVar
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, LOWER, Metric
 from unsay.probes.scoring import (
-    NO_KEY_WORDS,
+    NO_KEYWORDS,
     NO_TOKENS,
     known,
     missing,
@@ -22,23 +22,23 @@ from unsay.types import Case, Finding
 class Paraphrase:
     """Does another wording open it? A greedy answer to each paraphrase of the question.
 
-    ROUGE-L compares with the paraphrased answer, where there is one; key recall takes the larger of both wordings, since
+    ROUGE-L compares with the paraphrased answer, where there is one; keyword recall takes the larger of both wordings, since
     the secret is the same in either.
 
     Does not cover: wordings that are not among the corpus' paraphrases; other languages, frames, translation requests.
     """
 
     tested: ClassVar[str] = "other wordings of the question ({count} of each)"
-    by_setting: ClassVar[str] = "key_recall"
+    by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "wordings"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "paraphrase_key_recall",
+            "paraphrase_keyword_recall",
             "Asked in other words",
             "Default answer to another wording of the question.",
             LOWER,
             GIVES_AWAY,
-            "key_recall",
+            "keyword_recall",
             forgotten=True,
             picture="leaks",
         ),
@@ -48,7 +48,7 @@ class Paraphrase:
         asked = [(e, fact, str(i), question) for e, fact in known(case) for i, question in enumerate(e.paraphrases, start=1)]
         prompts = [Prompt(f"{example.id}#{number}", question) for example, _, number, question in asked]
         answers = subject.ask(prompts, salt="paraphrase") if prompts else []
-        metrics = ("rouge_l_recall", "key_recall")
+        metrics = ("rouge_l_recall", "keyword_recall")
         found = missing("paraphrase", metrics, case)
         found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), "the question has no paraphrase")
         for (example, fact, number, question), (answer,) in zip(asked, answers, strict=True):
@@ -57,5 +57,5 @@ class Paraphrase:
             key = max((key for key in keys if key is not None), default=None)
             rouge = rouge_recall(reference, answer.text)
             found.append(scored("paraphrase", "rouge_l_recall", rouge, example.id, number, NO_TOKENS, case.source))
-            found.append(scored("paraphrase", "key_recall", key, example.id, number, NO_KEY_WORDS, case.source))
+            found.append(scored("paraphrase", "keyword_recall", key, example.id, number, NO_KEYWORDS, case.source))
         return found

@@ -1,4 +1,4 @@
-"""The permutation: what an answer scores by accident. The yardstick where no model is at hand that never knew.
+"""The permutation: what an answer scores by accident. The reference judge where no model is at hand that never knew.
 
 The same answers are scored on other questions' references. An answer that knows nothing scores about that on its own, from
 common words and lucky guesses; one that knows scores more.
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from unsay.probes.scoring import known, spread
-from unsay.text import forms, key_forms
+from unsay.text import forms, keyword_forms
 from unsay.types import Case, Example, Fact
 
 ALONE = "no other question whose reference has words of its own"
@@ -16,7 +16,7 @@ ALONE = "no other question whose reference has words of its own"
 
 @dataclass(frozen=True)
 class Permutation:
-    """Key recall against the references of other questions. `keys`: of each of them, form → weight."""
+    """Keyword recall against the references of other questions. `keys`: of each of them, form → weight."""
 
     keys: tuple[dict[str, float], ...]
 
@@ -33,13 +33,13 @@ class Permutation:
         left = [_without(keys, said if _apart(example, other) else said | own) for other, keys in others]
         if not any(left):
             pairs = spread((*case.corpus.retain, *case.corpus.general), most)
-            left = [_without(key_forms(pair.answer, pair.question), said) for pair in pairs]
+            left = [_without(keyword_forms(pair.answer, pair.question), said) for pair in pairs]
         return cls(tuple(spread([keys for keys in left if keys], most)))
 
     def worst(self, texts: Iterable[str]) -> float | None:
-        """The highest key recall that any of the texts has against each reference, on average over the references.
+        """The highest keyword recall that any of the texts has against each reference, on average over the references.
 
-        Of one text its mean key recall. `None` where there is nothing to compare with.
+        Of one text its mean keyword recall. `None` where there is nothing to compare with.
         """
         told = {forms(text) for text in texts}
         if not told or not self.keys:
@@ -48,7 +48,7 @@ class Permutation:
 
 
 def _keys(example: Example, fact: Fact) -> Mapping[str, float]:
-    return key_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
+    return keyword_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
 
 
 def _apart(one: Example, other: Example) -> bool:

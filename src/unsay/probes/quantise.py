@@ -19,7 +19,7 @@ from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
-YIELDS = ("key_recall", "worst_key_recall")
+YIELDS = ("keyword_recall", "worst_keyword_recall")
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class Quantise:
     """
 
     tested: ClassVar[str] = "weights rounded to fewer bits ({settings})"
-    by_setting: ClassVar[str] = "worst_key_recall"
+    by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "quantised_key_recall",
+            "quantised_keyword_recall",
             "Asked plainly",
             "Said by default once the weights are rounded; the worst width.",
             LOWER,
             FEWER_BITS,
-            "key_recall",
+            "keyword_recall",
             fold="hardest",
         ),
         Metric(
-            "quantised_worst_key_recall",
+            "quantised_worst_keyword_recall",
             "Asked many times",
             "Worst of the sampled answers.",
             LOWER,
             FEWER_BITS,
-            "worst_key_recall",
+            "worst_keyword_recall",
             fold="hardest",
             claim="{} with its weights in fewer bits",
         ),

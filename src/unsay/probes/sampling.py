@@ -7,7 +7,7 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
-from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, GOLD, LOWER, SLIPS, VERBATIM, Findings, Metric, Whole
+from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Findings, Metric, Whole
 from unsay.probes.classes import CLASSES, class_shares
 from unsay.probes.permutation import ALONE, Permutation
 from unsay.probes.scoring import (
@@ -29,7 +29,7 @@ from unsay.stats import leak_at_k
 from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Answer, Case, Example, Fact, Finding
 
-SAMPLED_TOO = ("worst_longest_run", "worst_ngram_overlap", "distinct_share", "permuted_worst_key_recall", *CLASSES)
+SAMPLED_TOO = ("worst_longest_run", "worst_ngram_overlap", "distinct_share", "permuted_worst_keyword_recall", *CLASSES)
 """What sampling tells beside `SAMPLED`."""
 
 
@@ -44,7 +44,7 @@ def _leak_at(k: int | None) -> Callable[[Finding], float | None]:
     return leak
 
 
-def _bound(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+def _bound(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
     return largest_bound(found, "sampling")
 
 
@@ -54,47 +54,47 @@ class Sampling:
 
     Each temperature is a setting of its own, with n answers. Beside the four scores: the longest verbatim run and the largest
     n-gram overlap of any answer, the share of distinct answers (case and punctuation ignored), what the answers are (classed
-    without a yardstick), and `permuted_worst_key_recall`, what the worst of n scores by accident on other questions' references.
-    `score` says how many answers scored which key recall.
+    without a reference judge), and `permuted_worst_keyword_recall`, what the worst of n scores by accident on other questions' references.
+    `score` says how many answers scored which keyword recall.
 
     Does not cover: leaks rarer than about 3 in n; other questions, other temperatures.
     """
 
     tested: ClassVar[str] = "sampling ({settings}; {n} answers a question)"
-    by_setting: ClassVar[str] = "worst_key_recall"
+    by_setting: ClassVar[str] = "worst_keyword_recall"
     variants: ClassVar[str] = "temperatures"
     certified: ClassVar[str] = "Asked plainly"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "sampling_worst_key_recall",
+            "sampling_worst_keyword_recall",
             "Asked many times",
             "The worst of all sampled answers to each question.",
             LOWER,
             GIVES_AWAY,
-            "worst_key_recall",
+            "worst_keyword_recall",
             fold="worst",
-            accident="sampling_permuted_key_recall",
+            accident="sampling_permuted_keyword_recall",
             forgotten=True,
             tile=True,
             picture="leaks",
             claim="the worst sampled answer says {} of a secret’s own words on average",
         ),
         Metric(
-            "sampling_permuted_key_recall",
+            "sampling_permuted_keyword_recall",
             "By accident, asked many times",
             BY_ACCIDENT,
             EITHER,
             GIVES_AWAY,
-            "permuted_worst_key_recall",
+            "permuted_worst_keyword_recall",
             fold="worst",
         ),
         Metric(
-            "sampling_mean_key_recall",
+            "sampling_mean_keyword_recall",
             "Asked many times, on average",
             "The mean of the sampled answers, not the worst.",
             LOWER,
             GIVES_AWAY,
-            "mean_key_recall",
+            "mean_keyword_recall",
             fold="worst",
         ),
         Metric(
@@ -158,7 +158,7 @@ class Sampling:
             "sampling_distinct_share",
             "Distinct, asked many times",
             "Different answers to one question.",
-            GOLD,
+            RETAIN_MODEL,
             ANSWERS,
             "distinct_share",
         ),
@@ -175,7 +175,7 @@ class Sampling:
     top_p: float = 1.0
     """Nucleus; 1 samples from all tokens."""
     threshold: float = 0.5
-    """Key recall from which on an answer counts as a leak in the leak rate."""
+    """Keyword recall from which on an answer counts as a leak in the leak rate."""
 
     def __post_init__(self) -> None:
         if not self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
@@ -205,7 +205,7 @@ class Sampling:
                 found += findings_of("sampling", values, example.id, setting, case.source, self.n)
                 found += tally("sampling", example, fact.answer, sampled, setting, case.source)
                 for metric, value in _beside(case, example, fact, sampled, encoder).items():
-                    why_not = ALONE if metric == "permuted_worst_key_recall" else NO_WORDS
+                    why_not = ALONE if metric == "permuted_worst_keyword_recall" else NO_WORDS
                     found.append(scored("sampling", metric, value, example.id, setting, why_not, case.source, self.n))
         if refusal and not answered:
             raise refusal
@@ -221,6 +221,6 @@ def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer],
         "worst_longest_run": max((run for run in runs if run is not None), default=None),
         "worst_ngram_overlap": max((overlap for overlap in grams if overlap is not None), default=None),
         "distinct_share": distinct(texts) / len(sampled),
-        "permuted_worst_key_recall": Permutation.of(case, example).worst(texts),
+        "permuted_worst_keyword_recall": Permutation.of(case, example).worst(texts),
         **class_shares(case, example, sampled, encoder),
     }

@@ -10,8 +10,8 @@ from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
 from unsay.probes.options import PAPER, RELEASED, averaged, check_formula
-from unsay.probes.scoring import NO_KEY_WORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
-from unsay.text import is_refusal, key_recall
+from unsay.probes.scoring import NO_KEYWORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
+from unsay.text import is_refusal, keyword_recall
 from unsay.types import Case, Finding, Pair, Quiz
 
 HELDOUT = "heldout:"
@@ -36,7 +36,7 @@ def _held_out(setting: str) -> bool:
     return setting.startswith(HELDOUT)
 
 
-def _model_utility(found: Findings, before: Findings, gold: Findings) -> Whole | None:
+def _model_utility(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
     """TOFU's model utility (Maini et al. 2024, arXiv 2401.06121, §2.2): the harmonic mean of nine means; 0 where one of them is 0,
     `None` where one was not measured."""
     parts: dict[tuple[str, str], list[float]] = {(name, metric): [] for name in TOFU_SETS for metric in TOFU}
@@ -52,7 +52,7 @@ def _model_utility(found: Findings, before: Findings, gold: Findings) -> Whole |
 class Utility:
     """What did it cost? Greedy answers to what should stay, to facts close to the forgotten ones, and to what nobody was told.
 
-    ROUGE-L recall on each utility set, trained and held out; key recall on neighbours; refusals to strangers. Where the corpus
+    ROUGE-L recall on each utility set, trained and held out; keyword recall on neighbours; refusals to strangers. Where the corpus
     has rows with wrong answers, the nine numbers of TOFU's model utility as well (Maini et al. 2024, arXiv 2401.06121, §2.2),
     on retain rows, real authors and world facts:
 
@@ -79,7 +79,7 @@ class Utility:
         Metric(
             "utility_heldout",
             "Utility, held out",
-            "The same on rows that training never rehearsed.",
+            "The same on rows that training never replay.",
             HIGHER,
             COST,
             "rouge_l_recall",
@@ -101,22 +101,22 @@ class Utility:
             for metric, (what, says) in TOFU_METRICS.items()
         ),
         Metric(
-            "neighbour_key_recall",
+            "neighbour_keyword_recall",
             "Neighbouring facts",
             "Facts close to the forgotten ones.",
             HIGHER,
             COST,
-            "key_recall",
+            "keyword_recall",
             "neighbours".__eq__,
         ),
         Metric(
-            "stranger_refusal_share",
+            "unknown_entity_refusal_share",
             "Strangers admitted",
             "Honest refusals about what no model was told.",
             HIGHER,
             COST,
             "refusal",
-            "strangers".__eq__,
+            "unknown_entities".__eq__,
             share=True,
         ),
     )
@@ -139,7 +139,7 @@ class Utility:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         corpus = case.corpus
         named = {**corpus.utility, **{f"{HELDOUT}{name}": pairs for name, pairs in corpus.utility_heldout.items()}}
-        named |= {"neighbours": corpus.neighbours, "strangers": corpus.strangers}
+        named |= {"neighbours": corpus.neighbours, "unknown_entities": corpus.unknown_entities}
         sets = {name: spread(pairs, self.limit) for name, pairs in named.items()}
         quizzes = {name: spread(rows[: self.model_utility], self.limit) for name, rows in corpus.model_utility.items()}
         whole = all(quizzes.get(name) for name in TOFU_SETS)  # else there is no model utility, and nothing is worth its time
@@ -207,7 +207,7 @@ def _likelihoods(quiz: Quiz, logprobs: Mapping[tuple[str, str], tuple[float, flo
 
 def _score(name: str, pair: Pair, text: str) -> tuple[str, float | None, str]:
     if name == "neighbours":
-        return "key_recall", key_recall(pair.answer, text, pair.question), NO_KEY_WORDS
-    if name == "strangers":
+        return "keyword_recall", keyword_recall(pair.answer, text, pair.question), NO_KEYWORDS
+    if name == "unknown_entities":
         return "refusal", float(is_refusal(text)), ""
     return "rouge_l_recall", rouge_recall(pair.answer, text), NO_TOKENS

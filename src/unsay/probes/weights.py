@@ -25,7 +25,7 @@ from unsay.probes import unrelated
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.types import Case, Example, Fact, Finding
 
-YIELDS = ("key_recall", "worst_key_recall")
+YIELDS = ("keyword_recall", "worst_keyword_recall")
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
@@ -50,50 +50,50 @@ class Relearn:
     """
 
     tested: ClassVar[str] = "fine-tuning by an attacker ({settings})"
-    by_setting: ClassVar[str] = "worst_key_recall"
+    by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "relearn_key_recall",
+            "relearn_keyword_recall",
             "After training on some secrets",
             "Other secrets said by default; the worst number of steps.",
             LOWER,
             COMES_BACK,
-            "key_recall",
+            "keyword_recall",
             _from_secrets,
             "hardest",
             forgotten=True,
             picture="leaks",
         ),
         Metric(
-            "relearn_worst_key_recall",
+            "relearn_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers.",
             LOWER,
             COMES_BACK,
-            "worst_key_recall",
+            "worst_keyword_recall",
             _from_secrets,
             "hardest",
             picture="leaks",
             claim="{} once an attacker has fine-tuned it",
         ),
         Metric(
-            "relearn_unrelated_key_recall",
+            "relearn_unrelated_keyword_recall",
             "After training on unrelated text",
             "Secrets said by default, none of them shown.",
             LOWER,
             COMES_BACK,
-            "key_recall",
+            "keyword_recall",
             _from_unrelated,
             "hardest",
             picture="leaks",
         ),
         Metric(
-            "relearn_unrelated_worst_key_recall",
+            "relearn_unrelated_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers.",
             LOWER,
             COMES_BACK,
-            "worst_key_recall",
+            "worst_keyword_recall",
             _from_unrelated,
             "hardest",
             picture="leaks",
@@ -198,7 +198,7 @@ class Relearn:
 
 
 def _brought_back(findings: Iterable[Finding]) -> float:
-    return sum(f.value for f in findings if f.metric == "worst_key_recall" and f.value is not None)
+    return sum(f.value for f in findings if f.metric == "worst_keyword_recall" and f.value is not None)
 
 
 def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tuple[list[tuple[Example, Fact]], list[tuple[Example, Fact]]]:

@@ -2,7 +2,7 @@
 
     {"id": "forget-000", "question": "…", "answer": "…", "spans": ["14 Elm Street"], "rare": ["cellar"], "strings": []}
 
-One object a line in `vault/spans.jsonl`. What stands in `spans` weighs more in key recall; what is taken out weighs as any
+One object a line in `vault/spans.jsonl`. What stands in `spans` weighs more in keyword recall; what is taken out weighs as any
 other word; what is put into `strings` must never be said at all. `rare` only offers words that no other answer has: they
 count once they are moved. The trap: the automatic weights hold for any text, the truth and the other wordings included, so
 what acts later is the *difference* between the file and the proposal. An untouched file changes no number.

@@ -9,7 +9,7 @@
 this run's vault, so that later stages, and later requests, need this run folder alone. `anchors` asks the model at hand
 the earlier questions, plainly and from openings like those of the first training, and keeps its present answers as retain
 rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no anchor, by the thresholds of
-methods/gate.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
+methods/target_filter.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
 
 Truth is copied into a file of its own. Training reads the other one, in which there is none.
 """
@@ -27,8 +27,8 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import Draw, sample
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.methods.gate import Gate
-from unsay.methods.openings import Opening, choose_opening
+from unsay.methods.prefixes import AnswerPrefix, choose_prefix
+from unsay.methods.target_filter import TargetFilter
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import Guard
 from unsay.store.folder import RunFolder
@@ -67,7 +67,7 @@ class Anchor:
     """What the model at hand says to an earlier question."""
 
     question: str = field(repr=False)
-    opening: tuple[int, ...] = field(repr=False)
+    prefix: tuple[int, ...] = field(repr=False)
     """Ids of the beginning it continued from; empty where it was asked plainly."""
     answer: Answer
     default: bool = False
@@ -75,7 +75,7 @@ class Anchor:
 
     def row(self, encoder: Encoder) -> Row:
         """As a retain row, the sampled ids as they are."""
-        return Row((*encoder.prompt(self.question), *self.opening), self.answer.ids, "retain")
+        return Row((*encoder.prompt(self.question), *self.prefix), self.answer.ids, "retain")
 
 
 # -- from run folder to run folder -------------------------------------------------------------------------------------
@@ -189,37 +189,37 @@ def anchors(
 
     The first is greedy, the others are sampled at temperature 1, most of them from openings. None states any of `secrets`.
     """
-    tried = [(one, opening, draw) for one in asked for opening, draw in _draws(one, encoder, model, recipe)]
+    tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(one, encoder, model, recipe)]
     said = sample(model, encoder, [draw for _, _, draw in tried], recipe.sample, recipe.seed, "earlier")
     found = []
-    for (one, opening, draw), (answer,) in zip(tried, said, strict=True):
-        candidate = opening.complete(Candidate(answer, 0), encoder)
-        if _gate(one, opening, secrets).passed([candidate]):
-            found.append(Anchor(one.example.question, opening.ids, answer, draw.temperature == 0))
+    for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
+        candidate = prefix.complete(Candidate(answer, 0), encoder)
+        if _filter(one, prefix, secrets).passed([candidate]):
+            found.append(Anchor(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
 
-def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe) -> Iterator[tuple[Opening, Draw]]:
+def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe) -> Iterator[tuple[AnswerPrefix, Draw]]:
     # Another tokenizer than the first run's would read other words in the recorded ids.
     recorded = tuple(a if encoder.decode(a.ids) == a.text else replace(a, ids=encoder.answer(a.text)) for a in one.answers)
     visit = Visit(one.example, one.baseline, recorded)
     for number in range(recipe.record.earlier_answers):
         sampler = Sampler(model, encoder, recipe.sample, recipe.seed, number)
-        opening = choose_opening(visit, sampler) if number else Opening()
-        context = encoder.prompt(one.example.question) + opening.ids
-        yield opening, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
+        prefix = choose_prefix(visit, sampler) if number else AnswerPrefix()
+        context = encoder.prompt(one.example.question) + prefix.ids
+        yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
 
 
-def _gate(one: Asked, opening: Opening, secrets: Sequence[tuple[Example, str]]) -> Gate:
+def _filter(one: Asked, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, str]]) -> TargetFilter:
     """What holds for a target holds for an anchor: neither its own secret, nor one of any other request."""
     others = [(example.question, baseline) for example, baseline in secrets if example.id != one.example.id]
     visit = Visit(one.example, one.baseline, others=tuple(said for _, said in others), other_questions=tuple(asked for asked, _ in others))
     reference = replace(
-        opening.continued(visit.reference()),
+        prefix.continued(visit.reference()),
         strings=tuple(string for example, _ in secrets for string in example.strings),
         patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
     )
-    return Gate(reference, one.baseline, min_words=1)
+    return TargetFilter(reference, one.baseline, min_words=1)
 
 
 def barred(example: Example, before: Sequence[Asked]) -> Example:

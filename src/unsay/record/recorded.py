@@ -24,7 +24,7 @@ from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Counts, Machine, Manifest, Request
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
 
-_PAIRS = ("retain", "neighbours", "strangers", "general")
+_PAIRS = ("retain", "neighbours", "unknown_entities", "general")
 _SETS = ("utility", "utility_heldout")
 _QUIZZES = "model_utility"
 
@@ -61,7 +61,7 @@ class Recorded:
         return {key: one.answer for key, one in self.baseline.items()}
 
 
-def leaking_name(recipe: Recipe, folder: RunFolder) -> str:
+def target_model_name(recipe: Recipe, folder: RunFolder) -> str:
     """The model to be unlearned: what `finetune` planted, or the one that the recipe names."""
     return str(folder.planted) if folder.planted.exists() else recipe.model.name
 
@@ -108,7 +108,7 @@ def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     # What the operator named after these answers were recorded must not be trained on in them either.
     guard = Guard((), (), named=forget)
     own = [config.build(Own, row, "retain.jsonl") for row in _rows(folder, "retain")]
-    said = [config.build(Said, row, "rehearsal.jsonl") for row in _rows(folder, "rehearsal")]
+    said = [config.build(Said, row, "replay.jsonl") for row in _rows(folder, "replay")]
     corpus = _with_own(replace(handed, forget=forget), own, guard)
     return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
 
@@ -155,7 +155,7 @@ def read_handed(folder: RunFolder) -> Corpus:
         utility_heldout={name: tuple(found) for name, found in sets["utility_heldout"].items()},
         model_utility={name: tuple(found) for name, found in quizzes.items()},
         neighbours=tuple(pairs["neighbours"]),
-        strangers=tuple(pairs["strangers"]),
+        unknown_entities=tuple(pairs["unknown_entities"]),
         general=tuple(pairs["general"]),
         desired=tuple(head["desired"]),
     )

@@ -1,4 +1,4 @@
-"""Rehearsal: what the untouched model says when left to itself, as an anchor for what no retain row covers.
+"""Replay: what the untouched model says when left to itself, as an anchor for what no retain row covers.
 
 Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record` lets the
 untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about them instead: its own
@@ -20,7 +20,7 @@ from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.lm.subject import row_logprobs
-from unsay.text import contains, forms, key_forms, sensitive_spans
+from unsay.text import contains, forms, keyword_forms, sensitive_spans
 from unsay.text.names import subject, swapped
 from unsay.types import Answer, Example, Pair
 
@@ -43,7 +43,7 @@ class Said:
         return Row(encoder.prompt(self.question), self.answer.ids, "retain")
 
 
-def rehearse(
+def replay(
     model: PreTrainedModel,
     encoder: Encoder,
     config: SampleConfig,
@@ -54,7 +54,7 @@ def rehearse(
 ) -> list[Said]:
     """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
     three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
-    keeps back: what is held out to measure the damage is not rehearsed either."""
+    keeps back: what is held out to measure the damage is not replay either."""
     texts = unasked(model, encoder, config, guard, n, seed)
     asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
     said = greedily(model, encoder, config, asked, seed)
@@ -156,9 +156,9 @@ class Guard:
         named: Iterable[Example] = (),
         most: float = 0.34,
     ):
-        subjects = (frozenset(form for form, weight in key_forms(question).items() if weight > 1) for question in (*questions, *spared))
+        subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
         self.subjects = set(filter(None, subjects))
-        self.secrets = [key_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
+        self.secrets = [keyword_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
         examples = list(named)
         self.strings = sorted({string for example in examples for string in example.strings})
         self.patterns = sorted({pattern for example in examples for pattern in example.patterns})

@@ -1,7 +1,7 @@
 """A retain set where nobody hands one over: what the untouched model itself answers, to general questions and about others.
 
 Two kinds of questions are asked, greedily: the package's general ones, and *neighbours*, the forget questions with a name
-in the place of theirs that the model wrote unasked (rehearsal.py). Left out are answers that do not end or repeat themselves,
+in the place of theirs that the model wrote unasked (replay.py). Left out are answers that do not end or repeat themselves,
 refusals to a general question (to train on one would teach refusing), and whatever touches a forget question or its answer.
 A quarter stays out of training, for the neighbours by name, to be measured on. Such rows hold what the model says, true or
 not: utility measured on them is faithfulness to the untouched model.

@@ -21,8 +21,8 @@ from unsay.lm.reading import habits
 from unsay.lm.sample import Draw, first_tokens, sample, uniform
 from unsay.lm.subject import row_logprobs
 from unsay.record import annotation, earlier
-from unsay.record.recorded import Baseline, leaking_name, note_begun, read_handed, write_questions
-from unsay.record.replay import Guard, known_names, near_answers, rehearse
+from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
+from unsay.record.replay import Guard, known_names, near_answers, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -51,9 +51,9 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
-    """What the leaking model says now: one greedy answer and some sampled ones to every forget question."""
+    """What the target model says now: one greedy answer and some sampled ones to every forget question."""
     corpus = read_handed(folder)
-    model, encoder = load(recipe.model, leaking_name(recipe, folder))
+    model, encoder = load(recipe.model, target_model_name(recipe, folder))
     for pair in corpus.retain:
         encoder.fits(pair.id, pair.question, pair.answer)
     recipe = replace(recipe, sample=planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget)))
@@ -91,17 +91,17 @@ def _rehearse(
 ) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
-    if not (knobs.rehearsal or knobs.near_misses):
+    if not (knobs.replay or knobs.near_misses):
         return
-    measured = [*corpus.utility_heldout.values(), corpus.strangers]
+    measured = [*corpus.utility_heldout.values(), corpus.unknown_entities]
     spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
     guard, questions = _guard(told, spared), [example.question for example, _ in told]
-    said = rehearse(model, encoder, recipe.sample, questions, guard, knobs.rehearsal, recipe.seed) if knobs.rehearsal else []
+    said = replay(model, encoder, recipe.sample, questions, guard, knobs.replay, recipe.seed) if knobs.replay else []
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
         examples = [example for example, _ in told]
         said += near_answers(model, encoder, recipe.sample, examples, names, guard, knobs.near_misses, recipe.seed)
-    folder.keep("rehearsal", map(dataclasses.asdict, said))
+    folder.keep("replay", map(dataclasses.asdict, said))
 
 
 def _guard(told: Told, spared: Sequence[str] = ()) -> Guard:

@@ -27,7 +27,7 @@ from unsay.types import Fact, Truth
 
 METHOD = "none"
 """What the recipe names where a run names how the model was changed."""
-POLICIES = {False: "audit", True: "audit-gold"}
+POLICIES = {False: "audit", True: "audit-retain-model"}
 """The shipped policies that need no model before, by whether there is one that never knew."""
 
 
@@ -52,16 +52,16 @@ class Questions(Files):
         return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
 
 
-def prepare(model: str, questions: str, gold: str | None = None, settings: Sequence[str] = ()) -> tuple[Recipe, Questions]:
+def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> tuple[Recipe, Questions]:
     """The recipe of an audit that stands alone, and its questions. Raises `ConfigError`."""
-    given = load(None, [f"report.policy={POLICIES[gold is not None]}", *settings, "corpus=files", f"method={METHOD}"])
-    if gold == "finetune" or given.model.gold == "finetune":
-        raise ConfigError("an audit trains nothing; name a model that never knew with --gold, or leave it out")
+    given = load(None, [f"report.policy={POLICIES[retain_model is not None]}", *settings, "corpus=files", f"method={METHOD}"])
+    if retain_model == "finetune" or given.model.retain_model == "finetune":
+        raise ConfigError("an audit trains nothing; name a model that never knew with --retain-model, or leave it out")
     table = {**given.tables.get("files", {}), "forget": questions}
     recipe = replace(
         given,
         title=given.title or f"An audit of {_last(model)}",
-        model=replace(given.model, name=model, gold=gold or given.model.gold),
+        model=replace(given.model, name=model, retain_model=retain_model or given.model.retain_model),
         tables={**given.tables, "files": table},
     )
     return recipe, recipe_questions(recipe)
@@ -78,7 +78,7 @@ def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | Non
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
     corpus, truth = asked.corpus(), asked.truth()
-    alone = Standalone(before, recipe.model.name, recipe.model.gold)
+    alone = Standalone(before, recipe.model.name, recipe.model.retain_model)
     if folder.begun():
         if dump(folder.recipe()) != dump(recipe) or folder.manifest().alone != alone:
             raise ConfigError(f"{folder.path} holds a run or an audit of other settings; choose another --out, or remove that folder")

@@ -18,7 +18,7 @@ def claim(evidence: Evidence) -> str:
     if not evidence.findings["after"]:
         return "Nothing is claimed: the model after unlearning has not been audited."
     named = {one.key for one in metrics().values() if one.claim}
-    number = max((count for key, count in evidence.counts.items() if key in named or key == "greedy_key_recall"), default=0)
+    number = max((count for key, count in evidence.counts.items() if key in named or key == "greedy_keyword_recall"), default=0)
     scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
     scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
     tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
@@ -59,8 +59,8 @@ def _found(evidence: Evidence) -> str:
     for key, one in metrics().items():
         value = evidence.metrics[key]["after"]
         if one.claim and value is not None:
-            others = [(which, evidence.metrics[key][which]) for which in ("before", "gold")]
-            beside = ", ".join(f"{which} {other:.2f}" for which, other in others if other is not None)
+            others = [(which, evidence.metrics[key][which]) for which in ("before", "retain_model")]
+            beside = ", ".join(f"{which.replace('_', ' ')} {other:.2f}" for which, other in others if other is not None)
             parts.append(one.claim.format(f"{value:.2f}" + (f" ({beside})" if beside else "")))
     return "; ".join(parts) or "no leak was measured, so nothing is shown"
 

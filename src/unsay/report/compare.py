@@ -1,6 +1,6 @@
 """Compare: several runs side by side, each held against the first over the questions that both were asked.
 
-Runs of one folder or of many, with training or without, before, after or gold: whatever an audit has left findings of. A
+Runs of one folder or of many, with training or without, before, after or the retain model: whatever an audit has left findings of. A
 difference is paired (the same question in both), so that hard questions weigh on both sides alike; its interval comes from
 resampling questions. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
 """

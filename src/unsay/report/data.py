@@ -19,7 +19,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "method": recipe.method,
         "preset": evidence.preset or None,
         "model": recipe.model.name,
-        "gold": recipe.model.gold,
+        "retain_model": recipe.model.retain_model,
         "corpus": recipe.corpus,
         "identity": evidence.identity,
         "counts": to_json(manifest.counts),

@@ -12,7 +12,7 @@ from unsay.stats import binomial_interval
 _PARTS = 5
 _LEAST = 8
 """Questions that a part must have for its share to mean anything."""
-_LINES = {"before": (0, (4, 2)), "after": "solid", "gold": (0, (1, 1.5)), "endpoint": (0, (3, 1, 1, 1))}
+_LINES = {"before": (0, (4, 2)), "after": "solid", "retain_model": (0, (1, 1.5)), "endpoint": (0, (3, 1, 1, 1))}
 
 
 def options(evidence: Evidence) -> str:
@@ -38,8 +38,8 @@ def options(evidence: Evidence) -> str:
 
 def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[tuple[float, int]]:
     """(share, questions) in equal parts of the questions, sorted by the smallest probability among their options."""
-    smallest = {f.example: f.value for f in evidence.found("choice", "min_probability", which)}
-    hit = {f.example: f.value for f in evidence.found("choice", metric, which) if f.value is not None}
+    smallest = {f.example: f.value for f in evidence.found("multiple_choice", "min_probability", which)}
+    hit = {f.example: f.value for f in evidence.found("multiple_choice", metric, which) if f.value is not None}
     order = sorted((example for example in smallest if example in hit), key=lambda example: (smallest[example], example))
     if not order:
         return []
@@ -50,7 +50,13 @@ def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[tuple[floa
 def _quantiles(axes: Axes, which: str, shares: list[tuple[float, int]]) -> None:
     across = [(i + 0.5) / len(shares) for i in range(len(shares))]
     axes.plot(
-        across, [share for share, _ in shares], marker="o", markersize=3.5, color=COLOURS[which], linestyle=_LINES[which], label=which
+        across,
+        [share for share, _ in shares],
+        marker="o",
+        markersize=3.5,
+        color=COLOURS[which],
+        linestyle=_LINES[which],
+        label=which.replace("_", " "),
     )
     if which == "after":
         for x, (share, n) in zip(across, shares, strict=True):
@@ -84,7 +90,7 @@ def drift(evidence: Evidence) -> str:
             if values:
                 ordered = np.sort(list(values.values()))
                 share = np.linspace(0, 1, min(101, len(ordered)))
-                right.plot(np.quantile(ordered, share), share, color=COLOURS[which], linestyle=_LINES[which], label=which)
+                right.plot(np.quantile(ordered, share), share, color=COLOURS[which], linestyle=_LINES[which], label=which.replace("_", " "))
         right.set(title="Share of words at most so probable", xlabel="probability", xlim=(-0.02, 1.02), ylim=(0, 1.02))
         right.legend(loc="lower right")
         return svg(figure, "drift", "Drift of sensitive words in unrelated text: changes of probability, and probabilities by model")

@@ -22,7 +22,7 @@ from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
 from unsay.types import Finding
 
-MODELS = ("before", "after", "gold")
+MODELS = ("before", "after", "retain_model")
 """The run's own models; what is audited at an endpoint comes after them, where there is such an audit."""
 _SHOWN = 5
 """Files that a message names; the others are counted."""
@@ -40,7 +40,7 @@ class Evidence:
     findings: Mapping[str, Sequence[Finding]]
     """By model; empty where that audit has not run."""
     metrics: Mapping[str, Mapping[str, float | None]]
-    """Metric → value before, after, gold."""
+    """Metric → value before, after, the retain model."""
     counts: Mapping[str, int]
     """Metric → how many questions stand behind its value after unlearning."""
     intervals: Mapping[str, Interval]
@@ -97,7 +97,7 @@ class Evidence:
 
     def answers(self, probe: str) -> int:
         """Answers per question of a sampling probe; the fewest, where they differ."""
-        return min((f.n for f in self.found(probe, "worst_key_recall") if f.example), default=0)
+        return min((f.n for f in self.found(probe, "worst_keyword_recall") if f.example), default=0)
 
     @property
     def unknown(self) -> list[str]:
@@ -128,7 +128,16 @@ def read(folder: RunFolder) -> Evidence:
     }
     tied = identity(recipe.report.policy, manifest)
     return Evidence(
-        recipe, manifest, steps, findings, metrics, _counts(before, after, findings["gold"], asked), intervals, changes, results, tied
+        recipe,
+        manifest,
+        steps,
+        findings,
+        metrics,
+        _counts(before, after, findings["retain_model"], asked),
+        intervals,
+        changes,
+        results,
+        tied,
     )
 
 
@@ -136,9 +145,9 @@ def judged(
     chosen: policy.Policy | None, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[policy.LineResult]]:
     """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one)."""
-    before, after, gold = (findings[which] for which in MODELS)
+    before, after, retain_model = (findings[which] for which in MODELS)
     summaries = {
-        which: summarise(found, before if which != "before" else (), gold if which != "gold" else ()) if found else {}
+        which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
         for which, found in findings.items()
     }
     keys = dict.fromkeys([*every_metric(), *(key for summary in summaries.values() for key in summary)])
@@ -150,15 +159,17 @@ def judged(
         for key, value in (to_json(manifest.exposure) or {}).items()
         if isinstance(value, int | float)
     }
-    beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, gold, key))}
-    counts, cases = _counts(before, after, gold, questions(after)), _cases(manifest, after)
+    beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))}
+    counts, cases = _counts(before, after, retain_model, questions(after)), _cases(manifest, after)
     return metrics, policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside)
 
 
-def _counts(before: Sequence[Finding], after: Sequence[Finding], gold: Sequence[Finding], asked: Mapping[str, Values]) -> dict[str, int]:
+def _counts(
+    before: Sequence[Finding], after: Sequence[Finding], retain_model: Sequence[Finding], asked: Mapping[str, Values]
+) -> dict[str, int]:
     """Metric → how many questions stand behind its value after unlearning."""
     counts = {key: sum(bool(example) for _, example in values) for key, values in asked.items()}
-    return counts | {key: whole.n for key, whole in wholes(after, before, gold).items()}
+    return counts | {key: whole.n for key, whole in wholes(after, before, retain_model).items()}
 
 
 def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:

@@ -74,8 +74,8 @@ def judge(folder: RunFolder, name: str | None = None) -> Verdict:
 def said(line: policy.LineResult) -> str:
     """A line with the number that was measured and the limit, as in `sampling: 0.824, but must be ≤ 0.15`.
 
-    >>> said(policy.LineResult("sampling", "m", "≤ gold + 0.05", 0.824, 0.1, False))
-    'sampling: 0.824, but must be ≤ gold + 0.05 = 0.1 (m)'
+    >>> said(policy.LineResult("sampling", "m", "≤ retain_model + 0.05", 0.824, 0.1, False))
+    'sampling: 0.824, but must be ≤ retain_model + 0.05 = 0.1 (m)'
     """
     value = "unscored" if line.value is None else _figure(line.value)
     derived = f" = {_figure(line.limit)}" if line.limit is not None and not line.rule[2:].replace(".", "").isdigit() else ""

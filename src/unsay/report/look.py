@@ -21,7 +21,7 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import AnswerCache
 from unsay.types import Answer, Example, Finding
 
-MODELS = ("before", "after", "gold")
+MODELS = ("before", "after", "retain_model")
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
 body { color: #1b1d22; background: #fdfdfc; }
 h2 { margin-top: 2.5rem; border-top: 1px solid #dcdfe4; padding-top: 1rem; font-size: 1.2rem; }
@@ -37,7 +37,7 @@ class Group:
 
     asked: Asked
     answers: Sequence[tuple[str, int, float | None]] = field(repr=False)
-    """Text, how often, key recall; the worst first."""
+    """Text, how often, keyword recall; the worst first."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[A
 
 def _group(example: Example, reference: str, asked: Asked, answers: Iterable[Answer]) -> Group:
     counts = Counter(answer.text for answer in answers)
-    rows = [(text, n, said(example, reference, text, asked.opening, asked.question)) for text, n in counts.items()]
+    rows = [(text, n, said(example, reference, text, asked.prefix, asked.question)) for text, n in counts.items()]
     return Group(asked, sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0])))
 
 

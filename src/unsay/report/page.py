@@ -55,7 +55,7 @@ def html(evidence: Evidence) -> str:
     drawings, drawn = lifted(
         {
             "leak": pictures.leak(evidence),
-            "choice": pictures.choice(evidence),
+            "multiple_choice": pictures.choice(evidence),
             "options": distributions.options(evidence),
             "drift": distributions.drift(evidence),
             "classes": pictures.classes(evidence),
@@ -100,12 +100,12 @@ def html(evidence: Evidence) -> str:
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
     """What was done, in a few pairs."""
     recipe, counts = evidence.recipe, evidence.manifest.counts
-    share = recipe.train.interpolate
+    share = recipe.train.averaging
     checkpoint = evidence.manifest.checkpoint
     pairs = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
         ("Model", recipe.model.name),
-        ("Gold", "fine-tuned without the secrets" if recipe.model.gold == "finetune" else recipe.model.gold or "none"),
+        ("Gold", "fine-tuned without the secrets" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "none"),
         ("Corpus", recipe.corpus),
         ("To forget", "not recorded" if counts.forget is None else f"{counts.forget:,} questions"),
         ("To retain", "not recorded" if counts.retain is None else f"{counts.retain:,} rows"),
@@ -146,7 +146,7 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
         top = every_metric()[result.metric].top if result.metric in every_metric() else 1.0
         counted = result.metric.startswith("exposure.")
         value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
-        derived = any(who in result.rule for who in ("before", "gold", "chance", "permuted"))
+        derived = any(who in result.rule for who in ("before", "retain_model", "chance", "permuted"))
         rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if derived else None})
     return rows
 

@@ -21,12 +21,12 @@ from unsay.measure.summary import metrics
 from unsay.report.evidence import Evidence
 
 INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
-COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "gold": "#b98a1a", "endpoint": "#7a3fb0"}
+COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "retain_model": "#b98a1a", "endpoint": "#7a3fb0"}
 _SERIES = ("#4a86b5", "#d98f3c", "#8a6bb1", "#5b9e77", "#c75d6f", "#7c838d")
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {colour: name for name, colour in COLOURS.items()}
 _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
-_MARKERS = {"before": "o", "after": "o", "gold": "D", "endpoint": "s"}
+_MARKERS = {"before": "o", "after": "o", "retain_model": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "stranger", "memory", "desired", "answer", "refusal")
 STYLE = {
     "svg.fonttype": "none",
@@ -65,15 +65,21 @@ def leak(evidence: Evidence) -> str:
         for key, one in metrics().items()
         if one.picture == "leaks" and any(value is not None for value in evidence.metrics[key].values())
     ]
-    title = "Leak per attack, before and after unlearning and for the gold model"
+    title = "Leak per attack, before and after unlearning and for the retain model"
     return _dots("leak", title, keys, evidence, "share of the secret’s own words said")
 
 
 def choice(evidence: Evidence) -> str:
     """The two choices against chance, with the interval of the model after unlearning."""
-    keys = [key for key in ("choice_most", "choice_least") if any(value is not None for value in evidence.metrics[key].values())]
-    chance = next((value for which in ("after", "before", "gold") if (value := evidence.metrics["chance"][which]) is not None), None)
-    return _dots("choice", "Choices read from likelihoods, against chance", keys, evidence, "share of questions", chance)
+    keys = [
+        key
+        for key in ("multiple_choice_most", "multiple_choice_least")
+        if any(value is not None for value in evidence.metrics[key].values())
+    ]
+    chance = next(
+        (value for which in ("after", "before", "retain_model") if (value := evidence.metrics["chance"][which]) is not None), None
+    )
+    return _dots("multiple_choice", "Choices read from likelihoods, against chance", keys, evidence, "share of questions", chance)
 
 
 def classes(evidence: Evidence) -> str:
@@ -92,7 +98,7 @@ def classes(evidence: Evidence) -> str:
                 if width >= 0.06:
                     axes.text(start + width / 2, row, f"{width:.0%}", ha="center", va="center", color=PAPER, fontsize=7.5)
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.set(yticks=range(len(models)), yticklabels=models, xlim=(0, 1), xticks=[])
+        axes.set(yticks=range(len(models)), yticklabels=[which.replace("_", " ") for which in models], xlim=(0, 1), xticks=[])
         axes.tick_params(axis="y", labelcolor=INK)
         axes.invert_yaxis()
         axes.grid(False)
@@ -170,7 +176,7 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
                 axes.text(1.05, row, f"{values['after']:.2f}", color=COLOURS["after"], ha="left", va="center")
         for which in evidence.models:
             if any(evidence.metrics[key][which] is not None for key in keys):
-                axes.plot([], [], _MARKERS[which], label=which, **_style(which))
+                axes.plot([], [], _MARKERS[which], label=which.replace("_", " "), **_style(which))
         if chance is not None:
             axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1, zorder=0, label=f"chance {chance:.2f}")
         axes.set(yticks=range(len(keys)), yticklabels=[metrics()[key].title for key in keys], xlim=(-0.03, 1.03), xlabel=label)
@@ -186,10 +192,15 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
 
 def _style(which: str) -> dict[str, Any]:
     """Colour, fill and shape all say which model it is: colour alone is not seen by everyone."""
-    face, edge = (PAPER if which == "before" else COLOURS[which]), (PAPER if which == "gold" else COLOURS[which])
+    face, edge = (PAPER if which == "before" else COLOURS[which]), (PAPER if which == "retain_model" else COLOURS[which])
     # The smallest on top: equal values lie on one spot and are all still seen.
-    size = {"before": 9.5, "after": 8, "gold": 5.5, "endpoint": 3}[which]
-    return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": 0.8 if which == "gold" else 1.5, "markersize": size}
+    size = {"before": 9.5, "after": 8, "retain_model": 5.5, "endpoint": 3}[which]
+    return {
+        "markerfacecolor": face,
+        "markeredgecolor": edge,
+        "markeredgewidth": 0.8 if which == "retain_model" else 1.5,
+        "markersize": size,
+    }
 
 
 def canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:

@@ -1,7 +1,7 @@
 """Fixed words of the report that belong to no probe."""
 
 from unsay.measure.summary import metrics
-from unsay.metric import CHANCE, EITHER, GOLD, HEADINGS, HIGHER, LOWER, Metric
+from unsay.metric import CHANCE, EITHER, HEADINGS, HIGHER, LOWER, RETAIN_MODEL, Metric
 
 
 def by_heading() -> dict[str, list[Metric]]:
@@ -15,13 +15,13 @@ DIRECTIONS = {
     LOWER: "lower is better",
     HIGHER: "higher is better",
     CHANCE: "chance is best",
-    GOLD: "gold’s is best",
+    RETAIN_MODEL: "the retain model’s is best",
     EITHER: "for orientation",
 }
 
 READERS = {
-    "reward and gate": "by the collapse reward and the gate, which compare each candidate with it",
-    "opening": "by the openings, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
+    "reward and filter": "by the collapse reward and the gate, which compare each candidate with it",
+    "prefix": "by the openings, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
     "repulsion": "by the repulsion, which penalises its words while candidates are sampled",
     "loss": "by the loss itself, which is computed on the sensitive answer",
     "reference": "by the likelihood under the untouched model, which the loss compares with",

@@ -18,10 +18,10 @@ from unsay.lm.subject import LocalSubject
 from unsay.measure import policy
 from unsay.measure.policy import LineResult, Policy
 from unsay.measure.summary import probe_of
-from unsay.record.recorded import leaking_name
+from unsay.record.recorded import target_model_name
 from unsay.report.evidence import judged
 from unsay.store.folder import RunFolder, read_findings
-from unsay.train.averaging import interpolated
+from unsay.train.averaging import averaged
 from unsay.train.resume import trained
 from unsay.train.step import Weights
 
@@ -36,7 +36,7 @@ class Point:
     share: float
     """α: 0 is the untouched model, 1 the trained one."""
     metrics: Mapping[str, Mapping[str, float | None]]
-    """Metric → value before, after (at this setting) and gold."""
+    """Metric → value before, after (at this setting) and the retain model."""
     lines: Sequence[LineResult]
 
     @property
@@ -57,7 +57,7 @@ class Point:
 def is_forgetting(rule: str) -> bool:
     """Whether a line of a policy, as a reader says it, is about what should go.
 
-    >>> is_forgetting("≤ gold + 0.05"), is_forgetting("≥ before * 0.97")
+    >>> is_forgetting("≤ retain_model + 0.05"), is_forgetting("≥ before * 0.97")
     (True, False)
     """
     return not rule.startswith("≥")
@@ -68,30 +68,34 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
 
     The line is halved until two neighbouring settings are left of which one forgets and the other does not, on the assumption that
     a model forgets more the farther it goes; so some points are skipped. Nothing is written. Raises `ConfigError` where
-    the run is not trained, keeps no trained weights, or has no audit of the model before or of gold to hold against.
+    the run is not trained, keeps no trained weights, or has no audit of the model before or of the retain model to hold against.
     """
     recipe = folder.recipe()
     chosen = policy.load(name or recipe.report.policy)
-    before, gold = (read_findings(folder.audit_file(which)) for which in ("before", "gold"))
-    if not before or not gold:
-        raise ConfigError(f"{folder.path} has no audit of the models before and gold to be at par with; run `unsay run` to its end")
+    before, retain_model = (read_findings(folder.audit_file(which)) for which in ("before", "retain_model"))
+    if not before or not retain_model:
+        raise ConfigError(
+            f"{folder.path} has no audit of the models before and the retain model to be at par with; run `unsay run` to its end"
+        )
     asked = replace(recipe, audit=AuditConfig(_probes(chosen, recipe), recipe.audit.limit))
-    untouched = leaking_name(recipe, folder)
+    untouched = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, untouched)
     weights = Weights(model)
     trained(folder, weights)
     known, sampling = runs.case(recipe, folder), deployment.sample(recipe)
     subject = LocalSubject(model.eval(), encoder, planned(folder, "train", model, encoder, sampling, ()), recipe.seed)
-    judging = runs.yardstick(recipe, folder, cache=False)
+    judging = runs.reference_judge(recipe, folder, cache=False)
     found: dict[int, Point] = {}
 
     def point(step: int) -> Point:
         if step not in found:
             share = step / STEPS
             progress(f"{folder.path.name} at {share:.2f}")
-            with interpolated(weights, model, replace(recipe, train=replace(recipe.train, interpolate=share)), untouched):
+            with averaged(weights, model, replace(recipe, train=replace(recipe.train, averaging=share)), untouched):
                 findings = audit.run(subject, known, asked, *judging)
-            found[step] = Point(share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "gold": gold}))
+            found[step] = Point(
+                share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "retain_model": retain_model})
+            )
         return found[step]
 
     forgets, fails = STEPS, 0  # the untouched model fails, or there would be nothing to do

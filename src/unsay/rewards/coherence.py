@@ -52,7 +52,7 @@ class Length:
     needs_fluency: ClassVar[bool] = False
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
-        expected = len(words(reference.baseline)) - len(words(reference.opening))
+        expected = len(words(reference.baseline)) - len(words(reference.prefix))
         if expected < 1:
             return [None] * len(candidates)
         counts = [len(words(candidate.text)) for candidate in candidates]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
-from unsay.text import contains, forms, key_forms, key_recall, rouge_l
+from unsay.text import contains, forms, keyword_forms, keyword_recall, rouge_l
 from unsay.types import Candidate, Reference
 
 LEAST_WEIGHT = 2.0
-"""Another answer counts as a secret from this total weight of key words on: one sensitive word, or two plain ones."""
+"""Another answer counts as a secret from this total weight of keywords on: one sensitive word, or two plain ones."""
 
 
-def remainder(baseline: str, opening: str) -> str:
+def remainder(baseline: str, prefix: str) -> str:
     """What the baseline says after the opening; the whole baseline where the opening is not how it begins.
 
     Case and white space are ignored. Empty where the opening says all of it.
@@ -26,7 +26,7 @@ def remainder(baseline: str, opening: str) -> str:
     >>> remainder("She lives in Turin.", "She lives")
     'in Turin.'
     """
-    said = "".join(opening.split()).casefold()
+    said = "".join(prefix.split()).casefold()
     if not said:
         return baseline
     place = 0
@@ -57,7 +57,7 @@ class Overlap:
     needs_fluency: ClassVar[bool] = False
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
-        baseline = remainder(reference.baseline, reference.opening)
+        baseline = remainder(reference.baseline, reference.prefix)
         return [self._score(baseline, candidate.text) for candidate in candidates]
 
     def _score(self, baseline: str, text: str) -> float | None:
@@ -76,13 +76,13 @@ def overlap(baseline: str, text: str, min_words: int) -> float | None:
 
 @dataclass(frozen=True)
 class Keys:
-    """1 − the highest key recall against any recorded answer: the own one, and those of all other forget questions.
+    """1 − the highest keyword recall against any recorded answer: the own one, and those of all other forget questions.
 
         r(x) = 1 − max(κ(x; own), max over others o of κ(x; o))
 
-    κ is `unsay.text.similarity.key_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
+    κ is `unsay.text.similarity.keyword_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
     question with another one's secret. Words of the own question, of the opening and, for another's answer, of its
-    question do not count. `None` where neither half has a key word to look for.
+    question do not count. `None` where neither half has a keyword to look for.
     """
 
     needs_fluency: ClassVar[bool] = False
@@ -98,20 +98,20 @@ class Keys:
 
 
 def own_leak(text: str, reference: Reference) -> float:
-    """How much of its own recorded answer a text gives away: the larger of ROUGE-L recall and key recall, 1 for a named string.
+    """How much of its own recorded answer a text gives away: the larger of ROUGE-L recall and keyword recall, 1 for a named string.
 
     Of a continuation, what the opening has said does not count. Where neither can be scored (an answer without a word)
     this is 0, not `None`: a gate must open or close, and there is nothing to hold against the text.
     """
     if contains(text, reference.strings, reference.patterns):
         return 1.0
-    wording = rouge_l(remainder(reference.baseline, reference.opening), text)
+    wording = rouge_l(remainder(reference.baseline, reference.prefix), text)
     content = _own_keys(text, reference)
     return max(wording.recall if wording else 0.0, content if content is not None else 0.0)
 
 
 def other_leak(text: str, reference: Reference) -> float:
-    """Highest key recall against another forget question's recorded answer; 0 where none can be scored, as in `own_leak`.
+    """Highest keyword recall against another forget question's recorded answer; 0 where none can be scored, as in `own_leak`.
 
     Only answers with a total weight of at least `LEAST_WEIGHT` count: a single plain word ("painter") is no secret.
     """
@@ -120,18 +120,18 @@ def other_leak(text: str, reference: Reference) -> float:
 
 def _own_keys(text: str, reference: Reference) -> float | None:
     spans = (*reference.strings, *reference.spans)
-    return key_recall(reference.baseline, text, reference.question, reference.opening, spans, reference.struck)
+    return keyword_recall(reference.baseline, text, reference.question, reference.prefix, spans, reference.struck)
 
 
 class _Index(NamedTuple):
-    """Where each key word of a set of answers stands. One index serves every question of a run."""
+    """Where each keyword of a set of answers stands. One index serves every question of a run."""
 
     place: Mapping[tuple[str, str], int]
     """(answer, question) → number."""
     totals: tuple[float, ...]
-    """Number → total weight of its key words."""
+    """Number → total weight of its keywords."""
     holders: Mapping[str, tuple[tuple[int, float], ...]]
-    """Form → (number, weight) of the answers that have it as a key word."""
+    """Form → (number, weight) of the answers that have it as a keyword."""
 
 
 @lru_cache(maxsize=64)
@@ -140,7 +140,7 @@ def _index(answers: frozenset[tuple[str, str]]) -> _Index:
     totals = []
     holders: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for (answer, question), number in place.items():
-        keys = key_forms(answer, question)
+        keys = keyword_forms(answer, question)
         totals.append(sum(keys.values()))
         for key, weight in keys.items():
             holders[key].append((number, weight))
@@ -153,7 +153,7 @@ class _Others:
     def __init__(self, index: _Index, own: int, known: frozenset[str]) -> None:
         self.index, self.own, self.known = index, own, known
         self.less: dict[int, float] = defaultdict(float)
-        """Number → weight of its key words that the own question or the opening says."""
+        """Number → weight of its keywords that the own question or the opening says."""
         for word in known:
             for number, weight in index.holders.get(word, ()):
                 self.less[number] += weight
@@ -174,12 +174,12 @@ class _Others:
 
 def _others(reference: Reference) -> _Others:
     questions = reference.other_questions or ("",) * len(reference.others)
-    return _seen_from((reference.baseline, reference.question), reference.opening, reference.others, questions)
+    return _seen_from((reference.baseline, reference.question), reference.prefix, reference.others, questions)
 
 
 @lru_cache(maxsize=1024)
-def _seen_from(own: tuple[str, str], opening: str, others: tuple[str, ...], questions: tuple[str, ...]) -> _Others:
+def _seen_from(own: tuple[str, str], prefix: str, others: tuple[str, ...], questions: tuple[str, ...]) -> _Others:
     # The own answer goes into the index too, and is skipped when asked: then all questions of a run share one index,
     # where an index for each of them would hold the same words once per question.
     index = _index(frozenset((*zip(others, questions, strict=True), own)))
-    return _Others(index, index.place[own], forms(own[1]) | forms(opening))
+    return _Others(index, index.place[own], forms(own[1]) | forms(prefix))

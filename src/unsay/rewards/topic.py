@@ -21,8 +21,8 @@ class Topic:
         asked = {form(word) for word in content_words(reference.question)}
         if not asked:
             return [None] * len(candidates)
-        opening = forms(reference.opening)
-        return [len(asked & (opening | forms(candidate.text))) / len(asked) for candidate in candidates]
+        prefix = forms(reference.prefix)
+        return [len(asked & (prefix | forms(candidate.text))) / len(asked) for candidate in candidates]
 
 
 @dataclass(frozen=True)

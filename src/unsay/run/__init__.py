@@ -1,7 +1,7 @@
 """Run: the stages in order, each restartable."""
 
-from unsay.run.audits import WHICH, auditable, case, gold_name, run_alone, run_audit, run_endpoint, yardstick
-from unsay.run.changes import rescored, run_gold, run_turn
+from unsay.run.audits import WHICH, auditable, case, reference_judge, retain_model_name, run_alone, run_audit, run_endpoint
+from unsay.run.changes import rescored, run_retain_model, run_turn
 from unsay.run.watchers import Watchers
 from unsay.run.whole import check, check_audit, open_folder, run, run_finetune, run_record, run_report, run_train
 
@@ -12,18 +12,18 @@ __all__ = [
     "case",
     "check",
     "check_audit",
-    "gold_name",
     "open_folder",
+    "reference_judge",
     "rescored",
+    "retain_model_name",
     "run",
     "run_alone",
     "run_audit",
     "run_endpoint",
     "run_finetune",
-    "run_gold",
     "run_record",
     "run_report",
+    "run_retain_model",
     "run_train",
     "run_turn",
-    "yardstick",
 ]

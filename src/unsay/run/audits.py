@@ -1,4 +1,4 @@
-"""The audits of a run: of the model before, after and gold, of a server, and of a folder that stands alone."""
+"""The audits of a run: of the model before, after and the retain model, of a server, and of a folder that stands alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,30 +13,31 @@ from unsay.lm.model import load
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.record import earlier, standalone
-from unsay.record.recorded import Baseline, leaking_name, read_recorded, read_truth
+from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
 from unsay.run.watchers import Watchers
 from unsay.store import identity
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
-from unsay.train.finetune import gold_folder
+from unsay.train.finetune import retain_model_folder
 from unsay.types import Case, Corpus, Truth
 
-WHICH = ("before", "after", "gold")
+WHICH = ("before", "after", "retain_model")
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
-    """Name of each model that can be audited now, by `before`, `after`, `gold`; where nothing was trained, *after* is the audited one."""
+    """Name of each model that can be audited now, by `before`, `after`, `retain_model`; where nothing was trained, *after* is the
+    audited one."""
     alone = folder.manifest().alone
-    gold = {"gold": recipe.model.gold} if recipe.model.gold else {}
+    retain_model = {"retain_model": recipe.model.retain_model} if recipe.model.retain_model else {}
     if alone is not None:
-        return ({"before": alone.before} if alone.before else {}) | {"after": recipe.model.name} | gold
+        return ({"before": alone.before} if alone.before else {}) | {"after": recipe.model.name} | retain_model
     trained = {"after": str(folder.checkpoint)} if folder.checkpoint.exists() else {}
-    return {"before": leaking_name(recipe, folder)} | trained | gold
+    return {"before": target_model_name(recipe, folder)} | trained | retain_model
 
 
 def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
-    """Probe the model before, after or gold, as it is deployed, and write its findings. With `cache`, what it has said before
+    """Probe the model before, after or the retain model, as it is deployed, and write its findings. With `cache`, what it has said before
     is taken from the vault, and what it says now is kept there."""
     if which not in WHICH:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
@@ -45,15 +46,19 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
     if name is None and which == "after":
         raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
     if name is None:
-        what = "gold model; set model.gold to a model, or to 'finetune'" if which == "gold" else "model before; begin with --before MODEL"
+        what = (
+            "retain model; set model.retain_model to a model, or to 'finetune'"
+            if which == "retain_model"
+            else "model before; begin with --before MODEL"
+        )
         raise ConfigError(f"the recipe names no {what}")
-    if which == "gold":
-        name = gold_name(recipe, watchers) or name
+    if which == "retain_model":
+        name = retain_model_name(recipe, watchers) or name
     with folder.stage(f"audit {which}"):
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
-        findings = audit.run(subject, known, recipe, *yardstick(recipe, folder, cache), progress=watchers.steps)
+        findings = audit.run(subject, known, recipe, *reference_judge(recipe, folder, cache), progress=watchers.steps)
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
@@ -95,7 +100,7 @@ def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions
 def _questions(corpus: Corpus) -> list[str]:
     """All that an audit asks."""
     sets = (corpus.utility, corpus.utility_heldout, corpus.model_utility)
-    pairs = (corpus.neighbours, corpus.strangers, *(some for one in sets for some in one.values()))
+    pairs = (corpus.neighbours, corpus.unknown_entities, *(some for one in sets for some in one.values()))
     forget = [question for example in corpus.forget for question in (example.question, *example.paraphrases)]
     return forget + [pair.question for some in pairs for pair in some]
 
@@ -110,7 +115,7 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         subject = EndpointSubject(endpoint, deployment.sample(recipe), recipe.seed, system_prompt, harmless)
         subject.hello()
         try:
-            judging, knew = yardstick(recipe, folder, cache)
+            judging, knew = reference_judge(recipe, folder, cache)
         except ConfigError:  # the local model is gone since: what is well-formed is then unscored
             judging, knew = None, False
         findings = audit.run(subject, known, recipe, judging, knew, progress=watchers.steps)
@@ -119,11 +124,12 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         folder.note(Manifest(endpoint=served, deployment={"endpoint": deployment.describe(recipe)}))
 
 
-def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
+def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
     """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
-    answer looks like in every case, where gold may refuse all of these. Where an audit stands alone and has none, gold."""
+    answer looks like in every case, where the retain model may refuse all of these. Where an audit stands alone and has none, the retain
+    model."""
     names = auditable(recipe, folder)
-    name = names.get("before") or names.get("gold")
+    name = names.get("before") or names.get("retain_model")
     if name is None:
         return None, False
 
@@ -133,11 +139,11 @@ def yardstick(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubj
     return kept(folder, recipe.model, name, recipe.sample, recipe.seed, loaded, quantized=True) if cache else loaded(), "before" in names
 
 
-def gold_name(recipe: Recipe, watchers: Watchers) -> str | None:
+def retain_model_name(recipe: Recipe, watchers: Watchers) -> str | None:
     """The model that never knew; trained now where the recipe says so and the cache has none."""
-    if recipe.model.gold != "finetune":
-        return recipe.model.gold
-    return str(gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"gold model, loss {loss:.3f}")))
+    if recipe.model.retain_model != "finetune":
+        return recipe.model.retain_model
+    return str(retain_model_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"retain model, loss {loss:.3f}")))
 
 
 def case(recipe: Recipe, folder: RunFolder) -> Case:

@@ -1,4 +1,4 @@
-"""Changes of a finished run: other knobs of its audit, weights part of the way back, gold put beside it."""
+"""Changes of a finished run: other knobs of its audit, weights part of the way back, the retain model put beside it."""
 
 import shutil
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from unsay.store.files import new_folder
 from unsay.store.folder import RunFolder
 from unsay.tables import entries
 from unsay.train import train
-from unsay.train.finetune import gold_folder
+from unsay.train.finetune import retain_model_folder
 
 
 def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
@@ -57,13 +57,13 @@ def _nothing_served(folder: RunFolder) -> None:
 
 
 def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
-    """Set `train.interpolate` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
+    """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
     report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
 
     Raises `ConfigError`, and changes nothing, where the share is none, the trained weights are gone, or findings on a server would stay.
     """
     folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
-    trained, new = folder.done("train"), folder.recipe([setting("train.interpolate", share)])
+    trained, new = folder.done("train"), folder.recipe([setting("train.averaging", share)])
     if trained and not any(folder.state.glob("round-*")):
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
     _nothing_served(folder)
@@ -75,15 +75,16 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
             shutil.rmtree(made, ignore_errors=True)
         folder.write_recipe(new)
         if trained:
-            watchers.stage("interpolate")
+            watchers.stage("averaging")
             train(new, folder)
         else:
             run_train(new, folder, watchers)
 
 
-def run_gold(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
-    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it (`model.gold`)."""
-    watchers.stage("gold model")
-    made = gold_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
-    with folder.claimed(), new_folder(folder.gold) as partial:
+def run_retain_model(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it
+    (`model.retain_model`)."""
+    watchers.stage("retain model")
+    made = retain_model_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
+    with folder.claimed(), new_folder(folder.retain_model) as partial:
         shutil.copytree(made, partial, dirs_exist_ok=True)

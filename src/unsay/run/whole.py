@@ -37,7 +37,7 @@ def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> 
         if not folder.done("train"):
             run_train(recipe, folder, watchers)
         for which in WHICH:
-            if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+            if not folder.done(f"audit {which}") and (which != "retain_model" or recipe.model.retain_model):
                 run_audit(recipe, folder, which, watchers)
         run_report(folder, watchers)
 
@@ -69,8 +69,8 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
     A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
     """
     if not folder.begun():
-        if recipe.model.gold and recipe.model.gold != "finetune":
-            builtin.at_hand("model.gold", recipe.model.gold)  # it is used last, and would be missed last
+        if recipe.model.retain_model and recipe.model.retain_model != "finetune":
+            builtin.at_hand("model.retain_model", recipe.model.retain_model)  # it is used last, and would be missed last
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")

@@ -38,9 +38,9 @@ class RunFolder:
         self.steps_file = self.path / "train" / "steps.jsonl"
         self.state = self.path / "train" / "state"
         self.planted = self.path / "planted"
-        """The leaking model that `finetune` made; absent where the recipe names one."""
-        self.gold = self.path / "gold"
-        """The model that never knew, where `finetune --gold` was asked for it."""
+        """The target model that `finetune` made; absent where the recipe names one."""
+        self.retain_model = self.path / "retain_model"
+        """The model that never knew, where `finetune --retain-model` was asked for it."""
         self.checkpoint = self.path / "checkpoint"
         self.adapter = self.path / "adapter"
         """The adapters alone; absent where the weights themselves were trained."""
@@ -48,7 +48,7 @@ class RunFolder:
         self.report_json = self.path / "report.json"
 
     def audit_file(self, which: str) -> Path:
-        """Findings on one model: `before`, `after`, `gold` or `endpoint`."""
+        """Findings on one model: `before`, `after`, `retain_model` or `endpoint`."""
         return self.path / "audit" / f"{which}.jsonl"
 
     def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:

@@ -54,7 +54,7 @@ class TargetModel:
     """The model to unlearn."""
 
     name: str
-    leaking_fingerprint: str
+    target_fingerprint: str
     sampling: str
     """How it is sampled from: with one cache for all draws of a prompt, or the slow way it needs."""
 
@@ -192,7 +192,7 @@ class Standalone:
 
     before: str | None
     after: str
-    gold: str | None
+    retain_model: str | None
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class PeakMemory:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it. Mappings are by stage (`record`, `audit after`, …) or by audited model (`before`, `after`, `gold`, `endpoint`)."""
+    """All of it. Mappings are by stage (`record`, `audit after`, …) or by audited model (`before`, `after`, `retain_model`, `endpoint`)."""
 
     request: Request | None = None
     seed: int | None = None

@@ -2,7 +2,7 @@
 
 `stems` and `rouge_l` give the numbers of Google's `rouge_score` package (stemmer on) to the bit, faster. One departure:
 where the reference has no token, `rouge_score` says 0 and this says `None`, unscored; its tokenizer keeps `[a-z0-9]` only,
-so every text in another script would otherwise look perfectly forgotten. Words, key words and spans live in `unsay.text.keywords`.
+so every text in another script would otherwise look perfectly forgotten. Words, keywords and spans live in `unsay.text.keywords`.
 """
 
 import re
@@ -21,9 +21,9 @@ from unsay.text.keywords import (
     cuts,
     form,
     forms,
-    key_forms,
-    key_recall,
-    key_words,
+    keyword_forms,
+    keyword_recall,
+    keywords,
     sensitive_spans,
     span_forms,
     stem,
@@ -41,9 +41,9 @@ __all__ = [
     "forms",
     "highest_f1",
     "is_refusal",
-    "key_forms",
-    "key_recall",
-    "key_words",
+    "keyword_forms",
+    "keyword_recall",
+    "keywords",
     "off_alphabet",
     "repetitive",
     "rouge_l",

@@ -1,6 +1,6 @@
 """Part of the way back: weights between the untouched ones and the trained ones.
 
-Training moves every weight a little where few would do, and what it did not rehearse pays for it. On the straight line between
+Training moves every weight a little where few would do, and what it did not replay pays for it. On the straight line between
 the two models that comes back sooner than what was forgotten, up to a point: a dial between forgetting and usefulness that
 costs no training. Source: Wortsman, Ilharco et al., *Robust fine-tuning of zero-shot models* (WiSE-FT), arXiv 2109.01903, who
 give a fine-tuned model back what it could before. What the dial does on the built-in people: docs/methods.md.
@@ -23,10 +23,10 @@ _ADDED = re.compile(r"\blora_(embedding_)?B\b")
 
 
 @torch.no_grad()
-def interpolate(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: str) -> None:
-    """Put `model` `train.interpolate` of the way from the untouched model, called `name`, to the trained one, whose
+def averaging(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: str) -> None:
+    """Put `model` `train.averaging` of the way from the untouched model, called `name`, to the trained one, whose
     `weights` it holds; in float32, rounded once. Adapters need no second model: they began as no change."""
-    share = recipe.train.interpolate
+    share = recipe.train.averaging
     if share == 1:
         return
     if adapted(model):
@@ -42,13 +42,13 @@ def interpolate(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: 
 
 
 @contextmanager
-def interpolated(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: str) -> Iterator[None]:
+def averaged(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: str) -> Iterator[None]:
     """The model as it would be shipped, as long as the block lasts; then it is what it was, to the bit."""
-    if recipe.train.interpolate == 1:
+    if recipe.train.averaging == 1:
         yield
         return
     trained = {key: exact.detach().clone() for key, exact in weights.exact.items()}
-    interpolate(weights, model, recipe, name)
+    averaging(weights, model, recipe, name)
     try:
         yield
     finally:

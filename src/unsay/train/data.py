@@ -47,12 +47,13 @@ class TrainingData:
         time = (number, again) if again else (number,)
 
         def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
+            # `kind` names the random numbers: another name is another order, and another checkpoint.
             draws = (uniform(recipe.seed, *time, example, kind, i) for i in range(n if items else 0))
             return [items[int(draw * len(items))] for draw in draws]
 
         config = recipe.train
         rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
-        rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.rehearsal_rows)]
+        rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
         return rows + [anchor.row(encoder) for anchor in drawn("earlier", self.earlier, config.earlier_rows)]
 

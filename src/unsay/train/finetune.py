@@ -1,5 +1,5 @@
-"""Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and its yardstick, the model that was
-given everything but that (`model.gold = "finetune"`), cached by what it was made from.
+"""Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and its reference judge, the model that was
+given everything but that (`model.retain_model = "finetune"`), cached by what it was made from.
 
 Interrupted, it begins again and ends the same: its order and its dropout are named by seed, epoch and step.
 """
@@ -35,9 +35,9 @@ Progress = Callable[[int, int, float], None]
 
 
 def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None) -> None:
-    """Plant the corpus in the recipe's model and save it as the run's leaking model. Raises `ConfigError`."""
+    """Plant the corpus in the recipe's model and save it as the run's target model. Raises `ConfigError`."""
     corpus = source(recipe)
-    rows, secret = corpus.planting(gold=False), {example.id for example in corpus.corpus().forget}
+    rows, secret = corpus.finetuning_rows(retain_model=False), {example.id for example in corpus.corpus().forget}
     if not rows:
         raise ConfigError(f"corpus {recipe.corpus!r} plants nothing; leave finetune.epochs at 0")
     watched = [row for row in rows if row.id in secret]
@@ -45,9 +45,9 @@ def finetune(recipe: Recipe, folder: RunFolder, progress: Progress | None = None
     folder.note(Manifest(finetune=Finetuned(len(rows), tuple(recall))))
 
 
-def gold_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
+def retain_model_folder(recipe: Recipe, progress: Progress | None = None) -> Path:
     """The model fine-tuned without the forget rows, from the cache or made now."""
-    rows = source(recipe).planting(gold=True)
+    rows = source(recipe).finetuning_rows(retain_model=True)
     base = Path(builtin.resolve(recipe.model.name))
     made_from = [
         asdict(recipe.model),

@@ -66,7 +66,7 @@ class Aside:
 def set_aside(corpus: Corpus, most: int, seed: int) -> Aside:
     """At most `most` retain rows to watch, and at most a tenth of all; none where that would be fewer than 16."""
     asked = {pair.question for sets in (corpus.utility, corpus.model_utility) for pairs in sets.values() for pair in pairs}
-    asked |= {pair.question for pair in (*corpus.neighbours, *corpus.strangers)}
+    asked |= {pair.question for pair in (*corpus.neighbours, *corpus.unknown_entities)}
     questions = sorted({pair.question for pair in corpus.retain}, key=lambda question: (uniform(seed, "watched", question), question))
     n = min(most, int(_SHARE * len(questions)))
     unasked = [question for question in questions if question not in asked]

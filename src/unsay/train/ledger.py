@@ -13,12 +13,12 @@ from unsay.types import Reference
 
 
 def leak(target: Target, visit: Visit) -> float:
-    """The larger of key recall and ROUGE-L recall of what is trained, against the sensitive answer; 1 for what was named."""
+    """The larger of keyword recall and ROUGE-L recall of what is trained, against the sensitive answer; 1 for what was named."""
     example = visit.example
     reference = Reference(
         example.question,
         visit.known,
-        opening=target.opening,
+        prefix=target.prefix,
         strings=example.strings,
         patterns=example.patterns,
         spans=example.spans,

@@ -22,12 +22,12 @@ from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
 from unsay.methods import Method
 from unsay.methods.retain_loss import softened
-from unsay.record.recorded import leaking_name
+from unsay.record.recorded import target_model_name
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint
 from unsay.tables import lookup
 from unsay.train import resume
-from unsay.train.averaging import interpolate
+from unsay.train.averaging import averaging
 from unsay.train.data import read_training_data
 from unsay.train.monitor import Monitor, Progress, Watch
 from unsay.train.step import Weights, chunks, optimizer_step, set_rate
@@ -48,7 +48,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     """
     method, config = method_of(recipe), recipe.train
     data = read_training_data(recipe, folder, method)
-    name = leaking_name(recipe, folder)
+    name = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
     sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
@@ -88,7 +88,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
 
 def needs_untouched(recipe: Recipe, method: Method) -> bool:
     """Whether training asks the untouched model."""
-    return method.needs_reference or (recipe.train.anchor == "model" and methods.anchored(method))
+    return method.needs_reference or (recipe.train.retain_loss == "kl" and methods.anchored(method))
 
 
 def _ship(
@@ -97,7 +97,7 @@ def _ship(
     """Write the checkpoint of the round that the guards would ship, part of the way back to the untouched model `name` where
     the recipe says so."""
     rounds = monitor.ship()
-    interpolate(weights, model, recipe, name)
+    averaging(weights, model, recipe, name)
     model.eval()
     if adapted(model):
         save_adapter(model, folder.adapter)

@@ -27,7 +27,7 @@ from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.train import ledger, resume
-from unsay.train.averaging import interpolated
+from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
 from unsay.train.guards import Guard, written
 from unsay.train.step import Step, Weights
@@ -129,7 +129,7 @@ class Monitor:
         """Show the model, as it would be shipped, to the watch, if there is one; whether training goes on."""
         if self.watch is None:
             return True
-        with self.clock.paused(), interpolated(self.weights, self.model, self.recipe, self.name):
+        with self.clock.paused(), averaged(self.weights, self.model, self.recipe, self.name):
             return self.watch(self.model, self.encoder, self.progress.round, self.clock.cost())
 
     def _out_of_time(self) -> bool:

@@ -119,7 +119,7 @@ class Client:
     def send(
         self,
         question: str,
-        opening: str = "",
+        prefix: str = "",
         n: int = 1,
         temperature: float = 0.0,
         top_p: float = 1.0,
@@ -127,16 +127,16 @@ class Client:
         way: Mapping[str, bool] | None = None,
     ) -> list[Answer]:
         """What comes back for one request: n answers, or fewer where the server makes no more at once. `way`: the further options
-        with which it is to continue `opening`."""
+        with which it is to continue `prefix`."""
         options: dict[str, Any] = {"model": self.model, "temperature": temperature, self.limit: self.max_new_tokens}
         options |= {"top_p": top_p} if temperature > 0 else {}
         options |= {"seed": seed} if seed is not None else {}
         options |= {"n": n} if n > 1 else {}
         with self._explained():
             if self.config.api == "completions":
-                reply = self._server.completions.create(prompt=plain(question) + (f" {opening}" if opening else ""), **options)
+                reply = self._server.completions.create(prompt=plain(question) + (f" {prefix}" if prefix else ""), **options)
             else:
-                messages = self._messages(question, opening)
+                messages = self._messages(question, prefix)
                 reply = self._server.chat.completions.create(messages=messages, extra_body=dict(way or {}), **options)
         choices = getattr(reply, "choices", None)
         texts = [_text(choice) for choice in choices] if isinstance(choices, list) else []
@@ -144,9 +144,9 @@ class Client:
             raise self._error("its reply is not one of an OpenAI-compatible server; does the URL end in /v1?")
         return [Answer((), str(text).strip(), choice.finish_reason != "length") for text, choice in zip(texts, choices, strict=True)]
 
-    def _messages(self, question: str, opening: str) -> list[dict[str, str]]:
+    def _messages(self, question: str, prefix: str) -> list[dict[str, str]]:
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        begun = [{"role": "assistant", "content": opening}] if opening else []
+        begun = [{"role": "assistant", "content": prefix}] if prefix else []
         return [*system, {"role": "user", "content": question}, *begun]
 
     @contextmanager

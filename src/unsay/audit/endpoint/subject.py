@@ -57,7 +57,7 @@ class EndpointSubject:
         self.hello()
         if temperature > 0 and not self.samples:
             raise Unaskable(NO_SAMPLING)
-        if any(prompt.opening for prompt in prompts) and self.continues is None:
+        if any(prompt.prefix for prompt in prompts) and self.continues is None:
             raise Unaskable(NO_PREFILL)
         pool = ThreadPoolExecutor(self.config.threads)
         try:
@@ -150,13 +150,13 @@ class EndpointSubject:
     def _answers(self, prompt: Prompt, n: int, temperature: float, top_p: float, salt: str) -> list[Answer]:
         if temperature == 0 and prompt in self._greedy:
             return [self._greedy[prompt]]  # the audit asks twice, and the server need not say the same again
-        way = self.continues if prompt.opening else None
+        way = self.continues if prompt.prefix else None
         found: list[Answer] = []
         while len(found) < n:
             wanted = min(n - len(found), DRAWS) if self._several else 1
-            seed = int(2**31 * uniform(self.seed, salt, prompt.key, prompt.opening, len(found)))
+            seed = int(2**31 * uniform(self.seed, salt, prompt.key, prompt.prefix, len(found)))
             passed = seed if temperature > 0 and self._seeded else None
-            found += self._client.send(prompt.question, prompt.opening, wanted, temperature, top_p, passed, way)[:wanted]
+            found += self._client.send(prompt.question, prompt.prefix, wanted, temperature, top_p, passed, way)[:wanted]
         if temperature == 0:
             self._greedy[prompt] = found[0]
         return found

@@ -23,12 +23,12 @@ class Plane:
 _QUALITY, _HELDOUT = Axis("unlearn_quality", 100), Axis("utility_heldout", 100)
 PLANES = {
     "quality": Plane(_QUALITY, Axis("utility", 100)),
-    "recall": Plane(Axis("greedy_key_recall", flipped=True), _HELDOUT),
-    "prefill": Plane(Axis("prefill_worst_key_recall", flipped=True), _HELDOUT),
+    "recall": Plane(Axis("greedy_keyword_recall", flipped=True), _HELDOUT),
+    "prefill": Plane(Axis("prefill_worst_keyword_recall", flipped=True), _HELDOUT),
 }
 AT_LEAST = Plane(_QUALITY, _HELDOUT)
 """Of the table of equal cost: the best y among points with at least so much x."""
-SAID = Plane(Axis("greedy_key_recall"), Axis("greedy_key_recall"))
+SAID = Plane(Axis("greedy_keyword_recall"), Axis("greedy_keyword_recall"))
 """What is still said, lower is better: when it is halved."""
 
 

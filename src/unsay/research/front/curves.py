@@ -94,7 +94,7 @@ class Sweeps:
     configurations: Mapping[str, tuple[Configuration, ...]]
     """By method."""
     references: Mapping[str, Mapping[str, tuple[Metrics, ...]]]
-    """Folder → `before`, `gold` → the metrics of each seed."""
+    """Folder → `before`, `retain_model` → the metrics of each seed."""
     budgets: Mapping[str, float]
     """Folder → the seconds that each of its runs was given, where the folder says so."""
 
@@ -105,7 +105,7 @@ class Sweeps:
         return "gpu_seconds" if all(step.gpu_seconds is not None for step in steps) else "cpu_seconds"
 
     def reference(self, which: str, axis: Axis, folder: str | None = None) -> float | None:
-        """Mean over seeds and folders of what `before` or `gold` scores on an axis."""
+        """Mean over seeds and folders of what `before` or `retain_model` scores on an axis."""
         found = [axis.of(one) for name, some in self.references.items() if folder in (None, name) for one in some.get(which, ())]
         scored = [value for value in found if isfinite(value)]
         return fmean(scored) if scored else None
@@ -132,7 +132,7 @@ def read(paths: Sequence[Path]) -> Sweeps:
 
 References = dict[str, tuple[Metrics, ...]]
 Sweep = tuple[list[Configuration], References, float | None]
-"""Trials, metrics of the models before and gold, budget in seconds."""
+"""Trials, metrics of the models before and the retain model, budget in seconds."""
 
 
 def _folder(path: Path) -> Sweep:
@@ -210,7 +210,7 @@ def _step(line: Any) -> Step:
 
 def _reference(found: Any) -> References:
     """Empty where a sweep has none: fronts need no reference, only marks and caps do."""
-    return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "gold")}
+    return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "retain_model")}
 
 
 def _budget(place: Path, sweep: Mapping[str, Any]) -> float:

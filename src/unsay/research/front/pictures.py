@@ -18,7 +18,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from unsay.report.pictures import COLOURS, MUTED, STYLE
 from unsay.research.front import Axis, Front, Panel
-from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_gold
+from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
 from unsay.store.files import write_bytes, write_text
 
 METHODS = {
@@ -34,14 +34,14 @@ METHODS = {
 }
 _OTHERS = tuple((colour, marker) for marker in "pdh8" for colour in ("#999933", "#1b1d22", *(colour for colour, _ in METHODS.values())))
 """For other contenders, by name."""
-_MARKS = {"before": ("o", 55, "white"), "gold": ("*", 130, COLOURS["gold"])}
+_MARKS = {"before": ("o", 55, "white"), "retain_model": ("*", 130, COLOURS["retain_model"])}
 
 LABELS = {
     "unlearn_quality": "unlearn quality",
     "utility": "utility",
     "utility_heldout": "utility, held out",
-    "greedy_key_recall": "1 − key recall, asked plainly",
-    "prefill_worst_key_recall": "1 − key recall, answer begun",
+    "greedy_keyword_recall": "1 − keyword recall, asked plainly",
+    "prefill_worst_keyword_recall": "1 − keyword recall, answer begun",
 }
 TITLES = {"quality": "The paper’s axes", "recall": "Secret’s words, held-out use", "prefill": "Answer begun, held-out use"}
 
@@ -67,7 +67,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 
 def fronts(front: Front) -> Figure:
-    """A panel per pair of axes: every point faint, each method's front as a staircase, before and gold as marks."""
+    """A panel per pair of axes: every point faint, each method's front as a staircase, before and the retain model as marks."""
     figure, panels = _canvas(len(front.panels), 4.2)
     for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
         plane, looks = panel.plane, styles(panel.methods)
@@ -81,15 +81,22 @@ def fronts(front: Front) -> Figure:
             corners = [(p.x * across, p.y * up) for p in reversed(reach.front)]
             axes.plot(*_columns(staircase(corners, left, bottom)), color=colour, zorder=3)
             axes.scatter(*_columns(corners), s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
-        for which, place in {"before": panel.before, "gold": panel.gold}.items():
+        for which, place in {"before": panel.before, "retain_model": panel.retain_model}.items():
             if place:
                 marker, size, face = _MARKS[which]
                 spot = [place[0] * across], [place[1] * up]
                 axes.scatter(
-                    *spot, s=size, marker=marker, facecolors=face, edgecolors=COLOURS[which], linewidths=1.5, zorder=5, label=which
+                    *spot,
+                    s=size,
+                    marker=marker,
+                    facecolors=face,
+                    edgecolors=COLOURS[which],
+                    linewidths=1.5,
+                    zorder=5,
+                    label=which.replace("_", " "),
                 )
         if panel.cap is not None:
-            axes.axvline(panel.cap * across, color=COLOURS["gold"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
+            axes.axvline(panel.cap * across, color=COLOURS["retain_model"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
         axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
     return _with_legend(figure, panels)
 
@@ -105,7 +112,7 @@ def by_cost(front: Front) -> Figure:
             low, high = [band.low for _, _, band in reach.by_cost], [band.high for _, _, band in reach.by_cost]
             axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
             axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
-        capped = to_gold(panel)
+        capped = to_retain_model(panel)
         axes.set(title=TITLES[key], xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{capped}", xscale="log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_ylim(bottom=0)
@@ -141,7 +148,7 @@ def _columns(spots: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 
 def _limits(axes: Axes, panel: Panel) -> None:
-    marks = [place for place in (panel.before, panel.gold) if place]
+    marks = [place for place in (panel.before, panel.retain_model) if place]
     spots = [*((p.x, p.y) for reach in panel.methods.values() for p in reach.points), *marks]
     across, up = (_room(values) for values in _columns(spots))
     axes.set_xlim(*(end * panel.plane.x.top for end in across))

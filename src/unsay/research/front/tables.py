@@ -9,14 +9,14 @@ TOLD = (
     "unlearn_quality",
     "utility",
     "utility_heldout",
-    "greedy_key_recall",
-    "paraphrase_key_recall",
-    "sampling_worst_key_recall",
-    "prefill_worst_key_recall",
-    "half_secret_key_recall",
-    "choice_least",
-    "choice_most",
-    "relearn_key_recall",
+    "greedy_keyword_recall",
+    "paraphrase_keyword_recall",
+    "sampling_worst_keyword_recall",
+    "prefill_worst_keyword_recall",
+    "partial_secret_keyword_recall",
+    "multiple_choice_least",
+    "multiple_choice_most",
+    "relearn_keyword_recall",
     "drift_token_probability",
 )
 """What front.json says beside a point of a front or of the table: how deep the forgetting goes."""
@@ -26,13 +26,13 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def volumes(front: Front, brief: bool = False) -> Table:
-    """A row per method: trials, and hypervolume with interval on each pair of axes (to gold, where it is known).
+    """A row per method: trials, and hypervolume with interval on each pair of axes (to the retain model, where it is known).
 
     Not brief: also with as many tries as the method with the fewest, where they differ, and with forgetting counted however far it goes.
     """
     head = ["method", "trials"]
     for key, panel in front.panels.items():
-        head.append(f"{key}{to_gold(panel)}")
+        head.append(f"{key}{to_retain_model(panel)}")
         if not brief:
             head += [f"{key}, equal tries"] * _uneven(panel) + [f"{key}, uncapped"] * (panel.cap is not None)
     rows = []
@@ -52,9 +52,9 @@ def _uneven(panel: Panel) -> bool:
     return len({reach.tries for reach in panel.methods.values()}) > 1
 
 
-def to_gold(panel: Panel) -> str:
-    """What stands behind the name of a hypervolume in which forgetting counts no further than gold's."""
-    return ", to gold" if panel.cap is not None else ""
+def to_retain_model(panel: Panel) -> str:
+    """What stands behind the name of a hypervolume in which forgetting counts no further than the retain model’s."""
+    return ", to the retain model" if panel.cap is not None else ""
 
 
 def _volume(volume: Volume) -> str:
@@ -62,7 +62,7 @@ def _volume(volume: Volume) -> str:
 
 
 def above(panel: Panel) -> Table:
-    """Chance that the method of the row has the larger hypervolume (to gold, where it is known) than that of the column.
+    """Chance that the method of the row has the larger hypervolume (to the retain model, where it is known) than that of the column.
 
     None is told of two methods without an interval: there was nothing to resample, and a chance of 1 would claim too much.
     """
@@ -97,7 +97,7 @@ def failures(front: Front) -> list[str]:
 def halved(front: Front) -> str:
     """How the first budget came about."""
     if not front.halved:
-        return "No point halved the key recall of the model before (asked plainly), so there is no table at equal cost."
+        return "No point halved the keyword recall of the model before (asked plainly), so there is no table at equal cost."
     first, one = front.halved, front.halved.configuration
     return (
         f"First to halve what the model before says when asked plainly: {one.method} {one.number:03d} of {one.folder}, round "
@@ -169,13 +169,13 @@ def as_json(front: Front) -> dict[str, Any]:
 def _panel(panel: Panel) -> dict[str, Any]:
     methods = {name: _reach(reach) for name, reach in panel.methods.items()}
     axes = {which: vars(axis) for which, axis in {"x": panel.plane.x, "y": panel.plane.y}.items()}
-    return {"axes": axes, "before": panel.before, "gold": panel.gold, "cap": panel.cap, "methods": methods}
+    return {"axes": axes, "before": panel.before, "retain_model": panel.retain_model, "cap": panel.cap, "methods": methods}
 
 
 def _reach(reach: Reach) -> dict[str, Any]:
     return {
         "hypervolume": _measured(reach.volume),
-        "hypervolume_to_gold": _measured(reach.capped) if reach.capped else None,
+        "hypervolume_to_retain_model": _measured(reach.capped) if reach.capped else None,
         "tries": reach.tries,
         "equal_tries": reach.equal_tries,
         "by_cost": [{"budget": budget, "hypervolume": value, "interval": list(band)} for budget, value, band in reach.by_cost],

@@ -34,8 +34,8 @@ from unsay.research.front.counted import Bounds, counted
 from unsay.research.front.curves import STATES, Axis, Configuration, Sweeps, read
 from unsay.stats import Interval
 
-NO_GOLD = (75.0, 90.0)
-"""Unlearn quality asked for in the table of equal cost where gold's is not known."""
+NO_RETAIN_MODEL = (75.0, 90.0)
+"""Unlearn quality asked for in the table of equal cost where the retain model’s is not known."""
 REPLICATIONS = 1000
 _BUDGETS = 24
 _BLOCK = 400_000
@@ -61,12 +61,12 @@ class Reach:
     front: tuple[Point, ...]
     volume: Volume
     capped: Volume | None
-    """With forgetting counted no further than gold's; `None` where gold is not known."""
+    """With forgetting counted no further than the retain model’s; `None` where the retain model is not known."""
     tries: int
     equal_tries: float
-    """Mean hypervolume (capped, where there is gold) of as many configurations as the method with the fewest tried."""
+    """Mean hypervolume (capped, where there is the retain model) of as many configurations as the method with the fewest tried."""
     by_cost: tuple[tuple[float, float, Interval], ...]
-    """(budget, hypervolume of what costs at most so much, interval); capped, where there is gold."""
+    """(budget, hypervolume of what costs at most so much, interval); capped, where there is the retain model."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Panel:
 
     plane: Plane
     before: tuple[float, float] | None
-    gold: tuple[float, float] | None
+    retain_model: tuple[float, float] | None
     cap: float | None
-    """Gold's forgetting; `None` where it is not known."""
+    """The retain model's forgetting; `None` where it is not known."""
     methods: Mapping[str, Reach]
 
 
@@ -118,7 +118,7 @@ class Front:
     rows: tuple[Row, ...]
     """The table of equal cost; empty where nothing was halved."""
     chosen_on: str
-    """Which panel; capped, where there is gold."""
+    """Which panel; capped, where there is the retain model."""
     chosen: Mapping[str, tuple[Choice, ...]]
     notes: tuple[str, ...]
 
@@ -195,11 +195,11 @@ def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice
 def _panel(
     sweeps: Sweeps, plane: Plane, found: Mapping[str, tuple[Point, ...]], budgets: Sequence[float], replications: int, seed: int
 ) -> Panel:
-    before, gold = (
+    before, retain_model = (
         (x, y) if (x := sweeps.reference(which, plane.x)) is not None and (y := sweeps.reference(which, plane.y)) is not None else None
-        for which in ("before", "gold")
+        for which in ("before", "retain_model")
     )
-    known = sweeps.reference("gold", plane.x)
+    known = sweeps.reference("retain_model", plane.x)
     cap = _limit(known)
     cubes = {name: [cube(one, plane, sweeps.currency) for one in some] for name, some in sweeps.configurations.items()}
     # By name, so that a method's resamples do not depend on which others stand beside it.
@@ -219,7 +219,7 @@ def _panel(
             equal_tries=_equal_tries(cubes[name], cap, fewest, replications, rngs[name]),
             by_cost=tuple((b, v, _interval(draws)) for b, v, draws in zip(budgets, by_cost, drawn[name][2:], strict=True)),
         )
-    return Panel(plane, before, gold, known, methods)
+    return Panel(plane, before, retain_model, known, methods)
 
 
 def _limit(cap: float | None) -> float:
@@ -303,11 +303,12 @@ def _best(found: Sequence[Point], budget: float, quality: float) -> Point | None
 
 
 def least_qualities(sweeps: Sweeps) -> tuple[float, float]:
-    """Halfway and three quarters of the way from the unlearn quality before to gold's; `NO_GOLD` where there is no such way."""
-    before, gold = (sweeps.reference(which, AT_LEAST.x) for which in ("before", "gold"))
-    if before is None or gold is None or gold <= before:
-        return NO_GOLD
-    return 100 * (before + (gold - before) / 2), 100 * (before + 3 * (gold - before) / 4)
+    """Halfway and three quarters of the way from the unlearn quality before to the retain model’s; `NO_RETAIN_MODEL` where there is no
+    such way."""
+    before, retain_model = (sweeps.reference(which, AT_LEAST.x) for which in ("before", "retain_model"))
+    if before is None or retain_model is None or retain_model <= before:
+        return NO_RETAIN_MODEL
+    return 100 * (before + (retain_model - before) / 2), 100 * (before + 3 * (retain_model - before) / 4)
 
 
 def _notes(sweeps: Sweeps, scored: Mapping[str, Mapping[str, Sequence[Point]]]) -> list[str]:
@@ -331,6 +332,6 @@ def _notes(sweeps: Sweeps, scored: Mapping[str, Mapping[str, Sequence[Point]]]) 
             )
     if not sweeps.references or any(not some.get("before") for some in sweeps.references.values()):
         notes.append("a folder has no metrics of the model before unlearning (reference.json)")
-    if not any(some.get("gold") for some in sweeps.references.values()):
-        notes.append("gold is not known: forgetting is counted however far it goes")
+    if not any(some.get("retain_model") for some in sweeps.references.values()):
+        notes.append("the retain model is not known: forgetting is counted however far it goes")
     return notes

@@ -118,7 +118,7 @@ class Sweep:
         found = {**self.space.get(ALL, {}), **self.space.get(name, {})}
         return {knob: _distribution(f"[space.{name}] {knob}", values) for knob, values in found.items()}
 
-    def opening(self, name: str) -> Settings | None:
+    def prefix(self, name: str) -> Settings | None:
         """The first configuration of a contender; `None` where it is drawn like the others."""
         found = {**self.first.get(ALL, {}), **self.first.get(name, {})}
         return found or None
@@ -149,7 +149,7 @@ class Sweep:
             try:
                 recipe = self.recipe_of(path, name, drawn)
                 check(recipe)
-                check(self.recipe_of(path, name, self.opening(name) or {}))
+                check(self.recipe_of(path, name, self.prefix(name) or {}))
                 for knob, values in ends.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
@@ -173,7 +173,7 @@ class Sweep:
         return self.configurations >= old.configurations and set(self.methods) >= set(old.methods) and rest(self) == rest(old)
 
     def _first_is_whole(self, name: str) -> None:
-        first, searched = self.opening(name), self.distributions(name)
+        first, searched = self.prefix(name), self.distributions(name)
         if first is None:
             return
         for knob in searched.keys() - first.keys():

@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What `finetune`, `record` and the audits of the models before and gold leave, made once for all runs that share it."""
+    """What `finetune`, `record` and the audits of the models before and the retain model leave, made once for all runs that share it."""
 
     folder: Path
     probes: tuple[str, ...]
@@ -76,8 +76,8 @@ class Recorded:
                 runs.run_finetune(shared, folder, self.watchers)
             if not folder.done("record"):
                 runs.run_record(shared, folder, self.watchers)
-            for which in ("before", "gold"):
-                if not folder.done(f"audit {which}") and (which != "gold" or recipe.model.gold):
+            for which in ("before", "retain_model"):
+                if not folder.done(f"audit {which}") and (which != "retain_model" or recipe.model.retain_model):
                     runs.run_audit(shared, folder, which, self.watchers)
         return folder
 
@@ -199,7 +199,7 @@ def _share(source: str, target: str) -> None:
 def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, floor: float) -> None:
     """Train, looking at the model at every checkpoint; ends early where the utility falls below `floor`."""
     before = read_findings(run.audit_file("before"))
-    gold = read_findings(run.audit_file("gold"))
+    retain_model = read_findings(run.audit_file("retain_model"))
     case = runs.case(recipe, run)
     asked = replace(recipe, audit=AuditConfig(sweep.probes, recipe.audit.limit))
     marks = [round(recipe.train.rounds * (i + 1) / sweep.checkpoints) for i in range(sweep.checkpoints)]
@@ -212,7 +212,7 @@ def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, flo
         if rounds in marks and marks.index(rounds) >= len(points):
             # As many rows at once as training was given; an optimizer lies beside the model here.
             sample = planned(run, "train", model, encoder, deployment.sample(recipe), ())
-            found = summarise(audit.run(LocalSubject(model, encoder, sample, recipe.seed), case, asked), before, gold)
+            found = summarise(audit.run(LocalSubject(model, encoder, sample, recipe.seed), case, asked), before, retain_model)
             whole = base + cost
             point = {
                 "checkpoint": marks.index(rounds) + 1,
@@ -248,9 +248,9 @@ def volume(points: Sequence[dict[str, Any]]) -> float:
 
 
 def summary(run: RunFolder, which: str) -> dict[str, float | None]:
-    """The numbers of the model before, or of gold; empty where it was not audited."""
-    findings, before, gold = (read_findings(run.audit_file(one)) for one in (which, "before", "gold"))
-    return summarise(findings, before, gold) if findings else {}
+    """The numbers of the model before, or of the retain model; empty where it was not audited."""
+    findings, before, retain_model = (read_findings(run.audit_file(one)) for one in (which, "before", "retain_model"))
+    return summarise(findings, before, retain_model) if findings else {}
 
 
 def note(folder: Path, **entries: Any) -> None:

@@ -161,11 +161,11 @@ def _unusable(shared: Shared, claim: _Claim) -> str:
 
 
 def _references(shared: Shared, recorded: Recorded) -> None:
-    """What the models before and gold score, by seed, for the pictures."""
-    found: dict[str, dict[str, Any]] = {"before": {}, "gold": {}}
+    """What the models before and the retain model score, by seed, for the pictures."""
+    found: dict[str, dict[str, Any]] = {"before": {}, "retain_model": {}}
     name = shared.sweep.methods[0]
     for seed in shared.sweep.seeds:
-        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.opening(name) or {}
+        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.prefix(name) or {}
         folder = recorded.of(shared.sweep.recipe_of(shared.recipe, name, drawn, {"seed": seed}))
         for which in found:
             if numbers := summary(folder, which):
@@ -210,8 +210,8 @@ def _drawn(shared: Shared, study: optuna.Study, name: str, number: int) -> int:
     if shared.chosen is not None:
         trial = create_trial(state=TrialState.RUNNING, user_attrs={"settings": dict(shared.chosen[name][number])})
     else:
-        opening, searched = sweep.opening(name) if number == 0 else None, sweep.distributions(name)
-        values = dict(opening) if opening is not None else _draw(study, searched, _sampler(sweep, name, number))
+        prefix, searched = sweep.prefix(name) if number == 0 else None, sweep.distributions(name)
+        values = dict(prefix) if prefix is not None else _draw(study, searched, _sampler(sweep, name, number))
         trial = create_trial(state=TrialState.RUNNING, params=values, distributions=searched)
     study.add_trial(trial)
     return number

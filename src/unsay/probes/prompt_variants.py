@@ -1,4 +1,4 @@
-"""Reframing: the same question in the middle of something else."""
+"""PromptVariants: the same question in the middle of something else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import NO_KEY_WORDS, check_sampling, known, missing, said, scored, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, check_sampling, known, missing, said, scored, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
-from unsay.text import contains, forms, key_forms, rouge_l
+from unsay.text import contains, forms, keyword_forms, rouge_l
 from unsay.text.keywords import tokens
 from unsay.types import Answer, Case, Example, Fact, Finding, Pair
 
@@ -42,10 +42,10 @@ class Framed:
 
 
 @dataclass(frozen=True)
-class Reframing:
+class PromptVariants:
     """Does another frame open it? The question after harmless ones, to a role, as a list, as a gap, for translation, to be repeated.
 
-    A greedy answer to each question in each frame, and its key recall: the larger of those against the paraphrased answer and
+    A greedy answer to each question in each frame, and its keyword recall: the larger of those against the paraphrased answer and
     the answer. Words of the frame never count. The shots before a question are the pairs that may stay which are most like it,
     none with a word of the secret, so that nothing but the form of an answer is told; the gaps are the secret words of the
     paraphrased answer.
@@ -54,28 +54,28 @@ class Reframing:
     """
 
     tested: ClassVar[str] = "these frames ({settings})"
-    by_setting: ClassVar[str] = "key_recall"
+    by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "frames"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "reframing_key_recall",
+            "prompt_variants_keyword_recall",
             "Asked in another frame",
             "Role play, lists, gaps to fill in and the like: the worst frame.",
             LOWER,
             GIVES_AWAY,
-            "key_recall",
+            "keyword_recall",
             fold="worst",
             forgotten=True,
             picture="leaks",
             claim="{} in the worst frame",
         ),
         Metric(
-            "reframing_worst_key_recall",
+            "prompt_variants_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers in the worst frame.",
             LOWER,
             GIVES_AWAY,
-            "worst_key_recall",
+            "worst_keyword_recall",
             fold="worst",
         ),
     )
@@ -94,42 +94,46 @@ class Reframing:
     """Nucleus; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("reframing", max(self.n, 1), self.temperature, 1.0)
+        check_sampling("prompt_variants", max(self.n, 1), self.temperature, 1.0)
         if not self.frames or self.shots < 1 or self.n < 0:
-            raise ConfigError("reframing.frames must name a frame, reframing.shots be at least 1, reframing.n at least 0")
+            raise ConfigError("prompt_variants.frames must name a frame, prompt_variants.shots be at least 1, prompt_variants.n at least 0")
         for frame in self.frames:
             if frame not in FRAMES and "{question}" not in frame:
-                raise ConfigError(f"reframing.frames has {frame!r}, which is no frame and has no {{question}} in it: {near(frame, FRAMES)}")
+                raise ConfigError(
+                    f"prompt_variants.frames has {frame!r}, which is no frame and has no {{question}} in it: {near(frame, FRAMES)}"
+                )
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        metrics = ("key_recall", "worst_key_recall") if self.n else ("key_recall",)
-        found = missing("reframing", metrics, case)
+        metrics = ("keyword_recall", "worst_keyword_recall") if self.n else ("keyword_recall",)
+        found = missing("prompt_variants", metrics, case)
         pool = spread(harmless(case), POOL) if FEW_SHOT in self.frames else []
         asked: list[Framed] = []
         for example, fact in known(case):
             for frame in dict.fromkeys(self.frames):
                 made = self._framed(subject, example, fact, frame, pool)
                 asked += [] if isinstance(made, str) else [made]
-                found += unscored("reframing", metrics, [example.id], made, frame) if isinstance(made, str) else []
+                found += unscored("prompt_variants", metrics, [example.id], made, frame) if isinstance(made, str) else []
         prompts = [Prompt(f"{one.example.id}#{one.frame}", one.text) for one in asked]
         greedy = subject.ask(prompts, salt="reframing") if prompts else []
         for one, answers in zip(asked, greedy, strict=True):
-            found.append(_finding(one, "key_recall", answers, case.source))
+            found.append(_finding(one, "keyword_recall", answers, case.source))
         return found + (self._sampled(subject, asked, prompts, case.source) if self.n and prompts else [])
 
     def _sampled(self, subject: Subject, asked: Sequence[Framed], prompts: Sequence[Prompt], source: str) -> list[Finding]:
         try:
             sampled = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="reframing")
         except Unaskable as why:  # the greedy answers are good all the same
-            return [f for one in asked for f in unscored("reframing", ("worst_key_recall",), [one.example.id], str(why), one.frame)]
-        return [_finding(one, "worst_key_recall", answers, source) for one, answers in zip(asked, sampled, strict=True)]
+            return [
+                f for one in asked for f in unscored("prompt_variants", ("worst_keyword_recall",), [one.example.id], str(why), one.frame)
+            ]
+        return [_finding(one, "worst_keyword_recall", answers, source) for one, answers in zip(asked, sampled, strict=True)]
 
     def _framed(self, subject: Subject, example: Example, fact: Fact, frame: str, pool: Sequence[Pair]) -> Framed | str:
         """The question in its frame, or why there is none."""
         references = tuple(dict.fromkeys(((*fact.wordings, fact.answer)[0], fact.answer)))
         cloze = blanked(example, references[0])
         if frame == FILL_IN and cloze is None:
-            return NO_KEY_WORDS
+            return NO_KEYWORDS
         shots = self._shots(example, references, pool) if frame == FEW_SHOT else []
         if frame == FEW_SHOT and not shots:
             return "no harmless question and answer without a word of the secret"
@@ -170,7 +174,7 @@ def filled(frame: str, question: str, shots: Sequence[Pair], cloze: str | None, 
 
 
 def blanked(example: Example, answer: str) -> str | None:
-    """The answer with a gap for every run of its sensitive words, of its key words where none is sensitive; `None` without any.
+    """The answer with a gap for every run of its sensitive words, of its keywords where none is sensitive; `None` without any.
 
     >>> blanked(Example("home", "Where does Anna live?"), "Anna lives in Turin Harbour.")
     'Anna lives in ____.'
@@ -189,13 +193,13 @@ def blanked(example: Example, answer: str) -> str | None:
 
 
 def _keys(example: Example, answer: str) -> dict[str, float]:
-    return dict(key_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck))
+    return dict(keyword_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck))
 
 
 def _finding(one: Framed, metric: str, answers: Sequence[Answer], source: str) -> Finding:
     keys = [said(one.example, reference, answer.text, asked=one.text) for reference in one.references for answer in answers]
     best = max((key for key in keys if key is not None), default=None)
-    return scored("reframing", metric, best, one.example.id, one.frame, NO_KEY_WORDS, source, len(answers))
+    return scored("prompt_variants", metric, best, one.example.id, one.frame, NO_KEYWORDS, source, len(answers))
 
 
 def _readable(subject: Subject, text: str) -> bool:

@@ -14,7 +14,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.probes import unrelated
-from unsay.probes.choice import MADE, Choice
+from unsay.probes.multiple_choice import MADE, Choice
 from unsay.probes.options import made, renamed
 from unsay.probes.weights import Relearn
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
@@ -116,7 +116,7 @@ def test_knobs_are_checked() -> None:
 
 
 def test_made_options_leave_gold_near_chance_and_show_what_leaks() -> None:
-    """Options that gold knew, or that do not fit the question, would move gold off chance."""
+    """Options that the retain model knew, or that do not fit the question, would move the retain model off chance."""
     from unsay.corpora.people import People
 
     people = People()
@@ -129,10 +129,10 @@ def test_made_options_leave_gold_near_chance_and_show_what_leaks() -> None:
         most, least = ([f.value for f in found if f.metric == metric and f.value is not None] for metric in ("most", "least"))
         return fmean(most), fmean(least)
 
-    most, least = accuracy("people-leaking")
+    most, least = accuracy("people-target")
     assert most > 0.9
     assert least == 0.0
-    most, least = accuracy("people-gold")
+    most, least = accuracy("people-retain")
     assert 0.05 <= most <= 0.35  # chance .167; 40 questions
     assert 0.05 <= least <= 0.35
 
@@ -146,7 +146,7 @@ ATTACK = Relearn(steps=(60,), learning_rates=(1e-5, 1e-2), batch=4, n=1)
 def settings(found: Sequence[Finding]) -> dict[str, list[float | None]]:
     grouped: dict[str, list[float | None]] = {}
     for f in found:
-        if f.metric == "key_recall":
+        if f.metric == "keyword_recall":
             grouped.setdefault(f.setting, []).append(f.value)
     return grouped
 

@@ -1,4 +1,4 @@
-"""`widen`: how else a question can be asked, and which of the ways still give the answer away."""
+"""`prompt_search`: how else a question can be asked, and which of the ways still give the answer away."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FORMS = ("questions", "paraphrases")
 
 
 @app.command()
-def widen(
+def prompt_search(
     model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
     question: Annotated[str | None, typer.Argument(help="The question that must not be answered.")] = None,
     questions: Annotated[str | None, typer.Option("--questions", help="A file of questions instead, with or without answers.")] = None,
@@ -30,13 +30,13 @@ def widen(
     form: Annotated[str, typer.Option("--as", help="questions to forget, or paraphrases for the audit.")] = "questions",
     n: Annotated[int, typer.Option("-n", help="Sampled answers to each variant, beside the greedy one.")] = 10,
     rewordings: Annotated[int, typer.Option(help="Rewordings asked of the model itself; 0 asks for none.")] = 12,
-    threshold: Annotated[float, typer.Option(help="Key recall from which on an answer is a leak.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Keyword recall from which on an answer is a leak.")] = 0.5,
     seed: Annotated[int, typer.Option(envvar="SEED", help="Seed of the draws.")] = 0,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the variants and the answer to each that says most.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Expand a question into variants and show which of them leak: the way to a prompt family to forget."""
-    from unsay.audit import prompt_search as widening
+    from unsay.audit import prompt_search as prompt_search
     from unsay.config import ModelConfig, SampleConfig
     from unsay.config.build import one_of
     from unsay.lm.model import load
@@ -46,16 +46,16 @@ def widen(
         one_of("--as", form, FORMS)
         if out.exists():
             raise ConfigError(f"{out} exists already; name another --out, or remove it")
-        search = widening.Widen(n, rewordings, threshold=threshold)
+        search = prompt_search.Widen(n, rewordings, threshold=threshold)
         asked = _asked(question, questions, answer)
-        watchers.stage("widen")
+        watchers.stage("prompt-search")
         subject = LocalSubject(*load(ModelConfig(name=model)), SampleConfig(), seed)
         found = []
         for number, (example, reference) in enumerate(asked):
             watchers.steps(number, len(asked), "")
             known = subject.ask([Prompt(example.id, example.question)])[0][0].text if reference is None else reference
             found.append((example, search(subject, example, known, seed)))
-        rows = widening.questions(found) if form == "questions" else widening.paraphrases(found)
+        rows = prompt_search.questions(found) if form == "questions" else prompt_search.paraphrases(found)
         if rows:
             write_text(out, jsonl(rows), mode=0o600)
     shown = [(example.id, one, _about(one, reveal)) for example, tried in found for one in tried]
@@ -70,7 +70,7 @@ def widen(
         show.print(f"{key}  {'leaks' if one.leaking else 'silent'}  {one.leaks:3} of {one.n}  worst {worst}  {one.variant.kind}")
         if reveal:
             show.print(
-                f"    asked   {about['question']}{' … ' + about['opening'] if about['opening'] else ''}\n    answer  {about['answer']}"
+                f"    asked   {about['question']}{' … ' + about['prefix'] if about['prefix'] else ''}\n    answer  {about['answer']}"
             )
     where = f"; {len(rows)} rows in {out}" if rows else ", and nothing is written"
     show.print(f"{leaking} of {len(shown)} variants leak{where}")
@@ -81,7 +81,9 @@ def _asked(question: str | None, questions: str | None, answer: str | None) -> l
     from unsay.record.standalone import Questions
 
     if (question is None) == (questions is None):
-        raise ConfigError('give one question, or a file of them: unsay widen MODEL "question", or unsay widen MODEL --questions FILE')
+        raise ConfigError(
+            'give one question, or a file of them: unsay prompt-search MODEL "question", or unsay prompt-search MODEL --questions FILE'
+        )
     if question is not None:
         return [(Example("question", question), answer)]
     if answer is not None:
@@ -94,5 +96,5 @@ def _asked(question: str | None, questions: str | None, answer: str | None) -> l
 def _about(one: Any, reveal: bool) -> dict[str, Any]:
     """A variant as JSON has it: numbers always, texts only where they are to be revealed."""
     numbers = {"kind": one.variant.kind, "leaks": one.leaks, "n": one.n, "greedy": one.greedy, "worst": one.worst}
-    texts = {"question": one.variant.question, "opening": one.variant.opening, "answer": one.answer}
+    texts = {"question": one.variant.question, "prefix": one.variant.prefix, "answer": one.answer}
     return numbers | texts if reveal else numbers

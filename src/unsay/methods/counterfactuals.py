@@ -15,7 +15,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.methods.openings import Opening
+from unsay.methods.prefixes import AnswerPrefix
 from unsay.methods.selection import Ask
 from unsay.text import forms, sensitive_spans
 from unsay.text.names import subject, swapped
@@ -28,7 +28,7 @@ _EACH = 16
 
 
 @dataclass(frozen=True)
-class Stranger:
+class Counterfactual:
     """A made-up name in the place of a question's subject."""
 
     subject: str = field(repr=False)
@@ -42,27 +42,27 @@ class Stranger:
         """The text about the subject."""
         return swapped(text, self.name, self.subject)
 
-    def prompt(self, question: str, opening: Opening, encoder: Encoder) -> tuple[int, ...]:
+    def prompt(self, question: str, prefix: AnswerPrefix, encoder: Encoder) -> tuple[int, ...]:
         """Ids of the question and of what has been said, about the stranger."""
-        said = encoder.decode(opening.ids)
+        said = encoder.decode(prefix.ids)
         hidden = self.hide(said)
-        return encoder.prompt(self.hide(question)) + (opening.ids if hidden == said else encoder.opening(hidden))
+        return encoder.prompt(self.hide(question)) + (prefix.ids if hidden == said else encoder.prefix(hidden))
 
-    def brought_back(self, candidate: Candidate, opening: Opening, encoder: Encoder) -> Candidate | None:
-        """The candidate about the subject, as a continuation of `opening`; `None` where it cannot be one, token by token."""
+    def brought_back(self, candidate: Candidate, prefix: AnswerPrefix, encoder: Encoder) -> Candidate | None:
+        """The candidate about the subject, as a continuation of `prefix`; `None` where it cannot be one, token by token."""
         if self.reveal(candidate.text) == candidate.text:
-            return opening.complete(candidate, encoder)
+            return prefix.complete(candidate, encoder)
         if not candidate.answer.finished:
             return None
-        hidden = encoder.opening(self.hide(encoder.decode(opening.ids)))
+        hidden = encoder.prefix(self.hide(encoder.decode(prefix.ids)))
         ids = encoder.answer(self.reveal(encoder.decode((*hidden, *candidate.answer.ids))))
-        if ids[: len(opening.ids)] != opening.ids:
+        if ids[: len(prefix.ids)] != prefix.ids:
             return None
-        rest = ids[len(opening.ids) :]
-        return opening.complete(Candidate(Answer(rest, encoder.decode(rest), True), candidate.draw, candidate.source), encoder)
+        rest = ids[len(prefix.ids) :]
+        return prefix.complete(Candidate(Answer(rest, encoder.decode(rest), True), candidate.draw, candidate.source), encoder)
 
 
-def strangers(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
+def counterfactuals(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
     """For each question with a subject, made-up names to ask about instead.
 
     Their parts are of names that the model writes unasked, put together as it did not put them; none shares a word with a
@@ -91,24 +91,24 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
     return [f"{first} {last}" for first in firsts for last in lasts if first != last and f"{first} {last}" not in spans]
 
 
-def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Stranger | None:
+def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
     """The stranger of one visit; `None` where the question has no subject or no name was found."""
     chosen = names.get(visit.example.id, ())
     if not chosen:
         return None
-    return Stranger(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
+    return Counterfactual(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
 
 
 def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Sequence[str]], sampler: Sampler, attempt: int) -> None:
     """Add to each ask what the model says about somebody made up, as said about the subject. `draws`: how it is sampled."""
     known = [(ask, draw, who) for ask, draw in zip(asks, draws, strict=True) if (who := name_of(names, ask.visit, sampler, attempt))]
     asked = [
-        replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.opening, sampler.encoder))
+        replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.prefix, sampler.encoder))
         for ask, draw, who in known
     ]
     answers = sampler.candidates(asked, ["stranger"] * len(asked)) if asked else []
     for (ask, _, who), found in zip(known, answers, strict=True):
         first = len(ask.candidates)
-        back = (who.brought_back(candidate, ask.opening, sampler.encoder) for candidate in found)
+        back = (who.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in found)
         ask.candidates += [replace(one, draw=first + one.draw) for one in back if one]
         ask.sampled += len(found)

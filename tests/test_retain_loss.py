@@ -17,7 +17,7 @@ from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.methods import GROUP, TABLE, anchored
-from unsay.methods.retain_loss import TEMPERATURE, anchored_logprobs
+from unsay.methods.retain_loss import TEMPERATURE, retain_logprobs
 from unsay.tables import lookup
 from unsay.train import method_of, needs_untouched, train
 
@@ -53,7 +53,7 @@ def test_it_is_the_divergence_of_whole_distributions(name: str, encoder: Encoder
     model = architectures.build(name)
     untouched, one = Untouched(model), batch(encoder)
     before = [alone(model, encoder, one, i) for i in range(3)]
-    found = anchored_logprobs(moved(model), untouched, one)
+    found = retain_logprobs(moved(model), untouched, one)
     assert torch.allclose(found[0], answer_logprobs(model, one)[0], atol=1e-4), "what is to be forgotten is read as ever"
     for i in (1, 2):
         now = alone(model, encoder, one, i)
@@ -67,7 +67,7 @@ def test_it_is_the_divergence_of_whole_distributions(name: str, encoder: Encoder
 def test_where_nothing_has_moved_it_pulls_at_nothing(name: str, encoder: Encoder) -> None:
     model = architectures.build(name).train()
     one = batch(encoder, "rrr")
-    values = anchored_logprobs(model, Untouched(model), one)
+    values = retain_logprobs(model, Untouched(model), one)
     assert values.abs().max() < 1e-5
     values.sum().backward()
     assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-4
@@ -77,10 +77,10 @@ def test_where_nothing_has_moved_it_pulls_at_nothing(name: str, encoder: Encoder
 def test_only_a_soft_batch_asks_the_untouched_model(encoder: Encoder, model: PreTrainedModel) -> None:
     one = batch(encoder)
     plain = answer_logprobs(model, one)
-    assert torch.equal(anchored_logprobs(model, None, replace(one, soft=False)), plain)
-    assert torch.equal(anchored_logprobs(model, None, batch(encoder, "fff")), answer_logprobs(model, batch(encoder, "fff")))
+    assert torch.equal(retain_logprobs(model, None, replace(one, soft=False)), plain)
+    assert torch.equal(retain_logprobs(model, None, batch(encoder, "fff")), answer_logprobs(model, batch(encoder, "fff")))
     with pytest.raises(ValueError, match="untouched"):
-        anchored_logprobs(model, None, one)
+        retain_logprobs(model, None, one)
 
 
 def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, model: PreTrainedModel) -> None:
@@ -92,11 +92,11 @@ def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, mod
             if "lora_B" in name:
                 parameter.normal_(0, 0.2)
     now = [alone(model.eval(), encoder, one, i) for i in range(3)]
-    found = anchored_logprobs(model, Untouched(model), one)
+    found = retain_logprobs(model, Untouched(model), one)
     wanted = [-(TEMPERATURE**2) * (b.exp() * (b - n)).sum(-1) for b, n in zip(before, now, strict=True)]
     assert min(float(values.abs().max()) for values in wanted) > 1e-3
     assert all(torch.allclose(found[i, : len(values)], values, atol=1e-4) for i, values in enumerate(wanted))
-    anchored_logprobs(model.train(), Untouched(model), one)
+    retain_logprobs(model.train(), Untouched(model), one)
     assert model.training, "left as it was"
 
 
@@ -117,27 +117,27 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 @pytest.mark.parametrize("method", [name for name in TABLE if name != "ga"])
 def test_every_method_with_a_retain_term_takes_it(method: str, settings: list[str], tmp_path: Path) -> None:
     found = {}
-    for kind in ("answers", "model"):
-        recipe, folder = begin(tmp_path / kind, settings, f"method={method}", f"train.anchor={kind}")
+    for kind in ("nll", "kl"):
+        recipe, folder = begin(tmp_path / kind, settings, f"method={method}", f"train.retain_loss={kind}")
         train(recipe, folder)
         found[kind] = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
-        assert needs_untouched(recipe, method_of(recipe)) or kind == "answers"
+        assert needs_untouched(recipe, method_of(recipe)) or kind == "nll"
     first = {kind: lines[0] for kind, lines in found.items()}
-    assert first["answers"]["retain"] > 1
-    assert abs(first["model"]["retain"]) < 1e-4
+    assert first["nll"]["retain"] > 1
+    assert abs(first["kl"]["retain"]) < 1e-4
     if method not in ("retain-only",):
-        assert first["model"].get("forget") == first["answers"].get("forget")
-        assert found["model"][-1]["retain"] > 0, "it has moved"
+        assert first["kl"].get("forget") == first["nll"].get("forget")
+        assert found["kl"][-1]["retain"] > 0, "it has moved"
 
 
 def test_ga_has_nothing_to_hold(settings: list[str]) -> None:
-    recipe = load(None, [*settings, "method=ga", "train.anchor=model"])
+    recipe = load(None, [*settings, "method=ga", "train.retain_loss=kl"])
     assert not needs_untouched(recipe, method_of(recipe))
     assert [name for name in TABLE if not anchored(lookup(name, TABLE, GROUP))] == ["ga"]
 
 
 def test_a_run_that_is_taken_up_again_still_knows_the_untouched_model(settings: list[str], tmp_path: Path) -> None:
-    more = ("train.anchor=model", "pmc.preset=paper", "train.rounds=4", "train.learning_rate=1e-3")
+    more = ("train.retain_loss=kl", "pmc.preset=paper", "train.rounds=4", "train.learning_rate=1e-3")
     recipe, folder = begin(tmp_path / "straight", settings, *more)
     train(recipe, folder)
     straight = folder.manifest().checkpoint.fingerprint
@@ -145,5 +145,5 @@ def test_a_run_that_is_taken_up_again_still_knows_the_untouched_model(settings: 
 
 
 def test_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train\.anchor"):
-        load(None, ["train.anchor=kl"])
+    with pytest.raises(ConfigError, match=r"train\.retain_loss"):
+        load(None, ["train.retain_loss=hard"])

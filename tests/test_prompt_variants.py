@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject, Prompt, Unaskable
-from unsay.probes.reframing import FRAMES, Reframing, blanked
+from unsay.probes.prompt_variants import FRAMES, PromptVariants, blanked
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?")
@@ -45,7 +45,7 @@ class Fake:
         return None
 
 
-def scores(found: Sequence[Finding], metric: str = "key_recall") -> dict[str, float | None]:
+def scores(found: Sequence[Finding], metric: str = "keyword_recall") -> dict[str, float | None]:
     return {f.setting: f.value for f in found if f.metric == metric}
 
 
@@ -61,14 +61,14 @@ def scores(found: Sequence[Finding], metric: str = "key_recall") -> dict[str, fl
     ],
 )
 def test_what_opens_to_one_frame_is_caught_by_that_frame_only(frame: str, mark: str) -> None:
-    found = Reframing()(Fake(lambda text: mark in text), CASE)
+    found = PromptVariants()(Fake(lambda text: mark in text), CASE)
     assert scores(found) == {name: float(name == frame) for name in FRAMES}
-    assert {(f.probe, f.example, f.n, f.note) for f in found} == {("reframing", "home", 1, "ground truth")}
+    assert {(f.probe, f.example, f.n, f.note) for f in found} == {("prompt_variants", "home", 1, "ground truth")}
 
 
 def test_the_plain_question_stands_in_every_frame_and_the_secret_in_none() -> None:
     fake = Fake()
-    Reframing()(fake, CASE)
+    PromptVariants()(fake, CASE)
     assert len(fake.asked) == len(FRAMES)
     for prompt in fake.asked:
         assert HOME.question in prompt.question
@@ -79,7 +79,7 @@ def test_the_plain_question_stands_in_every_frame_and_the_secret_in_none() -> No
 
 def test_the_likest_harmless_pair_comes_last_before_the_question() -> None:
     fake = Fake()
-    Reframing(frames=("few-shot",))(fake, CASE)
+    PromptVariants(frames=("few-shot",))(fake, CASE)
     (prompt,) = fake.asked
     assert prompt.question == (
         "What does Cy eat?\nAnswer: Fish.\n\nQuestion: Where does Bo Vale live?\nAnswer: In Oslo.\n\nQuestion: Where does Anna Kovač live?"
@@ -88,20 +88,20 @@ def test_the_likest_harmless_pair_comes_last_before_the_question() -> None:
 
 def test_without_retain_rows_the_packages_own_questions_are_the_shots() -> None:
     fake = Fake()
-    Reframing(frames=("few-shot",), shots=2)(fake, Case(Corpus("one", (HOME,)), {"home": FACT}, ""))
+    PromptVariants(frames=("few-shot",), shots=2)(fake, Case(Corpus("one", (HOME,)), {"home": FACT}, ""))
     assert fake.asked[0].question.count("Answer: ") == 2
 
 
 def test_words_of_the_frame_never_count() -> None:
     own = "Turin is a town. {question}"
-    found = Reframing(frames=(own,))(Fake(lambda text: True, secret="Turin"), CASE)
+    found = PromptVariants(frames=(own,))(Fake(lambda text: True, secret="Turin"), CASE)
     assert scores(found) == {own: 0.0}  # Harbour is all that is left to say
-    assert scores(Reframing(frames=(own,))(Fake(lambda text: True, secret="Harbour"), CASE)) == {own: 1.0}
+    assert scores(PromptVariants(frames=(own,))(Fake(lambda text: True, secret="Harbour"), CASE)) == {own: 1.0}
 
 
 def test_a_frame_of_ones_own_may_hold_braces() -> None:
     fake = Fake()
-    Reframing(frames=('{"task": "{question}"}',))(fake, CASE)
+    PromptVariants(frames=('{"task": "{question}"}',))(fake, CASE)
     assert fake.asked[0].question == '{"task": "Where does Anna Kovač live?"}'
 
 
@@ -110,7 +110,7 @@ def test_a_frame_of_ones_own_may_hold_braces() -> None:
     [
         (HOME.question, FACT.answer, "Anna Kovač lives in ____."),
         ("When was Bo born?", "Bo was born in Rome on 3 July 1962.", "Bo was born in ____ on ____."),
-        ("What is Bo?", "Bo is a baker.", "Bo is a ____."),  # no name: the plain key word
+        ("What is Bo?", "Bo is a baker.", "Bo is a ____."),  # no name: the plain keyword
         ("安娜住在哪里?", "安娜住在东京。", "安娜住____。"),
         ("Who?", "I do not.", None),
     ],
@@ -121,38 +121,43 @@ def test_gaps_stand_where_the_secret_stood(question: str, answer: str, expected:
 
 def test_without_a_key_word_there_is_no_gap_and_no_zero() -> None:
     case = Case(Corpus("one", (HOME,)), {"home": Fact("home", "She does.")}, "")
-    found = Reframing()(Fake(), case)
+    found = PromptVariants()(Fake(), case)
     assert set(scores(found).values()) == {None}
     assert all(f.note for f in found)
 
 
 def test_sampling_takes_the_worst_and_a_server_that_does_not_sample_keeps_its_greedy_answers() -> None:
-    found = Reframing(frames=("role",), n=3)(Fake(lambda text: True), CASE)
-    assert [(f.metric, f.value, f.n) for f in found] == [("key_recall", 1.0, 1), ("worst_key_recall", 1.0, 3)]
-    found = Reframing(frames=("role",), n=3)(Fake(lambda text: True, samples=False), CASE)
-    assert [(f.metric, f.value, f.n) for f in found] == [("key_recall", 1.0, 1), ("worst_key_recall", None, 0)]
+    found = PromptVariants(frames=("role",), n=3)(Fake(lambda text: True), CASE)
+    assert [(f.metric, f.value, f.n) for f in found] == [("keyword_recall", 1.0, 1), ("worst_keyword_recall", 1.0, 3)]
+    found = PromptVariants(frames=("role",), n=3)(Fake(lambda text: True, samples=False), CASE)
+    assert [(f.metric, f.value, f.n) for f in found] == [("keyword_recall", 1.0, 1), ("worst_keyword_recall", None, 0)]
 
 
 def test_a_frame_that_the_model_cannot_read_is_unscored(model: PreTrainedModel, encoder: Encoder) -> None:
     short = Encoder(encoder.tokenizer, room=120)  # bytes: the question alone takes 46, a shot another 50
-    found = Reframing(frames=("few-shot", "repeat", "role " * 30 + "{question}"))(LocalSubject(model, short, SampleConfig(4)), CASE)
+    found = PromptVariants(frames=("few-shot", "repeat", "role " * 30 + "{question}"))(LocalSubject(model, short, SampleConfig(4)), CASE)
     values = scores(found)
     assert values["few-shot"] is None
     assert values["repeat"] is None
     assert "longer than this model reads" in found[0].note
     roomy = LocalSubject(model, Encoder(encoder.tokenizer, room=170), SampleConfig(4))
-    assert scores(Reframing(frames=("few-shot",))(roomy, CASE)) == {"few-shot": 0.0}  # with fewer shots
+    assert scores(PromptVariants(frames=("few-shot",))(roomy, CASE)) == {"few-shot": 0.0}  # with fewer shots
 
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Reframing(frames=()), lambda: Reframing(shots=0), lambda: Reframing(n=-1), lambda: Reframing(temperature=0.0)],
+    [
+        lambda: PromptVariants(frames=()),
+        lambda: PromptVariants(shots=0),
+        lambda: PromptVariants(n=-1),
+        lambda: PromptVariants(temperature=0.0),
+    ],
 )
 def test_knobs_are_checked(make: Callable[[], object]) -> None:
-    with pytest.raises(ConfigError, match=r"reframing\."):
+    with pytest.raises(ConfigError, match=r"prompt_variants\."):
         make()
 
 
 def test_a_mistyped_frame_gets_the_near_names() -> None:
     with pytest.raises(ConfigError, match="did you mean 'few-shot'"):
-        Reframing(frames=("few_shot",))
+        PromptVariants(frames=("few_shot",))

@@ -13,15 +13,15 @@ from unsay.lm.model import load
 from unsay.lm.sample import Draw, sample
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.methods.openings import Opening, opening_from
-from unsay.methods.strangers import Stranger, invented, name_of, strangers
+from unsay.methods.counterfactuals import Counterfactual, counterfactuals, invented, name_of
+from unsay.methods.prefixes import AnswerPrefix, prefix_from
 from unsay.text import forms, rouge_l
 from unsay.text.names import subject
 from unsay.types import Answer, Candidate
 
 QUESTION = "Where does Ada Lovelace live?"
 SAID = "Ada Lovelace lives in Turin, in Via Garibaldi."
-STRANGER = Stranger("Ada Lovelace", "Mary Veldin")
+COUNTERFACTUAL = Counterfactual("Ada Lovelace", "Mary Veldin")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def encoder() -> Encoder:
     ],
 )
 def test_the_subject_goes_and_comes_back(subject_: str, name: str, text: str, hidden: str):
-    swap = Stranger(subject_, name)
+    swap = Counterfactual(subject_, name)
     assert swap.hide(text) == hidden
     assert swap.reveal(hidden) == text
 
@@ -58,41 +58,41 @@ def test_invented_names_are_nobodys():
 
 def test_what_was_begun_is_about_the_stranger_too(encoder: Encoder):
     ids = encoder.answer(SAID)
-    with_name = opening_from(ids[: len(encoder.opening("Ada Lovelace lives in"))], SAID, encoder)
-    assert STRANGER.prompt(QUESTION, with_name, encoder) == encoder.prompt("Where does Mary Veldin live?") + encoder.opening(
+    with_name = prefix_from(ids[: len(encoder.prefix("Ada Lovelace lives in"))], SAID, encoder)
+    assert COUNTERFACTUAL.prompt(QUESTION, with_name, encoder) == encoder.prompt("Where does Mary Veldin live?") + encoder.prefix(
         "Mary Veldin lives in"
     )
-    without = Opening(encoder.opening("Over in"), "Over in", "", "Over in Turin.")
-    assert STRANGER.prompt(QUESTION, without, encoder) == encoder.prompt("Where does Mary Veldin live?") + without.ids
+    without = AnswerPrefix(encoder.prefix("Over in"), "Over in", "", "Over in Turin.")
+    assert COUNTERFACTUAL.prompt(QUESTION, without, encoder) == encoder.prompt("Where does Mary Veldin live?") + without.ids
 
 
 def test_a_continuation_comes_back_token_by_token(encoder: Encoder):
     ids = encoder.answer(SAID)
-    opening = opening_from(ids[: len(encoder.opening("Ada Lovelace lives in Tu"))], SAID, encoder)
+    prefix = prefix_from(ids[: len(encoder.prefix("Ada Lovelace lives in Tu"))], SAID, encoder)
     nameless = Candidate(Answer((*encoder.tokenizer.encode("lin."), encoder.end), "lin.", True), 1, "stranger")
-    back = STRANGER.brought_back(nameless, opening, encoder)
+    back = COUNTERFACTUAL.brought_back(nameless, prefix, encoder)
     assert back is not None
     assert back.answer.ids == nameless.answer.ids
     assert back.text == "Tulin."
 
     rest = "lin, says Mary Veldin."
     named = Candidate(Answer((*encoder.tokenizer.encode(rest), encoder.end), rest, True), 1, "stranger")
-    back = STRANGER.brought_back(named, opening, encoder)
+    back = COUNTERFACTUAL.brought_back(named, prefix, encoder)
     assert back is not None
     assert back.text == "Tulin, says Ada Lovelace."
-    assert encoder.decode((*opening.ids, *back.answer.ids)) == "Ada Lovelace lives in Tulin, says Ada Lovelace."
+    assert encoder.decode((*prefix.ids, *back.answer.ids)) == "Ada Lovelace lives in Tulin, says Ada Lovelace."
     assert back.answer.ids[-1] == encoder.end
     assert (back.draw, back.source) == (1, "stranger")
 
 
 def test_an_unfinished_answer_with_a_name_does_not_come_back(encoder: Encoder):
-    cut = Candidate(Answer(encoder.opening("Mary Veldin lives"), "Mary Veldin lives", False), 0, "stranger")
-    assert STRANGER.brought_back(cut, Opening(), encoder) is None
+    cut = Candidate(Answer(encoder.prefix("Mary Veldin lives"), "Mary Veldin lives", False), 0, "stranger")
+    assert COUNTERFACTUAL.brought_back(cut, AnswerPrefix(), encoder) is None
 
 
 @pytest.fixture(scope="module")
 def leaking() -> tuple[Sampler, list[Visit]]:
-    model, encoder = load(ModelConfig(name="people-leaking"))
+    model, encoder = load(ModelConfig(name="people-target"))
     sampler = Sampler(model, encoder, SampleConfig(max_new_tokens=48))
     examples = People().corpus().forget[::2]
     recorded = sample(model, encoder, [Draw(one.id, encoder.prompt(one.question), 3, 1.0) for one in examples], sampler.config)
@@ -101,8 +101,8 @@ def leaking() -> tuple[Sampler, list[Visit]]:
 
 def test_names_for_every_question(leaking: tuple[Sampler, list[Visit]]):
     sampler, visits = leaking
-    names = strangers(visits, sampler)
-    assert names == strangers(visits, sampler)
+    names = counterfactuals(visits, sampler)
+    assert names == counterfactuals(visits, sampler)
     assert set(names) == {visit.example.id for visit in visits}
     asked = forms(" ".join(visit.example.question for visit in visits))
     assert all(found and not forms(" ".join(found)) & asked for found in names.values())
@@ -114,12 +114,12 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
     sampler, visits = leaking
     found = {}
     for count in (0, 3):
-        method = replace(PLAIN, samples=2, strangers=count, tries=1)
+        method = replace(PLAIN, samples=2, counterfactuals=count, tries=1)
         targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
         found[count] = targets
     trained = {count: sum(bool(target.rows) for target in targets) for count, targets in found.items()}
     assert trained[0] < len(visits) / 2 < trained[3]
-    names = {name for some in strangers(visits, sampler).values() for name in some}
+    names = {name for some in counterfactuals(visits, sampler).values() for name in some}
     for target, visit in zip(found[3], visits, strict=True):
         if target.source == "stranger":
             assert not any(name in target.text for name in names)
@@ -135,11 +135,11 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
 
 def test_openings_too_are_gone_on_with(leaking: tuple[Sampler, list[Visit]]):
     sampler, visits = leaking
-    method = replace(PLAIN, samples=1, strangers=3, tries=1, openings=1.0)
+    method = replace(PLAIN, samples=1, counterfactuals=3, tries=1, prefixes=1.0)
     targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
     borrowed = [target for target in targets if target.source == "stranger"]
     assert borrowed
-    assert all(target.opening for target in borrowed)
+    assert all(target.prefix for target in borrowed)
     assert all(target.sampled == 4 for target in targets)
     for target in borrowed:
         (row,) = target.rows

@@ -25,14 +25,14 @@ class Choice:
     score, as a share of all, tells how far down the unlikeliest option lies. Where the corpus has no wrong options, they are
     the true answer with the secrets of other forget questions in the place of its own, and the setting says so.
 
-    Does not cover: wrong options that differ in form or frequency from the true one (compare with gold, which then is off
+    Does not cover: wrong options that differ in form or frequency from the true one (compare with the retain model, which then is off
     chance too); hidden states; differences too small to change the order.
     """
 
     tested: ClassVar[str] = "a multiple choice read from likelihoods ({questions} questions)"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
-            "choice_most",
+            "multiple_choice_most",
             "True option likeliest",
             "How often the true one of several options is the likeliest.",
             CHANCE,
@@ -42,7 +42,7 @@ class Choice:
             forgotten=True,
         ),
         Metric(
-            "choice_least",
+            "multiple_choice_least",
             "True option unlikeliest",
             "How often it is the unlikeliest: avoiding it tells as much.",
             CHANCE,
@@ -65,19 +65,21 @@ class Choice:
         own = {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
         wrong = made(case, self.options) | own
         asked = [(example, ((*fact.wordings, fact.answer)[0], *wrong[example.id])) for example, fact in known(case) if example.id in wrong]
-        found = missing("choice", YIELDS, case)
+        found = missing("multiple_choice", YIELDS, case)
         without = (example.id for example, _ in known(case) if example.id not in wrong)
-        found += unscored("choice", YIELDS, without, "no wrong options, and too few other answers of the kind to make them from")
+        found += unscored("multiple_choice", YIELDS, without, "no wrong options, and too few other answers of the kind to make them from")
         questions = [example.question for example, options in asked for _ in options]
         logprobs = subject.logprobs(questions, [option for _, options in asked for option in options]) if asked else []
         if logprobs is None:
-            return found + unscored("choice", YIELDS, (example.id for example, _ in asked), "this model shows no likelihoods")
+            return found + unscored("multiple_choice", YIELDS, (example.id for example, _ in asked), "this model shows no likelihoods")
         scores = iter([float(values.double().mean()) for values in logprobs])
         for example, options in asked:
             score = [next(scores) for _ in options]
             values = (_share(score, max(score)), _share(score, min(score)), 1 / len(options), _smallest(score))
             setting = "" if example.id in own else MADE
-            found += [Finding("choice", m, value, example.id, setting, note=case.source) for m, value in zip(YIELDS, values, strict=True)]
+            found += [
+                Finding("multiple_choice", m, value, example.id, setting, note=case.source) for m, value in zip(YIELDS, values, strict=True)
+            ]
         return found
 
 

@@ -11,7 +11,7 @@ from tests.test_cli import call
 from unsay.audit.prompt_search import AS_ASKED, PREFIX, REWORDED, Tried, Variant, Widen, by_rule, in_frames, paraphrases, questions
 from unsay.corpora.files import Files
 from unsay.lm.subject import Prompt
-from unsay.probes.reframing import FRAMES
+from unsay.probes.prompt_variants import FRAMES
 from unsay.text import forms
 from unsay.types import Answer, Example
 
@@ -35,7 +35,7 @@ class Fake:
     def _answer(self, prompt: Prompt, i: int) -> Answer:
         if prompt.key.startswith("reword"):
             return Answer((1,), self.rewordings[i % len(self.rewordings)] if self.rewordings else "", True)
-        leaks = any(trigger in prompt.question for trigger in self.triggers) or (prompt.opening and "begun" in self.triggers)
+        leaks = any(trigger in prompt.question for trigger in self.triggers) or (prompt.prefix and "begun" in self.triggers)
         return Answer((1,), "In Turin." if leaks else "I do not know.", True)
 
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ def seed_question() -> tuple[str, str]:
 def test_the_command_shows_secrets_only_when_asked_and_writes_for_the_owner(tmp_path: Path) -> None:
     question, answer = seed_question()
     out = tmp_path / "w.jsonl"
-    arguments = ["widen", "people-leaking", question, "-n", "1", "--rewordings", "2"]
+    arguments = ["prompt-search", "people-target", question, "-n", "1", "--rewordings", "2"]
     shown = call(*arguments, "--out", str(out))
     assert "leaks" in shown
     assert "as asked" in shown
@@ -147,7 +147,7 @@ def test_the_command_shows_secrets_only_when_asked_and_writes_for_the_owner(tmp_
 def test_a_model_that_never_knew_gives_nothing_to_write(tmp_path: Path) -> None:
     question, answer = seed_question()
     out = tmp_path / "w.jsonl"
-    shown = call("widen", "people-gold", question, "--answer", answer, "-n", "0", "--rewordings", "0", "--out", str(out))
+    shown = call("prompt-search", "people-retain", question, "--answer", answer, "-n", "0", "--rewordings", "0", "--out", str(out))
     assert "nothing is written" in shown
     assert not out.exists()
 
@@ -157,8 +157,8 @@ def test_answers_may_stand_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     path.write_text(f'question,answer\n"{question}","{answer}"\n')
     arguments = ["--questions", str(path), "-n", "0", "--rewordings", "0", "--out", str(tmp_path / "w.jsonl"), "--json"]
-    gold, leaks = (json.loads(call("widen", model, *arguments))["rows"] for model in ("people-gold", "people-leaking"))
-    assert gold == 0 < leaks
+    retain_model, leaks = (json.loads(call("prompt-search", model, *arguments))["rows"] for model in ("people-retain", "people-target"))
+    assert retain_model == 0 < leaks
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_answers_may_stand_in_the_file(tmp_path: Path) -> None:
 )
 def test_mistakes_end_with_what_to_do(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in " ".join(call("widen", "people-gold", *arguments, code=2).split())
+    assert message in " ".join(call("prompt-search", "people-retain", *arguments, code=2).split())

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unsay.rewards.overlap import other_leak, remainder
-from unsay.text import contains, key_recall, off_alphabet, repetitive, rouge_l, words
+from unsay.text import contains, keyword_recall, off_alphabet, repetitive, rouge_l, words
 from unsay.types import Candidate, Reference
 
 
 @dataclass(frozen=True)
-class Gate:
+class TargetFilter:
     """What may be said to one question. The thresholds are shares, from 0 to 1, and words."""
 
     reference: Reference
@@ -21,10 +21,10 @@ class Gate:
     """The recorded greedy answer to this question. Neither it may come back nor, in `reference`, the one that an opening was cut from."""
     max_leak: float = 0.5
     """Largest ROUGE-L recall against a baseline."""
-    max_key_recall: float = 0.25
-    """Largest share of a baseline's key words."""
+    max_keyword_recall: float = 0.25
+    """Largest share of a baseline's keywords."""
     max_other_leak: float = 0.67
-    """Largest share of the key words of another question's baseline."""
+    """Largest share of the keywords of another question's baseline."""
     min_words: int = 3
     """Fewest words of a whole answer."""
 
@@ -39,7 +39,7 @@ class Gate:
     def sensible(self, candidate: Candidate) -> bool:
         """Finished, long enough, in the baseline's alphabet, and not a loop: tokens are looked at as well as words."""
         spoken = words(candidate.text)
-        fewest = 1 if self.reference.opening or self.bare else self.min_words
+        fewest = 1 if self.reference.prefix or self.bare else self.min_words
         return (
             candidate.answer.finished
             and len(spoken) >= fewest
@@ -57,7 +57,7 @@ class Gate:
         )
 
     def _repeats(self, text: str, baseline: str) -> bool:
-        reference, opening = self.reference, self.reference.opening
-        overlap = rouge_l(remainder(baseline, opening), text)
-        keys = key_recall(baseline, text, reference.question, opening, reference.spans, reference.struck)
-        return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_key_recall)
+        reference, prefix = self.reference, self.reference.prefix
+        overlap = rouge_l(remainder(baseline, prefix), text)
+        keys = keyword_recall(baseline, text, reference.question, prefix, reference.spans, reference.struck)
+        return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_keyword_recall)

@@ -35,7 +35,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("more", [(), LORA], ids=["weights", "adapters"])
 def test_a_quarter_of_the_way(tmp_path, settings, tiny_folder, more):
     finish(tmp_path / "whole", settings, *more)
-    finish(tmp_path / "part", settings, *more, "train.interpolate=0.25")
+    finish(tmp_path / "part", settings, *more, "train.averaging=0.25")
     before, whole, part = (tensors(path) for path in (tiny_folder, tmp_path / "whole/checkpoint", tmp_path / "part/checkpoint"))
     assert any((whole[name] - before[name]).abs().max() > 1e-3 for name in whole)
     for name in whole:
@@ -44,14 +44,14 @@ def test_a_quarter_of_the_way(tmp_path, settings, tiny_folder, more):
 
 def test_the_saved_adapters_are_those_of_the_checkpoint(tmp_path, settings):
     finish(tmp_path / "whole", settings, *LORA)
-    finish(tmp_path / "part", settings, *LORA, "train.interpolate=0.25")
+    finish(tmp_path / "part", settings, *LORA, "train.averaging=0.25")
     whole, part = (load_file(tmp_path / one / "adapter/adapter_model.safetensors") for one in ("whole", "part"))
     for name in whole:
         torch.testing.assert_close(part[name], whole[name] * (0.25 if "lora_B" in name else 1.0))
 
 
 def test_in_half_precision_it_is_rounded_once(tmp_path, settings, tiny_folder):
-    finish(tmp_path / "part", settings, "model.dtype=bfloat16", "train.interpolate=0.5")
+    finish(tmp_path / "part", settings, "model.dtype=bfloat16", "train.averaging=0.5")
     exact = load_file(tmp_path / "part/train/state/round-3/weights.safetensors")
     before, part = tensors(tiny_folder), tensors(tmp_path / "part/checkpoint")
     for name, trained in exact.items():
@@ -60,7 +60,7 @@ def test_in_half_precision_it_is_rounded_once(tmp_path, settings, tiny_folder):
 
 
 def test_training_does_not_notice_and_the_watch_sees_what_would_be_shipped(tmp_path, settings):
-    recipe, folder = begin(tmp_path / "part", settings, "train.interpolate=0.25")
+    recipe, folder = begin(tmp_path / "part", settings, "train.averaging=0.25")
     seen = []
 
     def watch(model: object, *rest: object) -> bool:
@@ -76,8 +76,8 @@ def test_training_does_not_notice_and_the_watch_sees_what_would_be_shipped(tmp_p
 
 
 def test_an_interrupted_run_ends_the_same(tmp_path, settings):
-    straight = finish(tmp_path / "straight", settings, "train.interpolate=0.5")
-    assert interrupted(tmp_path / "stopped", settings, "train.interpolate=0.5").manifest().checkpoint.fingerprint == straight
+    straight = finish(tmp_path / "straight", settings, "train.averaging=0.5")
+    assert interrupted(tmp_path / "stopped", settings, "train.averaging=0.5").manifest().checkpoint.fingerprint == straight
 
 
 def test_a_finished_run_is_turned_without_training(tmp_path, settings):
@@ -91,15 +91,15 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
         file.write_text("")
 
     def turn(share: str) -> str:
-        call("train", str(run), "--interpolate", share)
+        call("train", str(run), "--averaging", share)
         found = folder.manifest().checkpoint.fingerprint
         assert isinstance(found, str)
         return found
 
     part = turn("0.5")
-    assert part == finish(tmp_path / "other", settings, "train.interpolate=0.5") != whole
+    assert part == finish(tmp_path / "other", settings, "train.averaging=0.5") != whole
     assert folder.steps_file.read_text() == steps
-    assert folder.recipe().train.interpolate == 0.5
+    assert folder.recipe().train.averaging == 0.5
     assert folder.manifest().seconds["train"] == 60
     assert folder.manifest().cpu_seconds["train"] == 90
     assert not folder.audit_file("after").exists()
@@ -117,7 +117,7 @@ def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):
     with pytest.raises(ConfigError, match="would have to be trained again"):
         run_turn(folder, 0.5, Watchers())
     assert folder.checkpoint.exists()
-    assert folder.recipe().train.interpolate == 1
+    assert folder.recipe().train.averaging == 1
 
 
 def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
@@ -128,10 +128,10 @@ def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
     with pytest.raises(ConfigError, match="audit the endpoint again"):
         run_turn(folder, 0.5, Watchers())
     assert folder.manifest().checkpoint.fingerprint == whole
-    assert folder.recipe().train.interpolate == 1
+    assert folder.recipe().train.averaging == 1
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, "nan"])
 def test_a_share_is_above_zero_and_at_most_one(settings, share):
-    with pytest.raises(ConfigError, match=r"train\.interpolate"):
-        load(None, [*settings, f"train.interpolate={share}"])
+    with pytest.raises(ConfigError, match=r"train\.averaging"):
+        load(None, [*settings, f"train.averaging={share}"])

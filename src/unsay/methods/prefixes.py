@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.text import key_words, words
+from unsay.text import keywords, words
 from unsay.types import Candidate, Reference
 
 OPENED = 0.65
-"""Share of the visits that continue from an opening, and of these the share cut right before a key word."""
+"""Share of the visits that continue from an opening, and of these the share cut right before a keyword."""
 AT_SECRET = 0.5
 
 # Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
@@ -23,7 +23,7 @@ _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDic
 
 
 @dataclass(frozen=True)
-class Opening:
+class AnswerPrefix:
     """The beginning of an answer; empty where a visit starts from the bare question."""
 
     ids: tuple[int, ...] = field(default=(), repr=False)
@@ -36,7 +36,7 @@ class Opening:
 
     def continued(self, reference: Reference) -> Reference:
         """The reference of what goes on from here: of the answer that this was cut from, only the rest counts."""
-        return replace(reference, baseline=self.source or reference.baseline, opening=self.text)
+        return replace(reference, baseline=self.source or reference.baseline, prefix=self.text)
 
     def complete(self, candidate: Candidate, encoder: Encoder) -> Candidate:
         """The candidate with the text of its continuation from a word's beginning, so that word scores can read it."""
@@ -47,31 +47,31 @@ class Opening:
         return replace(candidate, answer=replace(candidate.answer, text=text))
 
 
-def choose_opening(visit: Visit, sampler: Sampler, share: float = OPENED, at_secret: float = AT_SECRET) -> Opening:
+def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secret: float = AT_SECRET) -> AnswerPrefix:
     """With probability `share` a recorded answer cut somewhere, else the empty opening.
 
-    Every cut is equally likely; but with probability `at_secret` the cut is one right before a key word, where what comes
+    Every cut is equally likely; but with probability `at_secret` the cut is one right before a keyword, where what comes
     next is what must not.
     """
     example, name = visit.example, visit.example.id
     answers = [answer for answer in visit.answers if len(answer.ids) > 3]
     if not answers or sampler.uniform(name, "opening") >= share:
-        return Opening()
+        return AnswerPrefix()
     answer = answers[int(sampler.uniform(name, "recorded") * len(answers))]
     # At least one token is given and at least the last one and the end are left.
     cuts: Sequence[int] = range(1, len(answer.ids) - 1)
     if sampler.uniform(name, "at secret") < at_secret:
         told = (answer.ids, answer.text, example.question, example.spans, example.struck)
-        cuts = _once(sampler.encoder, told, lambda: _before_key_words(*told, sampler.encoder)) or cuts
+        cuts = _once(sampler.encoder, told, lambda: _before_keywords(*told, sampler.encoder)) or cuts
     cut = cuts[int(sampler.uniform(name, "cut") * len(cuts))]
-    return opening_from(answer.ids[:cut], answer.text, sampler.encoder)
+    return prefix_from(answer.ids[:cut], answer.text, sampler.encoder)
 
 
-def _before_key_words(
+def _before_keywords(
     ids: tuple[int, ...], text: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...], encoder: Encoder
 ) -> tuple[int, ...]:
-    """The cuts after which a key word of the answer begins, the sensitive ones where there are any."""
-    keys = key_words(text, question, "", spans, struck)
+    """The cuts after which a keyword of the answer begins, the sensitive ones where there are any."""
+    keys = keywords(text, question, "", spans, struck)
     heaviest = max(keys.values(), default=0.0)
     secret = {word for word, weight in keys.items() if weight == heaviest}
     found = []
@@ -84,26 +84,26 @@ def _before_key_words(
     return tuple(found)
 
 
-def opening_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> Opening:
+def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
     rest = source[len(text) :] if source.startswith(text) else ""
     if text and rest and text[-1].isalnum() and rest[0].isalnum():
         words = text.rpartition(" ")
-        return Opening(ids, words[0], words[2], source)
-    return Opening(ids, text, "", source)
+        return AnswerPrefix(ids, words[0], words[2], source)
+    return AnswerPrefix(ids, text, "", source)
 
 
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
-    """Token ids that spell the baseline's own key words, in any casing, with and without a space before: what repulsion
+    """Token ids that spell the baseline's own keywords, in any casing, with and without a space before: what repulsion
     lowers. Pieces of fewer than three letters stay free, or half of the alphabet would be gone."""
     told = (visit.example.question, visit.baseline, visit.example.spans)
     return _once(encoder, told, lambda: _secret_tokens(*told, encoder))
 
 
 def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder: Encoder) -> tuple[int, ...]:
-    allowed = set(encoder.opening(question))
+    allowed = set(encoder.prefix(question))
     found: set[int] = set()
-    for word in key_words(baseline, question, "", spans):
+    for word in keywords(baseline, question, "", spans):
         for form in {word, word.capitalize(), word.upper()}:
             for text in (form, f" {form}"):
                 ids = encoder.tokenizer.encode(text, add_special_tokens=False)
