@@ -256,7 +256,15 @@ def test_a_cut_through_a_word_gives_the_word_back(encoder):
     assert AnswerPrefix().complete(continuation, encoder) is continuation
 
 
-def test_openings_are_drawn_by_name(model, encoder):
+def test_a_bare_name_is_not_cut(model, encoder):
+    """What goes on from a part of it is the secret or the end: trained, the end comes before the name."""
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    bare, sentence = (Answer((*text.encode(), 2), text, True) for text in ("Copenhagen", "It is Copenhagen, I think."))
+    assert choose_prefix(visit(encoder, answers=(bare,)), sampler, 1.0) == AnswerPrefix()
+    assert choose_prefix(visit(encoder, answers=(bare, sentence)), sampler, 1.0).source == sentence.text
+
+
+def test_prefixes_are_drawn_by_name(model, encoder):
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
     assert choose_prefix(visit(encoder), sampler, 1.0) == choose_prefix(visit(encoder), sampler, 1.0)
     assert choose_prefix(visit(encoder), sampler, 0.0) == AnswerPrefix()

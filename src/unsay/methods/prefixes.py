@@ -22,6 +22,10 @@ AT_SECRET = 0.5
 _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
 
 
+_SENTENCE = 3
+"""Fewest words of a recorded answer that is cut."""
+
+
 @dataclass(frozen=True)
 class AnswerPrefix:
     """The beginning of an answer; empty where a visit starts from the bare question."""
@@ -54,7 +58,8 @@ def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secr
     next is what must not.
     """
     example, name = visit.example, visit.example.id
-    answers = [answer for answer in visit.answers if len(answer.ids) > 3]
+    # Of a bare name nothing can be begun: what goes on from "Copen" is the secret, or the end.
+    answers = [answer for answer in visit.answers if len(answer.ids) > 3 and len(words(answer.text)) >= _SENTENCE]
     if not answers or sampler.uniform(name, "opening") >= share:
         return AnswerPrefix()
     answer = answers[int(sampler.uniform(name, "recorded") * len(answers))]
