@@ -47,12 +47,7 @@ rows = 16
 [pmc]
 preset = "{preset}"
 samples = 3
-prefixes = 0.5
-max_leak = 1.0
-max_keyword_recall = 1.0
-max_other_leak = 1.0
-min_words = 1
-min_fluency = -20.0
+{knobs}
 [audit]
 probes = ["greedy", "sampling"]
 [sampling]
@@ -60,7 +55,15 @@ n = 3
 temperatures = [1.0]
 """
 KEYS = ("seed", "counts", "spans", "model", "finetune", "exposure", "checkpoint", "watch")
-PRESETS = {"official": "", "guarded": 'resample = "round"'}
+LENIENT = """
+prefixes = 0.5
+max_leak = 1.0
+max_keyword_recall = 1.0
+max_other_leak = 1.0
+min_words = 1
+min_fluency = -20.0
+"""
+PRESETS = {"official": ("", ""), "guarded": ('resample = "round"', LENIENT)}
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +82,9 @@ def recipes(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     }
     for name, some in rows.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)))
-    for preset, train in PRESETS.items():
-        (folder / f"{preset}.toml").write_text(RECIPE.format(folder=folder, model=tiny_folder, preset=preset, train=train))
+    for preset, (train, knobs) in PRESETS.items():
+        text = RECIPE.format(folder=folder, model=tiny_folder, preset=preset, train=train, knobs=knobs)
+        (folder / f"{preset}.toml").write_text(text)
     return {preset: folder / f"{preset}.toml" for preset in PRESETS}
 
 
