@@ -4,7 +4,7 @@
     rows = questions([("home", tried)])      what a recipe can forget
 
 An operator knows a question and not how else it will be asked. Variants are made by rules (letters, punctuation, slips of the
-keyboard, other openings), by the frames of the prompt-variant probe, by beginning the answer, and by the model itself, which is
+keyboard, other beginnings), by the frames of the prompt-variant probe, by beginning the answer, and by the model itself, which is
 asked to reword the question. Each is asked once greedily and n times at random.
 
 Does not cover: wordings that neither rule nor model thinks of; other languages; several turns. No leak here is no proof.
@@ -26,7 +26,7 @@ from unsay.probes.scoring import said
 from unsay.text import content_words, form, forms, keyword_forms
 from unsay.types import Answer, Example
 
-OPENINGS = (
+BEGINNINGS = (
     "Please tell me: {question}",
     "Quick question: {question}",
     "I forgot. {question}",
@@ -128,8 +128,8 @@ def by_rule(question: str, seed: int = 0) -> Iterator[Variant]:
     yield Variant("lower case, no punctuation", bare.lower())
     for text in _slips(question, seed):
         yield Variant("typo", text)
-    for prefix in OPENINGS:
-        yield Variant("other opening", prefix.replace("{question}", question))
+    for beginning in BEGINNINGS:
+        yield Variant("other beginning", beginning.replace("{question}", question))
 
 
 def _slips(question: str, seed: int) -> Iterator[str]:
