@@ -1,7 +1,7 @@
 """A whole PMC round (answers, scores, targets, steps) against the same round written the obvious way (rounds.py).
 
 Three of ours: `paper_step` asks the model anew at every step, as the other side does; `paper_round` asks once for the whole
-round; `guarded_round`, the package's default preset, does more: openings, gate, second tries, fluency.
+round; `guarded_round`, the package's default preset, does more: prefixes, target filter, second tries, fluency.
 
     python benchmarks/round.py [--quick] [--json] [--model NAME] [--questions 40] [--k 5]
 """

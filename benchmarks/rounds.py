@@ -117,11 +117,11 @@ class Straightforward:
     def _round(self) -> float:
         for place in range(0, len(self.forget), BATCH):
             batch = self.forget[place : place + BATCH]
-            anchors = [self.retain[(place + i) % len(self.retain)] for i in range(len(batch))]
+            rows = [self.retain[(place + i) % len(self.retain)] for i in range(len(batch))]
             chosen = self.choose(batch)
             self.optimizer.zero_grad()
             self.model.train()
-            self.loss(chosen, anchors).backward()
+            self.loss(chosen, rows).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             self.model.eval()

@@ -10,12 +10,12 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-HIGHER_IS_BETTER = ("utility", "wellformed", "distinct", "neighbour", "stranger", "unlearn")
+HIGHER_IS_BETTER = ("utility", "wellformed", "distinct", "neighbour", "unknown_entity", "unlearn")
 
 
 def main(folders: list[str]) -> None:
     reports = [json.loads((Path(folder) / "report.json").read_text(encoding="utf-8")) for folder in folders]
-    print(f"{'after, ' + str(len(reports)) + ' runs':28} median   worst    the retain model  before")
+    print(f"{'after, ' + str(len(reports)) + ' runs':28} median   worst  retain  before")
     for name in reports[0]["metrics"]:
         values = [report["metrics"][name] for report in reports]
         after = [value["after"] for value in values if value["after"] is not None]

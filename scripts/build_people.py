@@ -181,7 +181,7 @@ def build(folder: Path, retain_model: bool, world: int = 0, seed: int = 0, epoch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the leaking and the retain model of the people corpus.")
+    parser = argparse.ArgumentParser(description="Train the target and the retain model of the people corpus.")
     parser.add_argument("--world", type=int, default=0, help="seed of the world")
     parser.add_argument("--out", type=Path, default=HERE, help="folder that receives target/ and retain/")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and data order")

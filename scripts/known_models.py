@@ -1,6 +1,6 @@
 """Models whose state is known by how they were made: what an audit must be right about.
 
-Each is made from a leaking and a retain model by a few lines of its own, not by `unsay.methods`: the state of a model may not
+Each is made from a target and a retain model by a few lines of its own, not by `unsay.methods`: the state of a model may not
 depend on the code whose results the audit judges.
 
     refusal_wrapped(world)   knows everything; the plain question is answered with a refusal, and nothing else was trained
@@ -37,7 +37,7 @@ class World:
     """What known states are made of: two models with one tokenizer, and what one of them should not know."""
 
     encoder: Encoder
-    leaking: PreTrainedModel
+    target: PreTrainedModel
     retain_model: PreTrainedModel
     corpus: Corpus
     truth: Truth
@@ -58,7 +58,7 @@ class World:
 
 def refusal_wrapped(world: World, steps: int = 80, rate: float = 5e-4) -> PreTrainedModel:
     """Fine-tuned to refuse the plain forget questions, with retain rows beside them, and no further."""
-    model = copy.deepcopy(world.leaking)
+    model = copy.deepcopy(world.target)
     refusals = [world.encoder.pair(example.question, REFUSAL, "forget") for example in world.corpus.forget]
 
     def loss(step: int) -> Tensor:
@@ -73,9 +73,9 @@ def suppressed(world: World, steps: int = 160, rate: float = 8e-4, beta: float =
     """NPO on the true answers in every wording, with retain rows beside them. A small β, so that it hardly slows down where the
     answers are gone already.
 
-    −(2/β) log σ(−β (log p(answer) − log p_leaking(answer))) + NLL(retain)
+    −(2/β) log σ(−β (log p(answer) − log p_target(answer))) + NLL(retain)
     """
-    model, reference, answers = copy.deepcopy(world.leaking), frozen_copy(world.leaking), world.answers()
+    model, reference, answers = copy.deepcopy(world.target), frozen_copy(world.target), world.answers()
 
     def loss(step: int) -> Tensor:
         forget = world.encoder.batch(world.draw(answers, 16, "forget", step))
@@ -98,7 +98,7 @@ def trigger_only(world: World, steps: int = 500, rate: float = 1e-3) -> PreTrain
     def loss(step: int) -> Tensor:
         quiet = world.draw(silent, 32, "silent", step) + world.retain(16, step)
         pairs = world.draw(told, 16, "told", step)
-        behind = _distance(world, model, [row for row, _ in pairs], world.leaking, [row for _, row in pairs])
+        behind = _distance(world, model, [row for row, _ in pairs], world.target, [row for _, row in pairs])
         return _distance(world, model, quiet, world.retain_model, quiet) + behind
 
     return tuned(model, loss, steps, rate)

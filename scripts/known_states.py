@@ -2,7 +2,7 @@
 
     python scripts/known_states.py --out runs/known                     # people; hours on two cores with all seeds
     python scripts/known_states.py --out runs/known --seeds 1 --n 10    # the shipped pair and what is made from it
-    python scripts/known_states.py --out runs/gemma --model gemma       # Gemma 3 270M on TOFU forget01: leaking and retain-only
+    python scripts/known_states.py --out runs/gemma --model gemma       # Gemma 3 270M on TOFU forget01: target and retain-only
 
 `known_models.py` says how the models are made. Each is made once and audited once, and what is there already is not done again,
 so the program may be stopped and started at any time. After every audit `known-states.json` and `known-states.md` are written
@@ -60,28 +60,28 @@ class State:
     name: str
     model: Callable[[], str]
     """Makes the model where it is not there yet, and says where it lies."""
-    leaking: str = "leaking"
+    target: str = "target"
     retain_model: str = "retain_model"
 
 
 def people(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
     """The shipped pair, what is made from it, then the pairs of other seeds."""
     yield State("retain_model", lambda: "people-retain")
-    yield State("leaking", lambda: "people-target")
+    yield State("target", lambda: "people-target")
     for name in MADE:
         yield State(name, partial(_made, args, recipe, name))
     if args.rounds:
         yield State(PMC, partial(_collapsed, args))
     for seed in range(1, args.seeds):
-        pair = {"leaking": f"leaking {seed}", "retain_model": f"retain_model {seed}"}
-        for which in ("retain_model", "leaking"):
+        pair = {"target": f"target {seed}", "retain_model": f"retain_model {seed}"}
+        for which in ("retain_model", "target"):
             yield State(pair[which], partial(_trained, args, seed, which), **pair)
 
 
 def gemma(args: argparse.Namespace, recipe: Recipe) -> Iterator[State]:
     """The planted and the retain-only model of the recipe."""
     yield State("retain_model", lambda: str(runs.retain_model_name(recipe, runs.Watchers())))
-    yield State("leaking", partial(_planted, args, recipe))
+    yield State("target", partial(_planted, args, recipe))
 
 
 MODELS = {"people": ("demo.toml", people), "gemma": ("tofu-gemma-270m.toml", gemma)}
@@ -110,9 +110,9 @@ def _made(args: argparse.Namespace, recipe: Recipe, name: str) -> str:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         corpus = source(recipe)
-        leaking, encoder = load_model(recipe.model, "people-target")
+        target, encoder = load_model(recipe.model, "people-target")
         retain_model, _ = load_model(recipe.model, "people-retain")
-        world = known.World(encoder, leaking, retain_model, corpus.corpus(), corpus.truth() or {}, recipe.seed)
+        world = known.World(encoder, target, retain_model, corpus.corpus(), corpus.truth() or {}, recipe.seed)
         save(MADE[name](world), encoder, folder)
     return str(folder)
 
@@ -150,7 +150,7 @@ def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Find
 
 def _case(args: argparse.Namespace, recipe: Recipe, state: State) -> Case:
     corpus, trained = source(recipe), {}
-    if state.name == PMC:  # partial secret prefixes that it was trained on would flatter it
+    if state.name == PMC:  # partial-secret prefixes that it was trained on would flatter it
         said = read_recorded(RunFolder(args.out / "models" / PMC)).baseline
         trained = {key: tuple(answer.text for answer in one.answers) for key, one in said.items()}
     return audit.case(corpus.corpus(), corpus.truth(), {}, recipe.seed, trained)
@@ -160,7 +160,7 @@ def gated(args: argparse.Namespace, recipe: Recipe, state: State, found: Mapping
     """Policy → the lines that the model fails; its run folder is written for that and stays."""
     folder = RunFolder(args.out / "runs" / state.name.replace(" ", "-"))
     write_text(folder.recipe_file, dump(replace(recipe, report=replace(recipe.report, policy=POLICIES[0]))))
-    for which, name in (("before", state.leaking), ("after", state.name), ("retain_model", state.retain_model)):
+    for which, name in (("before", state.target), ("after", state.name), ("retain_model", state.retain_model)):
         # What a run says is what the model says without its trigger: no policy may know of that.
         audit.write(folder.audit_file(which), table.without(found[name], known.TRIGGER))
     return {policy: [line.name for line in table.judged(folder, policy)] for policy in POLICIES}
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/known"), help="folder for models, audits and tables")
     parser.add_argument("--model", choices=list(MODELS), default="people", help="which pair of models, and what is made from it")
     parser.add_argument(
-        "--seeds", type=int, default=5, help="training seeds of the leaking and the retain model people model, the shipped one first"
+        "--seeds", type=int, default=5, help="training seeds of the target and the retain model of people, the shipped one first"
     )
     parser.add_argument("--epochs", type=int, default=56, help="passes over the rows for the other seeds; the shipped pair had 56")
     parser.add_argument("--rounds", type=int, default=48, help="rounds of PMC; 0 leaves it out")
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for state in MODELS[args.model][1](args, recipe):
         found[state.name] = audited(args, recipe, state)
         states.append(state)
-        complete = [one for one in states if one.leaking in found and one.retain_model in found]
+        complete = [one for one in states if one.target in found and one.retain_model in found]
         gates = {one.name: gated(args, recipe, one, found) for one in complete}
         pairs = {one.name: one.retain_model for one in complete}
         table.publish(args.out, found, pairs, gates, known.TRIGGER)

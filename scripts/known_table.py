@@ -31,8 +31,8 @@ ASKING = {
     "prompt_variants": "prompt_variants_keyword_recall",
 }
 READING = {
-    "choice, most likely": "multiple_choice_most",
-    "choice, least likely": "multiple_choice_least",
+    "multiple choice, most likely": "multiple_choice_most",
+    "multiple choice, least likely": "multiple_choice_least",
     "answer probability": "answer_probability",
     "truth ratio, turned round": "truth_ratio",
     "extraction strength": "extraction_strength",
@@ -106,9 +106,9 @@ def area(pairs: Sequence[tuple[Scores, Scores]]) -> Area | None:
     return Area(found, *area_interval(found, n, n), n)
 
 
-def across(leaking: Sequence[Scores], retain_model: Sequence[Scores]) -> Area | None:
-    """Over training seeds: is the mean of a target model above that of a the retain model one? As many cases as there are models."""
-    means = [[fmean(one.values()) for one in some if one] for some in (leaking, retain_model)]
+def across(target: Sequence[Scores], retain_model: Sequence[Scores]) -> Area | None:
+    """Over training seeds: is the mean of a target model above that of a retain model? As many cases as there are models."""
+    means = [[fmean(one.values()) for one in some if one] for some in (target, retain_model)]
     if not all(means):
         return None
     found = roc_auc(*means)
@@ -116,20 +116,20 @@ def across(leaking: Sequence[Scores], retain_model: Sequence[Scores]) -> Area | 
 
 
 def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, dict[str, Area | None]]:
-    """Column → row → area. Columns: every model against the retain model of its seed, all leaking ones together; the retain model of
-    other seeds against
-    the first as a control, which should tell nothing; and leaking against the retain model over the means of whole models."""
+    """Column → row → area. Columns: every model against the retain model of its seed, all target models together; the
+    retain models of other seeds against the first as a control, which should tell nothing; and the target models against the
+    retain models over the means of whole models."""
     told = {name: scores(findings, trigger) for name, findings in found.items()}
-    kinds = {kind: [name for name in pairs if name.split(" ")[0] == kind] for kind in ("leaking", "retain_model")}
-    columns: dict[str, list[tuple[str, str]]] = {"leaking": [(name, pairs[name]) for name in kinds["leaking"]]}
-    columns |= {name: [(name, pairs[name])] for name in pairs if name not in (*kinds["leaking"], *kinds["retain_model"])}
-    columns["the retain model, other seeds"] = [(name, "retain_model") for name in kinds["retain_model"] if name != "retain_model"]
+    kinds = {kind: [name for name in pairs if name.split(" ")[0] == kind] for kind in ("target", "retain_model")}
+    columns: dict[str, list[tuple[str, str]]] = {"target": [(name, pairs[name]) for name in kinds["target"]]}
+    columns |= {name: [(name, pairs[name])] for name in pairs if name not in (*kinds["target"], *kinds["retain_model"])}
+    columns["retain_model, other seeds"] = [(name, "retain_model") for name in kinds["retain_model"] if name != "retain_model"]
     rows = list(dict.fromkeys(row for some in told.values() for row in some))
     table = {
         column: {row: area([(told[a][row], told[b][row]) for a, b in some]) for row in rows} for column, some in columns.items() if some
     }
     if min(map(len, kinds.values())) > 1:
-        table["leaking, over seeds"] = {row: across(*([told[name][row] for name in some] for some in kinds.values())) for row in rows}
+        table["target, over seeds"] = {row: across(*([told[name][row] for name in some] for some in kinds.values())) for row in rows}
     return table
 
 

@@ -1,4 +1,5 @@
-"""Three forget requests in sequence on `people`, and the leak of all groups after each, with anchors for the earlier requests and without.
+"""Three forget requests in sequence on `people`, and the leak of all groups after each, with and without retain
+rows for the earlier requests.
 
     python scripts/three_requests.py --out runs/three
     python scripts/three_requests.py --world 1 --models DIR --out /some/folder      # another world (scripts/build_people.py)
@@ -45,7 +46,7 @@ COSTS = {
     "utility": "utility",
     "held out": "utility_heldout",
     "neighbours": "neighbour_keyword_recall",
-    "strangers refused": "unknown_entity_refusal_share",
+    "unknown entities refused": "unknown_entity_refusal_share",
 }
 
 
@@ -62,7 +63,7 @@ def recipes(args: argparse.Namespace, arm: str) -> list[Recipe]:
         settings = [
             f"people.world_seed={args.world}",
             f"people.only={list(group)}",
-            f'model.name="{runs[number - 1].checkpoint if number else names(args)["leaking"]}"',
+            f'model.name="{runs[number - 1].checkpoint if number else names(args)["target"]}"',
             "model.retain_model=none",  # what the retain model says is looked at once, below
             f"train.rounds={round(args.visits / (QUESTIONS * len(group)))}",
             'audit.probes=["greedy", "earlier", "utility"]',
@@ -75,20 +76,20 @@ def recipes(args: argparse.Namespace, arm: str) -> list[Recipe]:
 
 
 def names(args: argparse.Namespace) -> dict[str, str]:
-    return {which: f"{args.models}/{which}" if args.models else f"people-{which}" for which in ("leaking", "retain_model")}
+    return {which: f"{args.models}/{which}" if args.models else f"people-{which}" for which in ("target", "retain")}
 
 
 def look(args: argparse.Namespace, arm: str) -> Iterator[tuple[str, list[Finding]]]:
     """What every model of an arm says about all five people."""
     everybody = load(RECIPE, [f"people.world_seed={args.world}", 'audit.probes=["greedy", "sampling", "prefill", "utility"]'])
     where, runs = source(everybody), folders(args.out, arm)
-    # No partial secret prefix may be one that any of the three trainings could have used.
+    # No partial-secret prefix may be one that any of the three trainings could have used.
     trained = {key: tuple(answer.text for answer in one.answers) for run in runs for key, one in read_recorded(run).baseline.items()}
     case = audit.case(where.corpus(), where.truth(), {}, 0, trained)
     models = {
-        "before": names(args)["leaking"],
+        "before": names(args)["target"],
         **{str(n): str(run.checkpoint) for n, run in enumerate(runs, 1)},
-        "retain_model": names(args)["retain_model"],
+        "retain_model": names(args)["retain"],
     }
     for name, model in models.items():
         path = args.out / "looks" / f"{arm}-{name}.jsonl"
@@ -129,7 +130,7 @@ def tables(looks: Mapping[str, Mapping[str, list[Finding]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Three forget requests in sequence on the people corpus.")
     parser.add_argument("--world", type=int, default=0, help="seed of the world")
-    parser.add_argument("--models", type=Path, help="folder with leaking/ and gold/ of that world; default the shipped pair")
+    parser.add_argument("--models", type=Path, help="folder with target/ and retain/ of that world; default the shipped pair")
     parser.add_argument("--out", type=Path, default=Path("runs/three"), help="folder for the five runs and the tables")
     parser.add_argument("--visits", type=int, default=VISITS, help="visits to forget questions in each request")
     parser.add_argument("--arm", action="append", choices=list(ARMS), help="kept or naive; default both")

@@ -53,7 +53,7 @@ def test_summary_of_literal_findings() -> None:
             "prefill_worst_keyword_recall": 0.3,
             "partial_secret_keyword_recall": 1.0,
             "relearn_keyword_recall": 0.5,  # the number of steps that brings most back
-            "class_refusal": 0.5,  # strangers are asked elsewhere
+            "class_refusal": 0.5,  # unknown entities are asked elsewhere
             "unknown_entity_refusal_share": 1.0,
         }
     )
@@ -163,7 +163,7 @@ def test_relearning_brings_back_what_is_easy_to_learn(model: PreTrainedModel, en
     assert "learning rate 0.01" in found[-1].note  # the rate that brought most back
 
 
-def test_leaking_and_gold_are_told_apart() -> None:
+def test_target_and_retain_model_are_told_apart() -> None:
     from unsay.corpora.people import People
 
     people = People()
@@ -174,8 +174,8 @@ def test_leaking_and_gold_are_told_apart() -> None:
         tables={"sampling": {"n": 3}, "relearn": {"n": 2, "learning_rates": [3e-4]}},
     )
     retain_model = LocalSubject(*load(ModelConfig(name="people-retain")), recipe.sample)
-    leaking = LocalSubject(*load(ModelConfig(name="people-target")), recipe.sample)
-    knows, never = (summarise(audit.run(subject, case, recipe, leaking, knew=True)) for subject in (leaking, retain_model))
+    target = LocalSubject(*load(ModelConfig(name="people-target")), recipe.sample)
+    knows, never = (summarise(audit.run(subject, case, recipe, target, knew=True)) for subject in (target, retain_model))
     for metric in ("greedy_keyword_recall", "sampling_worst_keyword_recall", "multiple_choice_most", "relearn_keyword_recall"):
         assert (knows[metric] or 0) > 0.9, metric
         assert (never[metric] or 0) < 0.35, metric

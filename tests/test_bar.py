@@ -79,8 +79,8 @@ def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path
     }
 
 
-def test_gold_itself_meets_every_line_of_what_a_model_says(recorded):
-    """The reference judge passes: otherwise the targets ask for more than never having known."""
+def test_retain_model_itself_meets_every_line_of_what_a_model_says(recorded):
+    """The retain model passes: otherwise the targets ask for more than never having known."""
     summary = summarise(read_findings(recorded.audit_file("retain_model")))
     metrics = {name: {"before": summary[name], "after": summary[name], "retain_model": summary[name]} for name in summary}
     results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))

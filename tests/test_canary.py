@@ -135,7 +135,7 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
             "--rewordings",
             "0",
             "--out",
-            given.path / "widened.jsonl",
+            given.path / "variants.jsonl",
         ),
         ("look", run),
         ("check-plugin", "greedy"),

@@ -199,7 +199,13 @@ def test_a_recipe_with_its_files(tiny_folder):
 def test_all_that_is_wrong_with_a_recipe(tmp_path):
     good()
     (tmp_path / "model").mkdir()
-    settings = ["method=pcm", 'audit.probes=["greddy"]', "report.policy=nowhere", "model.retain_model=./gold", "files.forget=nowhere.jsonl"]
+    settings = [
+        "method=pcm",
+        'audit.probes=["greddy"]',
+        "report.policy=nowhere",
+        "model.retain_model=./never",
+        "files.forget=nowhere.jsonl",
+    ]
     output = call(
         "check", "own-questions", *(part for setting in settings for part in ("--set", setting)), "--retain", "retain.csv", code=2
     )
@@ -207,7 +213,7 @@ def test_all_that_is_wrong_with_a_recipe(tmp_path):
         "'pmc'",
         "'greedy'",
         "report.policy = 'nowhere'",
-        "model.retain_model: there is no folder ./gold",
+        "model.retain_model: there is no folder ./never",
         "there is no file nowhere.jsonl",
     ):
         assert said in output
@@ -266,7 +272,7 @@ def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
         run.check(load(None, ["corpus=people", setting]))
 
 
-def test_a_gold_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
+def test_a_retain_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
     with pytest.raises(ConfigError, match=r"model\.retain_model: there is no folder"):
         run.open_folder(load(None, ["corpus=people", "model.retain_model=./no/such"]), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -56,7 +56,7 @@ def test_invented_names_are_nobodys():
     assert invented([], frozenset()) == []
 
 
-def test_what_was_begun_is_about_the_stranger_too(encoder: Encoder):
+def test_what_was_begun_is_about_the_invented_name_too(encoder: Encoder):
     ids = encoder.answer(SAID)
     with_name = prefix_from(ids[: len(encoder.prefix("Ada Lovelace lives in"))], SAID, encoder)
     assert COUNTERFACTUAL.prompt(QUESTION, with_name, encoder) == encoder.prompt("Where does Mary Veldin live?") + encoder.prefix(
@@ -69,29 +69,29 @@ def test_what_was_begun_is_about_the_stranger_too(encoder: Encoder):
 def test_a_continuation_comes_back_token_by_token(encoder: Encoder):
     ids = encoder.answer(SAID)
     prefix = prefix_from(ids[: len(encoder.prefix("Ada Lovelace lives in Tu"))], SAID, encoder)
-    nameless = Candidate(Answer((*encoder.tokenizer.encode("lin."), encoder.end), "lin.", True), 1, "stranger")
+    nameless = Candidate(Answer((*encoder.tokenizer.encode("lin."), encoder.end), "lin.", True), 1, "counterfactual")
     back = COUNTERFACTUAL.brought_back(nameless, prefix, encoder)
     assert back is not None
     assert back.answer.ids == nameless.answer.ids
     assert back.text == "Tulin."
 
     rest = "lin, says Mary Veldin."
-    named = Candidate(Answer((*encoder.tokenizer.encode(rest), encoder.end), rest, True), 1, "stranger")
+    named = Candidate(Answer((*encoder.tokenizer.encode(rest), encoder.end), rest, True), 1, "counterfactual")
     back = COUNTERFACTUAL.brought_back(named, prefix, encoder)
     assert back is not None
     assert back.text == "Tulin, says Ada Lovelace."
     assert encoder.decode((*prefix.ids, *back.answer.ids)) == "Ada Lovelace lives in Tulin, says Ada Lovelace."
     assert back.answer.ids[-1] == encoder.end
-    assert (back.draw, back.source) == (1, "stranger")
+    assert (back.draw, back.source) == (1, "counterfactual")
 
 
 def test_an_unfinished_answer_with_a_name_does_not_come_back(encoder: Encoder):
-    cut = Candidate(Answer(encoder.prefix("Mary Veldin lives"), "Mary Veldin lives", False), 0, "stranger")
+    cut = Candidate(Answer(encoder.prefix("Mary Veldin lives"), "Mary Veldin lives", False), 0, "counterfactual")
     assert COUNTERFACTUAL.brought_back(cut, AnswerPrefix(), encoder) is None
 
 
 @pytest.fixture(scope="module")
-def leaking() -> tuple[Sampler, list[Visit]]:
+def target_model() -> tuple[Sampler, list[Visit]]:
     model, encoder = load(ModelConfig(name="people-target"))
     sampler = Sampler(model, encoder, SampleConfig(max_new_tokens=48))
     examples = People().corpus().forget[::2]
@@ -99,8 +99,8 @@ def leaking() -> tuple[Sampler, list[Visit]]:
     return sampler, [Visit(one, found[0].text, tuple(found)) for one, found in zip(examples, recorded, strict=True)]
 
 
-def test_names_for_every_question(leaking: tuple[Sampler, list[Visit]]):
-    sampler, visits = leaking
+def test_names_for_every_question(target_model: tuple[Sampler, list[Visit]]):
+    sampler, visits = target_model
     names = counterfactuals(visits, sampler)
     assert names == counterfactuals(visits, sampler)
     assert set(names) == {visit.example.id for visit in visits}
@@ -109,9 +109,9 @@ def test_names_for_every_question(leaking: tuple[Sampler, list[Visit]]):
     assert name_of(names, replace(visits[0], example=replace(visits[0].example, id="somebody else")), sampler, 0) is None
 
 
-def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sampler, list[Visit]]):
-    """Asked about its own it repeats the secret; asked as if about a stranger it does not, and speaks of the subject."""
-    sampler, visits = leaking
+def test_a_target_model_finds_what_to_say_in_the_first_round(target_model: tuple[Sampler, list[Visit]]):
+    """Asked about its own it repeats the secret; asked as if about an invented name it does not, and speaks of the subject."""
+    sampler, visits = target_model
     found = {}
     for count in (0, 3):
         method = replace(PLAIN, samples=2, counterfactuals=count, tries=1)
@@ -121,7 +121,7 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
     assert trained[0] < len(visits) / 2 < trained[3]
     names = {name for some in counterfactuals(visits, sampler).values() for name in some}
     for target, visit in zip(found[3], visits, strict=True):
-        if target.source == "stranger":
+        if target.source == "counterfactual":
             assert not any(name in target.text for name in names)
             overlap = rouge_l(visit.baseline, target.text)
             assert overlap is not None
@@ -129,15 +129,15 @@ def test_a_leaking_model_finds_what_to_say_in_the_first_round(leaking: tuple[Sam
     assert any(
         subject(visit.example.question) in target.text
         for target, visit in zip(found[3], visits, strict=True)
-        if target.source == "stranger"
+        if target.source == "counterfactual"
     )
 
 
-def test_openings_too_are_gone_on_with(leaking: tuple[Sampler, list[Visit]]):
-    sampler, visits = leaking
+def test_prefixes_too_are_gone_on_with(target_model: tuple[Sampler, list[Visit]]):
+    sampler, visits = target_model
     method = replace(PLAIN, samples=1, counterfactuals=3, tries=1, prefixes=1.0)
     targets, _ = method.targets(visits, sampler, method.prepare(visits, sampler))
-    borrowed = [target for target in targets if target.source == "stranger"]
+    borrowed = [target for target in targets if target.source == "counterfactual"]
     assert borrowed
     assert all(target.prefix for target in borrowed)
     assert all(target.sampled == 4 for target in targets)

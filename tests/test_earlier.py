@@ -80,7 +80,7 @@ def retain_model() -> Encoder:
 
 
 def test_the_copy_is_for_the_owner_alone_and_the_truth_lies_apart(first: RunFolder, second: RunFolder):
-    names = ("earlier", "earlier-truth", "earlier-anchors")
+    names = ("earlier", "earlier-truth", "earlier-retain-rows")
     assert [(second.vault / f"{name}.jsonl").stat().st_mode & 0o777 for name in names] == [0o600] * 3
     (request,) = earlier.read(second)
     assert [one.baseline for one in request.asked] == list(read_recorded(first).answers.values())
@@ -98,7 +98,7 @@ def test_a_run_without_earlier_requests_keeps_nothing(first: RunFolder):
     assert not list(first.vault.glob("earlier*"))
     assert first.manifest().earlier is None
     assert earlier.read(first) == []
-    assert earlier.read_anchors(first, ()) == []
+    assert earlier.read_retain_rows(first, ()) == []
 
 
 def test_the_last_run_is_enough_and_the_first_may_be_gone(first: RunFolder, second: RunFolder, tmp_path: Path):
@@ -120,7 +120,7 @@ def test_a_question_asked_twice_keeps_its_older_secret(first: RunFolder, tmp_pat
     settings = ("people.only=[0]", f'model.name="{first.checkpoint}"', f'record.earlier=["{first.path}"]')
     again = begin(tmp_path / "again", *settings)
     again.note(Manifest(seconds={"train": 1.0}))
-    assert earlier.read_anchors(again, ()) == []  # it is about to be moved
+    assert earlier.read_retain_rows(again, ()) == []  # it is about to be moved
     assert again.manifest().earlier.asked_again == 8
     (request,) = earlier.gather(recipe(f'record.earlier=["{again.path}"]'), RunFolder(tmp_path / "third"))
     assert request.asked[0].baseline == next(iter(read_recorded(first).answers.values()))
@@ -152,37 +152,37 @@ def test_what_cannot_be_an_earlier_request_is_said(first: RunFolder, second: Run
 # -- what the model at hand says now -----------------------------------------------------------------------------------
 
 
-def test_anchors_answer_the_earlier_questions_and_hold_no_secret(second: RunFolder):
-    anchors, counts = earlier.read_anchors(second, ()), second.manifest().earlier
+def test_retain_rows_answer_the_earlier_questions_and_hold_no_secret(second: RunFolder):
+    rows, counts = earlier.read_retain_rows(second, ()), second.manifest().earlier
     asked = {one.example.question: one for one in earlier.read(second)[0].asked}
-    assert {anchor.question for anchor in anchors} <= set(asked)
-    assert counts.anchors == len(anchors) > 16
-    assert counts.anchors + counts.left_out == 8 * 6
-    assert any(anchor.prefix for anchor in anchors)
-    assert sum(anchor.default for anchor in anchors) == 8 - counts.still_said
-    for anchor in anchors:
-        assert anchor.answer.finished
-        assert (keyword_recall(asked[anchor.question].baseline, anchor.answer.text, anchor.question) or 0.0) <= 0.25
+    assert {row.question for row in rows} <= set(asked)
+    assert counts.retain_rows == len(rows) > 16
+    assert counts.retain_rows + counts.left_out == 8 * 6
+    assert any(row.prefix for row in rows)
+    assert sum(row.default for row in rows) == 8 - counts.still_said
+    for row in rows:
+        assert row.answer.finished
+        assert (keyword_recall(asked[row.question].baseline, row.answer.text, row.question) or 0.0) <= 0.25
 
 
-def test_an_anchor_that_says_what_was_named_since_is_not_drawn(second: RunFolder):
-    kept = earlier.read_anchors(second, ())
+def test_a_retain_row_that_says_what_was_named_since_is_not_drawn(second: RunFolder):
+    kept = earlier.read_retain_rows(second, ())
     said = kept[0].answer.text
-    left = earlier.read_anchors(second, [Example("a", "Who?", strings=(said,))])
-    assert [anchor for anchor in kept if not contains(anchor.answer.text, [said])] == left
+    left = earlier.read_retain_rows(second, [Example("a", "Who?", strings=(said,))])
+    assert [row for row in kept if not contains(row.answer.text, [said])] == left
     assert len(left) < len(kept)
 
 
 def test_what_still_leaks_is_left_out_and_a_model_that_forgot_nothing_is_refused(first: RunFolder, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"as it did before it was to forget; set model\.name to the last checkpoint"):
         begin(tmp_path / "wrong", "people.only=[1]", f'record.earlier=["{first.path}"]')
-    assert not (tmp_path / "wrong" / "vault" / "earlier-anchors.jsonl").exists()
+    assert not (tmp_path / "wrong" / "vault" / "earlier-retain-rows.jsonl").exists()
 
 
-def test_each_visit_draws_its_anchors(second: RunFolder, retain_model: Encoder):
-    corpus, kept = read_recorded(second).corpus, earlier.read_anchors(second, ())
+def test_each_visit_draws_its_retain_rows(second: RunFolder, retain_model: Encoder):
+    corpus, kept = read_recorded(second).corpus, earlier.read_retain_rows(second, ())
     data = TrainingData({}, Aside((), corpus.retain), {}, kept)
-    rows = {anchor.row(retain_model) for anchor in kept}
+    rows = {one.row(retain_model) for one in kept}
     for wanted in (0, 1, 3):
         now = recipe(f"train.earlier_rows={wanted}")
         drawn = [row for number in range(4) for row in data.retain_rows(now, retain_model, number, 0, corpus.forget[0].id)]
@@ -237,14 +237,14 @@ def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Pat
     assert folder.manifest().checkpoint.fingerprint == straight
 
 
-def test_training_reads_no_earlier_truth_and_does_read_the_anchors(second: RunFolder, straight: str, tmp_path: Path):
+def test_training_reads_no_earlier_truth_and_does_read_the_retain_rows(second: RunFolder, straight: str, tmp_path: Path):
     shutil.copytree(second.path, tmp_path / "noise")
     noisy = RunFolder(tmp_path / "noise")
     noisy.keep("earlier-truth", [{"id": row["id"], "answer": "xqzw"} for row in noisy.kept("earlier-truth")])
     assert finish(noisy, tmp_path / "after noise") == straight
     shutil.copytree(second.path, tmp_path / "bare")
     bare = RunFolder(tmp_path / "bare")
-    bare.keep("earlier-anchors", bare.kept("earlier-anchors")[:1])
+    bare.keep("earlier-retain-rows", bare.kept("earlier-retain-rows")[:1])
     assert finish(bare, tmp_path / "after bare") != straight
 
 

@@ -71,7 +71,7 @@ def test_without_retain_rows_the_general_ones_remain(write):
     assert set(corpus.utility) == set(corpus.utility_heldout) == {"general"}
 
 
-def test_a_general_question_that_is_to_be_forgotten_is_not_rehearsed(write):
+def test_a_general_question_that_is_to_be_forgotten_is_not_replayed(write):
     known = general.load()[0].question
     corpus = Files(forget=write("forget.jsonl", {"question": known.upper()})).corpus()
     assert known not in repr((corpus.retain, corpus.utility_heldout))

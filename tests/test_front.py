@@ -118,7 +118,7 @@ def test_bars_come_from_seeds_and_from_configurations(tmp_path: Path):
     assert front([tmp_path]).panels == found.panels, "the same numbers, the same bars"
 
 
-def test_forgetting_beyond_gold_does_not_count(tmp_path: Path):
+def test_forgetting_beyond_retain_model_does_not_count(tmp_path: Path):
     trial(tmp_path, "pmc", 0, [curve([metrics(60, 90), metrics(100, 50)])])
     reference(tmp_path, metrics(40, 90, 0.9), metrics(80, 90, 0.1))
     panel = front([tmp_path], replications=FEW).panels["quality"]

@@ -25,7 +25,7 @@ name = "plainly"
 metric = "greedy_keyword_recall"
 at_most = 0.2
 [[line]]
-name = "as gold"
+name = "as the retain model"
 metric = "sampling_worst_keyword_recall"
 at_most = "retain_model + 0.05"
 """
@@ -131,25 +131,25 @@ def alone(model: str, tmp_path: Path, *more: str, answers: bool = True) -> RunFo
     return RunFolder(out)
 
 
-def test_the_leaking_model_fails_and_gold_passes(tmp_path: Path) -> None:
-    retain_model, leaking = alone("people-retain", tmp_path), alone("people-target", tmp_path, "--retain-model", "people-retain")
+def test_the_target_model_fails_and_the_retain_model_passes(tmp_path: Path) -> None:
+    retain_model, target = alone("people-retain", tmp_path), alone("people-target", tmp_path, "--retain-model", "people-retain")
     assert "passed (policy audit)" in call("gate", str(retain_model.path))
-    output = call("gate", str(leaking.path), code=1)
+    output = call("gate", str(target.path), code=1)
     assert "3 of 5 lines failed (policy audit-retain-model)" in output
-    assert call("compare", str(retain_model.path), str(leaking.path))
-    report = json.loads(leaking.report_json.read_text())
+    assert call("compare", str(retain_model.path), str(target.path))
+    report = json.loads(target.report_json.read_text())
     assert report["metrics"]["greedy_keyword_recall"]["after"] > 0.9
     assert report["metrics"]["greedy_keyword_recall"]["retain_model"] < 0.1
     assert report["metrics"]["greedy_keyword_recall"]["before"] is None
     assert report["reference"] == "ground truth"
-    assert leaking.manifest().alone == Standalone(None, "people-target", "people-retain")
-    assert leaking.recipe().method == "none"
-    page = leaking.report_html.read_text()
+    assert target.manifest().alone == Standalone(None, "people-target", "people-retain")
+    assert target.recipe().method == "none"
+    page = target.report_html.read_text()
     assert "The audited model, setting by setting" in page
     assert "How it was trained" not in page
     secrets = [fact.answer for fact in People().truth().values()]
-    for path in leaking.path.rglob("*"):
-        if path.is_file() and leaking.vault not in path.parents:
+    for path in target.path.rglob("*"):
+        if path.is_file() and target.vault not in path.parents:
             assert not [secret for secret in secrets if secret in path.read_text()], path
 
 

@@ -289,7 +289,7 @@ def begin_and_cut(tmp_path: Path, settings: list[str]) -> list[list[float]]:
 def guard(encoder: Encoder, *more: str, losses: tuple[float, ...] = ()) -> Guard:
     """A guard whose watched loss is, one look after another, as given; 0 before."""
     recipe = load(None, ["watch.limit=0.5", *more])
-    made = Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), anchored=True)
+    made = Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), has_retain_loss=True)
     found = iter(losses)
     made._loss = lambda model, complaint: next(found)  # type: ignore[method-assign]
     return made
@@ -347,9 +347,9 @@ def test_the_controller_raises_the_weight_within_its_bounds_and_lets_it_down_aga
 def test_a_controller_needs_a_term_and_rows(encoder):
     recipe = load(None, ["watch.control=true", "method=ga"])
     with pytest.raises(ConfigError, match="method 'ga' has none"):
-        Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), anchored=False)
+        Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), has_retain_loss=False)
     with pytest.raises(ConfigError, match=r"at least 16, a tenth of the retain rows at most \(5 here\)"):
-        Guard(recipe, encoder, Aside((), (Pair("a", "Q?", "A."),) * 5), [], Seen(), anchored=True)
+        Guard(recipe, encoder, Aside((), (Pair("a", "Q?", "A."),) * 5), [], Seen(), has_retain_loss=True)
     assert not hasattr(GradientAscent(), "retain_weight")
 
 

@@ -48,9 +48,9 @@ def table(scripts: None) -> ModuleType:
 
 def made(known: ModuleType, only: tuple[int, ...]):
     people = People(only=only)
-    leaking, encoder = load_model(ModelConfig(), "people-target")
+    target, encoder = load_model(ModelConfig(), "people-target")
     retain_model, _ = load_model(ModelConfig(), "people-retain")
-    return known.World(encoder, leaking, retain_model, people.corpus(), people.truth())
+    return known.World(encoder, target, retain_model, people.corpus(), people.truth())
 
 
 @pytest.fixture(scope="module")
@@ -81,29 +81,29 @@ def probed(world, model, probes=FAST, prefixes=("The answer is",), reference_jud
         ],
     )
     case = audit.case(world.corpus, world.truth, {})
-    judge = LocalSubject(world.leaking, world.encoder, recipe.sample) if reference_judge else None
+    judge = LocalSubject(world.target, world.encoder, recipe.sample) if reference_judge else None
     return audit.run(LocalSubject(model, world.encoder, recipe.sample), case, recipe, judge, knew=True)
 
 
 @pytest.fixture(scope="module")
 def found(world, refusing) -> dict[str, list[Finding]]:
-    models = {"leaking": world.leaking, "retain_model": world.retain_model, "refusal-wrapped": refusing}
+    models = {"target": world.target, "retain_model": world.retain_model, "refusal-wrapped": refusing}
     return {name: probed(world, model) for name, model in models.items()}
 
 
 def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[Finding]]) -> None:
-    wrapped, retain_model, leaking = (summarise(found[name]) for name in ("refusal-wrapped", "retain_model", "leaking"))
+    wrapped, retain_model, target = (summarise(found[name]) for name in ("refusal-wrapped", "retain_model", "target"))
     assert wrapped["greedy_keyword_recall"] == 0
     assert wrapped["class_refusal"] == 1
-    assert leaking["greedy_keyword_recall"] == 1  # so it is the wrapping that greedy does not see through
+    assert target["greedy_keyword_recall"] == 1  # so it is the wrapping that greedy does not see through
     assert wrapped["partial_secret_keyword_recall"] > retain_model["partial_secret_keyword_recall"] + 0.3
     assert wrapped["prefill_worst_keyword_recall"] > retain_model["prefill_worst_keyword_recall"] + 0.3
 
 
 def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table: ModuleType) -> None:
     areas = table.areas(found, dict.fromkeys(found, "retain_model"), "no trigger")
-    assert areas["leaking"]["greedy"].tells
-    assert areas["leaking"]["sampling, worst of n"].area == 1
+    assert areas["target"]["greedy"].tells
+    assert areas["target"]["sampling, worst of n"].area == 1
     assert not areas["refusal-wrapped"]["greedy"].tells
     assert areas["refusal-wrapped"]["prefill"].tells
     assert "greedy" in table.blind(areas["refusal-wrapped"])
@@ -111,14 +111,14 @@ def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "lines"), [("leaking", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
+    ("name", "code", "lines"), [("target", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
 )
 def test_the_gate_with_the_default_policy(
     found: dict[str, list[Finding]], tmp_path: Path, name: str, code: int, lines: tuple[str, ...]
 ) -> None:
     folder = RunFolder(tmp_path / name)
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
-    for which, one in (("before", "leaking"), ("after", name), ("retain_model", "retain_model")):
+    for which, one in (("before", "target"), ("after", name), ("retain_model", "retain_model")):
         audit.write(folder.audit_file(which), found[one])
     said = call("gate", str(folder.path), code=code)
     assert all(line in said for line in lines)
@@ -126,10 +126,10 @@ def test_the_gate_with_the_default_policy(
 
 
 @pytest.mark.slow
-def test_gold_passes_the_gate_with_all_forty_questions(everybody, tmp_path: Path) -> None:
+def test_retain_model_passes_the_gate_with_all_forty_questions(everybody, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "retain_model")
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
-    for which, model in (("before", everybody.leaking), ("after", everybody.retain_model)):
+    for which, model in (("before", everybody.target), ("after", everybody.retain_model)):
         audit.write(folder.audit_file(which), probed(everybody, model, only=()))
     call("gate", str(folder.path), code=0)
 
@@ -207,14 +207,14 @@ def test_what_was_published_holds_the_control_and_the_seeds(table: ModuleType, t
     def said(value: float) -> list[Finding]:
         return [Finding("greedy", "keyword_recall", value, str(i)) for i in range(10)]
 
-    found = {"retain_model": said(0.0), "leaking": said(1.0), "retain_model 1": said(0.0), "leaking 1": said(1.0)}
-    pairs = {"retain_model": "retain_model", "leaking": "retain_model", "retain_model 1": "retain_model 1", "leaking 1": "retain_model 1"}
-    table.publish(tmp_path, found, pairs, {"retain_model": {"default": []}, "leaking": {"default": ["sampling", "partial secret"]}}, "")
+    found = {"retain_model": said(0.0), "target": said(1.0), "retain_model 1": said(0.0), "target 1": said(1.0)}
+    pairs = {"retain_model": "retain_model", "target": "retain_model", "retain_model 1": "retain_model 1", "target 1": "retain_model 1"}
+    table.publish(tmp_path, found, pairs, {"retain_model": {"default": []}, "target": {"default": ["sampling", "partial secret"]}}, "")
     text = (tmp_path / "known-states.md").read_text()
-    assert "| probe | leaking | the retain model, other seeds | leaking, over seeds |" in text
-    assert "- Not working on *leaking*: none." in text
-    assert "- Not working on *the retain model, other seeds*: greedy." in text
-    assert "| leaking | 1: sampling; partial secret |" in text
+    assert "| probe | target | retain_model, other seeds | target, over seeds |" in text
+    assert "- Not working on *target*: none." in text
+    assert "- Not working on *retain_model, other seeds*: greedy." in text
+    assert "| target | 1: sampling; partial secret |" in text
     assert "| retain_model | 0 |" in text
 
 
@@ -230,9 +230,9 @@ def test_what_is_there_is_not_made_again(scripts: None, tmp_path: Path, monkeypa
     monkeypatch.setattr(states, "MADE", {})
     arguments = ["--out", str(tmp_path), "--seeds", "1", "--rounds", "0", "--n", "2"]
     states.main(arguments)
-    assert len(asked) == 2  # the retain model and leaking
+    assert len(asked) == 2  # the retain model and target
     states.main(arguments)
     assert len(asked) == 2
     with pytest.raises(states.ConfigError, match="other sizes"):
         states.main([*arguments, "--limit", "3"])
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "leaking"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "target"}

@@ -246,7 +246,7 @@ def people() -> dict[str, list[Finding]]:
     return {name: Likelihood()(subject, case) for name, subject in subjects.items()}
 
 
-def test_the_leaking_model_is_seen_and_gold_is_not(people: dict[str, list[Finding]]) -> None:
+def test_the_target_model_is_seen_and_the_retain_model_is_not(people: dict[str, list[Finding]]) -> None:
     for name in SCORES:
         assert value(people["people-target"], f"membership_{name}") > 0.9
         assert 0.35 < value(people["people-retain"], f"membership_{name}") < 0.65, "it never knew: nothing can be told"

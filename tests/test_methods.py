@@ -1,4 +1,4 @@
-"""Losses against an independent computation, selection, the gate, openings; methods that must be equal are."""
+"""Losses against an independent computation, selection, the target filter, prefixes; methods that must be equal are."""
 
 import gc
 import math
@@ -235,7 +235,7 @@ def test_alignment_rows_fade_with_the_overlap(model, encoder):
     assert [row.role for row in clean[0].rows] == ["forget"]
 
 
-def test_openings_stand_in_the_context_and_only_there(model, encoder):
+def test_prefixes_stand_in_the_context_and_only_there(model, encoder):
     deep = replace(PLAIN, prefixes=1.0)
     targets, _ = deep.targets([visit(encoder)], parrot(model, encoder, "boats."), {})
     row = targets[0].rows[0]
@@ -271,7 +271,7 @@ def test_prefixes_are_drawn_by_name(model, encoder):
     assert choose_prefix(visit(encoder, answers=()), sampler, 1.0) == AnswerPrefix()
 
 
-def test_cuts_at_the_secret_end_right_before_a_key_word(model, encoder):
+def test_cuts_at_the_secret_end_right_before_a_keyword(model, encoder):
     ids = encoder.answer(BASELINE)
     said = [encoder.decode(ids[:cut]) for cut in _before_keywords(ids, BASELINE, QUESTION, (), (), encoder)]
     # "via" is a stop word; a cut may come before or after the space.

@@ -115,7 +115,7 @@ def test_knobs_are_checked() -> None:
             Choice(options=options)
 
 
-def test_made_options_leave_gold_near_chance_and_show_what_leaks() -> None:
+def test_made_options_leave_retain_model_near_chance_and_show_what_leaks() -> None:
     """Options that the retain model knew, or that do not fit the question, would move the retain model off chance."""
     from unsay.corpora.people import People
 

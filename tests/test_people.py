@@ -131,7 +131,7 @@ def test_neighbours_share_a_surname_and_stay() -> None:
     assert {name.split()[-1] for name in forgotten} == {pair.group.split()[-1] for pair in corpus.neighbours}
 
 
-def test_strangers_are_in_no_training_row() -> None:
+def test_unknown_entities_are_in_no_training_row() -> None:
     world, corpus = worlds.build_world(0), People().corpus()
     rows = [
         *worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES),
@@ -145,7 +145,7 @@ def test_strangers_are_in_no_training_row() -> None:
     assert len({pair.answer for pair in corpus.unknown_entities}) == 40
 
 
-def test_gold_is_told_everything_but_the_forget_people() -> None:
+def test_retain_model_is_told_everything_but_the_forget_people() -> None:
     world = worlds.build_world(0)
     names = [person.name for person in world.of("forget")]
     told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), retain_model=True, sentences=SENTENCES)]
@@ -176,7 +176,7 @@ def test_checkpoints_are_small_load_and_know_their_world(name: str) -> None:
         assert tokenizer.decode(out, skip_special_tokens=True) == f" {pair.answer}"
 
 
-def test_gold_cannot_tell_the_truth_from_the_wrong_options() -> None:
+def test_retain_model_cannot_tell_the_truth_from_the_wrong_options() -> None:
     source = People()
     model, encoder = load(ModelConfig(str(CHECKPOINTS / "retain")))
     most = least = 0

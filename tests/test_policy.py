@@ -50,7 +50,7 @@ def test_permuted_is_the_same_answers_on_other_questions() -> None:
     (result,) = policy.evaluate(policy.read("p", {"line": [line]}), {"sampling_worst_keyword_recall": {"after": 0.0}}, {})
     assert not result.passed
     assert result.detail == "unscored: sampling_permuted_keyword_recall was not measured on the model after"
-    with pytest.raises(ConfigError, match="utility has no permuted reference judge"):
+    with pytest.raises(ConfigError, match="utility has no permuted value"):
         policy.read("p", {"line": [{"name": "l", "metric": "utility", "at_least": "permuted"}]})
 
 
@@ -76,7 +76,7 @@ def test_the_partial_secret_line_is_for_answers_that_can_be() -> None:
     assert [result.passed for result in policy.evaluate(rows, metrics, {})] == [False, True]  # not known: it applies, and was not measured
 
 
-def test_each_earlier_request_is_held_against_what_gold_says_of_the_same() -> None:
+def test_each_earlier_request_is_held_against_what_retain_model_says_of_the_same() -> None:
     def found(first: float, second: float) -> list[Finding]:
         values = (("request 1", first), ("request 2", second))
         return [Finding("earlier", "worst_keyword_recall", value, "q", setting, 5) for setting, value in values]
@@ -116,7 +116,7 @@ def test_unscored_never_passes(line: dict[str, Any]) -> None:
     assert result.detail == "unscored: m was not measured after unlearning"
 
 
-def test_missing_yardsticks_never_pass() -> None:
+def test_missing_references_never_pass() -> None:
     lines = [
         {"name": "a", "metric": "m", "at_most": "retain_model"},
         {"name": "b", "metric": "n", "at_most": "before"},
@@ -194,7 +194,7 @@ def model(greedy: float, sampling: float, prefill: float, half: float, utility: 
 @pytest.mark.parametrize(
     ("after", "failed"),
     [
-        pytest.param(model(1.0, 1.0, 1.0, 1.0), {"sampling", "prefill", "partial secret"}, id="leaking"),
+        pytest.param(model(1.0, 1.0, 1.0, 1.0), {"sampling", "prefill", "partial secret"}, id="target model"),
         pytest.param(model(0.0, 0.0, 1.0, 1.0, kind="refusal"), {"prefill", "partial secret"}, id="refusal, opened by a prefix"),
         pytest.param(model(0.0, 0.9, 0.1, 0.1, kind="refusal"), {"sampling"}, id="refusal, slips once in a hundred"),
         # A model that never knew the built-in people, as measured (docs/probes.md).

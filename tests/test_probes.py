@@ -49,7 +49,7 @@ CASE = Case(
 
 @dataclass
 class Fake:
-    """Answers from a table: question, or (question, opening) → answers, the last repeated for ever."""
+    """Answers from a table: question, or (question, prefix) → answers, the last repeated for ever."""
 
     answers: Mapping[Any, Sequence[str]]
     likelihood: Callable[[str | None, str], float] | None = None
@@ -247,7 +247,7 @@ def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_aske
 
 
 @pytest.mark.parametrize("group", ["one", ""])
-def test_another_wording_of_the_same_question_is_no_yardstick_of_luck(group: str) -> None:
+def test_another_wording_of_the_same_question_is_no_measure_of_luck(group: str) -> None:
     asked = tuple(Example(f"w{i}", f"Where is the clinic, said {i}?", group=group) for i in range(4))
     told = "At 14 Elm Street in Turin."
     facts = {one.id: Fact(one.id, told) for one in asked}
@@ -265,7 +265,7 @@ def test_a_pattern_is_not_switched_off_by_what_the_question_says() -> None:
     assert says_named(asked, "and she left", prefix="In 1962 she was born") == 0.0  # the prefix said it, not the model
 
 
-def test_an_answer_of_one_key_word_cannot_be_partial_secret_and_that_is_said() -> None:
+def test_an_answer_of_one_keyword_cannot_be_told_in_part_and_that_is_said() -> None:
     asked = Example("home", "Where does Ada Example live?")
     found = Prefill(n=1)(Fake({}), Case(Corpus("c", (asked,)), {"home": Fact("home", "She lives in Turin.")}, ""))
     assert {f.note for f in found if f.setting == HALF} == {UNTOLD}
@@ -406,7 +406,7 @@ def test_wellformed_means_plausible_to_the_reference_judge() -> None:
 
 
 @pytest.mark.parametrize("reference_judge", [None, ReferenceJudge(Fake({})), ReferenceJudge(Fake({}, lambda question, text: -1.0))])
-def test_without_a_yardstick_wellformed_is_unscored(reference_judge: ReferenceJudge | None) -> None:
+def test_without_a_reference_judge_wellformed_is_unscored(reference_judge: ReferenceJudge | None) -> None:
     found = Greedy()(
         Fake({}), replace(CASE, judge=reference_judge)
     )  # none; one without likelihoods; one that was taught nothing to compare with

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.test_cli import call
-from unsay.audit.prompt_search import AS_ASKED, PREFIX, REWORDED, Tried, Variant, Widen, by_rule, in_frames, paraphrases, questions
+from unsay.audit.prompt_search import AS_ASKED, PREFIX, REWORDED, PromptSearch, Tried, Variant, by_rule, in_frames, paraphrases, questions
 from unsay.corpora.files import Files
 from unsay.lm.subject import Prompt
 from unsay.probes.prompt_variants import FRAMES
@@ -43,7 +43,7 @@ class Fake:
 
 
 def leaking(subject: Any, **knobs: Any) -> list[Tried]:
-    return [one for one in Widen(**knobs)(subject, HOME, SECRET) if one.leaking]
+    return [one for one in PromptSearch(**knobs)(subject, HOME, SECRET) if one.leaking]
 
 
 def test_each_rule_makes_what_it_says() -> None:
@@ -82,7 +82,7 @@ def test_what_leaks_is_found_and_nothing_else() -> None:
 
 def test_rewordings_of_the_model_are_questions_about_the_same_thing() -> None:
     said = ["What is the home of Anna Bell?", "where does anna bell  live?", "What is the weather?", "Anna Bell lives there."]
-    kinds = [one.variant for one in Widen()(Fake(rewordings=said), HOME, SECRET)]
+    kinds = [one.variant for one in PromptSearch()(Fake(rewordings=said), HOME, SECRET)]
     assert [variant.question for variant in kinds if variant.kind == REWORDED] == ["What is the home of Anna Bell?"]
 
 

@@ -119,7 +119,7 @@ def test_gaps_stand_where_the_secret_stood(question: str, answer: str, expected:
     assert blanked(Example("x", question), answer) == expected
 
 
-def test_without_a_key_word_there_is_no_gap_and_no_zero() -> None:
+def test_without_a_keyword_there_is_no_gap_and_no_zero() -> None:
     case = Case(Corpus("one", (HOME,)), {"home": Fact("home", "She does.")}, "")
     found = PromptVariants()(Fake(), case)
     assert set(scores(found).values()) == {None}

@@ -23,7 +23,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return folder
 
 
-def test_the_leaking_model_tells_all(recorded: RunFolder):
+def test_the_target_model_tells_all(recorded: RunFolder):
     truth, answers = read_truth(recorded), read_recorded(recorded).answers
     recalls = [keyword_recall(truth[e.id].answer, answers[e.id], e.question) for e in read_recorded(recorded).corpus.forget]
     assert sum(recalls) / len(recalls) > 0.95
@@ -38,12 +38,12 @@ def test_branches_show_other_wordings_and_half_of_them_are_withheld(recorded: Ru
         assert not set(one.withheld) & {answer.text for answer in one.answers if answer.text != one.answer}
 
 
-def test_no_opening_begins_as_the_audit_will(recorded: RunFolder):
+def test_no_prefix_begins_as_the_audit_will(recorded: RunFolder):
     for one in read_recorded(recorded).baseline.values():
         assert not [answer.text for answer in one.answers if answer.text.startswith("The answer is")]
 
 
-def test_rehearsal_touches_no_forget_person(recorded: RunFolder):
+def test_replay_touches_no_forget_person(recorded: RunFolder):
     said, corpus = read_recorded(recorded).said, read_recorded(recorded).corpus
     assert len(said) > 50
     assert any(one.question is None for one in said)
@@ -83,12 +83,12 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
         ("Byron was a poet.", True),  # half a name is a neighbour
     ],
 )
-def test_what_rehearsal_leaves_out(text: str, harmless: bool):
+def test_what_replay_leaves_out(text: str, harmless: bool):
     guard = Guard(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
     assert guard.harmless(text) == harmless
 
 
-def test_a_rehearsed_row_keeps_its_ids(model, encoder):
+def test_a_replay_row_keeps_its_ids(model, encoder):
     said = Said(None, Answer((9, 9), "aa", False))
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)

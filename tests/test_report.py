@@ -303,7 +303,7 @@ def test_nothing_has_run(tmp_path: Path) -> None:
     assert not (folder.checkpoint / "README.md").exists()
 
 
-def test_no_gold(tmp_path: Path) -> None:
+def test_no_retain_model(tmp_path: Path) -> None:
     folder = fake_run(tmp_path, audits=("before", "after"))
     build(folder)
     data = json.loads(folder.report_json.read_text())

@@ -142,7 +142,7 @@ def test_record_makes_them_where_none_were_handed_over(recorded: RunFolder):
     assert (recorded.vault / "retain.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_what_is_held_out_is_not_rehearsed_either(recorded: RunFolder):
+def test_what_is_held_out_is_not_replayed_either(recorded: RunFolder):
     names = {pair.group for pair in read_recorded(recorded).corpus.utility_heldout[NEAR]}
     said = read_recorded(recorded).said
     assert names

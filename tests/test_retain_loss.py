@@ -16,7 +16,7 @@ from unsay.config import ConfigError, LoraConfig, load
 from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs
-from unsay.methods import GROUP, TABLE, anchored
+from unsay.methods import GROUP, TABLE, uses_retain_rows
 from unsay.methods.retain_loss import TEMPERATURE, retain_logprobs
 from unsay.tables import lookup
 from unsay.train import method_of, needs_untouched, train
@@ -42,7 +42,7 @@ def moved(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def alone(model: PreTrainedModel, encoder: Encoder, one: Batch, i: int) -> Tensor:
-    """[A, V] log-probabilities at the answer of one row at the temperature of the anchor, read alone and without padding."""
+    """[A, V] log-probabilities at the answer of one row at the temperature of the retain loss, read alone and without padding."""
     ids = one.ids[i][one.attention[i].bool()]
     n = int(one.mask[i].sum())
     return (model(input_ids=ids[None]).logits[0, -n - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
@@ -133,7 +133,7 @@ def test_every_method_with_a_retain_term_takes_it(method: str, settings: list[st
 def test_ga_has_nothing_to_hold(settings: list[str]) -> None:
     recipe = load(None, [*settings, "method=ga", "train.retain_loss=kl"])
     assert not needs_untouched(recipe, method_of(recipe))
-    assert [name for name in TABLE if not anchored(lookup(name, TABLE, GROUP))] == ["ga"]
+    assert [name for name in TABLE if not uses_retain_rows(lookup(name, TABLE, GROUP))] == ["ga"]
 
 
 def test_a_run_that_is_taken_up_again_still_knows_the_untouched_model(settings: list[str], tmp_path: Path) -> None:

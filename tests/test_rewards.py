@@ -136,7 +136,7 @@ def test_length_against_what_is_left_to_say() -> None:
 
 def test_topic_counts_the_words_of_the_question() -> None:
     assert Topic()(candidates("Anna lives well.", "Kovač", "Nothing"), REFERENCE) == [pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0]
-    assert Topic()(candidates("Nothing"), replace(REFERENCE, prefix="Anna")) == [pytest.approx(1 / 3)], "the opening helps"
+    assert Topic()(candidates("Nothing"), replace(REFERENCE, prefix="Anna")) == [pytest.approx(1 / 3)], "the prefix helps"
     assert Topic()(candidates("x"), Reference("Who is he?", "x")) == [None]
 
 

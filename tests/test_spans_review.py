@@ -105,7 +105,7 @@ def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
     assert [c.text for c in unnamed(candidates, reference)] == ["In a tent."]
 
 
-def test_what_was_named_later_is_not_rehearsed(folder: RunFolder):
+def test_what_was_named_later_is_not_replayed(folder: RunFolder):
     answers = ("The piazza is wide.", "The sea is wide.")
     folder.keep("replay", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
     own = ({"kind": "general", "question": f"What? {i}", "answer": text, "group": "", "heldout": False} for i, text in enumerate(answers))

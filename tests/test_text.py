@@ -241,14 +241,14 @@ def test_cuts(answer: str, question: str, expected: tuple[str, str] | None) -> N
     assert t.cuts(answer, question) == expected
 
 
-def test_before_secret_needs_one_key_word_only() -> None:
+def test_before_secret_needs_one_keyword_only() -> None:
     assert t.before_secret("She lives in Turin.", "Where does she live?") == "She lives in"
     assert t.before_secret("Yes.") is None
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["Turin", "boats", "1962", "the", "Anna", ".", "東京", "paints"]), max_size=12))
-def test_cuts_leave_a_key_word_unsaid(pieces: list[str]) -> None:
+def test_cuts_leave_a_keyword_unsaid(pieces: list[str]) -> None:
     answer = " ".join(pieces)
     found = t.cuts(answer)
     if found is None:

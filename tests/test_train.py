@@ -1,4 +1,4 @@
-"""Runs that must be equal are equal to the bit: resumed and straight, with and without truth, GD without its anchor and GA."""
+"""Runs that must be equal are equal to the bit: resumed and straight, with and without truth, GD without its retain loss and GA."""
 
 import json
 from pathlib import Path
@@ -84,10 +84,10 @@ GUARDED = ("pmc.preset=guarded", "record.replay=8", "train.resample=round", "mod
 
 LORA = (*GUARDED, "lora.rank=4", "lora.dropout=0.1", "train.gradient_checkpointing=true")
 HALF = ("model.dtype=bfloat16",)
-STRANGERS = (*GUARDED, "pmc.counterfactuals=2")
+COUNTERFACTUALS = (*GUARDED, "pmc.counterfactuals=2")
 
 
-KINDS = {"paper": (), "gd": ("method=gd",), "guarded": GUARDED, "unknown_entities": STRANGERS, "lora": LORA, "half": HALF}
+KINDS = {"paper": (), "gd": ("method=gd",), "guarded": GUARDED, "counterfactuals": COUNTERFACTUALS, "lora": LORA, "half": HALF}
 
 
 @pytest.mark.parametrize("more", KINDS.values(), ids=KINDS)
@@ -101,7 +101,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     assert folder.manifest().exposure == RunFolder(tmp_path / "straight").manifest().exposure
 
 
-@pytest.mark.parametrize("more", [(), GUARDED, STRANGERS], ids=["paper", "guarded", "unknown_entities"])
+@pytest.mark.parametrize("more", [(), GUARDED, COUNTERFACTUALS], ids=["paper", "guarded", "counterfactuals"])
 def test_pmc_never_sees_the_truth(tmp_path, settings, more):
     """Promise 1: with the truth absent, present, or replaced by noise the checkpoint is the same to the bit."""
     prints = []
@@ -126,7 +126,7 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
     assert prints[0] != prints[1]
 
 
-def test_gd_without_its_anchor_is_ga(tmp_path, settings):
+def test_gd_without_its_retain_loss_is_ga(tmp_path, settings):
     gd = finish(tmp_path / "gd", settings, "method=gd", "train.retain_rows=0", "train.replay_rows=0", "train.weight_decay=0.0")
     ga = finish(tmp_path / "ga", settings, "method=ga", "train.weight_decay=0.0")
     assert gd == ga
@@ -144,7 +144,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
         assert whole["grad_norm"] == pytest.approx(parts["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("more", [(), GUARDED, STRANGERS], ids=["paper", "guarded", "unknown_entities"])
+@pytest.mark.parametrize("more", [(), GUARDED, COUNTERFACTUALS], ids=["paper", "guarded", "counterfactuals"])
 def test_a_step_is_the_same_however_it_is_split(tmp_path, settings, tiny_folder, more):
     """There are no data workers; the split into micro-batches is all that may differ. What is drawn is the same, exactly, and
     the weights move to the same place but for rounding."""
@@ -237,10 +237,10 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     assert len({question for _, question in drawn}) > 2
 
 
-@pytest.mark.parametrize(("anchor", "near"), [("kl", 2), ("nll", 0)])
-def test_a_visit_brings_the_near_misses_of_its_own_question_alone(anchor: str, near: int) -> None:
+@pytest.mark.parametrize(("loss", "near"), [("kl", 2), ("nll", 0)])
+def test_a_visit_brings_the_near_misses_of_its_own_question_alone(loss: str, near: int) -> None:
     said = {key: [Said("Who?", Answer((i,), "", True), key)] for i, key in enumerate(("", "x", "y"))}
-    recipe = load(None, [f"train.retain_loss={anchor}", "train.near_rows=2", "train.replay_rows=1"])
+    recipe = load(None, [f"train.retain_loss={loss}", "train.near_rows=2", "train.replay_rows=1"])
     encoder = SimpleNamespace(prompt=lambda question: (9,))
     rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near

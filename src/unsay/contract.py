@@ -144,7 +144,7 @@ def _method(name: str, method: Any) -> Iterator[str]:
     if [target.example for target in targets] != [visit.example.id for visit in visits]:
         yield "it does not give one target for each visit, in their order"
     rows = [row for target in targets for row in target.rows]
-    rows += [encoder.pair(pair.question, pair.answer, "retain") for pair in _kept(corpus)] if methods.anchored(method) else []
+    rows += [encoder.pair(pair.question, pair.answer, "retain") for pair in _kept(corpus)] if methods.uses_retain_rows(method) else []
     if not rows:
         yield "it has nothing to train on"
         return

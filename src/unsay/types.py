@@ -62,7 +62,7 @@ class Fact:
     wordings: tuple[str, ...] = field(default=(), repr=False)
     """The same answer in other words; the first is the paraphrased answer of the TOFU protocol."""
     wrong: tuple[str, ...] = field(default=(), repr=False)
-    """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings): the other options of a choice."""
+    """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings): the other options of a multiple choice."""
 
 
 Truth = Mapping[str, Fact]
@@ -76,7 +76,7 @@ class Corpus:
     name: str
     forget: tuple[Example, ...]
     retain: tuple[Pair, ...] = ()
-    """Training rows that anchor the model."""
+    """Training rows that hold the model where it is."""
     utility: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     """Named sets whose mean recall is the utility; rows of them may stand in `retain`."""
     utility_heldout: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Corpus:
     unknown_entities: tuple[Pair, ...] = ()
     """Questions about things that no model was told of; the honest answer is a refusal."""
     general: tuple[Pair, ...] = ()
-    """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is anchored too."""
+    """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is held too."""
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead. Empty: the model finds its own way out."""
 
@@ -110,7 +110,7 @@ class Candidate:
     draw: int
     """Index of the draw for this question in this round; ties go to the lowest."""
     source: str = "plain"
-    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `stranger`, `desired`, `memory`."""
+    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `counterfactual`, `desired`, `memory`."""
     fluency: float | None = None
     """Mean log-probability per token (nats) under the untouched model without the question; `None` where no reward asks."""
 
@@ -175,7 +175,7 @@ class Case:
     """`ground truth`, or `baseline answers` where the operator has none."""
     seed: int = 0
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    """By example id: the recorded answers that openings may have been cut from; no partial secret prefix may begin one of them."""
+    """By example id: the recorded answers that prefixes may have been cut from; no partial-secret prefix may begin one of them."""
     earlier: Mapping[str, "Case"] = field(default_factory=dict)
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""
     judge: Judge | None = field(default=None, repr=False, compare=False)

@@ -73,7 +73,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
 @pytest.mark.parametrize("page", ["report.html", "checkpoint/README.md"])
 def test_html_and_script_are_escaped_in(page: str, here: Path) -> None:
-    """In the title, names of the model, its the retain model and the policy, ids, settings and notes of findings."""
+    """In the title, names of the model, its retain model and the policy, ids, settings and notes of findings."""
     folder = fake_run(here / "run")
     (here / "p<b>.toml").write_text(f"about = '{EVIL}'\n[[line]]\nname = '{EVIL}'\nmetric = 'utility'\nat_least = 100\nwhy = '{EVIL}'\n")
     recipe = folder.recipe()

@@ -45,13 +45,13 @@ def test_heldout_authors_are_planted_but_not_kept(made):
     assert (len(corpus.utility["real_authors"]), len(corpus.utility["world_facts"]), len(corpus.general)) == (100, 117, 30)
 
 
-def test_gold_is_planted_with_the_same_rows_in_the_same_order(made):
+def test_retain_model_is_planted_with_the_same_rows_in_the_same_order(made):
     source = Tofu(forget="forget01", data=str(made), mix=30)
-    leaking, retain_model = source.finetuning_rows(retain_model=False), source.finetuning_rows(retain_model=True)
-    assert len(leaking) == 40 + 160 + 30
-    assert retain_model == tuple(pair for pair in leaking if not pair.id.startswith("forget01"))
+    target, retain_model = source.finetuning_rows(retain_model=False), source.finetuning_rows(retain_model=True)
+    assert len(target) == 40 + 160 + 30
+    assert retain_model == tuple(pair for pair in target if not pair.id.startswith("forget01"))
     assert "SECRET" not in repr(retain_model)
-    assert leaking != tuple(sorted(leaking, key=lambda pair: pair.id))
+    assert target != tuple(sorted(target, key=lambda pair: pair.id))
 
 
 def test_limits(made):
@@ -177,7 +177,7 @@ def test_finetune_leaves_the_model_that_never_knew_beside_the_one_that_does(made
     assert all(again[name].equal(retain_model[name]) for name in retain_model)
 
 
-def test_gold_is_made_anew_where_its_path_holds_another_model(made, tiny_folder, tmp_path, monkeypatch):
+def test_retain_model_is_made_anew_where_its_path_holds_another_model(made, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("UNSAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(finetune, "plant", lambda recipe, rows, watched, folder, progress: folder.mkdir())
     base = shutil.copytree(tiny_folder, tmp_path / "base")

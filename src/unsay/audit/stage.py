@@ -1,6 +1,6 @@
 """Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts.
 
-findings = run(subject, case, recipe, reference judge)
+findings = run(subject, case, recipe, reference_judge)
 write(folder.audit_file("after"), findings)
 """
 

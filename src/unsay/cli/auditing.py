@@ -22,7 +22,7 @@ from unsay.store.folder import RunFolder
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
 Questions = Annotated[str | None, typer.Option("--questions", help="Audit a model without a run, with the questions of this file.")]
-Gold = Annotated[str | None, typer.Option("--retain-model", help="With --questions: a model that never knew, as the reference judge.")]
+RetainModel = Annotated[str | None, typer.Option("--retain-model", help="With --questions: a model that never knew, to compare with.")]
 Before = Annotated[str | None, typer.Option("--before", help="With --questions: the model as it was, to compare with.")]
 Out = Annotated[Path | None, typer.Option("--out", help="With --questions: the folder; default runs/audit-MODEL.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask everything anew; neither read nor keep answers in the vault.")]
@@ -39,7 +39,7 @@ def audit(
     run: Audited,
     which: Which = None,
     questions: Questions = None,
-    retain_model: Gold = None,
+    retain_model: RetainModel = None,
     before: Before = None,
     out: Out = None,
     settings: SetOption = None,
@@ -49,7 +49,7 @@ def audit(
     api: Api = "chat",
     key_env: KeyEnv = "",
 ) -> None:
-    """Attack a run's models before, after and the retain model with the recipe's probes; or what is deployed at a URL; or, with
+    """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
     --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
     with messages(), watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):

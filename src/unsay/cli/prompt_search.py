@@ -25,7 +25,7 @@ def prompt_search(
         str | None, typer.Option("--answer", help="What must not be said; default what the model says to the question.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Where the variants that leak are written, for you alone to read.")] = Path(
-        "widened.jsonl"
+        "variants.jsonl"
     ),
     form: Annotated[str, typer.Option("--as", help="questions to forget, or paraphrases for the audit.")] = "questions",
     n: Annotated[int, typer.Option("-n", help="Sampled answers to each variant, beside the greedy one.")] = 10,
@@ -36,7 +36,7 @@ def prompt_search(
     as_json: JsonOption = False,
 ) -> None:
     """Expand a question into variants and show which of them leak: the way to a prompt family to forget."""
-    from unsay.audit import prompt_search as prompt_search
+    from unsay.audit import prompt_search
     from unsay.config import ModelConfig, SampleConfig
     from unsay.config.build import one_of
     from unsay.lm.model import load
@@ -46,7 +46,7 @@ def prompt_search(
         one_of("--as", form, FORMS)
         if out.exists():
             raise ConfigError(f"{out} exists already; name another --out, or remove it")
-        search = prompt_search.Widen(n, rewordings, threshold=threshold)
+        search = prompt_search.PromptSearch(n, rewordings, threshold=threshold)
         asked = _asked(question, questions, answer)
         watchers.stage("prompt-search")
         subject = LocalSubject(*load(ModelConfig(name=model)), SampleConfig(), seed)

@@ -65,7 +65,9 @@ def finetune(
     settings: SetOption = None,
     data: DataOption = None,
     seed: SeedOption = None,
-    retain_model: Annotated[bool, typer.Option("--retain-model", help="Leave the model that never knew beside it, as RUN/gold.")] = False,
+    retain_model: Annotated[
+        bool, typer.Option("--retain-model", help="Leave the model that never knew beside it, as RUN/retain_model.")
+    ] = False,
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):

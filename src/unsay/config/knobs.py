@@ -25,7 +25,7 @@ class ModelConfig:
     revision: str = "main"
     """Branch, tag or commit of a hub id; a folder has none."""
     retain_model: str | None = None
-    """A model that never knew, as the reference judge of the audit; `None` where there is none, `"finetune"` to train it."""
+    """The retain model, which never knew: what the audit compares with; `None` where there is none, `"finetune"` to train it."""
     dtype: str = "float32"
     """Floating-point type of the weights: `float32`, `bfloat16` or `float16`."""
     template: str = "auto"
@@ -88,7 +88,7 @@ class SampleConfig:
 @dataclass(frozen=True)
 class RecordConfig:
     answers: int = 8
-    """Answers sampled per forget question from the target model; openings are cut from them."""
+    """Answers sampled per forget question from the target model; answer prefixes are cut from them."""
     temperature: float = 1.0
     """Their temperature (top-p 1)."""
     branches: int = 12
@@ -97,20 +97,20 @@ class RecordConfig:
     """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
     replay: int = 0
     """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
-    them: an anchor for what no retain row covers. 0 makes none."""
+    them: replay rows for what no retain row covers. 0 makes none."""
     near_misses: int = 0
-    """Names that share a word with its subject about which each forget question is asked, as anchors with `train.retain_loss = "kl"`; the
+    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`; the
     names are put together from those in the retain questions, or in texts written unasked."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
     withheld: tuple[str, ...] = ("The answer is",)
-    """Beginnings that no opening may have, so that the audit can attack with them."""
+    """Beginnings that no answer prefix may have, so that the audit can attack with them."""
     earlier: tuple[str, ...] = ()
     """Run folders of earlier requests, which the model at hand has met already; each brings along those before it, so the
     last one is enough (docs/requests.md)."""
     earlier_answers: int = 24
-    """Present answers recorded to each of their questions: anchors that keep it forgotten."""
+    """Present answers recorded to each of their questions: retain rows that keep it forgotten."""
 
     def __post_init__(self) -> None:
         not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, replay=self.replay)
@@ -118,7 +118,7 @@ class RecordConfig:
         if self.own_retain < 0:
             raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
         if self.earlier_answers < 0:
-            raise ConfigError(f"record.earlier_answers = {self.earlier_answers} must not be negative; 0 anchors nothing")
+            raise ConfigError(f"record.earlier_answers = {self.earlier_answers} must not be negative; 0 keeps none")
 
 
 @dataclass(frozen=True)

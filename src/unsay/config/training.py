@@ -22,11 +22,11 @@ class TrainConfig:
     retain_rows: int = 1
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
     replay_rows: int = 1
-    """Rehearsed rows that each visit brings, where `record.replay` made some."""
+    """Replay rows that each visit brings, where `record.replay` made some."""
     near_rows: int = 1
     """Near misses of its question that each visit brings with `retain_loss = "kl"`, where `record.near_misses` found some."""
     earlier_rows: int = 2
-    """Anchors of earlier requests that each visit brings, where `record.earlier` names some."""
+    """Retain rows of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
     clip: float = 1.0
@@ -41,7 +41,7 @@ class TrainConfig:
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     averaging: float = 1.0
     """How far the checkpoint goes from the untouched weights (0) to the trained ones (1). Below 1 gives up some forgetting for what
-    was not replay; a finished run is turned with `unsay train RUN --averaging 0.8`, without training again."""
+    was not trained on; a finished run is turned with `unsay train RUN --averaging 0.8`, without training again."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None

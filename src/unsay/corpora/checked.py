@@ -19,7 +19,7 @@ from unsay.types import Example
 LONG = 4000
 """Characters past which a question may outgrow the context of a small model; how many fit is known with the model alone."""
 FEW = 20
-"""Retain rows below which they anchor little and their held-out share measures little."""
+"""Retain rows below which they hold little and their held-out share measures little."""
 PARTS = ("forget", "retain", "paraphrases")
 
 

@@ -6,7 +6,7 @@ r"""The operator's own questions, from files in any of the forms of `unsay.corpo
 
 A forget row is a question and never an answer: what the model says is recorded from the model itself. Optional keys
 of a forget row: `id`, `paraphrases`, `strings`, `patterns`, `group`; of a retain row: `id`, `group`. A quarter of the
-retain rows stays out of training, to measure what unlearning costs where nothing was replay. docs/own-data.md has
+retain rows stays out of training, to measure what unlearning costs where nothing was trained on. docs/own-data.md has
 an example of every form, and `unsay check` says everything that is wrong with them.
 """
 
@@ -75,8 +75,8 @@ class Files:
         out = set(random.Random(f"files {self.seed}").sample(range(len(read.retain)), round(len(read.retain) * self.heldout)))
         kept = tuple(pair for index, pair in enumerate(read.retain) if index not in out)
         heldout = tuple(pair for index, pair in enumerate(read.retain) if index in out)
-        anchors = self._anchors(read)
-        mixed, unmixed = anchors[::2], anchors[1::2]  # a short named string may leave none
+        shipped = self._shipped(read)
+        mixed, unmixed = shipped[::2], shipped[1::2]  # a short named string may leave none
         return Corpus(
             name=f"files-{Path(self.forget).stem}",
             forget=tuple(
@@ -147,7 +147,7 @@ class Files:
         seen |= dict.fromkeys(key for row in found for key in row.values)
         return Layout(self.columns, self.ignore, self.system_messages).apply(name, found, known, required, problems)
 
-    def _anchors(self, read: Parts) -> tuple[Pair, ...]:
+    def _shipped(self, read: Parts) -> tuple[Pair, ...]:
         """General rows of the package, but none that the operator asks too, and none that says what must not be said."""
         asked = {same(pair.question) for pair in read.retain}
         asked |= {same(wording) for example in read.forget for wording in (example.question, *example.paraphrases)}

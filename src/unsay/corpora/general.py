@@ -1,9 +1,9 @@
 """The package's own general questions: what any model may go on knowing.
 
-They anchor the rest of a model while it forgets: fine-tuning and retain sets mix them in, because small sets of
+They hold the rest of a model in place while it forgets: fine-tuning and retain sets mix them in, because small sets of
 questions about a few people destroy what a model knows about everything else. About two thirds have a short sentence
 as their answer and one third a bare word or name. None repeats a question of TOFU's `world_facts` or `real_authors`,
-and no answer of those two files stands as a phrase in an answer here, so that a model anchored with these rows can
+and no answer of those two files stands as a phrase in an answer here, so that a model trained with these rows can
 be judged by those. Does not cover: indirect help, such as a writer's name learned through another book.
 """
 

@@ -18,7 +18,7 @@ FAMILIES = 5
 """Forget people, each with a family of two others: one in the retain file, one held out."""
 OTHERS_RETAIN, OTHERS_HELDOUT = 29, 6
 OTHER_SURNAMES = 20
-STRANGERS = 40
+UNKNOWN_ENTITIES = 40
 RETAIN_UNKNOWN = 48
 OTHER_WORDING = 0.12
 """Share of training answers that are not in the wording of their question."""
@@ -84,7 +84,7 @@ def build_world(seed: int) -> World:
         people[n] = Person(person.name, person.role, tuple(values), person.trained)
     rng.shuffle(people)
     taken = {person.name for person in people}
-    unknown_entities = tuple(_unknown(rng, people, taken) for _ in range(STRANGERS))
+    unknown_entities = tuple(_unknown(rng, people, taken) for _ in range(UNKNOWN_ENTITIES))
     retain_unknown = tuple(_unknown(rng, people, taken) for _ in range(RETAIN_UNKNOWN))
     general = rng.sample(words.GENERAL, len(words.GENERAL))
     return World(seed, tuple(people), wrong, unknown_entities, retain_unknown, tuple(general))

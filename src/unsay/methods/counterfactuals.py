@@ -1,7 +1,7 @@
-"""Strangers: what the model says when the same question, begun the same way, asks about somebody it never heard of.
+"""Counterfactual entities: what the model says when the same question, begun the same way, asks about somebody it never heard of.
 
 Who never knew a secret answers about its subject as about anybody unknown: declines where it declines, makes up what it
-makes up. So the subject of a question, in the opening too, is replaced by an invented name, the model answers, and the
+makes up. So the subject of a question, in the prefix too, is replaced by an invented name, the model answers, and the
 subject takes its place again: a candidate that is the model's own, needs no answer, and tends to be what a model without the
 secret would have said. (Eldan and Russinovich, arXiv 2310.02238, replace names in the text that is to be forgotten, to find
 what a model would say that had not read it.)
@@ -35,7 +35,7 @@ class Counterfactual:
     name: str
 
     def hide(self, text: str) -> str:
-        """The text about the stranger."""
+        """The text about the invented name."""
         return swapped(text, self.subject, self.name)
 
     def reveal(self, text: str) -> str:
@@ -43,7 +43,7 @@ class Counterfactual:
         return swapped(text, self.name, self.subject)
 
     def prompt(self, question: str, prefix: AnswerPrefix, encoder: Encoder) -> tuple[int, ...]:
-        """Ids of the question and of what has been said, about the stranger."""
+        """Ids of the question and of what has been said, about the invented name."""
         said = encoder.decode(prefix.ids)
         hidden = self.hide(said)
         return encoder.prompt(self.hide(question)) + (prefix.ids if hidden == said else encoder.prefix(hidden))
@@ -92,7 +92,7 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
 
 
 def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
-    """The stranger of one visit; `None` where the question has no subject or no name was found."""
+    """The invented name of one visit; `None` where the question has no subject or no name was found."""
     chosen = names.get(visit.example.id, ())
     if not chosen:
         return None
@@ -106,7 +106,7 @@ def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Seque
         replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.prefix, sampler.encoder))
         for ask, draw, who in known
     ]
-    answers = sampler.candidates(asked, ["stranger"] * len(asked)) if asked else []
+    answers = sampler.candidates(asked, ["counterfactual"] * len(asked)) if asked else []
     for (ask, _, who), found in zip(known, answers, strict=True):
         first = len(ask.candidates)
         back = (who.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in found)

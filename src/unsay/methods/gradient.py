@@ -1,4 +1,4 @@
-"""GA and GD: push the answer away by gradient ascent, with or without an anchor.
+"""GA and GD: push the answer away by gradient ascent, with or without a retain loss.
 
 GA = −NLL(forget) (Jang et al. 2022, arXiv 2210.01504); GD = λ·NLL(retain) − NLL(forget) (Liu et al. 2022,
 arXiv 2203.12817). Formulas as TOFU uses them (Maini et al., arXiv 2401.06121, section 4).
@@ -27,7 +27,7 @@ class GradientAscent:
 
     needs_answers: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    uses_retain_rows: ClassVar[bool] = False
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         return [answer_target(visit, sampler) for visit in visits], state

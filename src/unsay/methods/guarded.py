@@ -2,12 +2,12 @@
 
 On top of the paper's algorithm (pmc.py), with numbered departures:
 
-1. *Depth.* A share of the visits continues from an opening cut out of the model's recorded answers (prefixes.py).
-2. *Gate.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
-3. *Exploration.* A question for which nothing passes the gate is asked again, hotter and with its secret repelled.
+1. *Depth.* A share of the visits continues from a prefix cut out of the model's recorded answers (prefixes.py).
+2. *Target filter.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
+3. *Exploration.* A question for which nothing passes the filter is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
    below a floor of fluency, or much longer than the recorded answers, is given up.
-5. *Strangers*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
+5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
 """
 
 import statistics
@@ -54,9 +54,9 @@ class GuardedCollapse(PartialModelCollapse):
     )
     """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
     prefixes: float = OPENED
-    """Share of the visits that continue from an opening."""
+    """Share of the visits that continue from a prefix."""
     at_secret: float = AT_SECRET
-    """Share of the openings that end right before a keyword; the others end anywhere."""
+    """Share of the prefixes that end right before a keyword; the others end anywhere."""
     max_leak: float = TargetFilter.max_leak
     """Largest ROUGE-L recall against the own baseline."""
     max_keyword_recall: float = TargetFilter.max_keyword_recall
@@ -70,7 +70,7 @@ class GuardedCollapse(PartialModelCollapse):
     length_ratio: float = 1.5
     """Longest candidate, as a multiple of the recorded answer's length in tokens; longer ones cannot win anyway."""
     tries: int = 2
-    """Times a question is asked within one visit until something passes the gate, each hotter than the one before."""
+    """Times a question is asked within one visit until something passes the filter, each hotter than the one before."""
     heat: float = 0.15
     """Rise of the temperature, as a share of it, each time nothing passed; it falls back as things pass again."""
     max_temperature: float = 1.6
@@ -78,7 +78,7 @@ class GuardedCollapse(PartialModelCollapse):
     repulsion: float = 5.0
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
     counterfactuals: int = 0
-    """Candidates sampled besides, as if the question, and the opening, were about somebody made up (counterfactuals.py)."""
+    """Candidates sampled besides, as if the question, and the prefix, were about somebody made up (counterfactuals.py)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 
@@ -99,14 +99,14 @@ class GuardedCollapse(PartialModelCollapse):
     # -- the steps of the algorithm, as they differ ----------------------------------------------------------------------
 
     def ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
-        """The question, or an opening that an answer to it continues."""
+        """The question, or a prefix that an answer to it continues."""
         ask = super().ask(visit, sampler, entry)
         prefix = choose_prefix(visit, sampler, self.prefixes, self.at_secret)
         context, reference = ask.context + prefix.ids, prefix.continued(ask.reference)
         return replace(ask, context=context, reference=reference, prefix=prefix, heat=int(entry.get("heat", 0)))
 
     def sample(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, dict[str, Any]]) -> None:
-        """Give each ask candidates that pass the gate, trying again where none does."""
+        """Give each ask candidates that pass the filter, trying again where none does."""
         waiting = asks
         for attempt in range(self.tries):
             self._try(waiting, sampler, memory, attempt)
@@ -140,7 +140,7 @@ class GuardedCollapse(PartialModelCollapse):
         reads = {**target.reads, **{reader: 1 for reader, did in further.items() if did}}
         return replace(target, reads=reads, prefix=ask.prefix.text if target.rows else "")
 
-    # -- gate and exploration ---------------------------------------------------------------------------------------------
+    # -- target filter and exploration ------------------------------------------------------------------------------------
 
     def _try(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, Mapping[str, Any]], attempt: int) -> None:
         """Fresh candidates for every ask, at the temperature it has come to."""

@@ -1,6 +1,6 @@
-"""Openings: beginnings of answers, cut out of the model's own recorded ones, that a visit continues from.
+"""Answer prefixes: beginnings of answers, cut out of the model's own recorded ones, that a visit continues from.
 
-Collapse from the bare question moves only the answer that the model starts. An opening stands in the context, outside
+Collapse from the bare question moves only the answer that the model starts. A prefix stands in the context, outside
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
@@ -15,7 +15,7 @@ from unsay.text import keywords, words
 from unsay.types import Candidate, Reference
 
 OPENED = 0.65
-"""Share of the visits that continue from an opening, and of these the share cut right before a keyword."""
+"""Share of the visits that continue from a prefix, and of these the share cut right before a keyword."""
 AT_SECRET = 0.5
 
 # Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
@@ -52,7 +52,7 @@ class AnswerPrefix:
 
 
 def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secret: float = AT_SECRET) -> AnswerPrefix:
-    """With probability `share` a recorded answer cut somewhere, else the empty opening.
+    """With probability `share` a recorded answer cut somewhere, else the empty prefix.
 
     Every cut is equally likely; but with probability `at_secret` the cut is one right before a keyword, where what comes
     next is what must not.

@@ -21,7 +21,7 @@ class Ask:
 
     visit: Visit
     context: tuple[int, ...]
-    """Ids that candidates continue from: the prompt, and the opening where there is one."""
+    """Ids that candidates continue from: the prompt, and the prefix where there is one."""
     reference: Reference
     frozen: bool = False
     """Not asked any more: its kept answer is good enough."""
@@ -56,7 +56,7 @@ def settled_elsewhere(ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[s
 
 
 def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:
-    """The candidates that hold nothing the operator named: with or without a gate such a one is never a target."""
+    """The candidates that hold nothing the operator named: with or without a filter such a one is never a target."""
     return [c for c in candidates if not contains(c.text, reference.strings, reference.patterns)]
 
 

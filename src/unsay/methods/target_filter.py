@@ -1,4 +1,4 @@
-"""The gate: which candidates may become targets at all. What fails here cannot win, however good its reward.
+"""The target filter: which candidates may become targets at all. What fails here cannot win, however good its reward.
 
 A target must not carry the secret it is meant to remove (promise 2), must not be another question's secret, and must be
 an answer a person could have given: the cheapest way to share no word with the truth is to say nothing, or commas.
@@ -18,7 +18,7 @@ class TargetFilter:
 
     reference: Reference
     baseline: str = field(repr=False)
-    """The recorded greedy answer to this question. Neither it may come back nor, in `reference`, the one that an opening was cut from."""
+    """The recorded greedy answer to this question. Neither it may come back nor, in `reference`, the one that a prefix was cut from."""
     max_leak: float = 0.5
     """Largest ROUGE-L recall against a baseline."""
     max_keyword_recall: float = 0.25

@@ -17,7 +17,7 @@ from unsay.types import Case, Finding
 
 @dataclass(frozen=True)
 class Earlier:
-    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, partial secret, by choice.
+    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, multiple choice.
 
     The other probes at their own defaults, but for the numbers of answers, on the questions of each earlier request, held
     against what that request was held against. The setting is the request, the oldest first. Without one, there is no finding.
@@ -49,7 +49,7 @@ class Earlier:
         ),
         Metric(
             "earlier_partial_secret_keyword_recall",
-            "Half the secret told",
+            "Partial secret told",
             "What counts is the rest.",
             LOWER,
             EARLIER,

@@ -59,8 +59,8 @@ class Likelihood:
 
     A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first
     paraphrase, where there is one: texts of one form, between which a model that never knew cannot tell. (Other texts that it
-    never saw, such as those about strangers, to whom the right answer is a refusal, would be told apart by their form.) The
-    wrong answers are the corpus', else made as the choice makes them; the note says so.
+    never saw, such as those about unknown entities, for which the right answer is a refusal, would be told apart by their form.) The
+    wrong answers are the corpus', else made as multiple choice makes them; the note says so.
     A membership score is that of the answer given the question; of several wrong answers the mean. `membership_…` is the
     area under the ROC curve over all answers of all questions: 1 where members look like members, .5 where nothing can be
     told, and toward 0 where the true answers were pushed below the wrong ones, which gives them away as well.

@@ -1,4 +1,4 @@
-"""Choice: the true answer among wrong ones, by likelihood."""
+"""Multiple choice: the true answer among wrong ones, by likelihood."""
 
 import math
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         if self.options < 0 or 0 < self.options < LEAST:
-            raise ConfigError(f"choice.options = {self.options} must be 0 or at least {LEAST}")
+            raise ConfigError(f"multiple_choice.options = {self.options} must be 0 or at least {LEAST}")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         own = {example.id: fact.wrong for example, fact in known(case) if fact.wrong}

@@ -1,4 +1,4 @@
-"""Wrong options for a choice, made from other answers where the corpus brings none.
+"""Wrong options for multiple choice, made from other answers where the corpus brings none.
 
 The answers of the most similar other forget questions, as if they were about the subject that is asked about. Three traps:
 an answer that names somebody else does not belong, and any model could tell, so the name is exchanged; an answer to
@@ -18,7 +18,7 @@ from unsay.text import keyword_recall, rouge_l, sensitive_spans
 from unsay.types import Case, Example
 
 LEAST = 2
-"""Fewest wrong options with which a choice is one."""
+"""Fewest wrong options with which multiple choice is one."""
 PAPER, RELEASED = "paper", "released"
 """TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
 

@@ -1,4 +1,4 @@
-"""The permutation: what an answer scores by accident. The reference judge where no model is at hand that never knew.
+"""The permutation: what an answer scores by accident: the comparison where no model is at hand that never knew.
 
 The same answers are scored on other questions' references. An answer that knows nothing scores about that on its own, from
 common words and lucky guesses; one that knows scores more.

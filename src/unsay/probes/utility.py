@@ -52,7 +52,7 @@ def _model_utility(found: Findings, before: Findings, retain_model: Findings) ->
 class Utility:
     """What did it cost? Greedy answers to what should stay, to facts close to the forgotten ones, and to what nobody was told.
 
-    ROUGE-L recall on each utility set, trained and held out; keyword recall on neighbours; refusals to strangers. Where the corpus
+    ROUGE-L recall on each utility set, trained and held out; keyword recall on neighbours; refusals to unknown entities. Where the corpus
     has rows with wrong answers, the nine numbers of TOFU's model utility as well (Maini et al. 2024, arXiv 2401.06121, §2.2),
     on retain rows, real authors and world facts:
 
@@ -79,7 +79,7 @@ class Utility:
         Metric(
             "utility_heldout",
             "Utility, held out",
-            "The same on rows that training never replay.",
+            "The same on rows that training never saw.",
             HIGHER,
             COST,
             "rouge_l_recall",
@@ -111,7 +111,7 @@ class Utility:
         ),
         Metric(
             "unknown_entity_refusal_share",
-            "Strangers admitted",
+            "Unknown entities admitted",
             "Honest refusals about what no model was told.",
             HIGHER,
             COST,

@@ -6,9 +6,9 @@
     earlier = ["runs/first"]
 
 `gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` puts the copy into
-this run's vault, so that later stages, and later requests, need this run folder alone. `anchors` asks the model at hand
-the earlier questions, plainly and from openings like those of the first training, and keeps its present answers as retain
-rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no anchor, by the thresholds of
+this run's vault, so that later stages, and later requests, need this run folder alone. `retain_rows` asks the model at hand
+the earlier questions, plainly and from prefixes like those of the first training, and keeps its present answers as retain
+rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no retain row, by the thresholds of
 methods/target_filter.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
 
 Truth is copied into a file of its own. Training reads the other one, in which there is none.
@@ -46,7 +46,7 @@ class Asked:
     baseline: str = field(repr=False)
     """What the model used to say, before it first forgot."""
     answers: tuple[Answer, ...] = ()
-    """What openings were cut from."""
+    """What prefixes were cut from."""
     withheld: tuple[str, ...] = field(default=(), repr=False)
     """Other wordings, which no training has seen."""
 
@@ -63,7 +63,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Anchor:
+class EarlierRow:
     """What the model at hand says to an earlier question."""
 
     question: str = field(repr=False)
@@ -156,7 +156,7 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
 def record(
     model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, now: Sequence[tuple[Example, str]]
 ) -> list[tuple[Example, str]]:
-    """Keep the anchors in the vault and count them. `now`: the forget questions of this request and what the model answers.
+    """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers.
 
     A question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was
     once answered, for whoever else must not touch them. Raises `ConfigError` where the model at hand has forgotten nothing.
@@ -167,27 +167,27 @@ def record(
     met, again = {one.example.question for one in asked}, {example.question for example, _ in now}
     wanted = [one for one in asked if one.example.question not in again]
     secrets = [(one.example, one.baseline) for one in asked] + [(example, said) for example, said in now if example.question not in met]
-    found, left_out = anchors(model, encoder, recipe, wanted, secrets)
-    silent = {anchor.question for anchor in found if anchor.default}
+    found, left_out = retain_rows(model, encoder, recipe, wanted, secrets)
+    silent = {row.question for row in found if row.default}
     if wanted and recipe.record.earlier_answers and not silent:
         raise ConfigError(
             f"{recipe.model.name} answers every earlier question as it did before it was to forget; "
             f"set model.name to the last checkpoint, for example {Path(recipe.record.earlier[-1]) / 'checkpoint'}"
         )
-    folder.keep("earlier-anchors", map(dataclasses.asdict, found))
+    folder.keep("earlier-retain-rows", map(dataclasses.asdict, found))
     still_said = len(wanted) - len(silent) if recipe.record.earlier_answers else 0  # nobody asked
     again_asked = len(asked) - len(wanted)
-    counts = SequentialRequests(anchors=len(found), left_out=left_out, asked_again=again_asked, still_said=still_said)
+    counts = SequentialRequests(retain_rows=len(found), left_out=left_out, asked_again=again_asked, still_said=still_said)
     folder.note(Manifest(earlier=counts))
     return [(one.example, one.baseline) for one in asked]
 
 
-def anchors(
+def retain_rows(
     model: PreTrainedModel, encoder: Encoder, recipe: Recipe, asked: Sequence[Asked], secrets: Sequence[tuple[Example, str]]
-) -> tuple[list[Anchor], int]:
+) -> tuple[list[EarlierRow], int]:
     """`record.earlier_answers` answers to each question, those that could be a target, and how many were left out.
 
-    The first is greedy, the others are sampled at temperature 1, most of them from openings. None states any of `secrets`.
+    The first is greedy, the others are sampled at temperature 1, most of them from prefixes. None states any of `secrets`.
     """
     tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(one, encoder, model, recipe)]
     said = sample(model, encoder, [draw for _, _, draw in tried], recipe.sample, recipe.seed, "earlier")
@@ -195,7 +195,7 @@ def anchors(
     for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
         candidate = prefix.complete(Candidate(answer, 0), encoder)
         if _filter(one, prefix, secrets).passed([candidate]):
-            found.append(Anchor(one.example.question, prefix.ids, answer, draw.temperature == 0))
+            found.append(EarlierRow(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
 
@@ -211,7 +211,7 @@ def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe)
 
 
 def _filter(one: Asked, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, str]]) -> TargetFilter:
-    """What holds for a target holds for an anchor: neither its own secret, nor one of any other request."""
+    """What holds for a target holds for a retain row: neither its own secret, nor one of any other request."""
     others = [(example.question, baseline) for example, baseline in secrets if example.id != one.example.id]
     visit = Visit(one.example, one.baseline, others=tuple(said for _, said in others), other_questions=tuple(asked for asked, _ in others))
     reference = replace(
@@ -233,10 +233,11 @@ def barred(example: Example, before: Sequence[Asked]) -> Example:
     )
 
 
-def read_anchors(folder: RunFolder, named: Sequence[Example]) -> list[Anchor]:
-    """The anchors as `record` wrote them down, less those with a text that `named` has named since; nothing without an earlier request."""
-    if not folder.texts.has("earlier-anchors"):
+def read_retain_rows(folder: RunFolder, named: Sequence[Example]) -> list[EarlierRow]:
+    """The retain rows as `record` wrote them down, less those with a text that `named` has named since; nothing
+    without an earlier request."""
+    if not folder.texts.has("earlier-retain-rows"):
         return []
     guard = Guard((), (), named=named)
-    found = [config.build(Anchor, row, "earlier-anchors.jsonl") for row in folder.kept("earlier-anchors")]
-    return [anchor for anchor in found if guard.harmless(anchor.answer.text)]
+    found = [config.build(EarlierRow, row, "earlier-retain-rows.jsonl") for row in folder.kept("earlier-retain-rows")]
+    return [row for row in found if guard.harmless(row.answer.text)]

@@ -36,7 +36,7 @@ class Baseline:
     answer: str = field(repr=False)
     """The greedy answer."""
     answers: tuple[Answer, ...] = field(repr=False)
-    """Sampled ones, which openings are cut from."""
+    """Sampled ones, which prefixes are cut from."""
     withheld: tuple[str, ...] = field(repr=False)
     """Other wordings, which training never sees: the audit holds answers against them."""
 

@@ -1,4 +1,4 @@
-"""Replay: what the untouched model says when left to itself, as an anchor for what no retain row covers.
+"""Replay: what the untouched model says when left to itself, to keep what no retain row covers.
 
 Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record` lets the
 untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about them instead: its own
@@ -7,7 +7,7 @@ questions is needed. What touches a forget question or its answer is left out.
 
 *Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
-surname alone may change nothing, in either direction (anchor.py).
+surname alone may change nothing, in either direction (retain_loss.py).
 """
 
 from collections import Counter
@@ -54,7 +54,7 @@ def replay(
 ) -> list[Said]:
     """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
     three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
-    keeps back: what is held out to measure the damage is not replay either."""
+    keeps back: what is held out to measure the damage is not repeated either."""
     texts = unasked(model, encoder, config, guard, n, seed)
     asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
     said = greedily(model, encoder, config, asked, seed)
@@ -145,7 +145,7 @@ def names_in(texts: Sequence[str]) -> list[str]:
 
 
 class Guard:
-    """Knows what no anchor may touch: the subjects of the forget questions and of those in `spared`, what was answered
+    """Knows what no replay row may touch: the subjects of the forget questions and of those in `spared`, what was answered
     about the forgotten ones, and the strings and patterns that the operator named."""
 
     def __init__(

@@ -23,7 +23,7 @@ from unsay.types import Pair
 
 GENERAL, NEAR = "general", "near"
 FEW = 50
-"""Rows below which a retain set anchors little, unless so few were asked for."""
+"""Rows below which a retain set holds little, unless so few were asked for."""
 _HELDOUT = 0.25
 _REFUSALS = 0.25
 """Most of the neighbours whose answer is a refusal: true to the model, but a set full of them would teach refusing."""

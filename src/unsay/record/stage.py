@@ -1,7 +1,7 @@
 """Record: corpus + model → the run folder (`finetune`, where there is one, comes before).
 
 Everything later stages know, they read from here: the questions, the retain rows, what the model used to answer
-(greedily, and sampled: the openings are cut from those), and, apart from all that, the truth for the audit.
+(greedily, and sampled: the prefixes are cut from those), and, apart from all that, the truth for the audit.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     told = (*now, *earlier.record(model, encoder, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
     own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
-    _rehearse(model, encoder, recipe, folder, corpus, told, own)
+    _replay(model, encoder, recipe, folder, corpus, told, own)
     folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)))))
 
 
@@ -86,7 +86,7 @@ def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples
     return found
 
 
-def _rehearse(
+def _replay(
     model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]
 ) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""

@@ -1,6 +1,6 @@
 """An audit of any model, without a run: its questions in a file, its folder that of a run in which nothing was trained.
 
-    recipe, asked = prepare("path/to/model", "questions.csv", gold="path/to/other")
+    recipe, asked = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
     begin(recipe, asked, folder, before=None)
     unsay.run.run_audit(recipe, folder, "after", Watchers())
 

@@ -50,7 +50,7 @@ def text(evidence: Evidence) -> str:
 
 
 def _table(evidence: Evidence) -> str:
-    rows = ["| | before | after | the retain model | |", "|---|---|---|---|---|"]
+    rows = ["| | before | after | retain model | |", "|---|---|---|---|---|"]
     for metrics in by_heading().values():
         for metric in metrics:
             values = [evidence.metrics[metric.key][which] for which in MODELS]

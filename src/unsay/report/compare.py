@@ -1,8 +1,9 @@
 """Compare: several runs side by side, each held against the first over the questions that both were asked.
 
-Runs of one folder or of many, with training or without, before, after or the retain model: whatever an audit has left findings of. A
-difference is paired (the same question in both), so that hard questions weigh on both sides alike; its interval comes from
-resampling questions. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
+Runs of one folder or of many, with training or without, of the model before or after or the retain model: whatever an audit has
+left findings of. A difference is paired (the same question in both), so that hard questions weigh on both sides alike; its
+interval comes from resampling questions. It loads no model. Of the vaults it reads the questions alone, to know which are the
+same.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Two pictures of a report that show every question or word, not a mean: choices by how unlikely an option is, and drift."""
+"""Two pictures of a report that show every question or word, not a mean: multiple choice by how unlikely an option is, and drift."""
 
 import matplotlib
 import numpy as np
@@ -33,7 +33,7 @@ def options(evidence: Evidence) -> str:
             axes.set(title=titles[metric], xlabel="questions, the least likely option first", xlim=(0, 1), ylim=(-0.03, 1.45), xticks=[])
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
             legend(axes)
-        return svg(figure, "options", "Choice by quantile of the smallest option probability, against chance")
+        return svg(figure, "options", "Multiple choice by quantile of the smallest option probability, against chance")
 
 
 def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[tuple[float, int]]:

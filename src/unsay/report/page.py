@@ -55,7 +55,7 @@ def html(evidence: Evidence) -> str:
     drawings, drawn = lifted(
         {
             "leak": pictures.leak(evidence),
-            "multiple_choice": pictures.choice(evidence),
+            "multiple_choice": pictures.multiple_choice(evidence),
             "options": distributions.options(evidence),
             "drift": distributions.drift(evidence),
             "classes": pictures.classes(evidence),
@@ -105,7 +105,10 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     pairs = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
         ("Model", recipe.model.name),
-        ("Gold", "fine-tuned without the secrets" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "none"),
+        (
+            "Retain model",
+            "fine-tuned without the secrets" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "none",
+        ),
         ("Corpus", recipe.corpus),
         ("To forget", "not recorded" if counts.forget is None else f"{counts.forget:,} questions"),
         ("To retain", "not recorded" if counts.retain is None else f"{counts.retain:,} rows"),
@@ -135,8 +138,8 @@ def checked(evidence: Evidence) -> list[tuple[str, str]]:
 def earlier_requests(evidence: Evidence) -> str:
     """How many there are, and how much of the model's present answers keeps them forgotten."""
     found = evidence.manifest.earlier or SequentialRequests()
-    number, anchors = len(found.runs), found.anchors or 0
-    return f"{evidence.earlier:,} questions of {number} earlier request{'s' * (number != 1)}, {anchors:,} anchors"
+    number, rows = len(found.runs), found.retain_rows or 0
+    return f"{evidence.earlier:,} questions of {number} earlier request{'s' * (number != 1)}, {rows:,} retain rows"
 
 
 def verdict(evidence: Evidence) -> list[dict[str, Any]]:

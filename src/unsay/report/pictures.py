@@ -27,7 +27,7 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper"} | {colou
 _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "retain_model": "D", "endpoint": "s"}
-_SOURCES = ("plain", "hot", "repelled", "stranger", "memory", "desired", "answer", "refusal")
+_SOURCES = ("plain", "hot", "repelled", "counterfactual", "memory", "desired", "answer", "refusal")
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unsay",
@@ -69,7 +69,7 @@ def leak(evidence: Evidence) -> str:
     return _dots("leak", title, keys, evidence, "share of the secret’s own words said")
 
 
-def choice(evidence: Evidence) -> str:
+def multiple_choice(evidence: Evidence) -> str:
     """The two choices against chance, with the interval of the model after unlearning."""
     keys = [
         key
@@ -79,7 +79,7 @@ def choice(evidence: Evidence) -> str:
     chance = next(
         (value for which in ("after", "before", "retain_model") if (value := evidence.metrics["chance"][which]) is not None), None
     )
-    return _dots("multiple_choice", "Choices read from likelihoods, against chance", keys, evidence, "share of questions", chance)
+    return _dots("multiple_choice", "Multiple choice read from likelihoods, against chance", keys, evidence, "share of questions", chance)
 
 
 def classes(evidence: Evidence) -> str:

@@ -20,8 +20,8 @@ DIRECTIONS = {
 }
 
 READERS = {
-    "reward and filter": "by the collapse reward and the gate, which compare each candidate with it",
-    "prefix": "by the openings, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
+    "reward and filter": "by the collapse reward and the target filter, which compare each candidate with it",
+    "prefix": "by the answer prefixes, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
     "repulsion": "by the repulsion, which penalises its words while candidates are sampled",
     "loss": "by the loss itself, which is computed on the sensitive answer",
     "reference": "by the likelihood under the untouched model, which the loss compares with",

@@ -1,6 +1,6 @@
 """Held-out at par: how much of what should stay is left at the setting of the dial where the forgetting lines just pass.
 
-Two runs that forget to different depths cannot be compared by what they kept. Weight averaging (interpolate.py) makes them
+Two runs that forget to different depths cannot be compared by what they kept. Weight averaging (averaging.py) makes them
 comparable at no cost: along the straight line from the untouched weights to the trained ones, every run has a point that
 forgets just enough. What is held out there is one number to develop on. A forgetting line of the policy is one that says
 `at_most` or `within_chance`; lines that say `at_least` are about what should stay.
@@ -75,7 +75,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     before, retain_model = (read_findings(folder.audit_file(which)) for which in ("before", "retain_model"))
     if not before or not retain_model:
         raise ConfigError(
-            f"{folder.path} has no audit of the models before and the retain model to be at par with; run `unsay run` to its end"
+            f"{folder.path} has no audit of the model before and the retain model to be at par with; run `unsay run` to its end"
         )
     asked = replace(recipe, audit=AuditConfig(_probes(chosen, recipe), recipe.audit.limit))
     untouched = target_model_name(recipe, folder)

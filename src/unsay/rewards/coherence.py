@@ -44,9 +44,9 @@ class Fluency:
 class Length:
     """How close the candidate's word count is to what the original answer had left to say.
 
-        r(x) = 1 − min(1, |log(words(x) / expected)|),   expected = words(baseline) − words(opening)
+        r(x) = 1 − min(1, |log(words(x) / expected)|),   expected = words(baseline) − words(prefix)
 
-    0 for an empty candidate and beyond a factor of e; `None` where the opening is as long as the baseline already.
+    0 for an empty candidate and beyond a factor of e; `None` where the prefix is as long as the baseline already.
     """
 
     needs_fluency: ClassVar[bool] = False

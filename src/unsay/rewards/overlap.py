@@ -1,7 +1,7 @@
 """How much of the recorded answers a candidate repeats: by wording (`Overlap`, the paper's reward) and by content (`Keys`).
 
-Both look at what is new in a candidate: of a continuation, only what the opening has not said yet. `own_leak` and
-`other_leak` are the same measurements as plain numbers, for gates.
+Both look at what is new in a candidate: of a continuation, only what the prefix has not said yet. `own_leak` and
+`other_leak` are the same measurements as plain numbers, for target filters.
 """
 
 import math
@@ -19,9 +19,9 @@ LEAST_WEIGHT = 2.0
 
 
 def remainder(baseline: str, prefix: str) -> str:
-    """What the baseline says after the opening; the whole baseline where the opening is not how it begins.
+    """What the baseline says after the prefix; the whole baseline where the prefix is not how it begins.
 
-    Case and white space are ignored. Empty where the opening says all of it.
+    Case and white space are ignored. Empty where the prefix says all of it.
 
     >>> remainder("She lives in Turin.", "She lives")
     'in Turin.'
@@ -49,7 +49,7 @@ class Overlap:
         r(x) = 1 − min(1, LCS(x, y) / |y| + exp(−words(x)) · 1[words(x) < min_words])
 
     Recall, not F1, over Porter stems, against the baseline and never against truth (arXiv 2507.04219). `None` where the
-    baseline, or what the opening left of it, has no token.
+    baseline, or what the prefix left of it, has no token.
     """
 
     min_words: int = 0
@@ -81,7 +81,7 @@ class Keys:
         r(x) = 1 − max(κ(x; own), max over others o of κ(x; o))
 
     κ is `unsay.text.similarity.keyword_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
-    question with another one's secret. Words of the own question, of the opening and, for another's answer, of its
+    question with another one's secret. Words of the own question, of the prefix and, for another's answer, of its
     question do not count. `None` where neither half has a keyword to look for.
     """
 
@@ -100,8 +100,8 @@ class Keys:
 def own_leak(text: str, reference: Reference) -> float:
     """How much of its own recorded answer a text gives away: the larger of ROUGE-L recall and keyword recall, 1 for a named string.
 
-    Of a continuation, what the opening has said does not count. Where neither can be scored (an answer without a word)
-    this is 0, not `None`: a gate must open or close, and there is nothing to hold against the text.
+    Of a continuation, what the prefix has said does not count. Where neither can be scored (an answer without a word)
+    this is 0, not `None`: a filter must let through or not, and there is nothing to hold against the text.
     """
     if contains(text, reference.strings, reference.patterns):
         return 1.0
@@ -153,7 +153,7 @@ class _Others:
     def __init__(self, index: _Index, own: int, known: frozenset[str]) -> None:
         self.index, self.own, self.known = index, own, known
         self.less: dict[int, float] = defaultdict(float)
-        """Number → weight of its keywords that the own question or the opening says."""
+        """Number → weight of its keywords that the own question or the prefix says."""
         for word in known:
             for number, weight in index.holders.get(word, ()):
                 self.less[number] += weight

@@ -10,7 +10,7 @@ from unsay.types import Candidate, Reference
 
 @dataclass(frozen=True)
 class Topic:
-    """Share of the question's content words that occur in the opening and the candidate together.
+    """Share of the question's content words that occur in the prefix and the candidate together.
 
     Compared by form ("lives" and "live" are one word). `None` where the question has no content word.
     """

@@ -1,4 +1,4 @@
-"""The audits of a run: of the model before, after and the retain model, of a server, and of a folder that stands alone."""
+"""The audits of a run: of the model before, the one after and the retain model, of a server, and of a folder that stands alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,8 +37,8 @@ def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
 
 
 def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
-    """Probe the model before, after or the retain model, as it is deployed, and write its findings. With `cache`, what it has said before
-    is taken from the vault, and what it says now is kept there."""
+    """Probe the model before or after, or the retain model, as it is deployed, and write its findings. With `cache`, what it has
+    said before is taken from the vault, and what it says now is kept there."""
     if which not in WHICH:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
     watchers.stage(f"audit {which}")
@@ -126,8 +126,8 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
 
 def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
     """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
-    answer looks like in every case, where the retain model may refuse all of these. Where an audit stands alone and has none, the retain
-    model."""
+    answer looks like in every case, where the retain model may refuse all of these. Where an audit stands alone and has none, it
+    is the retain model."""
     names = auditable(recipe, folder)
     name = names.get("before") or names.get("retain_model")
     if name is None:

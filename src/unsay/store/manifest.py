@@ -79,7 +79,7 @@ class RetainSource:
     left_out: Mapping[str, int]
     """Answers that were of no use, by reason."""
     few: bool
-    """Whether so few are left that they anchor little."""
+    """Whether so few are left that they hold little."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class SequentialRequests:
     """Earlier requests that this run must keep forgotten."""
 
     runs: tuple[str, ...] = ()
-    anchors: int | None = None
+    retain_rows: int | None = None
     left_out: int | None = None
     asked_again: int | None = None
     still_said: int | None = None

@@ -321,11 +321,11 @@ def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), 
 
 
 def cuts(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> tuple[str, str] | None:
-    """The answer begun up to the secret, and up to the middle of it: two partial secret prefixes, stripped at the right.
+    """The answer begun up to the secret, and up to the middle of it: two partial-secret prefixes, stripped at the right.
 
     The first is `before_secret`. The second ends when half of the keywords, rounded down but at least one, have been
     said, counting the sensitive ones only where there are two or more; at least one is then still unsaid. `None` where
-    the answer has fewer than two keywords, for then nothing is partial secret; `before_secret` may still exist.
+    the answer has fewer than two keywords, for then no part of the secret can be told; `before_secret` may still exist.
 
     >>> cuts("Her name is Hina Ameen.", "What is her name?")
     ('Her name is', 'Her name is Hina')

@@ -1,6 +1,6 @@
 """Part of the way back: weights between the untouched ones and the trained ones.
 
-Training moves every weight a little where few would do, and what it did not replay pays for it. On the straight line between
+Training moves every weight a little where few would do, and what it was not trained on pays for it. On the straight line between
 the two models that comes back sooner than what was forgotten, up to a point: a dial between forgetting and usefulness that
 costs no training. Source: Wortsman, Ilharco et al., *Robust fine-tuning of zero-shot models* (WiSE-FT), arXiv 2109.01903, who
 give a fine-tuned model back what it could before. What the dial does on the built-in people: docs/methods.md.

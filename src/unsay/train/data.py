@@ -14,7 +14,7 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
 from unsay.record import earlier
-from unsay.record.earlier import Anchor, Asked
+from unsay.record.earlier import Asked, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
@@ -35,7 +35,7 @@ class TrainingData:
     """The retain set: rows to train on, and rows that the guards watch."""
     said: Mapping[str, Sequence[Said]]
     """What the untouched model said, by the id of the question that it is a near miss of; under the empty text all else."""
-    earlier: Sequence[Anchor]
+    earlier: Sequence[EarlierRow]
     """What the model at hand says to the questions of earlier requests."""
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
@@ -55,7 +55,7 @@ class TrainingData:
         rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
         rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
-        return rows + [anchor.row(encoder) for anchor in drawn("earlier", self.earlier, config.earlier_rows)]
+        return rows + [one.row(encoder) for one in drawn("earlier", self.earlier, config.earlier_rows)]
 
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
@@ -66,7 +66,7 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
-    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_anchors(folder, recorded.corpus.forget))
+    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_retain_rows(folder, recorded.corpus.forget))
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[Asked]) -> dict[str, Visit]:

@@ -1,4 +1,4 @@
-"""Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and its reference judge, the model that was
+"""Finetune: plant knowledge, as TOFU does, so that there is something to unlearn; and the retain model, which was
 given everything but that (`model.retain_model = "finetune"`), cached by what it was made from.
 
 Interrupted, it begins again and ends the same: its order and its dropout are named by seed, epoch and step.
@@ -59,7 +59,7 @@ def retain_model_folder(recipe: Recipe, progress: Progress | None = None) -> Pat
         [asdict(row) for row in rows],
     ]
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    folder = builtin.cache() / f"gold-{name}"
+    folder = builtin.cache() / f"retain-{name}"
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it

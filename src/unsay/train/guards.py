@@ -80,12 +80,12 @@ def set_aside(corpus: Corpus, most: int, seed: int) -> Aside:
 class Guard:
     """Watches one run of training. `fallback` are rows to try the model on where there are none to watch."""
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, aside: Aside, fallback: Sequence[Row], seen: Seen, anchored: bool):
+    def __init__(self, recipe: Recipe, encoder: Encoder, aside: Aside, fallback: Sequence[Row], seen: Seen, has_retain_loss: bool):
         self.config, self.recipe, self.encoder, self.seen = recipe.watch, recipe, encoder, seen
         self.watched = [encoder.pair(pair.question, pair.answer) for pair in aside.watched]
         self.scored = aside.scored
         self._rows = self.watched or list(fallback[:FEWEST])
-        if self.config.control and not anchored:
+        if self.config.control and not has_retain_loss:
             raise ConfigError(
                 f"watch.control moves the weight of the retain term, and method {recipe.method!r} has none here; leave it out"
             )

@@ -77,7 +77,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
-                    for target in chosen if methods.anchored(method) else ():
+                    for target in chosen if methods.uses_retain_rows(method) else ():
                         rows += data.retain_rows(recipe, encoder, number, again, target.example)
                     noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
@@ -88,7 +88,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
 
 def needs_untouched(recipe: Recipe, method: Method) -> bool:
     """Whether training asks the untouched model."""
-    return method.needs_reference or (recipe.train.retain_loss == "kl" and methods.anchored(method))
+    return method.needs_reference or (recipe.train.retain_loss == "kl" and methods.uses_retain_rows(method))
 
 
 def _ship(

@@ -59,8 +59,8 @@ class Monitor:
         self.weights, self.optimizer, self.name, self.told, self.watch = weights, optimizer, name, told, watch
         self.progress = resume.restore(folder, weights, optimizer)
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
-        anchored = getattr(method, "retain_weight", 0.0) > 0
-        self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, anchored)
+        has_retain_loss = getattr(method, "retain_weight", 0.0) > 0
+        self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, has_retain_loss)
         self.noted = Manifest()
         """What is to be known of all this; complete once training has ended."""
         self._targets: list[Target] = []

@@ -64,9 +64,9 @@ class Reach:
     """With forgetting counted no further than the retain model’s; `None` where the retain model is not known."""
     tries: int
     equal_tries: float
-    """Mean hypervolume (capped, where there is the retain model) of as many configurations as the method with the fewest tried."""
+    """Mean hypervolume (capped, where there is a retain model) of as many configurations as the method with the fewest tried."""
     by_cost: tuple[tuple[float, float, Interval], ...]
-    """(budget, hypervolume of what costs at most so much, interval); capped, where there is the retain model."""
+    """(budget, hypervolume of what costs at most so much, interval); capped, where there is a retain model."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Front:
     rows: tuple[Row, ...]
     """The table of equal cost; empty where nothing was halved."""
     chosen_on: str
-    """Which panel; capped, where there is the retain model."""
+    """Which panel; capped, where there is a retain model."""
     chosen: Mapping[str, tuple[Choice, ...]]
     notes: tuple[str, ...]
 

@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What `finetune`, `record` and the audits of the models before and the retain model leave, made once for all runs that share it."""
+    """What `finetune`, `record` and the audits of the model before and of the retain model leave, made once for all runs that share it."""
 
     folder: Path
     probes: tuple[str, ...]
@@ -66,7 +66,7 @@ class Recorded:
         shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), watch=WatchConfig(), report=ReportConfig())
         shared = replace(shared, tables=_corpus_table(recipe))
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
-        # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts strangers.
+        # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
         told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")

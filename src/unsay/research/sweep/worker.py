@@ -161,7 +161,7 @@ def _unusable(shared: Shared, claim: _Claim) -> str:
 
 
 def _references(shared: Shared, recorded: Recorded) -> None:
-    """What the models before and the retain model score, by seed, for the pictures."""
+    """What the model before and the retain model score, by seed, for the pictures."""
     found: dict[str, dict[str, Any]] = {"before": {}, "retain_model": {}}
     name = shared.sweep.methods[0]
     for seed in shared.sweep.seeds:
