@@ -21,12 +21,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from unsay.corpora import people_world as worlds
-from unsay.methods.refusal import Refusal
+from unsay.methods.refusal import Idk
 from unsay.methods.refusals import FIVE, HUNDRED
 from unsay.store.memory import keep_freed_pages
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
-SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Refusal().answers, *FIVE)))
+SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Idk().answers, *FIVE)))
 """Every fixed answer that a method can be told to give (tests/test_fixed_answers.py)."""
 Encoded = tuple[list[int], list[int]]
 

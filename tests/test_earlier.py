@@ -206,7 +206,7 @@ def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder)
 
 
 def test_what_an_earlier_request_named_bars_new_targets_unless_they_are_asked_about_it():
-    before = [earlier.Asked(Example("a:1", "Where is Ada?", strings=("Turin", "Rome"), patterns=(r"\d{4}",)), "In Turin.")]
+    before = [earlier.EarlierQuestion(Example("a:1", "Where is Ada?", strings=("Turin", "Rome"), patterns=(r"\d{4}",)), "In Turin.")]
     barred = earlier.barred(Example("b:1", "How far is Rome?", strings=("miles",)), before)
     assert barred.strings == ("miles", "Turin")
     assert barred.patterns == (r"\d{4}",)

@@ -20,7 +20,7 @@ from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AnswerPrefix, _before_keywords, choose_prefix, prefix_from, secret_tokens
-from unsay.methods.refusal import Refusal
+from unsay.methods.refusal import Idk
 from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.methods.target_filter import TargetFilter
 from unsay.rewards.coherence import Fluency
@@ -64,7 +64,7 @@ def nll(model, encoder, question: str, answer: str) -> float:
     [
         (GradientAscent(), {"forget": -1.0}),
         (GradientDifference(retain_weight=2.0), {"forget": -1.0, "retain": 2.0}),
-        (Refusal(retain_weight=1.5), {"forget": 1.0, "retain": 1.5}),
+        (Idk(retain_weight=1.5), {"forget": 1.0, "retain": 1.5}),
         (RetainOnly(), {"retain": 1.0}),
         (PartialModelCollapse(retain_weight=1.25), {"forget": 1.0, "retain": 1.25}),
     ],
@@ -88,7 +88,7 @@ def test_gd_without_retain_weight_is_ga(model, encoder):
 def test_pmc_whose_sampler_always_refuses_is_idk(model, encoder):
     sampler = parrot(model, encoder, "I don't know.", "I don't know.")
     pmc, _ = PartialModelCollapse().targets([visit(encoder)], sampler, {})
-    idk, _ = Refusal().targets([visit(encoder)], sampler, {})
+    idk, _ = Idk().targets([visit(encoder)], sampler, {})
     assert pmc[0].rows == idk[0].rows
 
 

@@ -14,7 +14,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.probes import unrelated
-from unsay.probes.multiple_choice import MADE, Choice
+from unsay.probes.multiple_choice import MADE, MultipleChoice
 from unsay.probes.options import made, renamed
 from unsay.probes.weights import Relearn
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
@@ -67,7 +67,7 @@ def test_options_depend_on_the_case_and_not_on_its_order() -> None:
 
 def test_too_few_other_answers_make_no_choice() -> None:
     case = Case(Corpus("two", EXAMPLES[:2]), FACTS, "")
-    found = Choice()(Fake(lambda q, a: -1.0), case)
+    found = MultipleChoice()(Fake(lambda q, a: -1.0), case)
     assert {f.value for f in found} == {None}
     assert {f.example for f in found} == {"Anna", "Bo"}
 
@@ -88,7 +88,7 @@ def test_names_are_exchanged(answer: str, asked: str, instead: str, expected: st
 
 def test_the_choice_says_which_options_it_had() -> None:
     facts = FACTS | {"Bo": dataclasses.replace(FACTS["Bo"], wrong=("Bo Vale lives in Rome.",))}
-    found = Choice(options=3)(Fake(lambda q, a: -1.0 if "Turin" in a and "Anna" in q else -2.0), Case(CASE.corpus, facts, "src"))
+    found = MultipleChoice(options=3)(Fake(lambda q, a: -1.0 if "Turin" in a and "Anna" in q else -2.0), Case(CASE.corpus, facts, "src"))
     assert {f.setting for f in found if f.example == "Bo"} == {""}
     assert {f.setting for f in found if f.example == "Anna"} == {MADE}
     assert values(found, "Anna")["most"] == 1.0
@@ -103,7 +103,7 @@ def test_the_smallest_share_needs_no_number_that_underflows() -> None:
     for floor in (0.0, -5000.0):  # exp(-5000) is 0, but shares are not
         likelihoods = {"Turin": floor, "Rome": floor - ln2, "Bonn": floor - 2 * ln2}
         fake = Fake(lambda q, a, likelihoods=likelihoods: next(v for town, v in likelihoods.items() if town in a))  # type: ignore[misc]
-        found = Choice()(fake, Case(Corpus("one", EXAMPLES[:1]), facts, ""))
+        found = MultipleChoice()(fake, Case(Corpus("one", EXAMPLES[:1]), facts, ""))
         # The values are float32: near -5000 they are good to 5e-4.
         assert values(found, "Anna")["min_probability"] == pytest.approx(0.25 / 1.75, rel=1e-3)
         assert values(found, "Anna")["most"] == 1.0
@@ -112,7 +112,7 @@ def test_the_smallest_share_needs_no_number_that_underflows() -> None:
 def test_knobs_are_checked() -> None:
     for options in (-1, 1):
         with pytest.raises(ConfigError, match=r"choice\.options"):
-            Choice(options=options)
+            MultipleChoice(options=options)
 
 
 def test_made_options_leave_retain_model_near_chance_and_show_what_leaks() -> None:
@@ -124,7 +124,7 @@ def test_made_options_leave_retain_model_near_chance_and_show_what_leaks() -> No
     case = Case(people.corpus(), truth, "ground truth")
 
     def accuracy(name: str) -> tuple[float, float]:
-        found = Choice()(LocalSubject(*load(ModelConfig(name=name)), SampleConfig()), case)
+        found = MultipleChoice()(LocalSubject(*load(ModelConfig(name=name)), SampleConfig()), case)
         assert {f.value for f in found if f.metric == "chance"} == {1 / 6}
         most, least = ([f.value for f in found if f.metric == metric and f.value is not None] for metric in ("most", "least"))
         return fmean(most), fmean(least)

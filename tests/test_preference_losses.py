@@ -20,7 +20,7 @@ from unsay.methods.control import RetainOnly
 from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.preference import DirectPreference, NegativePreference, SimpleNegativePreference, bounded
-from unsay.methods.refusal import Refusal, refusal_texts
+from unsay.methods.refusal import Idk, refusal_texts
 from unsay.methods.refusals import HUNDRED
 from unsay.text import is_refusal
 from unsay.train.step import micro_batches
@@ -150,7 +150,7 @@ def test_one_forward_pass_a_batch(model, encoder, method):
     [
         (GradientAscent(), -1, 0),
         (GradientDifference(), -1, 0),
-        (Refusal(), 0, 1),
+        (Idk(), 0, 1),
         (PartialModelCollapse(), 0, 1),
         (NegativePreference(), -1, 0),
         (SimpleNegativePreference(margin=8.0, retain_weight=1.0), -1, 0),  # γ: a random model is at 5.6 already
@@ -289,17 +289,17 @@ def test_refusals_may_come_from_a_file(model, encoder, tmp_path):
     path.write_text("I cannot say.\n\nNo idea.\n")
     assert list(refusal_texts("idk", str(path), ())) == ["I cannot say.", "No idea."]
     sampler = parrot(model, encoder)
-    said = {Refusal(refusals=str(path)).targets([visit(encoder)], replace(sampler, round=n), {})[0][0].text for n in range(20)}
+    said = {Idk(refusals=str(path)).targets([visit(encoder)], replace(sampler, round=n), {})[0][0].text for n in range(20)}
     assert said == {"I cannot say.", "No idea."}
-    assert {Refusal(refusals="hundred").targets([visit(encoder)], sampler, {})[0][0].text} <= set(HUNDRED)
+    assert {Idk(refusals="hundred").targets([visit(encoder)], sampler, {})[0][0].text} <= set(HUNDRED)
 
 
 @pytest.mark.parametrize(
     ("kind", "knobs", "message"),
     [
-        (Refusal, {"refusals": "no/such/file"}, r"idk\.refusals .* is no file"),
+        (Idk, {"refusals": "no/such/file"}, r"idk\.refusals .* is no file"),
         (DirectPreference, {"refusals": "no/such/file"}, r"dpo\.refusals .* is no file"),
-        (Refusal, {"answers": ()}, r"idk\.answers holds no refusal"),
+        (Idk, {"answers": ()}, r"idk\.answers holds no refusal"),
         (DirectPreference, {"refusals_each": 0}, r"dpo\.refusals_each"),
         (NegativePreference, {"beta": 0.0}, r"npo\.beta"),
         (SimpleNegativePreference, {"beta": -1.0}, r"simnpo\.beta"),

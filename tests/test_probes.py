@@ -12,7 +12,7 @@ from unsay.lm.subject import Prompt, Unaskable
 from unsay.probes import scoring
 from unsay.probes.classes import CLASSES, ReferenceJudge, class_of, is_formed, states_another
 from unsay.probes.greedy import Greedy
-from unsay.probes.multiple_choice import Choice
+from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.permutation import Permutation
 from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
@@ -127,7 +127,7 @@ def test_a_named_string_or_pattern_is_a_leak_of_one() -> None:
 
 def test_a_question_without_a_reference_is_unscored_not_zero() -> None:
     case = Case(CASE.corpus, {"home": FACTS["home"]}, "ground truth")
-    for probe in (Greedy(), Sampling(n=2), Prefill(n=2), Paraphrase(), Choice(), Relearn()):
+    for probe in (Greedy(), Sampling(n=2), Prefill(n=2), Paraphrase(), MultipleChoice(), Relearn()):
         scores = [f for f in probe(Fake({}), case) if f.example == "pet"]
         assert scores, probe
         # What an answer is, and whether it is well-formed, can be told without one.
@@ -318,7 +318,7 @@ def test_paraphrase_compares_with_the_paraphrased_answer() -> None:
 )
 def test_choice_by_likelihood(score: dict[str, float], most: float, least: float) -> None:
     fake = Fake({}, lambda question, text: next((v for key, v in score.items() if key in text), -3.0))
-    found = Choice()(fake, CASE)
+    found = MultipleChoice()(fake, CASE)
     assert value(found, "most", "home") == pytest.approx(most)
     assert value(found, "least", "home") == pytest.approx(least)
     assert value(found, "chance", "home") == pytest.approx(1 / 3)
@@ -326,7 +326,7 @@ def test_choice_by_likelihood(score: dict[str, float], most: float, least: float
 
 
 def test_an_endpoint_has_no_likelihoods_and_no_weights() -> None:
-    for probe in (Choice(), Relearn()):
+    for probe in (MultipleChoice(), Relearn()):
         found = probe(Fake({}), CASE)
         assert found
         assert all(f.value is None and f.note for f in found)

@@ -7,7 +7,7 @@ import pytest
 from unsay.config import SampleConfig, load
 from unsay.record import record, source, start
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import Guard, Said, near_misses, neighbours, replay
+from unsay.record.replay import ReplayFilter, Said, near_misses, neighbours, replay
 from unsay.store.folder import RunFolder
 from unsay.text import keyword_recall
 from unsay.text.names import subject
@@ -84,7 +84,7 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     ],
 )
 def test_what_replay_leaves_out(text: str, harmless: bool):
-    guard = Guard(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
+    guard = ReplayFilter(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
     assert guard.harmless(text) == harmless
 
 
@@ -93,7 +93,7 @@ def test_a_replay_row_keeps_its_ids(model, encoder):
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
     questions = ["Where does Ada live?"]
-    found = replay(model, encoder, SampleConfig(max_new_tokens=6), questions, Guard(questions, ["In Turin."]), 8, seed=0)
+    found = replay(model, encoder, SampleConfig(max_new_tokens=6), questions, ReplayFilter(questions, ["In Turin."]), 8, seed=0)
     assert 0 < len(found) <= 16
 
 

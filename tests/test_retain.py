@@ -11,7 +11,7 @@ from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.record import record, retain, start
 from unsay.record.recorded import corpus_rows, read_handed, read_recorded
-from unsay.record.replay import Guard, Said
+from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, own_answers, shipped
 from unsay.report.notes import after_record, notes
 from unsay.store.folder import RunFolder
@@ -19,7 +19,7 @@ from unsay.text import is_refusal, words
 from unsay.types import Answer, Corpus, Example, Pair
 
 QUESTIONS = ["Where does Ada Byron live?", "When was Ada Byron born?"]
-GUARD = Guard(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], named=[Example("x", "Who?", strings=("harbour",))])
+GUARD = ReplayFilter(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], named=[Example("x", "Who?", strings=("harbour",))])
 
 
 @pytest.fixture

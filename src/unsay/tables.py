@@ -18,7 +18,7 @@ PROBES = {
     "prefill": "unsay.probes.prefill:Prefill",
     "paraphrase": "unsay.probes.paraphrase:Paraphrase",
     "prompt_variants": "unsay.probes.prompt_variants:PromptVariants",
-    "multiple_choice": "unsay.probes.multiple_choice:Choice",
+    "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",
     "drift": "unsay.probes.drift:Drift",
     "relearn": "unsay.probes.weights:Relearn",

@@ -12,7 +12,7 @@ from unsay.corpora import formats
 from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
 from unsay.corpora.parts import Parts, same
-from unsay.corpora.rows import Problems, Row, RowError, nameable
+from unsay.corpora.rows import FileRow, Problems, RowError, nameable
 from unsay.text import contains
 from unsay.types import Example
 
@@ -103,7 +103,7 @@ def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tup
     return taken, notices
 
 
-def _part(found: Iterable[Row], other_wordings: bool) -> str:
+def _part(found: Iterable[FileRow], other_wordings: bool) -> str:
     """`other_wordings`: there are questions to forget already, so questions with paraphrases alone are wordings of those."""
     rows = list(found)
     having = Counter(key for row in rows for key in row.values)

@@ -15,7 +15,7 @@ from typing import Any
 from unsay.config import ConfigError
 from unsay.config.build import one_of
 from unsay.corpora import rows
-from unsay.corpora.rows import Problems, Row, among, nameable
+from unsay.corpora.rows import FileRow, Problems, among, nameable
 from unsay.tables import near
 
 KEYS = ("question", "answer", "id", "paraphrases", "strings", "patterns", "group", "messages")
@@ -43,7 +43,9 @@ class Layout:
             raise ConfigError("files.columns names one column for two keys")
         one_of("files.system_messages", self.system_messages, SYSTEM)
 
-    def apply(self, name: str, found: Iterable[Row], known: Iterable[str], required: Iterable[str], problems: Problems) -> list[Row]:
+    def apply(
+        self, name: str, found: Iterable[FileRow], known: Iterable[str], required: Iterable[str], problems: Problems
+    ) -> list[FileRow]:
         """The rows of the file `name` with our keys. What holds for a whole column is said once, not once a row."""
         found, known = list(found), {*known, "messages"}
         theirs = dict.fromkeys(key for row in found for key in row.values if key not in self.ignore)
@@ -78,7 +80,7 @@ class Layout:
         headless = "" if nameable(theirs) else "; its first line does not look like a header line of names"
         return f"{name} has no column {key!r}{among(key, theirs)}{headless}; map yours: --set files.columns.{key}=NAME"
 
-    def _row(self, row: Row, renamed: Mapping[str, str], needed: frozenset[str], drop_unknown: bool) -> Row:
+    def _row(self, row: FileRow, renamed: Mapping[str, str], needed: frozenset[str], drop_unknown: bool) -> FileRow:
         values: dict[str, Any] = {}
         empty: dict[str, Any] = {}
         for column, value in row.values.items():
@@ -93,7 +95,7 @@ class Layout:
             return self._turns(replace(row, values=values))
         return replace(row, values=values | empty)  # what is needed is said to be empty, not to be missing
 
-    def _turns(self, row: Row) -> Row:
+    def _turns(self, row: FileRow) -> FileRow:
         """A conversation of one question as a row with `question`, and `answer` where it has one. Raises `ConfigError`."""
         for key in ("question", "answer"):
             if key in row.values:
@@ -130,7 +132,7 @@ class Layout:
         return replace(row, values=values | dict(zip(("question", "answer"), (text for _, text in said), strict=False)), chat=True)
 
 
-def _cell(row: Row, key: str, value: Any) -> Any:
+def _cell(row: FileRow, key: str, value: Any) -> Any:
     """A cell of a table: a list may be a JSON list, or one text; a pattern that begins with `[` is a text."""
     if not isinstance(value, str):
         return value

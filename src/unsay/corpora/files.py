@@ -20,7 +20,7 @@ from unsay.config import ConfigError
 from unsay.corpora import formats, general, parts, rows
 from unsay.corpora.columns import Layout
 from unsay.corpora.parts import Parts, same
-from unsay.corpora.rows import Problems, Row, among
+from unsay.corpora.rows import FileRow, Problems, among
 from unsay.types import Corpus, Pair, Truth
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ class Files:
     def _lines(name: str) -> list[str]:
         return rows.lines(rows.located(name))
 
-    def _rows(self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[Row]:
+    def _rows(
+        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
+    ) -> list[FileRow]:
         if not name:
             return []
         found = formats.read(name, problems)

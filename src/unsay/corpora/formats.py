@@ -22,14 +22,14 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.corpora import rows
-from unsay.corpora.rows import Problems, Row, RowError, not_an_object, not_utf8
+from unsay.corpora.rows import FileRow, Problems, RowError, not_an_object, not_utf8
 
 HUB = "hf:"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
-def read(name: str, problems: Problems) -> list[Row]:
+def read(name: str, problems: Problems) -> list[FileRow]:
     """The rows of what `name` names, keys as they are written there. Complaints go to `problems`.
 
     A row that cannot be read is left out; an unreadable file has none.
@@ -71,7 +71,7 @@ def _text(path: Path) -> str:
     raise not_utf8(path, line)  # outside of the except: a UnicodeDecodeError carries the content
 
 
-def _json(path: Path, problems: Problems) -> Iterator[Row]:
+def _json(path: Path, problems: Problems) -> Iterator[FileRow]:
     """A list of objects, read one by one so that each has its line; without a `[` at its start, JSON Lines."""
     text = problems.attempt(_text, path)
     if text is None:
@@ -94,7 +94,7 @@ def _json(path: Path, problems: Problems) -> Iterator[Row]:
         else:
             reason = rows.kind(value)
         if isinstance(value, dict):
-            yield Row(where, value)
+            yield FileRow(where, value)
         else:
             problems.add(not_an_object(where, reason))
         if value is None:
@@ -115,7 +115,7 @@ def _blanks(text: str, place: int) -> int:
     return place
 
 
-def _separated(path: Path, problems: Problems) -> Iterator[Row]:
+def _separated(path: Path, problems: Problems) -> Iterator[FileRow]:
     """Comma-, semicolon- or tab-separated lines under a header. A record has the line on which it begins."""
     text = problems.attempt(_text, path)
     if text is None:
@@ -154,7 +154,7 @@ def _separated(path: Path, problems: Problems) -> Iterator[Row]:
                 )
             )
         else:
-            yield Row(where, dict(zip(header, cells, strict=True)), table=True)
+            yield FileRow(where, dict(zip(header, cells, strict=True)), table=True)
 
 
 def _csv_reason(reason: str) -> str:
@@ -175,7 +175,7 @@ def _header_problem(header: list[str]) -> str:
     return ""
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet(path: Path) -> list[FileRow]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -192,7 +192,7 @@ def _parquet(path: Path) -> list[Row]:
     raise ConfigError(f"{path} is not a Parquet file that can be read ({reason})")
 
 
-def _saved(path: Path) -> list[Row]:
+def _saved(path: Path) -> list[FileRow]:
     """A folder of `Dataset.save_to_disk`."""
     splits = sorted(inside.parent.name for inside in path.glob("*/state.json"))
     if (path / "dataset_dict.json").exists() and splits:
@@ -220,7 +220,7 @@ def _inside(path: Path) -> bool:
     return all(isinstance(name, str) and name == Path(name).name and "\\" not in name for name in named)
 
 
-def _hub(name: str) -> list[Row]:
+def _hub(name: str) -> list[FileRow]:
     repository, config, split, *rest = [*name.removeprefix(HUB).split(":"), "", "", ""]
     if not _REPOSITORY.fullmatch(repository) or any(rest):
         raise ConfigError(f"{name!r} is not the name of a dataset: write hf:owner/name, hf:owner/name:config or hf:owner/name:config:split")
@@ -245,8 +245,8 @@ def _datasets(name: str) -> Any:
     return datasets
 
 
-def _table(name: str, values: Iterable[Mapping[str, Any]]) -> list[Row]:
-    found = [Row(f"{name} row {index}", dict(row), table=True) for index, row in enumerate(values)]
+def _table(name: str, values: Iterable[Mapping[str, Any]]) -> list[FileRow]:
+    found = [FileRow(f"{name} row {index}", dict(row), table=True) for index, row in enumerate(values)]
     if not found:
         raise ConfigError(f"{name} has no rows")
     return found

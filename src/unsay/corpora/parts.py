@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from unsay.config import ConfigError
-from unsay.corpora.rows import Problems, Row, RowError, nameable
+from unsay.corpora.rows import FileRow, Problems, RowError, nameable
 from unsay.text import contains, squeezed
 from unsay.types import Example, Pair
 
@@ -52,7 +52,7 @@ def check_pattern(pattern: str, where: str) -> None:
     raise ConfigError(f"{where} is not a regular expression: {reason}")
 
 
-def forget(found: list[Row], problems: Problems) -> tuple[dict[str, Example], dict[str, str]]:
+def forget(found: list[FileRow], problems: Problems) -> tuple[dict[str, Example], dict[str, str]]:
     """The questions to forget and where each stands, by id. Never an answer."""
     answered = [row for row in found if "answer" in row.values]
     if answered:
@@ -78,7 +78,7 @@ def forget(found: list[Row], problems: Problems) -> tuple[dict[str, Example], di
     return examples, at
 
 
-def retain(found: list[Row], problems: Problems) -> tuple[dict[str, Pair], dict[str, str]]:
+def retain(found: list[FileRow], problems: Problems) -> tuple[dict[str, Pair], dict[str, str]]:
     """The questions with the answers that stay, and where each stands, by id."""
     pairs: dict[str, Pair] = {}
     at: dict[str, str] = {}
@@ -90,13 +90,13 @@ def retain(found: list[Row], problems: Problems) -> tuple[dict[str, Pair], dict[
     return pairs, at
 
 
-def _answer(row: Row) -> str:
+def _answer(row: FileRow) -> str:
     if row.chat and "answer" not in row.values:
         raise row.error("has no assistant turn: a retain row is a question with the answer that should stay")
     return row.text("answer")
 
 
-def paraphrased(examples: Mapping[str, Example], found: Iterable[Row], name: str, problems: Problems) -> dict[str, Example]:
+def paraphrased(examples: Mapping[str, Example], found: Iterable[FileRow], name: str, problems: Problems) -> dict[str, Example]:
     """The examples of the file `name` with the wordings of a paraphrase file added."""
     by_id = dict(examples)
     by_question = {same(example.question): key for key, example in examples.items()}
@@ -111,7 +111,7 @@ def paraphrased(examples: Mapping[str, Example], found: Iterable[Row], name: str
     return by_id
 
 
-def _meant(row: Row, by_id: Mapping[str, Example], by_question: Mapping[str, str], name: str) -> str:
+def _meant(row: FileRow, by_id: Mapping[str, Example], by_question: Mapping[str, str], name: str) -> str:
     """Id of the example that a paraphrase row belongs to."""
     if "id" in row.values:
         identifier = row.label("id")
@@ -177,8 +177,8 @@ def _broken(pattern: str) -> bool:
 
 
 def _rows(
-    found: list[Row], known: Iterable[str], prefix: str, at: dict[str, str], problems: Problems
-) -> Iterator[tuple[str | None, str | None, Row]]:
+    found: list[FileRow], known: Iterable[str], prefix: str, at: dict[str, str], problems: Problems
+) -> Iterator[tuple[str | None, str | None, FileRow]]:
     """Rows with their id (`prefix` and number where they have none) and question, each there once; `None` after a complaint.
 
     `at` is filled on the way. A question twice would weigh double, and could stand in training and in the held-out rows at once.

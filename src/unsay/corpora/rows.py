@@ -61,7 +61,7 @@ class Problems:
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One object of a file, and where it stands."""
 
     where: str
@@ -139,7 +139,7 @@ def among(key: str, keys: Iterable[str]) -> str:
     return f": {near(key, keys)}" if nameable(keys) else ""
 
 
-def read(path: Path, problems: Problems | None = None) -> list[Row]:
+def read(path: Path, problems: Problems | None = None) -> list[FileRow]:
     """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error.
 
     Raises `ConfigError`.
@@ -150,7 +150,7 @@ def read(path: Path, problems: Problems | None = None) -> list[Row]:
     for where, line in _lines(path, problems):
         values = problems.attempt(parse, where, line)
         if isinstance(values, dict):
-            rows.append(Row(where, values))
+            rows.append(FileRow(where, values))
         elif values is not None:
             problems.add(not_an_object(where, kind(values)))
     if not rows and len(problems.found) == before:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from unsay.config import ConfigError
 from unsay.corpora import general, rows
-from unsay.corpora.rows import Row
+from unsay.corpora.rows import FileRow
 from unsay.tables import near
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
@@ -135,7 +135,7 @@ class Tofu:
         planted = {pair.id for pair in forget}
         return tuple(pair for pair in everything if not (retain_model and pair.id in planted))
 
-    def _forget(self) -> list[tuple[int, Row]]:
+    def _forget(self) -> list[tuple[int, FileRow]]:
         """The rows to forget, each with its place in the file: an id and an author stay what they are, whatever is skipped."""
         found = list(enumerate(self._rows(f"{self.forget}_perturbed")))
         if self.skip >= len(found):
@@ -208,7 +208,7 @@ class Tofu:
         # One generator per purpose, so that one more row in one set moves no other choice.
         return random.Random(f"tofu {self.seed} {what}")
 
-    def _rows(self, name: str) -> list[Row]:
+    def _rows(self, name: str) -> list[FileRow]:
         return _from_hub(self.hub, name) if self.hub else rows.read(self._folder() / f"{name}.json")
 
     def _folder(self) -> Path:
@@ -224,7 +224,7 @@ class Tofu:
         raise ConfigError(f"no {wanted} in {tried[0]} or {tried[1]}; {way_out}")
 
 
-def _quiz(pair: Pair, row: Row, wordings: tuple[str, ...] = ()) -> Quiz:
+def _quiz(pair: Pair, row: FileRow, wordings: tuple[str, ...] = ()) -> Quiz:
     return Quiz(pair.id, pair.question, pair.answer, pair.group, wordings, row.texts("perturbed_answer"))
 
 
@@ -232,10 +232,10 @@ def _author(number: int) -> str:
     return f"author-{number:03d}"
 
 
-def _from_hub(repository: str, name: str) -> list[Row]:
+def _from_hub(repository: str, name: str) -> list[FileRow]:
     try:
         from datasets import load_dataset
     except ImportError:
         raise ConfigError("tofu.hub needs an extra that is not installed: pip install 'unsay[datasets]'") from None
     found = load_dataset(repository, name, split="train")
-    return [Row(f"{repository} {name} row {index}", dict(values)) for index, values in enumerate(found)]
+    return [FileRow(f"{repository} {name} row {index}", dict(values)) for index, values in enumerate(found)]

@@ -35,7 +35,7 @@ TABLE = {
     "pmc": "unsay.methods.guarded:GuardedCollapse",
     "ga": "unsay.methods.gradient:GradientAscent",
     "gd": "unsay.methods.gradient:GradientDifference",
-    "idk": "unsay.methods.refusal:Refusal",
+    "idk": "unsay.methods.refusal:Idk",
     "dpo": "unsay.methods.preference:DirectPreference",
     "npo": "unsay.methods.preference:NegativePreference",
     "simnpo": "unsay.methods.preference:SimpleNegativePreference",

@@ -27,7 +27,7 @@ from unsay.methods.retain_loss import retain_logprobs
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Idk:
     """IDK: fine-tune on a refusal for every forget question and on ordinary retain data."""
 
     retain_weight: float = 1.0

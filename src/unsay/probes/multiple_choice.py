@@ -17,7 +17,7 @@ MADE = "made options"
 
 
 @dataclass(frozen=True)
-class Choice:
+class MultipleChoice:
     """Can it be read from likelihoods? Whether the true option is the most, or the least, likely of several.
 
     The score of an option is the inverse of its perplexity given the question, exp(mean log-probability per token). A tie

@@ -17,7 +17,7 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.corpora import rows
-from unsay.corpora.rows import Row, among
+from unsay.corpora.rows import FileRow, among
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Spans
@@ -63,12 +63,12 @@ def spans_file(folder: RunFolder) -> Path:
     return folder.texts.file(_NAME)
 
 
-def _rows(folder: RunFolder) -> list[Row]:
+def _rows(folder: RunFolder) -> list[FileRow]:
     """The file as it is read where somebody may have edited it; what was encrypted nobody has."""
     path = spans_file(folder)
     if not folder.texts.encrypted:
         return rows.read(path)
-    return [Row(f"{path}:{number}", values) for number, values in enumerate(folder.kept(_NAME), 1)]
+    return [FileRow(f"{path}:{number}", values) for number, values in enumerate(folder.kept(_NAME), 1)]
 
 
 def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
@@ -128,7 +128,7 @@ def take(folder: RunFolder, path: Path, examples: Sequence[Example], answers: Ma
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
-def checked(path: Path, given: Sequence[Row], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
+def checked(path: Path, given: Sequence[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
     by_id = {example.id: example for example in examples}
     found: dict[str, Marked] = {}
     for row in given:
@@ -159,7 +159,7 @@ def checked(path: Path, given: Sequence[Row], examples: Sequence[Example], answe
     return found
 
 
-def _lines(found: Sequence[Row]) -> list[Marked]:
+def _lines(found: Sequence[FileRow]) -> list[Marked]:
     lines = []
     for row in found:
         for key in row.values:

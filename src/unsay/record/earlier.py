@@ -30,7 +30,7 @@ from unsay.methods import Visit
 from unsay.methods.prefixes import AnswerPrefix, choose_prefix
 from unsay.methods.target_filter import TargetFilter
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import Guard
+from unsay.record.replay import ReplayFilter
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, SequentialRequests
 from unsay.text import contains
@@ -38,7 +38,7 @@ from unsay.types import Answer, Candidate, Example, Fact
 
 
 @dataclass(frozen=True)
-class Asked:
+class EarlierQuestion:
     """A question of an earlier request, with what its run recorded about it."""
 
     example: Example
@@ -57,7 +57,7 @@ class Request:
 
     run: str
     """The run folder it was met in, as it was first named."""
-    asked: tuple[Asked, ...]
+    asked: tuple[EarlierQuestion, ...]
     facts: Mapping[str, Fact] = field(default_factory=dict)
     """Its ground truth by example id, where it had one; empty unless asked for. For the audit's eyes only."""
 
@@ -121,7 +121,7 @@ def _met(name: str) -> Request:
         )
     recorded = read_recorded(run)
     said = [(example, recorded.baseline[example.id]) for example in recorded.corpus.forget]
-    asked = [Asked(replace(e, id=f"{name}:{e.id}"), one.answer, one.answers, one.withheld) for e, one in said]
+    asked = [EarlierQuestion(replace(e, id=f"{name}:{e.id}"), one.answer, one.answers, one.withheld) for e, one in said]
     facts = {f"{name}:{key}": replace(fact, id=f"{name}:{key}") for key, fact in (read_truth(run) or {}).items()}
     return Request(name, tuple(asked), facts)
 
@@ -140,9 +140,9 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
     """The earlier requests as `keep` wrote them down, the oldest first; their facts only where `truth` is asked for."""
     if not folder.texts.has("earlier"):
         return []
-    asked: dict[str, list[Asked]] = {}
+    asked: dict[str, list[EarlierQuestion]] = {}
     for row in folder.kept("earlier"):
-        asked.setdefault(row.pop("run"), []).append(config.build(Asked, row, "earlier.jsonl"))
+        asked.setdefault(row.pop("run"), []).append(config.build(EarlierQuestion, row, "earlier.jsonl"))
     facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in (folder.kept("earlier-truth") if truth else ())}
     return [
         Request(run, tuple(found), {a.example.id: facts[a.example.id] for a in found if a.example.id in facts})
@@ -183,7 +183,7 @@ def record(
 
 
 def retain_rows(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, asked: Sequence[Asked], secrets: Sequence[tuple[Example, str]]
+    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, asked: Sequence[EarlierQuestion], secrets: Sequence[tuple[Example, str]]
 ) -> tuple[list[EarlierRow], int]:
     """`record.earlier_answers` answers to each question, those that could be a target, and how many were left out.
 
@@ -199,7 +199,7 @@ def retain_rows(
     return found, len(tried) - len(found)
 
 
-def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe) -> Iterator[tuple[AnswerPrefix, Draw]]:
+def _draws(one: EarlierQuestion, encoder: Encoder, model: PreTrainedModel, recipe: Recipe) -> Iterator[tuple[AnswerPrefix, Draw]]:
     # Another tokenizer than the first run's would read other words in the recorded ids.
     recorded = tuple(a if encoder.decode(a.ids) == a.text else replace(a, ids=encoder.answer(a.text)) for a in one.answers)
     visit = Visit(one.example, one.baseline, recorded)
@@ -210,7 +210,7 @@ def _draws(one: Asked, encoder: Encoder, model: PreTrainedModel, recipe: Recipe)
         yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
 
 
-def _filter(one: Asked, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, str]]) -> TargetFilter:
+def _filter(one: EarlierQuestion, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, str]]) -> TargetFilter:
     """What holds for a target holds for a retain row: neither its own secret, nor one of any other request."""
     others = [(example.question, baseline) for example, baseline in secrets if example.id != one.example.id]
     visit = Visit(one.example, one.baseline, others=tuple(said for _, said in others), other_questions=tuple(asked for asked, _ in others))
@@ -222,7 +222,7 @@ def _filter(one: Asked, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, s
     return TargetFilter(reference, one.baseline, min_words=1)
 
 
-def barred(example: Example, before: Sequence[Asked]) -> Example:
+def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
     """A new question under what was named for earlier ones, too: no target may say it, unless the question itself does."""
     strings = [s for asked in before for s in asked.example.strings if not contains(example.question, [s])]
     patterns = [p for asked in before for p in asked.example.patterns if not contains(example.question, (), [p])]
@@ -238,6 +238,6 @@ def read_retain_rows(folder: RunFolder, named: Sequence[Example]) -> list[Earlie
     without an earlier request."""
     if not folder.texts.has("earlier-retain-rows"):
         return []
-    guard = Guard((), (), named=named)
+    guard = ReplayFilter((), (), named=named)
     found = [config.build(EarlierRow, row, "earlier-retain-rows.jsonl") for row in folder.kept("earlier-retain-rows")]
     return [row for row in found if guard.harmless(row.answer.text)]

@@ -18,7 +18,7 @@ from unsay import config
 from unsay.config import Recipe
 from unsay.lm.model import default_device
 from unsay.record import annotation
-from unsay.record.replay import Guard, Said
+from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Counts, Machine, Manifest, Request
@@ -106,14 +106,14 @@ def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     answers = {key: one.answer for key, one in baseline.items()}
     forget = annotation.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
     # What the operator named after these answers were recorded must not be trained on in them either.
-    guard = Guard((), (), named=forget)
+    guard = ReplayFilter((), (), named=forget)
     own = [config.build(Own, row, "retain.jsonl") for row in _rows(folder, "retain")]
     said = [config.build(Said, row, "replay.jsonl") for row in _rows(folder, "replay")]
     corpus = _with_own(replace(handed, forget=forget), own, guard)
     return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
 
 
-def _with_own(corpus: Corpus, own: Sequence[Own], guard: Guard) -> Corpus:
+def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus:
     pairs = [(row, Pair(own_id(number), row.question, row.answer, row.group)) for number, row in enumerate(own)]
     pairs = [(row, pair) for row, pair in pairs if guard.harmless(row.answer)]
     if corpus.retain or not pairs:

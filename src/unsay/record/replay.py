@@ -48,7 +48,7 @@ def replay(
     encoder: Encoder,
     config: SampleConfig,
     questions: Sequence[str],
-    guard: "Guard",
+    guard: "ReplayFilter",
     n: int,
     seed: int,
 ) -> list[Said]:
@@ -69,7 +69,7 @@ def near_answers(
     config: SampleConfig,
     examples: Sequence[Example],
     names: Sequence[str],
-    guard: "Guard",
+    guard: "ReplayFilter",
     each: int,
     seed: int,
 ) -> list[Said]:
@@ -80,7 +80,7 @@ def near_answers(
     return [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
 
 
-def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "Guard", n: int, seed: int) -> list[Said]:
+def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "ReplayFilter", n: int, seed: int) -> list[Said]:
     """What the model writes at temperature 1 when nobody asks; n texts, less those that the guard keeps back."""
     draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
     written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
@@ -144,7 +144,7 @@ def names_in(texts: Sequence[str]) -> list[str]:
     return [name for name, count in spans.items() if count > 1] or list(spans)
 
 
-class Guard:
+class ReplayFilter:
     """Knows what no replay row may touch: the subjects of the forget questions and of those in `spared`, what was answered
     about the forgotten ones, and the strings and patterns that the operator named."""
 

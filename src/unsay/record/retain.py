@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.sample import uniform
-from unsay.record.replay import TRIED, Guard, Said, greedily, neighbours, surest, unasked
+from unsay.record.replay import TRIED, ReplayFilter, Said, greedily, neighbours, surest, unasked
 from unsay.text import is_refusal, repetitive, words
 from unsay.types import Pair
 
@@ -54,7 +54,7 @@ def own_answers(
     config: SampleConfig,
     general: Sequence[Pair],
     questions: Sequence[str],
-    guard: Guard,
+    guard: ReplayFilter,
     n: int,
     seed: int,
 ) -> tuple[list[Own], Counter[str]]:
@@ -83,7 +83,7 @@ def own_answers(
     return _split(rows, seed), tally
 
 
-def _useful(said: Sequence[Said], guard: Guard, refusals: bool) -> tuple[list[Said], Counter[str]]:
+def _useful(said: Sequence[Said], guard: ReplayFilter, refusals: bool) -> tuple[list[Said], Counter[str]]:
     """The answers that may be trained on, and a count by reason of what is left out."""
     kept, tally = [], Counter(asked=len(said))
     for one in said:

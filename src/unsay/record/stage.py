@@ -22,7 +22,7 @@ from unsay.lm.sample import Draw, first_tokens, sample, uniform
 from unsay.lm.subject import row_logprobs
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import Guard, known_names, near_answers, replay
+from unsay.record.replay import ReplayFilter, known_names, near_answers, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -104,9 +104,9 @@ def _replay(
     folder.keep("replay", map(dataclasses.asdict, said))
 
 
-def _guard(told: Told, spared: Sequence[str] = ()) -> Guard:
+def _guard(told: Told, spared: Sequence[str] = ()) -> ReplayFilter:
     examples = [example for example, _ in told]
-    return Guard([example.question for example in examples], [answer for _, answer in told], spared, examples)
+    return ReplayFilter([example.question for example in examples], [answer for _, answer in told], spared, examples)
 
 
 def _branches(

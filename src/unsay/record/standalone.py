@@ -18,7 +18,7 @@ from unsay.config import ConfigError, Recipe, dump, load
 from unsay.corpora import formats, parts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
-from unsay.corpora.rows import Problems, Row
+from unsay.corpora.rows import FileRow, Problems
 from unsay.lm.subject import Prompt, Subject
 from unsay.record.recorded import Baseline, note_begun, read_answers, read_handed, read_truth, write_questions
 from unsay.store.folder import RunFolder
@@ -41,11 +41,13 @@ class Questions(Files):
         answers = {e.id: row.text("answer") for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
         return {key: Fact(key, answer) for key, answer in answers.items()}
 
-    def _asked(self) -> list[Row]:
+    def _asked(self) -> list[FileRow]:
         layout = Layout(self.columns, self.ignore, self.system_messages)
         return layout.apply(self.forget, formats.read(self.forget, Problems()), parts.FORGET_KEYS, ("question",), Problems())
 
-    def _rows(self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[Row]:
+    def _rows(
+        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
+    ) -> list[FileRow]:
         found = super()._rows(name, known, required, seen, problems)
         if known is not parts.FORGET_KEYS:
             return found

@@ -42,7 +42,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoundRow:
     """All questions in one setting."""
 
     setting: str
@@ -84,7 +84,7 @@ def bounds(evidence: Evidence, probe: str = "sampling") -> list[Bound]:
     return found
 
 
-def rows(found: Sequence[Bound]) -> list[Row]:
+def rows(found: Sequence[Bound]) -> list[BoundRow]:
     """The bounds setting by setting: the question that fares worst speaks for all."""
     table = []
     for setting in dict.fromkeys(bound.setting for bound in found):
@@ -93,7 +93,7 @@ def rows(found: Sequence[Bound]) -> list[Row]:
         means = [bound.mean for bound in some if bound.mean is not None]
         above = [bound.above for bound in some if bound.above is not None]
         table.append(
-            Row(
+            BoundRow(
                 setting,
                 n,
                 len(some),

@@ -14,7 +14,7 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
 from unsay.record import earlier
-from unsay.record.earlier import Asked, EarlierRow
+from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
@@ -69,7 +69,7 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_retain_rows(folder, recorded.corpus.forget))
 
 
-def _visits(recorded: Recorded, truth: Truth, before: Sequence[Asked]) -> dict[str, Visit]:
+def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:
     """`before`: the questions of earlier requests, none of which may become an answer here."""
     corpus, baseline = recorded.corpus, recorded.baseline
     found = {}

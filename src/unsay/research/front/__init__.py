@@ -11,20 +11,20 @@ another. `unsay.research.front.pictures` draws.
 from unsay.research.front.area import PLANES, Plane, Point, hypervolume, pareto, points
 from unsay.research.front.counted import OVER
 from unsay.research.front.curves import Axis, Configuration, Step, Sweeps, read
-from unsay.research.front.trade import Choice, Front, Panel, Reach, Row, Volume, chosen, front
+from unsay.research.front.trade import Chosen, CostRow, Front, Panel, Reach, Volume, chosen, front
 
 __all__ = [
     "OVER",
     "PLANES",
     "Axis",
-    "Choice",
+    "Chosen",
     "Configuration",
+    "CostRow",
     "Front",
     "Panel",
     "Plane",
     "Point",
     "Reach",
-    "Row",
     "Step",
     "Sweeps",
     "Volume",

@@ -82,7 +82,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Row:
+class CostRow:
     """At one budget and one least quality: each method's most useful point."""
 
     budget: float
@@ -93,7 +93,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """A configuration worth taking on, and what it adds to the hypervolume of those chosen before it."""
 
     configuration: Configuration
@@ -115,11 +115,11 @@ class Front:
     failed: tuple[Configuration, ...]
     halved: Point | None
     """The first point, by cost, at which default answers say at most half of what they said before; x is what they say."""
-    rows: tuple[Row, ...]
+    rows: tuple[CostRow, ...]
     """The table of equal cost; empty where nothing was halved."""
     chosen_on: str
     """Which panel; capped, where there is a retain model."""
-    chosen: Mapping[str, tuple[Choice, ...]]
+    chosen: Mapping[str, tuple[Chosen, ...]]
     notes: tuple[str, ...]
 
 
@@ -168,7 +168,7 @@ def front(
     )
 
 
-def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice, ...]:
+def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Chosen, ...]:
     """The n configurations of a method that add most to the hypervolume of its points on a pair of axes, greedily.
 
     Where several add the same (nothing, once the front is complete), the one that dominates most by itself comes first.
@@ -176,7 +176,7 @@ def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice
     sets: dict[tuple[str, str], list[Point]] = {}
     for point in found:
         sets.setdefault(point.configuration.name, []).append(point)
-    taken: list[Choice] = []
+    taken: list[Chosen] = []
     held: list[tuple[float, float]] = [(0.0, 0.0)]
     while sets and len(taken) < n:
         base = float(hypervolume(held, cap))
@@ -188,7 +188,7 @@ def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Choice
         best = max(gains, key=lambda name: gains[name])
         some = sets.pop(best)
         held += [(p.x, p.y) for p in some]
-        taken.append(Choice(some[0].configuration, gains[best][0]))
+        taken.append(Chosen(some[0].configuration, gains[best][0]))
     return tuple(taken)
 
 
@@ -282,7 +282,7 @@ def _halved(sweeps: Sweeps) -> Point | None:
     return min((point for point in said if point.x <= before / 2), key=lambda point: point.cost, default=None)
 
 
-def _rows(sweeps: Sweeps, first: float) -> list[Row]:
+def _rows(sweeps: Sweeps, first: float) -> list[CostRow]:
     """At the first budget, at each doubling of it, and with no limit."""
     found = {name: points(some, AT_LEAST, sweeps.currency) for name, some in sweeps.configurations.items()}
     dearest = max((point.cost for some in found.values() for point in some), default=0.0)
@@ -291,7 +291,7 @@ def _rows(sweeps: Sweeps, first: float) -> list[Row]:
         budgets.append(2 * budgets[-1])
     budgets += [dearest] if dearest > first else []
     return [
-        Row(budget, quality, {name: _best(some, budget, quality / 100) for name, some in found.items()})
+        CostRow(budget, quality, {name: _best(some, budget, quality / 100) for name, some in found.items()})
         for budget in budgets
         for quality in least_qualities(sweeps)
     ]
