@@ -286,7 +286,7 @@ def test_the_same_folder_gives_the_same_bytes(whole: RunFolder, page: str) -> No
 
 def test_says_who_read_the_baseline(page: str) -> None:
     assert "The baseline answer itself was read" in page
-    assert "the collapse reward and the gate" in page
+    assert "the collapse reward and the target filter" in page
     assert "4,800 times" in page
 
 
