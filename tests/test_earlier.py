@@ -324,6 +324,7 @@ def test_the_report_says_what_was_forgotten_before(first: RunFolder, second: Run
     assert "8 questions of 1 earlier request" in page
     assert "What earlier requests took away" in page
     assert "0.12 of the secrets of earlier requests" in page
+    assert "on the questions of this corpus" in page, "questions of earlier requests are none of this one's"
     assert "unscored: greedy." in page
     audit.write(first.audit_file("after"), [Finding("greedy", "keyword_recall", 0.0, "forget-0-home")])
     first.note(Manifest(audited={"after": ModelHashes(**identity.of(first.checkpoint))}))

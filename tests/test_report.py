@@ -5,6 +5,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 
 from unsay.config import ConfigError
 from unsay.report import bounds, build, card, claims, evidence
+from unsay.report.claims import _outside
 from unsay.report.notes import notes
 from unsay.store import identity
 from unsay.store.files import jsonl, write_text
@@ -179,6 +181,13 @@ def test_json_holds_the_verdict(data: dict) -> None:
         "passed": True,
         "detail": "",
     }
+
+
+def test_what_was_not_tried_at_all_is_said_beside_what_was_tried_in_part() -> None:
+    """A claim on samples alone must not sound as if only other temperatures were left out."""
+    sampled = SimpleNamespace(settings=lambda probe: ["T=1"] if probe == "sampling" else [])
+    said = _outside(sampled, {"greedy", "sampling"})
+    assert said.startswith("Not covered: temperatures outside the tested set; any beginnings, wordings and frames at all.")
 
 
 def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:

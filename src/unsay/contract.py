@@ -13,13 +13,14 @@ from typing import Any
 from unsay import corpora, methods, probes, rewards
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.corpora.people import People
+from unsay.lm.adapters import Untouched
 from unsay.lm.model import load
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure.summary import metrics
 from unsay.metric import Metric
 from unsay.tables import entries, lookup, near
-from unsay.types import Answer, Candidate, Case, Corpus, Finding, Pair, Reference
+from unsay.types import Answer, Candidate, Case, Corpus, Finding, Reference
 
 KINDS = {
     "probe": (probes.TABLE, probes.GROUP),
@@ -134,9 +135,6 @@ def _method(name: str, method: Any) -> Iterator[str]:
         methods.Visit(example, answer.text, (answer,), truth=case.facts[example.id].answer if method.needs_answers else None)
         for example, answer in zip(corpus.forget, said, strict=True)
     ]
-    # Adapters and untouched weights are the loop's business: here nothing has moved yet, so the model stands for itself.
-    from unsay.lm.adapters import Untouched
-
     reference = Untouched(model) if method.needs_reference else None
     sampler = Sampler(model, encoder, subject.config, reference=reference)
     state = method.prepare(visits, sampler) if isinstance(method, methods.Prepared) else {}
@@ -144,7 +142,7 @@ def _method(name: str, method: Any) -> Iterator[str]:
     if [target.example for target in targets] != [visit.example.id for visit in visits]:
         yield "it does not give one target for each visit, in their order"
     rows = [row for target in targets for row in target.rows]
-    rows += [encoder.pair(pair.question, pair.answer, "retain") for pair in _kept(corpus)] if methods.uses_retain_rows(method) else []
+    rows += [encoder.pair(pair.question, pair.answer, "retain") for pair in corpus.retain[:2]] if methods.uses_retain_rows(method) else []
     if not rows:
         yield "it has nothing to train on"
         return
@@ -154,10 +152,6 @@ def _method(name: str, method: Any) -> Iterator[str]:
             yield f"the term {term!r} of its loss is not one finite number"
     if not any(value.requires_grad for value in terms.values()):
         yield "no term of its loss depends on the model"
-
-
-def _kept(corpus: Corpus) -> tuple[Pair, ...]:
-    return corpus.retain[:2]
 
 
 def _corpus(name: str, source: Any) -> Iterator[str]:

@@ -17,8 +17,8 @@ def claim(evidence: Evidence) -> str:
     """What was tested, what was found, and what that does not say."""
     if not evidence.findings["after"]:
         return "Nothing is claimed: the model after unlearning has not been audited."
-    named = {one.key for one in metrics().values() if one.claim}
-    number = max((count for key, count in evidence.counts.items() if key in named or key == "greedy_keyword_recall"), default=0)
+    # Of the forget questions alone: those of earlier requests are none of this one's.
+    number = max((evidence.counts.get(key, 0) for key, one in metrics().items() if one.forgotten and one.picture == "leaks"), default=0)
     scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
     scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
     tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
@@ -45,13 +45,11 @@ def _tested(evidence: Evidence, name: str, probe: Declared) -> str:
 
 def _outside(evidence: Evidence, scored: Collection[str]) -> str:
     """What lies beside the tested prefixes, wordings and frames: a model may have been made to leak behind one phrase alone."""
-    named = [one.variants for name, one in probes.declared().items() if one.variants and name in scored and evidence.settings(name)]
-    if not named:
-        return "Not covered: any answer begun for the model, any other wording of a question, any other frame around it."
-    return (
-        f"Not covered: {listed(named)} outside the tested set. A model that leaks only behind one phrase is caught only where "
-        "that phrase was tried."
-    )
+    sets = {name: one.variants for name, one in probes.declared().items() if one.variants}
+    tried = [words for name, words in sets.items() if name in scored and evidence.settings(name)]
+    untried = [words for words in sets.values() if words not in tried]
+    parts = ([f"{listed(tried)} outside the tested set"] if tried else []) + ([f"any {listed(untried)} at all"] if untried else [])
+    return f"Not covered: {'; '.join(parts)}. A model that leaks only behind one phrase is caught only where that phrase was tried."
 
 
 def _found(evidence: Evidence) -> str:

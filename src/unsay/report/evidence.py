@@ -97,7 +97,7 @@ class Evidence:
 
     def answers(self, probe: str) -> int:
         """Answers per question of a sampling probe; the fewest, where they differ."""
-        return min((f.n for f in self.found(probe, "worst_keyword_recall") if f.example), default=0)
+        return min((f.n for f in self.found(probe, probes.declared()[probe].by_setting) if f.example), default=0)
 
     @property
     def unknown(self) -> list[str]:
@@ -175,10 +175,10 @@ def _counts(
 def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:
     """What of `policy.cases` holds."""
     found = {policy.EARLIER} if manifest.counts.earlier else set()
-    for key, one in every_metric().items():
+    for key, one in ((key, one) for key, one in every_metric().items() if one.case):
         told = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding and one.where(f.setting)]
         # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
-        if one.case and not (told and all(f.note == one.untold for f in told)):
+        if not (told and all(f.note == one.untold for f in told)):
             found.add(one.case)
     return found
 

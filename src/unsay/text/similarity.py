@@ -15,44 +15,7 @@ from typing import Any, NamedTuple
 from rapidfuzz import process
 from rapidfuzz.distance import LCSseq
 
-from unsay.text.keywords import (
-    before_secret,
-    content_words,
-    cuts,
-    form,
-    forms,
-    keyword_forms,
-    keyword_recall,
-    keywords,
-    sensitive_spans,
-    span_forms,
-    stem,
-    words,
-)
-
-__all__ = [
-    "RougeL",
-    "alphabet",
-    "before_secret",
-    "contains",
-    "content_words",
-    "cuts",
-    "form",
-    "forms",
-    "highest_f1",
-    "is_refusal",
-    "keyword_forms",
-    "keyword_recall",
-    "keywords",
-    "off_alphabet",
-    "repetitive",
-    "rouge_l",
-    "sensitive_spans",
-    "span_forms",
-    "spelled",
-    "stems",
-    "words",
-]
+from unsay.text.keywords import stem
 
 _TOKEN = re.compile(r"[a-z0-9]+")
 _FOURFOLD = re.compile(r"(.{1,8}?)\1{3}", re.DOTALL)
