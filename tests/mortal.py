@@ -83,9 +83,10 @@ def serve() -> None:
     """One line of JSON in, one out."""
     import transformers  # noqa: F401
 
-    from unsay.cli import auditing, checking, costs, fronts, lists, looking, prompt_search, reviewing, stages, sweeping  # noqa: F401
+    from unsay.cli.app import commands
     from unsay.store.memory import keep_freed_pages
 
+    commands()
     keep_freed_pages()
     shared = mmap.mmap(-1, 16)
     for line in sys.stdin:

@@ -1,6 +1,8 @@
 """The command line as a person meets it: a run through every stage, lists, messages that end with what to do."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,15 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 from unsay import corpora, methods, probes, rewards
-
-# Each adds its commands.
-from unsay.cli import auditing, checking, costs, fronts, lists, looking, par, prompt_search, reviewing, stages, sweeping, vaulting  # noqa: F401
-from unsay.cli.app import app, recipes_folder
+from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands, recipes_folder
 from unsay.config import dump, load
 from unsay.run import check
 from unsay.store.folder import RunFolder
 from unsay.tables import describe
 
+commands()
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = [
     *("--set", "audit.limit=4", "--set", "train.rounds=1", "--set", "record.answers=2", "--set", "sample.max_new_tokens=24"),
@@ -145,3 +145,22 @@ def test_every_command_and_recipe_stands_in_the_docs():
     commands = [name for name in group.commands if name != "vault"] + [f"vault {name}" for name in group.commands["vault"].commands]
     assert not [name for name in commands if f"unsay {name}" not in words]
     assert not [path.stem for path in recipes_folder().rglob("*.toml") if path.stem not in words]
+
+
+def test_help_loads_no_library_that_takes_seconds():
+    heavy = ("torch", "transformers", "peft", "matplotlib", "scipy", "nltk", "optuna")
+    code = f"import sys; from unsay.cli.app import commands; commands(); print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_stands_in_a_group_of_the_help():
+    shown = call("--help")
+    assert "─ Commands ─" not in shown
+    assert all(f"─ {group} ─" in shown for group in (START, STAGES, RESULT, SECRETS, RESEARCH, LISTS))
+    assert "Exit codes" in shown
+
+
+def test_no_variable_of_another_program_changes_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEED", "not a number")
+    assert "no recipe 'nothing'" in call("record", "nothing", "--out", str(tmp_path / "run"), code=2)

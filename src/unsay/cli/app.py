@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +22,32 @@ from unsay.store.memory import keep_freed_pages
 from unsay.store.redact import unexpected
 from unsay.tables import UnknownName, near
 
+START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the result", "Sensitive texts"
+RESEARCH, LISTS = "Compare methods", "What there is"
+"""Groups of commands in the help, in the order in which a user needs them."""
+_GROUPS = (
+    "stages",
+    "checking",
+    "costs",
+    "prompt_search",
+    "auditing",
+    "looking",
+    "reviewing",
+    "vaulting",
+    "sweeping",
+    "fronts",
+    "par",
+    "lists",
+)
+
 app = typer.Typer(
     help="Make a language model stop saying what it must not say, and show how far that holds.",
+    epilog="""`unsay run own-questions --set files.forget=forget.jsonl --out runs/ada` makes a model forget the questions of a file.
+
+`unsay gate runs/ada` says whether the result passes its policy.
+
+Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that says what to change; 70 a mistake in unsay;
+130 and 143 stopped by a signal: the same command goes on.""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -37,7 +62,7 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default runs/RECIPE.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.")]
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
-SeedOption = Annotated[int | None, typer.Option("--seed", envvar="SEED", help="Seed of every random number.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -114,22 +139,15 @@ def main() -> None:
         sys.exit(stopped.code)
 
 
+def commands() -> None:
+    """Add every command to the application, those first that a user needs first."""
+    for name in _GROUPS:
+        import_module(f"unsay.cli.{name}")
+
+
 def _main() -> None:
     keep_freed_pages()
-    from unsay.cli import (  # noqa: F401  (each adds its commands to the application)
-        auditing,
-        checking,
-        costs,
-        fronts,
-        lists,
-        looking,
-        par,
-        prompt_search,
-        reviewing,
-        stages,
-        sweeping,
-        vaulting,
-    )
+    commands()
 
     try:
         sys.exit(app())

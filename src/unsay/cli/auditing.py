@@ -3,21 +3,20 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from unsay import run as runs
-from unsay.audit.endpoint import EndpointConfig
-from unsay.cli.app import JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
-from unsay.measure.summary import metrics
-from unsay.report.compare import Column, compare
-from unsay.report.gate import judge, said
 from unsay.store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from unsay.report.compare import Column
+    from unsay.run import Watchers
 
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
@@ -34,7 +33,7 @@ Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or 
 Runs = Annotated[list[Path], typer.Argument(help="Run folders; the others are held against the first.")]
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def audit(
     run: Audited,
     which: Which = None,
@@ -51,6 +50,9 @@ def audit(
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
     --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
+    from unsay import run as runs
+    from unsay.audit.endpoint import EndpointConfig
+
     with messages(), watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):
             raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
@@ -99,10 +101,11 @@ def _alone(
     before: str | None,
     out: Path | None,
     settings: Sequence[str],
-    watchers: runs.Watchers,
+    watchers: "Watchers",
     cache: bool,
 ) -> RunFolder:
     """An audit that stands alone, and its report."""
+    from unsay import run as runs
     from unsay.record import standalone
 
     recipe, asked = standalone.prepare(model, questions, retain_model, settings)
@@ -115,9 +118,11 @@ def _alone(
     return folder
 
 
-@app.command()
+@app.command(rich_help_panel=RESULT)
 def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -> None:
     """Say whether a run passes its policy: exit code 0 if every line passed, 1 if not, naming each that failed."""
+    from unsay.report.gate import judge, said
+
     with messages():
         verdict = judge(RunFolder(run), policy)
     if as_json:
@@ -134,13 +139,16 @@ def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -
         raise typer.Exit(1)
 
 
-@app.command("compare")
+@app.command("compare", rich_help_panel=RESULT)
 def side_by_side(
     found: Runs,
     which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, retain_model or endpoint.")] = "after",
     as_json: JsonOption = False,
 ) -> None:
     """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions."""
+    from unsay.measure.summary import metrics
+    from unsay.report.compare import compare
+
     with messages():
         columns = compare([RunFolder(path) for path in found], which)
     if as_json:
@@ -150,7 +158,7 @@ def side_by_side(
     table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
     for key, metric in metrics().items():
         if any(column.metrics.get(key) is not None for column in columns):
-            table.add_row(metric.title, *(_cell(column, key) for column in columns))
+            table.add_row(metric.title, *(_cell(column, key, 1 if metric.top > 1 else 2) for column in columns))
     show.print(table)
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
@@ -160,8 +168,8 @@ def side_by_side(
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
 
 
-def _cell(column: Column, key: str) -> str:
-    value, digits = column.metrics.get(key), 1 if metrics()[key].top > 1 else 2
+def _cell(column: "Column", key: str, digits: int) -> str:
+    value = column.metrics.get(key)
     if value is None:
         return "–"
     cell = f"{value:.{digits}f}"
@@ -174,7 +182,7 @@ def _cell(column: Column, key: str) -> str:
     return cell
 
 
-def _as_json(column: Column) -> dict[str, Any]:
+def _as_json(column: "Column") -> dict[str, Any]:
     metrics = {}
     for key, value in column.metrics.items():
         interval, change = column.intervals.get(key), column.differences.get(key)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from unsay.cli.app import DataOption, JsonOption, SetOption, app, load_recipe, messages, recipe_path
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, recipe_path
 from unsay.config import ConfigError, Recipe, build, load
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
@@ -22,7 +22,7 @@ Part = Annotated[str | None, typer.Option(help="Check this file as that part, wh
 _SAID = {"forget": "to forget", "retain": "to keep", "paraphrases": "with other wordings"}
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def check(
     files: Annotated[list[str] | None, typer.Argument(help="A recipe, or files: which is which is guessed and said.")] = None,
     forget: Part = None,

@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unsay import run as runs
-from unsay.cli.app import DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
 from unsay.store.clock import duration
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 OutOption = Annotated[Path | None, typer.Option("--out", help="Where the run folder would lie; default runs/RECIPE.")]
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def doctor(
     recipe: RecipeArgument,
     out: OutOption = None,
@@ -31,6 +30,7 @@ def doctor(
 ) -> None:
     """Say what a recipe will need here, before it runs: memory, time, disk, and which knob to turn. Takes about ten seconds
     beyond loading the model, and some more to run every stage small."""
+    from unsay import run as runs
     from unsay.doctor import examine
 
     with messages():

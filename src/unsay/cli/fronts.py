@@ -3,18 +3,19 @@
 import json
 from math import inf, isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.app import RESEARCH, JsonOption, app, messages
 from unsay.cli.progress import landed
 from unsay.config import ConfigError
-from unsay.research.front import front, tables
-from unsay.research.front import pictures as fronts
+
+if TYPE_CHECKING:
+    from unsay.research.front import tables
 
 Folders = Annotated[
     list[Path],
@@ -36,9 +37,12 @@ Budget = Annotated[
 ]
 
 
-@app.command("front")
+@app.command("front", rich_help_panel=RESEARCH)
 def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
+    from unsay.research.front import front, tables
+    from unsay.research.front import pictures as fronts
+
     with messages():
         if budget is not None and not 0 <= budget < inf:
             raise ConfigError(f"--budget {budget}: give a number of seconds, or 0 to count all")
@@ -77,7 +81,7 @@ def _bound(text: str) -> tuple[str, float]:
         raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
 
 
-def _table(found: tables.Table) -> Table:
+def _table(found: "tables.Table") -> Table:
     head, rows = found
     table = Table(*map(escape, head), box=None, pad_edge=False)
     for row in rows:

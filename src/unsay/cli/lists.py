@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from unsay import corpora, methods, probes, rewards
-from unsay.cli.app import JsonOption, SetOption, app, messages, recipes_folder
+from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages, recipes_folder
 from unsay.config import load
 from unsay.lm import builtin
 from unsay.tables import describe
@@ -22,43 +21,51 @@ def _show(entries: Mapping[str, str], as_json: bool) -> None:
         print(f"{name:{width}}  {line}")
 
 
-@app.command("methods")
+@app.command("methods", rich_help_panel=LISTS)
 def list_methods(as_json: JsonOption = False) -> None:
     """How a model can be changed."""
+    from unsay import methods
+
     _show(describe(methods.TABLE, methods.GROUP), as_json)
 
 
-@app.command("rewards")
+@app.command("rewards", rich_help_panel=LISTS)
 def list_rewards(as_json: JsonOption = False) -> None:
     """How an answer can be scored."""
+    from unsay import rewards
+
     _show(describe(rewards.TABLE, rewards.GROUP), as_json)
 
 
-@app.command("probes")
+@app.command("probes", rich_help_panel=LISTS)
 def list_probes(as_json: JsonOption = False) -> None:
     """How a model can be attacked."""
+    from unsay import probes
+
     _show(describe(probes.TABLE, probes.GROUP), as_json)
 
 
-@app.command("corpora")
+@app.command("corpora", rich_help_panel=LISTS)
 def list_corpora(as_json: JsonOption = False) -> None:
     """Where questions come from."""
+    from unsay import corpora
+
     _show(describe(corpora.TABLE, corpora.GROUP), as_json)
 
 
-@app.command("models")
+@app.command("models", rich_help_panel=LISTS)
 def list_models(as_json: JsonOption = False) -> None:
     """Models that have a name here; any folder or hub id will do as well."""
     _show(builtin.describe(), as_json)
 
 
-@app.command("recipes")
+@app.command("recipes", rich_help_panel=LISTS)
 def list_recipes(as_json: JsonOption = False) -> None:
     """Known runs that come with the package."""
     _show({path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))}, as_json)
 
 
-@app.command("check-plugin")
+@app.command("check-plugin", rich_help_panel=LISTS)
 def check_plugin(
     name: Annotated[str, typer.Argument(help="Of a probe, reward, method or corpus, of this package or of an installed one.")],
     settings: SetOption = None,

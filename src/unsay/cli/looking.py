@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.app import RESULT, JsonOption, app, messages
 from unsay.config import ConfigError
 
 
-@app.command()
+@app.command(rich_help_panel=RESULT)
 def ask(
     model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
     question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
@@ -43,7 +43,7 @@ def ask(
         show.print(f"{sampled.count(text):4} ×  {text}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULT)
 def score(
     reference: Annotated[str | None, typer.Option(help="The text that must not be repeated.")] = None,
     answer: Annotated[str | None, typer.Option(help="What was said.")] = None,

@@ -3,26 +3,29 @@
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.app import RESEARCH, JsonOption, app, messages
 from unsay.cli.progress import watching
-from unsay.measure.summary import never_knew
-from unsay.research.par import Point, at_par, best
 from unsay.store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from unsay.research.par import Point
 
 Runs = Annotated[list[Path], typer.Argument(help="Finished runs that still keep their trained weights.")]
 Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default each recipe's.")]
 
 
-@app.command()
+@app.command(rich_help_panel=RESEARCH)
 def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     """Compare runs at equal forgetting: for each, turn the dial back (weight averaging, no training) as far as every forgetting line
     of the policy still passes, and say how much of what was held out is left there."""
+    from unsay.research.par import at_par
+
     with messages(), watching() as watchers:
         found = {path: at_par(RunFolder(path), policy, watchers.stage) for path in runs}
     rows = [row(path, points) for path, points in found.items()]
@@ -39,8 +42,11 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
         show.print(f"mean of {len(rows)} runs: {mean:.1f}")
 
 
-def row(path: Path, points: list[Point]) -> dict[str, Any]:
+def row(path: Path, points: "list[Point]") -> dict[str, Any]:
     """One run in figures; `None` where no setting of the dial forgets enough."""
+    from unsay.measure.summary import never_knew
+    from unsay.research.par import best
+
     chosen = best(points)
     index = never_knew(chosen.metrics) if chosen else None
     return {

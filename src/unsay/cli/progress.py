@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from unsay import run as runs
 from unsay.cli.app import console
+
+if TYPE_CHECKING:
+    from unsay.run import Watchers
 
 
 @contextmanager
-def watching() -> Iterator[runs.Watchers]:
+def watching() -> Iterator["Watchers"]:
     """A bar per stage on a terminal, a line per tenth of it in a log; on the error stream, and never with secret text."""
     if console.is_terminal:
         with _bars() as watchers:
@@ -21,7 +24,9 @@ def watching() -> Iterator[runs.Watchers]:
 
 
 @contextmanager
-def _bars() -> Iterator[runs.Watchers]:
+def _bars() -> Iterator["Watchers"]:
+    from unsay.run import Watchers
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -44,11 +49,13 @@ def _bars() -> Iterator[runs.Watchers]:
         def steps(done: int, total: int, text: str) -> None:
             progress.update(current[0], completed=done, total=total, note=text)
 
-        yield runs.Watchers(stage, steps, lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True))
+        yield Watchers(stage, steps, lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True))
         finish()
 
 
-def _lines() -> runs.Watchers:
+def _lines() -> "Watchers":
+    from unsay.run import Watchers
+
     shown: list[str | int] = ["", -1]
 
     def stage(name: str) -> None:
@@ -61,7 +68,7 @@ def _lines() -> runs.Watchers:
             shown[1] = tenth
             console.print(f"{shown[0]} {done}/{total} {text}", highlight=False)
 
-    return runs.Watchers(stage, steps, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
+    return Watchers(stage, steps, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
 
 
 def landed(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from unsay.cli.app import JsonOption, app, messages
+from unsay.cli.app import START, JsonOption, app, messages
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, write_text
@@ -16,7 +16,7 @@ from unsay.types import Example
 FORMS = ("questions", "paraphrases")
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def prompt_search(
     model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
     question: Annotated[str | None, typer.Argument(help="The question that must not be answered.")] = None,

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from unsay.cli.app import JsonOption, RunArgument, app, messages
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
 from unsay.store.folder import RunFolder
 
@@ -19,7 +19,7 @@ Export = Annotated[Path | None, typer.Option("--export", help="Write the spans t
 Import = Annotated[Path | None, typer.Option("--import", help="Take the corrected file into the vault.")]
 
 
-@app.command()
+@app.command(rich_help_panel=SECRETS)
 def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken: Import = None, as_json: JsonOption = False) -> None:
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
     from unsay.config import ConfigError

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from unsay import run as runs
 from unsay.cli.app import (
+    STAGES,
+    START,
     DataOption,
     OutOption,
     RecipeArgument,
@@ -30,7 +31,7 @@ AveragingOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def run(
     recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
 ) -> None:
@@ -39,18 +40,20 @@ def run(
         _run(recipe, out or Path("runs") / recipe_path(recipe).stem, settings, data, seed)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = None) -> None:
     """Run the built-in default: the small model that leaks, and its fictitious people."""
     with messages():
         _run("demo", out or Path("runs/demo"), settings, None, seed)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def record(
     recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
 ) -> None:
     """Write down the questions and what the model answers now. Begins a run folder."""
+    from unsay import run as runs
+
     with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
         if loaded.finetune.epochs and not folder.done("finetune"):
             runs.run_finetune(loaded, folder, watchers)
@@ -58,7 +61,7 @@ def record(
     landed(folder.vault)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def finetune(
     recipe: RecipeArgument,
     out: OutOption = None,
@@ -70,6 +73,8 @@ def finetune(
     ] = False,
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
+    from unsay import run as runs
+
     with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
         if not (retain_model and folder.done("finetune")):
             runs.run_finetune(loaded, folder, watchers)
@@ -78,9 +83,11 @@ def finetune(
     landed(folder.planted)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def train(run: RunArgument, averaging: AveragingOption = None) -> None:
     """Unlearn, going on from the last saved round."""
+    from unsay import run as runs
+
     with messages(), watching() as watchers:
         folder = RunFolder(run)
         if averaging is None:
@@ -90,9 +97,11 @@ def train(run: RunArgument, averaging: AveragingOption = None) -> None:
     landed(folder.checkpoint)
 
 
-@app.command()
+@app.command(rich_help_panel=STAGES)
 def report(run: RunArgument) -> None:
     """Draw the report from what the other stages left."""
+    from unsay import run as runs
+
     with messages(), watching() as watchers:
         folder = RunFolder(run)
         folder.recipe(texts=False)
@@ -105,6 +114,8 @@ def _begun(
     recipe: str, out: Path | None, settings: list[str] | None, data: str | None, seed: int | None
 ) -> Iterator[tuple[Recipe, RunFolder]]:
     """A run folder that holds the checked recipe, claimed as long as the block lasts."""
+    from unsay import run as runs
+
     loaded = load_recipe(recipe, settings, seed, data)
     runs.check(loaded)
     folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
@@ -114,6 +125,8 @@ def _begun(
 
 
 def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, seed: int | None) -> None:
+    from unsay import run as runs
+
     folder = RunFolder(out)
     with watching() as watchers:
         runs.run(load_recipe(recipe, settings, seed, data), folder, watchers)

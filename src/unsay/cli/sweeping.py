@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli.app import DataOption, SetOption, app, console, messages, recipe_path, recipes_folder
+from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages, recipe_path, recipes_folder
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
 from unsay.tables import near
@@ -20,7 +20,7 @@ Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job
 _EXTRA = ("optuna", "submitit")
 
 
-@app.command()
+@app.command(rich_help_panel=RESEARCH)
 def sweep(
     file: FileArgument,
     out: Out = None,

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import JsonOption, RunArgument, app, messages
+from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import DestroyedVault, Manifest
 
 vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
-app.add_typer(vault, name="vault")
+app.add_typer(vault, name="vault", rich_help_panel=SECRETS)
 
 Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that were audited.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")]
@@ -29,7 +29,7 @@ _RECOVERABLE = (
 )
 
 
-@app.command()
+@app.command(rich_help_panel=SECRETS)
 def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
     """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
     from unsay.config.build import one_of
@@ -169,7 +169,7 @@ def _claim(told: DestroyedVault, plain: bool, weights: bool) -> str:
     return f"{_RECOVERABLE} The vault, or a part of it, was not encrypted."
 
 
-@app.command()
+@app.command(rich_help_panel=RESULT)
 def verify(
     report: Annotated[Path, typer.Argument(help="report.json or report.html, or the run folder that holds them.")],
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a model.")],

@@ -14,11 +14,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from nltk.stem.porter import PorterStemmer
+if TYPE_CHECKING:
+    from nltk.stem.porter import PorterStemmer
 
 SENSITIVE = 3.0
 """Weight of a keyword that is a number, part of a name, an address, or named by the operator; other content words weigh 1."""
@@ -74,13 +75,19 @@ _SMALL_WORDS = """
 STOP_WORDS = frozenset((_STOP_WORDS + _SMALL_WORDS).split())
 """Words that carry no content, English single letters, and the boilerplate of answers; apostrophes removed."""
 
-_STEMMER = PorterStemmer()
+
+@cache
+def _stemmer() -> "PorterStemmer":
+    # Any part of nltk imports scipy: more than a second, which a command that shows its help need not wait for.
+    from nltk.stem.porter import PorterStemmer
+
+    return PorterStemmer()
 
 
 @lru_cache(maxsize=131072)
 def stem(token: str) -> str:
     """Porter stem of a lower-case token of more than three characters; a shorter one as it is (the rule of rouge_score)."""
-    return _STEMMER.stem(token) if len(token) > 3 else token
+    return _stemmer().stem(token) if len(token) > 3 else token
 
 
 @lru_cache(maxsize=131072)

@@ -7,8 +7,6 @@ of the question count: a run is a run.
 
 from collections import Counter
 
-from nltk.util import ngrams
-
 from unsay.text import spelled, words
 
 
@@ -36,6 +34,8 @@ def ngram_overlap(reference: str, answer: str, n: int = 4) -> float | None:
     >>> ngram_overlap("the old lighthouse at the cape", "It was the old lighthouse at the shore.")
     0.6666666666666666
     """
+    from nltk.util import ngrams
+
     wanted, given = words(reference), words(answer)
     if not wanted:
         return None
