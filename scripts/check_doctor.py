@@ -152,14 +152,13 @@ def once(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, tup
 def counts(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """Stage → unit → (predicted, counted while the run is on)."""
     from unsay import run as runs
-    from unsay.cli.app import recipe_path
     from unsay.config import load
     from unsay.doctor import examine
     from unsay.doctor.cost import UNITS
     from unsay.doctor.tape import taped
     from unsay.store.folder import RunFolder
 
-    loaded, folder, watchers = load(recipe_path(recipe), settings), RunFolder(out), runs.Watchers()
+    loaded, folder, watchers = load(recipe, settings), RunFolder(out), runs.Watchers()
     predicted = {stage.name: stage.work for stage in examine(loaded, out).stages}
     runs.open_folder(loaded, folder)
     stages = {"finetune": runs.run_finetune, "record": runs.run_record, "train": runs.run_train}

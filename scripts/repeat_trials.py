@@ -13,7 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from unsay.cli.app import recipe_path
+from unsay.config import recipe_path
 from unsay.research.sweep.spec import load_sweep
 from unsay.run import Watchers, open_folder, run_record, run_train
 from unsay.store.folder import RunFolder

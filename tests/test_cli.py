@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from unsay import corpora, methods, probes, rewards
-from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands, recipes_folder
-from unsay.config import dump, load
+from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands
+from unsay.config import dump, load, recipes_folder
 from unsay.run import check
 from unsay.store.folder import RunFolder
 from unsay.tables import describe

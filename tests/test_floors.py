@@ -16,7 +16,7 @@ FLOORS = (
     "train audit contract",
     "report",
     "run",
-    "doctor research",
+    "doctor research api",
     "cli",
     "__main__",
 )
@@ -24,7 +24,7 @@ LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.s
 SPINE = {"types", "tables", "metric", "stats", "config", "text", "store", "corpora", "lm"}
 TRAIN = {"rewards", "methods", "record", "train"}
 AUDIT = {"probes", "measure", "audit"}
-ROOF = {"contract", "report", "run", "doctor", "research", "cli", "__main__"}
+ROOF = {"contract", "report", "run", "doctor", "research", "api", "cli", "__main__"}
 
 
 def room(path: Path) -> str:
@@ -39,7 +39,7 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unsay."):
             found.add((node.module or "").split(".")[1])
-    return found - {"__version__"}
+    return found - {"__version__", "load"}
 
 
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

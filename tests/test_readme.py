@@ -29,10 +29,10 @@ def test_shell_lines_run(tmp_path: Path):
 def test_the_python_example_runs(tmp_path: Path, monkeypatch):
     (code,) = [block for language, block in BLOCKS if language == "python"]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
-    settings = ", ".join(repr(SMALL[i + 1]) for i in range(0, len(SMALL), 2))
-    monkeypatch.chdir(REPOSITORY)
-    exec(code.replace('"train.rounds=20"', settings).replace('"runs/demo-20"', repr(str(tmp_path / "run"))), {})
-    assert (tmp_path / "run" / "report.json").exists()
+    settings = ["record.own_retain=16", *(SMALL[i + 1] for i in range(0, len(SMALL), 2))]
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("path/to/model", "people-target").replace('out="runs/ada")', f'out="runs/ada", settings={settings!r})'), {})
+    assert (tmp_path / "runs" / "ada" / "report.json").exists()
 
 
 def test_make_targets_and_linked_files_exist():

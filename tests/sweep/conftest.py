@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.test_cli import call
-from unsay.cli.app import recipe_path
 from unsay.run import Watchers
 from unsay.store.files import read_jsonl
 
@@ -77,7 +76,7 @@ temperatures = [1.0]
 def begun(file: Path, out: Path, *settings: str, chosen: Path | None = None) -> "Shared":
     from unsay.research.sweep import launch  # without the extra `sweep` these tests are skipped, and this file is read all the same
 
-    return launch.shared(file, out, settings, None, chosen, recipe_path)
+    return launch.shared(file, out, settings, None, chosen)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ import typer
 import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
 from unsay.cli import sweeping
-from unsay.cli.app import recipe_path, recipes_folder
-from unsay.config import ConfigError, load
+from unsay.config import ConfigError, load, recipe_path, recipes_folder
 from unsay.research.sweep.spec import load_sweep
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest

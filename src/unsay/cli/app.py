@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from unsay import __version__
-from unsay.config import ConfigError, Recipe, load
+from unsay.config import ConfigError, Recipe, load, recipe_path
 from unsay.store import interrupt
 from unsay.store.files import FULL, WriteError
 from unsay.store.folder import RunFolder
 from unsay.store.memory import keep_freed_pages
 from unsay.store.redact import unexpected
-from unsay.tables import UnknownName, near
+from unsay.tables import UnknownName
 
 START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the result", "Sensitive texts"
 RESEARCH, LISTS = "Compare methods", "What there is"
@@ -55,7 +55,6 @@ Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that s
 console = Console(stderr=True)
 # peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-ROOT = Path(__file__).resolve().parents[1]
 
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
@@ -71,23 +70,6 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
     if show:
         print(__version__)
         raise typer.Exit
-
-
-def recipes_folder() -> Path:
-    """`recipes/` inside the installed package, or beside the sources."""
-    inside = ROOT / "recipes"
-    return inside if inside.is_dir() else ROOT.parents[1] / "recipes"
-
-
-def recipe_path(name: str) -> Path:
-    """A file as it is, else the shipped recipe of that name. Raises `ConfigError` with the near names."""
-    path = Path(name)
-    shipped = recipes_folder() / f"{name.removesuffix('.toml')}.toml"
-    if path.is_file() or (path.suffix == ".toml" and not shipped.is_file()):
-        return path
-    if shipped.is_file():
-        return shipped
-    raise ConfigError(f"no recipe {name!r}: {near(name, [file.stem for file in recipes_folder().glob('*.toml')])}")
 
 
 def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:

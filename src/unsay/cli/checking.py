@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, recipe_path
-from unsay.config import ConfigError, Recipe, build, load
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages
+from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
 from unsay.corpora.columns import Layout

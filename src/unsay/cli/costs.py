@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages, recipe_path
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages
+from unsay.config import recipe_path
 from unsay.store.clock import duration
 
 if TYPE_CHECKING:

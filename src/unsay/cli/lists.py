@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages, recipes_folder
-from unsay.config import load
+from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages
+from unsay.config import load, recipes_folder
 from unsay.lm import builtin
 from unsay.tables import describe
 

@@ -19,10 +19,9 @@ from unsay.cli.app import (
     app,
     load_recipe,
     messages,
-    recipe_path,
 )
 from unsay.cli.progress import landed, watching
-from unsay.config import Recipe
+from unsay.config import Recipe, recipe_path
 from unsay.store.folder import RunFolder
 
 AveragingOption = Annotated[

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages, recipe_path, recipes_folder
+from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages
 from unsay.cli.progress import landed, watching
-from unsay.config import ConfigError
+from unsay.config import ConfigError, recipes_folder
 from unsay.tables import near
 
 FileArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
@@ -41,7 +41,7 @@ def sweep(
             raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): pip install 'unsay[sweep]'") from None
         path = _path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
-        shared = launch.shared(path, folder, settings or [], data, chosen, recipe_path)
+        shared = launch.shared(path, folder, settings or [], data, chosen)
         if workers == 1 and cluster == "local":
             with watching() as watchers:
                 launch.work(shared, watchers)

@@ -13,6 +13,7 @@ from unsay.config.knobs import (
     SampleConfig,
     VaultConfig,
 )
+from unsay.config.shipped import recipe_path, recipes_folder
 from unsay.config.toml import dump, load
 from unsay.config.training import TrainConfig, WatchConfig
 
@@ -33,4 +34,6 @@ __all__ = [
     "build",
     "dump",
     "load",
+    "recipe_path",
+    "recipes_folder",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from unsay.config.build import ConfigError, build, named
 from unsay.config.knobs import Recipe
+from unsay.config.shipped import recipe_path
 from unsay.tables import near
 
 _KEY = re.compile(r"[\w-]{1,60}")
@@ -18,7 +19,7 @@ _DEEPEST = 8
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
-    """A recipe from a TOML file and `a.b=value` settings, the later winning. Raises `ConfigError`."""
+    """A recipe from a TOML file, or from a shipped one by its name, and `a.b=value` settings, the later winning. Raises `ConfigError`."""
     raw = read(path, settings)
     own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
     chosen = {key: value for key, value in raw.items() if key in own}
@@ -32,7 +33,8 @@ def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe
 
 def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any]:
     """The tables of a TOML file with `a.b=value` settings in them. Raises `ConfigError`."""
-    raw = {} if path is None else parse(Path(path), f"no recipe at {path}; `unsay recipes` lists the ones that come with the package")
+    path = recipe_path(path) if isinstance(path, str) else path
+    raw = {} if path is None else parse(path, f"no recipe at {path}; `unsay recipes` lists the ones that come with the package")
     for one in settings:
         _apply(raw, one)
     return raw

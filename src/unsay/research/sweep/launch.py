@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
-from unsay.config import ConfigError
+from unsay.config import ConfigError, recipe_path
 from unsay.config.build import one_of
 from unsay.research.sweep.spec import load_sweep
 from unsay.research.sweep.worker import Chosen, Shared, begin, work
@@ -25,7 +25,6 @@ def shared(
     settings: Iterable[str],
     data: str | None,
     chosen: Path | None,
-    recipe_path: Callable[[str], Path],
 ) -> Shared:
     """The sweep of a file, begun in its folder. `chosen`: a front.json whose choice is run. Raises `ConfigError`."""
     if data:

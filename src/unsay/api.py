@@ -1,0 +1,139 @@
+"""unsay from Python: what the commands do, with their results returned.
+
+    from unsay import audit_model, gate, unlearn
+
+    result = unlearn("path/to/model", ["Where does Ada Example live?"], out="runs/ada")
+    result.checkpoint, result.metrics["sampling_worst_keyword_recall"]["after"]
+    gate("runs/ada", "default").passed
+
+Each call goes on with the folder that an interrupted one has left. (`unsay.audit` is a package, hence `audit_model`.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from unsay import run as runs
+from unsay.config import ConfigError, load, recipe_path
+from unsay.lm.model import fingerprint
+from unsay.record import standalone
+from unsay.report.evidence import read
+from unsay.report.gate import Verdict, judge
+from unsay.run import Watchers
+from unsay.store.files import write_text
+from unsay.store.folder import RunFolder
+
+Model: TypeAlias = "str | Path | PreTrainedModel"
+"""A folder, a hub id, a built-in name; or a live model, which is saved beside the run first and stays as it is."""
+Rows: TypeAlias = str | Path | Sequence[str | Mapping[str, Any]]
+"""A file (docs/own-data.md), or its rows; a plain text is a question. Rows are written beside the run, for you alone to read."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run or an audit has left."""
+
+    folder: Path
+    """The run folder."""
+    metrics: Mapping[str, Mapping[str, float | None]]
+    """Metric → its value `before`, `after` and on the `retain_model`; `None` where it was not measured (docs/probes.md)."""
+    verdict: Verdict | None
+    """Of the recipe's policy; `None` where it names none."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The unlearned model, as transformers saves it."""
+        return RunFolder(self.folder).checkpoint
+
+    @property
+    def report(self) -> Path:
+        """The report as a page; report.json lies beside it."""
+        return RunFolder(self.folder).report_html
+
+
+def unlearn(
+    model: Model,
+    questions: Rows,
+    *,
+    retain: Rows | None = None,
+    out: str | Path,
+    recipe: str | Path = "own-questions",
+    settings: Sequence[str] = (),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    watchers: Watchers | None = None,
+) -> Result:
+    """Make a model forget the answers to questions; audit it before and after.
+
+    `retain`: questions with answers that must stay; the model's own answers take their place where there is none. `recipe`: a
+    file or a shipped name; `settings` change its knobs, as in "train.rounds=20". `tokenizer`: of a live model. Raises
+    `ConfigError` before any work where something given is wrong, `FloatingPointError` where training falls apart.
+    """
+    place = Path(out)
+    files = {"forget": _file(questions, place, "forget"), "retain": "" if retain is None else _file(retain, place, "retain")}
+    named = {"model.name": _folder(model, tokenizer, place), **{f"files.{key}": value for key, value in files.items()}}
+    loaded = load(recipe_path(str(recipe)), ["corpus=files", *(f"{key}={json.dumps(value)}" for key, value in named.items()), *settings])
+    folder = RunFolder(place)
+    runs.run(loaded, folder, watchers)
+    return _result(folder, loaded.report.policy)
+
+
+def audit_model(
+    model: Model,
+    questions: Rows,
+    *,
+    out: str | Path,
+    before: str | None = None,
+    retain_model: str | None = None,
+    settings: Sequence[str] = (),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    watchers: Watchers | None = None,
+) -> Result:
+    """Attack a model with every probe, without a run. `before`, `retain_model`: the model as it was, and one that never knew, to
+    compare with. Rows may have an `answer`, the truth. Raises `ConfigError`."""
+    place, watchers = Path(out), watchers or Watchers()
+    recipe, asked = standalone.prepare(_folder(model, tokenizer, place), _file(questions, place, "forget"), retain_model, settings)
+    runs.check_audit(recipe)
+    folder = RunFolder(place)
+    with folder.claimed():
+        standalone.begin(recipe, asked, folder, before)
+        runs.run_alone(recipe, folder, watchers)
+        runs.run_report(folder, watchers)
+    return _result(folder, recipe.report.policy)
+
+
+def gate(run: str | Path, policy: str | None = None) -> Verdict:
+    """Whether a run passes a policy, by default its recipe's, line by line. Raises `ConfigError` where there is nothing to judge."""
+    return judge(RunFolder(Path(run)), policy)
+
+
+def _result(folder: RunFolder, policy: str) -> Result:
+    return Result(folder.path, read(folder).metrics, judge(folder) if policy else None)
+
+
+def _folder(model: Model, tokenizer: PreTrainedTokenizerBase | None, out: Path) -> str:
+    if not isinstance(model, PreTrainedModel):
+        return str(model)
+    if tokenizer is None:
+        raise ConfigError("a live model needs its tokenizer: unlearn(model, questions, tokenizer=…)")
+    # Its weights are in the name: another model under the same --out is another recipe, and refused.
+    folder = out.with_name(f"{out.name}-model-{fingerprint(model)[:8]}")
+    if not folder.exists():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def _file(rows: Rows, out: Path, part: str) -> str:
+    if isinstance(rows, str | Path):
+        return str(rows)
+    if not rows:
+        raise ConfigError(f"{part}: an empty list; give at least one row, or leave it out")
+    path = out.with_name(f"{out.name}-{part}.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = [{"question": row} if isinstance(row, str) else dict(row) for row in rows]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told), mode=0o600)
+    return str(path)
