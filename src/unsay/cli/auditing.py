@@ -14,8 +14,10 @@ from unsay.audit.endpoint import EndpointConfig
 from unsay.cli.app import JsonOption, RunArgument, SetOption, app, messages
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
+from unsay.measure.never_knew import NeverKnew
 from unsay.measure.summary import metrics
 from unsay.report.compare import Column, compare
+from unsay.report.data import index
 from unsay.report.gate import judge, said
 from unsay.store.folder import RunFolder
 
@@ -151,6 +153,8 @@ def side_by_side(
     for key, metric in metrics().items():
         if any(column.metrics.get(key) is not None for column in columns):
             table.add_row(metric.title, *(_cell(column, key) for column in columns))
+    if any(column.never_knew for column in columns):
+        table.add_row("Never-knew index", *(_index(column.never_knew) for column in columns))
     show.print(table)
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
@@ -174,6 +178,13 @@ def _cell(column: Column, key: str) -> str:
     return cell
 
 
+def _index(found: NeverKnew | None) -> str:
+    if found is None or found.interval is None:
+        return "–"
+    low, high = found.interval
+    return f"{found.index:.2f} ({low:.2f}–{high:.2f})\nfarthest off: {metrics()[found.worst].title}"
+
+
 def _as_json(column: Column) -> dict[str, Any]:
     metrics = {}
     for key, value in column.metrics.items():
@@ -184,4 +195,4 @@ def _as_json(column: Column) -> dict[str, Any]:
             "difference": {**change._asdict(), "questions": column.questions[key]} if change else None,
         }
     about = {key: getattr(column, key) for key in ("run", "model", "method", "reference")}
-    return about | {"metrics": metrics, "notes": list(column.notes)}
+    return about | {"metrics": metrics, "never_knew": index(column.never_knew), "notes": list(column.notes)}

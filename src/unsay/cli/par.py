@@ -11,7 +11,7 @@ from rich.table import Table
 
 from unsay.cli.app import JsonOption, app, messages
 from unsay.cli.progress import watching
-from unsay.measure.summary import never_knew
+from unsay.measure.never_knew import never_knew
 from unsay.research.par import Point, at_par, best
 from unsay.store.folder import RunFolder
 
