@@ -145,3 +145,15 @@ def test_every_run_is_held_against_the_first_ones_retain_model(tmp_path: Path) -
     strangers = audited(tmp_path / "c", after=0.1)
     strangers.keep("corpus", ({"kind": "forget", "id": f"q{i}", "question": f"What is {i}?"} for i in range(10)))
     assert compare([first, strangers])[1].never_knew is None, "no question of both"
+
+
+def test_a_model_is_told_from_retain_models(tmp_path: Path) -> None:
+    first = audited(tmp_path / "a", before=1.0, after=0.5, retain_model=0.1)
+    second = audited(tmp_path / "b", after=0.12)
+    paths = [str(first.path), str(second.path)]
+    found = json.loads(call("compare", *paths, "--distinguish", "--json"))["distinguisher"]
+    assert found["area"] == 1.0, "every question says .5 here and .1 or .12 there"
+    assert found["features"] == ["greedy_keyword_recall"]
+    assert len(found["retain_models"]) == 2
+    assert "Told from the retain models with an area of 1.00" in " ".join(call("compare", *paths, "--distinguish").split())
+    assert "two retain models" in " ".join(call("compare", paths[1], paths[1], "--distinguish", code=2).split())

@@ -16,7 +16,7 @@ from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
 from unsay.measure.never_knew import NeverKnew
 from unsay.measure.summary import metrics
-from unsay.report.compare import Column, compare
+from unsay.report.compare import Column, compare, distinguished
 from unsay.report.data import index
 from unsay.report.gate import judge, said
 from unsay.store.folder import RunFolder
@@ -140,13 +140,18 @@ def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -
 def side_by_side(
     found: Runs,
     which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, retain_model or endpoint.")] = "after",
+    distinguish: Annotated[bool, typer.Option("--distinguish", help="The other runs audit retain models: can the first be told?")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions."""
+    """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions.
+
+    With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
     with messages():
-        columns = compare([RunFolder(path) for path in found], which)
+        folders = [RunFolder(path) for path in found]
+        columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
-        print(json.dumps({"which": which, "runs": [_as_json(column) for column in columns]}, ensure_ascii=False, indent=1))
+        rows = [_as_json(column) for column in columns]
+        print(json.dumps({"which": which, "runs": rows, "distinguisher": told and vars(told)}, ensure_ascii=False, indent=1))
         return
     show = Console(highlight=False)
     table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
@@ -159,6 +164,9 @@ def side_by_side(
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
     )
+    if told:
+        floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
+        show.print(f"Told from the retain models with an area of {told.area:.2f} (.5: not at all); each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)

@@ -11,10 +11,12 @@ from typing import Any
 
 from unsay import audit
 from unsay.config import ConfigError, deployment
+from unsay.measure.distinguisher import Told, told_apart
 from unsay.measure.never_knew import MODELS, NeverKnew
 from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
+from unsay.metric import Values
 from unsay.report.evidence import Evidence, areas, change, groups_of, interval
 from unsay.report.gate import evidence
 from unsay.stats import Difference, Interval
@@ -88,12 +90,24 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
     )
 
 
+def distinguished(folders: Sequence[RunFolder], which: str = "after") -> Told:
+    """How well the first run's model is told from retain models: its own, and what the other runs have audited."""
+    first, *others = (_read(folder, which) for folder in folders)
+    retain_models = [by_metric(first.findings["retain_model"])] if first.findings["retain_model"] else []
+    for folder, one in zip(folders[1:], others, strict=True):
+        retain_models.append(_asked_alike(by_metric(one.findings[which]), _same(folders[0], first, folder, one)))
+    return told_apart(by_metric(first.findings[which]), retain_models, groups_of(first.findings[which]))
+
+
+def _asked_alike(found: Mapping[str, Values], same: Callable[[str], bool]) -> dict[str, Values]:
+    return {key: {place: value for place, value in some.items() if same(place[1])} for key, some in found.items()}
+
+
 def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], which: str) -> NeverKnew | None:
     other = here if not (first.findings["before"] and first.findings["retain_model"]) else first
     found = {model: by_metric((here if model == "after" else other).findings[which if model == "after" else model]) for model in MODELS}
     if other is not here:
-        asked = found["after"].items()
-        found["after"] = {key: {place: value for place, value in some.items() if same(place[1])} for key, some in asked}
+        found["after"] = _asked_alike(found["after"], same)
     return held_against(found, groups_of(here.findings[which]))
 
 
