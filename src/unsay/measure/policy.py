@@ -216,7 +216,8 @@ def _judge(line: Line, metrics: Metrics, counts: Mapping[str, int], asked: Mappi
     if binomial_interval(n, n, line.confidence).low <= limit:
         return dataclasses.replace(result, detail=f"unscored: of {n:,} examples even the worst outcome could be chance")
     low, high = binomial_interval(round(value * n), n, line.confidence)
-    detail = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples; {_power(round(value * n), n, limit, line.confidence)}"
+    seen = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples taken as independent"
+    detail = f"{seen}; {_power(round(value * n), n, limit, line.confidence)}"
     return dataclasses.replace(result, passed=low <= limit <= high, detail=detail)
 
 
