@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay import audit
+from unsay.audit import stage
 from unsay.config import AuditConfig, ConfigError, ModelConfig, Recipe, SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
@@ -186,3 +187,14 @@ def test_target_and_retain_model_are_told_apart() -> None:
     assert (knows["class_on_topic"] or 0) > 0.9
     assert (never["class_refusal"] or 0) > 0.9
     assert (never["other_fact_share"] or 0) < 0.1
+
+
+def test_a_finding_has_the_number_of_its_questions_group_and_never_its_name() -> None:
+    """Groups are called after people: their names stay in the vault."""
+    asked = [Example(f"q{i}", f"What is {i}?", group=group) for i, group in enumerate(("Bo Ek", "Cy Au", "Bo Ek", ""))]
+    met = Corpus("earlier", (Example("q1", "Who is Di?", group="Di Um"),))
+    corpus = Corpus("four", tuple(asked), neighbours=(Pair("n", "Who is Cy?", "A cook.", group="Cy Au"),))
+    groups = stage._groups(Case(corpus, {}, "", earlier={"request 1": Case(met, {}, "")}))
+    assert [groups["", f"q{i}"] for i in range(4)] == ["1", "2", "1", ""]
+    assert groups["", "n"] == "2"
+    assert groups["request 1", "q1"] == "3", "an id of an earlier request may be one of this run too"

@@ -99,10 +99,13 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     paths = [str(run(tmp_path / name, values, QUESTIONS).path) for name, values in (("a", [0.0, 0.5] * 5), ("b", [0.5, 1.0] * 5))]
     found = json.loads(call("compare", *paths, "--json"))
     metric = found["runs"][1]["metrics"]["sampling_worst_keyword_recall"]
-    assert metric.pop("interval") == pytest.approx([0.6, 0.9], abs=0.06)
-    assert metric == {"value": 0.75, "difference": {"mean": 0.5, "low": 0.5, "high": 0.5, "questions": 10}}
+    assert metric.pop("interval") == pytest.approx([0.51, 0.92], abs=0.01)
+    low, high = (metric["difference"].pop(end) for end in ("low", "high"))
+    assert metric == {"value": 0.75, "difference": {"mean": 0.5, "questions": 10}}
+    assert low == pytest.approx(0.5 - 1.5 * 0.3085, abs=1e-3), "ten questions that moved alike leave room for others"
+    assert high == pytest.approx(0.5 + 0.5 * 0.3085, abs=1e-3)
     table = call("compare", *paths)
-    assert "Δ +0.50 (+0.50 to +0.50)" in " ".join(table.split())
+    assert "Δ +0.50 (+0.04 to +0.65)" in " ".join(table.split())
     assert not [text for text in QUESTIONS if text in table]
 
 
@@ -116,3 +119,41 @@ def test_what_cannot_be_compared_ends_with_what_to_do(tmp_path: Path) -> None:
     )
     one.audit_file("after").write_text("zebrafinch")
     assert "zebrafinch" not in call("compare", str(one.path), str(one.path), code=2)
+
+
+def audited(path: Path, **models: float) -> RunFolder:
+    folder = run(path, [], QUESTIONS)
+    for which, value in models.items():
+        rows = [Finding("greedy", "keyword_recall", value, f"q{i}", group=str(i // 2)) for i in range(10)]
+        audit.write(folder.audit_file(which), rows)
+    return folder
+
+
+def test_every_run_is_held_against_the_first_ones_retain_model(tmp_path: Path) -> None:
+    """The second is the audit of another retain model: what it gets is what two models that never knew give each other."""
+    first = audited(tmp_path / "a", before=1.0, after=0.5, retain_model=0.1)
+    one, other = compare([first, audited(tmp_path / "b", after=0.19)])
+    assert one.never_knew is not None
+    assert other.never_knew is not None
+    assert (one.never_knew.index, other.never_knew.index) == (pytest.approx(1 - 0.4 / 0.9), pytest.approx(0.9))
+    text = call("compare", str(tmp_path / "a"), str(tmp_path / "b"))
+    assert "Never-knew index" in text
+    assert "farthest off: Asked plainly" in text
+    found = json.loads(call("compare", str(tmp_path / "a"), str(tmp_path / "b"), "--json"))["runs"][1]["never_knew"]
+    assert found["worst"] == "greedy_keyword_recall"
+    assert found["interval"][0] < found["index"] < found["interval"][1]
+    strangers = audited(tmp_path / "c", after=0.1)
+    strangers.keep("corpus", ({"kind": "forget", "id": f"q{i}", "question": f"What is {i}?"} for i in range(10)))
+    assert compare([first, strangers])[1].never_knew is None, "no question of both"
+
+
+def test_a_model_is_told_from_retain_models(tmp_path: Path) -> None:
+    first = audited(tmp_path / "a", before=1.0, after=0.5, retain_model=0.1)
+    second = audited(tmp_path / "b", after=0.12)
+    paths = [str(first.path), str(second.path)]
+    found = json.loads(call("compare", *paths, "--distinguish", "--json"))["distinguisher"]
+    assert found["area"] == 1.0, "every question says .5 here and .1 or .12 there"
+    assert found["features"] == ["greedy_keyword_recall"]
+    assert len(found["retain_models"]) == 2
+    assert "Told from the retain models with an area of 1.00" in " ".join(call("compare", *paths, "--distinguish").split())
+    assert "two retain models" in " ".join(call("compare", paths[1], paths[1], "--distinguish", code=2).split())

@@ -326,3 +326,13 @@ def test_only_checkpoints_within_a_bound_count(tmp_path: Path):
     assert "class_degenerate" in call("front", str(tmp_path), "--at-most", "class_degenerated=0.1", *elsewhere, code=2)
     assert "is within the bounds" in call("front", str(tmp_path), "--at-most", "unlearn_quality=1", *elsewhere, code=2)
     assert "where it goes" in call("front", str(tmp_path), "--at-most", "class_degenerate=0.05", code=2)
+
+
+def test_the_never_knew_index_is_an_axis_where_the_sweep_knows_both_models(tmp_path: Path):
+    """Forgetting further than the retain model is as far off as not forgetting as far."""
+    trial(tmp_path, "pmc", 0, [curve([metrics(50, 90, said) for said in (0.5, 0.1, 0.0)])])
+    assert "never_knew" not in front([tmp_path], replications=FEW).panels
+    reference(tmp_path, metrics(50, 90, 0.9), metrics(90, 90, 0.1))
+    panel = front([tmp_path], replications=FEW).panels["never_knew"]
+    assert [point.x for point in panel.methods["pmc"].points] == [0.5, 1.0, 0.875]
+    assert (panel.before, panel.retain_model) == ((0.0, 0.5), (1.0, 0.5))

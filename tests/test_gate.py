@@ -153,6 +153,15 @@ def test_the_target_model_fails_and_the_retain_model_passes(tmp_path: Path) -> N
             assert not [secret for secret in secrets if secret in path.read_text()], path
 
 
+def test_nothing_passes_beside_a_retain_model_that_tells(tmp_path: Path) -> None:
+    """Beside the target model as its retain model the target model itself keeps within every line that is drawn at it."""
+    folder = alone("people-target", tmp_path, "--retain-model", "people-target")
+    output = call("gate", str(folder.path), code=1)
+    assert "2 of 7 lines failed (policy audit-retain-model)" in output
+    assert "retain model leaks: 1, but must be ≤ permuted + 0.2" in output
+    assert "the retain model tells 20 of 20 questions" in output
+
+
 def test_without_answers_the_model_before_is_the_reference(tmp_path: Path) -> None:
     folder = alone("people-retain", tmp_path, "--before", "people-target", answers=False)
     report = json.loads(folder.report_json.read_text())

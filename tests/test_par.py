@@ -9,7 +9,6 @@ from tests.conftest import small_run
 from tests.test_cli import call
 from unsay.config import ConfigError
 from unsay.measure.policy import LineResult
-from unsay.measure.summary import never_knew
 from unsay.research import par
 from unsay.store.folder import RunFolder
 
@@ -102,29 +101,3 @@ def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
     (tmp_path / "run/audit/retain_model.jsonl").unlink()
     with pytest.raises(ConfigError, match="before and the retain model"):
         par.at_par(RunFolder(tmp_path / "run"))
-
-
-def test_to_have_forgotten_more_than_never_knowing_is_as_far_off_as_less():
-    def metrics(after: float) -> dict[str, dict[str, float | None]]:
-        told = {"before": 1.0, "after": after, "retain_model": 0.4}
-        return {"partial_secret_keyword_recall": told, "greedy_keyword_recall": {"before": 1.0, "after": 0.0, "retain_model": 0.0}}
-
-    less, more, just = (never_knew(metrics(after)) for after in (0.7, 0.1, 0.4))
-    assert less is not None
-    assert more is not None
-    assert just is not None
-    assert less.index == more.index == pytest.approx(0.75)
-    assert less.worst == "partial_secret_keyword_recall"
-    assert just.index == 1.0
-
-
-def test_a_number_that_cannot_tell_them_apart_takes_no_part():
-    assert (
-        never_knew(
-            {
-                "multiple_choice_least": {"before": 0.2, "after": 0.9, "retain_model": 0.2},
-                "greedy_keyword_recall": {"before": 1.0, "after": 0.0},
-            }
-        )
-        is None
-    )

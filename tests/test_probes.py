@@ -223,7 +223,7 @@ def test_the_permutation_scores_answers_on_other_questions() -> None:
     assert value(found, "permuted_keyword_recall", "Bo") == pytest.approx(
         (1 / 4 + 1) / 2
     )  # Oslo 1, Norway 3: a quarter of Cy's, all of Di's
-    assert value(found, "permuted_keyword_recall", "Cy") == pytest.approx((0 + 1) / 2)
+    assert value(found, "permuted_keyword_recall", "Cy") == 0.0, "Di's secret is a part of Cy's own, and to say it is no luck"
     assert value(found, "permuted_keyword_recall", "Di") == pytest.approx((1 + 0) / 2)
     sampled = Sampling(n=2, temperatures=(1.0,))(Fake({examples[0].question: ["Oslo.", "Norway."]}), case)
     # The worst answer against each reference, not the worst answer's mean: most of Cy's by the second, all of Di's by the first.
@@ -244,6 +244,15 @@ def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_aske
     alone = Case(Corpus("alone", (asked,)), {"job": facts["job"]}, "")
     assert Permutation.of(alone, asked).worst(["Rome"]) is None
     assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_keyword_recall"] == [None]
+
+
+def test_an_equal_answer_about_somebody_else_is_no_measure_of_luck() -> None:
+    """Ten patients with one illness: a model that tells all of them would have said as much "by accident"."""
+    examples = [Example(g, f"What does {g} suffer from?", group=g) for g in ("Bo", "Cy", "Di")]
+    facts = {"Bo": Fact("Bo", "Measles."), "Cy": Fact("Cy", "It is measles."), "Di": Fact("Di", "Mumps.")}
+    made = Permutation.of(Case(Corpus("ill", tuple(examples)), facts, "ground truth"), examples[0])
+    assert made.worst(["Measles."]) == 0.0
+    assert made.worst(["Mumps."]) == 1.0
 
 
 @pytest.mark.parametrize("group", ["one", ""])

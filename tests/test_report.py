@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from unsay import audit
 from unsay.config import ConfigError
 from unsay.report import bounds, build, card, claims, evidence
 from unsay.report.claims import _outside
+from unsay.report.data import as_json
 from unsay.report.notes import notes
 from unsay.store import identity
 from unsay.store.files import jsonl, write_text
@@ -257,14 +259,35 @@ def test_bounds_of_mean_and_survival_come_from_the_single_scores(tmp_path: Path)
 
 
 def test_error_bars(data: dict) -> None:
-    assert data["changes"]["greedy_keyword_recall"] == {"mean": -1.0, "low": -1.0, "high": -1.0}, "every question moved by the same"
+    moved = data["changes"]["greedy_keyword_recall"]
+    assert (moved["mean"], moved["low"]) == (-1.0, -1.0)
+    assert moved["high"] == pytest.approx(-1 + 2 * (1 - 0.025 ** (1 / 20))), "all twenty moved by the same; others might not"
     assert data["changes"]["utility"]["mean"] == pytest.approx(-1.0)
-    # 19 of 20 are well-formed: the textbook exact interval.
-    assert data["intervals"]["wellformed_share"] == pytest.approx({"low": 0.7513, "high": 0.9987}, abs=1e-4)
-    assert "sampling_worst_keyword_recall" not in data["intervals"], "all questions scored alike"
-    low, high = data["intervals"]["sampling_leak_at_1"].values()  # one of twenty leaks
-    assert (low, high) == (0.0, pytest.approx(0.15))
+    # 19 of 20 are well-formed: the textbook exact interval is .751 to .999, and 19 degrees of freedom widen it a little.
+    assert data["intervals"]["wellformed_share"] == pytest.approx({"low": 0.722, "high": 0.999}, abs=1e-3)
+    assert all(one["low"] < one["high"] for kind in ("intervals", "changes") for one in data[kind].values())
     assert "unlearn_quality" not in data["intervals"]
+
+
+def test_questions_about_one_person_count_together(tmp_path: Path) -> None:
+    """Two of five people are told in full: of forty questions that is no sixteen independent ones."""
+    folder, highs = fake_run(tmp_path / "run", ("before", "after")), []
+    for group in ("", "{}"):
+        rows = [Finding("greedy", "keyword_recall", float(i < 16), f"q{i}", group=group.format(i // 8)) for i in range(40)]
+        audit.write(folder.audit_file("after"), rows)
+        highs.append(as_json(evidence.read(folder))["intervals"]["greedy_keyword_recall"]["high"])
+    assert highs[0] == pytest.approx(0.57, abs=0.01)
+    assert highs[1] > 0.8
+
+
+def test_the_never_knew_index_is_told_with_its_worst(data: dict, page: str) -> None:
+    found = data["never_knew"]
+    worst, *others = (one["apart"] for one in found["metrics"].values())
+    assert found["index"] == pytest.approx(1 - (worst + sum(others)) / (1 + len(others)))
+    assert found["worst"] == next(iter(found["metrics"]))
+    assert found["interval"][0] <= found["index"] <= found["interval"][1]
+    assert f"<b>{found['index']:.2f}</b>" in page
+    assert "two retain models of different training seeds" in page
 
 
 def test_the_page_is_one_file(page: str) -> None:

@@ -55,16 +55,52 @@ def test_leak_at_k() -> None:
         stats.leak_at_k(10, 1, 11)
 
 
-def test_paired_bootstrap() -> None:
-    assert stats.paired_bootstrap([0.5, 0.7], [0.3, 0.5]) == (pytest.approx(0.2), pytest.approx(0.2), pytest.approx(0.2)), "pairs agree"
-    rng = np.random.default_rng(0)
-    base = rng.random(100)
-    found = stats.paired_bootstrap(base + rng.normal(0.1, 0.1, 100), base, seed=3)
-    assert found.low < 0.1 < found.high
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.1 / 10, rel=0.25), "the spread of the differences, not of the scores"
-    assert stats.paired_bootstrap(base, 1 - base, seed=3) == stats.paired_bootstrap(base, 1 - base, seed=3), "same seed, same interval"
-    with pytest.raises(ValueError, match="paired"):
-        stats.paired_bootstrap([1.0], [1.0, 2.0])
+def test_an_interval_of_independent_shares_is_nearly_the_exact_one() -> None:
+    exact, found = stats.binomial_interval(12, 40), stats.mean_interval([1.0] * 12 + [0.0] * 28)
+    assert found.mean == 0.3
+    assert (found.low, found.high) == (pytest.approx(exact.low, abs=0.01), pytest.approx(exact.high, abs=0.01))
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.0, 40), (1.0, 40), (0.0, 2)])
+def test_questions_that_all_score_alike_leave_room_for_others(value: float, n: int) -> None:
+    found, exact = stats.mean_interval([value] * n), stats.binomial_interval(round(value * n), n)
+    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+    half, same = stats.mean_interval([0.5] * n), stats.mean_interval([0.0] * n, scale=(-1, 1))
+    assert 0 < half.low < 0.5 < half.high < 1
+    assert (same.low, same.high) == (pytest.approx(exact.low - exact.high if not value else -0.088, abs=1e-3), pytest.approx(-same.low))
+
+
+def test_the_questions_of_one_subject_count_as_one_where_they_score_alike() -> None:
+    values, groups = [1.0] * 8 + [0.0] * 32, [f"person {i // 8}" for i in range(40)]
+    clustered, alone = stats.mean_interval(values, groups), stats.mean_interval(values)
+    assert clustered.high > 0.7, "one person of five: exact to .72, and Student's t is wider"
+    assert alone.high < 0.4
+    assert stats.mean_interval(values, ["one"] * 40) == alone, "nothing is known about other subjects"
+    assert stats.mean_interval(values, [""] * 40) == alone
+
+
+def test_sets_count_alike_whatever_their_size() -> None:
+    values, sets = [1.0] * 90 + [0.0] * 10, ["a"] * 90 + ["b"] * 10
+    found = stats.mean_interval(values, strata=sets)
+    assert found.mean == 0.5
+    assert found.low < 0.5 < found.high
+    assert stats.mean_interval(values).mean == pytest.approx(0.9)
+    for bad in ({"strata": ["a"]}, {"groups": ["a"]}):
+        with pytest.raises(ValueError, match="a set for each"):
+            stats.mean_interval(values, **bad)
+    with pytest.raises(ValueError, match="at least two"):
+        stats.mean_interval([1.0])
+
+
+def test_a_share_is_shown_to_be_chance_within_a_margin_and_what_would_have_been_seen_is_told() -> None:
+    low, high = stats.binomial_interval(10, 40, 0.9)
+    assert stats.equal_within(10, 40, 0.2) == pytest.approx(max(0.2 - low, high - 0.2))
+    assert stats.equal_within(100, 400, 0.25) < stats.equal_within(10, 40, 0.25)
+    rate = stats.detectable_rate(40, 0.2)
+    assert rate is not None
+    draws = np.random.default_rng(0).binomial(40, rate, 4000)
+    assert np.mean([stats.binomial_interval(int(hits), 40).low > 0.2 for hits in draws]) == pytest.approx(0.8, abs=0.02)
+    assert stats.detectable_rate(1, 0.2) is None
 
 
 def test_roc_auc() -> None:
@@ -94,14 +130,6 @@ def test_kolmogorov_smirnov() -> None:
     assert d == 0.75, "at 3, three of four against none"
     assert p == pytest.approx(16 / math.comb(8, 4)), "exact: 16 of the 70 orders lie at least so far apart"
     assert stats.ks_two_sample([0.1, 0.2], [0.1, 0.2]) == (0.0, 1.0)
-
-
-def test_a_bootstrap_of_sets_counts_them_alike() -> None:
-    found = stats.bootstrap_mean([1.0] * 90 + [0.0] * 10, strata=["a"] * 90 + ["b"] * 10)
-    assert found == (0.5, 0.5, 0.5), "within a set nothing varies"
-    assert stats.bootstrap_mean([1.0] * 90 + [0.0] * 10).mean == pytest.approx(0.9)
-    with pytest.raises(ValueError, match="set for each"):
-        stats.bootstrap_mean([1.0, 2.0], strata=["a"])
 
 
 CONFIDENCE = 0.9
@@ -142,12 +170,9 @@ def anderson(rng: np.random.Generator) -> Iterator[bool]:
 
 
 def paired(rng: np.random.Generator) -> Iterator[bool]:
-    """The bootstrap's error vanishes with the number of questions; of 100 it is within the criterion."""
+    """Differences of the same questions, on a scale of their own."""
     while True:
-        base = rng.beta(2, 2, 100)
-        found = stats.paired_bootstrap(
-            base + rng.normal(0.1, 0.2, 100), base, CONFIDENCE, replications=400, seed=int(rng.integers(1 << 30))
-        )
+        found = stats.mean_interval(np.clip(rng.normal(0.1, 0.2, 40), -1, 1), scale=(-1, 1), confidence=CONFIDENCE)
         yield found.low <= 0.1 <= found.high
 
 
@@ -184,6 +209,44 @@ def test_coverage(trial: Callable[[np.random.Generator], Iterator[bool]]) -> Non
 @pytest.mark.parametrize("trial", BOUNDS)
 def test_coverage_over_many_replications(trial: Callable[[np.random.Generator], Iterator[bool]]) -> None:
     assert covered(trial, 20_000)
+
+
+def subjects(rng: np.random.Generator, share: float, groups: int, values: list[float], chances: list[float]) -> list[float]:
+    """Eight questions a subject: with the chance √share each takes the value of its subject, else one of its own, so that the correlation
+    within a subject is `share` and the mean stays what it is."""
+    own, shared = (rng.choice(values, (groups, width), p=chances) for width in (8, 1))
+    found: list[float] = np.where(rng.random((groups, 8)) < math.sqrt(share), shared, own).ravel().tolist()
+    return found
+
+
+KINDS = {"shares": ([0.0, 1.0], [0.5, 0.5]), "recall": ([0.0, 0.25, 0.5, 1.0], [0.7, 0.1, 0.1, 0.1])}
+
+
+def held(kind: str, share: float, groups: int, clustered: bool, replications: int) -> float:
+    """How often the 95 % interval holds the mean."""
+    rng, (values, chances) = np.random.default_rng(1), KINDS[kind]
+    names = [str(i // 8) for i in range(8 * groups)] if clustered else []
+    intervals = [stats.mean_interval(subjects(rng, share, groups, values, chances), names) for _ in range(replications)]
+    return float(np.mean([found.low <= np.dot(values, chances) <= found.high for found in intervals]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.16, 0.84])
+@pytest.mark.parametrize("groups", [2, 5, 30])
+def test_coverage_where_questions_of_one_subject_score_alike(kind: str, share: float, groups: int) -> None:
+    assert held(kind, share, groups, True, 200) >= 0.92 - 3 * math.sqrt(0.92 * 0.08 / 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.16, 0.84])
+@pytest.mark.parametrize("groups", [2, 3, 5, 10, 30])
+def test_coverage_of_groups_over_many_replications(kind: str, share: float, groups: int) -> None:
+    assert held(kind, share, groups, True, 10_000) >= 0.92
+
+
+def test_without_the_groups_an_interval_claims_too_much() -> None:
+    assert held("shares", 0.84, 5, False, 400) < 0.7
 
 
 def test_the_criterion_of_coverage_can_fail() -> None:

@@ -133,6 +133,8 @@ class Finding:
     """How many answers stand behind the value."""
     note: str = ""
     """Why it is unscored, or which reference text was used. Never secret text."""
+    group: str = ""
+    """A number for the `group` of the question, never its name: questions of one subject hang together. The audit fills it in."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ write(folder.audit_file("after"), findings)
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
 from unsay.store.files import jsonl, write_text
 from unsay.tables import lookup
-from unsay.types import Case, Corpus, Fact, Finding, Truth
+from unsay.types import Case, Corpus, Example, Fact, Finding, Pair, Truth
 
 GROUND_TRUTH, BASELINE = "ground truth", "baseline answers"
 
@@ -34,6 +34,7 @@ def run(
 ) -> list[Finding]:
     """Every probe of the recipe on one model. `reference_judge`: the model that never knew, or, with `knew`, the one before unlearning."""
     probes = probes_of(recipe)
+    groups = _groups(case)
     case = _limited(case, recipe.audit.limit)
     findings: list[Finding] = []
     judge = ReferenceJudge(reference_judge, knew) if reference_judge is not None else None
@@ -50,7 +51,18 @@ def run(
             judge = None  # a second model, wanted by nothing below: its memory is needed there
     if progress:
         progress(len(probes), len(probes), "")
-    return findings
+    return [dataclasses.replace(f, group=groups.get((f.setting, f.example)) or groups.get(("", f.example), "")) for f in findings]
+
+
+def _groups(case: Case) -> dict[tuple[str, str], str]:
+    """(earlier request or "", question) → number of its group. A group may be called after a person, so its name stays in the vault."""
+    corpus = case.corpus
+    sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.retain, corpus.neighbours, corpus.unknown_entities, corpus.general]
+    sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
+    asked = {("", one.id): ("", one.group) for some in sets for one in some}
+    asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget}
+    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(group for group in asked.values() if group[1]), 1)}
+    return {place: numbers.get(group, "") for place, group in asked.items()}
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:

@@ -15,6 +15,7 @@ from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
 if TYPE_CHECKING:
+    from unsay.measure.never_knew import NeverKnew
     from unsay.report.compare import Column
     from unsay.run import Watchers
 
@@ -143,26 +144,36 @@ def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -
 def side_by_side(
     found: Runs,
     which: Annotated[str, typer.Option("--which", help="Which model of each run: before, after, retain_model or endpoint.")] = "after",
+    distinguish: Annotated[bool, typer.Option("--distinguish", help="The other runs audit retain models: can the first be told?")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions."""
+    """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions.
+
+    With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
     from unsay.measure.summary import metrics
-    from unsay.report.compare import compare
+    from unsay.report.compare import compare, distinguished
 
     with messages():
-        columns = compare([RunFolder(path) for path in found], which)
+        folders = [RunFolder(path) for path in found]
+        columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
-        print(json.dumps({"which": which, "runs": [_as_json(column) for column in columns]}, ensure_ascii=False, indent=1))
+        rows = [_as_json(column) for column in columns]
+        print(json.dumps({"which": which, "runs": rows, "distinguisher": told and vars(told)}, ensure_ascii=False, indent=1))
         return
     show = Console(highlight=False)
     table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
     for key, metric in metrics().items():
         if any(column.metrics.get(key) is not None for column in columns):
             table.add_row(metric.title, *(_cell(column, key, 1 if metric.top > 1 else 2) for column in columns))
+    if any(column.never_knew for column in columns):
+        table.add_row("Never-knew index", *(_index(column.never_knew) for column in columns))
     show.print(table)
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
     )
+    if told:
+        floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
+        show.print(f"Told from the retain models with an area of {told.area:.2f} (.5: not at all); each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
@@ -182,7 +193,18 @@ def _cell(column: "Column", key: str, digits: int) -> str:
     return cell
 
 
+def _index(found: "NeverKnew | None") -> str:
+    from unsay.measure.summary import metrics
+
+    if found is None or found.interval is None:
+        return "–"
+    low, high = found.interval
+    return f"{found.index:.2f} ({low:.2f}–{high:.2f})\nfarthest off: {metrics()[found.worst].title}"
+
+
 def _as_json(column: "Column") -> dict[str, Any]:
+    from unsay.report.data import index
+
     metrics = {}
     for key, value in column.metrics.items():
         interval, change = column.intervals.get(key), column.differences.get(key)
@@ -192,4 +214,4 @@ def _as_json(column: "Column") -> dict[str, Any]:
             "difference": {**change._asdict(), "questions": column.questions[key]} if change else None,
         }
     about = {key: getattr(column, key) for key in ("run", "model", "method", "reference")}
-    return about | {"metrics": metrics, "notes": list(column.notes)}
+    return about | {"metrics": metrics, "never_knew": index(column.never_knew), "notes": list(column.notes)}

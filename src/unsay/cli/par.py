@@ -44,7 +44,7 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
 
 def row(path: Path, points: "list[Point]") -> dict[str, Any]:
     """One run in figures; `None` where no setting of the dial forgets enough."""
-    from unsay.measure.summary import never_knew
+    from unsay.measure.never_knew import never_knew
     from unsay.research.par import best
 
     chosen = best(points)

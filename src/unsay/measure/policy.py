@@ -31,7 +31,7 @@ from unsay.config import ConfigError, build
 from unsay.config.build import named, one_of
 from unsay.config.toml import parse
 from unsay.measure.summary import metrics as every_metric
-from unsay.stats import binomial_interval
+from unsay.stats import binomial_interval, detectable_rate, equal_within
 from unsay.tables import near
 
 EARLIER = "earlier"
@@ -216,8 +216,16 @@ def _judge(line: Line, metrics: Metrics, counts: Mapping[str, int], asked: Mappi
     if binomial_interval(n, n, line.confidence).low <= limit:
         return dataclasses.replace(result, detail=f"unscored: of {n:,} examples even the worst outcome could be chance")
     low, high = binomial_interval(round(value * n), n, line.confidence)
-    detail = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples"
+    seen = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples taken as independent"
+    detail = f"{seen}; {_power(round(value * n), n, limit, line.confidence)}"
     return dataclasses.replace(result, passed=low <= limit <= high, detail=detail)
+
+
+def _power(hits: int, n: int, chance: float, confidence: float) -> str:
+    """What the line can see: not to be told from chance is not yet to be chance."""
+    least = detectable_rate(n, chance, confidence)
+    seen = f"a true share of {least:.2f} fails four times in five" if least is not None else "no share above chance would fail"
+    return f"shown to be chance within ±{equal_within(hits, n, chance, confidence):.2f}, and {seen}"
 
 
 def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:

@@ -4,17 +4,12 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
 
 from unsay import metric, probes
 from unsay.config import ConfigError
 from unsay.metric import Metric, Values, Whole, mean
 from unsay.types import Finding
-
-_TOLD = 0.05
-"""Least distance between the model before and the retain model at which a number tells one from the other."""
 
 
 @cache
@@ -73,34 +68,3 @@ def by_question(findings: Iterable[Finding], key: str) -> Values:
 def farthest(findings: Iterable[Finding], others: Iterable[Finding], key: str) -> tuple[float, float] | None:
     """`unsay.metric.farthest` of the number with this key."""
     return metric.farthest(probe_of()[key], metrics()[key], findings, others)
-
-
-@dataclass(frozen=True)
-class NeverKnew:
-    """How near a model comes to one that never knew: having forgotten more than that one is as far off as having forgotten less."""
-
-    index: float
-    """1 − the mean of `apart`: 1 cannot be told from the retain model by these numbers, 0 is as far from it as the model before."""
-    apart: Mapping[str, float]
-    """Metric → |after − retain model| / |before − retain model|, at most 1."""
-
-    @property
-    def worst(self) -> str:
-        """The metric on which it is farthest off."""
-        return max(self.apart, key=lambda key: self.apart[key])
-
-
-def never_knew(values: Mapping[str, Mapping[str, float | None]]) -> NeverKnew | None:
-    """From metric → value `before`, `after` and `retain_model`. A metric on which the retain model and the model before are less than
-    `_TOLD` apart tells
-    nothing of forgetting and takes no part; `None` where none is left.
-
-    >>> never_knew({"greedy_keyword_recall": {"before": 1.0, "after": 0.25, "retain_model": 0.0}}).index
-    0.75
-    """
-    apart = {}
-    for key in (key for key, one in metrics().items() if one.forgotten):
-        before, after, retain_model = (values.get(key, {}).get(which) for which in ("before", "after", "retain_model"))
-        if before is not None and after is not None and retain_model is not None and abs(before - retain_model) >= _TOLD:
-            apart[key] = min(1.0, abs(after - retain_model) / abs(before - retain_model))
-    return NeverKnew(1 - fmean(apart.values()), apart) if apart else None

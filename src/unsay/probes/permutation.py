@@ -23,14 +23,14 @@ class Permutation:
     @classmethod
     def of(cls, case: Case, example: Example, prefix: str = "", most: int = 20) -> "Permutation":
         """At most `most` other questions, evenly spread: of other groups, where there are any, because what is said of the
-        same person may be known and no accident; of what may stay, where nothing else is to be forgotten. Words of their
-        question, of the one that was asked and of a `prefix` do not count. Neither do the secret's own words in a reference that may
-        be about the same: another wording of one question would make what is known look like luck."""
-        others = [(other, _keys(other, fact)) for other, fact in known(case) if other.id != example.id]
-        others = [(other, keys) for other, keys in others if not example.group or other.group != example.group] or others
-        said = forms(f"{example.question}\n{prefix}")
-        own = forms(case.facts[example.id].answer) if example.id in case.facts else frozenset()
-        left = [_without(keys, said if _apart(example, other) else said | own) for other, keys in others]
+        same person may be known and no accident; of what may stay, where nothing else is to be forgotten. The secret's own words never
+        count, whosever reference holds them: two wordings of one secret, or two equal answers, would make what is known look like
+        luck. Nor do words of their question, of the one that was asked, and of a `prefix`."""
+        others = [(other, fact) for other, fact in known(case) if other.id != example.id]
+        others = [(other, fact) for other, fact in others if not example.group or other.group != example.group] or others
+        own = [case.facts[example.id].answer] if example.id in case.facts else []
+        said = forms("\n".join((example.question, prefix, *own, *example.strings)))
+        left = [_without(_keys(other, fact), said) for other, fact in others]
         if not any(left):
             pairs = spread((*case.corpus.retain, *case.corpus.general), most)
             left = [_without(keyword_forms(pair.answer, pair.question), said) for pair in pairs]
@@ -49,11 +49,6 @@ class Permutation:
 
 def _keys(example: Example, fact: Fact) -> Mapping[str, float]:
     return keyword_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
-
-
-def _apart(one: Example, other: Example) -> bool:
-    """Whether two questions are known to be about different things."""
-    return bool(one.group and other.group and one.group != other.group)
 
 
 def _without(keys: Mapping[str, float], said: frozenset[str]) -> dict[str, float]:

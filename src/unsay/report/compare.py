@@ -1,9 +1,8 @@
 """Compare: several runs side by side, each held against the first over the questions that both were asked.
 
 Runs of one folder or of many, with training or without, of the model before or after or the retain model: whatever an audit has
-left findings of. A difference is paired (the same question in both), so that hard questions weigh on both sides alike; its
-interval comes from resampling questions. It loads no model. Of the vaults it reads the questions alone, to know which are the
-same.
+left findings of. A difference is paired (the same question in both), so that hard questions weigh on both sides alike. It loads
+no model. Of the vaults it reads the questions alone, to know which are the same.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +11,13 @@ from typing import Any
 
 from unsay import audit
 from unsay.config import ConfigError, deployment
+from unsay.measure.distinguisher import Told, told_apart
+from unsay.measure.never_knew import MODELS, NeverKnew
+from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
-from unsay.report.evidence import Evidence, areas, change, interval
+from unsay.metric import Values
+from unsay.report.evidence import Evidence, areas, change, groups_of, interval
 from unsay.report.gate import evidence
 from unsay.stats import Difference, Interval
 from unsay.store.folder import RunFolder
@@ -37,6 +40,9 @@ class Column:
     """Metric → this run − the first over the questions of both; left out where they share none."""
     questions: Mapping[str, int]
     """Metric → how many questions that were."""
+    never_knew: NeverKnew | None
+    """How near it comes to the first run’s retain model (where the first has none, its own), over the questions of both. For a run
+    that audits another retain model this is what two models that never knew give each other."""
     notes: tuple[str, ...]
     """What makes it hard to compare with the first."""
 
@@ -59,11 +65,11 @@ def _read(folder: RunFolder, which: str) -> Evidence:
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
     differences, questions = {}, {}
     same = _same(first_folder, first, folder, here)
-    mine, theirs = by_metric(here.findings[which]), by_metric(first.findings[which])
+    mine, theirs, groups = by_metric(here.findings[which]), by_metric(first.findings[which]), groups_of(here.findings[which])
     for key, now in mine.items() if here is not first else ():
         there = theirs[key]
         shared = {place: value for place, value in now.items() if place in there and same(place[1])}
-        paired = change(shared, there)
+        paired = change(metrics()[key], shared, there, groups)
         if paired:
             differences[key], questions[key] = paired, len(shared)
     notes = tuple(_apart(here, first, which)) if here is not first else ()
@@ -75,11 +81,34 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
         method=here.recipe.method,
         reference=here.reference(),
         metrics={key: values.get(which) for key, values in here.metrics.items()},
-        intervals={key: found for key, values in mine.items() if (found := interval(metrics()[key], values))} | areas(here.findings[which]),
+        intervals={key: found for key, values in mine.items() if (found := interval(metrics()[key], values, groups))}
+        | areas(here.findings[which]),
         differences=differences,
         questions=questions,
+        never_knew=_never_knew(here, first, same, which),
         notes=notes,
     )
+
+
+def distinguished(folders: Sequence[RunFolder], which: str = "after") -> Told:
+    """How well the first run's model is told from retain models: its own, and what the other runs have audited."""
+    first, *others = (_read(folder, which) for folder in folders)
+    retain_models = [by_metric(first.findings["retain_model"])] if first.findings["retain_model"] else []
+    for folder, one in zip(folders[1:], others, strict=True):
+        retain_models.append(_asked_alike(by_metric(one.findings[which]), _same(folders[0], first, folder, one)))
+    return told_apart(by_metric(first.findings[which]), retain_models, groups_of(first.findings[which]))
+
+
+def _asked_alike(found: Mapping[str, Values], same: Callable[[str], bool]) -> dict[str, Values]:
+    return {key: {place: value for place, value in some.items() if same(place[1])} for key, some in found.items()}
+
+
+def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], which: str) -> NeverKnew | None:
+    other = here if not (first.findings["before"] and first.findings["retain_model"]) else first
+    found = {model: by_metric((here if model == "after" else other).findings[which if model == "after" else model]) for model in MODELS}
+    if other is not here:
+        found["after"] = _asked_alike(found["after"], same)
+    return held_against(found, groups_of(here.findings[which]))
 
 
 def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:

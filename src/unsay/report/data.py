@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unsay.measure import policy
+from unsay.measure.never_knew import NeverKnew
 from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
 from unsay.report.claims import certified, claim
@@ -27,6 +28,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "examples": {key: count for key, count in evidence.counts.items() if count},
         "intervals": {key: found._asdict() for key, found in evidence.intervals.items()},
         "changes": {key: found._asdict() for key, found in evidence.changes.items()},
+        "never_knew": index(evidence.never_knew),
         "settings": [{"probe": probe, "setting": setting, **row} for probe, setting, row in evidence.by_setting()],
         "bounds": [_bound(asdict(bound)) for bound in bounds(evidence)],
         "exposure": evidence.exposure,
@@ -40,6 +42,15 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "reference": evidence.reference(),
         "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
     }
+
+
+def index(found: NeverKnew | None) -> dict[str, Any] | None:
+    """The never-knew index, and how far off every metric is: the worst first."""
+    if found is None:
+        return None
+    order = sorted(found.apart, key=lambda key: -found.apart[key])
+    apart = {key: {"apart": found.apart[key], "interval": list(found.intervals[key])} for key in order}
+    return {"index": found.index, "interval": list(found.interval or ()), "worst": found.worst, "metrics": apart}
 
 
 def _bound(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
-from unsay.report.evidence import Evidence
+from unsay.report.evidence import Evidence, groups_of
 from unsay.report.pictures import COLOURS, INK, MUTED, PAPER, STYLE, canvas, legend, svg
-from unsay.stats import binomial_interval
+from unsay.stats import Difference, mean_interval
 
 _PARTS = 5
 _LEAST = 8
@@ -36,22 +36,22 @@ def options(evidence: Evidence) -> str:
         return svg(figure, "options", "Multiple choice by quantile of the smallest option probability, against chance")
 
 
-def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[tuple[float, int]]:
-    """(share, questions) in equal parts of the questions, sorted by the smallest probability among their options."""
+def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[Difference]:
+    """The share with its interval in equal parts of the questions, sorted by the smallest probability among their options."""
     smallest = {f.example: f.value for f in evidence.found("multiple_choice", "min_probability", which)}
     hit = {f.example: f.value for f in evidence.found("multiple_choice", metric, which) if f.value is not None}
     order = sorted((example for example in smallest if example in hit), key=lambda example: (smallest[example], example))
-    if not order:
+    if len(order) < _LEAST:
         return []
-    parts = np.array_split([hit[example] for example in order], max(1, min(_PARTS, len(order) // _LEAST)))
-    return [(float(part.mean()), len(part)) for part in parts]
+    groups, parts = groups_of(evidence.findings[which]), np.array_split(order, min(_PARTS, len(order) // _LEAST))
+    return [mean_interval([hit[example] for example in part], [groups.get(example, "") for example in part]) for part in parts]
 
 
-def _quantiles(axes: Axes, which: str, shares: list[tuple[float, int]]) -> None:
+def _quantiles(axes: Axes, which: str, shares: list[Difference]) -> None:
     across = [(i + 0.5) / len(shares) for i in range(len(shares))]
     axes.plot(
         across,
-        [share for share, _ in shares],
+        [share.mean for share in shares],
         marker="o",
         markersize=3.5,
         color=COLOURS[which],
@@ -59,8 +59,8 @@ def _quantiles(axes: Axes, which: str, shares: list[tuple[float, int]]) -> None:
         label=which.replace("_", " "),
     )
     if which == "after":
-        for x, (share, n) in zip(across, shares, strict=True):
-            axes.plot([x, x], binomial_interval(round(share * n), n), color=COLOURS[which], linewidth=1, alpha=0.5)
+        for x, (_, low, high) in zip(across, shares, strict=True):
+            axes.plot([x, x], [low, high], color=COLOURS[which], linewidth=1, alpha=0.5)
 
 
 def drift(evidence: Evidence) -> str:

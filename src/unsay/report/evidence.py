@@ -11,11 +11,13 @@ from unsay import probes
 from unsay.config import ConfigError, Recipe
 from unsay.lm import builtin
 from unsay.measure import policy
+from unsay.measure.never_knew import NeverKnew, by_question
+from unsay.measure.retain_model import examined
 from unsay.measure.summary import farthest, probe_of, questions, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values
 from unsay.report import deployed
-from unsay.stats import Difference, Interval, area_interval, binomial_interval, bootstrap_mean, paired_bootstrap
+from unsay.stats import Difference, Interval, area_interval, mean_interval
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.identity import differences
@@ -48,6 +50,8 @@ class Evidence:
     changes: Mapping[str, Difference]
     """Metric → after − before over the questions that both have, with a 95 % interval."""
     results: Sequence[policy.LineResult]
+    never_knew: NeverKnew | None = None
+    """How near the model after unlearning comes to one that never knew."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
 
@@ -120,12 +124,11 @@ def read(folder: RunFolder) -> Evidence:
     before, after = findings["before"], findings["after"]
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
     metrics, results = judged(chosen, manifest, findings)
-    asked, then = questions(after), questions(before)
+    asked, then, retain = (questions(findings[which]) for which in ("after", "before", "retain_model"))
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
-    intervals = {key: found for key, values in asked.items() if (found := interval(every_metric()[key], values))} | areas(after)
-    changes = {
-        key: moved for key, values in asked.items() if every_metric()[key].unit == "questions" and (moved := change(values, then[key]))
-    }
+    groups, every = groups_of(after), every_metric()
+    intervals = {key: found for key, values in asked.items() if (found := interval(every[key], values, groups))} | areas(after)
+    changes = {key: moved for key, values in asked.items() if (moved := change(every[key], values, then[key], groups))}
     tied = identity(recipe.report.policy, manifest)
     return Evidence(
         recipe,
@@ -137,6 +140,7 @@ def read(folder: RunFolder) -> Evidence:
         intervals,
         changes,
         results,
+        by_question({"before": then, "after": asked, "retain_model": retain}, groups),
         tied,
     )
 
@@ -144,7 +148,8 @@ def read(folder: RunFolder) -> Evidence:
 def judged(
     chosen: policy.Policy | None, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[policy.LineResult]]:
-    """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one)."""
+    """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one), with
+    what is wrong with the retain model."""
     before, after, retain_model = (findings[which] for which in MODELS)
     summaries = {
         which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
@@ -161,7 +166,8 @@ def judged(
     }
     beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))}
     counts, cases = _counts(before, after, retain_model, questions(after)), _cases(manifest, after)
-    return metrics, policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside)
+    leaking = examined(before, retain_model, groups_of(retain_model))
+    return metrics, [*policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside), *leaking]
 
 
 def _counts(
@@ -228,24 +234,30 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> None:
         raise ConfigError(f"{where} has changed since it was audited ({', '.join(changed[:_SHOWN])}{more}); {again}")
 
 
-def interval(metric: Metric, values: Values) -> Interval | None:
-    """95 % interval of a mean over questions: exact where it is a share, else by bootstrap. `None` where there is nothing to
-    resample, or all questions scored alike: drawing them anew would show no spread and claim too much."""
+def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:
+    """95 % interval of a mean over questions. `groups`: question → its group (`groups_of`). `None` of fewer than two questions."""
     # Words of one text hang together: an interval that took them for independent would be too narrow.
     if len(values) < 2 or metric.unit != "questions":
         return None
-    if metric.share:
-        return binomial_interval(round(sum(values.values())), len(values))
-    found = bootstrap_mean(list(values.values()), strata=[name for name, _ in values])
-    return Interval(found.low, found.high) if found.low < found.high else None
+    found = mean_interval([*values.values()], _groups(values, groups), [name for name, _ in values], (0.0, metric.top))
+    return Interval(found.low, found.high)
 
 
-def change(now: Values, then: Values) -> Difference | None:
-    """After − before with its 95 % interval, from a bootstrap over the questions that both models were scored on."""
-    places = [place for place in now if place in then]
-    if len(places) < 2:
+def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str]) -> Difference | None:
+    """After − before with its 95 % interval, over the questions that both models were scored on."""
+    moved = {place: value - then[place] for place, value in now.items() if place in then}
+    if len(moved) < 2 or metric.unit != "questions":
         return None
-    return paired_bootstrap([now[place] for place in places], [then[place] for place in places], strata=[name for name, _ in places])
+    return mean_interval([*moved.values()], _groups(moved, groups), [name for name, _ in moved], (-metric.top, metric.top))
+
+
+def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
+    """Question → its group, where it has one."""
+    return {f.example: f.group for f in findings if f.group}
+
+
+def _groups(values: Values, groups: Mapping[str, str]) -> list[str]:
+    return [groups.get(example, "") for _, example in values]
 
 
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:

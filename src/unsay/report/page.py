@@ -20,7 +20,7 @@ from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
 from unsay.report.sheet import content_policy, lifted
-from unsay.report.words import DIRECTIONS, NOT_CLAIMED, by_heading
+from unsay.report.words import DIRECTIONS, NOT_CLAIMED, TWO_RETAIN_MODELS, by_heading
 from unsay.store import identity, redact
 from unsay.store.clock import duration
 from unsay.store.files import write_text
@@ -71,6 +71,9 @@ def html(evidence: Evidence) -> str:
         alone=alone,
         facts=facts(evidence),
         headlines=[(one, evidence.metrics[key], by_accident(evidence, key)) for key, one in every_metric().items() if one.tile],
+        index=evidence.never_knew,
+        worst=every_metric()[evidence.never_knew.worst].title if evidence.never_knew else "",
+        two_retain_models=TWO_RETAIN_MODELS,
         claim=claim(evidence),
         not_claimed=NOT_CLAIMED,
         read=baseline_was_read(evidence),

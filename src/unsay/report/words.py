@@ -29,4 +29,7 @@ READERS = {
 }
 """By whom the ledger says the baseline answer was read during training."""
 
+TWO_RETAIN_MODELS = 0.97
+"""Never-knew index of one retain model held against another of another training seed, mean of six pairs: docs/audit-audited.md."""
+
 NOT_CLAIMED = "Not claimed: deletion from the weights; other prompts; other attacks."

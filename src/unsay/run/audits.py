@@ -12,11 +12,14 @@ from unsay.lm import builtin
 from unsay.lm.model import load
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
+from unsay.measure.retain_model import examined
 from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
+from unsay.report.evidence import groups_of
+from unsay.report.gate import said
 from unsay.run.watchers import Watchers
 from unsay.store import identity
-from unsay.store.folder import RunFolder, now
+from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
@@ -62,6 +65,9 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
+    if which == "retain_model":
+        for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
+            watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
 
 
 def _identity(name: str) -> ModelHashes | None:

@@ -7,7 +7,7 @@ from math import isfinite, nan
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unsay.research.front.curves import Axis, Configuration
+from unsay.research.front.curves import NEVER_KNEW, Axis, Configuration
 
 Array = NDArray[np.float64]
 
@@ -25,6 +25,7 @@ PLANES = {
     "quality": Plane(_QUALITY, Axis("utility", 100)),
     "recall": Plane(Axis("greedy_keyword_recall", flipped=True), _HELDOUT),
     "prefill": Plane(Axis("prefill_worst_keyword_recall", flipped=True), _HELDOUT),
+    "never_knew": Plane(Axis(NEVER_KNEW), _HELDOUT),
 }
 AT_LEAST = Plane(_QUALITY, _HELDOUT)
 """Of the table of equal cost: the best y among points with at least so much x."""

@@ -18,12 +18,15 @@ from typing import Any, TypeVar
 
 from unsay.config import ConfigError
 from unsay.config.toml import read as read_toml
+from unsay.measure.never_knew import never_knew
 from unsay.measure.summary import summarise
 from unsay.store.folder import read_findings
 
 Metrics = Mapping[str, float | None]
 T = TypeVar("T")
 
+NEVER_KNEW = "never_knew"
+"""Key of the never-knew index (unsay/measure/never_knew.py), which no curve holds: it is made here, from the models of the sweep."""
 STATES = ("complete", "pruned", "failed", "running")
 
 
@@ -120,9 +123,9 @@ def read(paths: Sequence[Path]) -> Sweeps:
         if not any(one.curves for one in found):
             states = ", ".join(f"{number} {state}" for state, number in Counter(one.state for one in found).items()) or "none"
             raise ConfigError(f"{path} holds no curve of a sweep (trials: {states}); make some with `unsay sweep`, or name its folder")
-        for one in found:
+        for one in (_indexed(one, reference) for one in found):
             configurations.setdefault(one.method, []).append(one)
-        references[str(path)] = reference
+        references[str(path)] = {which: tuple(_with_index(one, reference) for one in some) for which, some in reference.items()}
         if budget is not None:
             budgets[str(path)] = budget
     if not references:
@@ -133,6 +136,23 @@ def read(paths: Sequence[Path]) -> Sweeps:
 References = dict[str, tuple[Metrics, ...]]
 Sweep = tuple[list[Configuration], References, float | None]
 """Trials, metrics of the models before and the retain model, budget in seconds."""
+
+
+def _indexed(one: Configuration, reference: References) -> Configuration:
+    steps = {seed: tuple(replace(s, metrics=_with_index(s.metrics, reference)) for s in curve) for seed, curve in one.curves.items()}
+    return replace(one, curves=steps)
+
+
+def _with_index(metrics: Metrics, reference: References) -> Metrics:
+    """With the never-knew index, held against the means over seeds of the model before and the retain model, where the sweep has them."""
+    beside = {which: _means(reference.get(which, ())) for which in ("before", "retain_model")}
+    found = never_knew({key: {"after": value} | {which: some.get(key) for which, some in beside.items()} for key, value in metrics.items()})
+    return {**metrics, NEVER_KNEW: found.index} if found else metrics
+
+
+def _means(some: Sequence[Metrics]) -> dict[str, float]:
+    scored = {key: [value for one in some if (value := one.get(key)) is not None] for key in {key for one in some for key in one}}
+    return {key: fmean(values) for key, values in scored.items() if values}
 
 
 def _folder(path: Path) -> Sweep:

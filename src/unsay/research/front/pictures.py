@@ -18,6 +18,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from unsay.report.pictures import COLOURS, MUTED, STYLE
 from unsay.research.front import Axis, Front, Panel
+from unsay.research.front.curves import NEVER_KNEW
 from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
 from unsay.store.files import write_bytes, write_text
 
@@ -42,8 +43,14 @@ LABELS = {
     "utility_heldout": "utility, held out",
     "greedy_keyword_recall": "1 − keyword recall, asked plainly",
     "prefill_worst_keyword_recall": "1 − keyword recall, answer begun",
+    NEVER_KNEW: "never-knew index",
 }
-TITLES = {"quality": "The paper’s axes", "recall": "Secret’s words, held-out use", "prefill": "Answer begun, held-out use"}
+TITLES = {
+    "quality": "The paper’s axes",
+    "recall": "Secret’s words, held-out use",
+    "prefill": "Answer begun, held-out use",
+    "never_knew": "As if it never knew, held-out use",
+}
 
 
 def write(front: Front, out: Path) -> list[Path]:
