@@ -14,6 +14,7 @@ from unsay.types import Case, Finding
 
 YIELDS = ("most", "least", "chance", "min_probability")
 MADE = "made options"
+NO_OPTIONS = "no wrong options, and too few other answers of the kind to make them from"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class MultipleChoice:
             LIKELIHOODS,
             "most",
             share=True,
+            case="wrong options",
+            untold=NO_OPTIONS,
             forgotten=True,
         ),
         Metric(
@@ -49,6 +52,8 @@ class MultipleChoice:
             LIKELIHOODS,
             "least",
             share=True,
+            case="wrong options",
+            untold=NO_OPTIONS,
             forgotten=True,
         ),
         Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
@@ -67,7 +72,7 @@ class MultipleChoice:
         asked = [(example, ((*fact.wordings, fact.answer)[0], *wrong[example.id])) for example, fact in known(case) if example.id in wrong]
         found = missing("multiple_choice", YIELDS, case)
         without = (example.id for example, _ in known(case) if example.id not in wrong)
-        found += unscored("multiple_choice", YIELDS, without, "no wrong options, and too few other answers of the kind to make them from")
+        found += unscored("multiple_choice", YIELDS, without, NO_OPTIONS)
         questions = [example.question for example, options in asked for _ in options]
         logprobs = subject.logprobs(questions, [option for _, options in asked for option in options]) if asked else []
         if logprobs is None:

@@ -17,7 +17,7 @@ from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, keyword_recall, keywords, matches, rouge_l, words
 from unsay.text.keywords import SENSITIVE
 from unsay.text.readings import readings, uncovered
-from unsay.types import Answer, Case, Example, Fact, Finding
+from unsay.types import SCORE, Answer, Case, Example, Fact, Finding
 
 T = TypeVar("T")
 NO_REFERENCE = "no reference text for this question"
@@ -162,7 +162,7 @@ def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer
     for text, n in Counter(answer.text for answer in answers).items():
         if (key := said(example, reference, text)) is not None:
             counts[key] += n
-    return [Finding(probe, "score", key, example.id, setting, n, source) for key, n in sorted(counts.items())]
+    return [Finding(probe, SCORE, key, example.id, setting, n, source) for key, n in sorted(counts.items())]
 
 
 def leak_rates(findings: Iterable[Finding], probe: str) -> list[Finding]:

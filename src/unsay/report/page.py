@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unsay.config import Recipe
-from unsay.measure import policy
 from unsay.measure.summary import metrics as every_metric
+from unsay.measure.verdict import passed
 from unsay.metric import FURTHER, Metric
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
@@ -78,7 +78,7 @@ def html(evidence: Evidence) -> str:
         certified=certified(evidence),
         audited={which: bool(found) for which, found in evidence.findings.items()},
         endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
-        passed=policy.passed(evidence.results),
+        passed=passed(evidence.results),
         verdict=verdict(evidence),
         failed=[result for result in evidence.results if not result.passed],
         tables=tables(evidence),
