@@ -11,7 +11,7 @@ from statistics import fmean
 from unsay import metric, probes
 from unsay.config import ConfigError
 from unsay.metric import Metric, Values, Whole, mean
-from unsay.probes.scoring import CONFIDENCE
+from unsay.probes.scoring import CLOSED, CONFIDENCE, NO_KEYWORDS
 from unsay.stats import binomial_interval
 from unsay.types import Finding
 
@@ -109,15 +109,22 @@ def each_question(models: Mapping[str, Sequence[Finding]], key: str) -> EachQues
 
 def asked(findings: Iterable[Finding]) -> dict[str, int]:
     """Metric → how many questions it was to be measured on, scored or not; left out where its probe did not run. A question
-    for which the case of the metric does not hold (no paraphrase, no half of a secret) was not to be measured."""
+    for which the case of the metric does not hold (no paraphrase, no half of a secret) was not to be measured, nor was one whose
+    answer has no keyword and that was scored by a choice instead: 0 where all are such."""
     kinds: dict[tuple[str, str], list[Finding]] = {}
+    closed: set[str] = set()
     for f in findings:
         if f.example:
             kinds.setdefault((f.probe, f.metric), []).append(f)
+        if f.metric == CLOSED and f.value is not None:
+            closed.add(f.example)
     found = {}
     for key, one in metrics().items():
-        if some := kinds.get((probe_of()[key], one.finding)):
-            found[key] = len({f.example for f in some if one.where(f.setting) and not (one.untold and f.note == one.untold)})
+        some = [
+            f for f in kinds.get((probe_of()[key], one.finding), ()) if one.where(f.setting) and not (one.untold and f.note == one.untold)
+        ]
+        if some:
+            found[key] = len({f.example for f in some if not (f.note == NO_KEYWORDS and f.example in closed)})
     return found
 
 

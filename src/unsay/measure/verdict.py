@@ -47,7 +47,7 @@ class Measured:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Metric → how many examples stand behind it."""
     asked: Mapping[str, int] = field(default_factory=dict)
-    """Metric → how many it was to be measured on."""
+    """Metric → how many it was to be measured on; 0 where none has what it measures, so that its lines do not apply."""
     cases: Collection[str] | None = None
     """What of `cases()` holds for this run; where nothing is said, all but earlier requests."""
     beside: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def evaluate(policy: Policy, measured: Measured) -> list[LineResult]:
     True
     """
     known = set(cases()) - {EARLIER} if measured.cases is None else measured.cases
-    lines = [line for line in policy.lines if not line.when or line.when in known]
+    lines = [line for line in policy.lines if (not line.when or line.when in known) and measured.asked.get(line.metric) != 0]
     results = [_judge_each(line, measured) if line.each else _judge(line, measured) for line in lines]
     return [*_otherwise(policy, measured.knobs), *results] if results else []
 
