@@ -5,6 +5,7 @@ import pytest
 from unsay.config import Recipe, load
 from unsay.measure import policy
 from unsay.measure.verdict import LineResult, unjudged
+from unsay.report import gate
 from unsay.report.evidence import judged
 from unsay.store.manifest import Manifest
 from unsay.types import Finding
@@ -105,6 +106,9 @@ def test_a_policy_is_for_the_knobs_it_was_made_for(setting: str, fits: bool) -> 
     knobs = [result for result in results if result.name == "made for"]
     assert [result.metric for result in knobs] == ([] if fits else [setting.partition("=")[0]])
     assert all(not result.passed and "audited with" in result.detail for result in knobs)
+    if setting == "sampling.n=9":
+        again = "audited with 9; audit again with --set sampling.n=…, or name a policy that is made for it"
+        assert gate.said(knobs[0]) == f"made for: 9, but must be at least 10 (sampling.n; {again})"
 
 
 def test_what_no_line_judged_is_named() -> None:

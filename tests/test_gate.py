@@ -161,6 +161,8 @@ def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:
         said(LineResult("many", "m", "≤ retain_model + 0.05", 0.5, 0.15, False))
         == "many: 0.5, but must be ≤ retain_model + 0.05 = 0.15 (m)"
     )
+    each = LineResult("each", "m", "≤ 0.2 for each question", 0.5, 0.2, False, "1 of 9 questions miss it: q3")
+    assert said(each) == "each: 0.5, but must be ≤ 0.2 for each question (m; 1 of 9 questions miss it: q3)"
 
 
 # -- an audit that stands alone ----------------------------------------------------------------------------------------

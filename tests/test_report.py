@@ -72,7 +72,7 @@ def fake_findings(which: str) -> list[Finding]:
         one("greedy", "other_fact", 0.0)
         one("paraphrase", "rouge_l_recall", paraphrase, "1")
         one("paraphrase", "keyword_recall", paraphrase, "1")
-        one("prompt_variants", "keyword_recall", paraphrase, "translate")
+        one("prompt_variants", "keyword_recall", paraphrase, "role")
         for probe, settings in (("sampling", {"T=1": sampling}), ("prefill", {"The answer is": prefill, "partial secret": half})):
             for setting, level in settings.items():
                 one(probe, "worst_keyword_recall", level, setting, 20)
@@ -371,7 +371,6 @@ def test_rows_that_no_model_was_measured_on_are_left_out(page: str) -> None:
 LATER = {  # probe, metric, setting → value after
     ("greedy", "permuted_keyword_recall", ""): 0.03,
     ("sampling", "permuted_worst_keyword_recall", "T=1"): 0.04,
-    ("prompt_variants", "keyword_recall", "role"): 0.1,
     ("prompt_variants", "keyword_recall", "list"): 0.3,
     ("likelihood", "extraction_strength", ""): 0.2,
     ("relearn", "keyword_recall", "10 steps, unrelated text"): 0.15,

@@ -38,6 +38,11 @@ class LineResult:
     questions: tuple[str, ...] = ()
     """Ids of the questions that miss the limit, the worst first, where it is for each."""
 
+    @property
+    def derived(self) -> bool:
+        """Whether the limit is made of another number, and so worth telling beside the rule."""
+        return any(who in self.rule for who in ("before", "retain_model", "chance", "permuted"))
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -98,12 +103,13 @@ def _otherwise(policy: Policy, knobs: Mapping[str, Any] | None) -> list[LineResu
     """A failed line for every knob that was not as the policy is made for; what no probe of the run has is left to the lines."""
     results = []
     for key, wanted in policy.made_for.items():
-        if knobs is None or key not in knobs or _fits(knobs[key], wanted):
-            continue
-        value = knobs[key]
-        again = f"audit with --set {key}=…, or name a policy that is made for it"
-        detail = f"audited with {key} = {list(value) if isinstance(value, tuple) else value}; {again}"
-        results.append(LineResult("made for", key, f"is {wanted}", None, None, False, detail))
+        value = (knobs or {}).get(key)
+        amiss = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None and not _fits(one, wanted)]
+        if amiss:
+            shown = list(value) if isinstance(value, tuple) else value
+            detail = f"audited with {shown}; audit again with --set {key}=…, or name a policy that is made for it"
+            number = float(amiss[0]) if isinstance(amiss[0], int | float) else None
+            results.append(LineResult("made for", key, str(wanted), number, None, False, detail))
     return results
 
 
@@ -112,8 +118,7 @@ def _fits(value: Any, wanted: Any) -> bool:
         return bool(value == wanted)
     match = RANGE.fullmatch(wanted)
     assert match  # checked when the policy was read
-    low, high = float(match["least"] or match["low"] or "-inf"), float(match["most"] or match["high"] or "inf")
-    return all(low <= one <= high for one in (value if isinstance(value, tuple) else (value,)))
+    return float(match["least"] or match["low"] or "-inf") <= float(value) <= float(match["most"] or match["high"] or "inf")
 
 
 def _judge(line: Line, measured: Measured) -> LineResult:

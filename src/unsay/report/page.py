@@ -149,8 +149,7 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
         top = every_metric()[result.metric].top if result.metric in every_metric() else 1.0
         counted = result.metric.startswith("exposure.")
         value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
-        derived = any(who in result.rule for who in ("before", "retain_model", "chance", "permuted"))
-        rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if derived else None})
+        rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if result.derived else None})
     return rows
 
 
