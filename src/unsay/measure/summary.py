@@ -40,8 +40,8 @@ def probe_of() -> Mapping[str, str]:
 def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, float | None]:
     """Metric → value on one model. `before` and `retain_model`: the same audit of other models, for the numbers that compare two.
 
-    >>> summarise([Finding("greedy", "keyword_recall", 0.25, "q1"), Finding("greedy", "keyword_recall", None,
-    "q2")])["greedy_keyword_recall"]
+    >>> values = (0.25, None)
+    >>> summarise([Finding("greedy", "keyword_recall", value, f"q{i}") for i, value in enumerate(values)])["greedy_keyword_recall"]
     0.25
     """
     scored = [finding for finding in findings if finding.value is not None]

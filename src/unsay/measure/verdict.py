@@ -118,7 +118,9 @@ def _fits(value: Any, wanted: Any) -> bool:
         return bool(value == wanted)
     match = RANGE.fullmatch(wanted)
     assert match  # checked when the policy was read
-    return float(match["least"] or match["low"] or "-inf") <= float(value) <= float(match["most"] or match["high"] or "inf")
+    return isinstance(value, int | float) and float(match["least"] or match["low"] or "-inf") <= float(value) <= float(
+        match["most"] or match["high"] or "inf"
+    )
 
 
 def _judge(line: Line, measured: Measured) -> LineResult:
