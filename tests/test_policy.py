@@ -10,6 +10,7 @@ from unsay.measure import policy
 from unsay.measure.summary import farthest, metrics, summarise
 from unsay.measure.verdict import LineResult, Measured, evaluate, passed
 from unsay.probes.classes import CLASSES
+from unsay.probes.multiple_choice import NO_CLOSED
 from unsay.report.evidence import judged
 from unsay.store.manifest import Manifest
 from unsay.types import Finding
@@ -195,7 +196,7 @@ def model(
     greedy: float, sampling: float, prefill: float, half: float, utility: float = 0.99, kind: str = "on_topic", other: float = 0.0
 ) -> list[Finding]:
     """What an audit finds on a model in a known state: twenty questions that all score the same."""
-    found = [Finding("greedy", "distinct_share", 0.9)]
+    found = [Finding("greedy", "distinct_share", 0.9), Finding("multiple_choice", "closed_balanced", None, note=NO_CLOSED)]
     for i in range(20):
         q = f"q{i}"
         found += [Finding("greedy", "keyword_recall", greedy, q), Finding("greedy", "other_fact", 0.0, q)]

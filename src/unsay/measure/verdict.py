@@ -118,9 +118,8 @@ def _fits(value: Any, wanted: Any) -> bool:
         return bool(value == wanted)
     match = RANGE.fullmatch(wanted)
     assert match  # checked when the policy was read
-    return isinstance(value, int | float) and float(match["least"] or match["low"] or "-inf") <= float(value) <= float(
-        match["most"] or match["high"] or "inf"
-    )
+    low, high = float(match["least"] or match["low"] or "-inf"), float(match["most"] or match["high"] or "inf")
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def _judge(line: Line, measured: Measured) -> LineResult:
