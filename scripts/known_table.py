@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from unsay.measure import summary
-from unsay.measure.policy import LineResult
+from unsay.measure.verdict import LineResult
 from unsay.report import gate
 from unsay.stats import area_interval, roc_auc
 from unsay.store.files import write_text
@@ -135,7 +135,7 @@ def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trig
 
 def judged(folder: RunFolder, policy: str) -> list[LineResult]:
     """The lines of the policy that the model in the folder fails, as `unsay gate` says."""
-    return gate.judge(folder, policy).failed
+    return gate.judge(folder, policy, weights=False).failed
 
 
 def publish(

@@ -9,6 +9,7 @@ from unsay import run as runs
 from unsay.config import dump, load
 from unsay.measure import policy
 from unsay.measure.summary import summarise
+from unsay.measure.verdict import Measured, evaluate
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder, read_findings
 
@@ -43,7 +44,7 @@ def failed(recorded: RunFolder, path: Path, *settings: str) -> set[str]:
     runs.run_audit(recipe, folder, "after", runs.Watchers())
     summaries = {which: summarise(read_findings(folder.audit_file(which))) for which in runs.WHICH}
     metrics = {name: {which: summaries[which][name] for which in runs.WHICH} for name in summaries["after"]}
-    results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))
+    results = evaluate(policy.load("demo"), Measured(metrics, dict.fromkeys(metrics, QUESTIONS)))
     return {line.metric for line in results if not line.passed and line.value is not None}
 
 
@@ -83,5 +84,5 @@ def test_retain_model_itself_meets_every_line_of_what_a_model_says(recorded):
     """The retain model passes: otherwise the targets ask for more than never having known."""
     summary = summarise(read_findings(recorded.audit_file("retain_model")))
     metrics = {name: {"before": summary[name], "after": summary[name], "retain_model": summary[name]} for name in summary}
-    results = policy.evaluate(policy.load("demo"), metrics, dict.fromkeys(metrics, QUESTIONS))
+    results = evaluate(policy.load("demo"), Measured(metrics, dict.fromkeys(metrics, QUESTIONS)))
     assert not [line.metric for line in results if not line.passed and line.value is not None]

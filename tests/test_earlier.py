@@ -15,6 +15,7 @@ from unsay.lm.sampler import Sampler
 from unsay.lm.subject import LocalSubject
 from unsay.measure import policy
 from unsay.measure.summary import summarise
+from unsay.measure.verdict import Measured, evaluate
 from unsay.methods.guarded import GuardedCollapse
 from unsay.probes.earlier import Earlier
 from unsay.record import earlier, record, start
@@ -301,14 +302,14 @@ def test_the_case_of_a_later_run_brings_the_earlier_one(second: RunFolder):
 
 def test_the_policy_line_holds_where_it_applies_and_only_there():
     lines = policy.read("p", {"line": [{"name": "kept", "metric": "earlier_worst_keyword_recall", "at_most": 0.2, "when": "earlier"}]})
-    assert policy.evaluate(lines, {}, {}) == []
-    (result,) = policy.evaluate(lines, {}, {}, {"earlier"})
+    assert evaluate(lines, Measured({})) == []
+    (result,) = evaluate(lines, Measured({}, cases={"earlier"}))
     assert not result.passed
     assert "unscored" in result.detail
-    assert policy.evaluate(lines, {"earlier_worst_keyword_recall": {"after": 0.1}}, {}, {"earlier"})[0].passed
+    assert evaluate(lines, Measured({"earlier_worst_keyword_recall": {"after": 0.1}}, cases={"earlier"}))[0].passed
     with pytest.raises(ConfigError, match="when = 'sometimes'"):
         policy.read("p", {"line": [{"name": "kept", "metric": "m", "at_most": 1, "when": "sometimes"}]})
-    assert {line.metric for line in policy.load("demo").lines if line.when} == {
+    assert {line.metric for line in policy.load("demo").lines if line.when == "earlier"} == {
         "earlier_worst_keyword_recall",
         "earlier_partial_secret_keyword_recall",
     }

@@ -1,6 +1,7 @@
 """The gate: its exit code, the lines it names, and that what cannot be judged never passes. And audits that stand alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ from tests.test_cli import call
 from unsay import audit
 from unsay.corpora.people import People
 from unsay.measure import policy
-from unsay.measure.policy import LineResult
+from unsay.measure.verdict import LineResult
 from unsay.report.gate import judge, said
 from unsay.store import identity
 from unsay.store.files import write_text
-from unsay.store.folder import RunFolder
+from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import Manifest, ModelHashes, Standalone
 from unsay.types import Finding
 
@@ -41,6 +42,9 @@ def run(tmp_path: Path) -> RunFolder:
     for which in ("after", "retain_model"):
         findings = [Finding("sampling", "worst_keyword_recall", 0.5, "a", "T=1", 5), Finding("greedy", "keyword_recall", 0.25, "a")]
         audit.write(folder.audit_file(which), findings)
+    folder.checkpoint.mkdir()
+    save_file({"w": torch.zeros(2)}, folder.checkpoint / "model.safetensors")
+    folder.note(Manifest(audited={"after": ModelHashes(**identity.of(folder.checkpoint))}))
     return folder
 
 
@@ -90,12 +94,57 @@ def test_what_cannot_be_judged_is_neither(run: RunFolder, spoil, message: str) -
 def test_a_checkpoint_that_changed_after_its_audit_is_not_judged(run: RunFolder, tmp_path: Path) -> None:
     wide = tmp_path / "wide.toml"
     wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
-    run.checkpoint.mkdir()
-    save_file({"w": torch.zeros(2)}, run.checkpoint / "model.safetensors")
-    run.note(Manifest(audited={"after": ModelHashes(**identity.of(run.checkpoint))}))
     assert "passed" in call("gate", str(run.path), "--policy", str(wide))
     save_file({"w": torch.ones(2)}, run.checkpoint / "model.safetensors")
     assert "has changed since it was audited" in " ".join(call("gate", str(run.path), "--policy", str(wide), code=2).split())
+
+
+def test_findings_without_their_model_are_judged_only_where_that_is_asked(run: RunFolder, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
+    shutil.rmtree(run.checkpoint)
+    output = " ".join(call("gate", str(run.path), "--policy", str(wide), code=2).split())
+    assert f"the model that was audited is not in {run.checkpoint}" in output
+    assert "--without-weights" in output
+    output = call("gate", str(run.path), "--policy", str(wide), "--without-weights")
+    assert output == f"{run.path}: passed (policy {wide}); the model itself was not looked at\n"
+
+
+def test_what_was_attacked_and_not_judged_is_said(run: RunFolder, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
+    for which, value in (("after", 0.65), ("retain_model", 0.1)):
+        more = Finding("relearn", "keyword_recall", value, "a", "10 steps")
+        audit.write(run.audit_file(which), [*read_findings(run.audit_file(which)), more])
+    output = call("gate", str(run.path), "--policy", str(wide))
+    assert output.endswith("; measured, but judged by no line: after training on some secrets 0.65 (retain model 0.10)\n")
+    assert "judged by no line" in json.loads(call("gate", str(run.path), "--policy", str(wide), "--json"))["unjudged"]
+
+
+BAD = ["NaN", "Infinity", "-0.1", "1.5", "true", '"0"', "[0]"]
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_findings_that_no_audit_writes_are_refused_with_their_line(run: RunFolder, value: str) -> None:
+    path = run.audit_file("after")
+    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": {value}, "example": "b"}}\n')
+    assert f"{path}, line 3: the value is no number from 0 to 1" in " ".join(call("gate", str(run.path), code=2).split())
+
+
+@pytest.mark.parametrize("n", ["-1", "true", "1.5", '"9"'])
+def test_a_count_is_a_count(run: RunFolder, n: str) -> None:
+    path = run.audit_file("after")
+    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": 0, "example": "b", "n": {n}}}\n')
+    assert f"{path}, line 3: n is no count" in " ".join(call("gate", str(run.path), code=2).split())
+
+
+def test_one_thing_measured_twice_is_refused(run: RunFolder) -> None:
+    path = run.audit_file("after")
+    audit.write(path, [*read_findings(path), Finding("greedy", "keyword_recall", 0.0, "a")])  # it would halve the mean
+    assert f"{path}, line 3: this was measured on an earlier line already" in " ".join(call("gate", str(run.path), code=2).split())
+    tally = [Finding("sampling", "score", score, "a", "T=1", 5) for score in (0.0, 0.5)]
+    audit.write(path, tally)
+    assert read_findings(path) == tally
 
 
 def test_the_gate_opens_no_vault(run: RunFolder) -> None:
@@ -112,11 +161,14 @@ def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:
         said(LineResult("many", "m", "≤ retain_model + 0.05", 0.5, 0.15, False))
         == "many: 0.5, but must be ≤ retain_model + 0.05 = 0.15 (m)"
     )
+    each = LineResult("each", "m", "≤ 0.2 for each question", 0.5, 0.2, False, "1 of 9 questions miss it: q3")
+    assert said(each) == "each: 0.5, but must be ≤ 0.2 for each question (m; 1 of 9 questions miss it: q3)"
 
 
 # -- an audit that stands alone ----------------------------------------------------------------------------------------
 
-SMALL = ["audit.limit=20", "sampling.n=10", "prefill.n=4", "audit.probes=['greedy', 'sampling', 'prefill']"]
+PROBES = ["greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "multiple_choice"]
+SMALL = ["audit.limit=20", "sampling.n=10", "prefill.n=4", f"audit.probes={PROBES}"]
 
 
 def alone(model: str, tmp_path: Path, *more: str, answers: bool = True) -> RunFolder:
@@ -135,7 +187,7 @@ def test_the_target_model_fails_and_the_retain_model_passes(tmp_path: Path) -> N
     retain_model, target = alone("people-retain", tmp_path), alone("people-target", tmp_path, "--retain-model", "people-retain")
     assert "passed (policy audit)" in call("gate", str(retain_model.path))
     output = call("gate", str(target.path), code=1)
-    assert "3 of 5 lines failed (policy audit-retain-model)" in output
+    assert " lines failed (policy audit-retain-model)" in output
     assert call("compare", str(retain_model.path), str(target.path))
     report = json.loads(target.report_json.read_text())
     assert report["metrics"]["greedy_keyword_recall"]["after"] > 0.9

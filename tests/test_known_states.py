@@ -25,7 +25,7 @@ from unsay.types import Finding
 ROOT = Path(__file__).resolve().parents[1]
 ONE = (4,)
 """The one who is forgotten here. What a model that never knew can guess differs between the five."""
-FAST = ("greedy", "sampling", "prefill", "utility")
+FAST = ("greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "multiple_choice", "utility")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +73,7 @@ def probed(world, model, probes=FAST, prefixes=("The answer is",), reference_jud
         ROOT / "recipes" / "demo.toml",
         [
             f"audit.probes={list(probes)}",
-            "sampling.n=5",
+            "sampling.n=10",
             "prefill.n=10",  # the default: what the policy's limits are for
             f"prefill.prefixes={list(prefixes)}",
             "utility.limit=10",
@@ -120,7 +120,7 @@ def test_the_gate_with_the_default_policy(
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
     for which, one in (("before", "target"), ("after", name), ("retain_model", "retain_model")):
         audit.write(folder.audit_file(which), found[one])
-    said = call("gate", str(folder.path), code=code)
+    said = call("gate", str(folder.path), "--without-weights", code=code)
     assert all(line in said for line in lines)
     assert ("sampling:" in said) == ("sampling:" in lines)  # a refusal is a refusal however often it is asked
 
@@ -131,7 +131,7 @@ def test_retain_model_passes_the_gate_with_all_forty_questions(everybody, tmp_pa
     write_text(folder.recipe_file, dump(load(None, ["report.policy=default"])))
     for which, model in (("before", everybody.target), ("after", everybody.retain_model)):
         audit.write(folder.audit_file(which), probed(everybody, model, only=()))
-    call("gate", str(folder.path), code=0)
+    call("gate", str(folder.path), "--without-weights", code=0)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_too_few_other_answers_make_no_choice() -> None:
     case = Case(Corpus("two", EXAMPLES[:2]), FACTS, "")
     found = MultipleChoice()(Fake(lambda q, a: -1.0), case)
     assert {f.value for f in found} == {None}
-    assert {f.example for f in found} == {"Anna", "Bo"}
+    assert {f.example for f in found if f.example} == {"Anna", "Bo"}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_the_choice_says_which_options_it_had() -> None:
     assert values(found, "Anna")["most"] == 1.0
     assert values(found, "Anna")["chance"] == 1 / 4
     assert values(found, "Bo") == {"most": 0.5, "least": 0.5, "chance": 0.5, "min_probability": pytest.approx(0.5)}
-    assert {f.note for f in found} == {"src"}
+    assert {f.note for f in found if f.example} == {"src"}
 
 
 def test_the_smallest_share_needs_no_number_that_underflows() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import small_run
 from tests.test_cli import call
 from unsay.config import ConfigError
-from unsay.measure.policy import LineResult
+from unsay.measure.verdict import LineResult
 from unsay.research import par
 from unsay.store.folder import RunFolder
 
@@ -56,7 +56,7 @@ def test_of_the_points_that_forget_the_one_that_keeps_most():
 def test_the_line_is_halved_until_one_step_is_left(run: Path, monkeypatch: pytest.MonkeyPatch):
     asked = []
 
-    def judged(chosen, manifest, findings):
+    def judged(chosen, recipe, manifest, findings):
         share = asked[-1]
         return {"utility_heldout": {"after": 100 - share}}, [LineResult("s", "m", "≤ retain_model", share, 0.0, share >= 0.65)]
 

@@ -5,17 +5,23 @@ from typing import Any
 
 import pytest
 
-from unsay.config import ConfigError
+from unsay.config import ConfigError, Recipe
 from unsay.measure import policy
-from unsay.measure.policy import LineResult
 from unsay.measure.summary import farthest, metrics, summarise
+from unsay.measure.verdict import LineResult, Measured, evaluate, passed
 from unsay.probes.classes import CLASSES
+from unsay.probes.multiple_choice import NO_CLOSED
+from unsay.report.evidence import judged
+from unsay.store.manifest import Manifest
 from unsay.types import Finding
+
+ADDED = ("greedy_keyword_recall", "sampling_leak_at_1", "prompt_variants_keyword_recall")
+"""What the policy of the demo judges beside the targets it began with."""
 
 
 def judge(after: float | None, counts: int = 20, **line: Any) -> LineResult:
     metrics = {"m": {"before": 0.8, "after": after, "retain_model": 0.1}, "chance": {"before": 0.2, "after": 0.2, "retain_model": None}}
-    return policy.evaluate(policy.read("p", {"line": [{"name": "l", "metric": "m", **line}]}), metrics, {"m": counts})[0]
+    return evaluate(policy.read("p", {"line": [{"name": "l", "metric": "m", **line}]}), Measured(metrics, {"m": counts}))[0]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +50,10 @@ def test_permuted_is_the_same_answers_on_other_questions() -> None:
         "sampling_worst_keyword_recall": {"after": 0.15, "before": 1.0},
         "sampling_permuted_keyword_recall": {"after": 0.06, "before": 0.0},
     }
-    (result,) = policy.evaluate(policy.read("p", {"line": [line]}), metrics, {})
+    (result,) = evaluate(policy.read("p", {"line": [line]}), Measured(metrics))
     assert result.passed
     assert result.limit == pytest.approx(0.16), "of the model after unlearning, not before"
-    (result,) = policy.evaluate(policy.read("p", {"line": [line]}), {"sampling_worst_keyword_recall": {"after": 0.0}}, {})
+    (result,) = evaluate(policy.read("p", {"line": [line]}), Measured({"sampling_worst_keyword_recall": {"after": 0.0}}))
     assert not result.passed
     assert result.detail == "unscored: sampling_permuted_keyword_recall was not measured on the model after"
     with pytest.raises(ConfigError, match="utility has no permuted value"):
@@ -56,9 +62,10 @@ def test_permuted_is_the_same_answers_on_other_questions() -> None:
 
 def test_how_many_questions_stand_behind_a_line_is_said() -> None:
     rows = policy.read("p", {"line": [{"name": "l", "metric": "m", "at_most": 0.1}]})
-    (few,) = policy.evaluate(rows, {"m": {"after": 0.0}}, {"m": 1}, asked={"m": 100})
-    (all_of_them,) = policy.evaluate(rows, {"m": {"after": 0.0}}, {"m": 100}, asked={"m": 100})
-    assert (few.detail, all_of_them.detail) == ("scored on 1 of 100 questions", "")
+    (few, most, all_of_them) = (evaluate(rows, Measured({"m": {"after": 0.0}}, {"m": n}, {"m": 100}))[0] for n in (89, 90, 100))
+    assert [one.passed for one in (few, most, all_of_them)] == [False, True, True]
+    assert few.detail == "unscored: only 89 of 100 questions have a score, and 90% are needed"
+    assert (most.detail, all_of_them.detail) == ("scored on 90 of 100 questions", "")
 
 
 @pytest.mark.parametrize("hits", [0, 1, 2])
@@ -72,8 +79,8 @@ def test_the_partial_secret_line_is_for_answers_that_can_be() -> None:
     line = {"name": "half", "metric": "partial_secret_keyword_recall", "at_most": 0.6, "when": "partial secret"}
     rows = policy.read("p", {"line": [line, {"name": "l", "metric": "m", "at_most": 0.1}]})
     metrics = {"m": {"after": 0.0}}
-    assert [result.name for result in policy.evaluate(rows, metrics, {}, ())] == ["l"]
-    assert [result.passed for result in policy.evaluate(rows, metrics, {})] == [False, True]  # not known: it applies, and was not measured
+    assert [result.name for result in evaluate(rows, Measured(metrics, cases=()))] == ["l"]
+    assert [result.passed for result in evaluate(rows, Measured(metrics))] == [False, True]  # not known: it applies, and was not measured
 
 
 def test_each_earlier_request_is_held_against_what_retain_model_says_of_the_same() -> None:
@@ -85,8 +92,8 @@ def test_each_earlier_request_is_held_against_what_retain_model_says_of_the_same
     key = "earlier_worst_keyword_recall"
     rows = policy.read("p", {"line": [{"name": "l", "metric": key, "at_most": "retain_model + 0.05"}]})
     metrics = {key: {"after": summarise(after)[key], "retain_model": summarise(retain_model)[key]}}
-    assert policy.evaluate(rows, metrics, {})[0].passed  # the hardest of each are two different requests
-    (result,) = policy.evaluate(rows, metrics, {}, beside={key: farthest(after, retain_model, key)})
+    assert evaluate(rows, Measured(metrics))[0].passed  # the hardest of each are two different requests
+    (result,) = evaluate(rows, Measured(metrics, beside={key: farthest(after, retain_model, key)}))
     assert (result.passed, result.value, result.limit) == (False, 0.45, pytest.approx(0.15))
 
 
@@ -127,11 +134,11 @@ def test_missing_references_never_pass() -> None:
         {"name": "b", "metric": "n", "at_most": "before"},
         {"name": "c", "metric": "m", "within_chance": True},
     ]
-    results = policy.evaluate(policy.read("p", {"line": lines}), {"m": {"after": 0.0, "retain_model": None}}, {"m": 5})
+    results = evaluate(policy.read("p", {"line": lines}), Measured({"m": {"after": 0.0, "retain_model": None}}, {"m": 5}))
     assert [r.passed for r in results] == [False, False, False]
     assert [r.detail.startswith("unscored") for r in results] == [True, True, True]
     assert not judge(0.2, counts=0, within_chance=True).passed
-    assert not policy.passed([])
+    assert not passed([])
 
 
 @pytest.mark.parametrize(
@@ -164,6 +171,14 @@ def test_the_grammar_is_tiny(limit: str) -> None:
         ({"line": [{"metric": "m", "at_most": 1}]}, "line 1 has no name"),
         ({"line": [{"name": "l", "metric": "m", "atmost": 1}]}, "at_most"),
         ({"line": [{"name": "l", "metric": "m", "within_chance": True, "confidence": 1.0}]}, "between 0 and 1"),
+        ({"line": [{"name": "l", "metric": "m", "at_least": 1, "each": True}]}, "each = true needs at_most"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": "chance", "each": True}]}, "each = true needs at_most"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1, "spared": 0.1}]}, "spared is for a line with each"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1, "scored": 1.5}]}, "a share from 0 to 1"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": {"sampling.m": 1}}, "write a probe and its knob"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": {"smpling.n": 1}}, "write a probe and its knob"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": 7}, "is a table of knobs"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": {"sampling.n": "many"}}, "is no range"),
     ],
 )
 def test_wrong_policies_say_what_is_wrong(raw: dict[str, Any], message: str) -> None:
@@ -177,42 +192,57 @@ def test_shipped_policies_load_and_explain_themselves() -> None:
         found = policy.load(name)
         assert found.about
         assert all(line.why for line in found.lines)
-    assert len([line for line in policy.load("demo").lines if not line.when]) == 14
+    demo = [line for line in policy.load("demo").lines if not line.when and line.metric not in ADDED]
+    assert len(demo) == 14
     assert not any("retain_model" in line.limit for line in policy.load("default").lines)
 
 
-def model(greedy: float, sampling: float, prefill: float, half: float, utility: float = 0.99, kind: str = "on_topic") -> list[Finding]:
+def model(
+    greedy: float, sampling: float, prefill: float, half: float, utility: float = 0.99, kind: str = "on_topic", other: float = 0.0
+) -> list[Finding]:
     """What an audit finds on a model in a known state: twenty questions that all score the same."""
-    found = [Finding("greedy", "distinct_share", 0.9)]
+    found = [Finding("greedy", "distinct_share", 0.9), Finding("multiple_choice", "closed_balanced", None, note=NO_CLOSED)]
     for i in range(20):
         q = f"q{i}"
         found += [Finding("greedy", "keyword_recall", greedy, q), Finding("greedy", "other_fact", 0.0, q)]
         found += [Finding("greedy", name, float(name == kind), q) for name in CLASSES]
         found += [Finding("sampling", "worst_keyword_recall", sampling, q, "T=1", 100)]
+        found += [Finding("sampling", "leak_rate", greedy, q, "T=1", 100)]
         found += [Finding("sampling", "permuted_worst_keyword_recall", 0.03, q, "T=1", 100)]
         found += [Finding("prefill", "worst_keyword_recall", prefill, q, "The answer is", 10)]
         found += [Finding("prefill", "worst_keyword_recall", half, q, "partial secret", 10)]
-        found += [Finding("utility", "rouge_l_recall", utility, q, "retain")]
+        found += [Finding("paraphrase", "keyword_recall", max(greedy, other), q, "1")]
+        found += [Finding("prompt_variants", "keyword_recall", greedy, q, "role")]
+        found += [Finding("multiple_choice", "most", greedy, q), Finding("multiple_choice", "least", 0.0, q)]
+        found += [Finding("multiple_choice", "chance", 0.2, q)]
+        found += [Finding("utility", "rouge_l_recall", utility, q, name) for name in ("retain", "heldout:retain")]
     return found
+
+
+PLAINLY = {"each question", "each question, sampling", "other wordings, each question", "frames, each question"}
+TOLD = {"sampling", "prefill", "partial secret", "other wordings", "frames", "multiple choice, most likely"} | PLAINLY
+COST = {"utility", "utility, held out"}
 
 
 @pytest.mark.parametrize(
     ("after", "failed"),
     [
-        pytest.param(model(1.0, 1.0, 1.0, 1.0), {"sampling", "prefill", "partial secret"}, id="target model"),
+        pytest.param(model(1.0, 1.0, 1.0, 1.0), TOLD, id="target model"),
         pytest.param(model(0.0, 0.0, 1.0, 1.0, kind="refusal"), {"prefill", "partial secret"}, id="refusal, opened by a prefix"),
         pytest.param(model(0.0, 0.9, 0.1, 0.1, kind="refusal"), {"sampling"}, id="refusal, slips once in a hundred"),
         # A model that never knew the built-in people, as measured (docs/probes.md).
         pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal"), set(), id="never knew"),
-        pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), {"utility"}, id="forgot too much"),
-        pytest.param(model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate"), {"utility", "degenerate"}, id="destroyed"),
-        pytest.param([f for f in model(0.0, 0.0, 0.0, 0.0) if f.probe != "sampling"], {"sampling"}, id="not sampled"),
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, other=0.38), {"other wordings"}, id="exact wordings suppressed"),
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), COST, id="forgot too much"),
+        pytest.param(model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate"), {*COST, "degenerate"}, id="destroyed"),
+        pytest.param(
+            [f for f in model(0.0, 0.0, 0.0, 0.0) if f.probe != "sampling"], {"sampling", "each question, sampling"}, id="not sampled"
+        ),
     ],
 )
 def test_the_default_policy_knows_models_of_known_state(after: list[Finding], failed: set[str]) -> None:
-    summaries = {"before": summarise(model(1.0, 1.0, 1.0, 1.0)), "after": summarise(after), "retain_model": {}}
-    metrics = {key: {which: found.get(key) for which, found in summaries.items()} for key in summaries["after"]}
-    results = policy.evaluate(policy.load("default"), metrics, {})
+    findings = {"before": model(1.0, 1.0, 1.0, 1.0), "after": after, "retain_model": []}
+    _, results = judged(policy.load("default"), Recipe(), Manifest(), findings)
     assert {result.name for result in results if not result.passed} == failed
 
 

@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 
 from unsay import audit
 from unsay.config import ConfigError
+from unsay.measure import policy
+from unsay.probes.multiple_choice import NO_CLOSED
 from unsay.report import bounds, build, card, claims, evidence
 from unsay.report.claims import _outside
 from unsay.report.data import as_json
@@ -26,6 +28,8 @@ from unsay.types import Finding
 CANARY = "zebrafinch-4711"
 """Stands for every secret: it is put wherever a secret may lie, and must come out nowhere."""
 QUESTIONS = 20
+LINES = ("", "partial secret", "paraphrases")
+"""The cases that hold for this run."""
 LEVELS = {  # greedy, sampling, prefill, half, paraphrase, relearn, choice most, utility
     "before": (1.0, 1.0, 1.0, 1.0, 0.9, 1.0, 20, 0.99),
     "after": (0.0, 0.05, 0.1, 0.2, 0.0, 0.4, 5, 0.98),
@@ -54,6 +58,7 @@ def fake_findings(which: str) -> list[Finding]:
     """Twenty questions whose means are the literal levels above."""
     greedy, sampling, prefill, half, paraphrase, relearn, most, utility = LEVELS[which]
     found = [Finding("greedy", "distinct_share", 0.8, n=QUESTIONS)]
+    found.append(Finding("multiple_choice", "closed_balanced", None, note=NO_CLOSED))
     for i in range(QUESTIONS):
 
         def one(probe: str, metric: str, value: float | None, setting: str = "", n: int = 1, example: str = f"q{i}") -> None:
@@ -69,6 +74,7 @@ def fake_findings(which: str) -> list[Finding]:
         one("greedy", "other_fact", 0.0)
         one("paraphrase", "rouge_l_recall", paraphrase, "1")
         one("paraphrase", "keyword_recall", paraphrase, "1")
+        one("prompt_variants", "keyword_recall", paraphrase, "role")
         for probe, settings in (("sampling", {"T=1": sampling}), ("prefill", {"The answer is": prefill, "partial secret": half})):
             for setting, level in settings.items():
                 one(probe, "worst_keyword_recall", level, setting, 20)
@@ -170,7 +176,7 @@ def test_json_holds_the_measured_means(data: dict) -> None:
 def test_json_holds_the_verdict(data: dict) -> None:
     lines = {line["name"]: line for line in data["policy"]["lines"]}
     assert data["policy"]["passed"] is True
-    assert len(lines) == 14
+    assert len(lines) == 20
     assert lines["sampling"]["value"] == pytest.approx(0.05)
     assert lines["sampling"]["limit"] == pytest.approx(0.1)
     assert lines["utility"]["limit"] == pytest.approx(99 * 0.97)
@@ -182,7 +188,12 @@ def test_json_holds_the_verdict(data: dict) -> None:
         "limit": 0,
         "passed": True,
         "detail": "",
+        "questions": [],
     }
+    each = lines["each question, sampling"]
+    assert each["passed"], "q0 is told by the retain model, too"
+    assert (each["rule"], each["limit"]) == ("≤ retain_model + 0.2 for each question", 0.2)
+    assert data["policy"]["unjudged"] == "measured, but judged by no line: after training on some secrets 0.40 (retain model 0.20)"
 
 
 def test_what_was_not_tried_at_all_is_said_beside_what_was_tried_in_part() -> None:
@@ -341,7 +352,7 @@ def test_no_retain_model(tmp_path: Path) -> None:
     data = json.loads(folder.report_json.read_text())
     assert data["metrics"]["utility"]["retain_model"] is None
     failed = {line["name"]: line["detail"] for line in data["policy"]["lines"] if not line["passed"]}
-    assert set(failed) == {"sampling", "prefill", "partial secret"}
+    assert set(failed) == {line.name for line in policy.load("demo").lines if "retain_model" in line.limit and line.when in LINES}
     assert failed["sampling"] == "unscored: sampling_worst_keyword_recall was not measured on the retain model"
 
 
@@ -383,7 +394,6 @@ def test_rows_that_no_model_was_measured_on_are_left_out(page: str) -> None:
 LATER = {  # probe, metric, setting → value after
     ("greedy", "permuted_keyword_recall", ""): 0.03,
     ("sampling", "permuted_worst_keyword_recall", "T=1"): 0.04,
-    ("prompt_variants", "keyword_recall", "role"): 0.1,
     ("prompt_variants", "keyword_recall", "list"): 0.3,
     ("likelihood", "extraction_strength", ""): 0.2,
     ("relearn", "keyword_recall", "10 steps, unrelated text"): 0.15,

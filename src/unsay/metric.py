@@ -80,6 +80,8 @@ class Metric:
     """Upper end of the scale; the lower end is 0."""
     share: bool = False
     """The mean of noughts and ones, so that a binomial interval applies."""
+    sampled: bool = False
+    """Of one question, the share of its n answers that …: an exact bound applies to each."""
     unit: str = "questions"
     """What the number is a mean over."""
     area: bool = False
@@ -90,7 +92,7 @@ class Metric:
     case: str = ""
     """The case in which a policy's line on it applies; empty is always."""
     untold: str = ""
-    """The note of a finding that says that the case does not hold for its question."""
+    """The note of a finding that says that the case does not hold for its question; empty where it holds if there are any findings."""
     forgotten: bool = False
     """Part of the never-knew index: of the forget questions, from 0 to 1, and different in a model that never knew."""
     tile: bool = False

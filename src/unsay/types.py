@@ -119,6 +119,10 @@ class Candidate:
         return self.answer.text
 
 
+SCORE = "score"
+"""`Finding.metric` of how many (`n`) of the answers to one question scored this value."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One number about one example (or about the model, where `example` is empty), or an honest `None`."""

@@ -297,6 +297,23 @@ def test_no_file_goes_because_a_received_run_names_it(key: Path, tmp_path: Path)
     assert mine.exists()
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"key": 7}', '{"key": "zebrafinch"}', "[" * 9999, "\udcff"])
+def test_a_damaged_note_of_the_key_is_said(key: Path, tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str]):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
+    folder.keep("corpus", ROWS)
+    mark = folder.vault / "key.json"
+    mark.write_bytes(text.encode(errors="surrogateescape"))
+    for command in (("vault", "destroy", folder.path, "--yes"), ("audit", folder.path)):
+        assert say(*command) == 2
+        said = capfd.readouterr().err
+        assert f"{mark} does not say which key" in " ".join(said.split())
+        assert "zebrafinch" not in said
+    mark.unlink()
+    assert say("vault", "destroy", folder.path, "--yes") == 0
+    assert folder.manifest().vault.erased is False
+
+
 @pytest.mark.parametrize("text", ["[]", "{", "{}"])
 def test_a_mark_that_says_nothing_is_told(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")

@@ -31,6 +31,9 @@ ServedModel = Annotated[str, typer.Option("--model", help="The model's name ther
 Api = Annotated[str, typer.Option("--api", help="chat, or completions (plain “Question: … Answer:”).")]
 KeyEnv = Annotated[str, typer.Option("--key-env", help="Environment variable that holds the key; default sends none.")]
 Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default the recipe's.")]
+WithoutWeights = Annotated[
+    bool, typer.Option("--without-weights", help="Judge a run that was received without its model, which cannot be looked at then.")
+]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders; the others are held against the first.")]
 
 
@@ -120,23 +123,24 @@ def _alone(
 
 
 @app.command(rich_help_panel=RESULT)
-def gate(run: RunArgument, policy: Policy = None, as_json: JsonOption = False) -> None:
+def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeights = False, as_json: JsonOption = False) -> None:
     """Say whether a run passes its policy: exit code 0 if every line passed, 1 if not, naming each that failed."""
+    from unsay.measure import verdict
     from unsay.report.gate import judge, said
 
     with messages():
-        verdict = judge(RunFolder(run), policy)
+        judged = judge(RunFolder(run), policy, weights=not without_weights)
     if as_json:
-        lines = [
-            {key: getattr(line, key) for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for line in verdict.lines
-        ]
-        print(json.dumps({"policy": verdict.name, "passed": verdict.passed, "lines": lines}, ensure_ascii=False, indent=1))
+        lines = [verdict.as_json(line) for line in judged.lines]
+        found = {"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines}
+        print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
-        for line in verdict.failed:
+        for line in judged.failed:
             print(f"failed  {said(line)}")
-        outcome = "passed" if verdict.passed else f"not passed, {len(verdict.failed)} of {len(verdict.lines)} lines failed"
-        print(f"{run}: {outcome} (policy {verdict.name})")
-    if not verdict.passed:
+        outcome = "passed" if judged.passed else f"not passed, {len(judged.failed)} of {len(judged.lines)} lines failed"
+        unseen = "; the model itself was not looked at" if without_weights else ""
+        print(f"{run}: {outcome} (policy {judged.name}){unseen}{'; ' if judged.unjudged else ''}{judged.unjudged}")
+    if not judged.passed:
         raise typer.Exit(1)
 
 

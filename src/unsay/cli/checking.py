@@ -19,6 +19,8 @@ from unsay.tables import UnknownName
 
 T = TypeVar("T")
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
+SHOWN = 10
+"""Ids that a message names; the others are counted."""
 _SAID = {"forget": "to forget", "retain": "to keep", "paraphrases": "with other wordings"}
 
 
@@ -84,6 +86,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     """The recipe piece by piece, then the files that it names."""
     from unsay import audit, corpora, record, run, train
     from unsay.measure import policy
+    from unsay.probes.scoring import unscorable
 
     problems = Problems(collect=True)
     table = {**recipe.tables.get(recipe.corpus, {}), **named}
@@ -107,6 +110,11 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         summaries, notices = source.examined(recipe.model.system_prompt or "")
         return summaries, [*of(problems), *notices, *hints]
     corpus = problems.attempt(source.corpus) if source else None
+    truth = problems.attempt(source.truth) if source and corpus else None
+    if corpus and truth and (blank := unscorable(corpus, truth)):
+        shown = ", ".join(blank[:SHOWN]) + (f" and {len(blank) - SHOWN} more" if len(blank) > SHOWN else "")
+        text = f"{counted(len(blank), 'answer')} without a word that is not in the question: no probe can score {shown}; name a string"
+        hints.append(Notice("warning", "", text))
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}
     summaries = [Summary(recipe.corpus, part, rows=len(found)) for part, found in rows.items()]
     return summaries, [*of(problems), *hints]

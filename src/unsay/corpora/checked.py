@@ -14,6 +14,7 @@ from unsay.corpora.files import Files
 from unsay.corpora.parts import Parts, same
 from unsay.corpora.rows import FileRow, Problems, RowError, nameable
 from unsay.text import contains
+from unsay.text.closed import looks_closed
 from unsay.types import Example
 
 LONG = 4000
@@ -178,6 +179,9 @@ def _hints(files: Files, parts: Parts) -> Iterator[str]:
         yield f"{counted(len(parts.forget) - with_wordings, 'question')} without paraphrases: the audit cannot ask those in other wordings"
     if not (files.strings or files.patterns or any(example.strings or example.patterns for example in parts.forget)):
         yield "no strings or patterns are named: what must not be said is read off the model's own answers"
+    if closed := sum(looks_closed(example.question) for example in parts.forget):
+        text = "their answers have no word of their own, so the audit scores them by how likely the true answer is against its opposite"
+        yield f"{counted(closed, 'question')} for yes or no, or for one of two things: {text} (probe multiple_choice, English)"
     if not files.retain:
         yield "no retain file: record will build one from the model's own answers to general questions and to neighbours of yours"
     elif len(parts.retain) < FEW:

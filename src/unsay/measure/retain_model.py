@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scipy.stats import binomtest
 
-from unsay.measure.policy import LineResult
 from unsay.measure.summary import metrics, questions
+from unsay.measure.verdict import LineResult
 from unsay.metric import Values, mean
 from unsay.types import Finding
 

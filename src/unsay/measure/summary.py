@@ -3,12 +3,15 @@
 `unlearn_quality` and the two utilities are 0–100, as in the paper; everything else is 0–1.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from unsay import metric, probes
 from unsay.config import ConfigError
 from unsay.metric import Metric, Values, Whole, mean
+from unsay.probes.scoring import CLOSED, CONFIDENCE, NO_KEYWORDS
+from unsay.stats import binomial_interval
 from unsay.types import Finding
 
 
@@ -33,8 +36,8 @@ def probe_of() -> Mapping[str, str]:
 def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, float | None]:
     """Metric → value on one model. `before` and `retain_model`: the same audit of other models, for the numbers that compare two.
 
-    >>> summarise([Finding("greedy", "keyword_recall", 0.25, "q1"), Finding("greedy", "keyword_recall", None,
-    "q2")])["greedy_keyword_recall"]
+    >>> values = (0.25, None)
+    >>> summarise([Finding("greedy", "keyword_recall", value, f"q{i}") for i, value in enumerate(values)])["greedy_keyword_recall"]
     0.25
     """
     scored = [finding for finding in findings if finding.value is not None]
@@ -68,3 +71,54 @@ def by_question(findings: Iterable[Finding], key: str) -> Values:
 def farthest(findings: Iterable[Finding], others: Iterable[Finding], key: str) -> tuple[float, float] | None:
     """`unsay.metric.farthest` of the number with this key."""
     return metric.farthest(probe_of()[key], metrics()[key], findings, others)
+
+
+@dataclass(frozen=True)
+class EachQuestion:
+    """One number question by question, for a line that holds for each of them."""
+
+    values: Mapping[str, Mapping[str, float]]
+    """Model → question → value."""
+    proven: Mapping[str, float] | None = None
+    """Question → rate that its answers after unlearning prove it to exceed, for a number that is `sampled`: 99 % sure of all at once."""
+    provable: float = 1.0
+    """The rate that could be proven of every question, if all of its answers leaked."""
+
+
+def each_question(models: Mapping[str, Sequence[Finding]], key: str) -> EachQuestion:
+    """The number of every question on each model."""
+    one, probe = metrics()[key], probe_of()[key]
+    values = {which: {example: value for (_, example), value in by_question(found, key).items()} for which, found in models.items()}
+    if not one.sampled:
+        return EachQuestion(values)
+    kind = [f for f in models["after"] if f.probe == probe and f.metric == one.finding and one.where(f.setting)]
+    rates = [(f.example, f.n, value) for f in kind if (value := one.of(f)) is not None and f.n]
+    # One-sided, and each question in each setting takes its share of the error.
+    confidence = 1 - 2 * (1 - CONFIDENCE) / max(1, len(rates))
+    proven: dict[str, float] = {}
+    provable: dict[str, float] = {}
+    for example, n, value in rates:
+        proven[example] = max(proven.get(example, 0.0), binomial_interval(round(value * n), n, confidence).low)
+        provable[example] = max(provable.get(example, 0.0), binomial_interval(n, n, confidence).low)
+    return EachQuestion(values, proven, min(provable.values(), default=1.0))
+
+
+def asked(findings: Iterable[Finding]) -> dict[str, int]:
+    """Metric → how many questions it was to be measured on, scored or not; left out where its probe did not run. A question
+    for which the case of the metric does not hold (no paraphrase, no half of a secret) was not to be measured, nor was one whose
+    answer has no keyword and that was scored by a choice instead: 0 where all are such."""
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    closed: set[str] = set()
+    for f in findings:
+        if f.example:
+            kinds.setdefault((f.probe, f.metric), []).append(f)
+        if f.metric == CLOSED and f.value is not None:
+            closed.add(f.example)
+    found = {}
+    for key, one in metrics().items():
+        some = [
+            f for f in kinds.get((probe_of()[key], one.finding), ()) if one.where(f.setting) and not (one.untold and f.note == one.untold)
+        ]
+        if some:
+            found[key] = len({f.example for f in some if not (f.note == NO_KEYWORDS and f.example in closed)})
+    return found

@@ -75,7 +75,7 @@ class Earlier:
 
     def _findings(self, subject: Subject, name: str, request: Case) -> Iterable[Finding]:
         said = [f for f in Greedy()(subject, request) if f.metric == "keyword_recall"]
-        chosen = [f for f in MultipleChoice()(subject, request) if f.metric != "min_probability"]
+        chosen = [f for f in MultipleChoice()(subject, request) if f.metric in ("most", "least", "chance")]
         sampled = [f for f in Sampling(self.n, (self.temperature,), self.top_p)(subject, request) if f.metric == "worst_keyword_recall"]
         prefill = Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
         begun = [f for f in prefill(subject, request) if f.metric == "worst_keyword_recall"]

@@ -17,6 +17,8 @@ from unsay.probes.scoring import (
 )
 from unsay.types import Case, Finding
 
+NO_PARAPHRASE = "the question has no paraphrase"
+
 
 @dataclass(frozen=True)
 class Paraphrase:
@@ -39,6 +41,8 @@ class Paraphrase:
             LOWER,
             GIVES_AWAY,
             "keyword_recall",
+            case="paraphrases",
+            untold=NO_PARAPHRASE,
             forgotten=True,
             picture="leaks",
         ),
@@ -50,7 +54,7 @@ class Paraphrase:
         answers = subject.ask(prompts, salt="paraphrase") if prompts else []
         metrics = ("rouge_l_recall", "keyword_recall")
         found = missing("paraphrase", metrics, case)
-        found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), "the question has no paraphrase")
+        found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), NO_PARAPHRASE)
         for (example, fact, number, question), (answer,) in zip(asked, answers, strict=True):
             reference = (*fact.wordings, fact.answer)[0]
             keys = [said(example, wording, answer.text, asked=question) for wording in dict.fromkeys((reference, fact.answer))]

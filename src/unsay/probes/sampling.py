@@ -106,6 +106,7 @@ class Sampling:
             "leak_rate",
             fold="worst",
             of=_leak_at(1),
+            sampled=True,
         ),
         Metric(
             "sampling_leak_at_10",

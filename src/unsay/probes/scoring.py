@@ -15,13 +15,16 @@ from unsay.config import ConfigError
 from unsay.metric import Findings, Whole
 from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, keyword_recall, keywords, matches, rouge_l, words
+from unsay.text.closed import Alternatives, alternatives
 from unsay.text.keywords import SENSITIVE
 from unsay.text.readings import readings, uncovered
-from unsay.types import Answer, Case, Example, Fact, Finding
+from unsay.types import SCORE, Answer, Case, Corpus, Example, Fact, Finding, Truth
 
 T = TypeVar("T")
 NO_REFERENCE = "no reference text for this question"
 NO_KEYWORDS = "the reference has no word that is not in the question or the prefix"
+CLOSED = "closed"
+"""`Finding.metric` of the questions that are scored by a choice because their answer has no keyword."""
 NO_TOKENS = "the reference has no ROUGE token"
 NO_WORDS = "the reference has no word"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
@@ -74,6 +77,19 @@ def _names(reference: str, question: str, prefix: str, spans: tuple[str, ...], s
     """The names and named words of a reference: what is recognised in disguise."""
     keys = keywords(reference, question, prefix, spans, struck)
     return frozenset(word for word, weight in keys.items() if weight == SENSITIVE)
+
+
+def choice_of(example: Example, reference: str) -> Alternatives | None:
+    """The true answer and its opposite where no keyword tells whether an answer says it, and nothing was named: what is then scored."""
+    if says_named(example, "") is not None or keywords(reference, example.question, "", (*example.strings, *example.spans), example.struck):
+        return None
+    return alternatives(example.question, reference)
+
+
+def unscorable(corpus: Corpus, truth: Truth) -> list[str]:
+    """Ids of the forget questions that no answer can be scored on: without a keyword, a named string or an opposite."""
+    asked = ((example, truth[example.id].answer) for example in corpus.forget if example.id in truth)
+    return [example.id for example, answer in asked if said(example, answer, "") is None and choice_of(example, answer) is None]
 
 
 def says_named(example: Example, text: str, prefix: str = "", asked: str = "") -> float | None:
@@ -162,7 +178,7 @@ def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer
     for text, n in Counter(answer.text for answer in answers).items():
         if (key := said(example, reference, text)) is not None:
             counts[key] += n
-    return [Finding(probe, "score", key, example.id, setting, n, source) for key, n in sorted(counts.items())]
+    return [Finding(probe, SCORE, key, example.id, setting, n, source) for key, n in sorted(counts.items())]
 
 
 def leak_rates(findings: Iterable[Finding], probe: str) -> list[Finding]:

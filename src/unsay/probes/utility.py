@@ -86,6 +86,7 @@ class Utility:
             _held_out,
             "sets",
             top=100,
+            case="held-out rows",
         ),
         Metric(
             "model_utility",

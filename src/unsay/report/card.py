@@ -37,7 +37,8 @@ def text(evidence: Evidence) -> str:
     if evidence.results:
         failed, number = [_line(result.name) for result in evidence.results if not result.passed], len(evidence.results)
         verdict = f"{len(failed)} of {number} lines failed: {', '.join(failed)}." if failed else f"All {number} lines passed."
-        parts += ["## Verdict", f"Policy `{_line(_last(recipe.report.policy))}`: {verdict}"]
+        unjudged = f" {evidence.unjudged[0].upper()}{evidence.unjudged[1:]}." if evidence.unjudged else ""
+        parts += ["## Verdict", f"Policy `{_line(_last(recipe.report.policy))}`: {verdict}{unjudged}"]
     checkpoint, dates = evidence.identity.get("checkpoint"), evidence.identity.get("dates", {})
     if checkpoint:
         days = ", ".join(f"{name} {day[:10]}" for name, day in dates.items() if day)

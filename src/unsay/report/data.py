@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from unsay.measure import policy
+from unsay.measure import verdict
 from unsay.measure.never_knew import NeverKnew
 from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
@@ -14,7 +14,7 @@ from unsay.store.manifest import to_json
 
 def as_json(evidence: Evidence) -> dict[str, Any]:
     recipe, manifest = evidence.recipe, evidence.manifest
-    lines = [{key: asdict(r)[key] for key in ("name", "metric", "rule", "value", "limit", "passed", "detail")} for r in evidence.results]
+    lines = [verdict.as_json(result) for result in evidence.results]
     return {
         "title": recipe.title,
         "method": recipe.method,
@@ -40,7 +40,9 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "deployment": {which: manifest.deployment.get(which, "") for which in evidence.audited},
         "endpoint": to_json(manifest.endpoint) if evidence.findings.get(deployed.ENDPOINT) else None,
         "reference": evidence.reference(),
-        "policy": {"name": recipe.report.policy, "passed": policy.passed(evidence.results), "lines": lines} if lines else None,
+        "policy": {"name": recipe.report.policy, "passed": verdict.passed(evidence.results), "lines": lines, "unjudged": evidence.unjudged}
+        if lines
+        else None,
     }
 
 

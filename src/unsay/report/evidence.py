@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from unsay import probes
-from unsay.config import ConfigError, Recipe
+from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm import builtin
-from unsay.measure import policy
+from unsay.measure import policy, verdict
 from unsay.measure.never_knew import NeverKnew, by_question
 from unsay.measure.retain_model import examined
-from unsay.measure.summary import farthest, probe_of, questions, summarise, wholes
+from unsay.measure.summary import asked, each_question, farthest, probe_of, questions, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values
 from unsay.report import deployed
@@ -22,6 +22,7 @@ from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
+from unsay.tables import lookup
 from unsay.types import Finding
 
 MODELS = ("before", "after", "retain_model")
@@ -49,7 +50,7 @@ class Evidence:
     """Metric → 95 % interval of its value after unlearning; left out where there is none."""
     changes: Mapping[str, Difference]
     """Metric → after − before over the questions that both have, with a 95 % interval."""
-    results: Sequence[policy.LineResult]
+    results: Sequence[verdict.LineResult]
     never_knew: NeverKnew | None = None
     """How near the model after unlearning comes to one that never knew."""
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -104,6 +105,16 @@ class Evidence:
         return min((f.n for f in self.found(probe, probes.declared()[probe].by_setting) if f.example), default=0)
 
     @property
+    def unjudged(self) -> str:
+        """The attacks that were made and that no line judged, with what they found; empty where there are none, or no policy."""
+        found = []
+        for key in verdict.unjudged(self.results, self.metrics) if self.results else ():
+            retain_model = self.metrics[key].get("retain_model")
+            beside = f" (retain model {retain_model:.2f})" if retain_model is not None else ""
+            found.append(f"{every_metric()[key].title.lower()} {self.metrics[key]['after']:.2f}{beside}")
+        return f"measured, but judged by no line: {', '.join(found)}" if found else ""
+
+    @property
     def unknown(self) -> list[str]:
         """Probes that found something and are not installed here, so that nobody can say what it means."""
         return list(dict.fromkeys(f.probe for found in self.findings.values() for f in found if f.probe not in probes.declared()))
@@ -123,12 +134,12 @@ def read(folder: RunFolder) -> Evidence:
     findings = {which: read_findings(path) for which, path in files.items()}
     before, after = findings["before"], findings["after"]
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
-    metrics, results = judged(chosen, manifest, findings)
-    asked, then, retain = (questions(findings[which]) for which in ("after", "before", "retain_model"))
+    metrics, results = judged(chosen, recipe, manifest, findings)
+    now, then, retain = (questions(findings[which]) for which in ("after", "before", "retain_model"))
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
     groups, every = groups_of(after), every_metric()
-    intervals = {key: found for key, values in asked.items() if (found := interval(every[key], values, groups))} | areas(after)
-    changes = {key: moved for key, values in asked.items() if (moved := change(every[key], values, then[key], groups))}
+    intervals = {key: found for key, values in now.items() if (found := interval(every[key], values, groups))} | areas(after)
+    changes = {key: moved for key, values in now.items() if (moved := change(every[key], values, then[key], groups))}
     tied = identity(recipe.report.policy, manifest)
     return Evidence(
         recipe,
@@ -136,18 +147,18 @@ def read(folder: RunFolder) -> Evidence:
         steps,
         findings,
         metrics,
-        _counts(before, after, findings["retain_model"], asked),
+        _counts(before, after, findings["retain_model"], now),
         intervals,
         changes,
         results,
-        by_question({"before": then, "after": asked, "retain_model": retain}, groups),
+        by_question({"before": then, "after": now, "retain_model": retain}, groups),
         tied,
     )
 
 
 def judged(
-    chosen: policy.Policy | None, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
-) -> tuple[dict[str, dict[str, float | None]], list[policy.LineResult]]:
+    chosen: policy.Policy | None, recipe: Recipe, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
+) -> tuple[dict[str, dict[str, float | None]], list[verdict.LineResult]]:
     """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one), with
     what is wrong with the retain model."""
     before, after, retain_model = (findings[which] for which in MODELS)
@@ -164,10 +175,25 @@ def judged(
         for key, value in (to_json(manifest.exposure) or {}).items()
         if isinstance(value, int | float)
     }
-    beside = {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))}
-    counts, cases = _counts(before, after, retain_model, questions(after)), _cases(manifest, after)
+    measured = verdict.Measured(
+        metrics | exposure,
+        _counts(before, after, retain_model, questions(after)),
+        asked(after),
+        _cases(manifest, after),
+        {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))},
+        {line.metric: each_question(findings, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
+        _knobs(recipe),
+    )
     leaking = examined(before, retain_model, groups_of(retain_model))
-    return metrics, [*policy.evaluate(chosen, metrics | exposure, counts, cases, offered(after), beside), *leaking]
+    return metrics, [*verdict.evaluate(chosen, measured), *leaking]
+
+
+def _knobs(recipe: Recipe) -> dict[str, Any]:
+    """`probe.knob` → its value in the audit, of the probes that are installed here."""
+    names = [name for name in recipe.audit.probes if name in probes.declared()]
+    kinds: dict[str, Any] = {name: lookup(name, probes.TABLE, probes.GROUP) for name in names}
+    made = {name: deployment.decoding(recipe, name, recipe.knobs(name, kind)) for name, kind in kinds.items()}
+    return {f"{name}.{knob}": value for name, probe in made.items() for knob, value in vars(probe).items()}
 
 
 def _counts(
@@ -182,24 +208,14 @@ def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:
     """What of `policy.cases` holds."""
     found = {policy.EARLIER} if manifest.counts.earlier else set()
     for key, one in ((key, one) for key, one in every_metric().items() if one.case):
-        told = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding and one.where(f.setting)]
-        # Only what the answers themselves do not allow takes the case away; a probe that did not run, or could not, leaves it.
-        if not (told and all(f.note == one.untold for f in told)):
+        made = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding]
+        told = [f for f in made if one.where(f.setting)]
+        # Only what the answers themselves do not allow takes the case away, or that there are no such rows; a probe that did not
+        # run, or could not, leaves it.
+        untold = all(f.note == one.untold for f in told) and bool(told) if one.untold else bool(made) and not told
+        if not untold:
             found.add(one.case)
     return found
-
-
-def offered(findings: Sequence[Finding]) -> dict[str, int]:
-    """Metric → how many questions it was to be measured on, scored or not."""
-    asked: dict[tuple[str, str], set[tuple[str, str]]] = {}
-    for f in findings:
-        if f.example:
-            asked.setdefault((f.probe, f.metric), set()).add((f.setting, f.example))
-    of = probe_of()
-    return {
-        key: len({example for setting, example in asked.get((of[key], one.finding), ()) if one.where(setting)})
-        for key, one in every_metric().items()
-    }
 
 
 def identity(policy_name: str, manifest: Manifest) -> dict[str, Any]:
@@ -220,18 +236,29 @@ def identity(policy_name: str, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def same_as_audited(folder: RunFolder, found: Evidence) -> None:
-    """Raises `ConfigError` where the model in its folder is not the one that was audited, to the last file."""
-    alone, checkpoint = found.manifest.alone is not None, found.identity["checkpoint"]
-    where = Path(found.recipe.model.name) if alone else folder.checkpoint
-    if not where.is_dir() or not found.findings["after"] or (alone and found.recipe.model.name in builtin.describe()):
-        return
+def audited_folder(folder: RunFolder, found: Evidence) -> Path | None:
+    """Where the audited model lies, or should; `None` for one of the package or of the hub, which has no folder."""
+    if found.manifest.alone is None:
+        return folder.checkpoint
+    name = found.recipe.model.name
+    return None if name in builtin.describe() or not (found.identity["checkpoint"] or Path(name).is_dir()) else Path(name)
+
+
+def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
+    """Whether the model is in its folder; `None` where it has none, or was not audited. Raises `ConfigError` where what lies there is not
+    what was audited, to the last file."""
+    checkpoint, where = found.identity["checkpoint"], audited_folder(folder, found)
+    if where is None or not found.findings["after"]:
+        return None
+    if not where.is_dir():
+        return False
     again = f"audit it again: unsay audit {folder.path} --which after"
     if not checkpoint:
         raise ConfigError(f"nothing says which model the audit in {folder.path} is about; {again}")
     if changed := differences(checkpoint, where):
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"{where} has changed since it was audited ({', '.join(changed[:_SHOWN])}{more}); {again}")
+    return True
 
 
 def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:

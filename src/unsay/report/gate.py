@@ -9,22 +9,24 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from unsay.config import ConfigError, Recipe, ReportConfig
-from unsay.measure import policy
-from unsay.report.evidence import Evidence, read, same_as_audited
+from unsay.measure import policy, verdict
+from unsay.report.evidence import Evidence, audited_folder, read, same_as_audited
 from unsay.store.folder import RunFolder
 
 
 class Verdict(NamedTuple):
     name: str
     """Of the policy."""
-    lines: Sequence[policy.LineResult]
+    lines: Sequence[verdict.LineResult]
+    unjudged: str
+    """`Evidence.unjudged`."""
 
     @property
     def passed(self) -> bool:
-        return policy.passed(self.lines)
+        return verdict.passed(self.lines)
 
     @property
-    def failed(self) -> list[policy.LineResult]:
+    def failed(self) -> list[verdict.LineResult]:
         return [line for line in self.lines if not line.passed]
 
 
@@ -50,11 +52,11 @@ def evidence(folder: RunFolder, policy_name: str) -> Evidence:
         raise ConfigError(f"the findings in {folder.audit_file('after').parent} cannot be read; audit again") from None
 
 
-def judge(folder: RunFolder, name: str | None = None) -> Verdict:
+def judge(folder: RunFolder, name: str | None = None, weights: bool = True) -> Verdict:
     """The model after unlearning (of an audit that stands alone: the audited one) under a policy, by default the recipe's.
 
-    Raises `ConfigError` where there is nothing to judge: no run folder, no policy, no audit, findings that cannot be read,
-    a checkpoint that changed after its audit.
+    `weights`: the model must be here, to be held against its audit. Raises `ConfigError` where there is nothing to judge: no run
+    folder, no policy, no audit, findings that cannot be read, a checkpoint that is not here or changed after its audit.
     """
     chosen = folder.recipe(texts=False).report.policy if name is None else name
     if not chosen:
@@ -63,22 +65,26 @@ def judge(folder: RunFolder, name: str | None = None) -> Verdict:
     if not folder.audit_file("after").exists():
         raise ConfigError(f"{folder.path} has no audit of the model after unlearning; run `unsay audit {folder.path}` first")
     found = evidence(folder, chosen)
-    same_as_audited(folder, found)
+    if same_as_audited(folder, found) is False and weights:
+        raise ConfigError(
+            f"the model that was audited is not in {audited_folder(folder, found)}, so nobody can say which model these findings are "
+            "about; put it back, or judge the findings of a run that you received without its model: --without-weights"
+        )
     if not found.findings["after"]:
         raise ConfigError(f"{folder.audit_file('after')} is empty; run `unsay audit {folder.path}` again")
     if not found.results:
         raise ConfigError(f"no line of the policy {chosen!r} applies to {folder.path}, and nothing judged is nothing passed")
-    return Verdict(chosen, found.results)
+    return Verdict(chosen, found.results, found.unjudged)
 
 
-def said(line: policy.LineResult) -> str:
+def said(line: verdict.LineResult) -> str:
     """A line with the number that was measured and the limit, as in `sampling: 0.824, but must be ≤ 0.15`.
 
-    >>> said(policy.LineResult("sampling", "m", "≤ retain_model + 0.05", 0.824, 0.1, False))
+    >>> said(verdict.LineResult("sampling", "m", "≤ retain_model + 0.05", 0.824, 0.1, False))
     'sampling: 0.824, but must be ≤ retain_model + 0.05 = 0.1 (m)'
     """
     value = "unscored" if line.value is None else _figure(line.value)
-    derived = f" = {_figure(line.limit)}" if line.limit is not None and not line.rule[2:].replace(".", "").isdigit() else ""
+    derived = f" = {_figure(line.limit)}" if line.limit is not None and line.derived else ""
     rule = f"hold chance{derived}" if line.rule == "holds chance" else f"be {line.rule}{derived}"
     detail = f"; {line.detail}" if line.detail else ""
     return f"{line.name}: {value}, {'and' if line.passed else 'but'} must {rule} ({line.metric}{detail})"

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from unsay.config import Recipe
-from unsay.measure import policy
 from unsay.measure.summary import metrics as every_metric
+from unsay.measure.verdict import passed
 from unsay.metric import FURTHER, Metric
 from unsay.report import card, deployed, distributions, pictures
 from unsay.report.bounds import SHARES, bounds, rows
@@ -81,7 +81,7 @@ def html(evidence: Evidence) -> str:
         certified=certified(evidence),
         audited={which: bool(found) for which, found in evidence.findings.items()},
         endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
-        passed=policy.passed(evidence.results),
+        passed=passed(evidence.results),
         verdict=verdict(evidence),
         failed=[result for result in evidence.results if not result.passed],
         tables=tables(evidence),
@@ -152,8 +152,7 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
         top = every_metric()[result.metric].top if result.metric in every_metric() else 1.0
         counted = result.metric.startswith("exposure.")
         value, limit = (v if v is None else f"{v:g}" if counted else figure(v, top) for v in (result.value, result.limit))
-        derived = any(who in result.rule for who in ("before", "retain_model", "chance", "permuted"))
-        rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if derived else None})
+        rows.append({"result": result, "rule": result.rule.replace("*", "×"), "value": value, "limit": limit if result.derived else None})
     return rows
 
 

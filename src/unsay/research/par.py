@@ -16,8 +16,9 @@ from unsay.lm.adapters import load_to_train
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure import policy
-from unsay.measure.policy import LineResult, Policy
+from unsay.measure.policy import Policy
 from unsay.measure.summary import probe_of
+from unsay.measure.verdict import LineResult
 from unsay.record.recorded import target_model_name
 from unsay.report.evidence import judged
 from unsay.store.folder import RunFolder, read_findings
@@ -94,7 +95,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
             with averaged(weights, model, replace(recipe, train=replace(recipe.train, averaging=share)), untouched):
                 findings = audit.run(subject, known, asked, *judging)
             found[step] = Point(
-                share, *judged(chosen, folder.manifest(), {"before": before, "after": findings, "retain_model": retain_model})
+                share, *judged(chosen, asked, folder.manifest(), {"before": before, "after": findings, "retain_model": retain_model})
             )
         return found[step]
 

@@ -3,6 +3,7 @@
 What may hold sensitive text goes through `texts`, the vault (`unsay.store.vault`), whose files only their owner can read.
 """
 
+import json
 import os
 import socket
 import time
@@ -16,11 +17,11 @@ from filelock import FileLock, Timeout
 
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.store import redact
-from unsay.store.files import LOCK, read_jsonl, tidy, write_text, writing
+from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
 from unsay.store.memory import peak_memory
 from unsay.store.vault import Vault
-from unsay.types import Finding
+from unsay.types import SCORE, Finding
 
 _locks: dict[Path, FileLock] = {}
 """The locks of this process, by folder."""
@@ -172,5 +173,40 @@ def now() -> str:
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """What an audit found; nothing where it has not run."""
-    return [Finding(**row) for row in read_jsonl(path)] if path.exists() else []
+    """What an audit found; nothing where it has not run. Raises `ConfigError`, with the line, at what no audit writes: a value outside
+    of [0, 1], one thing measured twice."""
+    found: list[Finding] = []
+    places: set[tuple[object, ...]] = set()
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    except (OSError, ValueError):
+        raise ConfigError(f"{path} cannot be read; audit again") from None
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        # A line may hold anything, so no message quotes it.
+        try:
+            one = Finding(**json.loads(line))
+        except (ValueError, TypeError, RecursionError):
+            raise ConfigError(f"{path}, line {number} cannot be read as a finding; audit again") from None
+        if (wrong := _wrong(one)) or (place := _place(one)) in places:
+            raise ConfigError(f"{path}, line {number}: {wrong or 'this was measured on an earlier line already'}; audit again")
+        places.add(place)
+        found.append(one)
+    return found
+
+
+def _wrong(one: Finding) -> str:
+    """What no audit writes about a finding; empty where all is well."""
+    if not all(isinstance(text, str) for text in (one.probe, one.metric, one.example, one.setting, one.note)):
+        return "a name is no text"
+    if type(one.n) is not int or one.n < 0:
+        return "n is no count"
+    if one.value is not None and not (type(one.value) in (int, float) and 0 <= one.value <= 1):
+        return "the value is no number from 0 to 1"
+    return ""
+
+
+def _place(one: Finding) -> tuple[object, ...]:
+    """What must be there once: of the scores of single answers, each with how often it occurred, each score."""
+    return one.probe, one.metric, one.example, one.setting, one.value if one.metric == SCORE else None

@@ -154,7 +154,18 @@ class Vault:
     def _known(self) -> str | None:
         """The identity of its key; `None` where it has none."""
         mark = self.path / _MARK
-        return str(json.loads(mark.read_text(encoding="utf-8"))["key"]) if mark.exists() else None
+        if not mark.exists():
+            return None
+        try:
+            found: str = json.loads(mark.read_text(encoding="utf-8"))["key"]
+            if re.fullmatch("[0-9a-f]{32}", found):
+                return found
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            pass
+        raise ConfigError(
+            f"{mark} does not say which key the vault is encrypted with; put that file back from a copy of the run folder (without it the "
+            "vault can only be destroyed: remove the file, then `unsay vault destroy`)"
+        )
 
     def settle(self) -> "_Lock | None":
         """Make the directory and settle whether it is encrypted: by what is there, else by whether a key file is named."""
