@@ -14,15 +14,19 @@ from typing import Any
 
 PROBES = {
     "greedy": "unsay.probes.greedy:Greedy",
+    "depth": "unsay.probes.depth:Depth",
     "sampling": "unsay.probes.sampling:Sampling",
     "prefill": "unsay.probes.prefill:Prefill",
     "paraphrase": "unsay.probes.paraphrase:Paraphrase",
     "prompt_variants": "unsay.probes.prompt_variants:PromptVariants",
+    "perturbed": "unsay.probes.perturbed:Perturbed",
+    "openings": "unsay.probes.openings:Openings",
     "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",
     "drift": "unsay.probes.drift:Drift",
     "relearn": "unsay.probes.weights:Relearn",
     "quantise": "unsay.probes.quantise:Quantise",
+    "damage": "unsay.probes.damage:Damage",
     "earlier": "unsay.probes.earlier:Earlier",
     "utility": "unsay.probes.utility:Utility",
 }
