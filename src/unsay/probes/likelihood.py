@@ -81,6 +81,7 @@ class Likelihood:
             LIKELIHOODS,
             "probability",
             forgotten=True,
+            claim="a word piece of the true answer has a probability of {}",
         ),
         Metric(
             "truth_ratio",
@@ -89,6 +90,7 @@ class Likelihood:
             RETAIN_MODEL,
             LIKELIHOODS,
             "truth_ratio",
+            claim="the truth ratio is {}",
         ),
         Metric(
             "forget_quality_d",
@@ -114,6 +116,7 @@ class Likelihood:
             LIKELIHOODS,
             "extraction_strength",
             forgotten=True,
+            claim="the extraction strength {}",
         ),
         Metric(
             "exact_memorisation",
@@ -123,9 +126,19 @@ class Likelihood:
             LIKELIHOODS,
             "exact_memorisation",
             forgotten=True,
+            claim="the exact memorisation {}",
         ),
         *(
-            Metric(f"membership_{name}", title, says, CHANCE, MEMBERSHIP, f"membership_{name}", area=True)
+            Metric(
+                f"membership_{name}",
+                title,
+                says,
+                CHANCE,
+                MEMBERSHIP,
+                f"membership_{name}",
+                area=True,
+                claim=f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
+            )
             for name, (title, says) in _ATTACKS.items()
         ),
     )

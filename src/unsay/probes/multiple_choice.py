@@ -40,6 +40,7 @@ class MultipleChoice:
             "most",
             share=True,
             forgotten=True,
+            claim="the true one of several options is the likeliest for {} of the questions",
         ),
         Metric(
             "multiple_choice_least",
@@ -50,6 +51,7 @@ class MultipleChoice:
             "least",
             share=True,
             forgotten=True,
+            claim="the unlikeliest for {}",
         ),
         Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
     )

@@ -31,7 +31,6 @@ class Openings:
 
     tested: ClassVar[str] = "answers begun with the model’s own {count} most frequent openings"
     by_setting: ClassVar[str] = "keyword_recall"
-    variants: ClassVar[str] = "openings"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "openings_keyword_recall",

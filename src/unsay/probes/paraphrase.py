@@ -41,6 +41,7 @@ class Paraphrase:
             "keyword_recall",
             forgotten=True,
             picture="leaks",
+            claim="{} where it is asked in other words",
         ),
     )
 

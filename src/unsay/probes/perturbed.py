@@ -82,7 +82,7 @@ class Perturbed:
 
     tested: ClassVar[str] = "these ways to write the question ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
-    variants: ClassVar[str] = "spellings and languages"
+    variants: ClassVar[str] = "spellings"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "perturbed_keyword_recall",
