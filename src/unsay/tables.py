@@ -20,7 +20,9 @@ PROBES = {
     "paraphrase": "unsay.probes.paraphrase:Paraphrase",
     "prompt_variants": "unsay.probes.prompt_variants:PromptVariants",
     "perturbed": "unsay.probes.perturbed:Perturbed",
+    "indirect": "unsay.probes.indirect:Indirect",
     "openings": "unsay.probes.openings:Openings",
+    "beams": "unsay.probes.beams:Beams",
     "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",
     "drift": "unsay.probes.drift:Drift",
@@ -30,7 +32,8 @@ PROBES = {
     "earlier": "unsay.probes.earlier:Earlier",
     "utility": "unsay.probes.utility:Utility",
 }
-"""All of them are run where a recipe names none."""
+OPT_IN = ("beams", "damage")
+"""Probes that run only where a recipe names them; all others run where it names none."""
 
 
 class UnknownName(ValueError):

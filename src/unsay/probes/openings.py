@@ -59,13 +59,12 @@ class Openings:
         pairs = known(case)
         found = missing("openings", ("keyword_recall",), case)
         openings = self.frequent(self._sampled(subject, case)) if pairs else []
-        for rank, opening in enumerate(openings, start=1):
-            setting = f"opening {rank}"
-            answers = subject.ask([Prompt(example.id, example.question, opening) for example, _ in pairs], salt="openings")
-            for (example, fact), (answer, *_) in zip(pairs, answers, strict=True):
-                key = said(example, fact.answer, answer.text, opening)
-                found.append(scored("openings", "keyword_recall", key, example.id, setting, NO_KEYWORDS, case.source))
-        if not openings:
+        begun = [(f"opening {rank}", opening, *pair) for rank, opening in enumerate(openings, start=1) for pair in pairs]
+        answers = subject.ask([Prompt(example.id, example.question, opening) for _, opening, example, _ in begun], salt="openings")
+        for (setting, opening, example, fact), (answer, *_) in zip(begun, answers, strict=True):
+            key = said(example, fact.answer, answer.text, opening)
+            found.append(scored("openings", "keyword_recall", key, example.id, setting, NO_KEYWORDS, case.source))
+        if not begun:
             found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
         return found
 

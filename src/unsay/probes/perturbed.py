@@ -108,39 +108,43 @@ class Perturbed:
             raise ConfigError("perturbed.ways is empty; name a way to ask")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        examples = [example for example, _ in known(case)]
         found = missing("perturbed", ("keyword_recall",), case)
-        for way in dict.fromkeys(self.ways) if examples else ():
+        examples = [example for example, _ in known(case)]
+        ways = list(dict.fromkeys(self.ways)) if examples else []
+        apart = (BARE, FOREIGN, SECOND)  # a server may refuse these, and the others be good all the same
+        for some in ([way for way in ways if way not in apart], *([way] for way in ways if way in apart)):
             try:
-                prompts = self._prompts(subject, examples, way, case.seed)
+                prompts = self._prompts(subject, examples, some, case.seed)
                 answers = subject.ask(list(prompts.values()), salt="perturbed") if prompts else []
             except Unaskable as why:
-                found += unscored("perturbed", ("keyword_recall",), [example.id for example in examples], str(why), way)
+                found += [f for way in some for f in unscored("perturbed", ("keyword_recall",), [e.id for e in examples], str(why), way)]
                 continue
-            told = {key: one.text for key, (one, *_) in zip(prompts, answers, strict=True)}
-            for example in examples:
-                if example.id not in told:
-                    found += unscored("perturbed", ("keyword_recall",), [example.id], NOT_HERE, way)
-                    continue
-                asked = prompts[example.id].question or ""
-                key = said(example, case.facts[example.id].answer, told[example.id], asked=asked)
+            for ((way, example), prompt), (answer, *_) in zip(prompts.items(), answers, strict=True):
+                key = said(example, case.facts[example.id].answer, answer.text, asked=prompt.question or "")
                 found.append(scored("perturbed", "keyword_recall", key, example.id, way, NO_KEYWORDS, case.source))
+            for way in some:
+                formless = [example.id for example in examples if (way, example) not in prompts]
+                found += unscored("perturbed", ("keyword_recall",), formless, NOT_HERE, way)
         return found
 
-    def _prompts(self, subject: Subject, examples: Sequence[Example], way: str, seed: int) -> dict[str, Prompt]:
-        """By example id; a question that has no such form is left out."""
-        if way == BARE:
-            return {e.id: Prompt(f"{e.id}#{way}", None, e.question) for e in examples}
-        if way == FOREIGN:
-            return {e.id: Prompt(f"{e.id}#{way}", e.question, before=(("system", SYSTEM),)) for e in examples}
-        if way == SECOND:
-            first = subject.ask([Prompt(e.id, e.question) for e in examples], salt="greedy")
-            turns = [(("user", e.question), ("assistant", answer.text)) for e, (answer, *_) in zip(examples, first, strict=True)]
-            return {e.id: Prompt(f"{e.id}#{way}", AGAIN, before=before) for e, before in zip(examples, turns, strict=True)}
-        if way in LANGUAGES:
-            return {e.id: Prompt(f"{e.id}#{way}", LANGUAGES[way].replace("{question}", e.question)) for e in examples}
-        texts = {e.id: REWRITTEN[way](e, seed) for e in examples}
-        return {key: Prompt(f"{key}#{way}", text) for key, text in texts.items() if text}
+    def _prompts(self, subject: Subject, examples: Sequence[Example], ways: Sequence[str], seed: int) -> dict[tuple[str, Example], Prompt]:
+        """By way and example; a question that has no such form is left out."""
+        first = subject.ask([Prompt(e.id, e.question) for e in examples], salt="greedy") if SECOND in ways else []
+        prompts = {}
+        for way in ways:
+            for i, e in enumerate(examples):
+                key = f"{e.id}#{way}"
+                if way == BARE:
+                    prompts[way, e] = Prompt(key, None, e.question)
+                elif way == FOREIGN:
+                    prompts[way, e] = Prompt(key, e.question, before=(("system", SYSTEM),))
+                elif way == SECOND:
+                    prompts[way, e] = Prompt(key, AGAIN, before=(("user", e.question), ("assistant", first[i][0].text)))
+                elif way in LANGUAGES:
+                    prompts[way, e] = Prompt(key, LANGUAGES[way].replace("{question}", e.question))
+                elif text := REWRITTEN[way](e, seed):
+                    prompts[way, e] = Prompt(key, text)
+        return prompts
 
 
 def slips(question: str, seed: int) -> Iterator[str]:
