@@ -105,3 +105,11 @@ def test_it_tells_a_model_that_knows_from_one_that_never_knew() -> None:
     assert numbers[0] == pytest.approx(1.0)
     assert numbers[1] is not None
     assert numbers[1] < 0.4
+
+
+def test_states_that_are_no_numbers_are_no_result() -> None:
+    broken = subject(1)
+    with torch.no_grad():
+        broken.model.model.layers[1].mlp.down_proj.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        looked(broken, subject(0))

@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from unsay.config import ConfigError, SampleConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.reading import habits
+from unsay.lm.reading import habits, read
 from unsay.lm.subject import LocalSubject, Subject
 from unsay.metric import GIVES_AWAY, LOWER, Metric
 from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
@@ -70,6 +70,8 @@ class Beams:
         for start in range(0, len(contexts), rows):
             some = contexts[start : start + rows]
             ids, attention = encoder.prompts(some, model.device)
+            if not read(model, ids, attention, room=0).logits.amax(1).isfinite().all():
+                raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
             settings = GenerationConfig(
                 max_new_tokens=min(limit, encoder.left(ids.shape[1])),
                 num_beams=self.width,

@@ -139,6 +139,8 @@ def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret:
         answer_logprobs(model, batch)
 
     def mean(values: Tensor) -> Tensor:
+        if values.isnan().any():
+            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
         return (values * secret).sum(1) / secret.sum(1)
 
     whole = mean(answer_logprobs(before, batch))
