@@ -62,7 +62,7 @@ def test_auditing_it(probe: str, recorded: tuple[Path, list[str]]) -> None:
         "damage",
         "earlier",
         "depth",
-    ):  # no options, no keywords, or an attack that diverges
+    ):  # nothing to ask, or it diverges
         run_audit(recipe, folder, "before", Watchers())
         found = [json.loads(line) for line in folder.audit_file("before").read_text().splitlines()]
         assert [row["value"] for row in found] == [None] * len(found)
