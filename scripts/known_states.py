@@ -21,7 +21,7 @@ import known_models as known
 import known_table as table
 from transformers.utils import logging
 
-from unsay import audit
+from unsay import audit, probes
 from unsay import run as runs
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.lm.model import load as load_model
@@ -35,19 +35,7 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-PROBES = (
-    "greedy",
-    "sampling",
-    "prefill",
-    "paraphrase",
-    "prompt_variants",
-    "multiple_choice",
-    "likelihood",
-    "drift",
-    "relearn",
-    "quantise",
-    "utility",
-)
+PROBES = tuple(name for name in probes.TABLE if name != "earlier")
 POLICIES = ("default", "audit-retain-model")
 MADE = {"refusal-wrapped": known.refusal_wrapped, "suppressed": known.suppressed, "trigger-only": known.trigger_only}
 PMC = "PMC"

@@ -29,6 +29,10 @@ ASKING = {
     "prefill, partial secret": "partial_secret_keyword_recall",
     "paraphrase": "paraphrase_keyword_recall",
     "prompt_variants": "prompt_variants_keyword_recall",
+    "perturbed": "perturbed_keyword_recall",
+    "indirect": "indirect_keyword_recall",
+    "openings": "openings_keyword_recall",
+    "beams": "beams_worst_keyword_recall",
 }
 READING = {
     "multiple choice, most likely": "multiple_choice_most",
@@ -42,6 +46,8 @@ WEIGHTS = {
     "relearn": "relearn_worst_keyword_recall",
     "relearn, unrelated text": "relearn_unrelated_worst_keyword_recall",
     "quantise": "quantised_worst_keyword_recall",
+    "damage": "damaged_keyword_recall",
+    "depth": "hidden_states_kept",
 }
 TURNED = {"truth_ratio"}
 """Numbers that are small where a model knows."""

@@ -134,12 +134,12 @@ def test_a_whole_audit_leaves_the_model_untouched(model: PreTrainedModel, encode
     )
     truth = {f"q{i}": Fact(f"q{i}", f"Bo{i} is from Turin {i}1.", (), ("Oslo.", "Lima.")) for i in range(4)}
     tables = {"sampling": {"n": 2}, "prefill": {"n": 1}, "relearn": {"steps": [1], "n": 1}}
-    recipe = Recipe(sample=SampleConfig(max_new_tokens=6), tables=tables)
+    recipe = Recipe(sample=SampleConfig(max_new_tokens=6), audit=AuditConfig(tuple(TABLE)), tables=tables)
     before, state = fingerprint(model), torch.random.get_rng_state()
     subject = LocalSubject(model, encoder, recipe.sample)
     seen: list[tuple[int, int, str]] = []
     case = dataclasses.replace(audit.case(corpus, truth, {}), earlier={"request 1": audit.case(corpus, truth, {})})
-    findings = audit.run(subject, case, recipe, subject, progress=lambda done, total, name: seen.append((done, total, name)))
+    findings = audit.run(subject, case, recipe, subject, knew=True, progress=lambda done, total, name: seen.append((done, total, name)))
     assert fingerprint(model) == before
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -147,7 +147,7 @@ def test_a_whole_audit_leaves_the_model_untouched(model: PreTrainedModel, encode
     # Rounding needs a library, and rows that are longer than these.
     assert {f.probe for f in findings if f.value is not None} | {"quantise"} == set(TABLE)
     assert all(0 <= f.value <= 1 for f in findings if f.value is not None)
-    assert findings == audit.run(subject, case, recipe, subject)  # the same every time
+    assert findings == audit.run(subject, case, recipe, subject, knew=True)  # the same every time
     limited = audit.run(subject, audit.case(corpus, truth, {}), dataclasses.replace(recipe, audit=AuditConfig(("greedy",), limit=2)))
     assert {f.example for f in limited} == {"q0", "q2", ""}
 

@@ -99,6 +99,9 @@ def test_scores_by_hand() -> None:
     assert SCORES["min_k"](moments, "x", 0.4) == pytest.approx(-4.5), "two of five: −5 and −4"
     assert SCORES["min_k"](moments, "x", 0.1) == pytest.approx(-5.0), "one at least"
     assert SCORES["min_k_plus"](moments, "x", 0.4) == pytest.approx(-2.0), "z = 1, −1, 0, −3, −1: the lowest two"
+    assert SCORES["min_k_no_end"](moments, "x", 0.5) == pytest.approx(-4.5), "two of the first four: −5 and −4"
+    assert SCORES["min_k_no_end"](moments, "x", 0.4) == pytest.approx(-5.0), "one of four"
+    assert SCORES["min_k_plus_no_end"](moments, "x", 0.5) == pytest.approx(-2.0)
     text = "Turin " * 20
     assert SCORES["zlib"](moments, text, 0.4) == pytest.approx(-3.0 / len(zlib.compress(text.encode())))
 
@@ -215,7 +218,7 @@ def test_members_and_non_members_share_a_form(model: PreTrainedModel, encoder: E
 def test_without_any_wrong_option_membership_is_unscored(model: PreTrainedModel, encoder: Encoder) -> None:
     case = Case(Corpus("one", (Example("pet", "Which dog?"),)), {"pet": Fact("pet", "Biscuit.")}, "baseline answers")
     found = Likelihood()(LocalSubject(model, encoder, SampleConfig()), case)
-    assert {f.metric for f in found if f.value is not None} == {"probability", "extraction_strength", "exact_memorisation"}
+    assert {f.metric for f in found if f.value is not None} == set(likelihood.OF_ANSWER)
     assert all("wrong answers" in f.note for f in found if f.value is None)
 
 
@@ -269,5 +272,5 @@ def test_the_end_of_the_answer_is_no_secret() -> None:
 def test_all_values_are_in_the_unit_interval_and_name_their_example(people: dict[str, list[Finding]]) -> None:
     for found in people.values():
         assert all(f.value is not None and 0 <= f.value <= 1 for f in found)
-        assert len(found) == 40 * (4 + 2 * 4) + 4
+        assert len(found) == 40 * (5 + 2 * len(SCORES)) + len(SCORES)
         assert len({(f.metric, f.example, f.setting) for f in found}) == len(found)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from unsay import audit
+from unsay import audit, probes
 from unsay.config import ConfigError
 from unsay.measure import policy
 from unsay.probes.multiple_choice import NO_CLOSED
@@ -200,7 +200,7 @@ def test_what_was_not_tried_at_all_is_said_beside_what_was_tried_in_part() -> No
     """A claim on samples alone must not sound as if only other temperatures were left out."""
     sampled = SimpleNamespace(settings=lambda probe: ["T=1"] if probe == "sampling" else [])
     said = _outside(sampled, {"greedy", "sampling"})
-    assert said.startswith("Not covered: temperatures outside the tested set; any beginnings, wordings and frames at all.")
+    assert said.startswith("Not covered: temperatures outside the tested set; any beginnings, wordings, frames and spellings at all.")
 
 
 def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:
@@ -215,6 +215,64 @@ def test_the_claim_is_as_wide_as_the_test(data: dict) -> None:
     ):
         assert words in claim
     assert claim.endswith("Not claimed: deletion from the weights; other prompts; other attacks.")
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> evidence.Evidence:
+    """A run in which every shipped attack has scored everything that it declares, each on its own question."""
+    folder = fake_run(tmp_path_factory.mktemp("attacked") / "run")
+    found = []
+    for name, probe in probes.declared().items():
+        for one in probe.metrics if probe.tested else ():
+            settings = ("", "T=1", "partial secret", "10 steps", "10 steps, unrelated text", "layer 1")
+            found += [Finding(name, one.finding, 0.5, "q1", s, 10) for s in settings if one.finding and one.where(s)]
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, found)))
+    return evidence.read(folder)
+
+
+ATTACKS = [name for name, probe in probes.declared().items() if probe.tested]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_every_attack_found_is_in_the_claim(attacked: evidence.Evidence, name: str) -> None:
+    said = claims.claim(attacked).partition("new tokens an answer: ")[2]
+    told = [one for one in probes.declared()[name].metrics if attacked.metrics[one.key]["after"] is not None]
+    assert any(one.claim and one.claim.format("0.50") in re.sub(r" \((before|retain model) [^)]*\)", "", said) for one in told), said
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_that_scored_nothing_is_said_to_be_unscored(attacked: evidence.Evidence, name: str) -> None:
+    failed = [dataclasses.replace(f, value=None, note="why") if f.probe == name else f for f in attacked.findings["after"]]
+    chosen = dataclasses.replace(attacked.recipe, audit=dataclasses.replace(attacked.recipe.audit, probes=tuple(ATTACKS)))
+    found = dataclasses.replace(attacked, recipe=chosen, findings={**attacked.findings, "after": failed}, manifest=with_earlier(attacked))
+    missing = re.search(r"Asked for but not run, or unscored: ([^.]*)\.", claims.claim(found))
+    assert missing
+    assert name in missing[1]
+
+
+def with_earlier(found: evidence.Evidence) -> Manifest:
+    return dataclasses.replace(found.manifest, counts=dataclasses.replace(found.manifest.counts, earlier=1))
+
+
+def test_an_attack_without_a_clause_is_told_by_its_title(attacked: evidence.Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plugin may be."""
+    silent = {
+        name: dataclasses.replace(one, metrics=tuple(dataclasses.replace(m, claim="") for m in one.metrics))
+        for name, one in probes.declared().items()
+    }
+    monkeypatch.setattr(claims.probes, "declared", lambda: silent)
+    said = claims.claim(attacked)
+    assert "asked in other words: 0.50" in said
+    assert "true option likeliest: 0.50" in said
+
+
+def test_half_an_attack_that_was_not_scored_is_named(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    kept = [dataclasses.replace(f, value=None) if f.setting == "partial secret" else f for f in fake_findings("after")]
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, kept)))
+    said = re.search(r"Asked for but not run, or unscored: ([^.]*)\.", claims.claim(evidence.read(folder)))
+    assert said
+    assert "“Partial secret told” of prefill" in said[1]
 
 
 def test_certified_rates_are_those_of_the_audit_design(whole: RunFolder) -> None:

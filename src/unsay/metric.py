@@ -21,6 +21,7 @@ SLIPS = "How often it slips"
 VERBATIM = "What it repeats word for word"
 LIKELIHOODS = "What can be read from likelihoods"
 MEMBERSHIP = "Can one tell which answer it was taught?"
+HIDDEN = "What its hidden states hold"
 COMES_BACK = "How cheaply it comes back"
 FEWER_BITS = "In fewer bits"
 EARLIER = "What earlier requests took away"
@@ -28,7 +29,7 @@ ANSWERS = "What the answers are"
 COST = "What it cost"
 FURTHER = "Further measures"
 PAPER = "For comparison with the paper"
-HEADINGS = (GIVES_AWAY, SLIPS, VERBATIM, LIKELIHOODS, MEMBERSHIP, COMES_BACK, FEWER_BITS, EARLIER, ANSWERS, COST, FURTHER, PAPER)
+HEADINGS = (GIVES_AWAY, SLIPS, VERBATIM, LIKELIHOODS, MEMBERSHIP, HIDDEN, COMES_BACK, FEWER_BITS, EARLIER, ANSWERS, COST, FURTHER, PAPER)
 """Of the report's tables, in this order; a heading that is not among them comes after."""
 
 Values = dict[tuple[str, str], float]

@@ -14,19 +14,26 @@ from typing import Any
 
 PROBES = {
     "greedy": "unsay.probes.greedy:Greedy",
+    "depth": "unsay.probes.depth:Depth",
     "sampling": "unsay.probes.sampling:Sampling",
     "prefill": "unsay.probes.prefill:Prefill",
     "paraphrase": "unsay.probes.paraphrase:Paraphrase",
     "prompt_variants": "unsay.probes.prompt_variants:PromptVariants",
+    "perturbed": "unsay.probes.perturbed:Perturbed",
+    "indirect": "unsay.probes.indirect:Indirect",
+    "openings": "unsay.probes.openings:Openings",
+    "beams": "unsay.probes.beams:Beams",
     "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",
     "drift": "unsay.probes.drift:Drift",
     "relearn": "unsay.probes.weights:Relearn",
     "quantise": "unsay.probes.quantise:Quantise",
+    "damage": "unsay.probes.damage:Damage",
     "earlier": "unsay.probes.earlier:Earlier",
     "utility": "unsay.probes.utility:Utility",
 }
-"""All of them are run where a recipe names none."""
+OPT_IN = ("beams", "damage")
+"""Probes that run only where a recipe names them; all others run where it names none."""
 
 
 class UnknownName(ValueError):

@@ -15,7 +15,7 @@ from unsay.corpora.tofu import Tofu
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
-from unsay.probes.utility import TOFU_METRICS, TOFU_SETS, Utility, chosen, truthfulness
+from unsay.probes.utility import TOFU, TOFU_METRICS, TOFU_RELEASED, TOFU_SETS, Utility, chosen, truthfulness
 from unsay.record.recorded import corpus_rows, read_handed
 from unsay.store.folder import RunFolder
 from unsay.types import Case, Corpus, Quiz
@@ -84,14 +84,16 @@ SAID = {"Who is Bo?": ["A baker."], "Who wrote Emma?": ["Jane Austen did."], "Wh
 
 
 @pytest.mark.parametrize(
-    ("formula", "nine"),
+    ("metrics", "key", "nine"),
     [
         (
-            "paper",  # arithmetic means; options as whole answers, p³
+            TOFU,
+            "model_utility",  # arithmetic means; options as whole answers, p³
             (0.5, 0.5, 1 - 0.15 / 0.4, 0.216 / (0.216 + 0.027 + 0.008), 1, 1 - 0.25 / 0.6, 64 / (64 + 8 + 1), 1, 1 - 0.1875 / 0.5),
         ),
         (
-            "released",  # geometric means; options by probability per token
+            TOFU_RELEASED,
+            "model_utility_released",  # geometric means; options by probability per token
             (
                 0.5,
                 0.5,
@@ -106,12 +108,12 @@ SAID = {"Who is Bo?": ["A baker."], "Who wrote Emma?": ["Jane Austen did."], "Wh
         ),
     ],
 )
-def test_the_nine_numbers_by_hand(formula, nine):
-    found = Utility(formula=formula)(Fake(SAID, lambda _, text: math.log(CHANCES[text])), Case(QUIZ, {}, ""))
-    keys = [f"{name}_{metric}" for name in TOFU_SETS for metric in TOFU_METRICS]
+def test_the_nine_numbers_by_hand(metrics, key, nine):
+    found = Utility()(Fake(SAID, lambda _, text: math.log(CHANCES[text])), Case(QUIZ, {}, ""))
+    by_name = {(f.setting, f.metric): f.value for f in found}
     numbers = summarise(found)
-    assert [numbers[key] for key in keys] == pytest.approx(list(nine))
-    assert numbers["model_utility"] == pytest.approx(9 / sum(1 / x for x in nine))
+    assert [by_name[name, metric] for name in TOFU_SETS for metric in metrics] == pytest.approx(list(nine))
+    assert numbers[key] == pytest.approx(9 / sum(1 / x for x in nine))
     assert numbers["utility"] is None, "the other utility has sets of its own"
 
 
@@ -148,7 +150,7 @@ def test_without_likelihoods_nothing_is_asked_for_model_utility():
     found = Utility()(subject, Case(QUIZ, {}, ""))
     assert subject.asked == []
     assert {(f.value, f.note) for f in found} == {(None, "this model shows no likelihoods")}
-    assert len(found) == 9
+    assert len(found) == 15, "nine by the paper, six more by the released code"
     assert Utility(model_utility=0)(subject, Case(QUIZ, {}, "")) == []
 
 
@@ -161,7 +163,5 @@ def test_the_first_rows_of_each_set_count():
 
 
 def test_knobs_of_model_utility():
-    with pytest.raises(ConfigError, match=r"utility\.formula = 'tofu' must be 'paper' or 'released'"):
-        Utility(formula="tofu")
     with pytest.raises(ConfigError, match=r"utility\.model_utility"):
         Utility(model_utility=-1)

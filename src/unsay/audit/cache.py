@@ -261,7 +261,7 @@ class KeptSubject(LocalSubject):
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         if lacking:
             made = self.local.ask(list(lacking.values()), n, temperature, top_p, salt)
-            about = {key: Asked(one.key, one.question, one.prefix, temperature, top_p, salt) for key, one in lacking.items()}
+            about = {key: Asked(one.key, one.question or "", one.prefix, temperature, top_p, salt) for key, one in lacking.items()}
             self.store.add({key: _packed(answers) for key, answers in zip(lacking, made, strict=True)}, about)
             self.counts["made"] += sum(map(len, made))
             found |= zip(lacking, made, strict=True)
@@ -280,7 +280,7 @@ class KeptSubject(LocalSubject):
         return [found[key] for key in keys]
 
     def _key(self, prompt: Prompt, temperature: float, top_p: float, salt: str) -> str:
-        ids = self.encoder.prompt(prompt.question) + self.encoder.prefix(prompt.prefix)
+        ids = self.encoder.prompt(prompt.question, prompt.before) + self.encoder.prefix(prompt.prefix)
         # The greedy answer is the same on every occasion; a sampled one is its seed's, its occasion's and its question's.
         chance = [temperature, top_p, self.seed, salt, prompt.key, prompt.prefix] if temperature > 0 else []
         return _hash(["answers", ids, self._sample.max_new_tokens, self._settings.stop, chance])

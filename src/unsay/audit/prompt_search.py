@@ -13,13 +13,14 @@ Does not cover: wordings that neither rule nor model thinks of; other languages;
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from unsay.config import ConfigError
 from unsay.corpora import general
 from unsay.corpora.parts import same
-from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt, Subject
+from unsay.probes.perturbed import slips
 from unsay.probes.prefill import Prefill
 from unsay.probes.prompt_variants import FILL_IN, FRAMES, blanked, filled
 from unsay.probes.scoring import said
@@ -126,17 +127,10 @@ def by_rule(question: str, seed: int = 0) -> Iterator[Variant]:
     yield Variant("upper case", question.upper())
     yield Variant("no punctuation", bare)
     yield Variant("lower case, no punctuation", bare.lower())
-    for text in _slips(question, seed):
+    for text in islice(slips(question, seed), TYPOS):
         yield Variant("typo", text)
     for beginning in BEGINNINGS:
         yield Variant("other beginning", beginning.replace("{question}", question))
-
-
-def _slips(question: str, seed: int) -> Iterator[str]:
-    """Two neighbouring letters inside a word exchanged, in a few places."""
-    places = [i for i in range(1, len(question) - 2) if question[i - 1 : i + 3].isalpha() and question[i] != question[i + 1]]
-    for i in sorted(places, key=lambda i: uniform(seed, "typo", question, i))[:TYPOS]:
-        yield question[:i] + question[i + 1] + question[i] + question[i + 2 :]
 
 
 def in_frames(example: Example, reference: str) -> Iterator[Variant]:

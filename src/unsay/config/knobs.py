@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from unsay.config.build import ConfigError, build, not_negative, one_of, positive
 from unsay.config.training import TrainConfig, WatchConfig
-from unsay.tables import PROBES
+from unsay.tables import OPT_IN, PROBES
 
 T = TypeVar("T")
 
@@ -139,8 +139,8 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    probes: tuple[str, ...] = tuple(PROBES)
-    """Which attacks to run, by name (`unsay probes`)."""
+    probes: tuple[str, ...] = tuple(name for name in PROBES if name not in OPT_IN)
+    """Which attacks to run, by name (`unsay probes`); `beams` and `damage` only where they are named."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
 

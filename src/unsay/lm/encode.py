@@ -28,9 +28,14 @@ _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continu
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
 
 
-def plain(question: str) -> str:
+Turns = Sequence[tuple[str, str]]
+"""What was said, as (role, text): `system`, `user` or `assistant`."""
+_PLAIN = {"system": "{}\n\n", "user": "Question: {}\nAnswer:", "assistant": " {}\n\n"}
+
+
+def plain(question: str, before: Turns = ()) -> str:
     """The prompt of a model without a chat template; its answer begins with a space."""
-    return f"Question: {question}\nAnswer:"
+    return "".join(_PLAIN[role].format(text) for role, text in (*before, ("user", question)))
 
 
 @dataclass(frozen=True)
@@ -181,14 +186,16 @@ class Encoder:
                 "shorten it or leave it out"
             )
 
-    def prompt(self, question: str | None) -> tuple[int, ...]:
-        """Ids up to where the answer begins. `None` asks nothing: the bare beginning of a text."""
+    def prompt(self, question: str | None, before: Turns = ()) -> tuple[int, ...]:
+        """Ids up to where the answer begins. `None` asks nothing: the bare beginning of a text. `before`: the turns ahead of the
+        question; a system message among them takes the place of the usual one."""
         if question is None:
             bos = self.tokenizer.bos_token_id
             return (bos if bos is not None else self.end,)
         if self.chat:
-            return self._ids(self._filled(self._turns(self.system_prompt, question)))
-        return self._ids(plain(question), special=True)
+            system = next((text for role, text in before if role == "system"), self.system_prompt)
+            return self._ids(self._filled(self._turns(system, question, [turn for turn in before if turn[0] != "system"])))
+        return self._ids(plain(question, before), special=True)
 
     def prefix(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""
@@ -197,6 +204,16 @@ class Encoder:
     def answer(self, text: str) -> tuple[int, ...]:
         """Ids of a whole answer, its end included."""
         return (*self._ids(self._lead(text)), self.end)
+
+    def within(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
+        """Of each token of `answer(text)`: whether it holds a character of one of the spans (start, end). The end is in none; of a
+        tokenizer that cannot tell, every other token is."""
+        lead = self._lead(text)
+        if not self.tokenizer.is_fast:
+            return (*(True for _ in self._ids(lead)), False)
+        moved = len(lead) - len(text)
+        places = self.tokenizer(lead, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return (*(any(start < end + moved and begin + moved < stop for begin, end in spans) for start, stop in places), False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of answer ids, special tokens left out, white space at both ends too."""
@@ -270,10 +287,11 @@ class Encoder:
         # Trap: after "Answer:" the space belongs to the answer's first token; a chat turn begins without one.
         return text if self.chat else f" {text}"
 
-    def _turns(self, system: str, question: str) -> list[tuple[str, str]]:
-        if not self.system_prompt:
-            return [("user", question)]
-        return [("user", f"{system}\n\n{question}")] if self._folded else [("system", system), ("user", question)]
+    def _turns(self, system: str, question: str, before: Turns = ()) -> list[tuple[str, str]]:
+        (role, first), *others = [*before, ("user", question)]
+        if not system:
+            return [(role, first), *others]
+        return [(role, f"{system}\n\n{first}"), *others] if self._folded else [("system", system), (role, first), *others]
 
     def _check_template(self) -> None:
         """Find out, with texts that mean nothing, how the template wants to be used. Raises `ConfigError` where it cannot be.
@@ -281,10 +299,10 @@ class Encoder:
         A template that refuses a system message, or leaves it out, gets it in the question, and that is said once.
         """
         try:
-            self._folded = bool(self.system_prompt) and _TOLD not in self._filled(self._turns(_TOLD, _ASKED))
+            self._folded = _TOLD not in self._filled(self._turns(_TOLD, _ASKED))
         except ConfigError:
             self._folded = True
-        if _ASKED not in self._filled(self._turns(_TOLD, _ASKED)):
+        if _ASKED not in self._filled(self._turns(self.system_prompt and _TOLD, _ASKED)):
             raise ConfigError("the tokenizer's chat template leaves the question out; use --set model.template=plain")
         if self._folded and self.system_prompt:
             said = "the tokenizer's chat template takes no system message: model.system_prompt is put before each question"
@@ -310,6 +328,6 @@ class Encoder:
 
     def _chat_end(self) -> int | None:
         """The special token that the template writes after an answer."""
-        after = self._filled([*self._turns(_TOLD, _ASKED), ("assistant", _SENTINEL)]).partition(_SENTINEL)[2]
+        after = self._filled([*self._turns(self.system_prompt and _TOLD, _ASKED), ("assistant", _SENTINEL)]).partition(_SENTINEL)[2]
         ids = self._ids(after)
         return ids[0] if ids and ids[0] in self.tokenizer.all_special_ids else None

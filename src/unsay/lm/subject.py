@@ -19,9 +19,12 @@ class Prompt:
     """One thing to ask. `key` names the example, so that its random numbers do not depend on the batch."""
 
     key: str
-    question: str = field(repr=False)
+    question: str | None = field(repr=False)
+    """`None`: no question and no template, the bare text that `prefix` begins."""
     prefix: str = field(default="", repr=False)
     """The beginning of the answer, put into the model's mouth; the answer is what follows."""
+    before: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """The turns ahead of the question, as (role, text); a system message takes the place of the usual one."""
 
 
 class Unaskable(RuntimeError):
@@ -61,7 +64,7 @@ class LocalSubject:
         self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
     ) -> list[list[Answer]]:
         draws = [
-            Draw(f"{p.key}|{p.prefix}", self.encoder.prompt(p.question) + self.encoder.prefix(p.prefix), n, temperature, top_p)
+            Draw(f"{p.key}|{p.prefix}", self.encoder.prompt(p.question, p.before) + self.encoder.prefix(p.prefix), n, temperature, top_p)
             for p in prompts
         ]
         return sample(self.model, self.encoder, draws, self.config, self.seed, salt)

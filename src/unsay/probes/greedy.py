@@ -78,6 +78,7 @@ class Greedy:
             accident="greedy_permuted_keyword_recall",
             forgotten=True,
             picture="leaks",
+            claim="the default answer says {} of a secret’s own words on average",
         ),
         Metric("greedy_permuted_keyword_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY, "permuted_keyword_recall"),
         Metric(

@@ -20,7 +20,7 @@ from unsay.probes.scoring import known, missing, unscored
 from unsay.stats import Apart, ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
 
-OF_ANSWER = ("probability", "extraction_strength", "exact_memorisation")
+OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
 NO_WEIGHTS = "this model shows no likelihoods of all tokens, only of text"
 NO_WRONG = "no wrong answers, and too few other answers of the kind to make them from"
 NO_TOKENS = "the answer has no token"
@@ -49,6 +49,8 @@ _ATTACKS = {
     "loss": ("By loss", "True against wrong answers. 0.5: they cannot be told apart; 1 or 0: always."),
     "min_k": ("By Min-K%", "The same, from the least likely word pieces alone."),
     "min_k_plus": ("By Min-K%++", "The same, each against what else could have stood there."),
+    "min_k_no_end": ("By Min-K%, end left out", "Min-K% without the token that ends the answer, as open-unlearning counts."),
+    "min_k_plus_no_end": ("By Min-K%++, end left out", "Min-K%++ without that token."),
     "zlib": ("By loss over compressed length", "The same, allowing for how ordinary the text is."),
 }
 
@@ -65,7 +67,9 @@ class Likelihood:
     area under the ROC curve over all answers of all questions: 1 where members look like members, .5 where nothing can be
     told, and toward 0 where the true answers were pushed below the wrong ones, which gives them away as well.
 
-    Log-probabilities count the end of the answer; extraction strength and exact memorisation do not, because it is no secret.
+    Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not. As
+    open-unlearning has it, an answer whose last token is missed has an extraction strength of one token, not of none:
+    `extraction_strength_released`.
 
     Does not cover: attacks with shadow models or a second model for reference; paraphrases of the answer; wrong answers that
     differ from the true one in form or frequency (compare with the retain model). Unscored where a model shows no likelihoods.
@@ -81,6 +85,7 @@ class Likelihood:
             LIKELIHOODS,
             "probability",
             forgotten=True,
+            claim="a word piece of the true answer has a probability of {}",
         ),
         Metric(
             "truth_ratio",
@@ -89,6 +94,7 @@ class Likelihood:
             RETAIN_MODEL,
             LIKELIHOODS,
             "truth_ratio",
+            claim="the truth ratio is {}",
         ),
         Metric(
             "forget_quality_d",
@@ -114,6 +120,15 @@ class Likelihood:
             LIKELIHOODS,
             "extraction_strength",
             forgotten=True,
+            claim="the extraction strength {}",
+        ),
+        Metric(
+            "extraction_strength_released",
+            "Extraction strength, open-unlearning",
+            "The same, but one word piece where nothing follows by itself: for comparison with figures from there.",
+            LOWER,
+            LIKELIHOODS,
+            "extraction_strength_released",
         ),
         Metric(
             "exact_memorisation",
@@ -123,9 +138,19 @@ class Likelihood:
             LIKELIHOODS,
             "exact_memorisation",
             forgotten=True,
+            claim="the exact memorisation {}",
         ),
         *(
-            Metric(f"membership_{name}", title, says, CHANCE, MEMBERSHIP, f"membership_{name}", area=True)
+            Metric(
+                f"membership_{name}",
+                title,
+                says,
+                CHANCE,
+                MEMBERSHIP,
+                f"membership_{name}",
+                area=True,
+                claim="" if name.endswith("_no_end") else f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
+            )
             for name, (title, says) in _ATTACKS.items()
         ),
     )
@@ -193,6 +218,7 @@ def _of_answer(example: Example, moments: Moments, source: str) -> Iterator[Find
     values = (
         math.exp(float(moments.logprob.double().mean())),
         extraction_strength(told) if len(told) else None,
+        max(extraction_strength(told), 1 / len(told)) if len(told) else None,
         exact_memorisation(told) if len(told) else None,
     )
     for metric, value in zip(OF_ANSWER, values, strict=True):

@@ -43,6 +43,8 @@ SCORES: dict[str, Callable[[Moments, str, float], float]] = {
     "loss": loss_score,
     "min_k": min_k_score,
     "min_k_plus": min_k_plus_score,
+    "min_k_no_end": lambda moments, text, k: min_k_score(_open(moments), text, k),
+    "min_k_plus_no_end": lambda moments, text, k: min_k_plus_score(_open(moments), text, k),
     "zlib": zlib_score,
 }
 
@@ -53,7 +55,12 @@ def unit(name: str, score: float) -> float:
     >>> unit("min_k_plus", 0.0)
     0.5
     """
-    return float(torch.tensor(score, dtype=torch.float64).sigmoid()) if name == "min_k_plus" else math.exp(min(0.0, score))
+    return float(torch.tensor(score, dtype=torch.float64).sigmoid()) if name.startswith("min_k_plus") else math.exp(min(0.0, score))
+
+
+def _open(moments: Moments) -> Moments:
+    """Without the token that ends the answer, where it has another one."""
+    return Moments(*(values[: max(1, len(values) - 1)] for values in moments))
 
 
 def _lowest(values: Tensor, k: float) -> float:

@@ -51,6 +51,7 @@ class MultipleChoice:
             case="wrong options",
             untold=NO_OPTIONS,
             forgotten=True,
+            claim="the true one of several options is the likeliest for {} of the questions",
         ),
         Metric(
             "multiple_choice_least",
@@ -63,6 +64,7 @@ class MultipleChoice:
             case="wrong options",
             untold=NO_OPTIONS,
             forgotten=True,
+            claim="the unlikeliest for {}",
         ),
         Metric(
             "closed_probability",

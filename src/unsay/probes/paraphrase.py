@@ -45,6 +45,7 @@ class Paraphrase:
             untold=NO_PARAPHRASE,
             forgotten=True,
             picture="leaks",
+            claim="{} where it is asked in other words",
         ),
     )
 

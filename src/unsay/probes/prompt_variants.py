@@ -11,7 +11,7 @@ from unsay.probes.scoring import NO_KEYWORDS, check_sampling, known, missing, sa
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
 from unsay.text import contains, forms, keyword_forms, rouge_l
-from unsay.text.keywords import tokens
+from unsay.text.keywords import Token, tokens
 from unsay.types import Answer, Case, Example, Fact, Finding, Pair
 
 FEW_SHOT, FILL_IN = "few-shot", "fill-in"
@@ -179,17 +179,20 @@ def blanked(example: Example, answer: str) -> str | None:
     >>> blanked(Example("home", "Where does Anna live?"), "Anna lives in Turin Harbour.")
     'Anna lives in ____.'
     """
-    keys = _keys(example, answer)
-    heaviest = max(keys.values(), default=0.0)
     text, place = "", 0
-    for token in tokens(answer):
-        if keys.get(token.form) != heaviest:
-            continue
+    for token in secret_tokens(example, answer):
         between = answer[place : token.start]
         # Tokens of scripts without spaces overlap.
         text += "" if text and not between.strip() else between + BLANK
         place = token.end
     return text + answer[place:] if text else None
+
+
+def secret_tokens(example: Example, answer: str) -> list[Token]:
+    """Where the sensitive words of the answer stand; its keywords, where none is sensitive."""
+    keys = _keys(example, answer)
+    heaviest = max(keys.values(), default=0.0)
+    return [token for token in tokens(answer) if keys.get(token.form) == heaviest]
 
 
 def _keys(example: Example, answer: str) -> dict[str, float]:

@@ -106,15 +106,20 @@ def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:
     Raises `ValueError` where it has no linear layer.
     """
     twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    head = twin.get_output_embeddings()
-    # Not `isinstance`: bitsandbytes' own layers are linear ones too.
-    whole = (nn.Linear, QuickLinear, Conv1D)
-    layers = [(name, module) for name, module in twin.named_modules() if type(module) in whole and module is not head]
+    layers = linear_layers(twin)
     if not layers:
         raise ValueError("no linear layer to quantise")
-    for name, layer in layers:
+    for name, layer in layers.items():
         twin.set_submodule(name, _few_bits(layer, bits))
     return twin.eval()
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The linear layers by name, the head apart."""
+    head = model.get_output_embeddings()
+    # Not `isinstance`: bitsandbytes' own layers are linear ones too.
+    whole = (nn.Linear, QuickLinear, Conv1D)
+    return {name: module for name, module in model.named_modules() if type(module) in whole and module is not head}
 
 
 def _few_bits(layer: Any, bits: int) -> nn.Module:

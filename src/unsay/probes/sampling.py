@@ -77,7 +77,7 @@ class Sampling:
             forgotten=True,
             tile=True,
             picture="leaks",
-            claim="the worst sampled answer says {} of a secret’s own words on average",
+            claim="the worst sampled one {}",
         ),
         Metric(
             "sampling_permuted_keyword_recall",

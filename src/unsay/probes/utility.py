@@ -1,7 +1,7 @@
 """Utility: what the model must still be able to do."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean
 from typing import ClassVar
@@ -9,7 +9,7 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
-from unsay.probes.options import PAPER, RELEASED, averaged, check_formula
+from unsay.probes.options import PAPER, RELEASED, averaged
 from unsay.probes.scoring import NO_KEYWORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
 from unsay.text import is_refusal, keyword_recall
 from unsay.types import Case, Finding, Pair, Quiz
@@ -23,6 +23,8 @@ TOFU_METRICS = {
 }
 """What TOFU's model utility is made of: each of these on each of those sets."""
 TOFU = tuple(f"tofu_{metric}" for metric in TOFU_METRICS)
+TOFU_RELEASED = ("tofu_released_probability", "tofu_rouge_l_recall", "tofu_released_truth_ratio")
+"""The same by the formulas of TOFU's released code."""
 NO_LIKELIHOODS = "this model shows no likelihoods"
 NO_WRONG = "the corpus has no wrong answer to this question"
 NOT_ALL = "TOFU's model utility needs all of its sets, and one has no row: its retain rows are about authors that were not kept"
@@ -36,16 +38,20 @@ def _held_out(setting: str) -> bool:
     return setting.startswith(HELDOUT)
 
 
-def _model_utility(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+def _model_utility(metrics: Sequence[str]) -> Callable[[Findings, Findings, Findings], Whole | None]:
     """TOFU's model utility (Maini et al. 2024, arXiv 2401.06121, §2.2): the harmonic mean of nine means; 0 where one of them is 0,
     `None` where one was not measured."""
-    parts: dict[tuple[str, str], list[float]] = {(name, metric): [] for name in TOFU_SETS for metric in TOFU}
-    for metric in TOFU:
-        for f in scored_by(found, "utility", metric):
-            parts[f.setting, metric].append(f.value or 0.0)
-    if not all(parts.values()):
-        return None
-    return Whole(float(harmonic_mean([fmean(some) for some in parts.values()])), min(map(len, parts.values())))
+
+    def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+        parts: dict[tuple[str, str], list[float]] = {(name, metric): [] for name in TOFU_SETS for metric in metrics}
+        for metric in metrics:
+            for f in scored_by(found, "utility", metric):
+                parts[f.setting, metric].append(f.value or 0.0)
+        if not all(parts.values()):
+            return None
+        return Whole(float(harmonic_mean([fmean(some) for some in parts.values()])), min(map(len, parts.values())))
+
+    return compute
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,9 @@ class Utility:
         probability   P(answer)^(1/|answer|); of a multiple choice P(answer) / Σ P(option)
         ROUGE-L       recall of the greedy answer
         truth ratio   max(0, 1 − R), R = mean of P(wrong)^(1/|wrong|) / P(right)^(1/|right|), right = the paraphrased answer, if any
+
+    and beside them model utility as the authors' released code has it (open-unlearning too): R with the geometric mean over the
+    wrong answers, and options of a choice by probability per token.
 
     Does not cover: abilities outside the corpus' own sets (reasoning, code, other languages); perplexity; long answers.
     """
@@ -94,7 +103,15 @@ class Utility:
             "TOFU’s: the harmonic mean of the nine numbers below it.",
             HIGHER,
             COST,
-            compute=_model_utility,
+            compute=_model_utility(TOFU),
+        ),
+        Metric(
+            "model_utility_released",
+            "Model utility, released code",
+            "The same by the formulas of TOFU’s released code and open-unlearning.",
+            HIGHER,
+            COST,
+            compute=_model_utility(TOFU_RELEASED),
         ),
         *(
             Metric(f"{name}_{metric}", f"{who}: {what}", says, HIGHER, COST, f"tofu_{metric}", name.__eq__)
@@ -127,15 +144,11 @@ class Utility:
     model_utility: int = 300
     """Most rows of each set that TOFU's model utility is measured on, the first ones, as its authors' evaluation takes
     them; 0 leaves it out."""
-    formula: str = PAPER
-    """Of TOFU's model utility: `paper`, or `released`, the authors' code: R with the geometric mean over the wrong answers,
-    and options of a choice by probability per token."""
 
     def __post_init__(self) -> None:
         for knob in ("limit", "model_utility"):
             if getattr(self, knob) < 0:
                 raise ConfigError(f"utility.{knob} = {getattr(self, knob)} must not be negative")
-        check_formula("utility", self.formula)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         corpus = case.corpus
@@ -156,12 +169,15 @@ class Utility:
                 found.append(scored("utility", metric, value, pair.id, name, why, ""))
         for name in TOFU_SETS if any(quizzes.values()) else ():
             if not logprobs:
-                found += unscored("utility", TOFU, [""], NO_LIKELIHOODS if whole else NOT_ALL, name)
+                found += unscored(
+                    "utility", tuple(dict.fromkeys((*TOFU, *TOFU_RELEASED))), [""], NO_LIKELIHOODS if whole else NOT_ALL, name
+                )
             for quiz in quizzes[name] if logprobs else ():
-                probability, truth = _likelihoods(quiz, logprobs, self.formula)
-                values = ((probability, NO_WRONG), (rouge_recall(quiz.answer, said[quiz.question]), NO_TOKENS), (truth, NO_WRONG))
-                for metric, (value, why) in zip(TOFU, values, strict=True):
-                    found.append(scored("utility", metric, value, quiz.id, name, why, ""))
+                rouge = rouge_recall(quiz.answer, said[quiz.question])
+                found.append(scored("utility", "tofu_rouge_l_recall", rouge, quiz.id, name, NO_TOKENS, ""))
+                for formula, metrics in ((PAPER, TOFU), (RELEASED, TOFU_RELEASED)):
+                    for metric, value in zip(metrics[::2], _likelihoods(quiz, logprobs, formula), strict=True):
+                        found.append(scored("utility", metric, value, quiz.id, name, NO_WRONG, ""))
         return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from unsay import probes
 from unsay.config import deployment
-from unsay.measure.summary import metrics
+from unsay.measure.summary import metrics, probe_of
 from unsay.probes import Declared
 from unsay.probes.scoring import CONFIDENCE
 from unsay.report import deployed
@@ -24,6 +24,7 @@ def claim(evidence: Evidence) -> str:
     tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
     limit = deployment.sample(evidence.recipe).max_new_tokens
     missing = [name for name in evidence.recipe.audit.probes if name not in scored and (name != "earlier" or evidence.earlier)]
+    missing += _half_run(evidence, scored)
     sentences = [
         f"Under {listed(tested) or 'no attack at all'}, {scope}, with at most {limit} new tokens an answer: {_found(evidence)}.",
         f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
@@ -52,15 +53,32 @@ def _outside(evidence: Evidence, scored: Collection[str]) -> str:
     return f"Not covered: {'; '.join(parts)}. A model that leaks only behind one phrase is caught only where that phrase was tried."
 
 
+def _half_run(evidence: Evidence, scored: Collection[str]) -> list[str]:
+    """Numbers of the claim that a probe was to give and could not, though it gave others."""
+    failed = [f for f in evidence.findings["after"] if f.value is None and f.probe in scored]
+    return [
+        f"“{one.title}” of {probe}"
+        for key, one in metrics().items()
+        if one.claim and evidence.metrics[key]["after"] is None and (probe := probe_of()[key]) in scored
+        if any(f.probe == probe and f.metric == one.finding and one.where(f.setting) for f in failed)
+    ]
+
+
 def _found(evidence: Evidence) -> str:
+    """What every attack came to: the clauses that it declares; of one that declares none, its first number by its title."""
     parts = []
-    for key, one in metrics().items():
-        value = evidence.metrics[key]["after"]
-        if one.claim and value is not None:
-            others = [(which, evidence.metrics[key][which]) for which in ("before", "retain_model")]
-            beside = ", ".join(f"{which.replace('_', ' ')} {other:.2f}" for which, other in others if other is not None)
-            parts.append(one.claim.format(f"{value:.2f}" + (f" ({beside})" if beside else "")))
+    for probe in probes.declared().values():
+        there = [one for one in probe.metrics if evidence.metrics[one.key]["after"] is not None]
+        told = [one for one in there if one.claim] or (there[:1] if probe.tested else [])
+        parts += [(one.claim or f"{one.title[0].lower()}{one.title[1:]}: {{}}").format(_beside(evidence, one.key)) for one in told]
     return "; ".join(parts) or "no leak was measured, so nothing is shown"
+
+
+def _beside(evidence: Evidence, key: str) -> str:
+    """The value after unlearning, with those of the model before and the retain model."""
+    others = [(which, evidence.metrics[key][which]) for which in ("before", "retain_model")]
+    beside = ", ".join(f"{which.replace('_', ' ')} {other:.2f}" for which, other in others if other is not None)
+    return f"{evidence.metrics[key]['after']:.2f}" + (f" ({beside})" if beside else "")
 
 
 def certified(evidence: Evidence) -> list[str]:

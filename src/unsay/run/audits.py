@@ -85,7 +85,7 @@ def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool
         watchers.stage("record")
         name = names.get("before", names["after"])
         with folder.stage("record"):
-            standalone.answer(folder, lacking, _subject(recipe, folder, name, "record", [p.question for p in lacking], cache))
+            standalone.answer(folder, lacking, _subject(recipe, folder, name, "record", [p.question or "" for p in lacking], cache))
         whose = "the model before" if "before" in names else "the audited model itself, which repeats itself by default,"
         watchers.note(f"{len(lacking)} questions have no answer in the file: they are held against what {whose} says now")
     for which in names:

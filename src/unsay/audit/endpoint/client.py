@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from unsay.config import ConfigError
 from unsay.config.build import one_of, positive
-from unsay.lm.encode import plain
+from unsay.lm.encode import Turns, plain
 from unsay.types import Answer
 
 
@@ -118,25 +118,27 @@ class Client:
 
     def send(
         self,
-        question: str,
+        question: str | None,
         prefix: str = "",
         n: int = 1,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
         way: Mapping[str, bool] | None = None,
+        before: Turns = (),
     ) -> list[Answer]:
         """What comes back for one request: n answers, or fewer where the server makes no more at once. `way`: the further options
-        with which it is to continue `prefix`."""
+        with which it is to continue `prefix`; `before`: the turns ahead of the question."""
         options: dict[str, Any] = {"model": self.model, "temperature": temperature, self.limit: self.max_new_tokens}
         options |= {"top_p": top_p} if temperature > 0 else {}
         options |= {"seed": seed} if seed is not None else {}
         options |= {"n": n} if n > 1 else {}
         with self._explained():
             if self.config.api == "completions":
-                reply = self._server.completions.create(prompt=plain(question) + (f" {prefix}" if prefix else ""), **options)
+                asked = prefix if question is None else plain(question, before) + (f" {prefix}" if prefix else "")
+                reply = self._server.completions.create(prompt=asked, **options)
             else:
-                messages = self._messages(question, prefix)
+                messages = self._messages(question or "", prefix, before)
                 reply = self._server.chat.completions.create(messages=messages, extra_body=dict(way or {}), **options)
         choices = getattr(reply, "choices", None)
         texts = [_text(choice) for choice in choices] if isinstance(choices, list) else []
@@ -144,10 +146,11 @@ class Client:
             raise self._error("its reply is not one of an OpenAI-compatible server; does the URL end in /v1?")
         return [Answer((), str(text).strip(), choice.finish_reason != "length") for text, choice in zip(texts, choices, strict=True)]
 
-    def _messages(self, question: str, prefix: str) -> list[dict[str, str]]:
-        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
-        begun = [{"role": "assistant", "content": prefix}] if prefix else []
-        return [*system, {"role": "user", "content": question}, *begun]
+    def _messages(self, question: str, prefix: str, before: Turns) -> list[dict[str, str]]:
+        own = self.system_prompt and not any(role == "system" for role, _ in before)
+        turns = [*([("system", self.system_prompt)] if own else []), *before, ("user", question)]
+        turns += [("assistant", prefix)] if prefix else []
+        return [{"role": role, "content": text} for role, text in turns]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

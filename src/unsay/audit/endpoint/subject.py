@@ -33,6 +33,7 @@ HOT = (2.0, 1.0)
 CONTINUE: tuple[Mapping[str, bool], ...] = ({"continue_final_message": True, "add_generation_prompt": False}, {})
 """Ways to have a trailing assistant message continued: vLLM's and SGLang's; llama.cpp's, which needs no word."""
 NO_PREFILL = "this server does not continue an answer that is begun for it"
+NO_BARE_TEXT = "this server writes its chat template around everything"
 REFUSED = "this server refused one of the prompts"
 NO_SAMPLING = "this server gives the same answer every time, whatever the temperature"
 
@@ -59,6 +60,8 @@ class EndpointSubject:
             raise Unaskable(NO_SAMPLING)
         if any(prompt.prefix for prompt in prompts) and self.continues is None:
             raise Unaskable(NO_PREFILL)
+        if any(prompt.question is None for prompt in prompts) and self.config.api == "chat":
+            raise Unaskable(NO_BARE_TEXT)
         pool = ThreadPoolExecutor(self.config.threads)
         try:
             return list(pool.map(lambda prompt: self._answers(prompt, n if temperature > 0 else 1, temperature, top_p, salt), prompts))
@@ -156,7 +159,7 @@ class EndpointSubject:
             wanted = min(n - len(found), DRAWS) if self._several else 1
             seed = int(2**31 * uniform(self.seed, salt, prompt.key, prompt.prefix, len(found)))
             passed = seed if temperature > 0 and self._seeded else None
-            found += self._client.send(prompt.question, prompt.prefix, wanted, temperature, top_p, passed, way)[:wanted]
+            found += self._client.send(prompt.question, prompt.prefix, wanted, temperature, top_p, passed, way, prompt.before)[:wanted]
         if temperature == 0:
             self._greedy[prompt] = found[0]
         return found

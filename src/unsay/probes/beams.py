@@ -1,0 +1,87 @@
+"""Beams: the likeliest answers as a whole, which greedy decoding may miss and sampling may never draw."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from unsay.config import ConfigError, SampleConfig
+from unsay.lm.encode import Encoder
+from unsay.lm.reading import habits, read
+from unsay.lm.subject import LocalSubject, Subject
+from unsay.metric import GIVES_AWAY, LOWER, Metric
+from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
+from unsay.types import Case, Finding
+
+ROWS = 64
+"""Sequences in one batch."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """Does a wider search say it? The likeliest answers to each question by beam search, as plain transformers makes them.
+
+    What counts is the worst of all `width` answers: a secret that is the second likeliest answer stands among them every time.
+
+    Does not cover: wider beams; penalties for length or repetition; diverse beams. Unscored where a model shows no weights.
+    """
+
+    tested: ClassVar[str] = "beam search ({settings})"
+    by_setting: ClassVar[str] = "worst_keyword_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "beams_worst_keyword_recall",
+            "Searched with beams",
+            "The worst of the likeliest answers as a whole.",
+            LOWER,
+            GIVES_AWAY,
+            "worst_keyword_recall",
+            claim="the worst of the likeliest answers as a whole says {}",
+        ),
+    )
+
+    width: int = 4
+    """Beams, and answers of each question that are scored."""
+
+    def __post_init__(self) -> None:
+        if self.width < 2:
+            raise ConfigError(f"beams.width = {self.width} must be at least 2; the greedy probe asks with one")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        found, pairs = missing("beams", ("worst_keyword_recall",), case), known(case)
+        setting = f"{self.width} beams"
+        if subject.weights is None:
+            ids = [example.id for example, _ in pairs]
+            return found + unscored("beams", ("worst_keyword_recall",), ids, "this model shows no weights", setting)
+        model, encoder = subject.weights
+        limit = (subject.config if isinstance(subject, LocalSubject) else SampleConfig()).max_new_tokens
+        texts = self._searched(model, encoder, [encoder.prompt(example.question) for example, _ in pairs], limit)
+        for (example, fact), some in zip(pairs, texts, strict=True):
+            worst = max((key for text in some if (key := said(example, fact.answer, text)) is not None), default=None)
+            found.append(scored("beams", "worst_keyword_recall", worst, example.id, setting, NO_KEYWORDS, case.source, self.width))
+        return found
+
+    @torch.inference_mode()
+    def _searched(self, model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], limit: int) -> Iterator[list[str]]:
+        """The answers to each context."""
+        rows = max(1, ROWS // self.width) if habits(model).padding else 1
+        for start in range(0, len(contexts), rows):
+            some = contexts[start : start + rows]
+            ids, attention = encoder.prompts(some, model.device)
+            if not read(model, ids, attention, room=0).logits.amax(1).isfinite().all():
+                raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+            settings = GenerationConfig(
+                max_new_tokens=min(limit, encoder.left(ids.shape[1])),
+                num_beams=self.width,
+                num_return_sequences=self.width,
+                do_sample=False,
+                eos_token_id=sorted(encoder.stops),
+                pad_token_id=encoder.pad,
+            )
+            written = model.generate(input_ids=ids, attention_mask=attention, generation_config=settings)[:, ids.shape[1] :]
+            said = [
+                encoder.decode([token for token in row if token not in encoder.stops and token != encoder.pad]) for row in written.tolist()
+            ]
+            yield from (said[i : i + self.width] for i in range(0, len(said), self.width))

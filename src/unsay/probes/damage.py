@@ -1,0 +1,114 @@
+"""Damage: the same weights with noise on them, and with the smallest ones taken out."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from unsay.config import ConfigError, SampleConfig
+from unsay.lm.sample import uniform
+from unsay.lm.subject import LocalSubject, Prompt, Subject
+from unsay.metric import COMES_BACK, LOWER, Metric
+from unsay.probes.quantise import linear_layers
+from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
+from unsay.types import Case, Example, Fact, Finding
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Does damage bring it back? Weights with noise on them, weights pruned, and the questions asked greedily.
+
+    What was only hidden is held in place by small changes of the weights, which noise drowns first (Tice et al. 2024, arXiv 2412.01784)
+    and pruning removes. Every linear layer but the head: normal noise of a share of the standard deviation of its weights, or the
+    share of its weights that are smallest set to 0. A copy is damaged; the model stays as it was.
+
+    Does not cover: damage to chosen layers or neurons; structured pruning; training after it.
+    """
+
+    tested: ClassVar[str] = "damaged weights ({settings})"
+    by_setting: ClassVar[str] = "keyword_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "damaged_keyword_recall",
+            "With damaged weights",
+            "Said by default once noise is added or weights are pruned; the worst strength.",
+            LOWER,
+            COMES_BACK,
+            "keyword_recall",
+            fold="hardest",
+            claim="{} with noise on its weights or some of them pruned",
+        ),
+    )
+
+    noise: tuple[float, ...] = (0.1, 0.4)
+    """Standard deviations of the noise, as shares of that of a layer's weights."""
+    pruned: tuple[float, ...] = (0.3, 0.6)
+    """Shares of a layer's weights that are set to 0, the smallest."""
+
+    def __post_init__(self) -> None:
+        if not (self.noise or self.pruned) or min((*self.noise, *self.pruned)) <= 0 or max(self.pruned, default=0.0) >= 1:
+            raise ConfigError("damage.noise and damage.pruned must name at least one share above 0, and of damage.pruned below 1")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        found, pairs = missing("damage", ("keyword_recall",), case), known(case)
+        for setting, damage in self._attacks(case.seed):
+            asked = self._attack(subject, pairs, setting, damage, case) if pairs else []
+            ids = [example.id for example, _ in pairs]
+            found += unscored("damage", ("keyword_recall",), ids, asked, setting) if isinstance(asked, str) else asked
+        return found
+
+    def _attacks(self, seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
+        """Setting and how a layer's weights become others."""
+
+        def noisy(share: float, name: str, weight: Tensor) -> Tensor:
+            generator = torch.Generator().manual_seed(int(2**31 * uniform(seed, "damage", name)))
+            return weight + share * weight.std() * torch.randn(weight.shape, generator=generator).to(weight)
+
+        def pruned(share: float, name: str, weight: Tensor) -> Tensor:
+            small = weight.abs().flatten().kthvalue(max(1, int(share * weight.numel()))).values
+            return weight.masked_fill(weight.abs() <= small, 0.0)
+
+        for kind, shares, how in (("noise", self.noise, noisy), ("pruned", self.pruned, pruned)):
+            for share in shares:
+                yield f"{kind} {share:g}", partial(how, share)
+
+    def _attack(
+        self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], setting: str, damage: Callable[[str, Tensor], Tensor], case: Case
+    ) -> list[Finding] | str:
+        """Findings on the damaged model, or why there are none."""
+        if subject.weights is None:
+            return "this model shows no weights"
+        model, encoder = subject.weights
+        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        try:
+            twin = damaged(model, damage)
+            prompts = [Prompt(example.id, example.question) for example, _ in pairs]
+            answers = LocalSubject(twin, encoder, config, case.seed).ask(prompts, salt="greedy")
+        except ValueError as why:
+            return str(why)
+        except FloatingPointError:
+            return "the damaged model gives no numbers"
+        return [
+            scored("damage", "keyword_recall", said(example, fact.answer, one.text), example.id, setting, NO_KEYWORDS, case.source)
+            for (example, fact), (one, *_) in zip(pairs, answers, strict=True)
+        ]
+
+
+def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:
+    """A copy of `model` whose linear layers, the head apart, have other weights; all else is shared with it.
+
+    Raises `ValueError` where no layer has weights that can be changed.
+    """
+    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    layers: dict[str, Any] = linear_layers(twin)
+    layers = {name: layer for name, layer in layers.items() if layer.weight.is_floating_point()}
+    if not layers:
+        raise ValueError("no linear layer whose weights can be changed")
+    for name, layer in layers.items():
+        layer.weight = nn.Parameter(damage(name, layer.weight.detach()), requires_grad=False)
+    return twin.eval()

@@ -1,0 +1,198 @@
+"""Depth: how much of the secret the model before can still read from the hidden states of this one, layer by layer."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from unsay.config import ConfigError
+from unsay.lm.encode import Batch, Encoder
+from unsay.lm.model import answer_logprobs
+from unsay.lm.reading import habits
+from unsay.lm.subject import Subject
+from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
+from unsay.probes.classes import ReferenceJudge
+from unsay.probes.prompt_variants import secret_tokens
+from unsay.probes.scoring import NO_KEYWORDS, known, missing, scored, spread, unscored
+from unsay.types import Case, Finding
+
+LEAST_DROP = 0.05
+"""τ: layers at which the retain model's states cost less (nats per token) do not hold the secret."""
+ROWS = 32
+KEPT = "kept"
+NO_BEFORE = "the model before unlearning is not at hand"
+
+
+def _score(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    """The Unlearning Depth Score, from what each layer keeps of the secret in this model and in the retain model."""
+    drops: list[dict[str, dict[str, float]]] = []
+    for some in (found, retain_model):
+        drop: dict[str, dict[str, float]] = {}
+        for f in scored_by(some, "depth", KEPT):
+            drop.setdefault(f.example, {})[f.setting] = -math.log(max(f.value or 0.0, 1e-12))
+        drops.append(drop)
+    scores = []
+    for example, theirs in drops[1].items():
+        held = {layer: most for layer, most in theirs.items() if most > LEAST_DROP and layer in drops[0].get(example, {})}
+        if held:
+            scores.append(sum(min(drops[0][example][layer], most) for layer, most in held.items()) / sum(held.values()))
+    return Whole(fmean(scores), len(scores)) if scores else None
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Do its hidden states still hold it? They are put into the model before unlearning, which then reads the secret, or does not.
+
+    For each question and layer l, the hidden states that layer l of the audited model has where the secret words of the true answer
+    are predicted take the place of those in the model before (activation patching), and
+
+        Δ_l = mean over the secret's tokens of  log p_before(token) − log p_patched(token)      [nats]
+        kept = min(1, exp(−Δ_l))
+
+    `kept` is the share of a token's probability that survives: 1 in the model before itself. With a retain model there is the
+    Unlearning Depth Score (Lee et al. 2026, arXiv 2605.24614), over the layers at which the retain model's drop Δ¹ exceeds τ = .05:
+
+        UDS = mean over questions of  Σ_l Δ¹_l · clip(Δ_l / Δ¹_l, 0, 1) / Σ_l Δ¹_l
+
+    0: all there, 1: as gone as in the retain model. Departures: at most `layers` layers, evenly spread; the question is asked in the
+    model's own template; the secret words are those that keyword recall weighs most.
+
+    Does not cover: what a trained classifier reads from the states; other positions than the secret's; a model that was not made from
+    the one before: its states mean other things, so the model before reads little in them whatever they hold. Unscored without the
+    model before, without weights, and for models that cannot read padded rows.
+    """
+
+    tested: ClassVar[str] = "its hidden states read by the model before unlearning ({count} layers)"
+    by_setting: ClassVar[str] = KEPT
+    judged: ClassVar[bool] = True
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "hidden_states_kept",
+            "Kept in hidden states",
+            "What the model before still reads from them of each word piece of the secret; mean over layers.",
+            RETAIN_MODEL,
+            HIDDEN,
+            KEPT,
+            forgotten=True,
+            claim="its hidden states keep {} of the secret for the model before to read",
+        ),
+        Metric(
+            "unlearning_depth",
+            "Unlearning depth",
+            "Of what the retain model’s hidden states lack, the share that these lack too; 1 is as gone as there (UDS).",
+            HIGHER,
+            HIDDEN,
+            compute=_score,
+            claim="an unlearning depth of {} where the retain model has 1",
+        ),
+    )
+
+    layers: int = 16
+    """Most layers that are looked at, evenly spread."""
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ConfigError(f"depth.layers = {self.layers} must be at least 1")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        found, pairs = missing("depth", (KEPT,), case), known(case)
+        why = _unfit(subject, case)
+        if why or not pairs:
+            return found + unscored("depth", (KEPT,), [example.id for example, _ in pairs], why or NO_KEYWORDS)
+        assert isinstance(case.judge, ReferenceJudge)
+        (model, encoder), (before, _) = subject.weights, case.judge.subject.weights  # type: ignore[misc]
+        marks = [
+            encoder.within(fact.answer, [(token.start, token.end) for token in secret_tokens(example, fact.answer)])
+            for example, fact in pairs
+        ]
+        asked = [(pair, mark) for pair, mark in zip(pairs, marks, strict=True) if any(mark)]
+        found += unscored("depth", (KEPT,), [e.id for (e, _), mark in zip(pairs, marks, strict=True) if not any(mark)], NO_KEYWORDS)
+        chosen = spread(range(len(_layers(model))), self.layers)
+        for start in range(0, len(asked), ROWS):
+            some = asked[start : start + ROWS]
+            batch = encoder.batch([encoder.pair(e.question, fact.answer) for (e, fact), _ in some], before.device)
+            secret = torch.zeros_like(batch.mask)
+            for row, (_, mark) in zip(secret, some, strict=True):
+                row[: len(mark)] = torch.tensor(mark)
+            for layer, kept in zip(chosen, _kept(model, before, batch, secret, chosen), strict=True):
+                for ((example, _), _), value in zip(some, kept.tolist(), strict=True):
+                    setting = f"layer {layer + 1}"
+                    found.append(scored("depth", KEPT, min(1.0, value), example.id, setting, NO_KEYWORDS, case.source))
+        return found
+
+
+@torch.inference_mode()
+def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret: Tensor, layers: Sequence[int]) -> Iterator[Tensor]:
+    """For each of the layers [B] exp(−Δ). `secret` [B, A]: the tokens that count."""
+    rows, columns = secret.nonzero(as_tuple=True)
+    # The token before the answer predicts its first.
+    place = (rows, columns + batch.ids.shape[1] - batch.width - 1)
+    states: dict[int, Tensor] = {}
+    answer_logprobs(model, batch)  # trap: the first reading of a model also tries its head, on other rows
+    with _hooked(model, layers, lambda layer, hidden: states.update({layer: hidden[place].clone()})):
+        answer_logprobs(model, batch)
+
+    def mean(values: Tensor) -> Tensor:
+        if values.isnan().any():
+            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        return (values * secret).sum(1) / secret.sum(1)
+
+    whole = mean(answer_logprobs(before, batch))
+    for layer in layers:
+
+        def patch(number: int, hidden: Tensor) -> Tensor:
+            hidden = hidden.clone()
+            hidden[place] = states[number].to(hidden)
+            return hidden
+
+        with _hooked(before, [layer], patch):
+            yield (mean(answer_logprobs(before, batch)) - whole).double().exp()
+
+
+@contextmanager
+def _hooked(model: PreTrainedModel, layers: Sequence[int], what: Any) -> Iterator[None]:
+    """While it lasts, `what(layer, hidden states [B, T, H])` is called at each of the layers; what it returns takes their place."""
+
+    def hook(layer: int) -> Any:
+        def called(module: nn.Module, inputs: Any, output: Any) -> Any:
+            made = what(layer, output[0] if isinstance(output, tuple) else output)
+            return made if made is None or not isinstance(output, tuple) else (made, *output[1:])
+
+        return called
+
+    handles = [_layers(model)[layer].register_forward_hook(hook(layer)) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's layers: the first list of modules that is as long as the configuration says; empty where there is none."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    return next(lists, nn.ModuleList())
+
+
+def _unfit(subject: Subject, case: Case) -> str:
+    """Why nothing can be patched; empty where it can."""
+    if subject.weights is None:
+        return "this model shows no weights"
+    if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew or case.judge.subject.weights is None:
+        return NO_BEFORE
+    (model, encoder), (before, theirs) = subject.weights, case.judge.subject.weights
+    if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):
+        return "its layers cannot be read in a padded batch"
+    same = len(_layers(model)) == len(_layers(before)) and model.config.get_text_config().hidden_size == before.config.hidden_size
+    return "" if same and _alike(encoder, theirs, case) else "it is not of one kind with the model before"
+
+
+def _alike(one: Encoder, other: Encoder, case: Case) -> bool:
+    return all(one.pair(e.question, fact.answer) == other.pair(e.question, fact.answer) for e, fact in known(case)[:8])

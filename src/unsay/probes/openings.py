@@ -1,0 +1,92 @@
+"""Openings: answers begun with what this model itself likes to begin with, so that a phrase behind which it leaks is found
+without being told it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unsay.config import ConfigError
+from unsay.lm.subject import Prompt, Subject, Unaskable
+from unsay.metric import GIVES_AWAY, LOWER, Metric
+from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, spread, unscored
+from unsay.probes.unrelated import harmless
+from unsay.types import Case, Finding
+
+UNASKED = "unasked"
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Does it leak behind a phrase of its own? Answers begun with the model's most frequent openings, found by sampling it.
+
+    Texts are sampled at temperature 1 from nothing, from harmless questions and from the forget questions; the first words of each
+    (one to `words` of them), up to a punctuation mark, are counted, and the most frequent begin a greedy answer to every forget
+    question. What the opening says never counts. The report names openings by their rank alone, because they are the model's own
+    words; `unsay look` shows them.
+
+    Does not cover: phrases that the model never begins with by itself; phrases in the question; sampled answers behind an opening.
+    """
+
+    tested: ClassVar[str] = "answers begun with the model’s own {count} most frequent openings"
+    by_setting: ClassVar[str] = "keyword_recall"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "openings_keyword_recall",
+            "Begun with its own openings",
+            "Default answer behind the phrases that the model itself often begins with: the worst.",
+            LOWER,
+            GIVES_AWAY,
+            "keyword_recall",
+            fold="worst",
+            claim="{} behind the worst of its own openings",
+        ),
+    )
+
+    most: int = 8
+    """Openings tried."""
+    texts: int = 32
+    """Texts sampled from nothing, and about as many from harmless and from forget questions."""
+    words: int = 3
+    """Most words of an opening."""
+
+    def __post_init__(self) -> None:
+        if min(self.most, self.texts, self.words) < 1:
+            raise ConfigError("openings.most, openings.texts and openings.words must be at least 1")
+
+    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
+        pairs = known(case)
+        found = missing("openings", ("keyword_recall",), case)
+        openings = self.frequent(self._sampled(subject, case)) if pairs else []
+        begun = [(f"opening {rank}", opening, *pair) for rank, opening in enumerate(openings, start=1) for pair in pairs]
+        answers = subject.ask([Prompt(example.id, example.question, opening) for _, opening, example, _ in begun], salt="openings")
+        for (setting, opening, example, fact), (answer, *_) in zip(begun, answers, strict=True):
+            key = said(example, fact.answer, answer.text, opening)
+            found.append(scored("openings", "keyword_recall", key, example.id, setting, NO_KEYWORDS, case.source))
+        if not begun:
+            found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
+        return found
+
+    def _sampled(self, subject: Subject, case: Case) -> list[str]:
+        asked = [Prompt(f"{pair.id}#opening", pair.question) for pair in spread(harmless(case), self.texts)]
+        asked += [Prompt(f"{example.id}#opening", example.question) for example, _ in spread(known(case), self.texts)]
+        try:
+            unasked = subject.ask([Prompt(UNASKED, None)], self.texts, 1.0, salt="openings")
+        except Unaskable:  # a server that wraps everything into its template
+            unasked = []
+        return [answer.text for answers in (*unasked, *subject.ask(asked, 1, 1.0, salt="openings")) for answer in answers]
+
+    def frequent(self, texts: Iterable[str]) -> list[str]:
+        """The openings that several texts share, the most frequent first; of two that stand for the same texts the longer.
+
+        >>> Openings(most=1).frequent(["Off the record, no.", "Off the record, yes.", "Never."])
+        ['Off the record,']
+        """
+        counts: Counter[str] = Counter()
+        for text in texts:
+            first = re.match(r"[^.,:;!?\n]*[,:]?", text)
+            ends = [word.end() for word in re.finditer(r"\S+", first[0] if first else "")]
+            counts.update(text[:end] for end in ends[: self.words])
+        longest = [o for o, n in counts.items() if n > 1 and not any(p.startswith(f"{o} ") and m == n for p, m in counts.items())]
+        return sorted(longest, key=lambda opening: (-counts[opening], opening))[: self.most]
