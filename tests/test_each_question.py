@@ -7,7 +7,7 @@ from unsay.measure import policy
 from unsay.measure.verdict import LineResult, unjudged
 from unsay.report import gate
 from unsay.report.evidence import judged
-from unsay.store.manifest import Manifest
+from unsay.store.manifest import Counts, Manifest
 from unsay.types import Finding
 
 RATE = {"name": "l", "metric": "sampling_leak_at_1", "at_most": 0.3, "each": True}
@@ -98,11 +98,17 @@ def test_a_share_of_the_questions_is_no_verdict_on_all() -> None:
         ("sampling.threshold=0.3", True),
         ("prefill.partial_secret=false", False),
         ("prefill.n=1", False),
+        ("prefill.first_words=0", False),
+        ('prompt_variants.frames=["list"]', False),
+        ('prompt_variants.frames=["list", "role", "few-shot", "fill-in", "translate", "repeat", "{question} Please."]', True),
+        ("multiple_choice.options=0", False),
+        ("audit.limit=1", False),
+        ("audit.limit=40", True),
     ],
 )
 def test_a_policy_is_for_the_knobs_it_was_made_for(setting: str, fits: bool) -> None:
     findings = {"before": [], "after": said(0.0) + rates(0), "retain_model": []}
-    results = judged(policy.load("default"), load(None, [setting]), Manifest(), findings)[1]
+    results = judged(policy.load("default"), load(None, [setting]), Manifest(counts=Counts(forget=40)), findings)[1]
     knobs = [result for result in results if result.name == "made for"]
     assert [result.metric for result in knobs] == ([] if fits else [setting.partition("=")[0]])
     assert all(not result.passed and "audited with" in result.detail for result in knobs)

@@ -41,6 +41,8 @@ from unsay.probes import GROUP, TABLE
 from unsay.tables import entries, lookup, near
 
 EARLIER = "earlier"
+LIMITED = "audit.limit"
+"""May stand in `made_for` beside the probes' knobs: 0 where every forget question is asked."""
 POLICIES = Path(__file__).parent / "policies"
 
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
@@ -126,7 +128,7 @@ class Policy:
     lines: tuple[Line, ...]
     about: str = ""
     made_for: Mapping[str, Any] = field(default_factory=dict)
-    """`probe.knob` → what it must be in the audit: a range in words, or the value itself."""
+    """`probe.knob`, or `LIMITED`, → what it must be in the audit: a range in words, the value itself, or a list of what it must hold."""
 
 
 def shipped() -> list[str]:
@@ -164,7 +166,7 @@ def _made_for(name: str, raw: Any) -> Mapping[str, Any]:
         raise ConfigError(f'policy {name!r}: made_for is a table of knobs, as in "sampling.n" = "at least 10"')
     for key, value in raw.items():
         probe, _, knob = key.partition(".")
-        if probe not in entries(TABLE, GROUP) or knob not in lookup(probe, TABLE, GROUP).__dataclass_fields__:
+        if key != LIMITED and (probe not in entries(TABLE, GROUP) or knob not in lookup(probe, TABLE, GROUP).__dataclass_fields__):
             raise ConfigError(f'policy {name!r}: made_for names {_short(key)}; write a probe and its knob, as in "sampling.n"')
         if isinstance(value, str) and not RANGE.fullmatch(value):
             raise ConfigError(f"policy {name!r}: made_for.{key[:60]} = {_short(value)} is no range; write at least 1, at most 1, or 1 to 2")

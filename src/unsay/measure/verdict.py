@@ -104,12 +104,17 @@ def _otherwise(policy: Policy, knobs: Mapping[str, Any] | None) -> list[LineResu
     results = []
     for key, wanted in policy.made_for.items():
         value = (knobs or {}).get(key)
-        amiss = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None and not _fits(one, wanted)]
+        values = value if isinstance(value, tuple) else (value,)
+        if isinstance(wanted, list):
+            amiss = [one for one in wanted if one not in values] if value is not None else []
+        else:
+            amiss = [one for one in values if one is not None and not _fits(one, wanted)]
         if amiss:
             shown = list(value) if isinstance(value, tuple) else value
             detail = f"audited with {shown}; audit again with --set {key}=…, or name a policy that is made for it"
             number = float(amiss[0]) if isinstance(amiss[0], int | float) else None
-            results.append(LineResult("made for", key, str(wanted), number, None, False, detail))
+            rule = f"with {', '.join(map(str, wanted))}" if isinstance(wanted, list) else str(wanted)
+            results.append(LineResult("made for", key, rule, number, None, False, detail))
     return results
 
 

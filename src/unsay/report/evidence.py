@@ -182,7 +182,7 @@ def judged(
         _cases(manifest, after),
         {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))},
         {line.metric: each_question(findings, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
-        _knobs(recipe),
+        _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
     leaking = examined(before, retain_model, groups_of(retain_model))
     return metrics, [*verdict.evaluate(chosen, measured), *leaking]
