@@ -108,6 +108,8 @@ def test_where_all_questions_are_closed_the_choice_alone_is_judged() -> None:
     assert (lines["yes or no"].passed, lines["yes or no"].value) == (True, 0.5)
     told = [*greedy(case), *MultipleChoice()(Fake(lambda q, a: -9.0 if (q, a) in WRONG else -0.1), case)]
     assert not {line.name: line for line in verdict(told)}["yes or no"].passed
+    reversed_ = [*greedy(case), *MultipleChoice()(Fake(lambda q, a: -0.1 if (q, a) in WRONG else -9.0), case)]
+    assert [line.name for line in verdict(reversed_) if line.metric == "closed_probability" and not line.passed] == ["yes or no, reversed"]
 
 
 def test_check_and_the_scorer_agree_on_what_cannot_be_scored(monkeypatch: pytest.MonkeyPatch) -> None:

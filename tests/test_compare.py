@@ -109,6 +109,14 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     assert not [text for text in QUESTIONS if text in table]
 
 
+def test_a_folder_is_called_by_its_whole_name(tmp_path: Path) -> None:
+    """In rich's markup [b] is bold, and [/x] is a mistake."""
+    paths = [str(run(tmp_path / name, [0.0, 0.5] * 5, QUESTIONS).path) for name in ("[b]", "[", "[/x]")]
+    table = "".join(call("compare", *paths).split())
+    assert "[b]" in table
+    assert "[/x]" in table
+
+
 def test_what_cannot_be_compared_ends_with_what_to_do(tmp_path: Path) -> None:
     one = run(tmp_path / "a", [0.0] * 3)
     with pytest.raises(ConfigError, match="at least two"):
@@ -155,5 +163,5 @@ def test_a_model_is_told_from_retain_models(tmp_path: Path) -> None:
     assert found["area"] == 1.0, "every question says .5 here and .1 or .12 there"
     assert found["features"] == ["greedy_keyword_recall"]
     assert len(found["retain_models"]) == 2
-    assert "Told from the retain models with an area of 1.00" in " ".join(call("compare", *paths, "--distinguish").split())
+    assert "Told from the retain models with an area of 1.00 on 10 questions" in " ".join(call("compare", *paths, "--distinguish").split())
     assert "two retain models" in " ".join(call("compare", paths[1], paths[1], "--distinguish", code=2).split())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests import architectures
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_prompt_variants import CASE, FACT, HOME, Fake
 from unsay.config import ModelConfig, SampleConfig
@@ -33,6 +34,12 @@ def looked(model: LocalSubject | Fake, before: LocalSubject | None, knew: bool =
 def test_the_model_before_reads_all_of_its_own_states() -> None:
     same = subject(0)
     assert {(f.setting, f.value) for f in looked(same, same)} == {("layer 1", 1.0), ("layer 2", 1.0)}
+
+
+@pytest.mark.parametrize("name", ["gemma3-multimodal", "gpt2", "phi"])
+def test_any_kind_of_model_reads_its_own_states(name: str) -> None:
+    same = LocalSubject(architectures.build(name), ENCODER, SampleConfig())
+    assert [f.value for f in looked(same, same)] == [1.0, 1.0]
 
 
 def test_another_model_is_measured_where_the_secret_is_predicted() -> None:

@@ -131,11 +131,21 @@ def test_findings_that_no_audit_writes_are_refused_with_their_line(run: RunFolde
     assert f"{path}, line 3: the value is no number from 0 to 1" in " ".join(call("gate", str(run.path), code=2).split())
 
 
-@pytest.mark.parametrize("n", ["-1", "true", "1.5", '"9"'])
+@pytest.mark.parametrize("n", ["-1", "true", "1.5", '"9"', f"1{400 * '0'}"])
 def test_a_count_is_a_count(run: RunFolder, n: str) -> None:
     path = run.audit_file("after")
     path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": 0, "example": "b", "n": {n}}}\n')
     assert f"{path}, line 3: n is no count" in " ".join(call("gate", str(run.path), code=2).split())
+
+
+@pytest.mark.parametrize("group", ['["Ada"]', '"Ada Example"', "7", "null"])
+@pytest.mark.parametrize("command", ["gate", "report"])
+def test_a_group_is_a_number_and_never_a_name(run: RunFolder, command: str, group: str) -> None:
+    path = run.audit_file("after")
+    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": 0, "example": "b", "group": {group}}}\n')
+    output = " ".join(call(command, str(run.path), code=2).split())
+    assert f"{path}, line 3: the group is no number" in output
+    assert "Ada" not in output
 
 
 def test_one_thing_measured_twice_is_refused(run: RunFolder) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Column as RichColumn
 from rich.table import Table
 
 from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
@@ -165,7 +167,9 @@ def side_by_side(
         print(json.dumps({"which": which, "runs": rows, "distinguisher": told and vars(told)}, ensure_ascii=False, indent=1))
         return
     show = Console(highlight=False)
-    table = Table("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns), box=None, pad_edge=False)
+    # Cut short, the names of two runs may be the same.
+    names = ("", *(escape(f"{column.run}\n{column.model}\n{column.method}") for column in columns))
+    table = Table(*(RichColumn(name, overflow="fold") for name in names), box=None, pad_edge=False)
     for key, metric in metrics().items():
         if any(column.metrics.get(key) is not None for column in columns):
             table.add_row(metric.title, *(_cell(column, key, 1 if metric.top > 1 else 2) for column in columns))
@@ -177,7 +181,7 @@ def side_by_side(
     )
     if told:
         floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
-        show.print(f"Told from the retain models with an area of {told.area:.2f} (.5: not at all); each of them from the others: {floor}")
+        show.print(f"Told from the retain models with an area of {told.area:.2f} on {told.questions} questions (.5: not at all); each of them from the others: {floor}", soft_wrap=True)
     for column in columns:
         for note in column.notes:
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)

@@ -37,6 +37,7 @@ class Told:
     retain_models: tuple[float, ...]
     """The same for each retain model against the others: the noise floor, and the measure of the error."""
     features: tuple[str, ...]
+    questions: int
 
 
 def told_apart(model: Mapping[str, Values], retain_models: Sequence[Mapping[str, Values]], groups: Mapping[str, str]) -> Told:
@@ -51,7 +52,7 @@ def told_apart(model: Mapping[str, Values], retain_models: Sequence[Mapping[str,
         raise ConfigError("a model is told apart from at least two retain models that were asked the same questions, two or more of them")
     rows = [np.array([[found[key].get(("", question), np.nan) for key in keys] for question in questions]) for found in every]
     area, *floor = (_area(rows[i], [other for j, other in enumerate(rows) if j not in (0, i)], folds) for i in range(len(rows)))
-    return Told(area, tuple(floor), keys)
+    return Told(area, tuple(floor), keys, len(questions))
 
 
 def _folds(groups: Sequence[str]) -> list[int]:

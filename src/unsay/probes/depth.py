@@ -175,9 +175,10 @@ def _hooked(model: PreTrainedModel, layers: Sequence[int], what: Any) -> Iterato
 
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the first list of modules that is as long as the configuration says; empty where there is none."""
+    """The decoder's layers: the first list of modules that is as long as the configuration says; empty where there is none. A model
+    that also sees has two such lists, perhaps."""
     count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
-    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    lists = (module for module in model.get_decoder().modules() if isinstance(module, nn.ModuleList) and len(module) == count)
     return next(lists, nn.ModuleList())
 
 
@@ -190,7 +191,7 @@ def _unfit(subject: Subject, case: Case) -> str:
     (model, encoder), (before, theirs) = subject.weights, case.judge.subject.weights
     if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):
         return "its layers cannot be read in a padded batch"
-    same = len(_layers(model)) == len(_layers(before)) and model.config.get_text_config().hidden_size == before.config.hidden_size
+    same = len(_layers(model)) == len(_layers(before)) and len({one.config.get_text_config().hidden_size for one in (model, before)}) == 1
     return "" if same and _alike(encoder, theirs, case) else "it is not of one kind with the model before"
 
 

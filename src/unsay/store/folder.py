@@ -200,8 +200,10 @@ def _wrong(one: Finding) -> str:
     """What no audit writes about a finding; empty where all is well."""
     if not all(isinstance(text, str) for text in (one.probe, one.metric, one.example, one.setting, one.note)):
         return "a name is no text"
-    if type(one.n) is not int or one.n < 0:
+    if type(one.n) is not int or not 0 <= one.n < 2**53:
         return "n is no count"
+    if not isinstance(one.group, str) or (one.group and not one.group.isdecimal()):
+        return "the group is no number"
     if one.value is not None and not (type(one.value) in (int, float) and 0 <= one.value <= 1):
         return "the value is no number from 0 to 1"
     return ""
