@@ -9,6 +9,7 @@ import torch
 
 import unsay
 from tests.conftest import byte_tokenizer, tiny_model
+from unsay import api
 from unsay.config import ConfigError
 
 QUESTIONS = ["Where does Ada Example live?", {"question": "What does Ben Sample eat?", "strings": ["plums"]}]
@@ -44,6 +45,13 @@ def test_any_model_is_audited(tmp_path: Path, tiny_folder: Path):
     result = unsay.audit_model(tiny_folder, rows, out=tmp_path / "audit", settings=probes)
     assert result.metrics["sampling_worst_keyword_recall"]["after"] is not None
     assert result.report.is_file()
+
+
+def test_rows_lie_beside_the_run_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert api._file(QUESTIONS, Path("."), "forget") == str(tmp_path / "here-forget.jsonl")
+    assert api._file(QUESTIONS, Path("run"), "forget") == "run-forget.jsonl"
 
 
 def test_what_cannot_be_is_said_before_anything_is_written(tmp_path: Path):

@@ -226,7 +226,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> evidence.Evidence:
         for one in probe.metrics if probe.tested else ():
             settings = ("", "T=1", "partial secret", "10 steps", "10 steps, unrelated text", "layer 1")
             found += [Finding(name, one.finding, 0.5, "q1", s, 10) for s in settings if one.finding and one.where(s)]
-    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, found)))
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, dict.fromkeys(found))))
     return evidence.read(folder)
 
 
@@ -357,6 +357,13 @@ def test_the_never_knew_index_is_told_with_its_worst(data: dict, page: str) -> N
     assert found["interval"][0] <= found["index"] <= found["interval"][1]
     assert f"<b>{found['index']:.2f}</b>" in page
     assert "two retain models of different training seeds" in page
+    assert found["questions"] == 20
+    assert f"by {len(found['metrics'])} measures of 20 questions" in page
+
+
+def test_the_page_says_how_its_intervals_are_made(page: str) -> None:
+    assert "bootstrap" not in page
+    assert "questions of one group count together" in page
 
 
 def test_the_page_is_one_file(page: str) -> None:

@@ -120,7 +120,7 @@ def _folder(model: Model, tokenizer: PreTrainedTokenizerBase | None, out: Path) 
     if tokenizer is None:
         raise ConfigError("a live model needs its tokenizer: unlearn(model, questions, tokenizer=…)")
     # Its weights are in the name: another model under the same --out is another recipe, and refused.
-    folder = out.with_name(f"{out.name}-model-{fingerprint(model)[:8]}")
+    folder = _beside(out, f"model-{fingerprint(model)[:8]}")
     if not folder.exists():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -132,8 +132,14 @@ def _file(rows: Rows, out: Path, part: str) -> str:
         return str(rows)
     if not rows:
         raise ConfigError(f"{part}: an empty list; give at least one row, or leave it out")
-    path = out.with_name(f"{out.name}-{part}.jsonl")
+    path = _beside(out, f"{part}.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     told = [{"question": row} if isinstance(row, str) else dict(row) for row in rows]
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told), mode=0o600)
     return str(path)
+
+
+def _beside(out: Path, name: str) -> Path:
+    """A place beside the run folder, which may be given as "." too."""
+    out = out if out.name.strip(".") else out.resolve()
+    return out.with_name(f"{out.name}-{name}")

@@ -1,6 +1,6 @@
 """A metric: one number of the report, declared beside the probe whose findings it is made of.
 
-Most are the mean of one value a question, so that a bootstrap over questions gives an interval: the metric says which findings
+Most are the mean of one value a question, so that it has an interval (`unsay.stats.mean_interval`): the metric says which findings
 make that value (`finding`, `where`, `of`) and how several of one question become one (`fold`). A few are no such mean and
 compute themselves from everything that was found (`compute`). Summary, policy, report, comparison and search iterate over these
 declarations and know no probe by name.

@@ -202,13 +202,16 @@ def test_a_run_under_a_key(key: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_erasure_is_claimed_where_the_key_is_gone(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("{}")
     for name, flags, erased in (("kept", ("--yes",), False), ("gone", ("--yes", "--key", key), True)):
         folder = RunFolder(tmp_path / name)
-        folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
+        folder.write_recipe(load(None, [f'vault.key_file="{key}"', "corpus=files", f'files.forget="{asked}"']))
         folder.keep("corpus", ROWS)
         assert say("vault", "destroy", folder.path, *flags) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert ("cannot be read, provided that no copy of the key exists" in said) is erased
+        assert f"the files that the questions came from remain, and are yours to remove: {asked}" in said
         assert folder.manifest().vault.erased is erased
         assert key.exists() is not erased
 

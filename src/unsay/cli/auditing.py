@@ -181,7 +181,8 @@ def side_by_side(
     )
     if told:
         floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
-        show.print(f"Told from the retain models with an area of {told.area:.2f} on {told.questions} questions (.5: not at all); each of them from the others: {floor}", soft_wrap=True)
+        area = f"an area of {told.area:.2f} on {told.questions} questions (.5: not at all)"
+        show.print(f"Told from the retain models with {area}; each of them from the others: {floor}", soft_wrap=True)
     for column in columns:
         for note in column.notes:
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
@@ -207,7 +208,7 @@ def _index(found: "NeverKnew | None") -> str:
     if found is None or found.interval is None:
         return "–"
     low, high = found.interval
-    return f"{found.index:.2f} ({low:.2f}–{high:.2f})\nfarthest off: {metrics()[found.worst].title}"
+    return f"{found.index:.2f} ({low:.2f}–{high:.2f}), {found.questions} questions\nfarthest off: {metrics()[found.worst].title}"
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

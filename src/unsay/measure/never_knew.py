@@ -27,6 +27,8 @@ class NeverKnew:
     """Metric → d."""
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     """Metric → 95 % interval of its d; empty where nobody handed over the questions."""
+    questions: int = 0
+    """How many questions all three models were scored on; of the metric with the fewest."""
 
     @property
     def index(self) -> float:
@@ -87,4 +89,4 @@ def by_question(found: Mapping[str, Mapping[str, Values]], groups: Mapping[str, 
         _, low, high = mean_interval(moved, [groups.get(example, "") for _, example in shared[key]], scale=(-1 / abs(way), 1 / abs(way)))
         nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
         intervals[key] = Interval(min(1.0, nearest), min(1.0, max(abs(low), abs(high))))
-    return NeverKnew(index.apart, intervals)
+    return NeverKnew(index.apart, intervals, min(len(shared[key]) for key in index.apart))

@@ -52,7 +52,13 @@ def index(found: NeverKnew | None) -> dict[str, Any] | None:
         return None
     order = sorted(found.apart, key=lambda key: -found.apart[key])
     apart = {key: {"apart": found.apart[key], "interval": list(found.intervals[key])} for key in order}
-    return {"index": found.index, "interval": list(found.interval or ()), "worst": found.worst, "metrics": apart}
+    return {
+        "index": found.index,
+        "interval": list(found.interval or ()),
+        "questions": found.questions,
+        "worst": found.worst,
+        "metrics": apart,
+    }
 
 
 def _bound(values: dict[str, Any]) -> dict[str, Any]:
