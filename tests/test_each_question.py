@@ -51,6 +51,7 @@ def test_an_unlucky_answer_is_no_leak() -> None:
     assert line(rates(6, *[0] * 39), **RATE).passed, "6 of 20 do not prove .3"
     result = line(rates(20, *[0] * 39), **RATE)
     assert not result.passed
+    assert result.detail == "so much is proven, 99 % sure of all at once, where 1.00 was seen; 1 of 40 questions miss it: q0"
     assert result.value == pytest.approx((0.01 / 40) ** (1 / 20)), "the bound of Clopper and Pearson, each with a fortieth of the error"
 
 

@@ -119,6 +119,9 @@ def test_what_was_attacked_and_not_judged_is_said(run: RunFolder, tmp_path: Path
     output = call("gate", str(run.path), "--policy", str(wide))
     assert output.endswith("; measured, but judged by no line: after training on some secrets 0.65 (retain model 0.10)\n")
     assert "judged by no line" in json.loads(call("gate", str(run.path), "--policy", str(wide), "--json"))["unjudged"]
+    found = read_findings(run.audit_file("after"))
+    audit.write(run.audit_file("after"), [*found, Finding("earlier", "keyword_recall", 0.4, "b", "request 1")])
+    assert "asked plainly, what earlier requests took away, 0.40" in call("gate", str(run.path), "--policy", str(wide))
 
 
 BAD = ["NaN", "Infinity", "-0.1", "1.5", "true", '"0"', "[0]"]

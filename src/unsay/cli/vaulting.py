@@ -130,7 +130,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
         remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
     survived = [path for path in parts if path != folder.vault and os.path.lexists(path)]
     linked = [path for path in linked if path.exists()]
-    handed = [value for value in recipe.tables.get("files", {}).values() if isinstance(value, str) and os.path.isfile(value)]
+    handed = [Path(value) for value in recipe.tables.get("files", {}).values() if isinstance(value, str) and os.path.isfile(value)]
     removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
         lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}
@@ -141,7 +141,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
         if linked:
             print("remains elsewhere, where links led, and is yours to remove: " + ", ".join(map(str, linked)))
         if handed:
-            print("the files that the questions came from remain, and are yours to remove: " + ", ".join(handed))
+            print("the files that the questions came from remain, and are yours to remove: " + ", ".join(map(str, handed)))
         print(_claim(told, plain, weights=len(parts) > 1))
     if survived:
         typer.echo(f"could not be removed: {', '.join(map(str, survived))}; look at their rights, then give this command again", err=True)

@@ -178,7 +178,8 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
     if not places:
         return dataclasses.replace(result, detail=f"unscored: {lacking}")
     order = sorted(places, key=lambda question: places[question][1] - places[question][0])
-    value, limit = places[order[min(int(line.spared * len(order) + _ROUNDING), len(order) - 1)]]
+    worst = order[min(int(line.spared * len(order) + _ROUNDING), len(order) - 1)]
+    value, limit = places[worst]
     result = dataclasses.replace(result, value=value, limit=limit)
     if few := _few(line, len(places), max(len(values), measured.asked.get(line.metric, 0))):
         return dataclasses.replace(result, detail=few)
@@ -186,11 +187,12 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
         return dataclasses.replace(result, detail=f"unscored: so few answers prove at most a rate of {found.provable:.2f}; ask more often")
     missed = tuple(q for q in order if places[q][0] - places[q][1] > _ROUNDING)
     shown = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
-    sure = " (99 % sure of all at once)" if found.proven is not None and missed else ""
+    sure = "so much is proven, 99 % sure of all at once, where {:.2f} was seen; "
+    seen = "" if found.proven is None else sure.format(found.values["after"][worst])
     return dataclasses.replace(
         result,
         passed=len(missed) <= line.spared * len(order) + _ROUNDING,
-        detail=f"{len(missed):,} of {len(order):,} questions miss it{sure}{': ' if missed else ''}{shown}",
+        detail=f"{seen}{len(missed):,} of {len(order):,} questions miss it{': ' if missed else ''}{shown}",
         questions=missed,
     )
 

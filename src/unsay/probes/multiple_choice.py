@@ -76,6 +76,7 @@ class MultipleChoice:
             case="closed questions",
             untold=NO_CLOSED,
             unit="answers",
+            claim="where an answer has no word of its own, the true one has a chance of {} against its opposite",
         ),
         Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
     )

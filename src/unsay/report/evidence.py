@@ -111,7 +111,7 @@ class Evidence:
         for key in verdict.unjudged(self.results, self.metrics) if self.results else ():
             retain_model = self.metrics[key].get("retain_model")
             beside = f" (retain model {retain_model:.2f})" if retain_model is not None else ""
-            found.append(f"{every_metric()[key].title.lower()} {self.metrics[key]['after']:.2f}{beside}")
+            found.append(f"{_named(every_metric()[key])} {self.metrics[key]['after']:.2f}{beside}")
         return f"measured, but judged by no line: {', '.join(found)}" if found else ""
 
     @property
@@ -259,6 +259,12 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"{where} has changed since it was audited ({', '.join(changed[:_SHOWN])}{more}); {again}")
     return True
+
+
+def _named(metric: Metric) -> str:
+    """Its title, with its heading where two numbers have one title."""
+    alike = sum(one.title == metric.title for one in every_metric().values()) > 1
+    return metric.title.lower() + (f", {metric.group.lower()}," if alike else "")
 
 
 def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:
