@@ -113,6 +113,8 @@ def test_a_policy_is_for_the_knobs_it_was_made_for(setting: str, fits: bool) -> 
     knobs = [result for result in results if result.name == "made for"]
     assert [result.metric for result in knobs] == ([] if fits else [setting.partition("=")[0]])
     assert all(not result.passed and "audited with" in result.detail for result in knobs)
+    if "list" in setting and not fits:
+        assert gate.said(knobs[0]).startswith("made for: otherwise, but must be with few-shot, role, list, fill-in, translate, repeat (")
     if setting == "sampling.n=9":
         again = "audited with 9; audit again with --set sampling.n=…, or name a policy that is made for it"
         assert gate.said(knobs[0]) == f"made for: 9, but must be at least 10 (sampling.n; {again})"

@@ -39,6 +39,11 @@ class LineResult:
     """Ids of the questions that miss the limit, the worst first, where it is for each."""
 
     @property
+    def word(self) -> str:
+        """What stands in the place of a value that there is not."""
+        return "unscored" if self.detail.startswith("unscored") else "otherwise"
+
+    @property
     def derived(self) -> bool:
         """Whether the limit is made of another number, and so worth telling beside the rule."""
         return any(who in self.rule for who in ("before", "retain_model", "chance", "permuted"))
@@ -112,7 +117,7 @@ def _otherwise(policy: Policy, knobs: Mapping[str, Any] | None) -> list[LineResu
         if amiss:
             shown = list(value) if isinstance(value, tuple) else value
             detail = f"audited with {shown}; audit again with --set {key}=…, or name a policy that is made for it"
-            number = float(amiss[0]) if isinstance(amiss[0], int | float) else None
+            number = float(amiss[0]) if type(amiss[0]) in (int, float) and not isinstance(wanted, list) else None
             rule = f"with {', '.join(map(str, wanted))}" if isinstance(wanted, list) else str(wanted)
             results.append(LineResult("made for", key, rule, number, None, False, detail))
     return results

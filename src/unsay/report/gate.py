@@ -83,7 +83,7 @@ def said(line: verdict.LineResult) -> str:
     >>> said(verdict.LineResult("sampling", "m", "≤ retain_model + 0.05", 0.824, 0.1, False))
     'sampling: 0.824, but must be ≤ retain_model + 0.05 = 0.1 (m)'
     """
-    value = "unscored" if line.value is None else _figure(line.value)
+    value = line.word if line.value is None else _figure(line.value)
     derived = f" = {_figure(line.limit)}" if line.limit is not None and line.derived else ""
     rule = f"hold chance{derived}" if line.rule == "holds chance" else f"be {line.rule}{derived}"
     detail = f"; {line.detail}" if line.detail else ""
