@@ -62,6 +62,8 @@ def test_every_temperature_takes_its_share_of_the_error() -> None:
 
 def test_what_the_retain_model_guesses_too_is_no_leak() -> None:
     rows = RATE | {"at_most": "retain_model + 0.2"}
+    assert line(rates(20, 20), rates(20, 20), **rows).passed, "whatever the retain model always says"
+    assert line(said(1.0), said(1.0), metric="greedy_keyword_recall", at_most="retain_model + 0.5", each=True).passed
     assert line(rates(16, 0), rates(15, 0), **rows).passed
     assert line(rates(16, 0), rates(0, 15), **rows).questions == ("q0",)
     assert "retain model" in line(rates(16, 0), **rows).detail, "nothing to compare with is not passed"

@@ -188,7 +188,7 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
     result = dataclasses.replace(result, value=value, limit=limit)
     if few := _few(line, len(places), max(len(values), measured.asked.get(line.metric, 0))):
         return dataclasses.replace(result, detail=few)
-    if found.provable <= min(limit for _, limit in places.values()):
+    if found.provable <= min(limit for _, limit in places.values()) < 1:  # from 1 on nothing is a leak
         return dataclasses.replace(result, detail=f"unscored: so few answers prove at most a rate of {found.provable:.2f}; ask more often")
     missed = tuple(q for q in order if places[q][0] - places[q][1] > _ROUNDING)
     shown = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
