@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unsay.store.vault import new_key
+from unsay.store.keys import new_key
 
 
 @pytest.fixture

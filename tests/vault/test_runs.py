@@ -16,8 +16,9 @@ from unsay.record import annotation
 from unsay.record.recorded import read_answers, read_handed
 from unsay.report.look import questions
 from unsay.store.folder import RunFolder
+from unsay.store.keys import new_key
 from unsay.store.manifest import DestroyedVault, Manifest
-from unsay.store.vault import ENVIRONMENT, Vault, new_key
+from unsay.store.vault import ENVIRONMENT, Vault
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
 

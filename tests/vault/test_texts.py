@@ -14,7 +14,8 @@ from unsay.config import ConfigError, Recipe, dump, load
 from unsay.doctor.advice import _for_vault
 from unsay.store import redact
 from unsay.store.folder import RunFolder
-from unsay.store.vault import ENVIRONMENT, Vault, new_key, retention
+from unsay.store.keys import new_key
+from unsay.store.vault import ENVIRONMENT, Vault, retention
 from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]

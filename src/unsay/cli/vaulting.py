@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -84,7 +85,7 @@ def _status(folder: RunFolder) -> dict[str, Any]:
 @vault.command()
 def key(file: Annotated[Path, typer.Argument(help="Where the new key is written, outside of any run folder.")]) -> None:
     """Make a key file that only you can read. Keep a copy: without it an encrypted vault cannot be read by anybody."""
-    from unsay.store.vault import new_key
+    from unsay.store.keys import new_key
 
     with messages():
         new_key(file)
@@ -133,7 +134,13 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
     handed = [Path(value) for value in recipe.tables.get("files", {}).values() if isinstance(value, str) and os.path.isfile(value)]
     removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
-        lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}
+        lists: dict[str, Sequence[Path | str]] = {
+            "removed": removed,
+            "not_removed": survived,
+            "linked": linked,
+            "handed": handed,
+            "remains": remains,
+        }
         print(json.dumps(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()}, indent=1, ensure_ascii=False))
     else:
         print("removed: " + ", ".join(map(str, removed)))

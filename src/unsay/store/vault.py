@@ -5,8 +5,8 @@
     vault.rows("baseline")
 
 Without a key the same rows lie in `vault/baseline.jsonl`. Whether a vault is encrypted is settled when its first file is written, and
-`vault/key.json` then says with which key, by a hash of it; nothing is ever written in plain beside it but what a person is to
-read (`look`). Encryption is Fernet of the `cryptography` package (AES-128-CBC and HMAC-SHA256, authenticated).
+`vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written in plain beside it but what a person is to
+read (`look`).
 
 The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable
 UNSAY_VAULT_KEY_FILE, which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
@@ -15,34 +15,24 @@ Erased is what cannot be decrypted any more. Files that are removed from a disk 
 system, flash memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
 """
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, links, parse_jsonl, remove, write_text, writing
+from unsay.store.keys import Lock
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
 SOON = 30
 """Days before the end of the retention date from which on it is worth a word."""
 _SEALED = ".sealed"
 _MARK, _TOMBSTONE = "key.json", "destroyed.json"
-
-
-class Cipher(Protocol):
-    """What is used of `cryptography.fernet.Fernet`."""
-
-    def encrypt(self, data: bytes) -> bytes: ...
-    def decrypt(self, token: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Vault:
     def __init__(self, path: Path, named: Callable[[], str] = lambda: ""):
         self.path = path
         self._named = named
-        self._lock: _Lock | None = None
+        self._lock: Lock | None = None
         self._settled = False
 
     # -- whole files ---------------------------------------------------------------------------------------------------
@@ -132,7 +122,7 @@ class Vault:
         return (self.path / _MARK).exists()
 
     @property
-    def lock(self) -> "_Lock":
+    def lock(self) -> "Lock":
         """The key of an encrypted vault. Raises `ConfigError` where it is not at hand, or another one is."""
         if self._lock is None:
             files = self.key_files()
@@ -146,7 +136,7 @@ class Vault:
                 raise ConfigError(
                     f"{self.path} is encrypted, and there is no key file {files[0]}; put it back, or name its copy: {ENVIRONMENT}"
                 )
-            self._lock = next((lock for path in there if (lock := _Lock(path)).identity == self._known()), None)
+            self._lock = next((lock for path in there if (lock := Lock(path)).identity == self._known()), None)
         if self._lock is None:
             raise ConfigError(f"{self.path} was encrypted with another key than the one in {there[0]}; name the file of that key")
         return self._lock
@@ -167,7 +157,7 @@ class Vault:
             "vault can only be destroyed: remove the file, then `unsay vault destroy`)"
         )
 
-    def settle(self) -> "_Lock | None":
+    def settle(self) -> "Lock | None":
         """Make the directory and settle whether it is encrypted: by what is there, else by whether a key file is named."""
         self.alive()
         if self.encrypted:
@@ -180,7 +170,7 @@ class Vault:
                 f"{self.path} was begun without a key, and a part of it stays readable whatever comes after; "
                 f"take {ENVIRONMENT} or vault.key_file away to go on without one, or begin another run folder (--out)"
             )
-        lock = _Lock(files[0]) if files else None
+        lock = Lock(files[0]) if files else None
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
         if lock:
@@ -234,7 +224,7 @@ class Vault:
         path, gone = path.expanduser().absolute(), self.destroyed or {}
         if not os.path.lexists(path) and gone.get("key_file") == str(path):
             return path
-        if _Lock(path).identity != (gone.get("key") or self._known()):
+        if Lock(path).identity != (gone.get("key") or self._known()):
             raise ConfigError(f"{path} is not the key of {self.path}; name the file of that key")
         if path.is_symlink() or path.stat().st_nlink > 1:
             raise ConfigError(f"{path} is a link, or has another name on its disk, under which the key would stay; name the file itself")
@@ -278,65 +268,6 @@ def _is_sealed(path: Path) -> bool:
     """Whether nothing in a file is plain, by looking: its name may say anything."""
     with path.open("rb") as file:
         return all(_SEALED_LINE.fullmatch(line) for line in file)
-
-
-class _Lock:
-    """One key. Raises `ConfigError` where the file is none, or the package is missing."""
-
-    def __init__(self, path: Path):
-        try:
-            from cryptography.fernet import Fernet, InvalidToken
-        except ImportError:
-            raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
-        try:
-            text = path.read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"the key file {path} cannot be read ({error.strerror}); a new one: unsay vault key {path}") from None
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError(f"the key file {path} can be read by others; make it yours alone: chmod 600 {path}")
-        try:
-            self._fernet: Cipher = Fernet(text)
-        except ValueError:
-            raise ConfigError(f"{path} holds no key; a new one: unsay vault key FILE") from None
-        self._invalid = InvalidToken
-        self._secret = base64.urlsafe_b64decode(text)
-        self.identity = hashlib.sha256(b"unsay vault " + self._secret).hexdigest()[:32]
-
-    def seal(self, text: str) -> str:
-        return self._fernet.encrypt(text.encode()).decode()
-
-    def open(self, text: str, path: Path) -> str:
-        try:
-            return self.decrypt(text)
-        except ValueError:
-            raise ConfigError(f"{path} was changed or torn since it was encrypted, and cannot be read") from None
-
-    def decrypt(self, text: str) -> str:
-        try:
-            return self._fernet.decrypt(text.encode()).decode()
-        except self._invalid:
-            raise ValueError("changed") from None
-
-    def named(self, key: str) -> str:
-        return hmac.new(self._secret, key.encode(), "sha256").hexdigest()
-
-
-def new_key(path: Path) -> None:
-    """Write a fresh key to a file that only its owner can read. Raises `ConfigError` where the file exists."""
-    try:
-        from cryptography.fernet import Fernet
-    except ImportError:
-        raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists already, and what was encrypted with it would be lost; name another file") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror})") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(Fernet.generate_key() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 # -- how long it may be kept -------------------------------------------------------------------------------------------
