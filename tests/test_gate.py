@@ -1,7 +1,6 @@
 """The gate: its exit code, the lines it names, and that what cannot be judged never passes. And audits that stand alone."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
