@@ -56,6 +56,9 @@ class Evidence:
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
 
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By model: what it answered about what should stay, as `unsay.audit.kept` wrote it."""
+
     @property
     def exposure(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] | None = to_json(self.manifest.exposure)
@@ -153,6 +156,7 @@ def read(folder: RunFolder) -> Evidence:
         results,
         by_question({"before": then, "after": now, "retain_model": retain}, groups),
         tied,
+        {which: read_jsonl(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()},
     )
 
 
