@@ -14,7 +14,7 @@ from unsay.report import build
 from unsay.store.folder import RunFolder
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WIDTH, HEIGHT = 1120, 1180
+WIDTH, HEIGHT = 1120, 1440
 """Of the picture in pixels: the first page, whole."""
 
 

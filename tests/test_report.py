@@ -527,7 +527,7 @@ def test_a_failed_run_says_why_and_what_to_do_next(tmp_path: Path) -> None:
     build(folder)
     page = folder.report_html.read_text()
     assert "May not be released" in page
-    assert "it gives away too much (sampling); it lost too much of what should stay (utility, utility, held out" in page
+    assert "it gives away too much (asked many times); it lost too much of what should stay (utility, utility, held out" in page
     lines = {line["name"]: line["next"] for line in json.loads(folder.report_json.read_text())["policy"]["lines"]}
     assert lines["utility"] == lines["utility, held out"] == steps.KEEP_MORE
     assert lines["sampling"] == steps.FORGET_MORE

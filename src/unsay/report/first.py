@@ -12,7 +12,7 @@ from unsay.store.manifest import SequentialRequests
 
 Pairs = list[tuple[str, str]]
 _NAMED = 6
-"""Lines that a sentence names; the others are counted."""
+"""Measures that a sentence names; the others are counted."""
 
 
 class Decision(NamedTuple):
@@ -51,7 +51,8 @@ def _reasons(failed: Sequence[LineResult]) -> list[tuple[str, list[LineResult]]]
 
 
 def _names(lines: Sequence[LineResult]) -> str:
-    names = [line.name for line in lines]
+    every = every_metric()
+    names = [*dict.fromkeys(every[line.metric].title.lower() if line.metric in every else line.name for line in lines)]
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 

@@ -11,9 +11,9 @@ from unsay.metric import ANSWERS, COMES_BACK, COST, FEWER_BITS, HIDDEN, HIGHER
 
 _AGAIN = "unsay audit RUN --which after"
 KEEP_MORE = (
-    "Move the weights part of the way back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return. "
-    "Or train again with more rows of what should stay (`files.retain`, `record.own_retain`), or at half the rate "
-    "(`train.learning_rate`) for more rounds; takes longer, and forgets more slowly."
+    "Train again with more rows of what should stay (`files.retain`, `record.own_retain`), or at half the rate (`train.learning_rate`) "
+    "for more rounds; takes longer, and forgets more slowly. Or, if no line about secrets fails, move the weights part of the way "
+    "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
 )
 FORGET_MORE = (
     "Train again for half as many rounds more (`train.rounds`); takes half as long again, and usually costs some points of utility. "
