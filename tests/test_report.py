@@ -570,6 +570,14 @@ def test_answers_about_what_should_stay_are_shown_the_worst_first(tmp_path: Path
     assert "Iron &amp; &lt;b&gt;Fe&lt;/b&gt;" in page
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"said": "x"}', '{"id": "g0", "said": 7}', '{"id": "g0", "said": "x"}'])
+def test_answers_that_no_audit_wrote_are_refused(tmp_path: Path, text: str) -> None:
+    folder = fake_run(tmp_path)
+    write_text(folder.kept_answers_file("after"), text + "\n")
+    with pytest.raises(ConfigError, match="cannot be read; audit again"):
+        build(folder)
+
+
 def test_the_worst_questions_are_named_by_id(page: str) -> None:
     table = page[page.index('id="worst"') :]
     assert table.index(">q0<") < table.index("</section>")

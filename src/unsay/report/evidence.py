@@ -156,8 +156,21 @@ def read(folder: RunFolder) -> Evidence:
         results,
         by_question({"before": then, "after": now, "retain_model": retain}, groups),
         tied,
-        {which: read_jsonl(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()},
+        {which: _kept_answers(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()},
     )
+
+
+def _kept_answers(path: Path) -> list[dict[str, Any]]:
+    """Raises `ConfigError` at what no audit writes."""
+    kinds = {"question": str, "answer": str, "said": str, "recall": int | float | None}
+    try:
+        rows = read_jsonl(path)
+        sound = all(isinstance(row["id"], str) and ("said" not in row or all(isinstance(row[k], kinds[k]) for k in kinds)) for row in rows)
+    except (OSError, ValueError, TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise ConfigError(f"{path} cannot be read; audit again")
+    return rows
 
 
 def judged(
