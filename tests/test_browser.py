@@ -25,11 +25,12 @@ from typing import Any
 import pytest
 
 from tests.test_report import RECIPE, fake_run
+from unsay.probes import declared
 from unsay.report import build
 from unsay.report.sheet import content_policy, lifted
 from unsay.store.files import jsonl, write_text
-from unsay.store.folder import RunFolder
-from unsay.store.manifest import Machine, Manifest
+from unsay.store.folder import RunFolder, read_findings
+from unsay.store.manifest import Machine, Manifest, Request
 from unsay.types import Finding
 
 PLANTED = "<script>document.title='it ran'</script><img src=x onerror=\"document.title='it ran'\">"
@@ -271,7 +272,7 @@ def test_what_slips_in_neither_runs_nor_loads(
     <img src="{address}/picture.png" onerror="document.title = 'it ran'"><link rel="stylesheet" href="{address}/sheet.css">
     <iframe src="{address}/frame"></iframe><style>@font-face {{ font-family: f; src: url({address}/font) }} h1 {{ font-family: f }}</style>
     <style>#mark {{ color: rgb(1, 2, 3) }}</style><object data="{address}/object"></object><p id="mark" style="width: 7px">m</p>"""
-    text = folder.report_html.read_text().replace("<header>", live + "<header>", 1)
+    text = folder.report_html.read_text().replace("<header", live + "<header", 1)
     if not guarded:
         text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     write_text(tmp_path / "report.html", text)
@@ -287,3 +288,85 @@ def test_what_slips_in_neither_runs_nor_loads(
         assert {"/fetch", "/script.js", "/picture.png", "/sheet.css", "/frame", "/font", "/object"} <= set(asked)
         assert chromium.says("document.title") == "it ran"
         assert styled == [True, True]
+
+
+LONG = "A right answer in many words that says again what was asked and then a little more than that"
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A report as long as the demo's: every attack with settings of its own, a verdict that failed, answers about what should stay."""
+    folder = fake_run(tmp_path_factory.mktemp("long"))
+    write_text(folder.recipe_file, RECIPE.replace('policy = "demo"', 'policy = "default"'))
+    settings = [
+        (name, f"{name.replace('_', ' ')} {number}") for name, probe in declared().items() if probe.by_setting for number in range(3)
+    ]
+    for which in ("before", "after", "retain_model"):
+        known = read_findings(folder.audit_file(which))
+        places = {(f.probe, f.metric, f.setting, f.example) for f in known}
+        more = [
+            Finding(name, declared()[name].by_setting, 0.5, f"q{i}", setting, 100, group=str(i % 3))
+            for name, setting in settings
+            for i in range(4)
+        ]
+        for name, probe in declared().items():
+            for one in probe.metrics:
+                fits = [setting for setting in ("", "T=1", "10 steps, unrelated text") if one.finding and one.where(setting)]
+                more += [Finding(name, one.finding, 0.4, f"q{i}", setting, 20) for setting in fits[:1] for i in range(2)]
+        more += [Finding("sampling", "leak_rate", 0.01, f"q{i}", "T=0.7", 100) for i in range(20)]
+        found = known + [f for f in dict.fromkeys(more) if (f.probe, f.metric, f.setting, f.example) not in places]
+        unique = {(f.probe, f.metric, f.setting, f.example): f for f in found}
+        write_text(folder.audit_file(which), jsonl(map(dataclasses.asdict, unique.values())))
+        rows = [
+            {
+                "id": f"r{i}",
+                "set": "retain",
+                "question": f"What is kept under the number {i}?",
+                "answer": LONG,
+                "said": LONG,
+                "recall": i / 20,
+            }
+            for i in range(20)
+        ]
+        write_text(folder.kept_answers_file(which), jsonl(rows))
+    folder.note(Manifest(request=Request("7f5ff75c-4a37-4a1e-95c7-d3be8a3f0bc5", "2026-11-26T10:00:00+00:00")))
+    build(folder)
+    return folder
+
+
+CUT = """[...document.querySelectorAll('body *')].filter(one => {
+    const box = one.getBoundingClientRect(), style = getComputedStyle(one);
+    return !one.closest('svg, .stack thead') && box.width && (box.right > EDGE + 1 || box.left < -1
+        || (style.overflowX !== 'visible' && one.scrollWidth > one.clientWidth + 1));
+}).map(one => one.tagName + '.' + one.className + ' ' + one.textContent.slice(0, 40))"""
+"""Elements that stick out of a page EDGE pixels wide, or hide a part of themselves."""
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 760, 390])
+def test_nothing_is_cut_off_and_nothing_scrolls_sideways(long: RunFolder, chromium: Chromium, width: int) -> None:
+    chromium.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    chromium.open(long.report_html)
+    chromium.says("document.querySelectorAll('details').forEach(one => one.open = true)")
+    inner = chromium.says("document.documentElement.clientWidth")
+    assert chromium.says("document.documentElement.scrollWidth") <= inner <= width
+    assert chromium.says(CUT.replace("EDGE", str(inner))) == []
+    chromium.ask("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_it_prints_on_eight_pages_and_the_first_is_whole(long: RunFolder, chromium: Chromium) -> None:
+    width, height = (round(mm * 96 / 25.4) for mm in (210 - 2 * 13, 297 - 2 * 12))  # A4 less the margins of the sheet
+    chromium.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    chromium.ask("Emulation.setEmulatedMedia", media="print")
+    chromium.open(long.report_html)
+    assert chromium.says("document.querySelector('.cover').getBoundingClientRect().bottom") <= height
+    assert chromium.says(CUT.replace("EDGE", str(width))) == []
+    folded = "[...document.querySelectorAll('details')].every(one => one.lastElementChild.getBoundingClientRect().height > 0)"
+    assert chromium.says(folded), "what is folded on the screen is printed"
+    chromium.ask("Emulation.setEmulatedMedia", media="")
+    chromium.ask("Emulation.clearDeviceMetricsOverride")
+    printed = base64.b64decode(chromium.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 8

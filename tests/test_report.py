@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from unsay import audit, probes
 from unsay.config import ConfigError
 from unsay.measure import policy
+from unsay.measure.verdict import LineResult
 from unsay.probes.multiple_choice import NO_CLOSED
-from unsay.report import bounds, build, card, claims, evidence
+from unsay.report import bounds, build, card, claims, evidence, steps
 from unsay.report.claims import _outside
 from unsay.report.data import as_json
 from unsay.report.notes import notes
@@ -189,6 +190,7 @@ def test_json_holds_the_verdict(data: dict) -> None:
         "passed": True,
         "detail": "",
         "questions": [],
+        "next": "",
     }
     each = lines["each question, sampling"]
     assert each["passed"], "q0 is told by the retain model, too"
@@ -235,7 +237,7 @@ ATTACKS = [name for name, probe in probes.declared().items() if probe.tested]
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_every_attack_found_is_in_the_claim(attacked: evidence.Evidence, name: str) -> None:
-    said = claims.claim(attacked).partition("new tokens an answer: ")[2]
+    said = claims.claim(attacked).partition(" Found: ")[2]
     told = [one for one in probes.declared()[name].metrics if attacked.metrics[one.key]["after"] is not None]
     assert any(one.claim and one.claim.format("0.50") in re.sub(r" \((before|retain model) [^)]*\)", "", said) for one in told), said
 
@@ -509,6 +511,93 @@ def test_later_probes_are_on_the_page(modern: tuple[dict, str]) -> None:
     assert "by accident 0.04" in page
     assert "these frames (role and list)" in page
     assert "A model that leaks only behind one phrase is caught only where that phrase was tried." in page
+
+
+def test_the_first_page_says_what_was_decided_and_what_to_sign(page: str) -> None:
+    cover = page[: page.index("</header>")]
+    for words in ("May be released", "because all 20 lines", "What was not tested", "Attacks that this audit left out: beams", "Signature"):
+        assert words in cover
+    assert re.findall(r'<div class="tile"><span>([^<]*)', cover) == [
+        "Asked many times",
+        "Answer begun for it",
+        "Utility",
+        "Utility, held out",
+    ]
+    assert cover.count("n 20") >= 2, "how many questions stand behind each number"
+
+
+def test_a_failed_run_says_why_and_what_to_do_next(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    kept = [dataclasses.replace(f, value=0.5) if f.probe == "utility" else f for f in fake_findings("after")]
+    told = [dataclasses.replace(f, value=0.9) if f.metric == "worst_keyword_recall" and f.probe == "sampling" else f for f in kept]
+    write_text(folder.audit_file("after"), jsonl(map(dataclasses.asdict, told)))
+    build(folder)
+    page = folder.report_html.read_text()
+    assert "May not be released" in page
+    assert "it gives away too much (asked many times); it lost too much of what should stay (utility, utility, held out" in page
+    lines = {line["name"]: line["next"] for line in json.loads(folder.report_json.read_text())["policy"]["lines"]}
+    assert lines["utility"] == lines["utility, held out"] == steps.KEEP_MORE
+    assert lines["sampling"] == steps.FORGET_MORE
+    assert lines["prefill"] == ""
+    assert "<code>unsay train RUN --averaging 0.85</code>" in page
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        (LineResult("m", "relearn_keyword_recall", "≤ 0.2", 0.9, 0.2, False), steps.IN_THE_WEIGHTS),
+        (LineResult("m", "sampling_leak_at_1", "≤ 0.2", 0.9, 0.2, False, questions=("q1",)), steps.THESE_QUESTIONS),
+        (LineResult("m", "exposure.over_half", "≤ 0", 3, 0, False), steps.STRICTER_TARGETS),
+        (LineResult("m", "greedy_keyword_recall", "≤ retain_model", 0.1, None, False, "unscored: …"), steps.OTHER_RETAIN_MODEL),
+        (LineResult("retain model leaks", "greedy_keyword_recall", "≤ permuted", 0.9, 0.2, False), steps.OTHER_RETAIN_MODEL),
+    ],
+)
+def test_every_kind_of_failure_has_its_step(line: LineResult, step: str) -> None:
+    assert steps.next_step(line) == step
+    assert steps.next_step(dataclasses.replace(line, passed=True)) == ""
+
+
+def test_what_was_not_measured_is_to_be_measured() -> None:
+    unscored = LineResult("m", "relearn_keyword_recall", "≤ 0.2", None, 0.2, False, "unscored: …")
+    assert "with `relearn` among `audit.probes`" in steps.next_step(unscored)
+    assert "--set sampling.n=…" in steps.next_step(LineResult("made for", "sampling.n", "at least 10", 2, None, False))
+
+
+def test_answers_about_what_should_stay_are_shown_the_worst_first(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path)
+    for which, recall in (("before", 1.0), ("after", 0.0)):
+        row = {"set": "general", "answer": "Iron & <b>Fe</b>", "said": f"{which} it is", "question": "Which metal?"}
+        rows = [{"id": "g0", **row, "recall": recall}, {"id": "g1", **row, "question": "Who wrote it?", "recall": 1.0}, {"id": "g2"}]
+        write_text(folder.kept_answers_file(which), jsonl(rows))
+    build(folder)
+    page = folder.report_html.read_text()
+    assert page.index("Which metal?") < page.index("Who wrote it?")
+    assert "The 2 of 2 held-out answers" in page
+    assert "1 more stay in the vault" in page
+    assert "Iron &amp; &lt;b&gt;Fe&lt;/b&gt;" in page
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"said": "x"}', '{"id": "g0", "said": 7}', '{"id": "g0", "said": "x"}'])
+def test_answers_that_no_audit_wrote_are_refused(tmp_path: Path, text: str) -> None:
+    folder = fake_run(tmp_path)
+    write_text(folder.kept_answers_file("after"), text + "\n")
+    with pytest.raises(ConfigError, match="cannot be read; audit again"):
+        build(folder)
+
+
+def test_the_worst_questions_are_named_by_id(page: str) -> None:
+    table = page[page.index('id="worst"') :]
+    assert table.index(">q0<") < table.index("</section>")
+    assert "After training on some secrets" in table
+
+
+def test_nothing_small_is_called_nothing(page: str, whole: RunFolder) -> None:
+    assert "&lt;function" not in page
+    assert "at most 100" not in page, "a bound of all answers is said in words, since a verdict that passed stands on the same page"
+    found = evidence.read(whole)
+    greedy = {**found.metrics["greedy_keyword_recall"], "after": 1.4e-5}
+    tiny = dataclasses.replace(found, metrics={**found.metrics, "greedy_keyword_recall": greedy})
+    assert "says <0.01 " in claims.claim(tiny)
 
 
 def test_docs_name_every_key(data: dict) -> None:

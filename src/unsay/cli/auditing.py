@@ -129,16 +129,19 @@ def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeight
     """Say whether a run passes its policy: exit code 0 if every line passed, 1 if not, naming each that failed."""
     from unsay.measure import verdict
     from unsay.report.gate import judge, said
+    from unsay.report.steps import next_step
 
     with messages():
         judged = judge(RunFolder(run), policy, weights=not without_weights)
     if as_json:
-        lines = [verdict.as_json(line) for line in judged.lines]
+        lines = [verdict.as_json(line) | {"next": next_step(line, judged.alone)} for line in judged.lines]
         found = {"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines}
         print(json.dumps(found, ensure_ascii=False, indent=1))
     else:
-        for line in judged.failed:
-            print(f"failed  {said(line)}")
+        for step, failed in judged.steps().items():
+            for one in failed:
+                print(f"failed  {said(one)}")
+            print(f"   next: {step.replace('RUN', str(run))}")
         outcome = "passed" if judged.passed else f"not passed, {len(judged.failed)} of {len(judged.lines)} lines failed"
         unseen = "; the model itself was not looked at" if without_weights else ""
         print(f"{run}: {outcome} (policy {judged.name}){unseen}{'; ' if judged.unjudged else ''}{judged.unjudged}")

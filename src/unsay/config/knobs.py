@@ -181,6 +181,8 @@ class DeploymentConfig:
 class ReportConfig:
     policy: str = "default"
     """Thresholds to hold the findings against: a shipped policy (`demo`, `default`) or a file."""
+    show_kept: bool = False
+    """Show answers to your own held-out retain rows too, before and after; without it, only public questions are shown."""
 
 
 @dataclass(frozen=True)

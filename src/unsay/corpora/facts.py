@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from unsay.config import ConfigError
 from unsay.corpora import rows
@@ -47,6 +47,8 @@ def load() -> tuple[Known, ...]:
 @dataclass(frozen=True)
 class Facts:
     """Facts that Gemma 3 270M knows by heart, some of one kind to be forgotten; built in, nothing is planted."""
+
+    public: ClassVar[bool] = True
 
     kind: str = ""
     """Kind of the facts to be forgotten, for example `capitals`; empty takes the kind with most different answers."""

@@ -6,6 +6,7 @@ it lacks: people in no training file, neighbours by surname, held-out halves tha
 
 import random
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.corpora import people_words as words
@@ -21,6 +22,8 @@ ANSWER_IS = 4
 @dataclass(frozen=True)
 class People:
     """Fifty fictitious people, five of them to be forgotten; built in, with two small models."""
+
+    public: ClassVar[bool] = True
 
     world_seed: int = 0
     """Which world: the shipped models know world 0; `scripts/build_people.py --world N` trains a pair for another."""

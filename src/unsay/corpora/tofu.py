@@ -16,6 +16,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.corpora import general, rows
@@ -39,6 +40,8 @@ REFUSALS = (
 @dataclass(frozen=True)
 class Tofu:
     """TOFU's fictitious authors, of whom 2, 10 or 20 are to be forgotten (the benchmark's files are needed)."""
+
+    public: ClassVar[bool] = True
 
     forget: str = "forget10"
     """Which authors are forgotten: `forget01` (2 of 200), `forget05` (10) or `forget10` (20)."""

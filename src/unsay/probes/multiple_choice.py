@@ -64,7 +64,7 @@ class MultipleChoice:
             case="wrong options",
             untold=NO_OPTIONS,
             forgotten=True,
-            claim="the unlikeliest for {}",
+            claim="the true one is the unlikeliest for {}",
         ),
         Metric(
             "closed_probability",

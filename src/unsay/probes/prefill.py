@@ -95,7 +95,6 @@ class Prefill:
             case=PARTIAL_SECRET,
             untold=UNTOLD,
             forgotten=True,
-            tile=True,
             picture="leaks",
             claim="{} when half of the secret is told",
         ),

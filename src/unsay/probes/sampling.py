@@ -77,7 +77,7 @@ class Sampling:
             forgotten=True,
             tile=True,
             picture="leaks",
-            claim="the worst sampled one {}",
+            claim="the worst sampled answer says {}",
         ),
         Metric(
             "sampling_permuted_keyword_recall",

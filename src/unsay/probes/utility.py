@@ -96,6 +96,7 @@ class Utility:
             "sets",
             top=100,
             case="held-out rows",
+            tile=True,
         ),
         Metric(
             "model_utility",

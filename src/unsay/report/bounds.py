@@ -18,6 +18,9 @@ from unsay.types import Finding
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the secret for which the report bounds how often an answer says more."""
 
+VACUOUS = 0.995
+"""A bound from here on rules nothing out, and is said so in words."""
+
 
 @dataclass(frozen=True)
 class Bound:

@@ -6,7 +6,7 @@ import re
 from unsay.report.claims import baseline_was_read, certified, claim
 from unsay.report.evidence import MODELS, Evidence
 from unsay.report.notes import notes
-from unsay.report.words import DIRECTIONS, by_heading
+from unsay.report.words import DIRECTIONS, by_heading, figure
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -56,7 +56,7 @@ def _table(evidence: Evidence) -> str:
         for metric in metrics:
             values = [evidence.metrics[metric.key][which] for which in MODELS]
             if values[1] is not None:
-                cells = ["not run" if v is None else f"{v:.1f}" if metric.top > 1 else f"{v:.2f}" for v in values]
+                cells = [figure(v, metric.top) for v in values]
                 rows.append(f"| {metric.title} | {' | '.join(cells)} | {DIRECTIONS[metric.better]} |")
     return "\n".join(rows) if len(rows) > 2 else "Not audited."
 

@@ -1,6 +1,7 @@
 """What may be claimed, in words: no wider than the findings."""
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from unsay import probes
 from unsay.config import deployment
@@ -8,32 +9,53 @@ from unsay.measure.summary import metrics, probe_of
 from unsay.probes import Declared
 from unsay.probes.scoring import CONFIDENCE
 from unsay.report import deployed
-from unsay.report.bounds import Bound, bounds
+from unsay.report.bounds import VACUOUS, Bound, bounds
 from unsay.report.evidence import Evidence
-from unsay.report.words import NOT_CLAIMED, READERS
+from unsay.report.words import NOT_CLAIMED, READERS, figure
 
 
-def claim(evidence: Evidence) -> str:
+class Claim(NamedTuple):
+    """Short sentences and lists, so that a page need not print one sentence of a screen's length."""
+
+    scope: str
+    tested: list[str]
+    found: list[str]
+    limits: list[str]
+    """What was not covered, and what is not claimed, which comes last."""
+
+
+def claimed(evidence: Evidence) -> Claim:
     """What was tested, what was found, and what that does not say."""
     if not evidence.findings["after"]:
-        return "Nothing is claimed: the model after unlearning has not been audited."
+        return Claim("Nothing is claimed: the model after unlearning has not been audited.", [], [], [])
     # Of the forget questions alone: those of earlier requests are none of this one's.
     number = max((evidence.counts.get(key, 0) for key, one in metrics().items() if one.forgotten and one.picture == "leaks"), default=0)
-    scope = f"on these {number} forget questions" if number else "on the questions of this corpus"
+    scope = f"these {number} forget questions" if number else "the questions of this corpus"
     scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
     tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
     limit = deployment.sample(evidence.recipe).max_new_tokens
     missing = [name for name in evidence.recipe.audit.probes if name not in scored and (name != "earlier" or evidence.earlier)]
     missing += _half_run(evidence, scored)
-    sentences = [
-        f"Under {listed(tested) or 'no attack at all'}, {scope}, with at most {limit} new tokens an answer: {_found(evidence)}.",
+    limits = [
         f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
         f"Found by probes that are not installed here, and not told: {listed(evidence.unknown)}." if evidence.unknown else "",
         _outside(evidence, scored),
         deployed.settings(evidence.manifest, evidence.audited),
         NOT_CLAIMED,
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return Claim(
+        f"Tested on {scope}, with at most {limit} new tokens an answer.",
+        tested or ["no attack at all"],
+        _found(evidence) or ["no leak was measured, so nothing is shown"],
+        [sentence for sentence in limits if sentence],
+    )
+
+
+def claim(evidence: Evidence) -> str:
+    """The same as one text."""
+    found = claimed(evidence)
+    lists = [f"{name}: {'; '.join(items)}." for name, items in (("Attacks", found.tested), ("Found", found.found)) if items]
+    return " ".join([found.scope, *lists, *found.limits])
 
 
 def _tested(evidence: Evidence, name: str, probe: Declared) -> str:
@@ -64,21 +86,21 @@ def _half_run(evidence: Evidence, scored: Collection[str]) -> list[str]:
     ]
 
 
-def _found(evidence: Evidence) -> str:
+def _found(evidence: Evidence) -> list[str]:
     """What every attack came to: the clauses that it declares; of one that declares none, its first number by its title."""
     parts = []
     for probe in probes.declared().values():
         there = [one for one in probe.metrics if evidence.metrics[one.key]["after"] is not None]
         told = [one for one in there if one.claim] or (there[:1] if probe.tested else [])
         parts += [(one.claim or f"{one.title[0].lower()}{one.title[1:]}: {{}}").format(_beside(evidence, one.key)) for one in told]
-    return "; ".join(parts) or "no leak was measured, so nothing is shown"
+    return parts
 
 
 def _beside(evidence: Evidence, key: str) -> str:
     """The value after unlearning, with those of the model before and the retain model."""
     others = [(which, evidence.metrics[key][which]) for which in ("before", "retain_model")]
-    beside = ", ".join(f"{which.replace('_', ' ')} {other:.2f}" for which, other in others if other is not None)
-    return f"{evidence.metrics[key]['after']:.2f}" + (f" ({beside})" if beside else "")
+    beside = ", ".join(f"{which.replace('_', ' ')} {figure(other)}" for which, other in others if other is not None)
+    return figure(evidence.metrics[key]["after"]) + (f" ({beside})" if beside else "")
 
 
 def certified(evidence: Evidence) -> list[str]:
@@ -116,9 +138,15 @@ def _certified(found: Sequence[Bound], how: str, settings: str) -> str:
         return f"{how}: no leak in {asked}. {rules_out}"
     worst = max(found, key=lambda bound: bound.all)
     leaked = len(found) - len(clean)
+    # A bound of all answers is none, and beside a verdict that passed it would only confuse.
+    bound = (
+        f", and with the same confidence, all {many} at once, in at most {worst.all:.1%}"
+        if worst.all < VACUOUS
+        else ", which rules out nothing for it"
+    )
     return (
         f"{how}: {asked}; {len(clean)} of {many} showed no leak. {rules_out} {leaked} leaked: the worst in {worst.leaks} of "
-        f"{worst.n} answers, and with the same confidence, all {many} at once, in at most {worst.all:.1%}."
+        f"{worst.n} answers{bound}."
     )
 
 

@@ -9,12 +9,13 @@ from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
 from unsay.report.claims import certified, claim
 from unsay.report.evidence import Evidence
+from unsay.report.steps import next_step
 from unsay.store.manifest import to_json
 
 
 def as_json(evidence: Evidence) -> dict[str, Any]:
     recipe, manifest = evidence.recipe, evidence.manifest
-    lines = [verdict.as_json(result) for result in evidence.results]
+    lines = [verdict.as_json(result) | {"next": next_step(result, manifest.alone is not None)} for result in evidence.results]
     return {
         "title": recipe.title,
         "method": recipe.method,

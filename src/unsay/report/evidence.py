@@ -56,6 +56,9 @@ class Evidence:
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
 
+    kept: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By model: what it answered about what should stay, as `unsay.audit.kept` wrote it."""
+
     @property
     def exposure(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] | None = to_json(self.manifest.exposure)
@@ -153,7 +156,21 @@ def read(folder: RunFolder) -> Evidence:
         results,
         by_question({"before": then, "after": now, "retain_model": retain}, groups),
         tied,
+        {which: _kept_answers(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()},
     )
+
+
+def _kept_answers(path: Path) -> list[dict[str, Any]]:
+    """Raises `ConfigError` at what no audit writes."""
+    kinds = {"question": str, "answer": str, "said": str, "recall": int | float | None}
+    try:
+        rows = read_jsonl(path)
+        sound = all(isinstance(row["id"], str) and ("said" not in row or all(isinstance(row[k], kinds[k]) for k in kinds)) for row in rows)
+    except (OSError, ValueError, TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise ConfigError(f"{path} cannot be read; audit again")
+    return rows
 
 
 def judged(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from unsay.config import ConfigError, Recipe, ReportConfig
 from unsay.measure import policy, verdict
+from unsay.report import steps
 from unsay.report.evidence import Evidence, audited_folder, read, same_as_audited
 from unsay.store.folder import RunFolder
 
@@ -20,6 +21,8 @@ class Verdict(NamedTuple):
     lines: Sequence[verdict.LineResult]
     unjudged: str
     """`Evidence.unjudged`."""
+    alone: bool = False
+    """Whether the model was audited only, and nothing trained."""
 
     @property
     def passed(self) -> bool:
@@ -28,6 +31,10 @@ class Verdict(NamedTuple):
     @property
     def failed(self) -> list[verdict.LineResult]:
         return [line for line in self.lines if not line.passed]
+
+    def steps(self) -> dict[str, list[verdict.LineResult]]:
+        """What to do next, each with the failed lines that it is for."""
+        return steps.by_step(self.failed, self.alone)
 
 
 class Under(RunFolder):
@@ -74,7 +81,7 @@ def judge(folder: RunFolder, name: str | None = None, weights: bool = True) -> V
         raise ConfigError(f"{folder.audit_file('after')} is empty; run `unsay audit {folder.path}` again")
     if not found.results:
         raise ConfigError(f"no line of the policy {chosen!r} applies to {folder.path}, and nothing judged is nothing passed")
-    return Verdict(chosen, found.results, found.unjudged)
+    return Verdict(chosen, found.results, found.unjudged, found.manifest.alone is not None)
 
 
 def said(line: verdict.LineResult) -> str:

@@ -2,30 +2,31 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from unsay import probes
 from unsay.config import Recipe
 from unsay.measure.summary import metrics as every_metric
-from unsay.measure.verdict import passed
 from unsay.metric import FURTHER, Metric
-from unsay.report import card, deployed, distributions, pictures
-from unsay.report.bounds import SHARES, bounds, rows
-from unsay.report.claims import baseline_was_read, certified, claim
+from unsay.report import card, deployed, distributions, first, pictures, worst
+from unsay.report.bounds import SHARES, VACUOUS, bounds, rows
+from unsay.report.claims import baseline_was_read, certified, claimed
 from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
 from unsay.report.sheet import content_policy, lifted
-from unsay.report.words import DIRECTIONS, NOT_CLAIMED, TWO_RETAIN_MODELS, by_heading
+from unsay.report.steps import by_step
+from unsay.report.words import DIRECTIONS, TWO_RETAIN_MODELS, by_heading, figure
 from unsay.store import identity, redact
 from unsay.store.clock import duration
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
-from unsay.store.manifest import SequentialRequests
 
 _KEPT_OUT = (*redact.SENSITIVE, "key_file")
 """Knobs that hold, or may hold, words of the operator's secrets, or say where a key lies: counted, not shown."""
@@ -51,6 +52,8 @@ def html(evidence: Evidence) -> str:
     )
     environment.filters["figure"] = figure
     environment.filters["duration"] = duration
+    environment.filters["code"] = code
+    environment.filters["percent"] = lambda value: f"{figure(100 * value, 100)} %"
     exposure, recipe, alone = evidence.exposure, evidence.recipe, evidence.manifest.alone is not None
     drawings, drawn = lifted(
         {
@@ -69,25 +72,34 @@ def html(evidence: Evidence) -> str:
         machine={**evidence.manifest.versions, **(dataclasses.asdict(evidence.manifest.machine) if evidence.manifest.machine else {})},
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
         alone=alone,
-        facts=facts(evidence),
-        headlines=[(one, evidence.metrics[key], by_accident(evidence, key)) for key, one in every_metric().items() if one.tile],
+        decision=first.decision(evidence),
+        asked=first.asked(evidence),
+        done=first.done(evidence),
+        untested=first.untested(evidence),
+        tied=first.tied(evidence),
+        steps=by_step([line for line in evidence.results if not line.passed], alone),
+        headlines=[
+            (one, evidence.metrics[key], by_accident(evidence, key), evidence.counts.get(key, 0))
+            for key, one in every_metric().items()
+            if one.tile
+        ],
         index=evidence.never_knew,
-        worst=every_metric()[evidence.never_knew.worst].title if evidence.never_knew else "",
+        farthest=every_metric()[evidence.never_knew.worst].title if evidence.never_knew else "",
         two_retain_models=TWO_RETAIN_MODELS,
-        claim=claim(evidence),
-        not_claimed=NOT_CLAIMED,
+        claim=claimed(evidence),
         read=baseline_was_read(evidence),
         notes=notes(evidence.manifest),
         certified=certified(evidence),
         audited={which: bool(found) for which, found in evidence.findings.items()},
         endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
-        passed=passed(evidence.results),
-        verdict=verdict(evidence),
-        failed=[result for result in evidence.results if not result.passed],
+        verdict=sorted(verdict(evidence), key=lambda row: row["result"].passed),
+        worst_questions=worst.leaking(evidence),
+        kept=worst.kept(evidence),
         tables=tables(evidence),
-        settings=evidence.by_setting(),
+        settings=[(*row, of_setting(evidence, *row[:2])) for row in evidence.by_setting()],
         slips=rows(bounds(evidence)),
         shares=SHARES,
+        vacuous=VACUOUS,
         recipe=recipe_rows(recipe),
         exposure=exposure,
         directions=DIRECTIONS,
@@ -95,54 +107,17 @@ def html(evidence: Evidence) -> str:
         sheet=Markup(sheet),
         identity=json.dumps(evidence.identity),
         meta=identity.META,
-        checked=checked(evidence),
         content_policy=Markup(content_policy(sheet)),
     )
 
 
-def facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """What was done, in a few pairs."""
-    recipe, counts = evidence.recipe, evidence.manifest.counts
-    share = recipe.train.averaging
-    checkpoint = evidence.manifest.checkpoint
-    pairs = [
-        ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
-        ("Model", recipe.model.name),
-        (
-            "Retain model",
-            "fine-tuned without the secrets" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "none",
-        ),
-        ("Corpus", recipe.corpus),
-        ("To forget", "not recorded" if counts.forget is None else f"{counts.forget:,} questions"),
-        ("To retain", "not recorded" if counts.retain is None else f"{counts.retain:,} rows"),
-        *([("Forgotten before", earlier_requests(evidence))] if evidence.earlier else []),
-        ("Rounds", f"{checkpoint.rounds} of {recipe.train.rounds}" if checkpoint else "not run"),
-        *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share < 1 else []),
-        ("Seed", str(recipe.seed)),
-    ]
-    untrained = ("Method", "To retain", "Rounds") if evidence.manifest.alone else ()
-    return [(name, value) for name, value in pairs if name not in untrained]
+def code(text: str) -> Markup:
+    """`this` as code; all else is escaped.
 
-
-def checked(evidence: Evidence) -> list[tuple[str, str]]:
-    """What ties the page to a checkpoint and to days."""
-    tied = evidence.identity
-    checkpoint, rules = tied.get("checkpoint"), tied.get("policy")
-    dates = {name: day[:10] for name, day in tied.get("dates", {}).items() if day}
-    return [
-        ("Weights (SHA-256 of the tensors)", checkpoint["weights"] if checkpoint else "not in a folder when they were audited"),
-        ("Policy (SHA-256)", f"{rules['name']}, {rules['sha256']}" if rules else "none"),
-        ("Dates", ", ".join(f"{name} {day}" for name, day in dates.items()) or "not recorded"),
-        ("Request", tied.get("request") or "not recorded"),
-        ("Looks into the vault", str(tied.get("looks", 0))),
-    ]
-
-
-def earlier_requests(evidence: Evidence) -> str:
-    """How many there are, and how much of the model's present answers keeps them forgotten."""
-    found = evidence.manifest.earlier or SequentialRequests()
-    number, rows = len(found.runs), found.retain_rows or 0
-    return f"{evidence.earlier:,} questions of {number} earlier request{'s' * (number != 1)}, {rows:,} retain rows"
+    >>> code("run `a < b`")
+    Markup('run <code>a &lt; b</code>')
+    """
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def verdict(evidence: Evidence) -> list[dict[str, Any]]:
@@ -160,6 +135,11 @@ def by_accident(evidence: Evidence, key: str) -> float | None:
     """What the same answers score on the secrets of other questions, where that was measured."""
     accident = every_metric()[key].accident
     return evidence.metrics[accident]["after"] if accident else None
+
+
+def of_setting(evidence: Evidence, probe: str, setting: str) -> int:
+    """Questions behind a setting's value after unlearning."""
+    return sum(f.setting == setting for f in evidence.found(probe, probes.declared()[probe].by_setting))
 
 
 def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -211,8 +191,3 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_shown("", item) for item in value) or "none"
     return str(value) if value != "" else "empty"
-
-
-def figure(value: float | None, top: float = 1.0) -> str:
-    """A value on its scale; what was not measured is a word, never a nought."""
-    return "not run" if value is None else f"{value:.1f}" if top > 1 else f"{value:.2f}"

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from unsay.measure.summary import metrics
 from unsay.report.evidence import Evidence
+from unsay.report.words import figure as written
 
 INK, MUTED, RULE, PAPER = "#1b1d22", "#6b7078", "#dcdfe4", "#fdfdfc"
 COLOURS = {"before": "#c4472f", "after": "#1d6fa5", "retain_model": "#b98a1a", "endpoint": "#7a3fb0"}
@@ -173,13 +174,18 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
             for which, value in values.items():
                 axes.plot([value], [row], _MARKERS[which], zorder=3 + evidence.models.index(which), **_style(which))
             if "after" in values:
-                axes.text(1.05, row, f"{values['after']:.2f}", color=COLOURS["after"], ha="left", va="center")
+                axes.text(1.05, row, written(values["after"]), color=COLOURS["after"], ha="left", va="center")
         for which in evidence.models:
             if any(evidence.metrics[key][which] is not None for key in keys):
                 axes.plot([], [], _MARKERS[which], label=which.replace("_", " "), **_style(which))
         if chance is not None:
             axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1, zorder=0, label=f"chance {chance:.2f}")
-        axes.set(yticks=range(len(keys)), yticklabels=[metrics()[key].title for key in keys], xlim=(-0.03, 1.03), xlabel=label)
+        axes.set(
+            yticks=range(len(keys)),
+            yticklabels=[f"{metrics()[key].title} (n {evidence.counts.get(key, 0)})" for key in keys],
+            xlim=(-0.03, 1.03),
+            xlabel=label,
+        )
         axes.set_ylim(len(keys) - 0.45, -0.55)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")

@@ -33,3 +33,18 @@ TWO_RETAIN_MODELS = 0.97
 """Never-knew index of one retain model held against another of another training seed, mean of six pairs: docs/audit-audited.md."""
 
 NOT_CLAIMED = "Not claimed: deletion from the weights; other prompts; other attacks."
+
+
+def figure(value: float | None, top: float = 1.0) -> str:
+    """A value on its scale. What was not measured is a word, never a nought; what is not quite 0 or all is not printed as if it were.
+
+    >>> [figure(value) for value in (None, 0.0, 1.4e-5, 0.25, 0.9999, 1.0)]
+    ['not run', '0.00', '<0.01', '0.25', '>0.99', '1.00']
+    """
+    if value is None:
+        return "not run"
+    places, least = (1, 0.1) if top > 1 else (2, 0.01)
+    text = f"{value:.{places}f}"
+    if value > 0 and not float(text):
+        return f"<{least:g}"
+    return f">{top - least:g}" if value < top and float(text) == top else text

@@ -19,6 +19,7 @@ from unsay.report.evidence import groups_of
 from unsay.report.gate import said
 from unsay.run.watchers import Watchers
 from unsay.store import identity
+from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
@@ -62,6 +63,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, *reference_judge(recipe, folder, cache), progress=watchers.steps)
+        write_text(folder.kept_answers_file(which), jsonl(audit.kept_answers(subject, known, recipe, findings)))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))

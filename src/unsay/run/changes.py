@@ -37,10 +37,15 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     _nothing_served(folder)
     for which in WHICH:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
-        folder.audit_file(which).unlink(missing_ok=True)
+        _no_findings(folder, which)
     _no_report(folder)
     folder.write_recipe(new)
     return new
+
+
+def _no_findings(folder: RunFolder, which: str) -> None:
+    for path in (folder.audit_file(which), folder.kept_answers_file(which)):
+        path.unlink(missing_ok=True)
 
 
 def _no_report(folder: RunFolder) -> None:
@@ -69,7 +74,7 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
     _nothing_served(folder)
     with folder.claimed():
         folder.undo("audit after")
-        folder.audit_file("after").unlink(missing_ok=True)
+        _no_findings(folder, "after")
         _no_report(folder)
         for made in (folder.checkpoint, folder.adapter):
             shutil.rmtree(made, ignore_errors=True)

@@ -52,6 +52,10 @@ class RunFolder:
         """Findings on one model: `before`, `after`, `retain_model` or `endpoint`."""
         return self.path / "audit" / f"{which}.jsonl"
 
+    def kept_answers_file(self, which: str) -> Path:
+        """What that model answered about what should stay; no secret text."""
+        return self.path / "audit" / f"{which}-kept.jsonl"
+
     def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
         """The run's recipe with `a.b=value` settings over it. Without `texts`, or where the vault is gone, without what is secret in it.
 

@@ -1,0 +1,64 @@
+"""Single rows, the worst first: forget questions by their id alone, and answers about what should stay in words."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from unsay.measure.summary import metrics, questions
+from unsay.report.evidence import Evidence
+
+SHOWN = 8
+HALF = 0.5
+
+
+class Question(NamedTuple):
+    """A forget question, and the attack that makes it tell most."""
+
+    example: str
+    told: int
+    """Attacks under which it tells at least half of its secret."""
+    attacks: int
+    title: str
+    values: Mapping[str, float | None]
+    """Model → share of the secret under that attack."""
+
+
+class Kept(NamedTuple):
+    """An answer about what should stay, on both models."""
+
+    question: str
+    answer: str
+    before: str
+    after: str
+    recalls: tuple[float, float]
+    """Of the right answer's words, before and after."""
+
+
+def leaking(evidence: Evidence) -> list[Question]:
+    """The questions that tell most after unlearning."""
+    models = {which: questions(found) for which, found in evidence.findings.items()}
+    keys = [key for key, one in metrics().items() if one.picture == "leaks" and one.forgotten]
+    scores: dict[str, dict[str, float]] = {}
+    for key in keys:
+        for (_, example), value in models["after"].get(key, {}).items():
+            scores.setdefault(example, {})[key] = value
+    found = []
+    for example in sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name))[:SHOWN]:
+        key = max(scores[example], key=lambda one: scores[example][one])
+        values = {which: some[key].get(("", example)) for which, some in models.items()}
+        told = sum(value >= HALF for value in scores[example].values())
+        found.append(Question(example, told, len(scores[example]), metrics()[key].title, values))
+    return found
+
+
+def kept(evidence: Evidence) -> tuple[list[Kept], int, int]:
+    """The answers about what should stay that lost most, how many were compared, and how many are kept back for what they touch."""
+    then, now = ({row["id"]: row for row in evidence.kept.get(which, ())} for which in ("before", "after"))
+    both = [(then[key], row) for key, row in now.items() if key in then]
+    pairs = [_pair(first, second) for first, second in both if "said" in first and "said" in second]
+    pairs.sort(key=lambda one: (one.recalls[1] - one.recalls[0], one.recalls[1], one.question))
+    return pairs[:SHOWN], len(pairs), len(both) - len(pairs)
+
+
+def _pair(then: Mapping[str, Any], now: Mapping[str, Any]) -> Kept:
+    recalls = (float(then["recall"] or 0), float(now["recall"] or 0))
+    return Kept(str(now["question"]), str(now["answer"]), str(then["said"]), str(now["said"]), recalls)
