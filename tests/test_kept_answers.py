@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from unsay.audit import kept_answers
 from unsay.config import Recipe, load
 from unsay.corpora import general
 from unsay.lm.subject import Prompt
+from unsay.run.kept import answers as kept_answers
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 OURS = general.load()[:3]

@@ -57,7 +57,7 @@ class Evidence:
     """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
 
     kept: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """By model: what it answered about what should stay, as `unsay.audit.kept` wrote it."""
+    """By model: what it answered about what should stay, as `unsay.run.kept` wrote it."""
 
     @property
     def exposure(self) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
 from unsay.report.evidence import groups_of
 from unsay.report.gate import said
+from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
 from unsay.store import identity
 from unsay.store.files import jsonl, write_text
@@ -63,7 +64,7 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
         findings = audit.run(subject, known, recipe, *reference_judge(recipe, folder, cache), progress=watchers.steps)
-        write_text(folder.kept_answers_file(which), jsonl(audit.kept_answers(subject, known, recipe, findings)))
+        write_text(folder.kept_answers_file(which), jsonl(kept_answers.answers(subject, known, recipe, findings)))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
         folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
