@@ -13,7 +13,7 @@ from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
 from unsay.lm.model import fingerprint
 from unsay.report.evidence import read
-from unsay.report.page import facts
+from unsay.report.first import done
 from unsay.run import Watchers, run_turn
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
@@ -105,7 +105,7 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     assert not folder.audit_file("after").exists()
     assert not folder.report_html.exists()
     assert folder.audit_file("before").exists()
-    assert ("Weights", "50% of the way from the untouched to the trained ones") in facts(read(folder))
+    assert ("Weights", "50% of the way from the untouched to the trained ones") in done(read(folder))
     assert turn("1") == whole
 
 
