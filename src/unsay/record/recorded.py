@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unsay import config
+from unsay import __version__, config
 from unsay.config import Recipe
 from unsay.lm.model import default_device
 from unsay.record import annotation
@@ -80,7 +80,7 @@ def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
         Manifest(
             request=Request(str(uuid.uuid4()), now()),
             seed=recipe.seed,
-            versions={name: version(name) for name in ("unsay", "torch", "transformers", "accelerate", "numpy")},
+            versions={"unsay": __version__} | {name: version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
             machine=Machine(platform.platform(terse=True), torch.get_num_threads(), str(default_device())),
             counts=counts,
         )
