@@ -12,6 +12,7 @@ from unsay.measure.summary import summarise
 from unsay.measure.verdict import Measured, evaluate
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder, read_findings
+from unsay.types import MODELS
 
 QUESTIONS = 20
 SMALL = (
@@ -42,8 +43,8 @@ def failed(recorded: RunFolder, path: Path, *settings: str) -> set[str]:
     write_text(folder.recipe_file, dump(recipe))
     runs.run_train(recipe, folder, runs.Watchers())
     runs.run_audit(recipe, folder, "after", runs.Watchers())
-    summaries = {which: summarise(read_findings(folder.audit_file(which))) for which in runs.WHICH}
-    metrics = {name: {which: summaries[which][name] for which in runs.WHICH} for name in summaries["after"]}
+    summaries = {which: summarise(read_findings(folder.audit_file(which))) for which in MODELS}
+    metrics = {name: {which: summaries[which][name] for which in MODELS} for name in summaries["after"]}
     results = evaluate(policy.load("demo"), Measured(metrics, dict.fromkeys(metrics, QUESTIONS)))
     return {line.metric for line in results if not line.passed and line.value is not None}
 

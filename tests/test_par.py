@@ -101,3 +101,12 @@ def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
     (tmp_path / "run/audit/retain_model.jsonl").unlink()
     with pytest.raises(ConfigError, match="before and the retain model"):
         par.at_par(RunFolder(tmp_path / "run"))
+
+
+def test_a_line_from_below_is_about_what_stays_unless_it_asks_for_chance() -> None:
+    def line(metric: str, rule: str) -> LineResult:
+        return LineResult("l", metric, rule, 0.0, 0.0, False)
+
+    assert par.is_forgetting(line("prefill_worst_keyword_recall", "≤ retain_model + 0.05"))
+    assert par.is_forgetting(line("closed_probability", "≥ 0.25")), "an answer that is always reversed tells it too"
+    assert not par.is_forgetting(line("utility_heldout", "≥ before * 0.97"))

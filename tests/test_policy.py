@@ -258,3 +258,13 @@ def test_shipped_policies_judge_known_metrics() -> None:
     known = {*metrics(), "exposure.over_half", "exposure.never_targeted"}
     for name in policy.shipped():
         assert {line.metric for line in policy.load(name).lines} <= known
+
+
+def test_shipped_policies_that_say_the_same_thing_say_it_alike() -> None:
+    """Each is whole, so that its hash covers every limit; what two of them share must not drift apart."""
+    default, alone, beside, demo = (policy.load(name) for name in ("default", "audit", "audit-retain-model", "demo"))
+    assert default.made_for == alone.made_for == beside.made_for == demo.made_for
+    of_default = {line.name: line for line in default.lines}
+    assert [line for line in alone.lines if line != of_default[line.name]] == []
+    of_demo = {line.name: line for line in demo.lines}
+    assert [line.name for line in beside.lines if line.each and line != of_demo[line.name]] == []

@@ -31,8 +31,8 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch):
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     settings = ["record.own_retain=16", *(SMALL[i + 1] for i in range(0, len(SMALL), 2))]
     monkeypatch.chdir(tmp_path)
-    exec(code.replace("path/to/model", "people-target").replace('out="runs/ada")', f'out="runs/ada", settings={settings!r})'), {})
-    assert (tmp_path / "runs" / "ada" / "report.json").exists()
+    exec(code.replace("path/to/model", "people-target").replace('out="runs/ben")', f'out="runs/ben", settings={settings!r})'), {})
+    assert (tmp_path / "runs" / "ben" / "report.json").exists()
 
 
 def test_make_targets_and_linked_files_exist():

@@ -119,6 +119,8 @@ class Candidate:
         return self.answer.text
 
 
+MODELS = ("before", "after", "retain_model")
+"""The models of a run that are audited; what is audited at an endpoint comes after them."""
 SCORE = "score"
 """`Finding.metric` of how many (`n`) of the answers to one question scored this value."""
 

@@ -35,10 +35,11 @@ def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
     """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
     from unsay.config.build import one_of
     from unsay.report import look as looking
+    from unsay.types import MODELS
 
     with messages():
         if which is not None:
-            one_of("--which", which, looking.MODELS)
+            one_of("--which", which, MODELS)
         folder = RunFolder(run)
         folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed():

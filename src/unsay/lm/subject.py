@@ -87,6 +87,11 @@ def encoder_of(subject: Subject) -> Encoder | None:
     return subject.encoder if isinstance(subject, LocalSubject) else None
 
 
+def sampling_of(subject: Subject) -> SampleConfig:
+    """How the subject samples, for a changed copy of its model to be asked alike."""
+    return subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+
+
 @torch.inference_mode()
 def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
     """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length."""

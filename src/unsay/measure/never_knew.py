@@ -15,8 +15,8 @@ from statistics import fmean
 from unsay.measure.summary import metrics
 from unsay.metric import Values
 from unsay.stats import Interval, mean_interval
+from unsay.types import MODELS
 
-MODELS = ("before", "after", "retain_model")
 _TOLD = 0.05
 """Least distance between the model before and the retain model at which a number tells one from the other."""
 

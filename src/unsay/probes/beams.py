@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import habits, read
-from unsay.lm.subject import LocalSubject, Subject
+from unsay.lm.subject import Subject, sampling_of
 from unsay.metric import GIVES_AWAY, LOWER, Metric
 from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
 from unsay.types import Case, Finding
@@ -56,7 +56,7 @@ class Beams:
             ids = [example.id for example, _ in pairs]
             return found + unscored("beams", ("worst_keyword_recall",), ids, "this model shows no weights", setting)
         model, encoder = subject.weights
-        limit = (subject.config if isinstance(subject, LocalSubject) else SampleConfig()).max_new_tokens
+        limit = sampling_of(subject).max_new_tokens
         texts = self._searched(model, encoder, [encoder.prompt(example.question) for example, _ in pairs], limit)
         for (example, fact), some in zip(pairs, texts, strict=True):
             worst = max((key for text in some if (key := said(example, fact.answer, text)) is not None), default=None)

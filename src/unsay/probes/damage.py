@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import ConfigError
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt, Subject
+from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes.quantise import linear_layers
 from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
@@ -84,7 +84,7 @@ class Damage:
         if subject.weights is None:
             return "this model shows no weights"
         model, encoder = subject.weights
-        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        config = sampling_of(subject)
         try:
             twin = damaged(model, damage)
             prompts = [Prompt(example.id, example.question) for example, _ in pairs]

@@ -120,6 +120,9 @@ class Depth:
             secret = torch.zeros_like(batch.mask)
             for row, (_, mark) in zip(secret, some, strict=True):
                 row[: len(mark)] = torch.tensor(mark)
+            if not start:  # trap: the first reading of a model also tries its head, on other rows, which a hook would take for these
+                with torch.inference_mode():
+                    answer_logprobs(model, batch)
             for layer, kept in zip(chosen, _kept(model, before, batch, secret, chosen), strict=True):
                 for ((example, _), _), value in zip(some, kept.tolist(), strict=True):
                     setting = f"layer {layer + 1}"
@@ -134,7 +137,6 @@ def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret:
     # The token before the answer predicts its first.
     place = (rows, columns + batch.ids.shape[1] - batch.width - 1)
     states: dict[int, Tensor] = {}
-    answer_logprobs(model, batch)  # trap: the first reading of a model also tries its head, on other rows
     with _hooked(model, layers, lambda layer, hidden: states.update({layer: hidden[place].clone()})):
         answer_logprobs(model, batch)
 

@@ -11,9 +11,9 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import ConfigError
 from unsay.lm.linear import QuickLinear
-from unsay.lm.subject import LocalSubject, Prompt, Subject
+from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
 from unsay.store.redact import unexpected
@@ -84,7 +84,7 @@ class Quantise:
         if importlib.util.find_spec("bitsandbytes") is None:
             return "needs bitsandbytes: pip install 'unsay[bitsandbytes]'"
         model, encoder = subject.weights
-        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        config = sampling_of(subject)
         try:
             rounded = LocalSubject(quantised(model, bits), encoder, config, case.seed)
             return self._ask(rounded, pairs, f"{bits} bits", case.source)

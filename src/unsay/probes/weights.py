@@ -19,7 +19,7 @@ from unsay.lm.adapters import passing
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt, Subject
+from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
 from unsay.probes.scoring import default_and_worst, known, missing, unscored
@@ -133,7 +133,7 @@ class Relearn:
         if subject.weights is None:
             return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), "this model shows no weights")
         model, encoder = subject.weights
-        config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
+        config = sampling_of(subject)
         if self.unrelated and others:  # the same secrets as below, so that the two attacks can be compared
             found += self._attack(model, encoder, config, unrelated.rows(encoder), others, UNRELATED, case)
         if not shown:

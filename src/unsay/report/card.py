@@ -4,9 +4,10 @@ import json
 import re
 
 from unsay.report.claims import baseline_was_read, certified, claim
-from unsay.report.evidence import MODELS, Evidence
+from unsay.report.evidence import Evidence
 from unsay.report.notes import notes
 from unsay.report.words import DIRECTIONS, by_heading, figure
+from unsay.types import MODELS
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

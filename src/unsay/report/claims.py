@@ -31,11 +31,10 @@ def claimed(evidence: Evidence) -> Claim:
     # Of the forget questions alone: those of earlier requests are none of this one's.
     number = max((evidence.counts.get(key, 0) for key, one in metrics().items() if one.forgotten and one.picture == "leaks"), default=0)
     scope = f"these {number} forget questions" if number else "the questions of this corpus"
-    scored = {f.probe for f in evidence.findings["after"] if f.value is not None}
+    scored = evidence.scored
     tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
     limit = deployment.sample(evidence.recipe).max_new_tokens
-    missing = [name for name in evidence.recipe.audit.probes if name not in scored and (name != "earlier" or evidence.earlier)]
-    missing += _half_run(evidence, scored)
+    missing = [*evidence.without_result, *_half_run(evidence, scored)]
     limits = [
         f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
         f"Found by probes that are not installed here, and not told: {listed(evidence.unknown)}." if evidence.unknown else "",

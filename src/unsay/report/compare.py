@@ -12,7 +12,7 @@ from typing import Any
 from unsay import audit
 from unsay.config import ConfigError, deployment
 from unsay.measure.distinguisher import Told, told_apart
-from unsay.measure.never_knew import MODELS, NeverKnew
+from unsay.measure.never_knew import NeverKnew
 from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
@@ -21,7 +21,7 @@ from unsay.report.evidence import Evidence, areas, change, groups_of, interval
 from unsay.report.gate import evidence
 from unsay.stats import Difference, Interval
 from unsay.store.folder import RunFolder
-from unsay.types import own_id
+from unsay.types import MODELS, own_id
 
 
 @dataclass(frozen=True)

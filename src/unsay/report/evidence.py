@@ -23,10 +23,8 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
 from unsay.tables import lookup
-from unsay.types import Finding
+from unsay.types import MODELS, Finding
 
-MODELS = ("before", "after", "retain_model")
-"""The run's own models; what is audited at an endpoint comes after them, where there is such an audit."""
 _SHOWN = 5
 """Files that a message names; the others are counted."""
 REFERENCES = ("ground truth", "baseline answers")
@@ -116,6 +114,16 @@ class Evidence:
             beside = f" (retain model {retain_model:.2f})" if retain_model is not None else ""
             found.append(f"{_named(every_metric()[key])} {self.metrics[key]['after']:.2f}{beside}")
         return f"measured, but judged by no line: {', '.join(found)}" if found else ""
+
+    @property
+    def scored(self) -> set[str]:
+        """Probes that gave a number on the model after unlearning."""
+        return {f.probe for f in self.findings["after"] if f.value is not None}
+
+    @property
+    def without_result(self) -> list[str]:
+        """Probes that the recipe asks for and that gave no number, though there was something to ask."""
+        return [name for name in self.recipe.audit.probes if name not in self.scored and (name != "earlier" or self.earlier)]
 
     @property
     def unknown(self) -> list[str]:

@@ -77,8 +77,7 @@ def done(evidence: Evidence) -> Pairs:
         ("Rounds of training", f"{checkpoint.rounds} of {recipe.train.rounds}" if checkpoint else "not run"),
         *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share < 1 else []),
     ]
-    ran = {f.probe for f in evidence.findings["after"] if f.value is not None}
-    attacks = [name for name, probe in probes.declared().items() if probe.tested and name in ran]
+    attacks = [name for name, probe in probes.declared().items() if probe.tested and name in evidence.scored]
     return [
         *([("Method", "none: audited only")] if evidence.manifest.alone else trained),
         ("Attacks tried", str(len(attacks)) if attacks else "none"),
@@ -88,8 +87,7 @@ def done(evidence: Evidence) -> Pairs:
 
 def untested(evidence: Evidence) -> list[str]:
     """What nobody has looked at, the most particular first."""
-    ran = {f.probe for found in (evidence.findings["after"],) for f in found if f.value is not None}
-    wanted = [name for name in evidence.recipe.audit.probes if name not in ran and (name != "earlier" or evidence.earlier)]
+    ran, wanted = evidence.scored, evidence.without_result
     others = [
         name
         for name, probe in probes.declared().items()

@@ -19,9 +19,8 @@ from unsay.record.recorded import read_recorded, read_truth
 from unsay.report.sheet import content_policy
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import AnswerCache
-from unsay.types import Answer, Example, Finding
+from unsay.types import MODELS, Answer, Example, Finding
 
-MODELS = ("before", "after", "retain_model")
 _STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
 body { color: #1b1d22; background: #fdfdfc; }
 h2 { margin-top: 2.5rem; border-top: 1px solid #dcdfe4; padding-top: 1rem; font-size: 1.2rem; }

@@ -17,8 +17,9 @@ from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure import policy
 from unsay.measure.policy import Policy
-from unsay.measure.summary import probe_of
+from unsay.measure.summary import metrics, probe_of
 from unsay.measure.verdict import LineResult
+from unsay.metric import CHANCE
 from unsay.record.recorded import target_model_name
 from unsay.report.evidence import judged
 from unsay.store.folder import RunFolder, read_findings
@@ -52,16 +53,13 @@ class Point:
 
     def failed(self, forgetting: bool) -> list[str]:
         """Names of the failed lines about what should go, or about what should stay."""
-        return [line.name for line in self.lines if not line.passed and is_forgetting(line.rule) == forgetting]
+        return [line.name for line in self.lines if not line.passed and is_forgetting(line) == forgetting]
 
 
-def is_forgetting(rule: str) -> bool:
-    """Whether a line of a policy, as a reader says it, is about what should go.
-
-    >>> is_forgetting("≤ retain_model + 0.05"), is_forgetting("≥ before * 0.97")
-    (True, False)
-    """
-    return not rule.startswith("≥")
+def is_forgetting(line: LineResult) -> bool:
+    """Whether a line of a policy is about what should go: all that ask for little, and those that ask for chance from below."""
+    one = metrics().get(line.metric)
+    return not line.rule.startswith("≥") or (one is not None and one.better == CHANCE)
 
 
 def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str], None] = lambda text: None) -> list[Point]:

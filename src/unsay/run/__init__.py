@@ -1,12 +1,11 @@
 """Run: the stages in order, each restartable."""
 
-from unsay.run.audits import WHICH, auditable, case, reference_judge, retain_model_name, run_alone, run_audit, run_endpoint
+from unsay.run.audits import auditable, case, reference_judge, retain_model_name, run_alone, run_audit, run_endpoint
 from unsay.run.changes import rescored, run_retain_model, run_turn
 from unsay.run.watchers import Watchers
 from unsay.run.whole import check, check_audit, open_folder, run, run_finetune, run_record, run_report, run_train
 
 __all__ = [
-    "WHICH",
     "Watchers",
     "auditable",
     "case",

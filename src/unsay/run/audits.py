@@ -25,9 +25,7 @@ from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
-from unsay.types import Case, Corpus, Truth
-
-WHICH = ("before", "after", "retain_model")
+from unsay.types import MODELS, Case, Corpus, Truth
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
@@ -44,8 +42,8 @@ def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
 def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
     """Probe the model before or after, or the retain model, as it is deployed, and write its findings. With `cache`, what it has
     said before is taken from the vault, and what it says now is kept there."""
-    if which not in WHICH:
-        raise ConfigError(f"there is no model {which!r} to audit: {near(which, WHICH)}")
+    if which not in MODELS:
+        raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
     name = auditable(recipe, folder).get(which)
     if name is None and which == "after":

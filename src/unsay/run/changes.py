@@ -7,7 +7,6 @@ from dataclasses import replace
 from unsay import probes
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
-from unsay.run.audits import WHICH
 from unsay.run.watchers import Watchers
 from unsay.run.whole import check_audit, run_train
 from unsay.store.files import new_folder
@@ -15,6 +14,7 @@ from unsay.store.folder import RunFolder
 from unsay.tables import entries
 from unsay.train import train
 from unsay.train.finetune import retain_model_folder
+from unsay.types import MODELS
 
 
 def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
@@ -35,7 +35,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     if dump(new) == dump(old):
         return old
     _nothing_served(folder)
-    for which in WHICH:
+    for which in MODELS:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
         _no_findings(folder, which)
     _no_report(folder)

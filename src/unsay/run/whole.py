@@ -14,7 +14,7 @@ from unsay.methods import TABLE as METHOD_TABLE
 from unsay.record import record, source, start
 from unsay.record.recorded import read_handed
 from unsay.report.notes import after_record
-from unsay.run.audits import WHICH, run_audit
+from unsay.run.audits import run_audit
 from unsay.run.watchers import Watchers
 from unsay.store import interrupt, redact
 from unsay.store.folder import RunFolder, now
@@ -22,6 +22,7 @@ from unsay.store.manifest import Manifest
 from unsay.tables import entries, near
 from unsay.train import method_of, train
 from unsay.train.finetune import finetune
+from unsay.types import MODELS
 
 
 def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> None:
@@ -36,7 +37,7 @@ def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> 
             run_record(recipe, folder, watchers)
         if not folder.done("train"):
             run_train(recipe, folder, watchers)
-        for which in WHICH:
+        for which in MODELS:
             if not folder.done(f"audit {which}") and (which != "retain_model" or recipe.model.retain_model):
                 run_audit(recipe, folder, which, watchers)
         run_report(folder, watchers)
