@@ -245,6 +245,7 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("verify", mine / "report.html", run / "checkpoint")),
         (2, ("verify", run, given.path / "nowhere")),
         (1, ("verify", run, model)),
+        (2, ("push", run, "owner/name")),
         (2, ("score", "--reference-file", mine / "latin.jsonl", "--answer", "x")),
         (2, ("ask", given.path / "nowhere", "Who?")),
         (2, ("prompt-search", model, "--questions", mine / "torn.jsonl")),

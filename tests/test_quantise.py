@@ -112,7 +112,7 @@ def test_what_cannot_be_run_is_unscored(model: PreTrainedModel, encoder: Encoder
     if importlib.util.find_spec("bitsandbytes"):  # rows of 32 weights are shorter than a block
         assert "cannot be asked in 4 bits" in notes(subject, Quantise(bits=(4,))).pop()
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
-    assert notes(subject, Quantise()) == {"needs bitsandbytes: pip install 'unsay[bitsandbytes]'"}
+    assert "pip install 'unsay[bitsandbytes]'" in notes(subject, Quantise()).pop()
 
 
 def test_the_message_of_a_library_stays_inside(

@@ -34,6 +34,7 @@ _GROUPS = (
     "looking",
     "reviewing",
     "vaulting",
+    "pushing",
     "sweeping",
     "fronts",
     "par",

@@ -8,6 +8,7 @@ import typer
 from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, recipes_folder
+from unsay.extras import install
 from unsay.tables import near
 
 FileArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
@@ -38,7 +39,7 @@ def sweep(
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
                 raise
-            raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): pip install 'unsay[sweep]'") from None
+            raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
         path = _path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
         shared = launch.shared(path, folder, settings or [], data, chosen)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from unsay.config.build import ConfigError, not_negative, one_of, positive
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""What accelerate can send numbers to, of what is used for training runs."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -48,6 +51,8 @@ class TrainConfig:
     """Stop after the first round past this many minutes of training; `None` trains all rounds."""
     max_skipped: int = 5
     """Steps in a row whose loss or gradient is not finite, each of them skipped, at which training ends with an error."""
+    tracker: str = "none"
+    """Where the numbers of each step go too: `tensorboard`, `trackio` or `wandb`, each a package of its own; never a text."""
 
     @property
     def near(self) -> int:
@@ -55,8 +60,10 @@ class TrainConfig:
         return self.near_rows if self.retain_loss == "kl" else 0
 
     def __post_init__(self) -> None:
-        for knob, kinds in (("schedule", ("linear", "constant")), ("retain_loss", ("nll", "kl")), ("resample", ("step", "round"))):
-            one_of(f"train.{knob}", getattr(self, knob), kinds)
+        one_of("train.schedule", self.schedule, ("linear", "constant"))
+        one_of("train.retain_loss", self.retain_loss, ("nll", "kl"))
+        one_of("train.resample", self.resample, ("step", "round"))
+        one_of("train.tracker", self.tracker, ("none", *TRACKERS))
         not_negative(
             "train",
             rounds=self.rounds,

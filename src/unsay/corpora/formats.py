@@ -23,6 +23,7 @@ from typing import Any
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.corpora.rows import FileRow, Problems, RowError, not_an_object, not_utf8
+from unsay.extras import install
 
 HUB = "hf:"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -180,7 +181,7 @@ def _parquet(path: Path) -> list[FileRow]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ConfigError(f"{path} needs an extra that is not installed: pip install 'unsay[parquet]'") from None
+        raise ConfigError(f"{path} needs an extra that is not installed: {install('parquet')}") from None
     content = rows.content(path)
     try:
         values = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
@@ -240,7 +241,7 @@ def _datasets(name: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise ConfigError(f"{name} needs an extra that is not installed: pip install 'unsay[datasets]'") from None
+        raise ConfigError(f"{name} needs an extra that is not installed: {install('datasets')}") from None
     datasets.disable_progress_bars()
     return datasets
 

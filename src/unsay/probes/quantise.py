@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError
+from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
@@ -82,7 +83,7 @@ class Quantise:
         if subject.weights is None:
             return "this model shows no weights"
         if importlib.util.find_spec("bitsandbytes") is None:
-            return "needs bitsandbytes: pip install 'unsay[bitsandbytes]'"
+            return f"needs bitsandbytes: {install('bitsandbytes')}"
         model, encoder = subject.weights
         config = sampling_of(subject)
         try:

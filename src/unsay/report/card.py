@@ -16,7 +16,7 @@ def text(evidence: Evidence) -> str:
     """README.md of the checkpoint folder."""
     recipe = evidence.recipe
     base = recipe.model.name
-    header = ["---", "library_name: transformers", "tags: [machine-unlearning, unsay]"]
+    header = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [machine-unlearning, unsay]"]
     if _HUB_ID.fullmatch(base) and not base.startswith((".", "~")):
         header.append(f"base_model: {json.dumps(base)}")
     shown = base if _HUB_ID.fullmatch(base) else _line(_last(base))

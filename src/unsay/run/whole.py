@@ -20,7 +20,7 @@ from unsay.store import interrupt, redact
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Manifest
 from unsay.tables import entries, near
-from unsay.train import method_of, train
+from unsay.train import method_of, tracking, train
 from unsay.train.finetune import finetune
 from unsay.types import MODELS
 
@@ -46,6 +46,7 @@ def run(recipe: Recipe, folder: RunFolder, watchers: Watchers | None = None) -> 
 def check(recipe: Recipe) -> None:
     """Build everything that the recipe names once, so that a mistake shows before the first stage."""
     method_of(recipe)
+    tracking.check(recipe)
     source(recipe)
     check_audit(recipe)
 

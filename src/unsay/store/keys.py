@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unsay.config import ConfigError
+from unsay.extras import install
 
 
 class Cipher(Protocol):
@@ -28,7 +29,7 @@ class Lock:
         try:
             from cryptography.fernet import Fernet, InvalidToken
         except ImportError:
-            raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
+            raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
         try:
             text = path.read_bytes().strip()
         except OSError as error:
@@ -67,7 +68,7 @@ def new_key(path: Path) -> None:
     try:
         from cryptography.fernet import Fernet
     except ImportError:
-        raise ConfigError("an encrypted vault needs an extra that is not installed: pip install 'unsay[vault]'") from None
+        raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

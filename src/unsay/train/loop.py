@@ -8,7 +8,6 @@ where an uninterrupted one would have ended, to the bit. Log, clock, guards and 
 from dataclasses import replace
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -31,6 +30,7 @@ from unsay.train.averaging import averaging
 from unsay.train.data import read_training_data
 from unsay.train.monitor import Monitor, Progress, Watch
 from unsay.train.step import Weights, chunks, optimizer_step, set_rate
+from unsay.train.tracking import accelerator_of
 
 
 def method_of(recipe: Recipe) -> Method:
@@ -52,11 +52,11 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     model, encoder = load_to_train(recipe, name)
     sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
-    accelerator, weights = Accelerator(), Weights(model)
+    accelerator, weights = accelerator_of(recipe, folder), Weights(model)
     optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
-    monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, progress, watch)
+    monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, accelerator, progress, watch)
     per_step = config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
     steps_a_round = config.passes * -(-len(data.visits) // per_step)
@@ -83,6 +83,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state)
+    accelerator.end_training()
     _ship(recipe, folder, plain, encoder, weights, name, monitor)
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from unsay import methods
@@ -26,7 +27,7 @@ from unsay.store.clock import Clock, Cost
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
-from unsay.train import ledger, resume
+from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
 from unsay.train.guards import Guard, written
@@ -52,11 +53,13 @@ class Monitor:
         weights: Weights,
         optimizer: torch.optim.Optimizer,
         name: str,
+        accelerator: Accelerator,
         told: Progress | None = None,
         watch: Watch | None = None,
     ):
         self.recipe, self.folder, self.data, self.model, self.encoder = recipe, folder, data, model, encoder
-        self.weights, self.optimizer, self.name, self.told, self.watch = weights, optimizer, name, told, watch
+        self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
+        self.told, self.watch = told, watch
         self.progress = resume.restore(folder, weights, optimizer)
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
         has_retain_loss = getattr(method, "retain_weight", 0.0) > 0
@@ -94,6 +97,7 @@ class Monitor:
         line = _line(self.progress.step, number, again, step, self.optimizer.param_groups[0]["lr"], targets, self.data.visits)
         line |= {"seconds": round(self.clock.cost().seconds, 3)}
         self.progress.log.append(written(line))
+        tracking.send(self.accelerator, line)
         self.progress.step += 1
         self._targets += () if again else targets
         if self.told:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from unsay.config import ConfigError
 from unsay.config.build import one_of, positive
+from unsay.extras import install
 from unsay.lm.encode import Turns, plain
 from unsay.types import Answer
 
@@ -208,7 +209,7 @@ def _sdk() -> Any:
     try:
         import openai
     except ImportError:
-        raise ConfigError("--endpoint needs the openai client: pip install 'unsay[endpoint]'") from None
+        raise ConfigError(f"--endpoint needs the openai client: {install('endpoint')}") from None
     for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return openai

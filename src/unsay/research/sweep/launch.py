@@ -9,6 +9,7 @@ import torch
 
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import one_of
+from unsay.extras import install
 from unsay.research.sweep.spec import load_sweep
 from unsay.research.sweep.worker import Chosen, Shared, begin, work
 from unsay.run import Watchers
@@ -56,7 +57,7 @@ def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> tup
     try:
         import submitit
     except ImportError:
-        raise ConfigError("several workers need an extra that is not installed: pip install 'unsay[sweep]'") from None
+        raise ConfigError(f"several workers need an extra that is not installed: {install('sweep')}") from None
     options = {"timeout_min": _WEEK, "name": "unsay-sweep"} | dict(_option(text) for text in slurm)
     if cluster == "local":  # which otherwise hides every GPU from its jobs
         options["gpus_per_node"] = torch.cuda.device_count()
