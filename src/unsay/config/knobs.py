@@ -235,6 +235,8 @@ class Recipe:
             raise ConfigError(
                 f"model.quantization = {self.model.quantization!r} fixes the weights, so adapters must be trained: --set lora.rank=16"
             )
+        if self.lora.rank and self.train.optimizer == "whitened":
+            raise ConfigError('train.optimizer = "whitened" moves the weights themselves: take lora.rank = 0, or "adamw"')
 
     def knobs(self, name: str, kind: type[T]) -> T:
         """The dataclass `kind` with the values of table `[name]`, over those of its preset; where a base class of `kind` declares the

@@ -12,14 +12,17 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 class TrainConfig:
     rounds: int = 10
     """Visits to every forget question."""
+    optimizer: str = "adamw"
+    """`adamw`, or `whitened`, which spares the kind of what is asked (train/whitened.py): it moves the output projections of the middle
+    layers' MLPs along directions that are rare in what should stay. Give `record.near_misses` or retain rows of the same kind with it."""
     learning_rate: float = 1e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW; with `whitened`, the share by which a step changes what those layers put out (.003 is a good one)."""
     schedule: str = "linear"
     """`linear` decays to zero, `constant` does not."""
     warmup_rounds: float = 1.0
     """Rounds of linear warm-up."""
     weight_decay: float = 0.01
-    """Decoupled weight decay."""
+    """Decoupled weight decay of AdamW."""
     batch: int = 8
     """Forget questions per micro-batch."""
     retain_rows: int = 1
@@ -60,6 +63,7 @@ class TrainConfig:
         return self.near_rows if self.retain_loss == "kl" else 0
 
     def __post_init__(self) -> None:
+        one_of("train.optimizer", self.optimizer, ("adamw", "whitened"))
         one_of("train.schedule", self.schedule, ("linear", "constant"))
         one_of("train.retain_loss", self.retain_loss, ("nll", "kl"))
         one_of("train.resample", self.resample, ("step", "round"))

@@ -25,9 +25,9 @@ from unsay.record.recorded import target_model_name
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint
 from unsay.tables import lookup
-from unsay.train import resume
+from unsay.train import resume, whitened
 from unsay.train.averaging import averaging
-from unsay.train.data import read_training_data
+from unsay.train.data import TrainingData, read_training_data
 from unsay.train.monitor import Monitor, Progress, Watch
 from unsay.train.step import Weights, chunks, optimizer_step, set_rate
 from unsay.train.tracking import accelerator_of
@@ -52,8 +52,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     model, encoder = load_to_train(recipe, name)
     sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
-    accelerator, weights = accelerator_of(recipe, folder), Weights(model)
-    optimizer = torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    accelerator = accelerator_of(recipe, folder)
+    weights, optimizer = optimizer_of(recipe, model, encoder, data)
     model, optimizer = accelerator.prepare(model, optimizer)
     plain = accelerator.unwrap_model(model)
     monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, accelerator, progress, watch)
@@ -85,6 +85,22 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             monitor.round_done(number, state)
     accelerator.end_training()
     _ship(recipe, folder, plain, encoder, weights, name, monitor)
+
+
+def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data: TrainingData) -> tuple[Weights, torch.optim.Optimizer]:
+    """What is moved, and what moves it. `model`: still untouched."""
+    config = recipe.train
+    if config.optimizer == "adamw":
+        weights = Weights(model)
+        return weights, torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    layers = whitened.moved(model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.removesuffix(".weight") in layers)
+    rows = [encoder.pair(pair.question, pair.answer) for pair in data.rows.trained]
+    rows += [one.row(encoder) for some in data.said.values() for one in some]
+    keys = whitened.keys_of(model, encoder, layers, rows)
+    weights = Weights(model)
+    return weights, whitened.Whitened(weights.exact.values(), config.learning_rate, [keys[name] for name in weights.exact])
 
 
 def needs_untouched(recipe: Recipe, method: Method) -> bool:

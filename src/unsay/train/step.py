@@ -46,9 +46,9 @@ class Weights:
 
     @torch.no_grad()
     def restore(self, saved: Mapping[str, Tensor]) -> None:
-        """Set everything to its saved value."""
-        for name, exact in self.exact.items():
-            exact.copy_(saved[name])
+        """Set everything that was saved to its saved value; what was never moved is not saved."""
+        for name, value in saved.items():
+            self.exact[name].copy_(value)
         self.write_back()
 
 
