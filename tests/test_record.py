@@ -62,16 +62,16 @@ def test_neighbours_put_another_name_in_the_subjects_place():
 
 def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     examples = [Example("a", "Where does Ada Byron live?"), Example("b", "Who wrote Hamlet?"), Example("c", "Where is it?")]
-    found = near_misses(examples, ["Carl Linde", "Eva Ryd"], 4, seed=0)
+    found = near_misses(examples, [], ["Carl Linde", "Eva Ryd"], 4, seed=0)
     about = {key: {question for question, whose in found.items() if whose == key} for key in "abc"}
     assert {subject(question) for question in about["a"]} == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
     assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
     assert about["c"] == set()
-    assert near_misses(examples, [], 4, seed=0) == {}
-    whole = near_misses(examples[:1], ["Oslo"], 4, seed=0)
+    assert near_misses(examples, [], [], 4, seed=0) == {}
+    whole = near_misses(examples[:1], [], ["Oslo"], 4, seed=0)
     assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
-    assert len(near_misses(examples[:1], many, 4, seed=0)) == 4
+    assert len(near_misses(examples[:1], [], many, 4, seed=0)) == 4
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.methods import GROUP, TABLE, uses_retain_rows
-from unsay.methods.retain_loss import TEMPERATURE, retain_logprobs
+from unsay.methods.retain_loss import TEMPERATURES, retain_logprobs
 from unsay.tables import lookup
 from unsay.train import method_of, needs_untouched, train
 
@@ -42,10 +42,16 @@ def moved(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def alone(model: PreTrainedModel, encoder: Encoder, one: Batch, i: int) -> Tensor:
-    """[A, V] log-probabilities at the answer of one row at the temperature of the retain loss, read alone and without padding."""
+    """[T, A, V] log-probabilities at the answer of one row at the temperatures of the retain loss, read alone and without padding."""
     ids = one.ids[i][one.attention[i].bool()]
     n = int(one.mask[i].sum())
-    return (model(input_ids=ids[None]).logits[0, -n - 1 : -1].float() / TEMPERATURE).log_softmax(-1)
+    logits = model(input_ids=ids[None]).logits[0, -n - 1 : -1].float()
+    return torch.stack([(logits / t).log_softmax(-1) for t in TEMPERATURES])
+
+
+def divergence(before: Tensor, now: Tensor) -> Tensor:
+    """[A] minus the sum of T² times the divergences at the temperatures."""
+    return -sum(t**2 * (b.exp() * (b - n)).sum(-1) for t, b, n in zip(TEMPERATURES, before, now, strict=True))
 
 
 @pytest.mark.parametrize("name", [PLAIN, BIASED, NO_PADDING])
@@ -57,7 +63,7 @@ def test_it_is_the_divergence_of_whole_distributions(name: str, encoder: Encoder
     assert torch.allclose(found[0], answer_logprobs(model, one)[0], atol=1e-4), "what is to be forgotten is read as ever"
     for i in (1, 2):
         now = alone(model, encoder, one, i)
-        wanted = -(TEMPERATURE**2) * (before[i].exp() * (before[i] - now)).sum(-1)
+        wanted = divergence(before[i], now)
         assert wanted.abs().max() > 1e-3
         assert torch.allclose(found[i, : len(wanted)], wanted, atol=1e-4)
         assert (found[i, len(wanted) :] == 0).all()
@@ -93,7 +99,7 @@ def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, mod
                 parameter.normal_(0, 0.2)
     now = [alone(model.eval(), encoder, one, i) for i in range(3)]
     found = retain_logprobs(model, Untouched(model), one)
-    wanted = [-(TEMPERATURE**2) * (b.exp() * (b - n)).sum(-1) for b, n in zip(before, now, strict=True)]
+    wanted = [divergence(b, n) for b, n in zip(before, now, strict=True)]
     assert min(float(values.abs().max()) for values in wanted) > 1e-3
     assert all(torch.allclose(found[i, : len(values)], values, atol=1e-4) for i, values in enumerate(wanted))
     retain_logprobs(model.train(), Untouched(model), one)

@@ -20,11 +20,12 @@ from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.lm.subject import row_logprobs
-from unsay.text import contains, forms, keyword_forms, sensitive_spans
+from unsay.text import contains, forms, keyword_forms, rouge_l, sensitive_spans
 from unsay.text.names import subject, swapped
 from unsay.types import Answer, Example, Pair
 
 _AT_ONCE = 32
+_ALIKE, _BLANK = 0.8, "X"
 TRIED = 4
 """Questions about other names that are tried for each that is kept."""
 
@@ -68,13 +69,14 @@ def near_answers(
     encoder: Encoder,
     config: SampleConfig,
     examples: Sequence[Example],
+    retain: Sequence[Pair],
     names: Sequence[str],
     guard: "ReplayFilter",
     each: int,
     seed: int,
 ) -> list[Said]:
     """Greedy answers to at most `each` near misses of every forget question; nothing that the guard keeps back."""
-    asked = near_misses(examples, names, each, seed)
+    asked = near_misses(examples, retain, names, each, seed)
     said = greedily(model, encoder, config, list(asked), seed)
     near = [replace(one, beside=asked[str(one.question)]) for one in said]
     return [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
@@ -110,13 +112,15 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
 
 
-def near_misses(examples: Sequence[Example], names: Sequence[str], each: int, seed: int) -> dict[str, str]:
+def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequence[str], each: int, seed: int) -> dict[str, str]:
     """At most `each` questions for each example, each with the example's id: its question about a name that shares the first
-    word or the others with its subject, the rest of it from one of `names`; about another name, where the subject is one word or
-    all names are.
+    word or the others with its subject, the rest of it from one of `names`. Where the subject is one word, or all names are: about
+    another name, one that a retain question worded alike is about if there is one, since such a name is of its kind.
 
-    >>> near_misses([Example("q", "Where does Ada Example live?")], ["Zoe Miller"], 2, 0)
+    >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 2, 0)
     {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
+    >>> near_misses([Example("q", "Where is Lima?")], [Pair("r", "Where is Quito?", ""), Pair("s", "Who was Bach?", "")], ["Quito", "Bach"], 2, 0)
+    {'Where is Quito?': 'q'}
     """
     made = dict[str, str]()
     parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
@@ -125,11 +129,26 @@ def near_misses(examples: Sequence[Example], names: Sequence[str], each: int, se
         if not old:
             continue
         first, _, rest = old.partition(" ")
-        halves = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts} if rest and parts else set(names)
-        ordered = sorted(halves - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
+        if rest and parts:
+            others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
+        else:
+            others = set(worded_alike(example.question, retain) or names)
+        ordered = sorted(others - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:each]):
             made.setdefault(swapped(example.question, old, name), example.id)
     return made
+
+
+def worded_alike(question: str, retain: Sequence[Pair]) -> list[str]:
+    """What retain questions are about that ask the same of another name: with one name for both, four fifths of their words
+    agree, in order."""
+    bare, found = swapped(question, subject(question) or "", _BLANK), dict[str, None]()
+    for pair in retain:
+        name = subject(pair.question)
+        shared = rouge_l(bare, swapped(pair.question, name, _BLANK)) if name else None
+        if shared and shared.f1 >= _ALIKE:
+            found[name] = None
+    return list(found)
 
 
 def known_names(retain: Sequence[Pair], texts: Sequence[str], least: int) -> list[str]:

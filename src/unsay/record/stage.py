@@ -100,7 +100,7 @@ def _replay(
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
         examples = [example for example, _ in told]
-        said += near_answers(model, encoder, recipe.sample, examples, names, guard, knobs.near_misses, recipe.seed)
+        said += near_answers(model, encoder, recipe.sample, examples, corpus.retain, names, guard, knobs.near_misses, recipe.seed)
     folder.keep("replay", map(dataclasses.asdict, said))
 
 
