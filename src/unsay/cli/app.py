@@ -32,6 +32,7 @@ _GROUPS = (
     "prompt_search",
     "auditing",
     "looking",
+    "viewing",
     "reviewing",
     "vaulting",
     "pushing",

@@ -49,6 +49,7 @@ class Relearn:
     Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
 
+    title: ClassVar[str] = "After relearning"
     tested: ClassVar[str] = "fine-tuning by an attacker ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -110,8 +110,11 @@ class RunFolder:
                     tidy(self.path)
             yield
         finally:
-            if lock.lock_counter == 1 and made:
-                _take_back(place, made)
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # nobody writes here any more
+                    os.truncate(place, 0)
+                if made:
+                    _take_back(place, made)
             lock.release()
 
     @contextmanager
