@@ -43,7 +43,7 @@ class UnknownName(ValueError):
 def near(name: str, known: Iterable[str]) -> str:
     """A sentence that helps someone who mistyped `name`: the close names, then the full list."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
 

@@ -31,7 +31,7 @@ def prompt_search(
     n: Annotated[int, typer.Option("-n", help="Sampled answers to each variant, beside the greedy one.")] = 10,
     rewordings: Annotated[int, typer.Option(help="Rewordings asked of the model itself; 0 asks for none.")] = 12,
     threshold: Annotated[float, typer.Option(help="Keyword recall from which on an answer is a leak.")] = 0.5,
-    seed: Annotated[int, typer.Option(envvar="SEED", help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the variants and the answer to each that says most.")] = False,
     as_json: JsonOption = False,
 ) -> None:
