@@ -12,6 +12,17 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+METHODS = {
+    "pmc": "unsay.methods.guarded:GuardedCollapse",
+    "ga": "unsay.methods.gradient:GradientAscent",
+    "gd": "unsay.methods.gradient:GradientDifference",
+    "idk": "unsay.methods.refusal:Idk",
+    "dpo": "unsay.methods.preference:DirectPreference",
+    "npo": "unsay.methods.preference:NegativePreference",
+    "simnpo": "unsay.methods.preference:SimpleNegativePreference",
+    "altpo": "unsay.methods.alternatives:AlternatePreference",
+    "retain-only": "unsay.methods.control:RetainOnly",
+}
 PROBES = {
     "greedy": "unsay.probes.greedy:Greedy",
     "depth": "unsay.probes.depth:Depth",

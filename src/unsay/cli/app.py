@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from unsay import __version__
+from unsay.cli import completing
 from unsay.config import ConfigError, Recipe, load, recipe_path
 from unsay.store import interrupt
 from unsay.store.files import FULL, WriteError
@@ -28,6 +29,7 @@ RESEARCH, LISTS = "Compare methods", "What there is"
 """Groups of commands in the help, in the order in which a user needs them."""
 _GROUPS = (
     "stages",
+    "beginning",
     "checking",
     "costs",
     "prompt_search",
@@ -68,10 +70,15 @@ loudness = Loudness()
 # peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).", autocompletion=completing.recipes)
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default runs/RECIPE.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings),
+]
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

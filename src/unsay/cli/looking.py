@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from unsay.cli import completing
 from unsay.cli.app import RESULT, JsonOption, app, console, messages
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
@@ -15,7 +16,7 @@ from unsay.config import ConfigError
 
 @app.command(rich_help_panel=RESULT)
 def ask(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
     question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     n: Annotated[int, typer.Option("-n", help="How many answers to sample; 0 shows the greedy one only.")] = 0,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,

@@ -5,7 +5,7 @@ left; in a log the same in lines, at every tenth of a stage and now and then in 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
@@ -49,13 +49,15 @@ class _Shown:
         # Without a terminal nothing is drawn; rates and times left are kept all the same. The period: a probe may take an hour.
         self.bars = Progress(*columns, *more, console=console, disable=not console.is_terminal, speed_estimate_period=3600.0)
         self._stage: Task | None = None
-        self._work = self._added("", visible=False)
+        self._work = self._added("", visible=False, whole=int)
         self._begun = self._said = self._heard = time.monotonic()
         self._tenth = -1
 
     def stage(self, name: str) -> None:
         self.finish()
         self._stage, self._tenth = self._added(name), -1
+        self.bars.remove_task(self._work.id)
+        self._work = self._added("", visible=False, whole=int)  # below it
         self._begun = time.monotonic()
         self._line()
 
@@ -88,8 +90,9 @@ class _Shown:
         if self._stage is not None:
             self.bars.update(self._stage.id, total=1, completed=1, note="done")
 
-    def _added(self, name: str, visible: bool = True) -> Task:
-        number = self.bars.add_task(name, total=None, note="", visible=visible)
+    def _added(self, name: str, visible: bool = True, whole: Callable[[float], int] = ceil) -> Task:
+        # Of a stage that step counts which runs now, of answers none that is not finished.
+        number = self.bars.add_task(name, total=None, note="", visible=visible, whole=whole)
         return next(task for task in self.bars.tasks if task.id == number)
 
     def _due(self) -> bool:
@@ -119,15 +122,13 @@ def _told(task: Task) -> str:
     if task.total is None:
         return " ".join(filter(None, (task.description, task.fields["note"])))
     left = task.time_remaining
-    head = f"{task.description} {_count(task)}" if task.fields["note"] else f"{_count(task)} {task.description.strip()}"
+    head = f"{task.description} {_count(task)}" if task.fields["whole"] is ceil else f"{_count(task)} {task.description.strip()}"
     parts = [f"{head} {task.fields['note']}".strip(), _rate(task), f"about {duration(left)} left" if left else ""]
     return ", ".join(filter(None, parts))
 
 
 def _count(task: Task) -> str:
-    # In a stage a part of a step is the step that runs now, of answers it is one that is not finished.
-    done = ceil(task.completed) if task.fields["note"] else int(task.completed)
-    return f"{done:,}/{int(task.total or 0):,}"
+    return f"{task.fields['whole'](task.completed):,}/{int(task.total or 0):,}"
 
 
 def _rate(task: Task) -> str:
