@@ -17,6 +17,7 @@ from unsay.config import dump, load, recipes_folder
 from unsay.run import check
 from unsay.store.folder import RunFolder
 from unsay.tables import describe
+from unsay.types import Answer
 
 commands()
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -118,6 +119,19 @@ def test_ask_shows_greedy_and_sampled(tiny_folder: Path):
     assert isinstance(asked["greedy"], str)
     assert len(asked["sampled"]) == 3
     assert call("ask", "people-target", "Who is the mayor of nowhere?").startswith("greedy  ")
+
+
+def test_ask_proposes_a_stop_where_a_model_runs_on(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    said = "Paris\nQuestion: Who?"
+    monkeypatch.setattr("unsay.lm.subject.sample", lambda model, encoder, draws, *_: [[Answer((1,), said, False)] for _ in draws])
+    result = CliRunner().invoke(app, ["ask", str(tiny_folder), "Where?", "--json"])
+    assert json.loads(result.stdout)["greedy"] == said
+    assert r"--stop '\n' ends an answer with its line" in result.stderr
+    monkeypatch.undo()
+    result = CliRunner().invoke(app, ["ask", str(tiny_folder), "Where?", "--stop", r"\n", "--max-new-tokens", "3"])
+    assert result.exit_code == 0
+    assert len(result.stdout.removeprefix("greedy  ").strip().encode()) <= 9
+    assert "--stop" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from unsay.report.notes import after_record, notes
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
-from unsay.store.manifest import Counts, Manifest, Spans
+from unsay.store.manifest import Counts, Manifest, Spans, TargetModel
 from unsay.text import keywords
 from unsay.train.ledger import leak
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
@@ -324,6 +324,13 @@ def test_a_folder_before_record_says_what_to_do(tmp_path: Path):
     run = RunFolder(tmp_path)
     write_text(run.recipe_file, dump(load("recipes/demo.toml")))
     assert "run `unsay record` on this folder first" in " ".join(call("spans", str(tmp_path), code=2).split())
+
+
+def test_answers_that_run_on_are_told_with_the_way_out():
+    noted = Manifest(counts=Counts(forget=4), model=TargetModel("base", "f", "", runs_on=3))
+    assert notes(noted)[0].startswith("3 of 4 recorded answers go on with a question of their own")
+    assert """--set 'model.stop="\\n"'""" in after_record(noted, Path("run"))[0]
+    assert not notes(replace(noted, model=TargetModel("chat", "f", "")))
 
 
 def test_kinds():

@@ -72,11 +72,14 @@ def run_audit(
             few = replace(recipe, audit=replace(recipe.audit, probes=lacking))
             found = left + audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
             order = {probe: number for number, probe in enumerate(recipe.audit.probes)}
-            findings = sorted(found, key=lambda one: order[one.probe])
+            findings = sorted(found, key=lambda one: order.get(one.probe, len(order)))
         write_text(folder.kept_answers_file(which), jsonl(kept_answers.answers(subject, known, recipe, findings)))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: identity_now}))
-        folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
+        about = subject.about() if isinstance(subject, KeptSubject) else None
+        if left and (before := folder.manifest().answers.get(which)):  # what they rest on stays told
+            about = replace(about or before, kept=before.kept + (about.kept if about else 0))
+        folder.note(Manifest(answers={which: about}))
     if which == "retain_model":
         for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")

@@ -43,9 +43,9 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     changed = {name for name in before if everywhere or before[name] != now[name]}
     if changed:
         _nothing_served(folder)
+    found = {which: read_findings(folder.audit_file(which)) for which in MODELS}
     for which in MODELS:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
-    found = {which: read_findings(folder.audit_file(which)) for which in MODELS}
     if any(one.probe in changed for some in found.values() for one in some):
         _copy_findings(folder)
     for which, some in found.items():
