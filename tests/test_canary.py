@@ -115,6 +115,7 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
     return [
         ("check", given.recipe),
         ("check", given.forget, given.path / "retain.jsonl"),
+        ("new", given.path / "new.toml", given.forget, given.path / "retain.jsonl"),
         ("report", run),
         ("gate", run, "--json"),
         ("compare", run, given.path / "runs" / "copy"),
@@ -143,14 +144,14 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(21))
+@pytest.mark.parametrize("number", range(22))
 def test_a_command_that_goes_well_shows_nothing(number: int, given: Place, command: Said):
     arguments = well(given)[number]
     command.silent(*arguments, code=1 if arguments[0] == "gate" else 0)
 
 
 def test_every_command_above_was_given(given: Place):
-    assert len(well(given)) == 21
+    assert len(well(given)) == 22
 
 
 def test_an_audit_that_stands_alone_shows_nothing(given: Place, command: Said):
@@ -241,6 +242,8 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("look", run, "--which", "retain_model")),
         (2, ("look", given.path / "nowhere")),
         (2, ("spans", run, "--import", mine / "spans.jsonl")),
+        (2, ("spans", run, "--edit")),
+        (2, ("new", mine / "new.toml", mine / "kept.jsonl")),
         (2, ("spans", given.path / "nowhere")),
         (2, ("verify", mine / "report.json", run / "checkpoint")),
         (2, ("verify", mine / "report.html", run / "checkpoint")),

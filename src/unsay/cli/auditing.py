@@ -54,7 +54,7 @@ def audit(
     key_env: KeyEnv = "",
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
-    --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
+    --questions, any model without a run. --set changes a knob of the audit: probes that it does not concern keep what they found."""
     from unsay import run as runs
     from unsay.audit.endpoint import EndpointConfig
 
@@ -74,16 +74,16 @@ def audit(
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
             folder = _checked(RunFolder(run), which, settings)
             with folder.claimed():
-                recipe = runs.rescored(folder, settings) if settings else folder.recipe()
+                recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
                 if endpoint is not None:
                     runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
                     landed(folder.audit_file("endpoint"))
                     return
                 if which is None and folder.manifest().alone is not None:
-                    runs.run_alone(recipe, folder, watchers, not no_cache)
+                    runs.run_alone(recipe, folder, watchers, not no_cache, again)
                 else:
                     for one in [which] if which else runs.auditable(recipe, folder):
-                        runs.run_audit(recipe, folder, one, watchers, not no_cache)
+                        runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
     landed(folder.audit_file("after").parent if questions is None else folder.report_html)
 
 
