@@ -37,6 +37,10 @@ def test_a_live_model_and_lists_become_a_result(tmp_path: Path):
     assert unsay.unlearn(model, QUESTIONS, retain=RETAIN, out=out, settings=SMALL, tokenizer=tokenizer).metrics == result.metrics
     with pytest.raises(ConfigError, match="another recipe"):
         unsay.unlearn(tiny_model(1), QUESTIONS, retain=RETAIN, out=out, settings=SMALL, tokenizer=tokenizer)
+    other = byte_tokenizer()
+    other.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    with pytest.raises(ConfigError, match="another recipe"):
+        unsay.unlearn(model, QUESTIONS, retain=RETAIN, out=out, settings=SMALL, tokenizer=other)
 
 
 def test_any_model_is_audited(tmp_path: Path, tiny_folder: Path):
@@ -57,6 +61,8 @@ def test_rows_lie_beside_the_run_wherever_it_is(tmp_path: Path, monkeypatch: pyt
 def test_what_cannot_be_is_said_before_anything_is_written(tmp_path: Path):
     with pytest.raises(ConfigError, match="tokenizer"):
         unsay.unlearn(tiny_model(), QUESTIONS, out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="has its own"):
+        unsay.unlearn("people-target", QUESTIONS, out=tmp_path / "run", tokenizer=byte_tokenizer())
     with pytest.raises(ConfigError, match="empty list"):
         unsay.unlearn("people-target", [], out=tmp_path / "run")
     with pytest.raises(ConfigError, match="no recipe 'dmeo'"):

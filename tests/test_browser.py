@@ -1,29 +1,18 @@
-"""The report in a browser: it loads nothing, runs nothing, and its content-security policy would stop whoever tried.
-
-The slow tests need Chromium (Debian's `chromium`); they speak the DevTools protocol to it over a pair of pipes and
-skip, saying so, where there is none.
-"""
+"""The report in a browser: it loads nothing, runs nothing but its filter, and its content-security policy would stop whoever tried."""
 
 import base64
 import dataclasses
-import fcntl
 import hashlib
-import json
-import os
 import re
-import select
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 
+from tests.browser import Chromium, needs_chromium
 from tests.test_report import RECIPE, fake_run
 from unsay.probes import declared
 from unsay.report import build
@@ -35,8 +24,6 @@ from unsay.types import Finding
 
 PLANTED = "<script>document.title='it ran'</script><img src=x onerror=\"document.title='it ran'\">"
 LOADING = {"src", "srcset", "data", "poster", "background", "action", "formaction", "manifest", "ping", "codebase"}
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install chromium to see the report in a browser")
 
 
 class Page(HTMLParser):
@@ -75,7 +62,8 @@ def page(folder: RunFolder) -> Page:
 
 
 def test_nothing_is_loaded_from_outside(folder: RunFolder, page: Page) -> None:
-    assert not {tag for tag, _ in page.tags} & {"script", "img", "image", "link", "iframe", "object", "embed", "form", "base", "video"}
+    assert not {tag for tag, _ in page.tags} & {"img", "image", "link", "iframe", "object", "embed", "form", "base", "video"}
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}], "its own filter, which stands in the page"
     for tag, attributes in page.tags:
         assert not LOADING & attributes.keys(), tag
         assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
@@ -89,10 +77,12 @@ def test_nothing_is_loaded_from_outside(folder: RunFolder, page: Page) -> None:
     )
 
 
-def test_the_policy_allows_this_sheet_and_nothing_else(page: Page) -> None:
+def test_the_policy_allows_this_sheet_the_filter_and_nothing_else(folder: RunFolder, page: Page) -> None:
     (sheet,) = page.sheets
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
-    assert page.policy() == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    (script,) = re.findall(r"<script>(.*?)</script>", folder.report_html.read_text(), re.DOTALL)
+    named = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (sheet, script)]
+    allowed = f"style-src 'sha256-{named[0]}'; script-src 'sha256-{named[1]}'"
+    assert page.policy() == f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
     names = [attributes.get("http-equiv", tag) for tag, attributes in page.tags]
     assert names.index("Content-Security-Policy") < names.index("style"), "a policy holds for what follows it"
 
@@ -119,110 +109,6 @@ def test_styles_become_classes_and_text_stays_text() -> None:
     assert rules == "*{x: y}\n.d1{fill: red}\n.d2{x}\n"
     with pytest.raises(ValueError, match="could end the sheet"):
         lifted({"a": '<path style="&lt;/style&gt;"/>'})
-
-
-class Chromium:
-    """A headless browser that resolves no name but may speak to this machine, and what it said about one page."""
-
-    def __init__(self, profile: Path) -> None:
-        theirs_in, self.out = os.pipe()
-        self.back, theirs_out = os.pipe()
-
-        def wired() -> None:  # --remote-debugging-pipe reads from descriptor 3 and writes to 4
-            read, write = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (theirs_in, theirs_out))  # out of the way first
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
-        switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-        switches += ["--no-first-run", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        switches += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-        self.process = subprocess.Popen(
-            [CHROMIUM or "", *switches, "about:blank"],
-            preexec_fn=wired,
-            close_fds=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.buffer, self.number = b"", 0
-        self.events: list[dict[str, Any]] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Log", "Network", "Runtime", "Audits"):
-            self.ask(f"{domain}.enable")
-
-    def read(self, seconds: float) -> dict[str, Any] | None:
-        """The next message, or None where none comes in time."""
-        end = time.monotonic() + seconds
-        while b"\0" not in self.buffer:
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([self.back], [], [], left)[0]:
-                return None
-            piece = os.read(self.back, 1 << 16)
-            if not piece:
-                raise RuntimeError("Chromium ended")
-            self.buffer += piece
-        message, _, self.buffer = self.buffer.partition(b"\0")
-        return json.loads(message)
-
-    def ask(self, method: str, **parameters: object) -> dict[str, Any]:
-        self.number += 1
-        call = {"id": self.number, "method": method, "params": parameters}
-        if hasattr(self, "session"):
-            call["sessionId"] = self.session
-        os.write(self.out, json.dumps(call).encode() + b"\0")
-        while message := self.read(60):
-            if message.get("id") == self.number:
-                assert "error" not in message, message
-                return message["result"]
-            self.events.append(message)
-        raise TimeoutError(method)
-
-    def open(self, path: Path) -> None:
-        """Load a page, and give what it may do late another half second."""
-        self.events.clear()
-        self.ask("Page.navigate", url=path.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            message = self.read(60)
-            assert message is not None, "the page did not load within a minute"
-            self.events.append(message)
-        while message := self.read(0.5):
-            self.events.append(message)
-
-    def says(self, script: str) -> Any:
-        return self.ask("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def seen(self, method: str) -> list[dict[str, Any]]:
-        return [event["params"] for event in self.events if event["method"] == method]
-
-    def complaints(self) -> list[str]:
-        """Everything in the console, exceptions, and the issues of the page, violations of its policy among them."""
-        logged = [entry["entry"]["text"] for entry in self.seen("Log.entryAdded")]
-        issues = [json.dumps(issue["issue"]) for issue in self.seen("Audits.issueAdded")]
-        return [*logged, *issues, *map(str, self.seen("Runtime.exceptionThrown") + self.seen("Runtime.consoleAPICalled"))]
-
-    def requests(self) -> list[str]:
-        """Addresses that the page sent for; what its policy stopped beforehand is among the complaints instead."""
-        return [request["request"]["url"] for request in self.seen("Network.requestWillBeSent")]
-
-    def close(self) -> None:
-        os.write(self.out, json.dumps({"id": 0, "method": "Browser.close"}).encode() + b"\0")
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, 9)
-            self.process.wait()
-        os.close(self.out)
-        os.close(self.back)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    browser = Chromium(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
@@ -252,7 +138,7 @@ def test_it_renders_under_its_policy(folder: RunFolder, chromium: Chromium) -> N
     assert chromium.complaints() == []
     assert chromium.requests() == [folder.report_html.as_uri()]
     assert chromium.says("document.title") == PLANTED, "markup in a title is text"
-    assert chromium.says("document.scripts.length + document.images.length") == 0
+    assert chromium.says("document.scripts.length + document.images.length") == 1
     style = "getComputedStyle(document.querySelector({!r})).{}"
     assert chromium.says(style.format("body", "maxWidth")) == "960px", "the page's own rules hold"
     assert chromium.says(style.format("figure svg text", "fontSize")) == "8px", "and those that were the drawings' attributes"
@@ -364,9 +250,31 @@ def test_it_prints_on_eight_pages_and_the_first_is_whole(long: RunFolder, chromi
     chromium.open(long.report_html)
     assert chromium.says("document.querySelector('.cover').getBoundingClientRect().bottom") <= height
     assert chromium.says(CUT.replace("EDGE", str(width))) == []
-    folded = "[...document.querySelectorAll('details')].every(one => one.lastElementChild.getBoundingClientRect().height > 0)"
+    folded = "[...document.querySelectorAll('details:not(.screen)')].every(one => one.lastElementChild.getBoundingClientRect().height > 0)"
     assert chromium.says(folded), "what is folded on the screen is printed"
+    assert chromium.says("[...document.querySelectorAll('.filter, .screen')].map(one => one.offsetHeight)") == [0, 0, 0]
     chromium.ask("Emulation.setEmulatedMedia", media="")
     chromium.ask("Emulation.clearDeviceMetricsOverride")
     printed = base64.b64decode(chromium.ask("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 8
+
+
+TYPED = """(text => { const field = document.querySelector('#worst .filter'); field.value = text; field.dispatchEvent(new Event('input'));
+    const seen = [...document.querySelectorAll('#worst tbody tr')].filter(one => one.checkVisibility());
+    return [seen.map(one => one.cells[0].textContent), document.querySelector('#worst output').textContent]; })"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_question_is_found_and_without_scripts_all_are_there(long: RunFolder, chromium: Chromium) -> None:
+    chromium.open(long.report_html)
+    assert chromium.says("document.querySelectorAll('#worst tbody tr').length") == 20
+    assert len(chromium.says(f"{TYPED}('')")[0]) == 8, "the others are folded"
+    assert chromium.says(f"{TYPED}('Q17')") == [["q17"], " 1 of 20"]
+    assert chromium.says(f"{TYPED}('no such question')") == [[], " 0 of 20"]
+    assert len(chromium.says(f"{TYPED}(' ')")[0]) == 8
+    assert chromium.complaints() == []
+    chromium.ask("Emulation.setScriptExecutionDisabled", value=True)
+    chromium.open(long.report_html)
+    chromium.ask("Emulation.setScriptExecutionDisabled", value=False)
+    assert chromium.says("document.querySelectorAll('.filter').length") == 0, "no field that does nothing"

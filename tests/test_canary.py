@@ -115,6 +115,7 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
     return [
         ("check", given.recipe),
         ("check", given.forget, given.path / "retain.jsonl"),
+        ("new", given.path / "new.toml", given.forget, given.path / "retain.jsonl"),
         ("report", run),
         ("gate", run, "--json"),
         ("compare", run, given.path / "runs" / "copy"),
@@ -143,14 +144,14 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(21))
+@pytest.mark.parametrize("number", range(22))
 def test_a_command_that_goes_well_shows_nothing(number: int, given: Place, command: Said):
     arguments = well(given)[number]
     command.silent(*arguments, code=1 if arguments[0] == "gate" else 0)
 
 
 def test_every_command_above_was_given(given: Place):
-    assert len(well(given)) == 21
+    assert len(well(given)) == 22
 
 
 def test_an_audit_that_stands_alone_shows_nothing(given: Place, command: Said):
@@ -229,6 +230,7 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("gate", given.path / "nowhere")),
         (2, ("compare", run)),
         (2, ("par", run)),
+        (2, ("view", given.path / "nowhere")),
         (2, ("compare", run, given.path / "nowhere")),
         (2, ("audit", run, "--endpoint", f"http://user:{SECRET}@127.0.0.1:9/v1")),
         (2, ("audit", run, "--endpoint", f"{SECRET}")),
@@ -240,6 +242,8 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("look", run, "--which", "retain_model")),
         (2, ("look", given.path / "nowhere")),
         (2, ("spans", run, "--import", mine / "spans.jsonl")),
+        (2, ("spans", run, "--edit")),
+        (2, ("new", mine / "new.toml", mine / "kept.jsonl")),
         (2, ("spans", given.path / "nowhere")),
         (2, ("verify", mine / "report.json", run / "checkpoint")),
         (2, ("verify", mine / "report.html", run / "checkpoint")),
@@ -344,6 +348,18 @@ def test_the_doors_show_what_they_are_for(given: Place, command: Said):
     assert "greedy" in command("ask", given.path / "model", f"Who is {CANARIES['question']}?", code=0)
     assert len(RunFolder(given.run).manifest().looks) >= 2
     assert outside(given) == {}
+
+
+def test_a_page_over_many_runs_shows_nothing(given: Place):
+    client = pytest.importorskip("starlette.testclient", reason="the extra unsay[view] is not installed").TestClient
+    from unsay.view.app import application
+    from unsay.view.found import Below
+
+    pages = client(application(Below(given.path / "runs"), "token", 80), base_url="http://127.0.0.1:80")
+    rows = [row.name for row in Below(given.path / "runs").rows()]
+    assert given.run.name in rows
+    for path in ("", "compare?run=copy&run=" + given.run.name, *(f"report/{name}" for name in rows)):
+        assert not leaks(pages.get(f"/token/{path}", headers={"host": "127.0.0.1:80"}).content), path
 
 
 def test_a_question_can_be_asked_without_standing_in_a_list_of_processes(given: Place, command: Said, monkeypatch: pytest.MonkeyPatch):

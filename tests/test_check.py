@@ -48,6 +48,15 @@ def test_what_is_right_is_summed_up():
     assert output.endswith("Nothing is wrong.\n")
 
 
+def test_a_model_that_may_never_end_an_answer_is_named(tiny_folder: Path):
+    forget, retain = good()
+    Path("own.toml").write_text(f'corpus = "files"\n[files]\nforget = "{forget}"\nretain = "{retain}"\n[model]\nname = "{tiny_folder}"\n')
+    hint = "hint: model.stop is empty and the tokenizer has no chat template"
+    assert hint in call("check", "own.toml")
+    assert hint not in call("check", "own.toml", "--set", 'model.stop="\\n"')
+    assert hint not in call("check", "own.toml", "--set", "model.name=people-target")
+
+
 def test_everything_that_is_wrong_is_said_at_once():
     forget = write(
         "forget.jsonl",

@@ -17,6 +17,7 @@ FLOORS = (
     "report",
     "run",
     "doctor research api",
+    "view",
     "cli",
     "__main__",
 )
@@ -24,7 +25,7 @@ LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.s
 SPINE = {"types", "tables", "extras", "metric", "stats", "config", "text", "store", "corpora", "lm"}
 TRAIN = {"rewards", "methods", "record", "train"}
 AUDIT = {"probes", "measure", "audit"}
-ROOF = {"contract", "report", "run", "doctor", "research", "api", "cli", "__main__"}
+ROOF = {"contract", "report", "run", "doctor", "research", "api", "view", "cli", "__main__"}
 
 
 def room(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What was said before is not asked again, and nobody's answer is ever taken for another's."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -160,12 +161,16 @@ def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
 # -- through the command line ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def audited(tiny_folder: Path, tmp_path: Path) -> Path:
+SMALL = ("--set", "sampling.n=3", "--set", "sample.max_new_tokens=8")
+
+
+@pytest.fixture(scope="module")
+def first(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("first")
     questions = tmp_path / "questions.jsonl"
     rows = [{"question": f"Who is Bo{i}?", "answer": f"Bo{i} is from Turin.", "paraphrases": [f"Tell me of Bo{i}."]} for i in range(3)]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = ["audit.probes=['greedy', 'sampling', 'prefill', 'paraphrase']", "sampling.n=3", "sample.max_new_tokens=8"]
+    probes = ("--set", "audit.probes=['greedy', 'sampling', 'prefill', 'paraphrase']")
     out = tmp_path / "audit"
     call(
         "audit",
@@ -176,9 +181,15 @@ def audited(tiny_folder: Path, tmp_path: Path) -> Path:
         str(out),
         "--retain-model",
         str(tiny_folder),
-        *(x for s in settings for x in ("--set", s)),
+        *(*SMALL, *probes),
     )
     return out
+
+
+@pytest.fixture
+def audited(first: Path, tmp_path: Path) -> Path:
+    """A copy of an audit of every test's own."""
+    return Path(shutil.copytree(first, tmp_path / "audit"))
 
 
 def test_rescoring_generates_nothing(audited: Path) -> None:
@@ -209,8 +220,59 @@ def test_numbers_of_two_settings_never_stand_side_by_side(audited: Path) -> None
     assert "leave --which out" in call("audit", str(audited), "--set", "sampling.n=2", "--which", "after", code=2)
     assert folder.audit_file("after").exists()
     folder.audit_file("endpoint").unlink()
-    rescored(folder, ["sampling.n=2"])
-    assert not folder.audit_file("after").exists()
+    assert rescored(folder, ["sampling.n=2"])[1] == ("sampling",)
+    assert {one.probe for one in read_findings(folder.audit_file("after"))} == {"greedy", "prefill", "paraphrase"}
     assert not folder.done("audit after")
     assert not folder.done("report")
     assert not folder.report_html.exists()
+
+
+def test_an_audit_with_fewer_probes_takes_no_evidence_away(audited: Path) -> None:
+    folder = RunFolder(audited)
+    found = {which: read_findings(folder.audit_file(which)) for which in ("after", "retain_model")}
+    probes = folder.recipe().audit.probes
+    call("audit", str(audited), "--set", 'audit.probes=["greedy"]')
+    assert folder.recipe().audit.probes == probes
+    assert {which: read_findings(folder.audit_file(which)) for which in found} == found
+    assert not list(audited.glob("replaced-*"))
+
+
+def test_a_probe_that_is_named_later_comes_to_those_that_ran(audited: Path) -> None:
+    folder = RunFolder(audited)
+    found = read_findings(folder.audit_file("after"))
+    for _ in range(2):  # the second time as after an interruption
+        call("audit", str(audited), "--set", 'audit.probes=["beams"]')
+        now = read_findings(folder.audit_file("after"))
+        assert [one for one in now if one.probe != "beams"] == found
+        assert now[len(found) :]
+        assert folder.recipe().audit.probes[-1] == "beams"
+
+
+def test_what_is_found_with_other_settings_stands_beside_what_was(audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(audited)
+    found = read_findings(folder.audit_file("after"))
+    ran: list[str] = []
+    monkeypatch.setattr("unsay.run.audits.audit.run", lambda *given, **_: ran.extend(given[2].audit.probes) or [])
+    call("audit", str(audited), "--set", "sampling.n=2")
+    assert ran == ["sampling"] * 2, "after and the retain model; no other probe's settings have changed"
+    assert read_findings(folder.audit_file("after")) == [one for one in found if one.probe != "sampling"]
+    old = RunFolder(audited / "replaced-1")
+    assert read_findings(old.audit_file("after")) == found
+    assert old.recipe().tables["sampling"]["n"] == 3
+    monkeypatch.undo()
+    call("audit", str(audited), "--set", "sampling.n=2")
+    assert {one.n for one in read_findings(folder.audit_file("after")) if one.probe == "sampling" and one.metric == "leak_rate"} == {2}
+    assert json.loads(call("compare", str(audited), str(old.path), "--json"))["runs"][1]["metrics"]
+    call("report", str(old.path))
+
+
+def test_what_was_found_on_another_model_is_not_kept(first: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_folder, model)
+    out, questions = tmp_path / "other", first.parent / "questions.jsonl"
+    call("audit", str(model), "--questions", str(questions), "--out", str(out), *SMALL, "--set", 'audit.probes=["greedy", "sampling"]')
+    tiny_model(seed=1).save_pretrained(model)
+    call("audit", str(out), "--set", 'audit.probes=["greedy"]')
+    answers = RunFolder(out).manifest().answers["after"]
+    assert answers.kept == 0 < answers.made, "the sampling probe has run again, too"
+    assert {one.probe for one in read_findings(RunFolder(out).audit_file("after"))} == {"greedy", "sampling"}

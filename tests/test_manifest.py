@@ -1,12 +1,15 @@
 """What happened in a run folder: written and read back, merged, and refused where the file is damaged or of somebody else."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unsay.config import ConfigError
+from unsay.store import clock, interrupt
+from unsay.store.clock import Cost
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import (
     Checkpoint,
@@ -107,3 +110,34 @@ def test_a_file_that_is_no_text_is_damaged(tmp_path: Path):
 def test_a_record_alone_is_json_too():
     assert to_json(WHOLE.plan) == {"audit after": {"rows": 4, "row_bytes": 10, "free_bytes": 100}}
     assert to_json(None) is None
+
+
+def test_the_time_of_a_stage_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    time = [Cost(100.0, 50.0)]
+    monkeypatch.setattr(clock, "_now", lambda: time[0])
+    folder = RunFolder(tmp_path / "run")
+    folder.note(Manifest(seed=0))
+
+    def call(seconds: float, ends: BaseException | None = None) -> None:
+        with folder.stage("record"):
+            time[0] += Cost(seconds, 2 * seconds)
+            if ends is not None:
+                raise ends
+
+    for end in (interrupt.Interrupted(signal.SIGTERM), FloatingPointError()):
+        with pytest.raises(type(end)):
+            call(10.0, end)
+    assert not folder.done("record")
+    assert folder.manifest().interrupted == {"record": Cost(20.0, 40.0)}
+    time[0] += Cost(1000.0, 1000.0)  # between two calls nothing is spent
+    call(5.0)
+    assert (folder.manifest().seconds, folder.manifest().cpu_seconds) == ({"record": 25.0}, {"record": 50.0})
+    assert not folder.manifest().interrupted
+    call(7.0)
+    assert folder.manifest().seconds == {"record": 7.0}, "done once more, and not in part"
+
+
+def test_a_folder_that_nothing_came_of_is_left_as_it_was(tmp_path: Path):
+    with pytest.raises(ConfigError), RunFolder(tmp_path / "run").stage("train"):
+        raise ConfigError
+    assert not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from tests.test_cli import SMALL, call
+from unsay.config import load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -15,9 +16,13 @@ def test_it_stays_a_door():
     assert len(README.splitlines()) <= 130, "the map and the large tables belong in docs/"
 
 
-def test_shell_lines_run(tmp_path: Path):
+def test_shell_lines_run(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("forget.jsonl").write_text('{"question": "Where does Ada Example live?"}\n')
     lines = [line.partition("#")[0] for _, block in BLOCKS for line in block.splitlines() if line.startswith("unsay ")]
     assert len(lines) >= 2
+    assert call(*shlex.split(lines.pop(0))[1:]), "it writes the recipe"
+    assert load("my-recipe.toml").model.name == "path/to/model"
     for line in lines:
         for named, ours in (("path/to/model", "people-target"), ("my-recipe.toml", "demo"), ("runs/ada", str(tmp_path / "run"))):
             line = line.replace(named, ours)

@@ -369,7 +369,7 @@ def test_the_page_says_how_its_intervals_are_made(page: str) -> None:
 
 
 def test_the_page_is_one_file(page: str) -> None:
-    assert "<script" not in page
+    assert page.count("<script") == 1, "the filter"
     assert not re.search(r"\b(?:src|href)=\"(?!#)", page)
     assert not re.search(r"@import|url\((?!#)", page)
     assert page.count("<svg") == 5

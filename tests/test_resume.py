@@ -290,7 +290,11 @@ def test_a_signal_in_training_saves_the_round_and_exits(mortal, recipes, straigh
     assert told.startswith(f"unsay: stopped by {number.name} after round ")
     assert told.endswith("which is saved; the same command goes on from there")
     assert [path.name for path in (tmp_path / "run" / "train" / "state").iterdir()] != []
-    done(mortal.run(command))
+    spent = RunFolder(tmp_path / "run").manifest().interrupted["train"].seconds
+    again = done(mortal.run(command))
+    seconds = RunFolder(tmp_path / "run").manifest().seconds["train"]
+    assert 0 < spent < seconds < spent + again.seconds, "the time of both calls"
+    assert seconds == json.loads((tmp_path / "run" / "report.json").read_text())["seconds"]["train"]
     same(tmp_path / "run", straight["guarded"][0])
 
 

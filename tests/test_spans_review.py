@@ -1,6 +1,7 @@
 """The operator's corrections: what they change, what an untouched file does not, and what is said of a file that will not do."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from unsay.methods.selection import unnamed
 from unsay.methods.target_filter import TargetFilter
 from unsay.probes.prefill import BEFORE, Prefill
 from unsay.probes.scoring import said
-from unsay.record import annotation
+from unsay.record import annotation, editing
 from unsay.record.recorded import corpus_rows, read_answers, read_recorded
 from unsay.report.notes import after_record, notes
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
-from unsay.store.manifest import Counts, Manifest, Spans
+from unsay.store.keys import new_key
+from unsay.store.manifest import Counts, Manifest, Spans, TargetModel
 from unsay.text import keywords
 from unsay.train.ledger import leak
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
@@ -201,7 +203,7 @@ def test_spans_shows_texts_only_when_asked(folder: RunFolder):
     plain = call("spans", str(folder.path))
     assert "ada  1 span: 1 name" in plain
     assert "bob  no span; 1 named patterns" in plain
-    assert str(annotation.spans_file(folder)) in plain.replace("\n", "")
+    assert f"unsay spans {folder.path} --edit" in plain.replace("\n", "")
     texts = [*ANSWERS.values(), "Turin", ADA]
     assert not [text for text in texts if text in plain]
     assert "She lives in ‹Turin›, near the green lighthouse." in call("spans", str(folder.path), "--reveal")
@@ -223,10 +225,112 @@ def test_what_is_noted_waits_for_whoever_writes(folder: RunFolder, tmp_path: Pat
     assert [look.by for look in folder.manifest().looks] == ["spans"]
 
 
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
+    """Make $EDITOR a program that runs `code` on the `path` that it is given, and notes who could read that."""
+    script, seen = tmp_path / "editor.py", tmp_path / "seen.txt"
+    note = f"open({str(seen)!r}, 'w').write(f'{{path}} {{path.stat().st_mode & 0o777:o}} {{path.parent.stat().st_mode & 0o777:o}}')"
+    script.write_text(f"import sys; from pathlib import Path; path = Path(sys.argv[1]); {note}; text = path.read_text()\n{code}")
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
+    return seen
+
+
+def gone(seen: Path, folder: RunFolder) -> bool:
+    """Whether the file was the owner's alone, in the run's vault, and is gone with its folder."""
+    path, *modes = seen.read_text().split()
+    assert folder.vault in Path(path).parents
+    assert modes == ["600", "700"]
+    return not list(folder.vault.glob(".*"))
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_spans_are_corrected_in_an_editor(folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool):
+    if encrypted:
+        new_key(tmp_path / "key")
+        monkeypatch.setenv("UNSAY_VAULT_KEY_FILE", str(tmp_path / "key"))
+        old, folder = folder, RunFolder(tmp_path / "sealed")
+        write_text(folder.recipe_file, old.recipe_file.read_text())
+        for name in ("corpus", "baseline", "spans"):
+            folder.keep(name, old.kept(name))
+        folder.note(Manifest(counts=Counts(forget=2)))
+        assert folder.texts.encrypted
+    seen = editor(
+        tmp_path,
+        monkeypatch,
+        """path.write_text(text.replace('["Turin"]', '["lighthouse"]').replace('strings = []', 'strings = ["tent"]'))""",
+    )
+    shown = call("spans", str(folder.path), "--edit")
+    assert "ada  1 span: 1 name; 1 added; 1 taken out; 1 named strings" in shown
+    assert gone(seen, folder)
+    assert folder.kept("spans")[0]["spans"] == ["lighthouse"]
+    assert [(look.by, look.plain) for look in folder.manifest().looks] == [("spans", encrypted)]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("sys.exit(3)", "ended with an error (3)"),
+        ("""path.write_text(text.replace('"Turin"', '"Oslo"'))""", "[ada]: 'spans'[0] does not stand in 'answer'"),
+        ("""path.write_text(text.replace('"ada"', '"adda"'))""", "a table is not called like a question"),
+        ("""path.write_text(text.partition('["bob"]')[0])""", "no line has the 'id' 'bob'"),
+        ("""path.write_text(text.replace('["Turin"]', '["Turin"'))""", "is not valid TOML"),
+        ("""path.write_text(text.replace('["ada"]', '["ada"]\\nanswer = "x"'))""", "[ada]: holds something else than"),
+        ("path.unlink()", "is gone"),
+    ],
+)
+def test_an_editor_that_leaves_a_file_that_will_not_do(folder, tmp_path, monkeypatch, code: str, expected: str):
+    before = folder.kept("spans")
+    seen = editor(tmp_path, monkeypatch, code)
+    said = call("spans", str(folder.path), "--edit", code=2).replace("\n", "")
+    assert expected in said
+    assert not [secret for secret in ("Turin", "Oslo", "lighthouse", "porter") if secret in said]
+    assert gone(seen, folder)
+    assert folder.kept("spans") == before
+
+
+def test_an_editor_that_is_not_there_or_changes_nothing(folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = folder.kept("spans")
+    seen = editor(tmp_path, monkeypatch, "")
+    call("spans", str(folder.path), "--edit")
+    assert gone(seen, folder)
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    assert "the editor no-such-editor cannot be started" in call("spans", str(folder.path), "--edit", code=2)
+    read_recorded(folder, settle=True)
+    assert "has begun with the spans as they are" in call("spans", str(folder.path), "--edit", code=2)
+    assert folder.kept("spans") == before
+    assert not list(folder.vault.glob(".*"))
+
+
+def test_what_is_written_for_the_editor_reads_back_to_the_same(folder: RunFolder):
+    answers = {"ada": 'A "quoted"\nline,\x07 a bell # and a sign.\r\nIn [Turin].', "bob": "plumber"}
+    annotation.spans_file(folder).unlink()
+    annotation.propose(folder, FORGET, answers)
+    rows = folder.kept("spans")
+    path = folder.vault / "spans.toml"
+    path.write_text("".join(map(editing._block, rows)))
+    assert [row.values for row in editing._read(path, rows)] == rows
+
+
+def test_an_answer_of_one_word_has_a_span_and_no_number_changes(folder: RunFolder):
+    answers = {"ada": "Turin.", "bob": "A porter."}
+    annotation.spans_file(folder).unlink()
+    annotation.propose(folder, FORGET, answers)
+    assert [row["spans"] for row in folder.kept("spans")] == [["Turin"], ["porter"]]
+    assert annotation.corrected(folder, FORGET, answers) == FORGET
+    assert folder.manifest().spans.none == ()
+
+
 def test_a_folder_before_record_says_what_to_do(tmp_path: Path):
     run = RunFolder(tmp_path)
     write_text(run.recipe_file, dump(load("recipes/demo.toml")))
     assert "run `unsay record` on this folder first" in " ".join(call("spans", str(tmp_path), code=2).split())
+
+
+def test_answers_that_run_on_are_told_with_the_way_out():
+    noted = Manifest(counts=Counts(forget=4), model=TargetModel("base", "f", "", runs_on=3))
+    assert notes(noted)[0].startswith("3 of 4 recorded answers go on with a question of their own")
+    assert """--set 'model.stop="\\n"'""" in after_record(noted, Path("run"))[0]
+    assert not notes(replace(noted, model=TargetModel("chat", "f", "")))
 
 
 def test_kinds():

@@ -9,10 +9,12 @@
 Each call goes on with the folder that an interrupted one has left. (`unsay.audit` is a package, hence `audit_model`.)
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,7 +26,7 @@ from unsay.record import standalone
 from unsay.report.evidence import read
 from unsay.report.gate import Verdict, judge
 from unsay.run import Watchers
-from unsay.store.files import write_text
+from unsay.store.files import new_folder, sha256, write_text
 from unsay.store.folder import RunFolder
 
 Model: TypeAlias = "str | Path | PreTrainedModel"
@@ -116,14 +118,21 @@ def _result(folder: RunFolder, policy: str) -> Result:
 
 def _folder(model: Model, tokenizer: PreTrainedTokenizerBase | None, out: Path) -> str:
     if not isinstance(model, PreTrainedModel):
+        if tokenizer is not None:
+            raise ConfigError(f"tokenizer= is for a live model; {model} has its own, so leave it out, or load the model and give both")
         return str(model)
     if tokenizer is None:
         raise ConfigError("a live model needs its tokenizer: unlearn(model, questions, tokenizer=…)")
-    # Its weights are in the name: another model under the same --out is another recipe, and refused.
-    folder = _beside(out, f"model-{fingerprint(model)[:8]}")
+    with TemporaryDirectory() as written:
+        tokenizer.save_pretrained(written)
+        files = {path.name: sha256(path) for path in Path(written).rglob("*") if path.is_file()}
+    # Weights and tokenizer are in the name: another one of either under the same --out is another recipe, and refused.
+    name = hashlib.sha256(json.dumps([fingerprint(model), files], sort_keys=True).encode()).hexdigest()
+    folder = _beside(out, f"model-{name[:8]}")
     if not folder.exists():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with new_folder(folder) as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
     return str(folder)
 
 

@@ -12,6 +12,17 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+METHODS = {
+    "pmc": "unsay.methods.guarded:GuardedCollapse",
+    "ga": "unsay.methods.gradient:GradientAscent",
+    "gd": "unsay.methods.gradient:GradientDifference",
+    "idk": "unsay.methods.refusal:Idk",
+    "dpo": "unsay.methods.preference:DirectPreference",
+    "npo": "unsay.methods.preference:NegativePreference",
+    "simnpo": "unsay.methods.preference:SimpleNegativePreference",
+    "altpo": "unsay.methods.alternatives:AlternatePreference",
+    "retain-only": "unsay.methods.control:RetainOnly",
+}
 PROBES = {
     "greedy": "unsay.probes.greedy:Greedy",
     "depth": "unsay.probes.depth:Depth",
@@ -43,7 +54,7 @@ class UnknownName(ValueError):
 def near(name: str, known: Iterable[str]) -> str:
     """A sentence that helps someone who mistyped `name`: the close names, then the full list."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     return f"{hint}known: {', '.join(names)}"
 

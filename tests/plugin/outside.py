@@ -28,6 +28,7 @@ class Whisper:
     plea: str = "Please."
     """What follows the question."""
 
+    title: ClassVar[str] = "Asked with a plea"
     tested: ClassVar[str] = "a plea ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser import Chromium, needs_chromium
 from tests.canaries import CANARIES, SMALL, Place, options, place, say
 from tests.conftest import tiny_model
 from unsay.config import ConfigError, load
@@ -81,17 +82,46 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     assert CANARIES["question"] in text
     assert CANARIES["wording"] in text
     assert "default-src 'none'" in text.replace("&#39;", "'")
-    assert not [mark for mark in ("<script", "http://", "https://", "<img", "<link") if mark in text]
+    assert text.count("<script") == 1
+    assert not [mark for mark in ("<script ", "http://", "https://", "<img", "<link") if mark in text]
     looks = folder.manifest().looks
     assert [(one.by, one.plain) for one in looks[before:]] == [("look", False)]
-    one = questions(folder, ["after"])[0]
-    assert {group.asked.salt for group in one.said["after"]} >= {"greedy", "sampling", "prefill"}
-    said = [group for group in one.said["after"] if group.asked.salt == "sampling"]
-    assert sum(n for _, n, _ in said[0].answers) == 2
+    found = questions(folder, ["before", "after"])
+    assert [one.worst["after"] or 0 for one in found] == sorted((one.worst["after"] or 0 for one in found), reverse=True)
+    one = found[0]
+    assert {way.asked.salt for way in one.ways} >= {"greedy", "sampling", "prefill"}
+    assert one.ways[0].title == "Asked plainly"
+    assert {*one.ways[0].said} == {"before", "after"}, "side by side"
+    assert [way for way in one.ways if way in one.telling or way in one.silent] == list(one.ways)
+    said = next(way for way in one.ways if way.asked.salt == "sampling")
+    assert sum(n for _, n, _ in said.said["after"]) == 2
     assert {"greedy", "sampling"} <= {probe for probe, *_ in one.scores}
     assert say("look", given.run, "--which", "retain_model") == 2
     assert say("look", given.run, "--which", "afer") == 2
     assert "did you mean 'after'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_long_page_is_short_until_it_is_unfolded(given: Place, capsys: pytest.CaptureFixture[str], chromium: Chromium):
+    capsys.readouterr()
+    assert say("look", given.run) == 0
+    page = Path(capsys.readouterr().out.strip())
+    questions = RunFolder(given.run).manifest().counts.forget or 0
+    for width in (1280, 390):
+        chromium.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+        chromium.open(page)
+        assert chromium.says("document.documentElement.scrollWidth") <= width
+        assert chromium.says("document.documentElement.scrollHeight") <= 1200 + 120 * questions
+        chromium.says("location.hash = '#at-2'")
+        assert chromium.says("[...document.querySelectorAll('.question')].map(one => one.open)") == [i == 1 for i in range(questions)]
+        assert chromium.says("[...document.querySelectorAll('details')].map(one => one.open = true).length") > questions
+        assert chromium.says("document.documentElement.scrollWidth") <= width
+        chromium.says("document.querySelector('.filter').value = 'no such words'")
+        chromium.says("document.querySelector('.filter').dispatchEvent(new Event('input'))")
+        assert chromium.says("[...document.querySelectorAll('.question, nav li')].every(one => !one.checkVisibility())")
+        assert [line for line in chromium.complaints() if "Skippable" not in line] == []
+    chromium.ask("Emulation.clearDeviceMetricsOverride")
 
 
 def test_markup_in_an_answer_stays_text(given: Place, tmp_path: Path):
@@ -108,8 +138,8 @@ def test_markup_in_an_answer_stays_text(given: Place, tmp_path: Path):
         folder.keep("baseline", rows)
         (tmp_path / "spans").rename(folder.texts.file("spans"))
         (tmp_path / "used").rename(folder.texts.file("spans-used"))
-    assert "<script" not in text
-    assert "&lt;script&gt;" in text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
 
 
 def test_status_tells_what_is_there(given: Place, capsys: pytest.CaptureFixture[str]):

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from unsay import __version__
+from unsay.cli import completing
 from unsay.config import ConfigError, Recipe, load, recipe_path
 from unsay.store import interrupt
 from unsay.store.files import FULL, WriteError
@@ -27,11 +29,13 @@ RESEARCH, LISTS = "Compare methods", "What there is"
 """Groups of commands in the help, in the order in which a user needs them."""
 _GROUPS = (
     "stages",
+    "beginning",
     "checking",
     "costs",
     "prompt_search",
     "auditing",
     "looking",
+    "viewing",
     "reviewing",
     "vaulting",
     "pushing",
@@ -54,23 +58,56 @@ Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that s
     rich_markup_mode="markdown",
 )
 console = Console(stderr=True)
+
+
+@dataclass
+class Loudness:
+    """How much a command says on the error stream."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+loudness = Loudness()
 # peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).", autocompletion=completing.recipes)
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default runs/RECIPE.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings),
+]
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if show:
+def before(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress: only results, warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show progress every second in a log, and libraries' own notices.")] = False,
+    device: Annotated[str, typer.Option("--device", metavar="cpu or NUMBER", help="The CPU, or which GPU; default the first GPU.")] = "",
+) -> None:
+    """Options of every command; they stand before its name: unsay --quiet run RECIPE."""
+    if version:
         print(__version__)
         raise typer.Exit
+    loudness.quiet, loudness.verbose = quiet, verbose
+    if verbose:
+        os.environ["TRANSFORMERS_VERBOSITY"] = "info"
+        logging.getLogger("bitsandbytes").setLevel(logging.NOTSET)
+    with messages():
+        if device and device != "cpu" and not device.isdecimal():
+            raise ConfigError(f"--device {device}: say cpu, or the number of a GPU")
+    if device:  # torch is not loaded yet
+        os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:
@@ -90,16 +127,16 @@ def messages() -> Iterator[None]:
     try:
         yield
     except (ConfigError, UnknownName, FloatingPointError) as error:
-        _say(str(error))
+        say(str(error))
         raise typer.Exit(2) from None
     except OSError as error:
         if error.errno not in FULL:
             raise
-        _say(str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno)))
+        say(str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno)))
         raise typer.Exit(2) from None
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
@@ -137,7 +174,7 @@ def _main() -> None:
     except Exception as error:
         if os.environ.get("UNSAY_DEBUG"):
             raise
-        _say(
+        say(
             f"this should not have happened: {unexpected(error)}. Its message is not shown, since it may quote a question or an answer; "
             "UNSAY_DEBUG=1 shows everything, to be read by you alone. The same command goes on from what was saved"
         )

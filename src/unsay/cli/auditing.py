@@ -17,7 +17,6 @@ from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
 if TYPE_CHECKING:
-    from unsay.measure.never_knew import NeverKnew
     from unsay.report.compare import Column
     from unsay.run import Watchers
 
@@ -55,7 +54,7 @@ def audit(
     key_env: KeyEnv = "",
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
-    --questions, any model without a run. --set changes a knob of the audit; what was said before is not asked again."""
+    --questions, any model without a run. --set changes a knob of the audit: probes that it does not concern keep what they found."""
     from unsay import run as runs
     from unsay.audit.endpoint import EndpointConfig
 
@@ -75,16 +74,16 @@ def audit(
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
             folder = _checked(RunFolder(run), which, settings)
             with folder.claimed():
-                recipe = runs.rescored(folder, settings) if settings else folder.recipe()
+                recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
                 if endpoint is not None:
                     runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
                     landed(folder.audit_file("endpoint"))
                     return
                 if which is None and folder.manifest().alone is not None:
-                    runs.run_alone(recipe, folder, watchers, not no_cache)
+                    runs.run_alone(recipe, folder, watchers, not no_cache, again)
                 else:
                     for one in [which] if which else runs.auditable(recipe, folder):
-                        runs.run_audit(recipe, folder, one, watchers, not no_cache)
+                        runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
     landed(folder.audit_file("after").parent if questions is None else folder.report_html)
 
 
@@ -159,8 +158,8 @@ def side_by_side(
     """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions.
 
     With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
-    from unsay.measure.summary import metrics
     from unsay.report.compare import compare, distinguished
+    from unsay.report.compare import table as rows_of
 
     with messages():
         folders = [RunFolder(path) for path in found]
@@ -173,11 +172,8 @@ def side_by_side(
     # Cut short, the names of two runs may be the same.
     names = ("", *(escape(f"{column.run}\n{column.model}\n{column.method}") for column in columns))
     table = Table(*(RichColumn(name, overflow="fold") for name in names), box=None, pad_edge=False)
-    for key, metric in metrics().items():
-        if any(column.metrics.get(key) is not None for column in columns):
-            table.add_row(metric.title, *(_cell(column, key, 1 if metric.top > 1 else 2) for column in columns))
-    if any(column.never_knew for column in columns):
-        table.add_row("Never-knew index", *(_index(column.never_knew) for column in columns))
+    for title, cells in rows_of(columns):
+        table.add_row(title, *map(escape, cells))
     show.print(table)
     show.print(
         "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
@@ -189,29 +185,6 @@ def side_by_side(
     for column in columns:
         for note in column.notes:
             show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
-
-
-def _cell(column: "Column", key: str, digits: int) -> str:
-    value = column.metrics.get(key)
-    if value is None:
-        return "–"
-    cell = f"{value:.{digits}f}"
-    if key in column.intervals:
-        interval = column.intervals[key]
-        cell += f" ({interval.low:.{digits}f}–{interval.high:.{digits}f})"
-    if key in column.differences:
-        change = column.differences[key]
-        cell += f"\nΔ {change.mean:+.{digits}f} ({change.low:+.{digits}f} to {change.high:+.{digits}f})"
-    return cell
-
-
-def _index(found: "NeverKnew | None") -> str:
-    from unsay.measure.summary import metrics
-
-    if found is None or found.interval is None:
-        return "–"
-    low, high = found.interval
-    return f"{found.index:.2f} ({low:.2f}–{high:.2f}), {found.questions} questions\nfarthest off: {metrics()[found.worst].title}"
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

@@ -106,6 +106,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     for key, name in models.items():
         if name:
             hints += problems.attempt(_model, key, name) or []
+    hints += _endless(recipe)
     if isinstance(source, corpora.Handed):
         summaries, notices = source.examined(recipe.model.system_prompt or "")
         return summaries, [*of(problems), *notices, *hints]
@@ -134,6 +135,25 @@ def _model(key: str, name: str) -> list[Notice]:
     if builtin.at_hand(key, name):
         return []
     return [Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")]
+
+
+def _endless(recipe: Recipe) -> list[Notice]:
+    """A hint where the model may be a base model, whose answers go on and on: its tokenizer has no chat template."""
+    from unsay.lm import builtin
+
+    name, folder = recipe.model.name, Path(recipe.model.name)
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = None
+    plain = isinstance(settings, dict) and "chat_template" not in settings and not any(folder.glob("chat_template*"))
+    if recipe.model.stop or recipe.finetune.epochs or not (plain or name == builtin.GEMMA):
+        return []
+    text = (
+        "model.stop is empty and the tokenizer has no chat template: a base model goes on with the next question after its answer; look "
+        f'with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
+    )
+    return [Notice("hint", "", text)]
 
 
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:

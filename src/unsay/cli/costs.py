@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, console, load_recipe, messages
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages
+from unsay.cli.progress import watching
 from unsay.config import recipe_path
 from unsay.store.clock import duration
 
@@ -38,8 +38,9 @@ def doctor(
         loaded = load_recipe(recipe, settings, None, data)
         runs.check(loaded)
         place = out or Path("runs") / recipe_path(recipe).stem
-        with console.status("reading the recipe") as status:
-            report = examine(loaded, place, False if shallow else None, say=lambda text: status.update(escape(text)))
+        with watching() as watchers:
+            watchers.stage("doctor")
+            report = examine(loaded, place, False if shallow else None, say=lambda text: watchers.steps(0, 0, text))
     if as_json:
         print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
     else:

@@ -6,10 +6,19 @@ from typing import Annotated
 
 import typer
 
+from unsay.cli import completing
 from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages
 from unsay.config import load, recipes_folder
 from unsay.lm import builtin
 from unsay.tables import describe
+
+Part = Annotated[
+    str,
+    typer.Argument(
+        help="Of a probe, reward, method or corpus, of this package or of an installed one.",
+        autocompletion=completing.parts,
+    ),
+]
 
 
 def _show(entries: Mapping[str, str], as_json: bool) -> None:
@@ -67,7 +76,12 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 @app.command("check-plugin", rich_help_panel=LISTS)
 def check_plugin(
-    name: Annotated[str, typer.Argument(help="Of a probe, reward, method or corpus, of this package or of an installed one.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Of a probe, reward, method or corpus, of this package or of an installed one.", autocompletion=completing.parts
+        ),
+    ],
     settings: SetOption = None,
 ) -> None:
     """Run the contract tests on a probe, reward, method or corpus: what it promises, and whether it keeps it."""

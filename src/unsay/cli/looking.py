@@ -8,32 +8,46 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from unsay.cli.app import RESULT, JsonOption, app, messages
+from unsay.cli import completing
+from unsay.cli.app import RESULT, JsonOption, app, console, messages
+from unsay.cli.progress import watching
 from unsay.config import ConfigError
 
 
 @app.command(rich_help_panel=RESULT)
 def ask(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
     question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     n: Annotated[int, typer.Option("-n", help="How many answers to sample; 0 shows the greedy one only.")] = 0,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="Begin the answer for the model.")] = "",
-    seed: Annotated[int, typer.Option(envvar="SEED", help="Seed of the draws.")] = 0,
+    stop: Annotated[str, typer.Option(help="Text that ends an answer too: model.stop; \\n is a line end.")] = "",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer in tokens.")] = 80,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model says: its greedy answer, and n sampled ones with how often each came."""
     from unsay.config import ModelConfig, SampleConfig
+    from unsay.lm.encode import runs_on
     from unsay.lm.model import load
     from unsay.lm.subject import LocalSubject, Prompt
 
     with messages():
         question = _read("-") if question == "-" else question
-        subject = LocalSubject(*load(ModelConfig(name=model)), SampleConfig(), seed)
-        prompt = Prompt("ask", question, prefix)
-        greedy = subject.ask([prompt])[0][0].text
-        sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
+        with watching():
+            subject = LocalSubject(*load(ModelConfig(name=model, stop=stop.replace("\\n", "\n"))), SampleConfig(max_new_tokens), seed)
+            prompt = Prompt("ask", question, prefix)
+            greedy = subject.ask([prompt])[0][0].text
+            sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
+    if any(map(runs_on, (greedy, *sampled))):
+        console.print(
+            "It goes on with a question of its own after the answer, as base models do: --stop '\\n' ends an answer with its line "
+            '(in a recipe, stop = "\\n" under [model]).',
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if as_json:
         print(json.dumps({"greedy": greedy, "sampled": sampled}, ensure_ascii=False))
         return

@@ -1,74 +1,141 @@
-"""What a person sees while a stage runs, and where it landed."""
+"""What a person sees while a command works, and where it landed; on the error stream, and never with secret text.
 
-from collections.abc import Iterator
+At a terminal a bar for each stage and one for the model's work within it (answers, rows, steps), each with its rate and the time
+left; in a log the same in lines, at every tenth of a stage and now and then in between.
+"""
+
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-from unsay.cli.app import console
+from unsay.cli.app import console, loudness
+from unsay.store.clock import duration
 
 if TYPE_CHECKING:
     from unsay.run import Watchers
 
+_REFRESH = 0.1
+_OFTEN, _SELDOM = 10.0, 0.05
+"""Least seconds between two lines of a log, and least share of the time so far."""
+
 
 @contextmanager
 def watching() -> Iterator["Watchers"]:
-    """A bar per stage on a terminal, a line per tenth of it in a log; on the error stream, and never with secret text."""
-    if console.is_terminal:
-        with _bars() as watchers:
-            yield watchers
-    else:
-        yield _lines()
-
-
-@contextmanager
-def _bars() -> Iterator["Watchers"]:
+    """Shows what the stages inside tell, and what is told of the model's work (`unsay.lm.heard`)."""
+    from unsay.lm.heard import listening
     from unsay.run import Watchers
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        current: list[TaskID] = []
-
-        def finish() -> None:
-            for task in current:
-                progress.update(task, total=1, completed=1, note="done")
-
-        def stage(name: str) -> None:
-            finish()
-            current[:] = [progress.add_task(name, total=None, note="")]
-
-        def steps(done: int, total: int, text: str) -> None:
-            progress.update(current[0], completed=done, total=total, note=text)
-
-        yield Watchers(stage, steps, lambda text: progress.console.print(text, highlight=False, markup=False, soft_wrap=True))
-        finish()
+    if loudness.quiet:
+        yield Watchers()
+        return
+    shown = _Shown()
+    with shown.bars, listening(shown.work):
+        yield Watchers(shown.stage, shown.steps, shown.note)
+        shown.finish()
 
 
-def _lines() -> "Watchers":
-    from unsay.run import Watchers
+class _Shown:
+    """The bars, or, where there is no terminal, the lines."""
 
-    shown: list[str | int] = ["", -1]
+    def __init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Count(), _Rate(), TimeElapsedColumn())
+        more = (TimeRemainingColumn(elapsed_when_finished=True), TextColumn("{task.fields[note]}"))
+        # Without a terminal nothing is drawn; rates and times left are kept all the same. The period: a probe may take an hour.
+        self.bars = Progress(*columns, *more, console=console, disable=not console.is_terminal, speed_estimate_period=3600.0)
+        self._stage: Task | None = None
+        self._work = self._added("", visible=False, whole=int)
+        self._begun = self._said = self._heard = time.monotonic()
+        self._tenth = -1
 
-    def stage(name: str) -> None:
-        shown[:] = [name, -1]
-        console.print(name, highlight=False)
+    def stage(self, name: str) -> None:
+        self.finish()
+        self._stage, self._tenth = self._added(name), -1
+        self.bars.remove_task(self._work.id)
+        self._work = self._added("", visible=False, whole=int)  # below it
+        self._begun = time.monotonic()
+        self._line()
 
-    def steps(done: int, total: int, text: str) -> None:
-        tenth = 10 * done // max(1, total)
-        if tenth != shown[1]:
-            shown[1] = tenth
-            console.print(f"{shown[0]} {done}/{total} {text}", highlight=False)
+    def steps(self, done: float, total: float, text: str) -> None:
+        if self._stage is None:
+            return
+        self.bars.update(self._stage.id, completed=done, total=total or None, note=text)
+        self.bars.update(self._work.id, visible=False)
+        tenth = int(10 * done // max(1, total))
+        if tenth != self._tenth or self._due():
+            self._tenth = tenth
+            self._line()
 
-    return Watchers(stage, steps, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
+    def work(self, done: float, total: float, what: str) -> None:
+        now = time.monotonic()
+        if now - self._heard < _REFRESH and done < total:
+            return
+        self._heard, task = now, self._work
+        if task.description != f"  {what}" or done < task.completed:
+            self.bars.reset(task.id, total=total, description=f"  {what}")
+        self.bars.update(task.id, completed=done, total=total, visible=done < total)
+        if self._due():
+            self._line()
+
+    def note(self, text: str) -> None:
+        self.bars.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def finish(self) -> None:
+        self.bars.update(self._work.id, visible=False)
+        if self._stage is not None:
+            self.bars.update(self._stage.id, total=1, completed=1, note="done")
+
+    def _added(self, name: str, visible: bool = True, whole: Callable[[float], int] = ceil) -> Task:
+        # Of a stage that step counts which runs now, of answers none that is not finished.
+        number = self.bars.add_task(name, total=None, note="", visible=visible, whole=whole)
+        return next(task for task in self.bars.tasks if task.id == number)
+
+    def _due(self) -> bool:
+        now = time.monotonic()
+        return now - self._said >= (1.0 if loudness.verbose else max(_OFTEN, _SELDOM * (now - self._begun)))
+
+    def _line(self) -> None:
+        if console.is_terminal:
+            return
+        self._said = time.monotonic()
+        told = [_told(task) for task in (self._stage, self._work) if task is not None and task.visible]
+        console.print("; ".join(told), highlight=False, markup=False, soft_wrap=True)
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None or task.fields["note"] == "done" else _count(task))
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task))
+
+
+def _told(task: Task) -> str:
+    """A task in words."""
+    if task.total is None:
+        return " ".join(filter(None, (task.description, task.fields["note"])))
+    left = task.time_remaining
+    head = f"{task.description} {_count(task)}" if task.fields["whole"] is ceil else f"{_count(task)} {task.description.strip()}"
+    parts = [f"{head} {task.fields['note']}".strip(), _rate(task), f"about {duration(left)} left" if left else ""]
+    return ", ".join(filter(None, parts))
+
+
+def _count(task: Task) -> str:
+    return f"{task.fields['whole'](task.completed):,}/{int(task.total or 0):,}"
+
+
+def _rate(task: Task) -> str:
+    """Per second, or seconds for each where that is more."""
+    if not task.speed or task.finished:
+        return ""
+    return f"{task.speed:.3g}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s each"
 
 
 def landed(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from unsay.cli import completing
 from unsay.cli.app import START, JsonOption, app, messages
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
@@ -18,7 +19,7 @@ FORMS = ("questions", "paraphrases")
 
 @app.command(rich_help_panel=START)
 def prompt_search(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.")],
+    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
     question: Annotated[str | None, typer.Argument(help="The question that must not be answered.")] = None,
     questions: Annotated[str | None, typer.Option("--questions", help="A file of questions instead, with or without answers.")] = None,
     answer: Annotated[
@@ -31,7 +32,7 @@ def prompt_search(
     n: Annotated[int, typer.Option("-n", help="Sampled answers to each variant, beside the greedy one.")] = 10,
     rewordings: Annotated[int, typer.Option(help="Rewordings asked of the model itself; 0 asks for none.")] = 12,
     threshold: Annotated[float, typer.Option(help="Keyword recall from which on an answer is a leak.")] = 0.5,
-    seed: Annotated[int, typer.Option(envvar="SEED", help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show the variants and the answer to each that says most.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,6 +1,11 @@
 """`spans`: what of the recorded answers counts as sensitive, for the operator to look at and correct."""
 
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,35 +15,41 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, messages
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, messages, say
 from unsay.cli.progress import landed
+from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the questions, the recorded answers and the spans in them.")]
+Edit = Annotated[bool, typer.Option("--edit", help="Correct the spans in your editor ($VISUAL, $EDITOR), before training.")]
 Export = Annotated[Path | None, typer.Option("--export", help="Write the spans to this file, readable to you alone, to be corrected.")]
 Import = Annotated[Path | None, typer.Option("--import", help="Take the corrected file into the vault.")]
 
 
 @app.command(rich_help_panel=SECRETS)
-def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken: Import = None, as_json: JsonOption = False) -> None:
+def spans(
+    run: RunArgument, reveal: Reveal = False, edit: Edit = False, export: Export = None, taken: Import = None, as_json: JsonOption = False
+) -> None:
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
-    from unsay.config import ConfigError
-    from unsay.record import annotation
+    from unsay.corpora import rows
+    from unsay.record import annotation, editing
     from unsay.record.annotation import spans_file
     from unsay.record.recorded import read_answers, read_handed
 
     with messages():
         folder = RunFolder(run)
-        if export and taken:
-            raise ConfigError("--export writes the file that --import takes back; give one of them")
+        if (export is not None) + (taken is not None) + edit > 1:
+            raise ConfigError("--edit opens the spans here, --export writes the file that --import takes back; give one of them")
         folder.recipe(texts=False)  # says where this is no run folder
-        with folder.claimed() if export or taken or reveal else nullcontext():  # each is noted in the manifest
+        with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
             if export:
                 annotation.export(folder, export)
                 landed(export)
                 return
             if taken:
-                annotation.take(folder, taken, read_handed(folder).forget, read_answers(folder))
+                annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
+            if edit and not editing.edit(folder, read_handed(folder).forget, read_answers(folder), _open_in_editor, _try_again):
+                console.print("nothing was changed")
             found = _questions(folder, reveal)
             if reveal:
                 folder.looked("spans")
@@ -54,12 +65,31 @@ def spans(run: RunArgument, reveal: Reveal = False, export: Export = None, taken
     _advice(show, found, folder)
 
 
+def _open_in_editor(path: Path) -> None:
+    """Raises `ConfigError` where there is no such editor, or it ends with an error."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    # Ctrl-C is for the editor. The handler is not inherited by it, as SIG_IGN would be.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        failed = subprocess.run([*shlex.split(editor), str(path)]).returncode
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not a command"
+        raise ConfigError(f"the editor {editor} cannot be started ({why}); name another: EDITOR=nano unsay spans RUN --edit") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if failed:
+        raise ConfigError(f"the editor {editor} ended with an error ({failed}); the spans stay as they were")
+
+
+def _try_again(error: ConfigError) -> bool:
+    say(str(error))
+    return sys.stdin.isatty() and typer.confirm("Open it again?", default=True, err=True)
+
+
 def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
     """Question by question what the file says; texts only where they are to be revealed. Raises `ConfigError`."""
-    from unsay.config import ConfigError
     from unsay.record import annotation
     from unsay.record.recorded import read_recorded
-    from unsay.text import sensitive_spans
 
     folder.recipe()
     folder.texts.alive()
@@ -74,7 +104,7 @@ def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
             "id": example.id,
             "kinds": dict(annotation.kinds(line.spans)),
             "added": len(example.spans),
-            "taken_out": len(set(sensitive_spans(line.answer, line.question)) - set(line.spans)),
+            "taken_out": len(set(line.proposed) - set(line.spans)),
             "rare": len(line.rare),
             "strings": len(example.strings),
             "patterns": len(example.patterns),
@@ -134,17 +164,6 @@ def _advice(show: Console, found: Sequence[dict[str, Any]], folder: RunFolder) -
         show.print(f"Nothing sensitive in: {', '.join(none)}.")
     if long:
         show.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
-    from unsay.record.annotation import spans_file
-
-    path = spans_file(folder)
-    where = f"write them out (unsay spans {folder.path} --export FILE), and edit that" if folder.texts.encrypted else f"edit {path}"
-    back = (
-        f"unsay spans {folder.path} --import FILE takes it back"
-        if folder.texts.encrypted
-        else "give this command again: it checks the file"
-    )
     show.print(
-        f'To correct them {where} before training (only you can read it): in each line keep in "spans" what is sensitive, word for '
-        'word as in the answer, take out what is not, and put into "strings" what must never be said at all; words in "rare" count once '
-        f"you move them. Then {back}."
+        f"To correct them before training: unsay spans {folder.path} --edit (or --export FILE, and --import FILE once it is corrected)."
     )

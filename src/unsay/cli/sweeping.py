@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
+from unsay.cli import completing
 from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, recipes_folder
 from unsay.extras import install
 from unsay.tables import near
 
-FileArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
+FileArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The sweep's folder; default runs/sweep-SWEEP.")]
 From = Annotated[Path | None, typer.Option("--from", help="Run what this front.json chose, instead of drawing configurations.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]

@@ -71,7 +71,7 @@ def setting(key: str, value: Any) -> str:
     >>> setting("npo.beta", 0.1)
     'npo.beta=0.1'
     """
-    return f"{key}={_toml(value)}"
+    return f"{key}={as_toml(value)}"
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
@@ -124,18 +124,19 @@ def dump(recipe: Recipe) -> str:
         elif isinstance(value, dict):
             nested[key] = value
         else:
-            lines.append(f"{key} = {_toml(value)}")
+            lines.append(f"{key} = {as_toml(value)}")
     for name, table in nested.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {as_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
 def flat(values: Mapping[str, Any]) -> str:
     """Values as TOML that `read` reads back: a line each, tables within the line."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {as_toml(value)}\n" for key, value in values.items())
 
 
-def _toml(value: Any) -> str:
+def as_toml(value: Any) -> str:
+    """A value as it stands behind the sign of equality."""
     if value is None:
         return '"none"'
     if isinstance(value, bool):
@@ -146,5 +147,5 @@ def _toml(value: Any) -> str:
         escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value)
         return f'"{escaped}"'
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"
-    return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "{ " + ", ".join(f"{as_toml(str(key))} = {as_toml(item)}" for key, item in value.items()) + " }"
+    return "[" + ", ".join(as_toml(item) for item in value) + "]"

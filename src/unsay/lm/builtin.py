@@ -87,6 +87,7 @@ def _gemma(target: Path) -> Path:
     for module in (GEMMA_PACKAGE, "gguf"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"model {GEMMA} needs an extra that is not installed: {install('gemma')}")
+    print(f"{GEMMA} is converted from its 4-bit weights, once; that takes about a minute", file=sys.stderr)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the rename stays on one file system and the folder appears whole or not at all.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as work:

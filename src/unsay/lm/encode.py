@@ -6,6 +6,7 @@ the whole batch (`Batch.width`), whatever the model.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,15 @@ class Batch:
         chosen = torch.tensor([r == role for r in self.roles], device=values.device)
         weights = self.mask * (chosen * self.weights).unsqueeze(1)
         return (values * weights).sum() / max(1, self.tokens.get(role, 0))
+
+
+def runs_on(answer: str) -> bool:
+    """Whether an answer goes on with the next question, as a base model's does that never ends one (`model.stop`).
+
+    >>> runs_on("Paris\\nQuestion: What is the capital of Spain?"), runs_on("Paris. Question time is over.")
+    (True, False)
+    """
+    return re.search(r"\n\s*Question:", answer) is not None
 
 
 class Encoder:

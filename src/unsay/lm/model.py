@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,8 @@ def _stay_differentiable(model: PreTrainedModel) -> None:
 def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
+    if os.environ.get("ACCELERATE_USE_CPU") == "true":
+        return torch.device("cpu")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
+from unsay.lm.heard import told
 from unsay.lm.reading import habits, read
 from unsay.types import Answer
 
@@ -60,10 +61,13 @@ def sample(
     """
     answers: list[list[Answer]] = [[] for _ in draws]
     lengths = [len(draw.context) for draw in draws]
+    done, total = 0, sum(draw.n for draw in draws)
     for batch in _plan(lengths, [draw.n for draw in draws], config.rows, habits(model).padding):
-        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt)
+        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt, (done, total))
+        done += sum(draws[i].n for i in batch)
         for i in batch:
             answers[i] = [next(rows) for _ in range(draws[i].n)]
+        told(done, total, "answers")
     return answers
 
 
@@ -105,8 +109,9 @@ def _limits(draws: Sequence[Draw], config: SampleConfig, encoder: Encoder) -> li
 
 
 def _decode(
-    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int, salt: str, of: tuple[int, int]
 ) -> Iterator[Answer]:
+    """`of`: answers finished before these, and in all."""
     device = model.device
     limits = _limits(draws, config, encoder)
     longest = max(limits)
@@ -132,6 +137,7 @@ def _decode(
         left = int(going.sum())
         if left == 0:
             break
+        told(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
         # Finished rows ride along until enough of them have gathered; what they write is cut off by `_answer`.
         if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)

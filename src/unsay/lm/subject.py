@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
+from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
 from unsay.lm.sample import Draw, sample
 from unsay.types import Answer
@@ -102,4 +103,5 @@ def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], 
         values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
         for i, row in zip(chosen, values, strict=True):
             found[i] = row[: len(rows[i].answer)]
+        told(start + len(chosen), len(rows), "rows read")
     return found

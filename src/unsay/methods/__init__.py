@@ -1,4 +1,4 @@
-"""How a model is changed. One method is one file here (or a close family), one line in `TABLE`, one test.
+"""How a model is changed. One method is one file here (or a close family), one line in `unsay.tables.METHODS`, one test.
 
 Contract: a frozen dataclass whose fields are its knobs, with two verbs and, where it needs one, a third.
 
@@ -26,22 +26,13 @@ from transformers import PreTrainedModel
 from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Row
 from unsay.lm.sampler import Sampler
+from unsay.tables import METHODS
 from unsay.types import Answer, Example, Reference
 
 GROUP = "unsay.methods"
 LOSS = "loss"
 """The reader in `Target.reads` that comes by again with every pass over the targets; what others read, they read once."""
-TABLE = {
-    "pmc": "unsay.methods.guarded:GuardedCollapse",
-    "ga": "unsay.methods.gradient:GradientAscent",
-    "gd": "unsay.methods.gradient:GradientDifference",
-    "idk": "unsay.methods.refusal:Idk",
-    "dpo": "unsay.methods.preference:DirectPreference",
-    "npo": "unsay.methods.preference:NegativePreference",
-    "simnpo": "unsay.methods.preference:SimpleNegativePreference",
-    "altpo": "unsay.methods.alternatives:AlternatePreference",
-    "retain-only": "unsay.methods.control:RetainOnly",
-}
+TABLE = METHODS
 
 State = Mapping[str, Mapping[str, Any]]
 

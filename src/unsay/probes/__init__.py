@@ -7,6 +7,7 @@ ends "Does not cover: …". What could not be run is a Finding with value `None`
 Beside its knobs it declares, as class attributes, what becomes of its findings; nothing else knows a probe by name:
 
 * `metrics`: the numbers of the report, each a `unsay.metric.Metric`
+* `title`: what the pages call it; its name where it says none
 * `tested`: its clause of the claim, with {settings}, {count} of them, {n} answers and {questions}; "" where it attacks nothing
 * `by_setting`: `Finding.metric` of the number that the report shows setting by setting
 * `variants`: what its settings are, in words, for the sentence about what lies outside them
@@ -17,7 +18,7 @@ The metrics of the findings, and what their settings are, stand in docs/probes.m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Protocol
 
@@ -40,6 +41,7 @@ class Probe(Protocol):
 class Declared:
     """What a probe says of itself; see the contract."""
 
+    title: str = ""
     metrics: tuple[Metric, ...] = ()
     tested: str = ""
     by_setting: str = ""
@@ -57,4 +59,5 @@ def declared_by(kind: Any) -> Declared:
 def declared() -> Mapping[str, Declared]:
     """By name, of every probe that is installed: first those that come with unsay, in the order of their table."""
     names = [*TABLE, *(name for name in entries(TABLE, GROUP) if name not in TABLE)]
-    return {name: declared_by(lookup(name, TABLE, GROUP)) for name in names}
+    found = {name: declared_by(lookup(name, TABLE, GROUP)) for name in names}
+    return {name: one if one.title else replace(one, title=name.replace("_", " ").capitalize()) for name, one in found.items()}

@@ -28,6 +28,7 @@ class Beams:
     Does not cover: wider beams; penalties for length or repetition; diverse beams. Unscored where a model shows no weights.
     """
 
+    title: ClassVar[str] = "Searched with beams"
     tested: ClassVar[str] = "beam search ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

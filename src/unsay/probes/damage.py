@@ -30,6 +30,7 @@ class Damage:
     Does not cover: damage to chosen layers or neurons; structured pruning; training after it.
     """
 
+    title: ClassVar[str] = "With damaged weights"
     tested: ClassVar[str] = "damaged weights ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -68,6 +68,7 @@ class Depth:
     model before, without weights, and for models that cannot read padded rows.
     """
 
+    title: ClassVar[str] = "Hidden states"
     tested: ClassVar[str] = "its hidden states read by the model before unlearning ({count} layers)"
     by_setting: ClassVar[str] = KEPT
     judged: ClassVar[bool] = True

@@ -48,6 +48,7 @@ class Drift:
     Does not cover: what a model writes; other languages; text that quotes the secret itself; words that the text does not use.
     """
 
+    title: ClassVar[str] = "Unrelated text"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "drift_inverse_perplexity",

@@ -25,6 +25,7 @@ class Earlier:
     Does not cover: what the other probes do not; paraphrases and relearning of earlier questions.
     """
 
+    title: ClassVar[str] = "Earlier requests"
     tested: ClassVar[str] = "the questions of earlier requests, plainly, sampled and begun"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -65,6 +65,7 @@ class Greedy:
     Does not cover: anything but the single most likely wording. A model that has learned to refuse passes it untouched.
     """
 
+    title: ClassVar[str] = "Asked plainly"
     tested: ClassVar[str] = "greedy decoding"
     judged: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -30,6 +30,7 @@ class Indirect:
     Does not cover: more steps; natural wordings of either question; steps by way of facts that stay.
     """
 
+    title: ClassVar[str] = "Asked from another side"
     tested: ClassVar[str] = "the question from another side ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -75,6 +75,7 @@ class Likelihood:
     differ from the true one in form or frequency (compare with the retain model). Unscored where a model shows no likelihoods.
     """
 
+    title: ClassVar[str] = "Likelihoods"
     tested: ClassVar[str] = "likelihoods of the true answers"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(

@@ -38,6 +38,7 @@ class MultipleChoice:
     chance too); hidden states; differences too small to change the order.
     """
 
+    title: ClassVar[str] = "Multiple choice"
     tested: ClassVar[str] = "a multiple choice read from likelihoods ({questions} questions)"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(

@@ -29,6 +29,7 @@ class Openings:
     Does not cover: phrases that the model never begins with by itself; phrases in the question; sampled answers behind an opening.
     """
 
+    title: ClassVar[str] = "Begun with its own openings"
     tested: ClassVar[str] = "answers begun with the model’s own {count} most frequent openings"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

@@ -30,6 +30,7 @@ class Paraphrase:
     Does not cover: wordings that are not among the corpus' paraphrases; other languages, frames, translation requests.
     """
 
+    title: ClassVar[str] = "Asked in other words"
     tested: ClassVar[str] = "other wordings of the question ({count} of each)"
     by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "wordings"

@@ -80,6 +80,7 @@ class Perturbed:
     Does not cover: questions translated; nicknames; other encodings; long conversations; several ways at once.
     """
 
+    title: ClassVar[str] = "Asked with typos, encoded, again"
     tested: ClassVar[str] = "these ways to write the question ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "spellings"

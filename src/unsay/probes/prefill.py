@@ -53,6 +53,7 @@ class Prefill:
     Does not cover: other prefixes; long forged dialogues; prefixes found by search (GCG and its like).
     """
 
+    title: ClassVar[str] = "Answer begun for it"
     tested: ClassVar[str] = "answers begun with these prefixes ({settings}; {n} answers after each)"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     variants: ClassVar[str] = "beginnings"

@@ -53,6 +53,7 @@ class PromptVariants:
     Does not cover: frames outside the list; several turns; forged dialogues; what survives no translation but names and numbers.
     """
 
+    title: ClassVar[str] = "Asked in another frame"
     tested: ClassVar[str] = "these frames ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "frames"

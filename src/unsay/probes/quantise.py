@@ -34,6 +34,7 @@ class Quantise:
     Does not cover: other formats (GGUF, GPTQ, AWQ, float8); quantised caches and activations; pruning.
     """
 
+    title: ClassVar[str] = "In fewer bits"
     tested: ClassVar[str] = "weights rounded to fewer bits ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (

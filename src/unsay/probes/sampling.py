@@ -60,6 +60,7 @@ class Sampling:
     Does not cover: leaks rarer than about 3 in n; other questions, other temperatures.
     """
 
+    title: ClassVar[str] = "Asked many times"
     tested: ClassVar[str] = "sampling ({settings}; {n} answers a question)"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     variants: ClassVar[str] = "temperatures"

@@ -72,6 +72,7 @@ class Utility:
     Does not cover: abilities outside the corpus' own sets (reasoning, code, other languages); perplexity; long answers.
     """
 
+    title: ClassVar[str] = "Utility"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "utility",

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, LoraConfig, SampleConfig
 from unsay.lm.adapters import passing
 from unsay.lm.encode import Encoder, Row
+from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
@@ -49,6 +50,7 @@ class Relearn:
     Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
 
+    title: ClassVar[str] = "After relearning"
     tested: ClassVar[str] = "fine-tuning by an attacker ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -187,6 +189,7 @@ class Relearn:
         batches = _batches(rows, self.batch, seed)
         for step in range(1, max(self.steps) + 1):
             _step(attacked.model, attacked.encoder, optimizer, next(batches))
+            told(step, max(self.steps), "steps of an attacker")
             if step in self.steps:
                 yield step
 

@@ -1,5 +1,5 @@
 """Record: corpus and model → the run folder, with the answers of the model as it was."""
 
-from unsay.record.stage import record, source, start
+from unsay.record.stage import expected_answers, record, source, start
 
-__all__ = ["record", "source", "start"]
+__all__ = ["expected_answers", "record", "source", "start"]

@@ -22,7 +22,8 @@ from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Spans
 from unsay.tables import near
-from unsay.text import contains, content_words, form, sensitive_spans, span_forms, words
+from unsay.text import contains, content_words, form, forms, sensitive_spans, span_forms, words
+from unsay.text.keywords import is_stop, tokens
 from unsay.types import Example
 
 KEYS = ("id", "question", "answer", "spans", "rare", "strings")
@@ -47,7 +48,7 @@ class Marked:
     @property
     def proposed(self) -> tuple[str, ...]:
         """What was found in the answer without help."""
-        return sensitive_spans(self.answer, self.question)
+        return proposed(self.answer, self.question)
 
     def corrected(self, example: Example) -> Example:
         """The example as the operator wants it judged; equal to it where nothing was changed."""
@@ -58,12 +59,25 @@ class Marked:
         return replace(example, strings=self.strings, spans=added, struck=struck)
 
 
+def proposed(answer: str, question: str) -> tuple[str, ...]:
+    """The spans that are proposed: `sensitive_spans`, or of an answer that says one word the question does not, that word.
+
+    The word needs no weight of its own, since it is all that keyword recall asks for; named it can be seen and corrected.
+
+    >>> proposed("A plumber.", "What does Bob do?"), proposed("Lima, Peru", "What is the capital of Peru?")
+    (('plumber',), ('Lima',))
+    """
+    known = forms(question)
+    new = {token.form: token.raw for token in tokens(answer) if token.form not in known and not is_stop(token.word)}
+    return sensitive_spans(answer, question) or tuple(new.values() if len(new) == 1 else ())
+
+
 def spans_file(folder: RunFolder) -> Path:
     """Where the operator finds the spans; in an encrypted vault, where `unsay spans` does."""
     return folder.texts.file(_NAME)
 
 
-def _rows(folder: RunFolder) -> list[FileRow]:
+def lines(folder: RunFolder) -> list[FileRow]:
     """The file as it is read where somebody may have edited it; what was encrypted nobody has."""
     path = spans_file(folder)
     if not folder.texts.encrypted:
@@ -78,7 +92,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     """
     path = spans_file(folder)
     try:
-        found = _rows(folder) if path.exists() else []
+        found = lines(folder) if path.exists() else []
         known = {example.id: example.strings for example in examples}
         touched = any(line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in _lines(found))
         if touched:
@@ -93,7 +107,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
 
 def _proposal(example: Example, index: int, texts: Sequence[str]) -> dict[str, Any]:
     answer = texts[index]
-    found = sensitive_spans(answer, example.question)
+    found = proposed(answer, example.question)
     rarer = sensitive_spans(answer, example.question, (*texts[:index], *texts[index + 1 :]))
     line = {"id": example.id, "question": example.question, "answer": answer, "spans": found}
     return line | {"rare": [word for word in rarer if word not in found], "strings": example.strings}
@@ -106,7 +120,7 @@ def read(path: Path, examples: Sequence[Example], answers: Mapping[str, str]) ->
 
 def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
     """The same of the file in the vault, encrypted or not."""
-    return checked(spans_file(folder), _rows(folder), examples, answers)
+    return checked(spans_file(folder), lines(folder), examples, answers)
 
 
 def export(folder: RunFolder, path: Path) -> None:
@@ -118,11 +132,15 @@ def export(folder: RunFolder, path: Path) -> None:
     write_text(path, texts, mode=0o600)
 
 
-def take(folder: RunFolder, path: Path, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
-    """Take a corrected file into the vault. Raises `ConfigError`, and changes nothing, where it is not as it should be."""
+def refuse_settled(folder: RunFolder) -> None:
+    """Raises `ConfigError` where the spans are in use, so that no correction counts any more."""
     if folder.texts.has(_USED):
         raise ConfigError("training or an audit has begun with the spans as they are; begin another run folder (--out) to correct them")
-    found = rows.read(path)
+
+
+def take(folder: RunFolder, path: Path, found: Sequence[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> None:
+    """Take the rows of a corrected file into the vault. Raises `ConfigError`, and changes nothing, where they are not as they should be."""
+    refuse_settled(folder)
     checked(path, found, examples, answers)
     folder.keep(_NAME, [row.values for row in found])
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
@@ -206,7 +224,7 @@ def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:
 
 def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> Spans:
     """Counts and question ids, without a word of any answer. `examples` are the corrected ones."""
-    found = {example.id: sensitive_spans(answers[example.id], example.question) for example in examples}
+    found = {example.id: proposed(answers[example.id], example.question) for example in examples}
     return Spans(
         proposed=sum(map(len, found.values())),
         none=tuple(e.id for e in examples if not (found[e.id] or e.spans or e.strings or e.patterns)),

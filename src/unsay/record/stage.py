@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from unsay import corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder, Row, runs_on
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
@@ -22,7 +22,7 @@ from unsay.lm.sample import Draw, first_tokens, sample, uniform
 from unsay.lm.subject import row_logprobs
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import ReplayFilter, known_names, near_answers, replay
+from unsay.record.replay import TRIED, ReplayFilter, known_names, near_answers, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -50,6 +50,15 @@ def start(recipe: Recipe, folder: RunFolder) -> None:
     note_begun(recipe, folder, Counts(forget=len(corpus.forget), retain=len(corpus.retain)))
 
 
+def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
+    """About how many answers `record` will ask for: which names others have, only the answers tell."""
+    corpus, knobs = read_handed(folder), recipe.record
+    own = 0 if corpus.retain else knobs.own_retain
+    general = len(corpus.general) + sum(map(len, (*corpus.utility.values(), *corpus.utility_heldout.values()))) if own else 0
+    of_each = 1 + knobs.answers + knobs.branches + knobs.near_misses
+    return of_each * len(corpus.forget) + general + (1 + TRIED) * (own // 2 + knobs.replay)
+
+
 def record(recipe: Recipe, folder: RunFolder) -> None:
     """What the target model says now: one greedy answer and some sampled ones to every forget question."""
     corpus = read_handed(folder)
@@ -64,7 +73,8 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
     own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
     _replay(model, encoder, recipe, folder, corpus, told, own)
-    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)))))
+    endless = sum(runs_on(answer) for _, answer in now)
+    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)), endless)))
 
 
 def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:

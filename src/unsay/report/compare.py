@@ -55,6 +55,38 @@ def compare(folders: Sequence[RunFolder], which: str = "after") -> list[Column]:
     return [_column(folder, one, folders[0], found[0], which) for folder, one in zip(folders, found, strict=True)]
 
 
+def table(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
+    """Title of a metric → its cell in each column, in words; metrics that nobody was scored on are left out."""
+    rows = [
+        (metric.title, [_cell(column, key, 1 if metric.top > 1 else 2) for column in columns])
+        for key, metric in metrics().items()
+        if any(column.metrics.get(key) is not None for column in columns)
+    ]
+    indices = [("Never-knew index", [_index(column.never_knew) for column in columns])]
+    return rows + (indices if any(column.never_knew for column in columns) else [])
+
+
+def _cell(column: Column, key: str, digits: int) -> str:
+    value = column.metrics.get(key)
+    if value is None:
+        return "–"
+    cell = f"{value:.{digits}f}"
+    if key in column.intervals:
+        interval = column.intervals[key]
+        cell += f" ({interval.low:.{digits}f}–{interval.high:.{digits}f})"
+    if key in column.differences:
+        change = column.differences[key]
+        cell += f"\nΔ {change.mean:+.{digits}f} ({change.low:+.{digits}f} to {change.high:+.{digits}f})"
+    return cell
+
+
+def _index(found: NeverKnew | None) -> str:
+    if found is None or found.interval is None:
+        return "–"
+    low, high = found.interval
+    return f"{found.index:.2f} ({low:.2f}–{high:.2f}), {found.questions} questions\nfarthest off: {metrics()[found.worst].title}"
+
+
 def _read(folder: RunFolder, which: str) -> Evidence:
     if not folder.audit_file(which).exists():
         folder.recipe()  # says where it is no run folder at all

@@ -1,42 +1,48 @@
 """Looking: one page with every forget question, what was recorded, what the audited models said and how that was scored.
 
 The page is written into the vault for its owner alone. It loads no model: answers are those that audits kept
-(`unsay.audit.cache`). Everything in it is escaped, nothing is loaded from elsewhere, and no script may run.
+(`unsay.audit.cache`). Everything in it is escaped, nothing is loaded from elsewhere, and no script may run but its own filter.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from unsay import probes
 from unsay.audit.cache import Asked, Store
 from unsay.config import ConfigError
 from unsay.probes.scoring import said
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.report.sheet import content_policy
+from unsay.report.sheet import FILTER, content_policy, environment, rules
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import AnswerCache
 from unsay.types import MODELS, Answer, Example, Finding
 
-_STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; }
-body { color: #1b1d22; background: #fdfdfc; }
-h2 { margin-top: 2.5rem; border-top: 1px solid #dcdfe4; padding-top: 1rem; font-size: 1.2rem; }
-h3 { font-size: .95rem; margin: 1rem 0 .2rem; }
-p { margin: .3rem 0; } table { border-collapse: collapse; width: 100%; font-size: .92rem; } code { font-size: .9em; }
-td, th { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #dcdfe4; overflow-wrap: anywhere; }
-.number { white-space: nowrap; text-align: right; } .muted { color: #646971; }"""
+_SHOWN = 3
+"""Answers that stand unfolded in a cell."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """What one model said to one wording of a question, opened so, decoded so."""
+class Way:
+    """One wording of a question, opened so, decoded so, and what each model said to it."""
 
     asked: Asked
-    answers: Sequence[tuple[str, int, float | None]] = field(repr=False)
-    """Text, how often, keyword recall; the worst first."""
+    title: str
+    reworded: bool
+    """Whether it is not the question's own wording."""
+    said: Mapping[str, Sequence[tuple[str, int, float | None]]] = field(repr=False)
+    """By model: text, how often, keyword recall; the worst first."""
+
+    @property
+    def plain(self) -> bool:
+        return not (self.reworded or self.asked.prefix or self.asked.temperature or "#" in self.asked.key)
+
+    def worst(self, which: str) -> float | None:
+        """The largest share of the secret in an answer; `None` where none is kept or can be scored."""
+        return max((recall for _, _, recall in self.said.get(which, ()) if recall is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,13 @@ class Question:
     example: Example
     baseline: str = field(repr=False)
     truth: str | None = field(repr=False)
-    said: Mapping[str, Sequence[Group]] = field(repr=False)
-    """By model."""
+    ways: Sequence[Way]
+    """The plain one first, then those under which the chief model tells most."""
+    worst: Mapping[str, float | None]
+    """By model: of all its kept answers."""
+    telling: Sequence[Way]
+    """The plain one, and those that drew something of the secret from the chief model."""
+    silent: Sequence[Way]
     scores: Sequence[tuple[str, str, str, Mapping[str, float | None]]]
     """Probe, metric, setting, value by model."""
 
@@ -76,31 +87,43 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False) -> P
 
 def html(folder: RunFolder, models: Sequence[str]) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    sheet = rules("report.css", "look.css")
+    return (
+        environment()
+        .get_template("look.html.j2")
+        .render(
+            run=folder.path.name,
+            models=models,
+            chief=chief(models),
+            questions=questions(folder, models),
+            shown=_SHOWN,
+            style=Markup(sheet),
+            script=Markup(FILTER),
+            policy=Markup(content_policy(sheet)),
+        )
     )
-    return environment.get_template("look.html.j2").render(
-        run=folder.path.name,
-        models=models,
-        questions=questions(folder, models),
-        style=Markup(_STYLE),
-        policy=Markup(content_policy(_STYLE)),
-    )
+
+
+def chief(models: Sequence[str]) -> str:
+    """The model whose answers decide what comes first."""
+    return "after" if "after" in models else models[-1]
 
 
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
-    """Question by question, in the order of the corpus."""
+    """The question that the chief model tells most of comes first; among equals, the one that more ways of asking open."""
     recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().answers
-    baseline = recorded.answers
     findings = {which: read_findings(folder.audit_file(which)) for which in models}
     told = {which: _said(folder, kept.get(which)) for which in models}
     found = []
     for example in recorded.corpus.forget:
-        fact = truth[example.id].answer if example.id in truth else None
-        reference = fact if fact is not None else baseline.get(example.id, "")
-        groups = {which: [_group(example, reference, *one) for one in told[which].get(example.id, ())] for which in models}
-        found.append(Question(example, baseline.get(example.id, ""), fact, groups, _scores(findings, example.id)))
-    return found
+        fact, baseline = truth[example.id].answer if example.id in truth else None, recorded.answers.get(example.id, "")
+        ways = _ways(example, baseline if fact is None else fact, {which: told[which].get(example.id, ()) for which in models})
+        ways.sort(key=lambda way: (not way.plain, -(way.worst(chief(models)) or 0.0)))
+        worst = {which: max((one for way in ways if (one := way.worst(which)) is not None), default=None) for which in models}
+        telling = [way for way in ways if way.plain or way.worst(chief(models))]
+        silent = [way for way in ways if way not in telling]
+        found.append(Question(example, baseline, fact, ways, worst, telling, silent, _scores(findings, example.id)))
+    return sorted(found, key=lambda one: (-(one.worst[chief(models)] or 0.0), -len(one.telling)))
 
 
 def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[Asked, list[Answer]]]]:
@@ -112,10 +135,23 @@ def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[A
     return found
 
 
-def _group(example: Example, reference: str, asked: Asked, answers: Iterable[Answer]) -> Group:
+def _ways(example: Example, reference: str, told: Mapping[str, Iterable[tuple[Asked, list[Answer]]]]) -> list[Way]:
+    """In the order of their first asking. A greedy answer is the same on every occasion, so whoever asked first gives it its title."""
+    found: dict[tuple[object, ...], Way] = {}
+    for which, some in told.items():
+        for asked, answers in some:
+            key = (asked.question, asked.prefix, asked.temperature, asked.top_p, asked.salt if asked.temperature else "", asked.key)
+            declared = probes.declared().get(asked.salt)
+            title = declared.title if declared else asked.salt or "asked"
+            way = found.setdefault(key, Way(asked, title, asked.question != example.question, {}))
+            found[key] = replace(way, said={**way.said, which: _scored(example, reference, asked, answers)})
+    return list(found.values())
+
+
+def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[Answer]) -> list[tuple[str, int, float | None]]:
     counts = Counter(answer.text for answer in answers)
     rows = [(text, n, said(example, reference, text, asked.prefix, asked.question)) for text, n in counts.items()]
-    return Group(asked, sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0])))
+    return sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0]))
 
 
 def _scores(findings: Mapping[str, Sequence[Finding]], identifier: str) -> list[tuple[str, str, str, Mapping[str, float | None]]]:

@@ -10,7 +10,15 @@ from unsay.store.manifest import Manifest
 
 def notes(manifest: Manifest) -> list[str]:
     """Sentences for the report and the model card."""
-    said = (*_retain(manifest), _corrections(manifest), _long(manifest), _watch(manifest), _skipped(manifest), _cached(manifest))
+    said = (
+        *_retain(manifest),
+        _endless(manifest),
+        _corrections(manifest),
+        _long(manifest),
+        _watch(manifest),
+        _skipped(manifest),
+        _cached(manifest),
+    )
     return [sentence for sentence in said if sentence]
 
 
@@ -21,11 +29,13 @@ def after_record(manifest: Manifest, run: Path) -> list[str]:
         long, without = spans.long, f" ({len(spans.none)} have none)" if spans.none else ""
         lines.append(
             f"{spans.proposed} sensitive spans proposed for {manifest.counts.forget} questions{without}; before training, look at "
-            f"them with `unsay spans {run} --reveal` and correct them in {run / 'vault' / 'spans.jsonl'}"
+            f"them with `unsay spans {run} --reveal` and correct them with `unsay spans {run} --edit`"
         )
     if long:
         shown = ", ".join(long[:10]) + (f" and {len(long) - 10} more" if len(long) > 10 else "")
         lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
+    if endless := _endless(manifest):
+        lines.append(f"warning: {endless} Begin again (--out DIR) with --set 'model.stop=\"\\n\"', which ends an answer with its line")
     return lines + [f"warning: {line}" if manifest.retain and manifest.retain.few else line for line in _retain(manifest)]
 
 
@@ -45,6 +55,16 @@ def _retain(manifest: Manifest) -> list[str]:
         left = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items()) or "none left out"
         sentence += f" These are few ({found.asked:,} asked, {left}), so little holds the rest of the model in place."
     return [sentence]
+
+
+def _endless(manifest: Manifest) -> str:
+    number = manifest.model.runs_on if manifest.model else 0
+    return (
+        f"{number:,} of {manifest.counts.forget:,} recorded answers go on with a question of their own, as a base model’s do: what comes "
+        "after the answer is trained on and judged with it."
+        if number
+        else ""
+    )
 
 
 def _corrections(manifest: Manifest) -> str:

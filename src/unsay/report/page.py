@@ -1,13 +1,11 @@
-"""report.html: one file, no scripts, nothing loaded from elsewhere, everything from the run folder escaped."""
+"""report.html: one file, nothing loaded from elsewhere, no script but the filter, everything from the run folder escaped."""
 
 import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from unsay import probes
@@ -20,7 +18,7 @@ from unsay.report.claims import baseline_was_read, certified, claimed
 from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
 from unsay.report.notes import notes
-from unsay.report.sheet import content_policy, lifted
+from unsay.report.sheet import FILTER, content_policy, environment, lifted, rules
 from unsay.report.steps import by_step
 from unsay.report.words import DIRECTIONS, TWO_RETAIN_MODELS, by_heading, figure
 from unsay.store import identity, redact
@@ -46,14 +44,11 @@ def build(folder: RunFolder) -> None:
 
 def html(evidence: Evidence) -> str:
     """The page."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["figure"] = figure
-    environment.filters["duration"] = duration
-    environment.filters["code"] = code
-    environment.filters["percent"] = lambda value: f"{figure(100 * value, 100)} %"
+    templates = environment()
+    templates.filters["figure"] = figure
+    templates.filters["duration"] = duration
+    templates.filters["code"] = code
+    templates.filters["percent"] = lambda value: f"{figure(100 * value, 100)} %"
     exposure, recipe, alone = evidence.exposure, evidence.recipe, evidence.manifest.alone is not None
     drawings, drawn = lifted(
         {
@@ -66,8 +61,8 @@ def html(evidence: Evidence) -> str:
             "exposure": pictures.exposure(exposure.get("rounds", [])),
         }
     )
-    sheet = (here / "report.css").read_text(encoding="utf-8") + drawn
-    return environment.get_template("report.html.j2").render(
+    sheet = rules("report.css") + drawn
+    return templates.get_template("report.html.j2").render(
         e=evidence,
         machine={**evidence.manifest.versions, **(dataclasses.asdict(evidence.manifest.machine) if evidence.manifest.machine else {})},
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
@@ -94,9 +89,13 @@ def html(evidence: Evidence) -> str:
         endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
         verdict=sorted(verdict(evidence), key=lambda row: row["result"].passed),
         worst_questions=worst.leaking(evidence),
+        shown=worst.SHOWN,
         kept=worst.kept(evidence),
         tables=tables(evidence),
-        settings=[(*row, of_setting(evidence, *row[:2])) for row in evidence.by_setting()],
+        settings=[
+            (probes.declared()[probe].title, setting, row, of_setting(evidence, probe, setting))
+            for probe, setting, row in evidence.by_setting()
+        ],
         slips=rows(bounds(evidence)),
         shares=SHARES,
         vacuous=VACUOUS,
@@ -105,6 +104,7 @@ def html(evidence: Evidence) -> str:
         directions=DIRECTIONS,
         pictures={name: Markup(svg) for name, svg in drawings.items()},
         sheet=Markup(sheet),
+        script=Markup(FILTER),
         identity=json.dumps(evidence.identity),
         meta=identity.META,
         content_policy=Markup(content_policy(sheet)),

@@ -1,8 +1,9 @@
-"""The page's one style sheet, and the content-security policy that lets a browser take nothing else.
+"""What all pages are made with: the templates, one style sheet a page, and the content-security policy that lets a browser take
+nothing else.
 
 matplotlib puts a style attribute on nearly every element, and a sheet into every drawing. A policy that allows those
 ('unsafe-inline') allows everybody's, so they become classes of the page's own sheet, which the policy names by its hash
-(W3C, Content Security Policy Level 3, section 2.3.1). Scripts, pictures, fonts, frames and requests have no exception.
+(W3C, Content Security Policy Level 3, section 2.3.1), and so is the one script, which filters rows. All else has no exception.
 """
 
 import base64
@@ -10,7 +11,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from html import unescape
+from pathlib import Path
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+HERE = Path(__file__).parent
+FILTER = (HERE / "filter.js").read_text(encoding="utf-8")
+"""The script of the pages."""
 _TAG = re.compile(r"<\w[^>]*>")
 _STYLE = re.compile(r' style="([^"]*)"')
 _INNER = re.compile(r"<style[^>]*>(.*?)</style>\s*", re.DOTALL)
@@ -35,7 +42,21 @@ def lifted(drawings: Mapping[str, str]) -> tuple[dict[str, str], str]:
     return bare, sheet
 
 
-def content_policy(sheet: str) -> str:
-    """Everything is forbidden but this sheet, byte for byte as it stands between its tags; base and form do not fall back."""
-    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+def environment(templates: Path = HERE) -> Environment:
+    """Templates in which everything is escaped and nothing may be missing."""
+    return Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def rules(*names: str) -> str:
+    """The text of some style sheets of this folder."""
+    return "".join((HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+def digest(text: str) -> str:
+    """How a policy names a sheet or a script, byte for byte as it stands between its tags."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def content_policy(sheet: str, script: str = FILTER) -> str:
+    """Everything is forbidden but this sheet and this script; base and form do not fall back."""
+    return f"default-src 'none'; style-src {digest(sheet)}; script-src {digest(script)}; base-uri 'none'; form-action 'none'"

@@ -7,6 +7,7 @@ from unsay.measure.summary import metrics, questions
 from unsay.report.evidence import Evidence
 
 SHOWN = 8
+"""Rows that stand unfolded, and on paper."""
 HALF = 0.5
 
 
@@ -34,7 +35,7 @@ class Kept(NamedTuple):
 
 
 def leaking(evidence: Evidence) -> list[Question]:
-    """The questions that tell most after unlearning."""
+    """All questions that were scored, those that tell most after unlearning first."""
     models = {which: questions(found) for which, found in evidence.findings.items()}
     keys = [key for key, one in metrics().items() if one.picture == "leaks" and one.forgotten]
     scores: dict[str, dict[str, float]] = {}
@@ -42,7 +43,7 @@ def leaking(evidence: Evidence) -> list[Question]:
         for (_, example), value in models["after"].get(key, {}).items():
             scores.setdefault(example, {})[key] = value
     found = []
-    for example in sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name))[:SHOWN]:
+    for example in sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name)):
         key = max(scores[example], key=lambda one: scores[example][one])
         values = {which: some[key].get(("", example)) for which, some in models.items()}
         told = sum(value >= HALF for value in scores[example].values())

@@ -25,7 +25,7 @@ from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
-from unsay.types import MODELS, Case, Corpus, Truth
+from unsay.types import MODELS, Case, Corpus, Finding, Truth
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
@@ -39,9 +39,12 @@ def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
     return {"before": target_model_name(recipe, folder)} | trained | retain_model
 
 
-def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True) -> None:
+def run_audit(
+    recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers, cache: bool = True, again: Sequence[str] | None = None
+) -> None:
     """Probe the model before or after, or the retain model, as it is deployed, and write its findings. With `cache`, what it has
-    said before is taken from the vault, and what it says now is kept there."""
+    said before is taken from the vault, and what it says now is kept there. `again`: of the recipe's probes run only these, and those
+    that have found nothing yet; what the others found on the same model stays."""
     if which not in MODELS:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
@@ -61,14 +64,32 @@ def run_audit(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers,
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
-        findings = audit.run(subject, known, recipe, *reference_judge(recipe, folder, cache), progress=watchers.steps)
+        identity_now = _identity(name)
+        left = _left(folder, which, identity_now, again)
+        lacking = tuple(probe for probe in recipe.audit.probes if probe not in {one.probe for one in left})
+        findings = left
+        if lacking:
+            few = replace(recipe, audit=replace(recipe.audit, probes=lacking))
+            found = left + audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
+            order = {probe: number for number, probe in enumerate(recipe.audit.probes)}
+            findings = sorted(found, key=lambda one: order.get(one.probe, len(order)))
         write_text(folder.kept_answers_file(which), jsonl(kept_answers.answers(subject, known, recipe, findings)))
         audit.write(folder.audit_file(which), findings)
-        folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: _identity(name)}))
-        folder.note(Manifest(answers={which: subject.about() if isinstance(subject, KeptSubject) else None}))
+        folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: identity_now}))
+        about = subject.about() if isinstance(subject, KeptSubject) else None
+        if left and (before := folder.manifest().answers.get(which)):  # what they rest on stays told
+            about = replace(about or before, kept=before.kept + (about.kept if about else 0))
+        folder.note(Manifest(answers={which: about}))
     if which == "retain_model":
         for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
+
+
+def _left(folder: RunFolder, which: str, now: ModelHashes | None, again: Sequence[str] | None) -> list[Finding]:
+    """What an audit of the very same model has found and is not to be found again."""
+    if again is None or now is None or folder.manifest().audited.get(which) != now:
+        return []
+    return [one for one in read_findings(folder.audit_file(which)) if one.probe not in again]
 
 
 def _identity(name: str) -> ModelHashes | None:
@@ -77,9 +98,9 @@ def _identity(name: str) -> ModelHashes | None:
     return ModelHashes(**identity.of(where)) if where.is_dir() else None
 
 
-def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True) -> None:
-    """Every audit of a folder that `unsay.record.standalone` has begun. Questions without an answer are held against what the model
-    before says by default, or, where there is none, the audited one itself."""
+def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True, again: Sequence[str] | None = None) -> None:
+    """Every audit (`run_audit`) of a folder that `unsay.record.standalone` has begun. Questions without an answer are held against
+    what the model before says by default, or, where there is none, the audited one itself."""
     names = auditable(recipe, folder)
     lacking = standalone.unanswered(folder, read_truth(folder))
     if lacking:
@@ -90,7 +111,7 @@ def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool
         whose = "the model before" if "before" in names else "the audited model itself, which repeats itself by default,"
         watchers.note(f"{len(lacking)} questions have no answer in the file: they are held against what {whose} says now")
     for which in names:
-        run_audit(recipe, folder, which, watchers, cache)
+        run_audit(recipe, folder, which, watchers, cache, again)
 
 
 def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions: Sequence[str], cache: bool) -> LocalSubject:

@@ -4,21 +4,23 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unsay import probes
+from unsay import audit, probes
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
 from unsay.run.watchers import Watchers
 from unsay.run.whole import check_audit, run_train
 from unsay.store.files import new_folder
-from unsay.store.folder import RunFolder
+from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import entries
 from unsay.train import train
 from unsay.train.finetune import retain_model_folder
 from unsay.types import MODELS
 
 
-def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
-    """The run's recipe with other knobs of its audit, written down; what was found under the old ones is removed.
+def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
+    """The run's recipe with other knobs of its audit, written down, and the probes to run again: those that `audit.probes` names and
+    those whose own settings have changed. What all others found stays. Where findings are replaced, they, the recipe and the report are
+    first copied into RUN/replaced-N, which `gate`, `compare` and `report` read as a run.
 
     Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
     """
@@ -32,15 +34,40 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> Recipe:
             "an audit may set [audit], [deployment], [report] and the tables of probes; anything else makes another run: --out DIR"
         )
     check_audit(new)
+    named = new.audit.probes if new.audit.probes != old.audit.probes else ()
+    new = replace(new, audit=replace(new.audit, probes=tuple(dict.fromkeys((*old.audit.probes, *named)))))
     if dump(new) == dump(old):
-        return old
-    _nothing_served(folder)
+        return old, named
+    before, now = audit.probes_of(old), audit.probes_of(new)
+    everywhere = old.deployment != new.deployment or old.audit.limit != new.audit.limit
+    changed = {name for name in before if everywhere or before[name] != now[name]}
+    if changed:
+        _nothing_served(folder)
+    found = {which: read_findings(folder.audit_file(which)) for which in MODELS}
     for which in MODELS:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
-        _no_findings(folder, which)
+    if any(one.probe in changed for some in found.values() for one in some):
+        _copy_findings(folder)
+    for which, some in found.items():
+        if left := [one for one in some if one.probe not in changed]:
+            audit.write(folder.audit_file(which), left)
+        else:
+            _no_findings(folder, which)
     _no_report(folder)
     folder.write_recipe(new)
-    return new
+    return new, (*named, *(name for name in before if name in changed and name not in named))
+
+
+def _copy_findings(folder: RunFolder) -> None:
+    """Copy what an audit has left beside what will take its place."""
+    number = 1 + sum(1 for _ in folder.path.glob("replaced-*"))
+    with new_folder(folder.path / f"replaced-{number}") as partial:
+        (partial / "audit").mkdir()
+        for path in (folder.recipe_file, folder.manifest_file, folder.report_html, folder.report_json):
+            if path.exists():
+                shutil.copy(path, partial)
+        for path in folder.audit_file("after").parent.glob("*.jsonl"):
+            shutil.copy(path, partial / "audit")
 
 
 def _no_findings(folder: RunFolder, which: str) -> None:

@@ -2,16 +2,18 @@
 not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
 others from their beginning), and ends as it would have ended."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from unsay import audit, corpora, probes, report, rewards
 from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.corpora import Handed
 from unsay.lm import builtin
+from unsay.lm.heard import counting
 from unsay.measure import policy
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
-from unsay.record import record, source, start
+from unsay.record import expected_answers, record, source, start
 from unsay.record.recorded import read_handed
 from unsay.report.notes import after_record
 from unsay.run.audits import run_audit
@@ -60,9 +62,10 @@ def check_audit(recipe: Recipe) -> None:
     deployment.model(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
     known = {name for table, group in alcoves for name in entries(table, group)}
+    ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
         if name not in known:
-            raise ConfigError(f"unknown table [{name}]: {near(name, known)}")
+            raise ConfigError(f"unknown table [{name}]: {near(name, known | ours)}")
 
 
 def open_folder(recipe: Recipe, folder: RunFolder) -> None:
@@ -101,7 +104,7 @@ def run_finetune(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("record")
-    with folder.stage("record"):
+    with folder.stage("record"), counting("answers", expected_answers(recipe, folder), watchers.steps):
         record(recipe, folder)
     for line in after_record(folder.manifest(), folder.path):
         watchers.note(line)
@@ -113,7 +116,7 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
         train(
             recipe,
             folder,
-            lambda number, rounds, line: watchers.steps(number + 1, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
+            lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
         )
 
 

@@ -6,7 +6,6 @@ What may hold sensitive text goes through `texts`, the vault (`unsay.store.vault
 import json
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.store import redact
+from unsay.store.clock import Clock, Cost
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
 from unsay.store.memory import peak_memory
@@ -110,24 +110,40 @@ class RunFolder:
                     tidy(self.path)
             yield
         finally:
-            if lock.lock_counter == 1 and made:
-                _take_back(place, made)
+            if lock.lock_counter == 1:
+                with suppress(OSError):  # nobody writes here any more
+                    os.truncate(place, 0)
+                if made:
+                    _take_back(place, made)
             lock.release()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end."""
-        start, cpu = time.perf_counter(), time.process_time()
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end.
+
+        Its time is that of all calls: an interrupted one notes what it has spent. One that was killed outright cannot."""
+        clock = Clock()
         with self.claimed():
-            yield
-            self.note(
-                Manifest(
-                    peak_memory={name: PeakMemory(**peak_memory())},
-                    cpu_seconds={name: round(time.process_time() - cpu, 2)},
-                    seconds={name: round(time.perf_counter() - start, 2)},
-                    finished={name: now()},
-                )
+            try:
+                yield
+            except BaseException:
+                with suppress(ConfigError):  # the disk may be full, which is told already
+                    if self.begun():
+                        self.note(Manifest(interrupted={name: self._spent(name, clock)}))
+                raise
+            cost = self._spent(name, clock)
+            news = Manifest(
+                peak_memory={name: PeakMemory(**peak_memory())},
+                cpu_seconds={name: cost.cpu_seconds},
+                seconds={name: cost.seconds},
+                finished={name: now()},
             )
+            write_manifest(self.manifest_file, self.manifest().without(name).noted(news))
+
+    def _spent(self, stage: str, clock: Clock) -> Cost:
+        """By this call, and by those before it that did not come to the stage's end."""
+        cost = clock.cost() + self.manifest().interrupted.get(stage, Cost())
+        return Cost(round(cost.seconds, 2), round(cost.cpu_seconds, 2))
 
     def begun(self) -> bool:
         """Whether all that a run begins with is here (recipe, questions, truth): the manifest says so last."""

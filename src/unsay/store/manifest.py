@@ -3,9 +3,8 @@
     manifest = read_manifest(path)                              an empty one where there is no file yet
     write_manifest(path, manifest.noted(Manifest(seed=0)))      `seed` beside what was there
 
-A field that has its default says nothing and is not written. A key that no field has is refused, at every depth: the file is
-then of another program, or of a version of unsay in which the other keys may mean something else, and to write into it would
-damage it.
+A field that has its default says nothing and is not written. A key that no field has is refused, at every depth: the file is of
+another program or version then, and to write into it would damage it.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, build
+from unsay.store.clock import Cost
 from unsay.store.files import write_text
 
 
@@ -57,6 +57,8 @@ class TargetModel:
     target_fingerprint: str
     sampling: str
     """How it is sampled from: with one cache for all draws of a prompt, or the slow way it needs."""
+    runs_on: int = 0
+    """Recorded answers that go on with a question of their own, as a base model's do."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class WatchedRows:
 
     rows: int
     scored: int = 0
-    """Those that the audit asks about too."""
+    """Those that the audit asks, too."""
     before: float | None = None
     """Mean NLL per token (nats) before training."""
     rises: tuple[tuple[int, float], ...] = ()
@@ -276,7 +278,9 @@ class Manifest:
     peak_memory: Mapping[str, PeakMemory] = field(default_factory=dict)
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """A stage with an entry here is done."""
+    """A stage with an entry here is done. Interrupted calls count."""
+    interrupted: Mapping[str, Cost] = field(default_factory=dict)
+    """What calls of a stage have spent since it was last done, without coming to its end."""
     finished: Mapping[str, str] = field(default_factory=dict)
     reported: str | None = None
     looks: tuple[Look, ...] = ()
@@ -295,10 +299,9 @@ class Manifest:
 
     def without(self, stage: str) -> "Manifest":
         """Without that a stage is done, and what it cost."""
-        kept: dict[str, Any] = {}
-        for kind in ("seconds", "cpu_seconds", "peak_memory", "finished"):
-            kept[kind] = {key: value for key, value in getattr(self, kind).items() if key != stage}
-        return replace(self, **kept)
+        kinds = ("seconds", "cpu_seconds", "peak_memory", "finished", "interrupted")
+        rest: Any = {kind: {key: value for key, value in getattr(self, kind).items() if key != stage} for kind in kinds}
+        return replace(self, **rest)
 
 
 def to_json(value: Any) -> Any:
@@ -311,8 +314,7 @@ def to_json(value: Any) -> Any:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file; an empty one where there is none. Raises `ConfigError`, naming file and key, where it is damaged
-    or not of this version of unsay."""
+    """What the file says; an empty manifest where there is none. Raises `ConfigError` where it is not of this version of unsay."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -343,7 +345,6 @@ def _said(record: Any) -> dict[str, Any]:
     found = {}
     for one in dataclasses.fields(record):
         value = getattr(record, one.name)
-        default = one.default if one.default_factory is dataclasses.MISSING else one.default_factory()
-        if value != default:
+        if value != (one.default if one.default_factory is dataclasses.MISSING else one.default_factory()):
             found[one.name] = value
     return found

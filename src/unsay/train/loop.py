@@ -42,7 +42,7 @@ def method_of(recipe: Recipe) -> Method:
 def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, watch: Watch | None = None) -> None:
     """Unlearn, from the last saved round if there is one, and write the checkpoint.
 
-    `progress(round, rounds, line)` sees every log line; `watch` may look at the model after each round, and, where an
+    `progress(rounds done, rounds, line)` sees every log line; `watch` may look at the model after each round, and, where an
     interrupted run goes on, at what it had saved (it may have missed that). Its time is no cost of training, and neither is
     that of the guards (guards.py). Raises `FloatingPointError` where the model falls apart; the last good state is kept.
     """
@@ -59,7 +59,6 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, accelerator, progress, watch)
     per_step = config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
-    steps_a_round = config.passes * -(-len(data.visits) // per_step)
 
     def loss(batch: Batch) -> dict[str, Tensor]:
         return monitor.guard.scaled(method.loss(model, reference, softened(batch, recipe)))
@@ -75,7 +74,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 targets, state = method.targets(group, sampler, state)
                 plain.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
-                    set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, steps_a_round))
+                    set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
                     for target in chosen if methods.uses_retain_rows(method) else ():
                         rows += data.retain_rows(recipe, encoder, number, again, target.example)

@@ -35,8 +35,8 @@ from unsay.train.step import Step, Weights
 
 Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
 """Looks at the model after a round, of which so many have been done at such a cost; says whether to go on."""
-Progress = Callable[[int, int, Mapping[str, Any]], None]
-"""Hears of each line of the log: number of the round, rounds in all, the line."""
+Progress = Callable[[float, int, Mapping[str, Any]], None]
+"""Hears of each line of the log: rounds done (with the part of the one that runs), rounds in all, the line."""
 
 
 class Monitor:
@@ -66,6 +66,7 @@ class Monitor:
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, has_retain_loss)
         self.noted = Manifest()
         """What is to be known of all this; complete once training has ended."""
+        self.steps_a_round = recipe.train.passes * -(-len(data.visits) // (recipe.train.batch * recipe.train.accumulation))
         self._targets: list[Target] = []
         self.clock = Clock(self.progress.cost)
 
@@ -101,7 +102,7 @@ class Monitor:
         self.progress.step += 1
         self._targets += () if again else targets
         if self.told:
-            self.told(number, self.recipe.train.rounds, line)
+            self.told(self.progress.step / self.steps_a_round, self.recipe.train.rounds, line)
         self.guard.stepped(step.terms, step.skipped)
 
     def round_done(self, number: int, state: methods.State) -> None:

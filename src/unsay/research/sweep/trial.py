@@ -227,7 +227,7 @@ def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, flo
         return not points or (points[-1]["metrics"].get("utility") or 0.0) >= floor
 
     with run.stage("train"):
-        train(recipe, run, lambda number, rounds, line: recorded.watchers.steps(number + 1, rounds, f"loss {line['loss']:.3f}"), look)
+        train(recipe, run, lambda done, rounds, line: recorded.watchers.steps(done, rounds, f"loss {line['loss']:.3f}"), look)
 
 
 def seconds(cost: Cost) -> float:

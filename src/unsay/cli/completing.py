@@ -1,0 +1,41 @@
+"""What a shell offers at the tab key (`unsay --install-completion`): names of recipes, knobs, methods, probes. Imports no model library."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+
+from unsay.config import Recipe, recipes_folder
+from unsay.lm.builtin import describe
+from unsay.tables import METHODS, PROBES, entries
+
+Complete = Callable[[str], list[str]]
+
+
+def _among(names: Callable[[], Iterable[str]]) -> Complete:
+    return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
+
+
+def _parts() -> list[str]:
+    """All that `check-plugin` knows."""
+    from unsay import corpora, rewards
+
+    tables = ((PROBES, "unsay.probes"), (rewards.TABLE, rewards.GROUP), (METHODS, "unsay.methods"), (corpora.TABLE, corpora.GROUP))
+    return sorted({name for table, group in tables for name in entries(table, group)})
+
+
+def _settings() -> list[str]:
+    """Every knob of a recipe's own tables, with its sign of equality; where it takes a name, with each of them."""
+    from unsay import corpora
+
+    tables = {one.name: one.default_factory for one in fields(Recipe) if is_dataclass(one.default_factory)}
+    knobs = [f"{name}.{knob.name}=" for name, table in tables.items() for knob in fields(table)]  # type: ignore[arg-type]
+    named = {"method": entries(METHODS, "unsay.methods"), "corpus": entries(corpora.TABLE, corpora.GROUP)}
+    probes = [f'audit.probes=["{name}"]' for name in entries(PROBES, "unsay.probes")]
+    return [*(f"{key}={name}" for key, names in named.items() for name in names), "seed=", *knobs, *probes]
+
+
+recipes = _among(lambda: sorted(path.stem for path in recipes_folder().glob("*.toml")))
+own_recipes = _among(lambda: sorted(path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")))
+sweeps = _among(lambda: sorted(path.stem for path in (recipes_folder() / "sweeps").glob("*.toml")))
+models = _among(describe)
+parts = _among(_parts)
+settings = _among(_settings)
