@@ -19,7 +19,7 @@ from unsay.config import ConfigError, Recipe, dump, load
 from unsay.store import redact
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
-from unsay.store.memory import peak_memory
+from unsay.store.memory import give_back, peak_memory
 from unsay.store.vault import Vault
 from unsay.types import SCORE, Finding
 
@@ -116,7 +116,8 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end."""
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory that the process had meanwhile."""
+        give_back()  # what the stage before it held, in a run of all of them
         start, cpu = time.perf_counter(), time.process_time()
         with self.claimed():
             yield
