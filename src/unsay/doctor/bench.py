@@ -33,8 +33,8 @@ from unsay.types import Answer, Corpus, Pair
 T = TypeVar("T")
 BUDGET = 10.0
 """Seconds that each of the measurements may take a part of; asking, on which all counts depend, three times as many."""
-_ASKED = 6
-"""Questions of each kind that are asked, to see how long answers are."""
+_ASKED, _OTHERS = 6, 24
+"""Forget questions and others that are asked. A batch lasts as long as its longest answer, and it takes some to see a long one."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Bench:
         """Some forget questions, some others, and nobody's: what the model says, greedily and by chance, as long as time allows."""
         encoder, limit = self.encoder, self.recipe.sample.max_new_tokens
         forget = [example.question for example in spread(self.corpus.forget, _ASKED)]
-        others = [pair.question for pair in spread(self.corpus.retain or self.corpus.general, _ASKED)]
+        others = [pair.question for pair in spread(self.corpus.retain or self.corpus.general, _OTHERS)]
         prompts = [encoder.prompt(question) for question in forget]
         # Few rows and many, both short: what a row costs beside a step. The shorter answers may be, the fewer tokens the next ones get.
         step = self._ask([Draw("", prompt) for prompt in prompts], 4)[1] / 4
@@ -83,7 +83,7 @@ class Bench:
         length = max(8, min(limit, int(3 * BUDGET / (3 * step + many / 4 + 1e-9))))
         greedy, _ = self._ask([Draw("", encoder.prompt(question)) for question in (*forget, *others)], length)
         sampled, _ = self._ask([Draw("", prompt, 4, self.recipe.record.temperature) for prompt in prompts], length)
-        unasked, _ = self._ask([Draw("", encoder.prompt(None), _ASKED, 1.0)], length)
+        unasked, _ = self._ask([Draw("", encoder.prompt(None), 2 * _ASKED, 1.0)], length)
         told = [some[0] for some in greedy[len(forget) :]]
         if not any(answer.finished for answer in told):  # as an answer that the limit allows might
             told += answers(self.corpus.retain or self.corpus.general, self.encoder)[: len(told) + 1]
