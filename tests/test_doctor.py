@@ -370,7 +370,7 @@ def test_a_probe_from_outside_is_counted(recipe: Path, quick: None, monkeypatch:
     monkeypatch.setitem(probes.TABLE, "twice", f"{__name__}:Twice")
     found = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["twice"]'))
     audit = next(stage for stage in found["stages"] if stage["name"] == "audit after")
-    assert list(audit["parts"]) == ["twice"]
+    assert list(audit["parts"]) == ["loading", "twice"]
     once = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["greedy"]'))
     audits = {found["stages"][-1]["counts"]["read token"] for found in (found, once)}
     assert len(audits) == 2  # not what one of the package's probes asks

@@ -93,9 +93,9 @@ class Bench:
     def costs(self) -> Costs:
         """Measure everything else, and fit."""
         self._steps()
-        _, took = self._time(lambda: row_logprobs(self.model, self.encoder, self.rows[:4]))
+        _, took = self.time(lambda: row_logprobs(self.model, self.encoder, self.rows[:4]))
         many = max(8, min(32, int(4 * 0.1 * BUDGET / took)))
-        self._time(lambda: row_logprobs(self.model, self.encoder, (self.rows * 32)[:many]))
+        self.time(lambda: row_logprobs(self.model, self.encoder, (self.rows * 32)[:many]))
         wall = fit([(work, seconds) for work, seconds, _ in self.measured])
         return Costs(wall, fit([(work, seconds) for work, _, seconds in self.measured]), _contention())
 
@@ -132,18 +132,18 @@ class Bench:
 
         few = self.rows[:2]
         step(few, 1)  # warm: the optimizer makes its state
-        _, small = self._time(lambda: step(few, 1))
+        _, small = self.time(lambda: step(few, 1))
         many = self.rows[: max(4, int(len(few) * 0.6 * BUDGET / small))]
         for rows, parts in ((many, 1), (many, 2), (few, 1)):
-            if self._time(lambda rows=rows, parts=parts: step(rows, parts))[1] > 0.1 * BUDGET:  # type: ignore[misc]
+            if self.time(lambda rows=rows, parts=parts: step(rows, parts))[1] > 0.1 * BUDGET:  # type: ignore[misc]
                 break
 
     def _ask(self, draws: Sequence[Draw], length: int) -> tuple[list[list[Answer]], float]:
         config = self.recipe.sample
         draws = [Draw(f"doctor {i}", d.context, d.n, d.temperature, d.top_p, limit=length) for i, d in enumerate(draws)]
-        return self._time(lambda: sample(self.model, self.encoder, draws, config))
+        return self.time(lambda: sample(self.model, self.encoder, draws, config))
 
-    def _time(self, run: Callable[[], T]) -> tuple[T, float]:
+    def time(self, run: Callable[[], T]) -> tuple[T, float]:
         """What it returns, and its seconds, those of other programs left out; the measurement is kept."""
         with counted() as tally:
             _wait(self.model)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 UNITS = {
+    "model load": "reading the weights of one model, and its tokenizer",
     "decode step": "one token for every row that is still being written: the part that does not depend on the rows",
     "decoded token": "a row's share of a decoding step",
     "drawn token": "drawing a row's token from its nucleus, where it is not just the likeliest one",

@@ -1,6 +1,7 @@
 """The examination: time the model (or a shallow one of its shape), run the stages small on a stand-in, multiply."""
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from unsay.config import Recipe
 from unsay.doctor.advice import Advice, advise
 from unsay.doctor.bench import Bench, answers
-from unsay.doctor.cost import Costs
+from unsay.doctor.cost import Costs, Work
 from unsay.doctor.machine import Machine, look, resident
 from unsay.doctor.memory import Memory, Sizes, memory, trained
 from unsay.doctor.pilot import Pilot, Stage
@@ -74,11 +75,13 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     benches, found = [], []
     for layers in (None,) if load else (1, 2):
         say(f"measuring {recipe.model.name}" + (f": random weights of its shape, {layers} of its layers" if layers else ""))
+        cpu, start = time.process_time(), time.perf_counter()
         model, encoder = shallow(recipe, layers) if layers else load_to_train(recipe)
+        loading = (Work({"model load": 1}), time.perf_counter() - start, time.process_time() - cpu)
         if not layers:  # every stage plans its rows anew; here they are planned once, before anything else takes memory
             rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
             recipe = replace(recipe, sample=replace(recipe.sample, rows=rows))
-        benches.append(Bench(recipe, method, model.eval(), encoder, corpus))
+        benches.append(Bench(recipe, method, model.eval(), encoder, corpus, [loading]))
         found.append(_measured(benches[-1]))
     sizes, costs, said = found[0]
     if not load:

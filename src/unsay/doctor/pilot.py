@@ -89,6 +89,8 @@ class Pilot:
             found += [self._recording(small, folder, share), self._training(small, folder, share)]
             audits = self._audit(small, folder, share)
             found += [self._planting("retain model", Path(name), retain_model=True)] if self.retain_model == "finetune" else []
+        found = [replace(stage, parts={"loading": Work({"model load": 1}), **stage.parts}) for stage in found]
+        audits = replace(audits, parts={"loading": Work({"model load": 2}), **audits.parts})  # the reference judge is one more
         names = ["audit before", "audit after"] + (["audit retain_model"] if self.retain_model else [])
         return found + [replace(audits, name=name) for name in names]
 
