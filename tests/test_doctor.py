@@ -139,6 +139,13 @@ def test_a_copy_in_few_bits_lies_beside_the_model():
     assert found.moments["quantise"] == pytest.approx(0.9 * GB + found.moments["sampling"])
 
 
+def test_the_reference_judge_stays_up_to_the_last_probe_that_asks_it():
+    audit = replace(TRAIN, name="audit after", attacks={"relearn": Attack(tokens=2000)})
+    first, last = (load(None, [f"audit.probes={names}"]) for names in ('["greedy","relearn"]', '["relearn","greedy"]'))
+    less, more = (memory(audit, recipe, sizes(), reference=False).moments["relearn"] for recipe in (first, last))
+    assert more - less == pytest.approx(4 * GB + 10**7)
+
+
 def test_every_shape_of_a_batch_leaves_code_behind_up_to_a_limit():
     few, many = (replace(TRAIN, parts={"steps": Work({"micro-batch": n, "decode step": n})}) for n in (100, 10_000))
     libraries = [memory(stage, ONE, sizes(), reference=False).stays["libraries"] for stage in (few, many)]

@@ -14,6 +14,7 @@ import torch
 from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.pilot import Attack, Stage
+from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
@@ -157,14 +158,15 @@ class _Arithmetic:
         return Memory(self.stage.name, stays, self._loading() | self._slack({"backward pass": begin, "update": end}) | asking)
 
     def _audit(self) -> Memory:
-        """The model; then, one after the other, the reference judge, and what probes do to copies of it."""
-        asking = self._asking()
-        judge = (
-            self.weights + (0.0 if self.sizes.gpu else self.sizes.tokenizer) + max(self._loading().get("loading", 0.0), asking["scoring"])
-        )
-        probes = self.recipe.audit.probes
-        attacked = {name: self._attacked(name, one, asking["sampling"]) for name, one in self.stage.attacks.items() if name in probes}
-        return Memory(self.stage.name, self._stays(weights=self.whole), {"reference_judge": judge, **asking, **attacked})
+        """The model; beside it the reference judge, up to the last probe that asks it; and what probes do to copies of the model."""
+        asking, probes = self._asking(), audit.probes_of(self.recipe)
+        judge = self.weights + (0.0 if self.sizes.gpu else self.sizes.tokenizer)
+        judged = [i for i, probe in enumerate(probes.values()) if declared_by(probe).judged]
+        beside = {name: judge * (i <= max(judged, default=-1)) for i, name in enumerate(probes)}
+        moments = {"reference_judge": judge + max(self._loading().get("loading", 0.0), *asking.values())} if judged else {}
+        attacks = {name: one for name, one in self.stage.attacks.items() if name in probes}
+        attacked = {name: beside[name] + self._attacked(name, one, asking["sampling"]) for name, one in attacks.items()}
+        return Memory(self.stage.name, self._stays(weights=self.whole), {**moments, **asking, **attacked})
 
     def _attacked(self, name: str, attack: Attack, sampling: float) -> float:
         """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""
