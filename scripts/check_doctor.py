@@ -1,7 +1,7 @@
 """What `unsay doctor` says, beside what the run then takes: predicted, measured, ratio.
 
     python scripts/check_doctor.py demo llama-10m llama-60m own-7b --times 3
-    UNSAY_DATA=DIR python scripts/check_doctor.py gemma
+    UNSAY_DATA=DIR python scripts/check_doctor.py gemma own-gemma
 
 Every stage runs in a process of its own, so that the peak of its memory is its own. Seconds of processor time are compared
 as well as seconds on the clock: other programs on the machine change the former less. `--counts` compares what the pilot
@@ -47,6 +47,21 @@ OWN_7B = (
     "relearn.batch=2",
 )
 """The knobs of recipes/own-7b-24gb.toml, for the larger Llama; 4 bits need an accelerator."""
+OWN_GEMMA = (
+    "model.freeze_embeddings=true",
+    "sample.max_new_tokens=40",
+    "record.own_retain=48",
+    "record.replay=24",
+    "record.branches=6",
+    "train.rounds=2",
+    "train.learning_rate=5e-5",
+    'train.resample="round"',
+    "sampling.n=10",
+    "prefill.n=4",
+    "utility.limit=12",
+    'audit.probes=["greedy","sampling","prefill","paraphrase","multiple_choice","depth","utility"]',
+)
+"""Own questions about Gemma 3 270M without a retain file (docs/own-model.md), a tenth of it."""
 GEMMA = ("train.rounds=1", "finetune.epochs=1", "audit.limit=8", "utility.limit=10", "record.replay=24")
 """The whole recipe takes about an hour; this is a tenth of it, of every part."""
 STAGES = ("finetune", "record", "train", "audit before", "audit after")
@@ -54,7 +69,7 @@ STAGES = ("finetune", "record", "train", "audit before", "audit after")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", choices=["demo", *LLAMAS, "own-7b", "gemma"])
+    parser.add_argument("cases", nargs="+", choices=["demo", *LLAMAS, "own-7b", "gemma", "own-gemma"])
     parser.add_argument("--times", type=int, default=1, help="repeat prediction and run, and take medians")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a further knob")
     parser.add_argument("--counts", action="store_true", help="compare counts in place of seconds and memory")
@@ -73,12 +88,25 @@ def prepare(case: str, work: Path) -> tuple[str, list[str]]:
         return "demo", ["train.rounds=16"]
     if case == "gemma":
         return "tofu-gemma-270m", [*GEMMA]
+    if case == "own-gemma":
+        return own_gemma(work), [*OWN_GEMMA]
     random_llama(*LLAMAS["llama-60m" if case == "own-7b" else case], work / "model")
     questions(work)
     recipe = work / "recipe.toml"
     files = f'[files]\nforget = "{work}/forget.jsonl"\nretain = "{work}/retain.jsonl"\n'
     recipe.write_text(f'title = "{case}"\ncorpus = "files"\n[model]\nname = "{work}/model"\n{files}')
     return str(recipe), [*SMALL, *(OWN_7B if case == "own-7b" else ())]
+
+
+def own_gemma(work: Path) -> str:
+    """Twelve capitals that Gemma 3 270M is to forget; it is given no retain rows."""
+    names = ["France", "Germany", "Spain", "Portugal", "Japan", "China", "Russia", "Egypt", "Greece", "Austria", "Poland", "Norway"]
+    rows = [{"question": f"What is the capital of {n}?", "paraphrases": [f"Which city is the capital of {n}?"], "group": n} for n in names]
+    (work / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = work / "recipe.toml"
+    model = '[model]\nname = "gemma-3-270m"\nstop = "\\n"\n'
+    recipe.write_text(f'title = "capitals"\ncorpus = "files"\n{model}[files]\nforget = "{work}/forget.jsonl"\n')
+    return str(recipe)
 
 
 def random_llama(hidden: int, inner: int, layers: int, folder: Path) -> None:
@@ -155,7 +183,7 @@ def counts(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, t
     from unsay.config import load
     from unsay.doctor import examine
     from unsay.doctor.cost import UNITS
-    from unsay.doctor.tape import taped
+    from unsay.doctor.counting import counted
     from unsay.store.folder import RunFolder
 
     loaded, folder, watchers = load(recipe, settings), RunFolder(out), runs.Watchers()
@@ -165,12 +193,12 @@ def counts(recipe: str, settings: list[str], out: Path) -> dict[str, dict[str, t
     found = {}
     for stage in STAGES:
         if stage in predicted:
-            with taped() as tape:
+            with counted() as tally:
                 if stage in stages:
                     stages[stage](loaded, folder, watchers)
                 else:
                     runs.run_audit(loaded, folder, stage.removeprefix("audit "), watchers)
-                work = tape.take()
+                work = tally.take()
             found[stage] = {unit: (predicted[stage][unit], work[unit]) for unit in UNITS if work[unit]}
     return found
 

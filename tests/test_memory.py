@@ -26,3 +26,26 @@ print(kept - resident())
 def test_what_is_kept_for_speed_is_given_back_when_asked():
     found = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
     assert int(found.stdout) > 300  # MiB, of the 398 that were freed
+
+
+STAGES = """
+import sys
+from pathlib import Path
+from unsay.store.folder import RunFolder
+from unsay.store.memory import keep_freed_pages
+
+keep_freed_pages()
+folder = RunFolder(Path(sys.argv[1]))
+for name, blocks in (("train", 400), ("audit after", 10)):
+    with folder.stage(name):
+        held = [bytes(1 << 20) for _ in range(blocks)]
+        del held
+peaks = folder.manifest().peak_memory
+print((peaks["train"].process - peaks["audit after"].process) >> 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed pages when it is asked to")
+def test_a_stage_of_a_whole_run_begins_without_the_memory_of_the_one_before(tmp_path):
+    found = subprocess.run([sys.executable, "-c", STAGES, str(tmp_path / "run")], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 300

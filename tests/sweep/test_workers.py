@@ -38,7 +38,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(worker, "run_configuration", run)
     monkeypatch.setattr(worker, "_references", lambda shared, recorded: None)
     monkeypatch.setattr(worker, "_unusable", lambda shared, claim: "")
-    monkeypatch.setattr(worker, "let_go", lambda: None)
+    monkeypatch.setattr(worker, "give_back", lambda: None)
     return ran
 
 

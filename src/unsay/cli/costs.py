@@ -68,6 +68,7 @@ def as_dictionary(report: "Report") -> dict[str, Any]:
             }
             for stage, memory in zip(report.stages, report.memories, strict=True)
         ],
+        "slow": list(report.slow),
         "loaded": report.loaded,
         "seconds": report.seconds,
         "memory": report.peak.total,
@@ -103,6 +104,8 @@ def _show(report: "Report") -> None:
         show.print(
             "Measured on one and two layers of the model's shape, not on the model; answers as long as the retain rows' are assumed."
         )
+    for reason in report.slow:
+        show.print(f"Slow: {reason}.")
     for note in dict.fromkeys(note for stage in report.stages for note in stage.notes):
         show.print(f"Note: {note}.")
     _advise(report, show)

@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.cost import Costs
 from unsay.doctor.machine import Machine
-from unsay.doctor.memory import Sizes, adapter, memory
+from unsay.doctor.memory import Sizes, memory
 from unsay.doctor.pilot import Stage
-from unsay.doctor.tape import Asked
 from unsay.store.vault import retention
 
 _SINK = 0.2
 """Share of the whole time from which on a part is worth a word."""
 _SPARE = 0.9
 """Share of the free memory that a run may plan with."""
+_RANK = 16
+"""Of adapters, where they are proposed."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,12 @@ def advise(
     recipe: Recipe, machine: Machine, sizes: Sizes, costs: Costs, stages: Sequence[Stage], reference: bool, disk: Mapping[str, float]
 ) -> tuple[Advice, ...]:
     """Memory first, then disk, then time; within each the least harm first."""
-    state = _State(recipe, sizes, stages, reference, bool(machine.gpu))
+
+    def peak(recipe: Recipe) -> float:
+        return max((memory(stage, recipe, sizes, reference).total for stage in stages), default=0.0)
+
     return (
-        *_for_memory(state, machine.free),
+        *_for_memory(recipe, peak, machine.free, bool(machine.gpu), stages),
         *_for_disk(recipe, machine, disk),
         *_for_time(recipe, costs, stages),
         *_for_vault(recipe, date.today()),
@@ -49,161 +54,92 @@ def advise(
 
 # -- memory ------------------------------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class _State:
-    """A recipe as far as its knobs have been turned."""
-
-    recipe: Recipe
-    sizes: Sizes
-    stages: Sequence[Stage]
-    reference: bool
-    gpu: bool
-
-    def peak(self) -> float:
-        return max((memory(stage, self.recipe, self.sizes, self.reference).total for stage in self.stages), default=0.0)
+_Change = tuple[str, Recipe]
 
 
-_Change = tuple[str, str, _State]
-
-
-def _for_memory(state: _State, free: int | None) -> Iterator[Advice]:
+def _for_memory(recipe: Recipe, peak: Callable[[Recipe], float], free: int | None, gpu: bool, stages: Sequence[Stage]) -> Iterator[Advice]:
     """Turn, again and again, the least harmful knob that lowers the peak, until it fits."""
-    if free is None:
-        return
-    left = list(_KNOBS)
-    while (now := state.peak()) > _SPARE * free:
-        tried = ((knob, knob(state)) for knob in left)
-        helps = next(((knob, change) for knob, change in tried if change and change[2].peak() < 0.97 * now), None)
+    while free is not None and (now := peak(recipe)) > _SPARE * free:
+        changes = ((knob(recipe, gpu, stages), note) for knob, note in _KNOBS.items())
+        helps = next(((change, note) for change, note in changes if change and peak(change[1]) < 0.97 * now), None)
         if helps is None:
             yield Advice("memory", "", 0.0, "no knob is left: take a smaller model, or a machine with more memory")
             return
-        knob, (setting, note, state) = helps
-        left.remove(knob)
-        yield Advice("memory", setting, now - state.peak(), note, state.peak() <= _SPARE * free)
+        (setting, recipe), note = helps
+        yield Advice("memory", setting, now - peak(recipe), note, peak(recipe) <= _SPARE * free)
 
 
-def _fewer_rows(state: _State) -> _Change | None:
-    rows = state.recipe.sample.rows
-    most = max((one.rows for stage in state.stages for one in stage.asked), default=rows)
-    fewer = max(8, min(rows, most) // 4)
-    if fewer >= rows:
-        return None
-    recipe = replace(state.recipe, sample=replace(state.recipe.sample, rows=fewer))
-    stages = [replace(stage, asked=frozenset(_at_most(one, fewer) for one in stage.asked)) for stage in state.stages]
-    return f"sample.rows={fewer}", "the same answers, decoded in smaller batches", replace(state, recipe=recipe, stages=stages)
+def _set(recipe: Recipe, table: str, **knobs: Any) -> _Change:
+    """The setting in words, and the recipe with it."""
+    setting = " ".join(f"{table}.{name}={str(value).lower() if value is True else value}" for name, value in knobs.items())
+    return setting, replace(recipe, **{table: replace(getattr(recipe, table), **knobs)})
 
 
-def _at_most(one: Asked, rows: int) -> Asked:
-    return one if one.rows <= rows else replace(one, rows=rows, prompts=-(-one.prompts * rows // one.rows))
+def _fewer_rows(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    rows = min(recipe.sample.rows, max((rows for stage in stages for rows, _ in stage.batches), default=1))
+    return _set(recipe, "sample", rows=max(8, rows // 4)) if rows > 8 else None
 
 
-def _smaller_batch(state: _State) -> _Change | None:
-    train = state.recipe.train
-    if train.batch == 1:
-        return None
+def _smaller_batch(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    train = recipe.train
     parts = min(train.batch, 4)
-    smaller = replace(train, batch=max(1, train.batch // parts), accumulation=train.accumulation * parts)
-    share = smaller.batch / train.batch
-    stages = [replace(one, step_tokens=int(one.step_tokens * share)) if one.name == "train" else one for one in state.stages]
-    changed = replace(state, recipe=replace(state.recipe, train=smaller), stages=stages)
-    return f"train.batch={smaller.batch} train.accumulation={smaller.accumulation}", "the same step, in smaller pieces", changed
+    return _set(recipe, "train", batch=train.batch // parts, accumulation=train.accumulation * parts) if parts > 1 else None
 
 
-def _checkpointing(state: _State) -> _Change | None:
-    train, sizes = state.recipe.train, state.sizes
-    if train.gradient_checkpointing:
-        return None
-    recipe = replace(state.recipe, train=replace(train, gradient_checkpointing=True))
-    # What is kept then: the input of every layer, and one layer computed again.
-    kept = sizes.layers * sizes.hidden * (2 if sizes.half else 4) + sizes.trained_token / max(1, sizes.layers)
-    changed = replace(state, recipe=recipe, sizes=replace(sizes, trained_token=min(sizes.trained_token, kept)))
-    return "train.gradient_checkpointing=true", "the same gradients, about a third more time a step", changed
+def _checkpointing(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    return None if recipe.train.gradient_checkpointing else _set(recipe, "train", gradient_checkpointing=True)
 
 
-def _frozen_embeddings(state: _State) -> _Change | None:
-    model, sizes = state.recipe.model, state.sizes
-    if model.freeze_embeddings or not sizes.head:
-        return None
-    frozen = replace(sizes, trained=sizes.trained - sizes.head, head=0)
-    recipe = replace(state.recipe, model=replace(model, freeze_embeddings=True))
-    return "model.freeze_embeddings=true", "words keep their meaning; often better", replace(state, recipe=recipe, sizes=frozen)
-
-
-def _adapters(state: _State) -> _Change | None:
-    if state.recipe.lora.rank:
-        return None
-    sizes, rank = state.sizes, 16
-    trained = int(min(sizes.trained, adapter(rank, sizes)))
-    small = replace(sizes, trained=trained, head=0, largest=min(sizes.largest, trained))
-    recipe = replace(state.recipe, lora=replace(state.recipe.lora, rank=rank))
-    note = "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold"
-    return f"lora.rank={rank}", note, replace(state, recipe=recipe, sizes=small)
-
-
-_HALVED = ("trained_token", "attack_token", "cached_token", "prompt_token")
-
-
-def _half_precision(state: _State) -> _Change | None:
-    model, sizes = state.recipe.model, state.sizes
-    if model.dtype != "float32":
-        return None
-    smaller = replace(sizes, weights=sizes.weights // 2, whole=sizes.whole // 2, half=True)
-    smaller = replace(smaller, **{name: getattr(sizes, name) / 2 for name in _HALVED})
-    changed = replace(state, recipe=replace(state.recipe, model=replace(model, dtype="bfloat16")), sizes=smaller)
-    return "model.dtype=bfloat16", "half the weights and activations; slow on processors without bfloat16", changed
-
-
-def _four_bits(state: _State) -> _Change | None:
-    recipe, sizes = state.recipe, state.sizes
-    if recipe.model.quantization != "none" or not recipe.lora.rank or not state.gpu:
-        return None
-    smaller = replace(sizes, weights=int(0.516 * (sizes.parameters - sizes.embeddings) + 2 * sizes.embeddings))
-    recipe = replace(recipe, model=replace(recipe.model, quantization="4bit"))
-    return "model.quantization=4bit", "the fixed weights in 4 bits, in training only", replace(state, recipe=recipe, sizes=smaller)
-
-
-def _smaller_attack(state: _State) -> _Change | None:
+def _smaller_attack(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
     """Of the probes that train a whole copy of the model, the first that can train adapters instead."""
-    rank = 16
-    probes = audit.probes_of(state.recipe)
-    for name in sorted({name for stage in state.stages for name, attack in stage.attacks.items() if attack.tokens and not attack.rank}):
-        if hasattr(probes[name], "rank"):
-            table = {**state.recipe.tables.get(name, {}), "rank": rank}
-            recipe = replace(state.recipe, tables={**state.recipe.tables, name: table})
-            stages = [_with_rank(stage, name, rank) for stage in state.stages]
-            note = "the attacker trains adapters instead of a whole copy: a weaker attack"
-            return f"{name}.rank={rank}", note, replace(state, recipe=recipe, stages=stages)
+    for name, probe in audit.probes_of(recipe).items():
+        if name in _attacking(stages) and getattr(probe, "rank", None) == 0:
+            tables = {**recipe.tables, name: {**recipe.tables.get(name, {}), "rank": _RANK}}
+            return f"{name}.rank={_RANK}", replace(recipe, tables=tables)
     return None
 
 
-def _with_rank(stage: Stage, name: str, rank: float) -> Stage:
-    return replace(stage, attacks={key: replace(one, rank=rank if key == name else one.rank) for key, one in stage.attacks.items()})
+def _frozen_embeddings(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    return None if recipe.model.freeze_embeddings or recipe.lora.rank else _set(recipe, "model", freeze_embeddings=True)
 
 
-def _no_attacks(state: _State) -> _Change | None:
-    attacking = {name for stage in state.stages for name, attack in stage.attacks.items() if attack.tokens}
-    left = tuple(name for name in state.recipe.audit.probes if name not in attacking)
-    if not attacking or not left:
+def _half_precision(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    return _set(recipe, "model", dtype="bfloat16") if recipe.model.dtype == "float32" else None
+
+
+def _adapters(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    return None if recipe.lora.rank else _set(recipe, "lora", rank=_RANK)
+
+
+def _four_bits(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    plain = recipe.model.quantization == "none"
+    return _set(recipe, "model", quantization="4bit") if plain and recipe.lora.rank and gpu else None
+
+
+def _no_attacks(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    left = tuple(name for name in recipe.audit.probes if name not in _attacking(stages))
+    if not left or left == recipe.audit.probes:
         return None
-    recipe = replace(state.recipe, audit=replace(state.recipe.audit, probes=left))
-    stages = [replace(one, attacks={n: a for n, a in one.attacks.items() if n in left}) for one in state.stages]
     setting = f"audit.probes={list(left)}".replace("'", '"').replace(" ", "")
-    note = f"without {', '.join(sorted(attacking))} the report cannot say how cheaply the secrets come back"
-    return setting, note, replace(state, recipe=recipe, stages=stages)
+    return setting, replace(recipe, audit=replace(recipe.audit, probes=left))
 
 
-_KNOBS: tuple[Callable[[_State], _Change | None], ...] = (
-    _fewer_rows,
-    _smaller_batch,
-    _checkpointing,
-    _smaller_attack,
-    _frozen_embeddings,
-    _half_precision,
-    _adapters,
-    _four_bits,
-    _no_attacks,
-)
+def _attacking(stages: Sequence[Stage]) -> set[str]:
+    """Probes that train."""
+    return {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens}
+
+
+_KNOBS: dict[Callable[[Recipe, bool, Sequence[Stage]], _Change | None], str] = {
+    _fewer_rows: "the same answers, decoded in smaller batches",
+    _smaller_batch: "the same step, in smaller pieces",
+    _checkpointing: "the same gradients, about a third more time a step",
+    _smaller_attack: "the attacker trains adapters instead of a whole copy: a weaker attack",
+    _frozen_embeddings: "words keep their meaning; often better",
+    _half_precision: "half the weights and activations; slow on processors without bfloat16",
+    _adapters: "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold",
+    _four_bits: "the fixed weights in 4 bits, in training only",
+    _no_attacks: "without the probes that train the report cannot say how cheaply the secrets come back",
+}
 """Least harm first: the same run in smaller pieces, then slower, then another one, then a smaller audit."""
 
 
@@ -217,7 +153,7 @@ def _for_disk(recipe: Recipe, machine: Machine, disk: Mapping[str, float]) -> It
         yield Advice("disk", "", 0.0, "point --out at a larger disk")
         return
     saves = disk.get("state", 0.0) + disk.get("state being replaced", 0.0)
-    yield Advice("disk", "lora.rank=16", saves, "the saved state is then a few adapters; or point --out at a larger disk")
+    yield Advice("disk", f"lora.rank={_RANK}", saves, "the saved state is then a few adapters; or point --out at a larger disk")
 
 
 def _for_vault(recipe: Recipe, today: date) -> Iterator[Advice]:
@@ -232,6 +168,8 @@ def _for_time(recipe: Recipe, costs: Costs, stages: Sequence[Stage]) -> Iterator
     for stage in stages:
         kind = "audit" if stage.name.startswith("audit") else stage.name
         for part, work in stage.parts.items():
+            if part == "loading":  # no knob makes it shorter
+                continue
             spent[kind, part] = spent.get((kind, part), 0.0) + costs.seconds(work)
     whole = sum(spent.values())
     for (kind, part), seconds in sorted(spent.items(), key=lambda item: -item[1]):

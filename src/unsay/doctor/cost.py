@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 UNITS = {
+    "model load": "reading the weights of one model, and its tokenizer",
     "decode step": "one token for every row that is still being written: the part that does not depend on the rows",
     "decoded token": "a row's share of a decoding step",
     "drawn token": "drawing a row's token from its nucleus, where it is not just the likeliest one",
@@ -40,17 +41,10 @@ class Work:
     def __getitem__(self, unit: str) -> float:
         return self.counts.get(unit, 0.0)
 
-    def above(self, other: "Work") -> "Work":
-        """What this is more than the other, and nothing where it is less.
-
-        >>> Work({"update": 3, "micro-batch": 1}).above(Work({"update": 1, "micro-batch": 2})).counts
-        {'update': 2.0, 'micro-batch': 0.0}
-        """
-        more = {unit: max(0.0, count - other[unit]) for unit, count in self.counts.items()}
-        return Work(more, max(0.0, self.scoring - other.scoring))
-
-    def only(self, units: Iterable[str]) -> "Work":
-        return Work({unit: self[unit] for unit in units if self[unit]})
+    def parts(self, rest: str) -> dict[str, "Work"]:
+        """Training's steps apart from everything else, which is called `rest`."""
+        steps = Work({unit: self[unit] for unit in TRAINING})
+        return {rest: Work({unit: n for unit, n in self.counts.items() if unit not in TRAINING}, self.scoring), "steps": steps}
 
 
 NOTHING = Work()

@@ -1,70 +1,71 @@
-"""How much memory each stage needs at most, by part: sizes of the model, times what the probe saw a token hold.
+"""How much memory each stage needs at most, by part: the model's sizes and the recipe's knobs, in bytes.
 
-    stage = libraries + weights + copies + optimizer + max over moments (step, sampling, scoring)
+    stage = libraries + weights + copies + optimizer + largest of its moments (step, sampling, scoring)
 
-All arithmetic, in bytes; docs/doctor.md has the derivation, docs/memory.md what the knobs do.
+All arithmetic; docs/memory.md has the derivation, docs/doctor.md how far it is off.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 
+import torch
+
+from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.pilot import Attack, Stage
-from unsay.doctor.tape import Asked
+from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
 _READ_ROWS = 32
 """Rows that are scored at once (`subject.row_logprobs`)."""
-
-
+_DRAWN = 5
+"""Float32 vectors of the vocabulary's size that a row holds while its next token is drawn (`plan`)."""
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
+KERNELS, MOST_KERNELS = 1e6, 1e9
+"""What oneDNN keeps on a processor of the code that it makes for each new shape of a batch, and for the 1024 that it keeps at most:
+measured in the demo (docs/lab-log.md)."""
 GPU_CONTEXT = 600_000_000
 """What CUDA and its libraries take on the card."""
+FEW_BITS = {"4bit": 0.516, "8bit": 1.0}
+"""Bytes for a number of a quantised layer, its scales included."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the model weighs, and what a token of work holds."""
+    """The model, and what a token of work holds."""
 
-    weights: int
-    """Bytes as training loads them, quantised or not."""
-    whole: int
-    """Bytes in `model.dtype`, as record and the audit load them."""
     parameters: int
     """Numbers in all weights."""
-    trained: int
-    """Numbers that an optimizer moves."""
-    largest: int
-    """Numbers in the largest matrix that is trained."""
     embeddings: int
     """Numbers in the embedding matrices."""
-    head: int
-    """The same, where they are trained: their gradient is there from the backward pass' first moment."""
+    largest: int
+    """Numbers in the largest matrix."""
     vocabulary: int
     hidden: int
     layers: int
-    half: bool
-    """Weights are in half precision; where they are trained themselves, the optimizer keeps exact copies."""
-    gpu: bool
-    libraries: int
-    """Bytes of the process before any weight: the interpreter, torch, tokenizer and corpus."""
+    itemsize: int
+    """Bytes of a number in the type in which the rest was measured."""
+    token: float
+    """Bytes that the forward pass keeps for a token of a micro-batch, without gradient checkpointing."""
+    cached_row: float
+    """Bytes of a row in the cache, whatever its length."""
+    cached_token: float
+    """Bytes for each token of a row in the cache."""
+    files: int
+    """Bytes of the files that the weights are read from."""
     tokenizer: int
     """Bytes of one more tokenizer: the reference judge brings its own."""
-    converted: int
-    """Bytes of the weights' files where they lie in another type than `model.dtype`: there beside the weights while these are read."""
-    trained_token: float
-    """Bytes that the forward pass keeps for a token of a micro-batch (with gradient checkpointing, that it has at most)."""
-    attack_token: float
-    """The same without gradient checkpointing, as attacks on the weights train."""
-    row: float
-    """Bytes for a row that is decoded."""
-    cached_token: float
-    """Bytes for a token of a row in the cache."""
-    prompt_token: float
-    """Further bytes for a token of the cache of prompts that are read at once, before it is spread over their answers."""
+    libraries: int
+    """Bytes of the process before any weight: the interpreter, torch, tokenizer and corpus."""
+    gpu: bool
+
+    @property
+    def inner(self) -> int:
+        """Numbers outside the embeddings."""
+        return self.parameters - self.embeddings
 
 
 @dataclass(frozen=True)
@@ -84,103 +85,134 @@ class Memory:
     def total(self) -> float:
         return sum(self.stays.values()) + max(self.moments.values(), default=0.0)
 
-    @property
-    def tensors(self) -> float:
-        """Without libraries: what lies on an accelerator, where there is one."""
-        return self.total - self.stays.get("libraries", 0.0)
-
 
 def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memory:
     """One stage's bytes. `reference`: the method compares with the untouched model."""
-    if stage.name == "record":
-        return Memory(stage.name, _fixed(sizes, weights=sizes.whole), _loading(stage, recipe, sizes) | _asking(stage, sizes))
-    if stage.name.startswith("audit"):
-        return _audit(stage, recipe, sizes)
-    lora, trained = recipe.lora.rank > 0, sizes.trained
-    gradients = 4.0 * trained
-    stays = _fixed(
-        sizes,
-        weights=sizes.weights,
-        exact_copies=4.0 * trained if sizes.half and not lora else 0.0,
-        reference_copy=sizes.weights if reference and stage.name == "train" and not lora else 0.0,
-        optimizer=8.0 * trained,
-    )
-    parts = recipe.train.accumulation if stage.name == "train" else 1
-    # Gradients come into being while activations go: only with several micro-batches are both there in full.
-    begin = sizes.trained_token * stage.step_tokens + _logits(stage.step_tokens, sizes) + 4.0 * sizes.head
-    begin += gradients if parts > 1 else 0.0
-    end = gradients + (2.0 * trained if sizes.half and not lora else 0.0) + _update(trained, sizes)
-    asking = {name: gradients + size for name, size in _asking(stage, sizes).items()}
-    return Memory(stage.name, stays, _loading(stage, recipe, sizes) | _slack({"backward pass": begin, "update": end}, sizes) | asking)
+    return _Arithmetic(stage, recipe, sizes).memory(reference)
 
 
-def _audit(stage: Stage, recipe: Recipe, sizes: Sizes) -> Memory:
-    """The model; then, one after the other, the reference judge, and what probes do to copies of it."""
-    asking = _asking(stage, sizes)
-    loading = _loading(stage, recipe, sizes).get("loading", 0.0)
-    reference_judge = sizes.weights + (0.0 if sizes.gpu else float(sizes.tokenizer)) + max(loading, asking["scoring"])
-    attacked = {name: _attacked(attack, sizes, asking["sampling"]) for name, attack in stage.attacks.items()}
-    return Memory(stage.name, _fixed(sizes, weights=sizes.whole), {"reference_judge": reference_judge, **asking, **attacked})
+def trained(recipe: Recipe, sizes: Sizes) -> float:
+    """Numbers that the recipe's optimizer moves."""
+    return _adapter(recipe.lora.rank, sizes) if recipe.lora.rank else sizes.parameters - sizes.embeddings * recipe.model.freeze_embeddings
 
 
-def _attacked(attack: Attack, sizes: Sizes, sampling: float) -> float:
-    """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""
-    inner = sizes.parameters - sizes.embeddings
-    if not attack.tokens:
-        return attack.few_bits * inner + sampling
-    trained = adapter(attack.rank, sizes) if attack.rank else float(sizes.parameters)
-    whole = not attack.rank
-    begin = (2.0 if sizes.half and whole else 1.0) * sizes.attack_token * attack.tokens + _logits(attack.tokens, sizes)
-    begin += 4.0 * sizes.head if whole else 0.0
-    end = 4.0 * trained + (_update(sizes.parameters, sizes) if whole else 0.0)
-    # The copy comes and goes as well.
-    return max(*_slack({"": 12.0 * trained + max(begin, end)}, sizes).values(), 16.0 * trained + sampling)
-
-
-def _fixed(sizes: Sizes, **parts: float) -> dict[str, float]:
-    return {"libraries": float(GPU_CONTEXT if sizes.gpu else sizes.libraries)} | {name: size for name, size in parts.items() if size}
-
-
-def _loading(stage: Stage, recipe: Recipe, sizes: Sizes) -> dict[str, float]:
-    """Files that are read into another type; what a stage of the run wrote is in the right one already."""
-    planted = recipe.finetune.epochs > 0 and stage.name not in ("finetune", "retain model")
-    return {"loading": float(sizes.converted)} if sizes.converted and not planted and not sizes.gpu else {}
-
-
-def _asking(stage: Stage, sizes: Sizes) -> dict[str, float]:
-    """Reading prompts, decoding, and scoring texts without gradients."""
-    scored = _READ_ROWS * max((one.capacity for one in stage.asked), default=1)
-    return _slack(
-        {
-            "sampling": max((_sampling(one, sizes) for one in stage.asked), default=0.0),
-            "scoring": sizes.attack_token / max(1, sizes.layers) * scored + _logits(scored / 2, sizes),
-        },
-        sizes,
-    )
-
-
-def _sampling(one: Asked, sizes: Sizes) -> float:
-    return sizes.row * one.rows + (sizes.cached_token * one.rows + sizes.prompt_token * one.prompts) * one.capacity
-
-
-def _slack(moments: Mapping[str, float], sizes: Sizes) -> dict[str, float]:
-    """What comes and goes leaves gaps between what stays, and operations need room of their own."""
-    factor = GPU_SLACK if sizes.gpu else SLACK
-    return {name: factor * size for name, size in moments.items()}
-
-
-def _logits(tokens: float, sizes: Sizes) -> float:
-    """A chunk of logits in float32 with one temporary of its size; in half precision the half-size original too."""
-    elements = min(tokens * sizes.vocabulary, _LOGITS_AT_ONCE)
-    return elements * (10.0 if sizes.half else 8.0)
-
-
-def adapter(rank: float, sizes: Sizes) -> float:
+def _adapter(rank: float, sizes: Sizes) -> float:
     """Numbers in adapters of this rank: r · (d + e) for a layer from d to e, which for matrices of like shape is 2·r·√(d·e)."""
-    inner = sizes.parameters - sizes.embeddings
-    return rank * 2.0 * sqrt(inner * 7 * sizes.layers) * 1.1
+    return rank * 2.0 * sqrt(sizes.inner * 7 * sizes.layers) * 1.1
 
 
-def _update(trained: int, sizes: Sizes) -> float:
-    """AdamW's temporaries: of all trained weights at once on an accelerator (foreach), else of one matrix at a time."""
-    return 4.0 * trained if sizes.gpu else 8.0 * min(trained, sizes.largest)
+@dataclass(frozen=True)
+class _Arithmetic:
+    stage: Stage
+    recipe: Recipe
+    sizes: Sizes
+
+    @property
+    def itemsize(self) -> int:
+        return int(getattr(torch, self.recipe.model.dtype).itemsize)
+
+    @property
+    def half(self) -> bool:
+        """In half precision, weights that are trained themselves have exact copies."""
+        return self.itemsize < 4
+
+    @property
+    def narrower(self) -> float:
+        """Than when it was measured."""
+        return self.itemsize / self.sizes.itemsize
+
+    @property
+    def whole(self) -> float:
+        """Bytes of the weights as record and the audit load them."""
+        return float(self.itemsize * self.sizes.parameters)
+
+    @property
+    def weights(self) -> float:
+        """Bytes as training loads them, quantised or not."""
+        return FEW_BITS.get(self.recipe.model.quantization, self.itemsize) * self.sizes.inner + self.itemsize * self.sizes.embeddings
+
+    def memory(self, reference: bool) -> Memory:
+        if self.stage.name == "record":
+            return Memory(self.stage.name, self._stays(weights=self.whole), self._loading() | self._asking())
+        return self._audit() if self.stage.name.startswith("audit") else self._train(reference)
+
+    def _train(self, reference: bool) -> Memory:
+        config, sizes, lora = self.recipe.train, self.sizes, self.recipe.lora.rank > 0
+        moved, training = trained(self.recipe, sizes), self.stage.name == "train"
+        gradients = 4.0 * moved
+        stays = self._stays(
+            weights=self.weights,
+            exact_copies=gradients if self.half and not lora else 0.0,
+            reference_copy=self.weights if reference and training and not lora else 0.0,
+            optimizer=2 * gradients,
+        )
+        tokens = self.stage.tokens * (config.batch if training else self.recipe.finetune.batch)
+        token = self.narrower * sizes.token
+        if config.gradient_checkpointing:  # kept then: the input of every layer, and one layer computed again
+            token = min(token, sizes.layers * sizes.hidden * self.itemsize + token / sizes.layers)
+        # Gradients come into being while activations go: only with several micro-batches are both there in full.
+        begin = token * tokens + self._logits(tokens) + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)
+        begin += gradients if training and config.accumulation > 1 else 0.0
+        end = gradients + (2.0 * moved if self.half and not lora else 0.0) + self._update(moved)
+        asking = {name: gradients + size for name, size in self._asking().items()}
+        return Memory(self.stage.name, stays, self._loading() | self._slack({"backward pass": begin, "update": end}) | asking)
+
+    def _audit(self) -> Memory:
+        """The model; beside it the reference judge, up to the last probe that asks it; and what probes do to copies of the model."""
+        asking, probes = self._asking(), audit.probes_of(self.recipe)
+        judge = self.weights + (0.0 if self.sizes.gpu else self.sizes.tokenizer)
+        judged = [i for i, probe in enumerate(probes.values()) if declared_by(probe).judged]
+        beside = {name: judge * (i <= max(judged, default=-1)) for i, name in enumerate(probes)}
+        moments = {"reference_judge": judge + max(self._loading().get("loading", 0.0), *asking.values())} if judged else {}
+        attacks = {name: one for name, one in self.stage.attacks.items() if name in probes}
+        attacked = {name: beside[name] + self._attacked(name, one, asking["sampling"]) for name, one in attacks.items()}
+        return Memory(self.stage.name, self._stays(weights=self.whole), {**moments, **asking, **attacked})
+
+    def _attacked(self, name: str, attack: Attack, sampling: float) -> float:
+        """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""
+        sizes = self.sizes
+        if not attack.tokens:
+            return attack.few_bits * sizes.inner + sampling
+        rank = getattr(audit.probes_of(self.recipe)[name], "rank", 0)
+        moved = _adapter(rank, sizes) if rank else float(sizes.parameters)
+        token = (self.narrower if rank else 4 / sizes.itemsize) * sizes.token
+        begin = token * attack.tokens + self._logits(attack.tokens) + (0.0 if rank else 4.0 * sizes.embeddings)
+        end = 4.0 * moved + (0.0 if rank else self._update(moved))
+        # The copy comes and goes as well.
+        return max(*self._slack({"": 12.0 * moved + max(begin, end)}).values(), 16.0 * moved + sampling)
+
+    def _stays(self, **parts: float) -> dict[str, float]:
+        work = self.stage.work
+        shapes = work["read batch"] + work["decode step"] + 2 * work["micro-batch"]
+        libraries = GPU_CONTEXT if self.sizes.gpu else self.sizes.libraries + min(KERNELS * shapes, MOST_KERNELS)
+        return {"libraries": float(libraries)} | {name: size for name, size in parts.items() if size}
+
+    def _loading(self) -> dict[str, float]:
+        """Files that are read into another type; what a stage of the run wrote is in the right one already."""
+        planted = self.recipe.finetune.epochs > 0 and self.stage.name not in ("finetune", "retain model")
+        other = abs(self.sizes.files - self.whole) > 0.1 * self.whole
+        return {"loading": float(self.sizes.files)} if other and not planted and not self.sizes.gpu else {}
+
+    def _asking(self) -> dict[str, float]:
+        """Reading prompts, decoding, and scoring texts without gradients."""
+        scored = _READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
+        scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
+        sampling = max((self._sampling(rows, capacity) for rows, capacity in self.stage.batches), default=0.0)
+        return self._slack({"sampling": sampling, "scoring": scoring})
+
+    def _sampling(self, rows: int, capacity: int) -> float:
+        """A row's cache, and what drawing its next token takes."""
+        cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
+        return min(rows, self.recipe.sample.rows) * (cache + 4.0 * _DRAWN * self.sizes.vocabulary)
+
+    def _slack(self, moments: Mapping[str, float]) -> dict[str, float]:
+        """What comes and goes leaves gaps between what stays, and operations need room of their own."""
+        return {name: (GPU_SLACK if self.sizes.gpu else SLACK) * size for name, size in moments.items()}
+
+    def _logits(self, tokens: float) -> float:
+        """A chunk of logits in float32 with one temporary of its size; in half precision the half-size original too."""
+        return min(tokens * self.sizes.vocabulary, _LOGITS_AT_ONCE) * (10.0 if self.half else 8.0)
+
+    def _update(self, moved: float) -> float:
+        """AdamW's temporaries: of all trained weights at once on an accelerator (foreach), else of one matrix at a time."""
+        return 4.0 * moved if self.sizes.gpu else 8.0 * min(moved, self.sizes.largest)

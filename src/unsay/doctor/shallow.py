@@ -72,7 +72,7 @@ def stretched(one: T, two: T, layers: int) -> T:
         value = first + (layers - 1) * max(0, second - first)
         return int(value) if isinstance(first, int) else value
 
-    fixed = {"vocabulary", "hidden", "largest", "libraries", "embeddings", "head", "tokenizer", "converted", "contention"}
+    fixed = {"vocabulary", "hidden", "itemsize", "largest", "libraries", "embeddings", "tokenizer", "files", "contention"}
     names = [field.name for field in dataclasses.fields(one) if field.name not in fixed]
     return dataclasses.replace(one, **{name: stretch(getattr(one, name), getattr(two, name)) for name in names})
 

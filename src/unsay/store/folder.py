@@ -19,7 +19,7 @@ from unsay.store import redact
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
-from unsay.store.memory import peak_memory
+from unsay.store.memory import give_back, peak_memory
 from unsay.store.vault import Vault
 from unsay.types import SCORE, Finding
 
@@ -119,9 +119,10 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Claim the folder and time a stage; note it as done if it ends well, with the most memory of the process up to its end.
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory that the process had meanwhile.
 
         Its time is that of all calls: an interrupted one notes what it has spent. One that was killed outright cannot."""
+        give_back()  # what the stage before it held, in a run of all of them
         clock = Clock()
         with self.claimed():
             try:

@@ -1,8 +1,10 @@
 """Memory of the process: what the C library does with what is freed, how much there was at most, and how much is free."""
 
 import ctypes
+import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -24,32 +26,38 @@ def keep_freed_pages() -> bool:
     return all(mallopt(key, value) == 1 for key, value in settings)
 
 
-def give_back() -> bool:
-    """Return what has been freed to the system after all; whether anything was.
+def give_back() -> None:
+    """Return what has been freed to the system after all, and measure the peak anew (`peak_memory`).
 
     For a process that goes on to another model: what glibc has kept of the last one, more so after `keep_freed_pages`, lies in pieces
-    that the next one's blocks do not fit. Only with glibc.
+    that the next one's blocks do not fit.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(0))
-    except (OSError, AttributeError):
-        return False
+    gc.collect()  # accelerate's wrappers hold a model in cycles
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):  # only with glibc
+            ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak of the resident size is what it is now
 
 
 def peak_memory() -> dict[str, int]:
     """Bytes at most so far: `process`, its largest resident size (libraries included), and `gpu`, the most that torch held there.
 
-    Both are of the whole process and never fall: in a run of many stages a later stage shows at least what an earlier one
-    needed. Empty where the system does not say (Windows).
+    Both are of the whole process since it last gave its memory back (`give_back`), which on other systems than Linux changes nothing:
+    a later stage then shows at least what an earlier one needed. Empty where the system does not say (Windows).
     """
     try:
         import resource
     except ImportError:
         return {}
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, kilobytes elsewhere
-    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    # Where the system has it, its own figure: getrusage's also counts what the process that started this one had.
+    kilobytes = _entry("/proc/self/status", "VmHWM:")
+    found = {"process": kilobytes * 1024 if kilobytes else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = torch.cuda.max_memory_allocated()

@@ -4,7 +4,6 @@ A trial's folder holds `trial.json` and, for each seed, a run folder like any ot
 recorded of the model before is the same for all configurations and shared (`Recorded`). A trial that was interrupted goes on.
 """
 
-import gc
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from unsay import audit, probes
@@ -103,14 +101,6 @@ def _probe_tables(recipe: Recipe) -> dict[str, Any]:
 def on_gpu() -> bool:
     """Whether models are trained on a GPU here: cost is then counted in seconds of the clock."""
     return default_device().type == "cuda"
-
-
-def let_go() -> None:
-    """Give the memory of the last model back."""
-    gc.collect()  # accelerate's wrappers hold it in cycles
-    give_back()
-    if on_gpu():
-        torch.cuda.empty_cache()
 
 
 def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> Outcome:
@@ -268,7 +258,7 @@ def clear(folder: Path) -> None:
 
 def _tidy(run: RunFolder, keep: bool) -> None:
     """What a finished run needs no more: the state for going on and, unless it is kept, the checkpoint."""
-    let_go()
+    give_back()
     shutil.rmtree(run.state, ignore_errors=True)
     if not keep:
         for folder in (run.checkpoint, run.adapter, run.planted):

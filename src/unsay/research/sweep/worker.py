@@ -23,10 +23,11 @@ from optuna.trial import TrialState, create_trial
 from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
 from unsay.research.sweep.spec import Settings, Sweep, load_sweep
-from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, let_go, note, run_configuration, summary
+from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, note, run_configuration, summary
 from unsay.run import Watchers, check
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
+from unsay.store.memory import give_back
 from unsay.store.redact import apart
 from unsay.tables import UnknownName
 
@@ -146,7 +147,7 @@ def work(shared: Shared, watchers: Watchers) -> int:
             _fail(study, claim, f"{type(error).__name__}: {error}")
         finally:
             claim.lock.release()
-            let_go()
+            give_back()
         done += 1
     return done
 

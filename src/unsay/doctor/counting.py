@@ -1,0 +1,155 @@
+"""Counts what real code asks of a model while it runs: batches of answers, forward passes, optimizer steps.
+
+    with counted() as tally:
+        optimizer_step(...)
+    tally.take()        the work since the last take
+
+With answers to `said` (standin.py) the model writes none: they are put into its mouth.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import PreTrainedModel
+
+from unsay.config import SampleConfig
+from unsay.doctor.cost import UNITS, Work
+from unsay.doctor.standin import Said, light_divergences, light_logprobs
+from unsay.lm import model as models
+from unsay.lm import sample
+from unsay.lm.encode import Encoder
+from unsay.lm.logprobs import head_divergences, head_logprobs
+from unsay.types import Answer
+
+_READ_ROWS = 32
+"""Rows that are scored at once (`subject.row_logprobs`)."""
+
+
+@dataclass
+class Tally:
+    """What has been counted since the last `take`, and the largest batches since the beginning."""
+
+    share: float = 1.0
+    """Of the run's questions, how many are asked here. Batches are as full as they would be with all."""
+    whole: float = 0.0
+    """Numbers that an optimizer must move for an update to be one of the whole model; 0: no update is."""
+    heavier: float = 1.0
+    """What an update of the whole model counts, beside one of what the recipe trains."""
+    counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
+    batches: set[tuple[int, int]] = field(default_factory=set)
+    """Of answers: rows, and the tokens that the cache has room for in each."""
+    tokens: int = 0
+    """Most tokens of a micro-batch, padding included."""
+    rows: int = 0
+    """Most rows of a micro-batch."""
+    moved: int = 0
+    """Most numbers that an optimizer moved."""
+    few_bits: int = 0
+    """Bytes of weights in few bits, of the model that had most of them."""
+    _since: float = field(default_factory=time.process_time)
+    _off: float = 0.0
+    _begun: float | None = None
+    _depth: int = 0
+
+    def take(self) -> Work:
+        """Counts since the last take; scoring is the processor time in which no model was at work."""
+        now = time.process_time()
+        work = Work({unit: count for unit, count in self.counts.items() if count}, max(0.0, now - self._since - self._off))
+        self.counts = dict.fromkeys(UNITS, 0.0)
+        self._since, self._off, self._begun = now, 0.0, None
+        return work
+
+    @contextmanager
+    def at_work(self) -> Iterator[bool]:
+        """Time in here is the model's; whether this is the outermost of such blocks."""
+        self._depth += 1
+        start = time.process_time()
+        try:
+            yield self._depth == 1
+        finally:
+            self._depth -= 1
+            if not self._depth and self._begun is None:
+                self._off += time.process_time() - start
+
+    def answered(self, draws: Sequence[sample.Draw], answers: Sequence[Answer], config: SampleConfig) -> None:
+        """One batch of answers was written."""
+        rows, width = len(answers), max(len(draw.context) for draw in draws)
+        lengths, alive, decoded = [len(answer.ids) for answer in answers], rows, 0
+        for position in range(1, max(lengths)):
+            left = sum(length > position for length in lengths)
+            alive = left if left < sample.SHRINK * alive else alive
+            decoded += alive
+        full = min(1.0, max(self.share, rows / config.rows))
+        self._count({"read batch": full, "read token": len(draws) * width})
+        self._count({"decode step": full * max(0, max(lengths) - 1), "decoded token": decoded})
+        if any(draw.temperature for draw in draws):
+            self._count({"drawn token": decoded + rows})
+        self.batches.add((rows, width + config.max_new_tokens))
+
+    def forward(self, model: PreTrainedModel, ids: Tensor) -> None:
+        """A model was called on ids [B, T]."""
+        self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
+        if not torch.is_grad_enabled():
+            self._count({"read batch": min(1.0, max(self.share, len(ids) / _READ_ROWS)), "read token": ids.numel()})
+            return
+        self._count({"micro-batch": 1, "trained token": ids.numel()})
+        self.tokens, self.rows = max(self.tokens, ids.numel()), max(self.rows, len(ids))
+        if self._begun is None:  # what follows, up to the update, is the backward pass
+            self._begun = time.process_time()
+
+    def stepped(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if self._begun is None:  # something else than a model is trained: a classifier of answers
+            return
+        self._off += time.process_time() - self._begun
+        self._begun = None
+        moved = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+        self.moved = max(self.moved, moved)
+        self._count({"update": self.heavier if self.whole and moved >= self.whole else 1.0})
+
+    def _count(self, units: Mapping[str, float]) -> None:
+        for unit, number in units.items():
+            self.counts[unit] += number
+
+
+@contextmanager
+def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, heavier: float = 1.0) -> Iterator[Tally]:
+    """A tally of everything that is asked of models inside, in this process."""
+    tally, decode = Tally(share, whole, heavier), sample._decode
+
+    def counted_decode(
+        model: PreTrainedModel, encoder: Encoder, draws: Sequence[sample.Draw], config: SampleConfig, seed: int, salt: str
+    ) -> Iterator[Answer]:
+        tally.few_bits = max(tally.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
+        with tally.at_work():
+            answers = list(decode(model, encoder, draws, config, seed, salt)) if said is None else said(encoder, draws, config, salt)
+        tally.answered(draws, answers, config)
+        return iter(answers)
+
+    def counted_call(model: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        with tally.at_work() as outermost:
+            if outermost:
+                tally.forward(model, kwargs["input_ids"] if "input_ids" in kwargs else args[0])
+            return nn.Module.__call__(model, *args, **kwargs)
+
+    def at_work(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def worked(*args: Any) -> Tensor:
+            with tally.at_work():
+                return function(*args)
+
+        return worked
+
+    logprobs, divergences = (head_logprobs, head_divergences) if said is None else (light_logprobs, light_divergences)
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(sample, "_decode", counted_decode))
+        stack.enter_context(patch.object(models, "head_logprobs", at_work(logprobs)))
+        stack.enter_context(patch.object(models, "head_divergences", at_work(divergences)))
+        stack.enter_context(patch.object(PreTrainedModel, "__call__", counted_call, create=True))
+        stack.callback(register_optimizer_step_post_hook(tally.stepped).remove)
+        yield tally
