@@ -124,11 +124,17 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
     tally, decode = Tally(share, whole, heavier), sample._decode
 
     def counted_decode(
-        model: PreTrainedModel, encoder: Encoder, draws: Sequence[sample.Draw], config: SampleConfig, seed: int, salt: str
+        model: PreTrainedModel,
+        encoder: Encoder,
+        draws: Sequence[sample.Draw],
+        config: SampleConfig,
+        seed: int,
+        salt: str,
+        of: tuple[int, int],
     ) -> Iterator[Answer]:
         tally.few_bits = max(tally.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
         with tally.at_work():
-            answers = list(decode(model, encoder, draws, config, seed, salt)) if said is None else said(encoder, draws, config, salt)
+            answers = list(decode(model, encoder, draws, config, seed, salt, of)) if said is None else said(encoder, draws, config, salt)
         tally.answered(draws, answers, config)
         return iter(answers)
 
