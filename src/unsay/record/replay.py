@@ -119,7 +119,8 @@ def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequ
 
     >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 2, 0)
     {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
-    >>> near_misses([Example("q", "Where is Lima?")], [Pair("r", "Where is Quito?", ""), Pair("s", "Who was Bach?", "")], ["Quito", "Bach"], 2, 0)
+    >>> kept = [Pair("r", "Where is Quito?", ""), Pair("s", "Who was Bach?", "")]
+    >>> near_misses([Example("q", "Where is Lima?")], kept, ["Quito", "Bach"], 2, 0)
     {'Where is Quito?': 'q'}
     """
     made = dict[str, str]()
