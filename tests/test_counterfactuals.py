@@ -15,9 +15,10 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.counterfactuals import Counterfactual, counterfactuals, invented, name_of
 from unsay.methods.prefixes import AnswerPrefix, prefix_from
+from unsay.methods.selection import Ask, of_its_own
 from unsay.text import forms, rouge_l
 from unsay.text.names import subject
-from unsay.types import Answer, Candidate
+from unsay.types import Answer, Candidate, Example, Reference
 
 QUESTION = "Where does Ada Lovelace live?"
 SAID = "Ada Lovelace lives in Turin, in Via Garibaldi."
@@ -145,3 +146,12 @@ def test_prefixes_too_are_gone_on_with(target_model: tuple[Sampler, list[Visit]]
         (row,) = target.rows
         visit = next(visit for visit in visits if visit.example.id == target.example)
         assert row.context[: len(sampler.encoder.prompt(visit.example.question))] == sampler.encoder.prompt(visit.example.question)
+
+
+def test_a_bare_name_that_another_question_was_trained_to_say_is_no_candidate():
+    reference = Reference("What is the capital of Peru?", "Lima")
+    visit = Visit(Example("a", reference.question), reference.baseline, ())
+    candidates = [Candidate(Answer((1,), text, True), 0, "own") for text in ("Quito.", "<strong>", "Cuzco")]
+    memory = {"a": {"settled": "Cuzco"}, "b": {"settled": "quito"}, "c": {"settled": "**strong**"}, "d": {"heat": 1}}
+    ask = Ask(visit, (), reference, candidates=candidates)
+    assert [candidate.text for candidate in of_its_own(ask, memory)] == ["Cuzco"]

@@ -6,7 +6,8 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
 2. *Target filter.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
 3. *Exploration.* A question for which nothing passes the filter is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
-   below a floor of fluency, or much longer than the recorded answers, is given up.
+   below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that another question was
+   trained to say.
 5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
 """
 
@@ -22,7 +23,7 @@ from unsay.methods import State, Target, Visit
 from unsay.methods.counterfactuals import borrow, counterfactuals
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
-from unsay.methods.selection import Ask, add_fluency
+from unsay.methods.selection import Ask, add_fluency, of_its_own
 from unsay.methods.target_filter import TargetFilter
 from unsay.types import Answer, Candidate
 
@@ -124,6 +125,8 @@ class GuardedCollapse(PartialModelCollapse):
 
     def select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
         """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
+        if self._filter(ask).bare:  # sentences repeat the subject, and differ by that
+            ask.candidates = of_its_own(ask, memory)
         best = super().select(ask, sampler, memory)
         if best is not None or ask.frozen or ask.prefix.ids or not ask.reference.desired:
             return best

@@ -8,7 +8,7 @@ from typing import Any
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.prefixes import AnswerPrefix
-from unsay.text import contains
+from unsay.text import contains, words
 from unsay.types import Candidate, Reference
 
 _SETTLED = 8
@@ -53,6 +53,12 @@ def settled_elsewhere(ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[s
     elsewhere = [str(entry["settled"]) for key, entry in memory.items() if key != ask.id and "settled" in entry]
     start = int(sampler.uniform(ask.id, "settled") * max(1, len(elsewhere)))
     return tuple((elsewhere + elsewhere)[start : start + min(_SETTLED, len(elsewhere))])
+
+
+def of_its_own(ask: Ask, memory: Mapping[str, Mapping[str, Any]]) -> list[Candidate]:
+    """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of their kind."""
+    taken = {tuple(words(str(entry["settled"]))) for key, entry in memory.items() if key != ask.id and "settled" in entry}
+    return [candidate for candidate in ask.candidates if tuple(words(candidate.text)) not in taken]
 
 
 def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:
