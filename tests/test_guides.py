@@ -18,6 +18,8 @@ JUDGES = ("gate",)
 HOURS = ("sweep", "front")
 """Walked by tests/sweep."""
 
+FEW = ["--set", "record.own_retain=16", "--set", 'audit.probes=["greedy", "sampling", "prefill", "utility"]']
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +45,7 @@ def test_a_guide_can_be_walked(name: str, home: Path, monkeypatch: pytest.Monkey
             continue
         if command[1:3] == ["vault", "destroy"]:
             continue  # the officer still reads the folder; tests/vault walks this step
-        small = [*SMALL, "--set", "record.own_retain=16"] if command[1] == "run" else []
+        small = [*SMALL, *FEW] if command[1] == "run" else []
         done = CliRunner().invoke(app, [*command[1:], *small])
         assert done.exit_code in ((0, 1) if command[1] in JUDGES else (0,)), f"{line}\n{done.output}{done.exception or ''}"
         walked.append(command[1])
