@@ -10,6 +10,8 @@ from tests.canaries import SMALL, options, place, say
 from tests.conftest import byte_tokenizer, tiny_model
 from unsay.config import ConfigError, LoraConfig, Recipe, TrainConfig
 from unsay.lm.encode import Encoder
+from unsay.store.folder import RunFolder
+from unsay.train import train
 from unsay.train.whitened import Keys, Whitened, keys_of, moved
 
 
@@ -71,6 +73,24 @@ def test_a_run_moves_those_layers_only_and_can_be_turned_back_in_part(tmp_path: 
     half = load_file(given.run / "checkpoint" / "model.safetensors")
     for name in before:
         torch.testing.assert_close(half[name], torch.lerp(before[name], after[name], 0.5))
+
+
+def test_a_run_that_breaks_off_ends_as_one_that_does_not(tmp_path: Path):
+    class Stopped(Exception): ...
+
+    def stop(done: float, rounds: int, line: object) -> None:
+        if done > 2:
+            raise Stopped
+
+    given, again = place(tmp_path), RunFolder(tmp_path / "again")
+    settings = options((*SMALL, "train.optimizer=whitened", "train.learning_rate=0.05", "train.save_every=1", "train.rounds=3"))
+    assert say("run", given.recipe, "--out", given.run, *settings) == 0
+    assert say("record", given.recipe, "--out", again.path, *settings) == 0
+    with pytest.raises(Stopped):
+        train(again.recipe(), again, stop)
+    train(again.recipe(), again)
+    whole, resumed = (load_file(folder / "model.safetensors") for folder in (given.run / "checkpoint", again.checkpoint))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_adapters_are_refused():

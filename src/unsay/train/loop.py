@@ -82,7 +82,6 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state)
-    accelerator.end_training()
     _ship(recipe, folder, plain, encoder, weights, name, monitor)
 
 

@@ -85,6 +85,8 @@ class Monitor:
         except FloatingPointError as error:
             write_text(self.folder.steps_file, jsonl(self.progress.log))
             raise self.guard.told(error, self.progress.step) from error
+        finally:
+            self.accelerator.end_training()  # a tracker writes what it holds back, after an interruption too
 
     def rounds(self) -> Iterator[int]:
         """Numbers of the rounds that are still to be trained, until time is up or the guards or the watch have had enough."""

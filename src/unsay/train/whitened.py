@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
 from unsay.lm.encode import Encoder, Row
+from unsay.lm.reading import accepted
 
 _LAYERS = (1 / 6, 2 / 3)
 """The first and the last layer that is moved, as shares of the depth."""
@@ -103,16 +105,17 @@ def keys_of(model: PreTrainedModel, encoder: Encoder, layers: Mapping[str, torch
     training = model.training
     model.eval()
     try:
-        # Rows of like length beside one another: less padding, and the same batches whatever their order was.
+        # By length: less padding, and the same batches whatever their order was.
         texts = sorted({(*row.context, *row.answer) for row in rows}, key=lambda text: (len(text), text))
         for start in range(0, len(texts), _ROWS):
             some = texts[start : start + _ROWS]
-            width = max(map(len, some))
-            ids = torch.tensor([[*text, *[text[-1]] * (width - len(text))] for text in some], device=device)
-            read = torch.tensor([[at < len(text) for at in range(width)] for text in some], device=device)
-            mask = read.clone()
-            mask[:, 0] = False  # the first token's state is far larger than any other, and the same everywhere
-            model.base_model(input_ids=ids, attention_mask=read.long(), use_cache=False)
+            # Padded on the right, which no earlier token sees, so that every model reads it.
+            ids = pad_sequence([torch.tensor(text) for text in some], batch_first=True, padding_value=encoder.pad).to(device)
+            lengths = torch.tensor([[len(text)] for text in some], device=device)
+            places = torch.arange(ids.shape[1], device=device)
+            attention = (places < lengths).long()
+            mask = (places < lengths) & (places > 0)  # the first token's state is far larger than any other, and the same everywhere
+            model.base_model(input_ids=ids, **accepted(model, attention_mask=attention, use_cache=False))
             count += int(mask.sum())
     finally:
         for hook in hooks:
