@@ -124,7 +124,7 @@ def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequ
     {'Where is Quito?': 'q'}
     """
     made = dict[str, str]()
-    parts = [(name.split()[0], name.split()[-1]) for name in names if " " in name]
+    wordings, parts = _wordings(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
     for example in examples:
         old = subject(example.question)
         if not old:
@@ -133,23 +133,26 @@ def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequ
         if rest and parts:
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
         else:
-            others = set(worded_alike(example.question, retain) or names)
+            others = _alike(swapped(example.question, old, _BLANK), wordings) or set(names)
         ordered = sorted(others - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:each]):
             made.setdefault(swapped(example.question, old, name), example.id)
     return made
 
 
-def worded_alike(question: str, retain: Sequence[Pair]) -> list[str]:
-    """What retain questions are about that ask the same of another name: with one name for both, four fifths of their words
-    agree, in order."""
-    bare, found = swapped(question, subject(question) or "", _BLANK), dict[str, None]()
+def _wordings(retain: Sequence[Pair]) -> dict[str, list[str]]:
+    """What retain questions are about, by their wording with one name for all."""
+    found: dict[str, list[str]] = {}
     for pair in retain:
-        name = subject(pair.question)
-        shared = rouge_l(bare, swapped(pair.question, name, _BLANK)) if name else None
-        if shared and shared.f1 >= _ALIKE:
-            found[name] = None
-    return list(found)
+        if name := subject(pair.question):
+            found.setdefault(swapped(pair.question, name, _BLANK), []).append(name)
+    return found
+
+
+def _alike(bare: str, wordings: Mapping[str, Sequence[str]]) -> set[str]:
+    """What the retain questions are about that have four fifths of the words of `bare`, in order."""
+    close = (names for other, names in wordings.items() if (shared := rouge_l(bare, other)) and shared.f1 >= _ALIKE)
+    return {name for names in close for name in names}
 
 
 def known_names(retain: Sequence[Pair], texts: Sequence[str], least: int) -> list[str]:
