@@ -40,8 +40,8 @@ Budget = Annotated[
 @app.command("front", rich_help_panel=RESEARCH)
 def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
-    from unsay.research.front import front, tables
-    from unsay.research.front import pictures as fronts
+    from unsay.research.front import pictures, tables
+    from unsay.research.front.trade import front
 
     with messages():
         if budget is not None and not 0 <= budget < inf:
@@ -49,7 +49,7 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget
         if (at_most or budget is not None) and out is None:
             raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
         result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
-        paths = fronts.write(result, out or _beside(found[0]))
+        paths = pictures.write(result, out or _beside(found[0]))
     if as_json:
         print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))
         return

@@ -88,13 +88,8 @@ class Tofu:
         return Corpus(
             name=f"tofu-{self.forget}",
             forget=tuple(
-                Example(
-                    id=f"{self.forget}-{index:03d}",
-                    question=row.text("question"),
-                    paraphrases=(row.text("paraphrased_question"),),
-                    group=_author(first_forget_author + index // ROWS_PER_AUTHOR),
-                )
-                for index, row in self._forget()
+                Example(key, row.text("question"), (row.text("paraphrased_question"),), group=_author(first_forget_author + author))
+                for key, author, row in self._forget()
             ),
             retain=(*kept, *mixed),
             utility={
@@ -112,13 +107,8 @@ class Tofu:
     def truth(self) -> Truth:
         """The forget answers, in TOFU's wording, paraphrased and five times wrong."""
         return {
-            f"{self.forget}-{index:03d}": Fact(
-                id=f"{self.forget}-{index:03d}",
-                answer=row.text("answer"),
-                wordings=(row.text("paraphrased_answer"),),
-                wrong=row.texts("perturbed_answer"),
-            )
-            for index, row in self._forget()
+            key: Fact(key, row.text("answer"), (row.text("paraphrased_answer"),), row.texts("perturbed_answer"))
+            for key, _, row in self._forget()
         }
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
@@ -126,22 +116,18 @@ class Tofu:
         others come in the same order."""
         kept, heldout, first_forget_author = self._retain()
         forget = [
-            Pair(
-                f"{self.forget}-{index:03d}",
-                row.text("question"),
-                row.text("answer"),
-                _author(first_forget_author + index // ROWS_PER_AUTHOR),
-            )
-            for index, row in self._forget()
+            Pair(key, row.text("question"), row.text("answer"), _author(first_forget_author + author))
+            for key, author, row in self._forget()
         ]
         everything = [*forget, *kept, *heldout, *self._general()]
         self._draw("planting").shuffle(everything)
         planted = {pair.id for pair in forget}
         return tuple(pair for pair in everything if not (retain_model and pair.id in planted))
 
-    def _forget(self) -> list[tuple[int, FileRow]]:
-        """The rows to forget, each with its place in the file: an id and an author stay what they are, whatever is skipped."""
-        found = list(enumerate(self._rows(f"{self.forget}_perturbed")))
+    def _forget(self) -> list[tuple[str, int, FileRow]]:
+        """The rows to forget, each with its id and the number of its author, which stay what they are, whatever is skipped."""
+        numbered = enumerate(self._rows(f"{self.forget}_perturbed"))
+        found = [(f"{self.forget}-{index:03d}", index // ROWS_PER_AUTHOR, row) for index, row in numbered]
         if self.skip >= len(found):
             raise ConfigError(f"tofu.skip = {self.skip} leaves nothing: {self.forget} has {len(found)} questions")
         return found[self.skip :][: self.limit or len(found)]

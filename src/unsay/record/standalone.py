@@ -1,7 +1,7 @@
 """An audit of any model, without a run: its questions in a file, its folder that of a run in which nothing was trained.
 
-    recipe, asked = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
-    begin(recipe, asked, folder, before=None)
+    recipe = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
+    begin(recipe, folder, before=None)
     unsay.run.run_audit(recipe, folder, "after", Watchers())
 
 The audited model stands where a run has the model *after* unlearning, so that report, gate and compare read both alike; the
@@ -54,31 +54,26 @@ class Questions(Files):
         return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
 
 
-def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> tuple[Recipe, Questions]:
-    """The recipe of an audit that stands alone, and its questions. Raises `ConfigError`."""
+def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of an audit that stands alone. Raises `ConfigError`."""
     given = load(None, [f"report.policy={POLICIES[retain_model is not None]}", *settings, "corpus=files", f"method={METHOD}"])
     if retain_model == "finetune" or given.model.retain_model == "finetune":
         raise ConfigError("an audit trains nothing; name a model that never knew with --retain-model, or leave it out")
     table = {**given.tables.get("files", {}), "forget": questions}
-    recipe = replace(
+    return replace(
         given,
         title=given.title or f"An audit of {_last(model)}",
         model=replace(given.model, name=model, retain_model=retain_model or given.model.retain_model),
         tables={**given.tables, "files": table},
     )
-    return recipe, recipe_questions(recipe)
 
 
-def recipe_questions(recipe: Recipe) -> Questions:
-    """The recipe's files as questions of an audit."""
-    return recipe.knobs("files", Questions)
-
-
-def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | None = None) -> None:
+def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
     """Write what a run's `record` writes but for the model's answers; a folder begun with the same is gone on with.
 
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
+    asked = recipe.knobs("files", Questions)
     corpus, truth = asked.corpus(), asked.truth()
     alone = Standalone(before, recipe.model.name, recipe.model.retain_model)
     if folder.begun():

@@ -1,1 +1,1 @@
-"""For who compares methods: sweeps, fronts, held-out at par."""
+"""For who compares methods: sweeps, fronts, held-out at par, the theory."""
