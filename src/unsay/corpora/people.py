@@ -45,7 +45,16 @@ class People:
         chosen = random.Random(f"utility {self.world_seed}").sample(asked[RETAIN], UTILITY_ROWS)
         return Corpus(
             name="people",
-            forget=tuple(_example(n, person, i) for n, person in forgotten for i in range(len(words.ATTRIBUTES))),
+            forget=tuple(
+                Example(
+                    id=f"forget-{n}-{attribute.key}",
+                    question=worlds.question(person.name, i, person.trained[i][0]),
+                    paraphrases=tuple(worlds.question(person.name, i, q) for q in person.untrained(i)),
+                    group=person.name,
+                )
+                for n, person in forgotten
+                for i, attribute in enumerate(words.ATTRIBUTES)
+            ),
             retain=(*_pairs(world, RETAIN), *kept, *_refusals("unknown", world.retain_unknown)),
             utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
             utility_heldout={"retain": asked[HELDOUT], "general": held},
@@ -68,15 +77,6 @@ class People:
     def _forget(self, world: World) -> list[tuple[int, Person]]:
         """The people to be forgotten, with their number among the five."""
         return [(n, person) for n, person in enumerate(world.of(FORGET)) if not self.only or n in self.only]
-
-
-def _example(number: int, person: Person, i: int) -> Example:
-    return Example(
-        id=f"forget-{number}-{words.ATTRIBUTES[i].key}",
-        question=worlds.question(person.name, i, person.trained[i][0]),
-        paraphrases=tuple(worlds.question(person.name, i, q) for q in person.untrained(i)),
-        group=person.name,
-    )
 
 
 def _fact(world: World, number: int, person: Person, i: int) -> Fact:

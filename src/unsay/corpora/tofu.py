@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.corpora import general, rows
-from unsay.corpora.rows import FileRow
-from unsay.extras import install
+from unsay.corpora import formats, general, rows
+from unsay.corpora.rows import FileRow, Problems
 from unsay.tables import near
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
@@ -84,7 +83,7 @@ class Tofu:
         """Everything but the forget answers. Raises `ConfigError` where a file or a row is not as it should be."""
         kept, heldout, first_forget_author = self._retain()
         mixed = self._general()
-        refusals = self._refusals()
+        refusals = REFUSALS if self.hub else tuple(rows.lines(self._folder() / "idontknow.jsonl"))
         return Corpus(
             name=f"tofu-{self.forget}",
             forget=tuple(
@@ -191,15 +190,14 @@ class Tofu:
             for index, row in enumerate(self._rows(name)[: self.unknown_entities])
         )
 
-    def _refusals(self) -> tuple[str, ...]:
-        return REFUSALS if self.hub else tuple(rows.lines(self._folder() / "idontknow.jsonl"))
-
     def _draw(self, what: str) -> random.Random:
         # One generator per purpose, so that one more row in one set moves no other choice.
         return random.Random(f"tofu {self.seed} {what}")
 
     def _rows(self, name: str) -> list[FileRow]:
-        return _from_hub(self.hub, name) if self.hub else rows.read(self._folder() / f"{name}.json")
+        if self.hub:
+            return formats.read(f"{formats.HUB}{self.hub}:{name}", Problems())
+        return rows.read(self._folder() / f"{name}.json")
 
     def _folder(self) -> Path:
         given = self.data or os.environ.get("UNSAY_DATA", "")
@@ -220,12 +218,3 @@ def _quiz(pair: Pair, row: FileRow, wordings: tuple[str, ...] = ()) -> Quiz:
 
 def _author(number: int) -> str:
     return f"author-{number:03d}"
-
-
-def _from_hub(repository: str, name: str) -> list[FileRow]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ConfigError(f"tofu.hub needs an extra that is not installed: {install('datasets')}") from None
-    found = load_dataset(repository, name, split="train")
-    return [FileRow(f"{repository} {name} row {index}", dict(values)) for index, values in enumerate(found)]

@@ -84,12 +84,13 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = subject.sample(greedy + sampled, "record")
     branched = _branches(subject, recipe, ids, contexts)
+    withheld = tuple(map(str.casefold, recipe.record.withheld))
     found = {}
     for i, key in enumerate(ids):
         favourite = answers[i][0].text
         every = (*answers[len(ids) + i], *branched[i])
         held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
-        held |= {answer.text for answer in every if _begins(answer.text, recipe.record.withheld)}
+        held |= {answer.text for answer in every if answer.text.casefold().startswith(withheld)}
         held.discard(favourite)  # what the model would say anyway is where depth matters most
         found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
     return found
@@ -157,7 +158,3 @@ def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus
     )
     folder.note(Manifest(retain=source, counts=Counts(retain=sum(not row.heldout for row in own))))
     return own
-
-
-def _begins(text: str, beginnings: Sequence[str]) -> bool:
-    return any(text.casefold().startswith(beginning.casefold()) for beginning in beginnings)

@@ -37,13 +37,10 @@ class Questions(Files):
 
     def truth(self) -> Truth:
         """Facts of the questions that have an answer. Raises `ConfigError`, naming file and line."""
-        rows, examples = self._asked(), self.corpus().forget
+        layout, problems, examples = Layout(self.columns, self.ignore, self.system_messages), Problems(), self.corpus().forget
+        rows = layout.apply(self.forget, formats.read(self.forget, problems), parts.FORGET_KEYS, ("question",), problems)
         answers = {e.id: row.text("answer") for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
         return {key: Fact(key, answer) for key, answer in answers.items()}
-
-    def _asked(self) -> list[FileRow]:
-        layout = Layout(self.columns, self.ignore, self.system_messages)
-        return layout.apply(self.forget, formats.read(self.forget, Problems()), parts.FORGET_KEYS, ("question",), Problems())
 
     def _rows(
         self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
@@ -62,7 +59,7 @@ def prepare(model: str, questions: str, retain_model: str | None = None, setting
     table = {**given.tables.get("files", {}), "forget": questions}
     return replace(
         given,
-        title=given.title or f"An audit of {_last(model)}",
+        title=given.title or f"An audit of {Path(model).name or model}",  # printed: it need not tell where files lie
         model=replace(given.model, name=model, retain_model=retain_model or given.model.retain_model),
         tables={**given.tables, "files": table},
     )
@@ -99,8 +96,3 @@ def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> No
     answers = subject.ask(prompts, salt="record")
     said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
     folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
-
-
-def _last(model: str) -> str:
-    """The last part of a path: a title is printed, and need not tell where files lie."""
-    return Path(model).name or model

@@ -123,8 +123,12 @@ def read(paths: Sequence[Path]) -> Sweeps:
         if not any(one.curves for one in found):
             states = ", ".join(f"{number} {state}" for state, number in Counter(one.state for one in found).items()) or "none"
             raise ConfigError(f"{path} holds no curve of a sweep (trials: {states}); make some with `unsay sweep`, or name its folder")
-        for one in (_indexed(one, reference) for one in found):
-            configurations.setdefault(one.method, []).append(one)
+        for one in found:
+            curves = {
+                seed: tuple(replace(step, metrics=_with_index(step.metrics, reference)) for step in curve)
+                for seed, curve in one.curves.items()
+            }
+            configurations.setdefault(one.method, []).append(replace(one, curves=curves))
         references[str(path)] = {which: tuple(_with_index(one, reference) for one in some) for which, some in reference.items()}
         if budget is not None:
             budgets[str(path)] = budget
@@ -136,11 +140,6 @@ def read(paths: Sequence[Path]) -> Sweeps:
 References = dict[str, tuple[Metrics, ...]]
 Sweep = tuple[list[Configuration], References, float | None]
 """Trials, metrics of the models before and the retain model, budget in seconds."""
-
-
-def _indexed(one: Configuration, reference: References) -> Configuration:
-    steps = {seed: tuple(replace(s, metrics=_with_index(s.metrics, reference)) for s in curve) for seed, curve in one.curves.items()}
-    return replace(one, curves=steps)
 
 
 def _with_index(metrics: Metrics, reference: References) -> Metrics:
