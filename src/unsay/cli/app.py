@@ -40,6 +40,7 @@ _GROUPS = (
     "sweeping",
     "fronts",
     "par",
+    "theory",
     "lists",
 )
 
