@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import os
 import stat
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
 def _fernet() -> ModuleType:
     try:
-        from cryptography import fernet
+        return import_module("cryptography.fernet")
     except ImportError:
         raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
-    return fernet
 
 
 class Lock:
