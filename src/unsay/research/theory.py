@@ -164,7 +164,7 @@ def _shared() -> Iterator[Finding | Curve]:
         yield Finding(f"distance of gradient descent from q, and from (q + λ r) / (1 + λ), λ = {weight:g}", 0.0, apart, 1e-3)
 
 
-def fitted(start: Vector, targets: Vector, steps: int = 4000, step: float = 0.5) -> Vector:
+def fitted(start: Vector, targets: Vector, steps: int = 1500, step: float = 1.0) -> Vector:
     """[Q, X] the distributions that gradient descent on Σ −targets · log softmax(logits) comes to. `targets` [Q, X] need not sum to 1:
     their sum is the weight of a question."""
     logits = np.log(np.maximum(start, 1e-6))
