@@ -39,3 +39,4 @@ def test_a_wheel_runs_the_demo(tmp_path: Path):
     assert Path(run(python, "-c", "import unsay; print(unsay.__file__)", cwd=folder).strip()).is_relative_to(site)
     run(venv / "bin" / "unsay", "demo", "--out", "demo", *SMALL, cwd=folder)
     assert "<html" in (folder / "demo" / "report.html").read_text()
+    assert "--world" in run(python, "-m", "unsay.build_people", "--help", cwd=folder)
