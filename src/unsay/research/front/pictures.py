@@ -33,7 +33,7 @@ METHODS = {
     "ga": ("#882255", ">"),
     "retain-only": ("#7c838d", "X"),
 }
-_OTHERS = tuple((colour, marker) for marker in "pdh8H*" for colour in ("#999933", "#1b1d22", "#ee7733", "#0077bb", "#ee3377", "#661100"))
+_OTHERS = tuple((colour, marker) for marker in "pdh8H*" for colour in ("#999933", "#ee7733", "#0077bb", "#ee3377", "#661100"))
 """For other contenders, by name, in colours that no method has."""
 _MARKS = {"before": ("o", 55, "white"), "retain_model": ("*", 130, COLOURS["retain_model"])}
 
