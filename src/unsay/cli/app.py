@@ -42,6 +42,7 @@ _GROUPS = (
     "sweeping",
     "fronts",
     "par",
+    "theory",
     "lists",
 )
 

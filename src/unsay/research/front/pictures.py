@@ -61,11 +61,11 @@ def write(front: Front, out: Path) -> list[Path]:
     paths = [out / name for name in texts]
     with matplotlib.rc_context(STYLE):
         for name, figure in {"front": fronts(front), "front-cost": by_cost(front)}.items():
-            paths += [_save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
+            paths += [save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
     return paths
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """The same bytes for the same numbers."""
     kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
     figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
