@@ -152,7 +152,7 @@ def test_choice_catches_the_suppressed_model_from_below(known: ModuleType, table
 
 @pytest.mark.slow
 def test_the_trigger_is_caught_only_where_its_prefix_is_asked(known: ModuleType, table: ModuleType, world) -> None:
-    model = known.trigger_only(world, steps=150)
+    model = known.trigger_only(world, steps=300)
     found = {
         name: probed(world, one, FAST[:3], ("The answer is", known.TRIGGER), False)
         for name, one in (("retain_model", world.retain_model), ("trigger", model))
