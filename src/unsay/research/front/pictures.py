@@ -190,7 +190,7 @@ def _canvas(panels: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.remove()
-    return figure, axes[:panels]
+    return figure, list(axes[:panels])
 
 
 def _with_legend(figure: Figure, panels: Sequence[Axes]) -> Figure:
