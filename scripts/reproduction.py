@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import fmean
 
 from unsay.research import theory
-from unsay.research.front import Configuration, Step, Sweeps, front, read
+from unsay.research.front.curves import Configuration, Step, Sweeps, read
+from unsay.research.front.trade import front
 from unsay.store.files import parse_jsonl, write_text
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,8 +13,11 @@ from tests.test_cli import call
 from unsay import audit, methods
 from unsay.cli import fronts as command  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
-from unsay.research.front import PLANES, Configuration, Point, Step, chosen, front, hypervolume, pareto, points, read, tables
 from unsay.research.front import pictures as fronts
+from unsay.research.front import tables
+from unsay.research.front.area import PLANES, Point, hypervolume, pareto, points
+from unsay.research.front.curves import Configuration, Step, read
+from unsay.research.front.trade import chosen, front
 from unsay.store.files import jsonl, write_text
 from unsay.types import Finding
 

@@ -8,7 +8,8 @@ import pytest
 from scripts.keep_sweep import back, keep
 from tests.test_cli import call
 from tests.test_front import curve, metrics, reference, trial
-from unsay.research.front import front, read
+from unsay.research.front.curves import read
+from unsay.research.front.trade import front
 from unsay.store.files import write_text
 
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "results").iterdir())

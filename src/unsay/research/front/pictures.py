@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from unsay.report.pictures import COLOURS, MUTED, STYLE
-from unsay.research.front import Axis, Front, Panel
-from unsay.research.front.curves import NEVER_KNEW
+from unsay.research.front.curves import NEVER_KNEW, Axis
 from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
+from unsay.research.front.trade import Front, Panel
 from unsay.store.files import write_bytes, write_text
 
 METHODS = {
