@@ -2,6 +2,7 @@
 
     python scripts/build_people.py                                      # the shipped pair, into the package
     python scripts/build_people.py --world 1 --out /some/folder         # another world with the same words
+    python -m unsay.build_people --world 1 --out /some/folder           # the same from an installed wheel
 
 Both are one-million-parameter Llamas that share the tokenizer and every row but those about the forget people. The
 loop is its own: rows are short and many, so they are bucketed by length and only answer positions meet the vocabulary.

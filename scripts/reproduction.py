@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from unsay.research import theory
-from unsay.research.front.curves import Configuration, Step, read
+from unsay.research.front.curves import Configuration, Step, Sweeps, read
 from unsay.research.front.trade import front
 from unsay.store.files import parse_jsonl, write_text
 
@@ -68,6 +68,11 @@ class Row:
 
 
 @cache
+def swept(path: Path) -> Sweeps:
+    return read([path])
+
+
+@cache
 def volumes(path: Path) -> Mapping[str, float]:
     """Method → hypervolume of unlearn quality × utility, forgetting counted no further than the retain model's."""
     reached = front([path], replications=1).panels["quality"].methods
@@ -87,7 +92,7 @@ def probed(path: Path) -> Mapping[str, Mapping[str, float]]:
 
 
 def curves(path: Path, method: str) -> Iterator[tuple[Configuration, Sequence[Step]]]:
-    for one in read([path]).configurations[method]:
+    for one in swept(path).configurations[method]:
         for curve in one.curves.values():
             if curve:
                 yield one, curve
@@ -128,7 +133,7 @@ def grows() -> tuple[str, str]:
 
 def rises(path: Path, method: str) -> tuple[str, str]:
     """The configuration whose last checkpoint has the largest quality × utility, before and after."""
-    before = read([path]).references[str(path)]["before"]
+    before = swept(path).references[str(path)]["before"]
     quality, utility = (fmean(one[key] or 0.0 for one in before) for key in ("unlearn_quality", "utility"))
     last = [curve[-1].metrics for _, curve in curves(path, method)]
     best = max(last, key=lambda metrics: (metrics["unlearn_quality"] or 0.0) * (metrics["utility"] or 0.0))
@@ -225,9 +230,9 @@ def reproduction() -> str:
 
 def halved(path: Path, method: str) -> float | None:
     """Least seconds, over configurations (mean over seeds), until greedy answers say half of what they said before."""
-    before = fmean(one["greedy_keyword_recall"] or 0.0 for one in read([path]).references[str(path)]["before"])
+    before = fmean(one["greedy_keyword_recall"] or 0.0 for one in swept(path).references[str(path)]["before"])
     found = []
-    for one in read([path]).configurations[method]:
+    for one in swept(path).configurations[method]:
         for checkpoint in range(1, 7):
             said = one.at(checkpoint, "greedy_keyword_recall")
             if said is not None and said <= before / 2:
@@ -236,13 +241,14 @@ def halved(path: Path, method: str) -> float | None:
     return min(found, default=None)
 
 
+@cache
 def runtime() -> str:
     """The page of times."""
     files = {"people": PEOPLE, "author 190": AUTHOR_190, "author 191": AUTHOR_191}
-    methods = dict.fromkeys(name for path in files.values() for name in read([path]).configurations)
+    methods = dict.fromkeys(name for path in files.values() for name in swept(path).configurations)
     lines = []
     for method in methods:
-        cells = [halved(path, method) if method in read([path]).configurations else None for path in files.values()]
+        cells = [halved(path, method) if method in swept(path).configurations else None for path in files.values()]
         asked = [number(path, method) for path in files.values()]
         lines.append(f"| {method} | " + " | ".join("–" if cell is None else f"{cell:.0f}" for cell in (*cells, *asked)) + " |")
     return TIMES.format(rows="\n".join(lines))
@@ -250,7 +256,7 @@ def runtime() -> str:
 
 def number(path: Path, method: str) -> float | None:
     """Median processor seconds of a round."""
-    if method not in read([path]).configurations:
+    if method not in swept(path).configurations:
         return None
     costs = sorted(curve[-1].cpu_seconds / max(1, curve[-1].round) for _, curve in curves(path, method))
     return costs[len(costs) // 2]

@@ -1,5 +1,6 @@
 """`sweep`: many configurations of many methods, each a curve."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -45,12 +46,23 @@ def sweep(
             raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
         path = sweep_path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
-        shared = launch.shared(path, folder, settings or [], data, chosen)
-        if workers == 1 and cluster == "local":
-            with watching() as watchers:
-                launch.work(shared, watchers)
-        else:
-            jobs = launch.submit(shared, workers, cluster, slurm or [])
-            if cluster == "slurm":
-                note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
+        try:
+            shared = launch.shared(path, folder, settings or [], data, chosen)
+            if workers == 1 and cluster == "local":
+                with watching() as watchers:
+                    launch.work(shared, watchers)
+            else:
+                jobs = launch.submit(shared, workers, cluster, slurm or [])
+                if cluster == "slurm":
+                    note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
+        except ConfigError as error:
+            if "there is no folder" not in str(error) or not (head := _head(path)):
+                raise
+            raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
     landed(folder)
+
+
+def _head(path: Path) -> str:
+    """What a sweep file says before its first key: where its models come from."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.removeprefix("# ") for line in lines)

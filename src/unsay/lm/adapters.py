@@ -65,6 +65,10 @@ def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:
         except ValueError as error:
             # Among them: `out_proj` of state-space models, whose fused kernels read its weight past any adapter.
             why = str(error).partition("\n")[0].partition(". ")[0]
+            if "PEFT" in why:
+                raise ConfigError(
+                    f"adapters cannot be made with the libraries installed ({why}); install such a peft, or an older transformers"
+                ) from error
             names = sorted(linear, key=lambda name: -linear[name].weight.numel())
             raise ConfigError(
                 f"lora.targets = {list(config.targets)} does not suit this model ({why}); "
