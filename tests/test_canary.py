@@ -285,9 +285,7 @@ def quoting(kind: Callable[[str], BaseException]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, OSError, TypeError, MemoryError, RecursionError])
-@pytest.mark.parametrize(
-    "place_", ["unsay.lm.subject.sample", "unsay.train.loop.optimizer_step", "unsay.audit.run", "unsay.report.build"]
-)
+@pytest.mark.parametrize("place_", ["unsay.lm.subject.sample", "unsay.train.loop.optimizer_step", "unsay.audit.run", "unsay.report.build"])
 def test_an_error_that_quotes_a_text_is_not_quoted(kind: Any, place_: str, given: Place, command: Said, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(place_, quoting(kind))
     run = given.path / "runs" / "copy"
