@@ -285,14 +285,12 @@ def quoting(kind: Callable[[str], BaseException]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, OSError, TypeError, MemoryError, RecursionError])
-@pytest.mark.parametrize(
-    "place_", ["unsay.record.stage.sample", "unsay.train.loop.optimizer_step", "unsay.audit.run", "unsay.report.build"]
-)
+@pytest.mark.parametrize("place_", ["unsay.lm.subject.sample", "unsay.train.loop.optimizer_step", "unsay.audit.run", "unsay.report.build"])
 def test_an_error_that_quotes_a_text_is_not_quoted(kind: Any, place_: str, given: Place, command: Said, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(place_, quoting(kind))
     run = given.path / "runs" / "copy"
     arguments: dict[str, tuple[str | Path, ...]] = {
-        "unsay.record.stage.sample": ("record", given.recipe, "--out", run, *options(SMALL)),
+        "unsay.lm.subject.sample": ("record", given.recipe, "--out", run, *options(SMALL)),
         "unsay.train.loop.optimizer_step": ("train", run),
         "unsay.audit.run": ("audit", run, "--which", "after"),
         "unsay.report.build": ("report", run),
@@ -320,7 +318,7 @@ def test_an_interrupted_command_shows_nothing(given: Place, command: Said, monke
     def stopped(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt(SECRET)
 
-    monkeypatch.setattr("unsay.record.stage.sample", stopped)
+    monkeypatch.setattr("unsay.lm.subject.sample", stopped)
     assert say("record", given.recipe, "--out", given.path / "runs" / "copy", *options(SMALL)) != 0
     assert outside(given) == {}
 
