@@ -25,6 +25,7 @@ from unsay.store.manifest import Manifest
 from unsay.tables import entries, near
 from unsay.train import method_of, tracking, train
 from unsay.train.finetune import finetune
+from unsay.train.ledger import boundary
 from unsay.types import MODELS
 
 
@@ -139,6 +140,8 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
             folder,
             lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
         )
+    if said := boundary(folder.manifest().exposure):
+        watchers.note(said)
 
 
 def run_report(folder: RunFolder, watchers: Watchers) -> None:
