@@ -61,7 +61,7 @@ def test_a_trial_still_running_is_left_out(sweep: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{}\n{}\n", "line 2 cannot be read (no 'curves')"),
+        ("{}\n{}\n", "line 2 cannot be read (no 'method')"),
         ('{"sweep.toml": "budget = true"}\n', "budget is no number of seconds"),
         ('{"sweep.toml": "budget ="}\n', "line 1 cannot be read (not what a sweep writes)"),
         ("{}\n", "holds no curve of a sweep"),
