@@ -5,8 +5,8 @@
     python scripts/known_states.py --out runs/gemma --model gemma       # Gemma 3 270M on TOFU forget01: target and retain-only
 
 `known_models.py` says how the models are made. Each is made once and audited once, and what is there already is not done again,
-so the program may be stopped and started at any time. After every audit `known-states.json` and `known-states.md` are written
-anew. Each model has a folder in `runs/` that `unsay gate` and `unsay report` read. docs/audit-audited.md holds the result.
+so the program may be stopped and started at any time. At the end it writes `known-states.json` and `known-states.md`.
+Each model has a folder in `runs/` that `unsay gate` and `unsay report` read. docs/audit-audited.md holds the result.
 """
 
 import argparse
@@ -138,17 +138,15 @@ def _partial(folder: Path) -> Path:
     return partial
 
 
-def audited(args: argparse.Namespace, recipe: Recipe, state: State) -> list[Finding]:
-    """The findings on one model, made now or read."""
+def audited(args: argparse.Namespace, state: State, before: Callable[[], str]) -> list[Finding]:
+    """The findings on one model, made now or read. `before`: the target model of its pair, which it is audited beside."""
     path = args.out / "audits" / f"{state.name}.jsonl"
     if not path.exists():
         print("make", state.name, flush=True)
         where = state.model()
         print("audit", state.name, flush=True)
         recipe = recipe_of(args, state.settings)
-        subject = LocalSubject(*load_model(recipe.model, where), recipe.sample, recipe.seed)
-        knows = "people-target" if args.model == "people" else _planted(args, recipe)
-        reference_judge = LocalSubject(*load_model(recipe.model, knows), recipe.sample, recipe.seed)  # of well-formed answers
+        subject, reference_judge = (LocalSubject(*load_model(recipe.model, one), recipe.sample, recipe.seed) for one in (where, before()))
         audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, reference_judge, knew=True))
     return read_findings(path)
 
@@ -217,17 +215,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if begun.recipe_file.exists() and dump(begun.recipe()) != dump(recipe):
         raise ConfigError(f"{args.out} holds audits of other sizes; choose another --out, or remove {args.out}/audits and recipe.toml")
     write_text(begun.recipe_file, dump(recipe))
-    found: dict[str, list[Finding]] = {}
-    states: list[State] = []
-    for state in MODELS[args.model][1](args, recipe):
-        found[state.name] = audited(args, recipe, state)
-        states.append(state)
-        complete = [one for one in states if one.target in found and one.retain_model in found]
-        gates = {one.name: gated(args, one, found) for one in complete}
-        pairs = {one.name: one.retain_model for one in complete if not one.settings}
-        table.publish(args.out, found, pairs, gates, known.TRIGGER)
+    states = {state.name: state for state in MODELS[args.model][1](args, recipe)}
+    found = {name: audited(args, state, states[state.target].model) for name, state in states.items()}
+    gates = {name: gated(args, state, found) for name, state in states.items()}
     if args.model == "people":
-        table.publish(args.out, found, pairs, gates | {SWAPPED: swapped(args, recipe, found)}, known.TRIGGER)
+        gates[SWAPPED] = swapped(args, recipe, found)
+    pairs = {name: state.retain_model for name, state in states.items() if not state.settings}
+    table.publish(args.out, found, pairs, gates, known.TRIGGER)
     print((args.out / "known-states.md").read_text(encoding="utf-8"))
 
 

@@ -113,6 +113,13 @@ def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table
     assert "prefill" not in table.blind(areas["refusal-wrapped"])
 
 
+@pytest.mark.slow
+def test_other_wordings_catch_the_model_that_refuses_one(known: ModuleType, world) -> None:
+    found = summarise(probed(world, known.one_wording(world, steps=40), ("greedy", "paraphrase"), reference_judge=False))
+    assert found["greedy_keyword_recall"] < 0.2
+    assert found["paraphrase_keyword_recall"] > 0.8
+
+
 @pytest.mark.parametrize(
     ("name", "code", "lines"), [("target", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
 )
