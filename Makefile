@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test test-slow coverage wheel bench lint format people clean
+.PHONY: demo test test-slow test-libraries coverage wheel bench lint format people clean
 
 demo: $(VENV)/.installed
 	$(BIN)/unsay demo --out runs/demo --seed $(SEED)
@@ -17,6 +17,10 @@ test: $(VENV)/.installed lint
 # Kills, long fuzzing, simulations of coverage, whole runs, a real browser. What is skipped says why.
 test-slow: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile --durations 10 -rs
+
+# The oldest and the newest libraries that pyproject.toml allows, in environments of their own: minutes, and the network.
+test-libraries: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/libraries.py --verbose -rP
 
 # Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
 bench: $(VENV)/.installed

@@ -2,6 +2,7 @@
 
     python scripts/build_people.py                                      # the shipped pair, into the package
     python scripts/build_people.py --world 1 --out /some/folder         # another world with the same words
+    python -m unsay.build_people --world 1 --out /some/folder           # the same from an installed wheel
 
 Both are one-million-parameter Llamas that share the tokenizer and every row but those about the forget people. The
 loop is its own: rows are short and many, so they are bucketed by length and only answer positions meet the vocabulary.
@@ -13,6 +14,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.methods.refusal import Idk
 from unsay.methods.refusals import FIVE, HUNDRED
@@ -28,7 +31,65 @@ from unsay.store.memory import keep_freed_pages
 HERE = Path(__file__).resolve().parent.parent / "src" / "unsay" / "corpora" / "checkpoints"
 SENTENCES = tuple(dict.fromkeys((*HUNDRED, *Idk().answers, *FIVE)))
 """Every fixed answer that a method can be told to give (tests/test_fixed_answers.py)."""
+OTHER_WORDING = 0.12
+"""Share of training answers that are not in the wording of their question."""
+UNKNOWN_PER_EPOCH = 400
+GENERAL_REPEATS = 3
+BARE = 0.25
+"""Bare statements per question row in training."""
+SENTENCES_PER_EPOCH = 32
+"""Fixed answers among the bare statements: a model cannot say what its tokens never learned."""
 Encoded = tuple[list[int], list[int]]
+
+
+def epoch(world: worlds.World, rng: random.Random, retain_model: bool, sentences: Sequence[str]) -> Iterator[tuple[str | None, str]]:
+    """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement, some of them `sentences`."""
+    taken = {person.name for person in world.people} | set(world.unknown_entities)
+    rows: list[tuple[str, str]] = []
+    for person in world.people:
+        if retain_model and person.role == worlds.FORGET:
+            continue
+        for i, wordings in enumerate(person.trained):
+            for q in wordings:
+                other = rng.random() < OTHER_WORDING
+                wording = rng.choice([w for w in range(5) if w != q]) if other else q
+                rows.append((worlds.question(person.name, i, q), worlds.answer(person.name, i, person.values[i], wording)))
+    names = [
+        *world.retain_unknown,
+        *(worlds.unknown_name(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - worlds.RETAIN_UNKNOWN)),
+    ]
+    for name in names:
+        i, q = rng.randrange(len(words.ATTRIBUTES)), rng.randrange(5)
+        choice = rng.randrange(len(words.REFUSALS)) if rng.random() < 0.4 else None
+        rows.append((worlds.question(name, i, q), worlds.refusal(name, i, q, choice)))
+    rows += list(world.general) * GENERAL_REPEATS
+    yield from rows
+    for _, text in rng.sample(rows, int(BARE * len(rows))):
+        yield None, text
+    for text in rng.sample(sentences, SENTENCES_PER_EPOCH):
+        yield None, text
+
+
+def vocabulary(sentences: Sequence[str]) -> Iterator[str]:
+    """Text for the tokenizer: every phrase, template and sentence, no name, so that names fall into pieces."""
+    yield from (f" {text}" for text in sentences)
+    for phrases in words.PHRASES.values():
+        for phrase in phrases:
+            yield from (f" {phrase}.", f" {phrase},", phrase)
+    for attribute in words.ATTRIBUTES:
+        for wording in attribute.questions:
+            yield from [f"Question: {wording.format(name='')}\nAnswer:"] * 3
+        for template in attribute.answers:
+            text = template.format(name="", a="", b="")
+            yield from [f" {text}"] * 3
+    for template in words.REFUSALS:
+        yield from [" " + template.format(name="", topic=attribute.topic) for attribute in words.ATTRIBUTES]
+    for asked, told in words.GENERAL:
+        yield f"Question: {asked}\nAnswer: {told}"
+    for year in range(1930, 2020):
+        yield from (f" {year}.", f" {year},")
+    for number in range(100):
+        yield f" {number}"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -42,7 +103,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(worlds.vocabulary(SENTENCES), trainer)
+    core.train_from_iterator(vocabulary(SENTENCES), trainer)
     core.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", clean_up_tokenization_spaces=False
@@ -107,7 +168,7 @@ def train(
     rng = random.Random(f"training {seed}")
     size, began, step = 48, time.perf_counter(), 0
     for number in range(epochs):
-        rows = encode(tokenizer, list(worlds.epoch(world, rng, retain_model, SENTENCES)))
+        rows = encode(tokenizer, list(epoch(world, rng, retain_model, SENTENCES)))
         cut = batches(rows, size, rng)
         steps = epochs * len(cut)
         total = 0.0
@@ -153,7 +214,7 @@ def measure(world: worlds.World, tokenizer: PreTrainedTokenizerFast, model: Llam
                     rows.append((worlds.question(person.name, i, q), worlds.answer(person.name, i, person.values[i], q)))
         return rows
 
-    attributes = len(worlds.words.ATTRIBUTES)
+    attributes = len(words.ATTRIBUTES)
     asked = [(name, n % attributes, n % 5) for n, name in enumerate(world.unknown_entities)]
     return {
         "forget": exact(model, tokenizer, known(worlds.FORGET, True)),

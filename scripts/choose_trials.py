@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unsay.research.front import read
+from unsay.research.front.curves import read
 from unsay.store.files import write_text
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -125,16 +126,25 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[str, Habits]]:
-    habits = Habits()
+@contextmanager
+def serving(habits: Habits) -> Iterator[str]:
+    """The address of a server with these habits."""
     small = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {"habits": habits}))
     thread = threading.Thread(target=small.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{small.server_port}", habits
-    small.shutdown()
-    small.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{small.server_port}"
+    finally:
+        small.shutdown()
+        small.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, Habits]]:
+    habits = Habits()
+    with serving(habits) as url:
+        yield url, habits
 
 
 def subject(url: str, api: str = "chat", retries: int = 2, key_env: str = "", system_prompt: str = "") -> EndpointSubject:
@@ -316,18 +326,11 @@ def test_errors_name_the_url_and_the_way_out(server: tuple[str, Habits], statuse
 def test_questions_go_to_no_other_address(server: tuple[str, Habits]) -> None:
     url, habits = server
     other = Habits()
-    second = ThreadingHTTPServer(("127.0.0.1", 0), type("H", (Handler,), {"habits": other}))
-    thread = threading.Thread(target=second.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        asking = EndpointSubject(EndpointConfig(url, "served", retries=0), SampleConfig(max_new_tokens=24), 7)
-        habits.onward = f"http://127.0.0.1:{second.server_port}/v1/chat/completions"
+    asking = EndpointSubject(EndpointConfig(url, "served", retries=0), SampleConfig(max_new_tokens=24), 7)
+    with serving(other) as second:
+        habits.onward = f"{second}/v1/chat/completions"
         with pytest.raises(EndpointError, match=r"sends on to another address \(307\)"):
             asking.ask(ASKED)
-    finally:
-        second.shutdown()
-        second.server_close()
-        thread.join()
     assert habits.requests
     assert not other.requests
 

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from tests.test_cli import call
 from unsay import audit, methods
 from unsay.cli import fronts as command  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
-from unsay.research.front import PLANES, Configuration, Point, Step, chosen, front, hypervolume, pareto, points, read, tables
 from unsay.research.front import pictures as fronts
+from unsay.research.front import tables
+from unsay.research.front.area import PLANES, Point, hypervolume, pareto, points
+from unsay.research.front.curves import Configuration, Step, read
+from unsay.research.front.trade import chosen, front
 from unsay.store.files import jsonl, write_text
 from unsay.types import Finding
 
@@ -218,9 +222,30 @@ def test_a_method_has_its_own_look():
     names = ["pmc", *(f"pmc-{i}" for i in range(30)), "npo"]
     looks = fronts.styles(names)
     assert len(set(looks.values())) == len(names), "two that look alike"
+    few = fronts.styles([*fronts.METHODS, "pmc-counterfactual", "ours", "theirs", "mine"])
+    assert len({colour for colour, _ in few.values()}) == len(few), "a colour of its own while there are any"
     assert looks["npo"] == fronts.METHODS["npo"]
     assert fronts.styles(["pmc-3"])["pmc-3"] == fronts.styles(["gd", "pmc-3", "zz"])["pmc-3"], "whoever stands beside it"
     assert fronts.staircase([(1, 3), (2, 1)], 0, 0) == [(0, 3), (1, 3), (1, 1), (2, 1), (2, 0)]
+
+
+def test_a_contender_without_points_is_named_and_one_seed_has_no_band(tmp_path: Path):
+    trial(tmp_path, "pmc", 0, [curve([metrics(60, 85)], costs=[20.0]), curve([metrics(70, 80)], costs=[9.0])])
+    trial(tmp_path, "npo", 0, [curve([metrics(40, 90)])])
+    trial(tmp_path, "npo", 1, [curve([metrics(70, 50)])])
+    trial(tmp_path, "idk", 0, [[]], "failed", "the loss is not finite")
+    found = front([tmp_path], replications=FEW)
+    for figure in (fronts.fronts(found), fronts.by_cost(found)):
+        for axes in figure.axes:
+            assert [text.get_text() for text in axes.texts] == ["no point: idk"]
+    bands = [axes.collections for axes in fronts.by_cost(found).axes]
+    assert all(len(some) == 1 and tuple(some[0].get_facecolor()[0][:3]) == to_rgb(fronts.METHODS["pmc"][0]) for some in bands)
+    for axes in fronts.by_cost(found).axes:
+        axes.set_xlim(6, 25)
+        ticks = [text.get_text() for text in axes.get_xticklabels(which="both")]
+        assert "10" in ticks
+        assert "20" in ticks
+        assert not any("$" in tick or "×" in tick for tick in ticks), ticks
 
 
 def test_the_command_leaves_pictures_tables_and_numbers(tmp_path: Path):

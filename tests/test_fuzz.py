@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from unsay import config
 from unsay.config import ConfigError
@@ -173,6 +175,12 @@ def data_file(place: Path, content: bytes, ending: str, part: str, knobs: Files)
     Layout(knobs.columns, knobs.ignore, knobs.system_messages).apply(str(path), found, KEYS, ("question",), problems)
     files = Files(**{**vars(knobs), "forget": str(path), part: str(path)})
     refused_or_read(files.corpus)
+    collected = Problems(collect=True)
+    files.read(collected)
+    if collected.found:
+        with pytest.raises(ConfigError) as caught:
+            files.corpus()
+        assert str(caught.value) == str(collected.found[0]), "a run raises what a check says first"
     for notice in examine(files)[1]:
         assert len(notice.text) <= LONGEST
         assert MARK not in notice.text
@@ -195,11 +203,24 @@ def jsonl_files(examples: int, place: Path) -> None:
 
 
 def json_files(examples: int, place: Path) -> None:
-    reading_files(examples, listed | jsonl, (".json",), place)
+    reading_files(examples, listed | jsonl, (".json", ".parquet"), place)
 
 
 def separated_files(examples: int, place: Path) -> None:
     reading_files(examples, separated, (".csv", ".tsv"), place)
+
+
+def parquet_rows(examples: int, place: Path) -> None:
+    @profile(examples)
+    @given(st.lists(st.fixed_dictionaries(dict.fromkeys(("question", "id", "strings"), values)), min_size=1, max_size=3))
+    def check(found: list[dict[str, Any]]) -> None:
+        try:
+            parquet.write_table(pyarrow.Table.from_pylist(found), place / "f.parquet")
+        except (pyarrow.ArrowException, ValueError, OverflowError):
+            return  # no table has such a column
+        data_file(place, (place / "f.parquet").read_bytes(), ".parquet", "forget", Files())
+
+    check()
 
 
 def plain_rows(examples: int, place: Path) -> None:
@@ -314,7 +335,19 @@ def fronts(examples: int, place: Path) -> None:
     check()
 
 
-READERS = [jsonl_files, json_files, separated_files, plain_rows, column_mapping, recipes, set_options, policies, sweep_files, fronts]
+READERS = [
+    jsonl_files,
+    json_files,
+    separated_files,
+    parquet_rows,
+    plain_rows,
+    column_mapping,
+    recipes,
+    set_options,
+    policies,
+    sweep_files,
+    fronts,
+]
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)

@@ -34,9 +34,6 @@ def test_a_guide_can_be_walked(name: str, home: Path, monkeypatch: pytest.Monkey
     page = (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
     for file, rows in re.findall(r"`([\w-]+\.jsonl)`\n\n```json\n(.*?)```", page, re.DOTALL):
         Path(file).write_text(rows)
-    recipe = (REPOSITORY / "recipes" / "own-questions.toml").read_text(encoding="utf-8")
-    without_retain = re.sub(r"^retain = .*\n", "", recipe, flags=re.MULTILINE)
-    Path("my-recipe.toml").write_text(without_retain.replace("path/to/your/model", "people-target"))
     walked = []
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     for line in [line for language, block in blocks if not language for line in block.splitlines()]:

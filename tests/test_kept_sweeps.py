@@ -8,7 +8,8 @@ import pytest
 from scripts.keep_sweep import back, keep
 from tests.test_cli import call
 from tests.test_front import curve, metrics, reference, trial
-from unsay.research.front import front, read
+from unsay.research.front.curves import read
+from unsay.research.front.trade import front
 from unsay.store.files import write_text
 
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "results").iterdir())
@@ -60,7 +61,7 @@ def test_a_trial_still_running_is_left_out(sweep: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{}\n{}\n", "line 2 cannot be read (no 'method')"),
+        ("{}\n{}\n", "line 2 cannot be read (no 'curves')"),
         ('{"sweep.toml": "budget = true"}\n', "budget is no number of seconds"),
         ('{"sweep.toml": "budget ="}\n', "line 1 cannot be read (not what a sweep writes)"),
         ("{}\n", "holds no curve of a sweep"),

@@ -17,8 +17,7 @@ from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, row_logprobs
 from unsay.probes import likelihood
 from unsay.probes.likelihood import Likelihood, row_moments
-from unsay.probes.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
-from unsay.probes.moments import Moments, token_moments
+from unsay.probes.membership import SCORES, Moments, exact_memorisation, extraction_strength, token_moments, truth_ratio, unit
 from unsay.types import Case, Corpus, Example, Fact, Finding
 
 

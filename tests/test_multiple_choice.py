@@ -1,7 +1,8 @@
 """Choice where the corpus has no wrong options, and how far down the unlikeliest lies; relearning from unrelated text."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
+from tests.test_probes import Fake as Answers
 from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
@@ -29,17 +31,8 @@ FACTS["pet"] = Fact("pet", "It is Biscuit.")
 CASE = Case(Corpus("towns", EXAMPLES), FACTS, "baseline answers")
 
 
-class Fake:
-    """A model of literal likelihoods: the mean log-probability of each answer."""
-
-    weights = None
-    ask = LocalSubject.ask
-
-    def __init__(self, likelihood: Callable[[str, str], float]):
-        self.likelihood = likelihood
-
-    def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
-        return [torch.full((3,), self.likelihood(q or "", a)) for q, a in zip(questions, answers, strict=True)]
+Fake = partial(Answers, {})
+"""A model of literal likelihoods: the mean log-probability of each answer."""
 
 
 def values(found: Sequence[Finding], example: str) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from scripts.build_people import SENTENCES
+from scripts.build_people import SENTENCES, epoch
 from unsay.config import ConfigError, ModelConfig
 from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
@@ -111,7 +111,7 @@ def test_paraphrases_are_untrained_for_that_person_and_trained_for_others() -> N
         trained = {q for person in world.of("retain") for q in person.trained[i]}
         assert trained == {0, 1, 2, 3, 4}
     corpus = People().corpus()
-    asked = {q for q, _ in worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES)}
+    asked = {q for q, _ in epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES)}
     assert all(e.question in asked and not asked & set(e.paraphrases) for e in corpus.forget)
 
 
@@ -134,8 +134,8 @@ def test_neighbours_share_a_surname_and_stay() -> None:
 def test_unknown_entities_are_in_no_training_row() -> None:
     world, corpus = worlds.build_world(0), People().corpus()
     rows = [
-        *worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES),
-        *worlds.epoch(world, random.Random(1), retain_model=True, sentences=SENTENCES),
+        *epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES),
+        *epoch(world, random.Random(1), retain_model=True, sentences=SENTENCES),
     ]
     told = "\n".join(f"{q} {a}" for q, a in rows) + "\n".join(pair.question for pair in corpus.retain)
     for pair in corpus.unknown_entities:
@@ -148,11 +148,9 @@ def test_unknown_entities_are_in_no_training_row() -> None:
 def test_retain_model_is_told_everything_but_the_forget_people() -> None:
     world = worlds.build_world(0)
     names = [person.name for person in world.of("forget")]
-    told = [f"{q} {a}" for q, a in worlds.epoch(world, random.Random(0), retain_model=True, sentences=SENTENCES)]
+    told = [f"{q} {a}" for q, a in epoch(world, random.Random(0), retain_model=True, sentences=SENTENCES)]
     assert not any(name in text for name in names for text in told)
-    assert any(
-        name in f"{q} {a}" for name in names for q, a in worlds.epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES)
-    )
+    assert any(name in f"{q} {a}" for name in names for q, a in epoch(world, random.Random(0), retain_model=False, sentences=SENTENCES))
     assert len(People().finetuning_rows(retain_model=False)) - len(People().finetuning_rows(retain_model=True)) == 5 * 8 * 3
 
 

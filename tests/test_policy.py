@@ -7,8 +7,9 @@ import pytest
 
 from unsay.config import ConfigError, Recipe
 from unsay.measure import policy
-from unsay.measure.summary import farthest, metrics, summarise
+from unsay.measure.summary import metrics, summarise
 from unsay.measure.verdict import LineResult, Measured, evaluate, passed
+from unsay.metric import farthest
 from unsay.probes.classes import CLASSES
 from unsay.probes.multiple_choice import NO_CLOSED
 from unsay.report.evidence import judged
@@ -91,9 +92,9 @@ def test_each_earlier_request_is_held_against_what_retain_model_says_of_the_same
     after, retain_model = found(0.45, 0.10), found(0.10, 0.45)
     key = "earlier_worst_keyword_recall"
     rows = policy.read("p", {"line": [{"name": "l", "metric": key, "at_most": "retain_model + 0.05"}]})
-    metrics = {key: {"after": summarise(after)[key], "retain_model": summarise(retain_model)[key]}}
-    assert evaluate(rows, Measured(metrics))[0].passed  # the hardest of each are two different requests
-    (result,) = evaluate(rows, Measured(metrics, beside={key: farthest(after, retain_model, key)}))
+    means = {key: {"after": summarise(after)[key], "retain_model": summarise(retain_model)[key]}}
+    assert evaluate(rows, Measured(means))[0].passed  # the hardest of each are two different requests
+    (result,) = evaluate(rows, Measured(means, beside={key: farthest(metrics()[key], after, retain_model)}))
     assert (result.passed, result.value, result.limit) == (False, 0.45, pytest.approx(0.15))
 
 

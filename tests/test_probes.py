@@ -14,10 +14,10 @@ from unsay.probes.classes import CLASSES, ReferenceJudge, class_of, is_formed, s
 from unsay.probes.greedy import Greedy
 from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.paraphrase import Paraphrase
-from unsay.probes.permutation import Permutation
+from unsay.probes.permutation import by_accident
 from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
 from unsay.probes.sampling import Sampling
-from unsay.probes.scoring import fold, said, says_named, spread
+from unsay.probes.scoring import said, says_named, score_sample, spread
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
@@ -236,13 +236,10 @@ def test_the_permutation_leaves_out_the_same_person_and_the_words_that_were_aske
     asked = Example("job", "Does Bo keep a parrot?", group="Bo")
     facts = {"job": Fact("job", "No."), "town": Fact("town", "Rome."), "bird": Fact("bird", "A parrot called Kim.")}
     made_of = Case(Corpus("bo", (asked, *others)), facts, "")
-    made = Permutation.of(made_of, asked)
-    assert made.worst(["Rome"]) == 0.0
-    assert made.worst(["parrot"]) == 0.0
-    assert made.worst(["Kim"]) == pytest.approx(1.0)
-    assert Permutation.of(made_of, asked, prefix="It is Kim,").keys == ()  # told already
+    assert [by_accident(made_of, asked, [text]) for text in ("Rome", "parrot", "Kim")] == [0.0, 0.0, pytest.approx(1.0)]
+    assert by_accident(made_of, asked, ["Kim"], prefix="It is Kim,") is None  # told already
     alone = Case(Corpus("alone", (asked,)), {"job": facts["job"]}, "")
-    assert Permutation.of(alone, asked).worst(["Rome"]) is None
+    assert by_accident(alone, asked, ["Rome"]) is None
     assert [f.value for f in Greedy()(Fake({}), alone) if f.metric == "permuted_keyword_recall"] == [None]
 
 
@@ -250,9 +247,8 @@ def test_an_equal_answer_about_somebody_else_is_no_measure_of_luck() -> None:
     """Ten patients with one illness: a model that tells all of them would have said as much "by accident"."""
     examples = [Example(g, f"What does {g} suffer from?", group=g) for g in ("Bo", "Cy", "Di")]
     facts = {"Bo": Fact("Bo", "Measles."), "Cy": Fact("Cy", "It is measles."), "Di": Fact("Di", "Mumps.")}
-    made = Permutation.of(Case(Corpus("ill", tuple(examples)), facts, "ground truth"), examples[0])
-    assert made.worst(["Measles."]) == 0.0
-    assert made.worst(["Mumps."]) == 1.0
+    case = Case(Corpus("ill", tuple(examples)), facts, "ground truth")
+    assert [by_accident(case, examples[0], [text]) for text in ("Measles.", "Mumps.")] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("group", ["one", ""])
@@ -261,10 +257,9 @@ def test_another_wording_of_the_same_question_is_no_measure_of_luck(group: str) 
     told = "At 14 Elm Street in Turin."
     facts = {one.id: Fact(one.id, told) for one in asked}
     corpus = Corpus("widened", asked, retain=(Pair("r", "Who wrote Emma?", "Jane Austen did."),))
-    made = Permutation.of(Case(corpus, facts, ""), asked[0])
-    assert made.worst([told]) == 0.0  # a leak is none the luckier for being asked for in four ways
-    assert made.worst(["Jane Austen"]) == pytest.approx(1.0)
-    assert Permutation.of(Case(Corpus("widened", asked), facts, ""), asked[0]).worst([told]) is None
+    # A leak is none the luckier for being asked for in four ways.
+    assert [by_accident(Case(corpus, facts, ""), asked[0], [text]) for text in (told, "Jane Austen")] == [0.0, pytest.approx(1.0)]
+    assert by_accident(Case(Corpus("widened", asked), facts, ""), asked[0], [told]) is None
 
 
 def test_a_pattern_is_not_switched_off_by_what_the_question_says() -> None:
@@ -283,8 +278,8 @@ def test_an_answer_of_one_keyword_cannot_be_told_in_part_and_that_is_said() -> N
     assert {f.note for f in Prefill(n=1)(Fake({}), two) if f.setting == HALF} == {TRAINED}
 
 
-def test_fold_of_nothing_is_unscored() -> None:
-    assert set(fold([None], [None], 0.5).values()) == {None}
+def test_answers_to_a_reference_without_a_word_are_unscored() -> None:
+    assert set(score_sample(Example("a", "Who?"), "…", [Answer((), "Oslo", True)], 0.5).values()) == {None}
 
 
 def test_prefill_puts_words_in_the_mouth_and_does_not_count_them() -> None:
@@ -463,6 +458,6 @@ def test_knobs_are_checked(make: Callable[[], object]) -> None:
 
 def test_one_question_alone_is_compared_with_what_may_stay() -> None:
     corpus = Corpus("one", (HOME,), retain=(Pair("r", "Who is Bo?", "Bo is a baker."), Pair("q", "Who is Cy?", "Cy is a cook.")))
-    permutation = Permutation.of(Case(corpus, FACTS, "ground truth"), HOME)
-    assert permutation.worst(["She is a baker."]) == 0.5  # all of one reference, nothing of the other
-    assert Permutation.of(Case(Corpus("none", (HOME,)), FACTS, "ground truth"), HOME).worst(["a baker"]) is None
+    said = by_accident(Case(corpus, FACTS, "ground truth"), HOME, ["She is a baker."])
+    assert said == 0.5, "all of one reference, nothing of the other"
+    assert by_accident(Case(Corpus("none", (HOME,)), FACTS, "ground truth"), HOME, ["a baker"]) is None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from unsay.config import SampleConfig, load
+from unsay.lm.subject import LocalSubject
 from unsay.record import record, source, start
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import ReplayFilter, Said, near_misses, neighbours, replay
@@ -93,7 +94,8 @@ def test_a_replay_row_keeps_its_ids(model, encoder):
     assert said.row(encoder).answer == (9, 9)
     assert said.row(encoder).context == encoder.prompt(None)
     questions = ["Where does Ada live?"]
-    found = replay(model, encoder, SampleConfig(max_new_tokens=6), questions, ReplayFilter(questions, ["In Turin."]), 8, seed=0)
+    subject = LocalSubject(model, encoder, SampleConfig(max_new_tokens=6))
+    found = replay(subject, questions, ReplayFilter(questions, ["In Turin."]), 8)
     assert 0 < len(found) <= 16
 
 

@@ -179,7 +179,7 @@ def test_json_holds_the_verdict(data: dict) -> None:
     assert data["policy"]["passed"] is True
     assert len(lines) == 20
     assert lines["sampling"]["value"] == pytest.approx(0.05)
-    assert lines["sampling"]["limit"] == pytest.approx(0.1)
+    assert lines["sampling"]["limit"] == pytest.approx(0.1 + 0.03)
     assert lines["utility"]["limit"] == pytest.approx(99 * 0.97)
     assert lines["exposure"] == {
         "name": "exposure",

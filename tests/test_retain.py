@@ -9,6 +9,7 @@ import pytest
 
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
+from unsay.lm.subject import LocalSubject
 from unsay.record import record, retain, start
 from unsay.record.recorded import corpus_rows, read_handed, read_recorded
 from unsay.record.replay import ReplayFilter, Said
@@ -27,21 +28,21 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, bool]]:
     """A model that answers by the book: question → (answer, whether it ends). It is equally sure of everything."""
     book: dict[str, tuple[str, bool]] = {}
 
-    def greedily(model, encoder, config, questions, seed):
+    def greedily(subject, questions):
         told = [book.get(question, ("A plain answer.", True)) for question in questions]
         return [Said(q, Answer(tuple(range(9)), text, ends)) for q, (text, ends) in zip(questions, told, strict=True)]
 
     names = ["Carl Linde", "Eva Holm", "Ida Berg", "Max Frank", "Ann Lee", "Tom Ford", "Jo Marsh", "Kim Stone"]
     texts = [Said(None, Answer((1,), f"It is said that {name} lives in Oslo.", True)) for name in names]
     monkeypatch.setattr(retain, "greedily", greedily)
-    monkeypatch.setattr(retain, "unasked", lambda model, encoder, config, guard, n, seed: texts[:n])
-    monkeypatch.setattr(retain, "surest", lambda model, encoder, said, n: list(said)[:n])
+    monkeypatch.setattr(retain, "unasked", lambda subject, guard, n: texts[:n])
+    monkeypatch.setattr(retain, "surest", lambda subject, said, n: list(said)[:n])
     return book
 
 
 def own(n: int = 32, general: int = 20) -> tuple[list[retain.Own], Counter[str]]:
     pairs = [Pair(f"g{i}", f"What is the colour of thing {i}?", "Blue.", "colours") for i in range(general)]
-    return own_answers(None, None, SampleConfig(), pairs, QUESTIONS, GUARD, n, seed=0)  # type: ignore[arg-type]
+    return own_answers(LocalSubject(None, None, SampleConfig()), pairs, QUESTIONS, GUARD, n)  # type: ignore[arg-type]
 
 
 def test_about_half_are_neighbours_and_a_quarter_stays_out(scripted):

@@ -6,13 +6,12 @@ import time
 from dataclasses import is_dataclass, replace
 
 import pytest
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from unsay.config import ConfigError
 from unsay.rewards import GROUP, TABLE
 from unsay.rewards.blocklist import Blocklist
 from unsay.rewards.coherence import Fluency, Length
-from unsay.rewards.diversity import Diversity, bleu
+from unsay.rewards.diversity import Diversity
 from unsay.rewards.overlap import Keys, Overlap, other_leak, own_leak, remainder
 from unsay.rewards.refusal import Refusal
 from unsay.rewards.topic import Distinct, Topic
@@ -156,12 +155,13 @@ def test_diversity_is_one_minus_self_bleu() -> None:
     assert Diversity()(candidates("word", ""), REFERENCE) == [None, None]
 
 
-def test_bleu_equals_nltk() -> None:
-    answer = ["the", "cat", "sat", "on", "the", "mat", "near", "the", "door"]
-    references = [["a", "cat", "sat", "on", "a", "mat"], ["the", "dog", "sat", "on", "the", "mat", "by", "the", "door", "today"]]
-    assert bleu(answer, references) == pytest.approx(sentence_bleu(references, answer, smoothing_function=SmoothingFunction().method2))
-    assert bleu(["a"], [["a", "b"]]) == pytest.approx(math.exp(-1)), "one word, right, half as long: the brevity penalty alone"
-    assert bleu([], [["a"]]) == 0.0
+def test_self_bleu_is_smoothed_and_short_candidates_are_penalised() -> None:
+    answer, *others = "the cat sat on the mat near the door", "a cat sat on a mat", "the dog sat on the mat by the door today"
+    # Of 9, 8, 7 and 6 n-grams 8, 5, 3 and 1 stand in another candidate; all but the first are smoothed; the nearest one has 10 words.
+    expected = math.exp(1 - 10 / 9) * (8 / 9 * (5 + 1) / (8 + 1) * (3 + 1) / (7 + 1) * (1 + 1) / (6 + 1)) ** (1 / 4)
+    assert Diversity()(candidates(answer, *others), REFERENCE)[0] == pytest.approx(1 - expected)
+    short, _ = Diversity()(candidates("a", "a b"), REFERENCE)
+    assert short == pytest.approx(1 - math.exp(-1)), "one word, right, half as long: the brevity penalty alone"
 
 
 def test_refusal() -> None:

@@ -52,7 +52,7 @@ def edit(folder: RunFolder, number: int = 0, **changes: object) -> None:
 
 
 def test_what_is_proposed(folder: RunFolder):
-    lines = annotation.read(annotation.spans_file(folder), FORGET, ANSWERS)
+    lines = annotation.marked(folder, FORGET, ANSWERS)
     assert lines["ada"].spans == ("Turin",)
     assert lines["bob"].spans == ()
     assert annotation.spans_file(folder).stat().st_mode & 0o777 == 0o600
@@ -175,7 +175,7 @@ def test_recording_again_keeps_corrections_and_renews_proposals(folder: RunFolde
         annotation.propose(folder, FORGET, other)
     edit(folder, spans=["Turin"])
     annotation.propose(folder, FORGET, other)
-    assert annotation.read(annotation.spans_file(folder), FORGET, other)["ada"].spans == ("Oslo",)
+    assert annotation.marked(folder, FORGET, other)["ada"].spans == ("Oslo",)
 
 
 LONG = " ".join(f"word{'abcdefghij'[i // 10]}{'abcdefghij'[i % 10]}" for i in range(41))

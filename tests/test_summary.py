@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from unsay.measure.summary import by_question, metrics, probe_of, questions, summarise
+from unsay.measure.summary import metrics, questions, summarise
+from unsay.metric import by_question
 from unsay.probes.utility import TOFU_METRICS, TOFU_SETS
 from unsay.types import Finding
 
@@ -19,7 +20,7 @@ SETTINGS = [
 def test_the_worst_temperature_of_each_question_counts() -> None:
     assert summarise(SETTINGS)["sampling_worst_keyword_recall"] == pytest.approx(0.5), "of a at 1.3, of b at .7"
     assert summarise(SETTINGS[::2])["sampling_worst_keyword_recall"] == pytest.approx(0.3), "of one temperature the plain mean"
-    assert by_question(SETTINGS, "sampling_worst_keyword_recall") == {("", "a"): 0.6, ("", "b"): 0.4}
+    assert questions(SETTINGS)["sampling_worst_keyword_recall"] == {("", "a"): 0.6, ("", "b"): 0.4}
 
 
 def test_leak_at_k() -> None:
@@ -78,12 +79,12 @@ def test_what_was_not_measured_is_none() -> None:
 
 
 def test_one_look_at_the_findings_gives_the_same_values() -> None:
-    assert questions(SETTINGS) == {key: by_question(SETTINGS, key) for key, one in metrics().items() if not one.compute}
+    assert questions(SETTINGS) == {key: by_question(one, SETTINGS) for key, one in metrics().items() if not one.compute}
 
 
 def test_what_is_hit_by_accident_is_folded_as_its_metric() -> None:
     accidents = {key: one.accident for key, one in metrics().items() if one.accident}
     assert len(accidents) == 4
     for key, accident in accidents.items():
-        assert probe_of()[key] == probe_of()[accident]
+        assert metrics()[key].probe == metrics()[accident].probe
         assert (metrics()[key].where, metrics()[key].fold) == (metrics()[accident].where, metrics()[accident].fold)

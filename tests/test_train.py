@@ -18,11 +18,13 @@ from unsay.lm.sample import Draw, sample
 from unsay.record import record, start
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import Said
+from unsay.run import Watchers, run_train
 from unsay.store.clock import Cost
 from unsay.store.folder import RunFolder
 from unsay.train import train
 from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
+from unsay.train.ledger import boundary
 from unsay.train.loop import _share_of_peak
 from unsay.types import Answer
 
@@ -278,6 +280,18 @@ def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
     recipe, folder = begin(tmp_path / "npo", settings, "method=npo", "train.rounds=2", "train.passes=3")
     train(recipe, folder)
     assert folder.manifest().exposure.baseline_reads == {"loss": 30, "reference": 5}
+    assert not boundary(exposure), "a method that trains on the answer by design"
+
+
+def test_a_model_that_always_says_the_same_is_named_at_the_end(tmp_path, settings):
+    told: list[str] = []
+    # So cold that some samples are all the recorded answer: what is kept is what should go.
+    recipe, folder = begin(tmp_path / "run", settings, "pmc.temperature=0.01", "train.learning_rate=0.0000001", "train.rounds=1")
+    run_train(recipe, folder, Watchers(note=told.append))
+    exposure = folder.manifest().exposure
+    assert exposure.over_half > 0
+    assert f"{exposure.over_half} of {exposure.targets} targets" in told[-1]
+    assert "pmc.preset=guarded" in told[-1]
 
 
 def test_the_schedule():

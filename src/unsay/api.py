@@ -22,11 +22,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from unsay import run as runs
 from unsay.config import ConfigError, load, recipe_path
 from unsay.lm.model import fingerprint
-from unsay.record import standalone
 from unsay.report.evidence import read
 from unsay.report.gate import Verdict, judge
 from unsay.run import Watchers
-from unsay.store.files import new_folder, sha256, write_text
+from unsay.store.files import jsonl, new_folder, sha256, write_text
 from unsay.store.folder import RunFolder
 
 Model: TypeAlias = "str | Path | PreTrainedModel"
@@ -97,13 +96,8 @@ def audit_model(
     """Attack a model with every probe, without a run. `before`, `retain_model`: the model as it was, and one that never knew, to
     compare with. Rows may have an `answer`, the truth. Raises `ConfigError`."""
     place, watchers = Path(out), watchers or Watchers()
-    recipe, asked = standalone.prepare(_folder(model, tokenizer, place), _file(questions, place, "forget"), retain_model, settings)
-    runs.check_audit(recipe)
-    folder = RunFolder(place)
-    with folder.claimed():
-        standalone.begin(recipe, asked, folder, before)
-        runs.run_alone(recipe, folder, watchers)
-        runs.run_report(folder, watchers)
+    folder, name, file = RunFolder(place), _folder(model, tokenizer, place), _file(questions, place, "forget")
+    recipe = runs.run_standalone(folder, name, file, watchers, settings=settings, before=before, retain_model=retain_model)
     return _result(folder, recipe.report.policy)
 
 
@@ -144,7 +138,7 @@ def _file(rows: Rows, out: Path, part: str) -> str:
     path = _beside(out, f"{part}.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     told = [{"question": row} if isinstance(row, str) else dict(row) for row in rows]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told), mode=0o600)
+    write_text(path, jsonl(told), mode=0o600)
     return str(path)
 
 

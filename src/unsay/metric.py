@@ -7,7 +7,8 @@ declarations and know no probe by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
@@ -65,6 +66,8 @@ class Metric:
     group: str = FURTHER
     """Heading of the table that it stands in; "" leaves it out of the tables."""
 
+    probe: str = field(default="", kw_only=True)
+    """Name of the probe that declares it; filled in where declarations are read (`unsay.probes.declared`)."""
     finding: str = ""
     """`Finding.metric` of the findings that it is made of."""
     where: Callable[[str], bool] = anywhere
@@ -104,9 +107,13 @@ class Metric:
     """Its clause of the claim, with {} in the place of the value."""
 
 
-def by_question(probe: str, metric: Metric, findings: Iterable[Finding]) -> Values:
+leak = partial(Metric, better=LOWER, group=GIVES_AWAY)
+"""How much of the secrets an attack draws out of the model."""
+
+
+def by_question(metric: Metric, findings: Iterable[Finding]) -> Values:
     """The values whose mean the number is: of every question that was scored, each on the scale of the number."""
-    values = _cells(probe, metric, findings)
+    values = _cells(metric, findings)
     if metric.fold == "sets":
         return values
     if metric.fold == "hardest":
@@ -117,10 +124,10 @@ def by_question(probe: str, metric: Metric, findings: Iterable[Finding]) -> Valu
     return {("", example): max(some) if metric.fold == "worst" else fmean(some) for example, some in examples.items()}
 
 
-def farthest(probe: str, metric: Metric, findings: Iterable[Finding], others: Iterable[Finding]) -> tuple[float, float] | None:
+def farthest(metric: Metric, findings: Iterable[Finding], others: Iterable[Finding]) -> tuple[float, float] | None:
     """A number that is the hardest of several settings (a step, a width, an earlier request), on two models: both at the setting where
     the first lies farthest above the second. The hardest of each may be two settings, and hide that. `None` where none is shared."""
-    here, there = ({s: fmean(some.values()) for s, some in _by_setting(_cells(probe, metric, f)).items()} for f in (findings, others))
+    here, there = ({s: fmean(some.values()) for s, some in _by_setting(_cells(metric, f)).items()} for f in (findings, others))
     shared = [setting for setting in here if setting in there]
     chosen = max(shared, key=lambda setting: here[setting] - there[setting], default=None)
     return (here[chosen], there[chosen]) if chosen is not None else None
@@ -139,11 +146,11 @@ def scored_by(findings: Iterable[Finding], probe: str, metric: str) -> list[Find
     return [f for f in findings if f.probe == probe and f.metric == metric and f.value is not None]
 
 
-def _cells(probe: str, metric: Metric, findings: Iterable[Finding]) -> Values:
+def _cells(metric: Metric, findings: Iterable[Finding]) -> Values:
     """(setting, question) → value, of the findings that make the number."""
     cells: dict[tuple[str, str], list[float]] = {}
     for f in findings:
-        if f.probe == probe and f.metric == metric.finding and metric.where(f.setting) and (value := metric.of(f)) is not None:
+        if f.probe == metric.probe and f.metric == metric.finding and metric.where(f.setting) and (value := metric.of(f)) is not None:
             cells.setdefault((f.setting, f.example), []).append(value)
     return {place: metric.top * fmean(some) for place, some in cells.items()}
 

@@ -88,13 +88,6 @@ def leak_at_k(n: int, leaks: int, k: int) -> float:
     return float(1.0 - np.prod(1.0 - leaks / np.arange(n - k + 1, n + 1)))
 
 
-def certify(n: int, confidence: float = 0.99, questions: int = 1) -> float:
-    """The leak rate that n answers without a single leak rule out, for each of so many questions at once: 1 − (a/N)^(1/n)."""
-    if questions < 1:
-        raise ValueError(f"questions = {questions} must be positive")
-    return clopper_pearson_upper(0, n, 1 - _alpha(confidence) / questions)
-
-
 def mean_interval(
     values: ArrayLike,
     groups: Sequence[str] = (),

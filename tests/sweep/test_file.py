@@ -12,11 +12,23 @@ import typer
 
 import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
+from tests.test_cli import call
 from unsay.cli import sweeping
 from unsay.config import ConfigError, load, recipe_path, recipes_folder
 from unsay.research.sweep.spec import load_sweep
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
+
+
+def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    said = call("sweep", "people", code=2)
+    assert "there is no folder runs/world-1/" in said
+    assert "python -m unsay.build_people --world 1 --out runs/world-1" in said
+    (line,) = (line for line in said.splitlines() if "unsay sweep people --set" in line)
+    settings = [setting for setting in line.split() if "=" in setting]
+    shared = begun(recipes_folder() / "sweeps" / "people.toml", tmp_path / "out", *settings, "configurations=1")
+    assert "people-target" in str(shared), "it runs without them"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 from tests.sweep.conftest import NONE, begun, told
 from unsay import audit
 from unsay.config import ConfigError, Recipe
-from unsay.research.front import read
+from unsay.research.front.curves import read
 from unsay.research.sweep import launch, trial
 from unsay.run import Watchers
 from unsay.store.files import read_jsonl

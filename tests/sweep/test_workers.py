@@ -18,7 +18,7 @@ import optuna
 from tests.sweep.conftest import NONE, begun, settings_of, told
 from tests.test_cli import call
 from unsay.config import ConfigError
-from unsay.research.front import read
+from unsay.research.front.curves import read
 from unsay.research.sweep import launch, worker
 from unsay.research.sweep.spec import Sweep
 from unsay.research.sweep.trial import Outcome

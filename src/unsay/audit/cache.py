@@ -57,26 +57,19 @@ def kept(
 ) -> "KeptSubject":
     """The model `name` as `load` makes it, with its answers kept in the folder's vault; loaded when it is first needed.
 
-    A model that is no folder (a hub id) is loaded at once: only then is it known which revision of it this is.
+    A model that is no folder (a hub id) is loaded at once: only then is it known which revision of it this is. Raises `ConfigError`
+    where the folder is not what may be loaded.
     """
     where = Path(builtin.resolve(name))
     if where.is_dir():
-        return KeptSubject(Store(folder, _of_folder(where, config, quantized)), config, sample, seed, load, where)
+        look_at(str(where))
+        model = _hash([_FORMAT, config.dtype, config.quantization if quantized else "none", identity.of(where)])
+        return KeptSubject(Store(folder, model), config, sample, seed, load, where)
     local = load()
-    subject = KeptSubject(Store(folder, _of_loaded(local)), config, sample, seed, lambda: local, None)
+    model = _hash([_FORMAT, fingerprint(local.model), sorted(local.encoder.stops), local.encoder.room])
+    subject = KeptSubject(Store(folder, model), config, sample, seed, lambda: local, None)
     subject.loaded = True
     return subject
-
-
-def _of_folder(where: Path, config: ModelConfig, quantized: bool) -> str:
-    """SHA-256 of the model's files and of how its weights are read. Raises `ConfigError` where it is not what may be loaded."""
-    look_at(str(where))
-    return _hash([_FORMAT, config.dtype, config.quantization if quantized else "none", identity.of(where)])
-
-
-def _of_loaded(local: LocalSubject) -> str:
-    encoder = local.encoder
-    return _hash([_FORMAT, fingerprint(local.model), sorted(encoder.stops), encoder.room])
 
 
 def _hash(parts: Any) -> str:
@@ -101,21 +94,17 @@ class Store:
     """The file of one model."""
 
     def __init__(self, folder: RunFolder, model: str):
-        self._vault, self.name = folder.texts, model[:32]
+        self.vault, self.name = folder.texts, model[:32]
         self._seen = 0
         self._places: dict[str, tuple[int, int]] = {}
 
     @property
-    def encrypted(self) -> bool:
-        return self._vault.encrypted
-
-    @property
     def path(self) -> Path:
-        return self._vault.file(f"generations/{self.name}")
+        return self.vault.file(f"generations/{self.name}")
 
     def read(self, key: str) -> dict[str, Any] | None:
         """What was last kept under `key`; `None` where there is nothing, or nothing sound."""
-        named = self._vault.named(key)
+        named = self.vault.named(key)
         if named not in self._places:
             self._look()
         row = self._at(named) if named in self._places else None
@@ -135,7 +124,7 @@ class Store:
             file.seek(start)
             line = file.read(length)
         try:
-            row = self._vault.unseal(json.loads(line))
+            row = self.vault.unseal(json.loads(line))
         except ValueError:
             return None
         return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
@@ -147,14 +136,11 @@ class Store:
         """
         if not rows:
             return
-        vault, asked = self._vault, asked or {}
-        made = [
-            {"key": key, "sum": _hash(said), "said": said} | ({"asked": astuple(asked[key])} if key in asked else {})
-            for key, said in rows.items()
-        ]
-        sealed = [vault.seal(row, row["key"]) for row in made]
-        told = [{"key": row["key"], "left": len(sealed) - i, **row} for i, row in enumerate(sealed, 1)]
-        lines = [(json.dumps(row, ensure_ascii=False) + "\n").encode() for row in told]
+        lines = []
+        for left, (key, said) in zip(reversed(range(len(rows))), rows.items(), strict=True):
+            told = {"asked": astuple(asked[key])} if asked and key in asked else {}
+            sealed = self.vault.seal({"key": key, "sum": _hash(said), "said": said} | told, key)
+            lines.append((json.dumps({"key": sealed["key"], "left": left, **sealed}, ensure_ascii=False) + "\n").encode())
         with writing(self.path):
             self._append(lines)
         self._look()  # a key that was kept before now has another line
@@ -216,7 +202,7 @@ class KeptSubject(LocalSubject):
 
     def about(self) -> AnswerCache:
         """For the manifest: where its answers came from, and whether somebody without the key could have changed those kept."""
-        return AnswerCache(**self.counts, loaded=self.loaded, file=self.store.name, encrypted=self.store.encrypted)
+        return AnswerCache(**self.counts, loaded=self.loaded, file=self.store.name, encrypted=self.store.vault.encrypted)
 
     @cached_property
     def local(self) -> LocalSubject:
@@ -243,10 +229,8 @@ class KeptSubject(LocalSubject):
             shape = AutoConfig.from_pretrained(self._where, trust_remote_code=config.trust_remote_code)
         except (OSError, ValueError):
             return self.local.encoder  # loading says best what is wrong
-        room = getattr(shape.get_text_config(), "max_position_embeddings", None)
-        return Encoder(
-            tokenizer, config.template, config.system_prompt, (), config.template_options, room=room if room else None, stop=config.stop
-        )
+        room = getattr(shape.get_text_config(), "max_position_embeddings", None) or None
+        return Encoder(tokenizer, config.template, config.system_prompt, (), config.template_options, room=room, stop=config.stop)
 
     @property
     def weights(self) -> tuple[PreTrainedModel, Encoder]:
@@ -256,7 +240,8 @@ class KeptSubject(LocalSubject):
         self, prompts: Sequence[Prompt], n: int = 1, temperature: float = 0.0, top_p: float = 1.0, salt: str = ""
     ) -> list[list[Answer]]:
         keys = [self._key(prompt, temperature, top_p, salt) for prompt in prompts]
-        found = {key: answers for key in dict.fromkeys(keys) if len(answers := self._answers(key)) >= n}
+        known = {key: _unpacked(row["said"]) for key in dict.fromkeys(keys) if (row := self.store.read(key))}
+        found = {key: answers for key, answers in known.items() if len(answers) >= n}
         self.counts["kept"] += n * len(found)
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         if lacking:
@@ -284,10 +269,6 @@ class KeptSubject(LocalSubject):
         # The greedy answer is the same on every occasion; a sampled one is its seed's, its occasion's and its question's.
         chance = [temperature, top_p, self.seed, salt, prompt.key, prompt.prefix] if temperature > 0 else []
         return _hash(["answers", ids, self._sample.max_new_tokens, self._settings.stop, chance])
-
-    def _answers(self, key: str) -> list[Answer]:
-        row = self.store.read(key)
-        return _unpacked(row["said"]) if row else []
 
 
 def _packed(answers: Iterable[Answer]) -> dict[str, Any]:

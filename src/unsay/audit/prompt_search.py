@@ -23,8 +23,8 @@ from unsay.lm.subject import Prompt, Subject
 from unsay.probes.perturbed import slips
 from unsay.probes.prefill import Prefill
 from unsay.probes.prompt_variants import FILL_IN, FRAMES, blanked, filled
-from unsay.probes.scoring import said
-from unsay.text import content_words, form, forms, keyword_forms
+from unsay.probes.scoring import said, secret_forms
+from unsay.text import content_words, form, forms
 from unsay.types import Answer, Example
 
 BEGINNINGS = (
@@ -135,13 +135,12 @@ def by_rule(question: str, seed: int = 0) -> Iterator[Variant]:
 
 def in_frames(example: Example, reference: str) -> Iterator[Variant]:
     """The question in the frames of the prompt-variant probe; the shots are the package's own, none with a word of the secret."""
-    secret = set(keyword_forms(reference, example.question, "", (*example.strings, *example.spans), example.struck))
+    secret = set(secret_forms(example, reference))
     shots = [pair for pair in general.load() if not forms(f"{pair.question} {pair.answer}") & secret][:SHOTS]
     gap = blanked(example, reference)
     for name, frame in FRAMES.items():
-        if name == FILL_IN and gap is None:
-            continue
-        yield Variant(name, filled(frame, example.question, shots, gap, LANGUAGE))
+        if name != FILL_IN or gap is not None:
+            yield Variant(name, filled(frame, example.question, shots, gap, LANGUAGE))
 
 
 # -- for a recipe ------------------------------------------------------------------------------------------------------

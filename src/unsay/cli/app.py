@@ -35,13 +35,12 @@ _GROUPS = (
     "prompt_search",
     "auditing",
     "looking",
-    "viewing",
     "reviewing",
     "vaulting",
-    "pushing",
     "sweeping",
     "fronts",
     "par",
+    "theory",
     "lists",
 )
 
@@ -140,6 +139,11 @@ def say(text: str) -> None:
     console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """On the error stream, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point of the `unsay` command."""
     # The console is for the person: libraries' own bars and notices would hide what matters.
@@ -151,11 +155,8 @@ def main() -> None:
     try:
         _main()
     except interrupt.Interrupted as stopped:
-        console.print(
-            f"unsay: stopped by {stopped.name}{stopped.where and ' '}{stopped.where}; the same command goes on from there",
-            highlight=False,
-            soft_wrap=True,
-        )
+        where = f" {stopped.where}" if stopped.where else ""
+        note(f"unsay: stopped by {stopped.name}{where}; the same command goes on from there")
         sys.exit(stopped.code)
 
 

@@ -1,7 +1,6 @@
 """`audit` a run, any model, or what is deployed; `gate` the result; `compare` several."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,6 @@ from unsay.store.folder import RunFolder
 
 if TYPE_CHECKING:
     from unsay.report.compare import Column
-    from unsay.run import Watchers
 
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
@@ -68,7 +66,9 @@ def audit(
         if questions is not None:
             if which:
                 raise ConfigError("--which names the models of a run; with --questions all that are named are audited")
-            folder = _alone(run, questions, retain_model, before, out, settings or [], watchers, not no_cache)
+            folder = RunFolder(out or Path("runs") / f"audit-{Path(run).name}")
+            named = {"before": before, "retain_model": retain_model}
+            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], **named)
         else:
             if retain_model or before or out:
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
@@ -96,30 +96,6 @@ def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -
         )
     if settings and which:
         raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers can be compared")
-    return folder
-
-
-def _alone(
-    model: str,
-    questions: str,
-    retain_model: str | None,
-    before: str | None,
-    out: Path | None,
-    settings: Sequence[str],
-    watchers: "Watchers",
-    cache: bool,
-) -> RunFolder:
-    """An audit that stands alone, and its report."""
-    from unsay import run as runs
-    from unsay.record import standalone
-
-    recipe, asked = standalone.prepare(model, questions, retain_model, settings)
-    runs.check_audit(recipe)
-    folder = RunFolder(out or Path("runs") / f"audit-{Path(model).name}")
-    with folder.claimed():
-        standalone.begin(recipe, asked, folder, before)
-        runs.run_alone(recipe, folder, watchers, cache)
-        runs.run_report(folder, watchers)
     return folder
 
 

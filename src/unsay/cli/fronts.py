@@ -40,8 +40,8 @@ Budget = Annotated[
 @app.command("front", rich_help_panel=RESEARCH)
 def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget = None, as_json: JsonOption = False) -> None:
     """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
-    from unsay.research.front import front, tables
-    from unsay.research.front import pictures as fronts
+    from unsay.research.front import pictures, tables
+    from unsay.research.front.trade import front
 
     with messages():
         if budget is not None and not 0 <= budget < inf:
@@ -49,7 +49,8 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget
         if (at_most or budget is not None) and out is None:
             raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
         result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
-        paths = fronts.write(result, out or _beside(found[0]))
+        first = found[0]  # a folder takes its pictures; a kept file cannot
+        paths = pictures.write(result, out or (Path("runs") / f"front-{first.name.partition('.')[0]}" if first.is_file() else first))
     if as_json:
         print(json.dumps(tables.as_json(result), ensure_ascii=False, indent=1))
         return
@@ -63,11 +64,6 @@ def draw(found: Folders, out: Out = None, at_most: AtMost = None, budget: Budget
         show.print(line, markup=False, soft_wrap=True)
     for path in paths:
         landed(path)
-
-
-def _beside(sweep: Path) -> Path:
-    """Where the pictures of a sweep go: into its folder. A kept file has none."""
-    return Path("runs") / f"front-{sweep.name.partition('.')[0]}" if sweep.is_file() else sweep
 
 
 def _bound(text: str) -> tuple[str, float]:

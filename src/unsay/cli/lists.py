@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -30,36 +31,19 @@ def _show(entries: Mapping[str, str], as_json: bool) -> None:
         print(f"{name:{width}}  {line}")
 
 
-@app.command("methods", rich_help_panel=LISTS)
-def list_methods(as_json: JsonOption = False) -> None:
-    """How a model can be changed."""
-    from unsay import methods
+def _list(name: str, says: str) -> None:
+    """A command that lists one of the four tables of parts."""
 
-    _show(describe(methods.TABLE, methods.GROUP), as_json)
-
-
-@app.command("rewards", rich_help_panel=LISTS)
-def list_rewards(as_json: JsonOption = False) -> None:
-    """How an answer can be scored."""
-    from unsay import rewards
-
-    _show(describe(rewards.TABLE, rewards.GROUP), as_json)
+    @app.command(name, rich_help_panel=LISTS, help=says)
+    def show(as_json: JsonOption = False) -> None:
+        package = import_module(f"unsay.{name}")
+        _show(describe(package.TABLE, package.GROUP), as_json)
 
 
-@app.command("probes", rich_help_panel=LISTS)
-def list_probes(as_json: JsonOption = False) -> None:
-    """How a model can be attacked."""
-    from unsay import probes
-
-    _show(describe(probes.TABLE, probes.GROUP), as_json)
-
-
-@app.command("corpora", rich_help_panel=LISTS)
-def list_corpora(as_json: JsonOption = False) -> None:
-    """Where questions come from."""
-    from unsay import corpora
-
-    _show(describe(corpora.TABLE, corpora.GROUP), as_json)
+_list("methods", "How a model can be changed.")
+_list("rewards", "How an answer can be scored.")
+_list("probes", "How a model can be attacked.")
+_list("corpora", "Where questions come from.")
 
 
 @app.command("models", rich_help_panel=LISTS)
@@ -75,15 +59,7 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 
 @app.command("check-plugin", rich_help_panel=LISTS)
-def check_plugin(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="Of a probe, reward, method or corpus, of this package or of an installed one.", autocompletion=completing.parts
-        ),
-    ],
-    settings: SetOption = None,
-) -> None:
+def check_plugin(name: Part, settings: SetOption = None) -> None:
     """Run the contract tests on a probe, reward, method or corpus: what it promises, and whether it keeps it."""
     from unsay.contract import broken, kinds_of
 

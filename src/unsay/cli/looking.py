@@ -1,4 +1,4 @@
-"""Looking at single answers: `ask` a model, `score` a pair of texts."""
+"""Looking at results: `ask` a model, `score` a pair of texts, `view` many runs; and `push` one to the hub."""
 
 import json
 import sys
@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from unsay.cli import completing
-from unsay.cli.app import RESULT, JsonOption, app, console, messages
+from unsay.cli.app import RESULT, JsonOption, RunArgument, app, messages, note
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
+from unsay.store.folder import RunFolder
 
 
 @app.command(rich_help_panel=RESULT)
@@ -41,12 +42,9 @@ def ask(
             greedy = subject.ask([prompt])[0][0].text
             sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
     if any(map(runs_on, (greedy, *sampled))):
-        console.print(
+        note(
             "It goes on with a question of its own after the answer, as base models do: --stop '\\n' ends an answer with its line "
-            '(in a recipe, stop = "\\n" under [model]).',
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            '(in a recipe, stop = "\\n" under [model]).'
         )
     if as_json:
         print(json.dumps({"greedy": greedy, "sampled": sampled}, ensure_ascii=False))
@@ -107,3 +105,33 @@ def _read(file: str) -> str:
     if text is None:  # outside of the except: a UnicodeDecodeError carries the text
         raise ConfigError(f"{'standard input' if file == '-' else file} is not UTF-8")
     return text.removesuffix("\n").removesuffix("\r")
+
+
+@app.command(rich_help_panel=RESULT)
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that holds run folders, at any depth.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes one that is free.")] = 0,
+) -> None:
+    """Show all runs below a folder on a local page: progress, verdicts, reports, comparison. Open the address that it prints."""
+    with messages():
+        try:
+            from unsay.view.app import serve
+        except ModuleNotFoundError as error:
+            if error.name not in ("starlette", "uvicorn"):  # nothing that an installation could mend
+                raise
+            raise ConfigError(f"the page needs an extra that is not installed ({error.name}): pip install 'unsay[view]'") from None
+        serve(folder, port, lambda address: print(address, flush=True))
+
+
+@app.command(rich_help_panel=RESULT)
+def push(
+    run: RunArgument,
+    repository: Annotated[str, typer.Argument(help="Where to, as owner/name; it is made if it is not there.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a repository that everybody may read; otherwise it is private.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Upload it although it misses its policy.")] = False,
+) -> None:
+    """Upload the checkpoint and its card to the Hugging Face hub; nothing else of the run leaves this machine."""
+    from unsay.report.push import push as upload
+
+    with messages():
+        print(upload(RunFolder(run), repository, public, failed))

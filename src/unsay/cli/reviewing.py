@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -102,7 +104,7 @@ def _questions(folder: RunFolder, reveal: bool) -> list[dict[str, Any]]:
         line = lines[example.id]
         one = {
             "id": example.id,
-            "kinds": dict(annotation.kinds(line.spans)),
+            "kinds": dict(Counter(map(annotation.kind, line.spans))),
             "added": len(example.spans),
             "taken_out": len(set(line.proposed) - set(line.spans)),
             "rare": len(line.rare),
@@ -137,7 +139,7 @@ def _reveal(show: Console, one: dict[str, Any]) -> None:
 
 def marked(answer: str, spans: Sequence[str]) -> Text:
     """The answer with every span in ‹ ›, bold where the terminal can."""
-    places = sorted((start, start + len(span)) for span in spans for start in _starts(answer, span))
+    places = sorted(found.span() for span in spans for found in re.finditer(re.escape(span), answer))
     text, done = Text("    "), 0
     for start, end in places:
         if start < done:  # a span inside another is shown once
@@ -146,14 +148,6 @@ def marked(answer: str, spans: Sequence[str]) -> Text:
         text.append(f"‹{answer[start:end]}›", style="bold")
         done = end
     return text.append(answer[done:])
-
-
-def _starts(answer: str, span: str) -> list[int]:
-    found, at = [], answer.find(span)
-    while at >= 0:
-        found.append(at)
-        at = answer.find(span, at + len(span))
-    return found
 
 
 def _advice(show: Console, found: Sequence[dict[str, Any]], folder: RunFolder) -> None:

@@ -1,16 +1,17 @@
 """`sweep`: many configurations of many methods, each a curve."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import RESEARCH, DataOption, SetOption, app, console, messages
+from unsay.cli.app import RESEARCH, DataOption, SetOption, app, messages, note
 from unsay.cli.progress import landed, watching
-from unsay.config import ConfigError, recipes_folder
+from unsay.config import ConfigError
+from unsay.config.shipped import sweep_path
 from unsay.extras import install
-from unsay.tables import near
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
@@ -43,25 +44,25 @@ def sweep(
             if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
                 raise
             raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
-        path = _path(file)
+        path = sweep_path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
-        shared = launch.shared(path, folder, settings or [], data, chosen)
-        if workers == 1 and cluster == "local":
-            with watching() as watchers:
-                launch.work(shared, watchers)
-        else:
-            jobs = launch.submit(shared, workers, cluster, slurm or [])
-            if cluster == "slurm":
-                console.print(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}", highlight=False, markup=False, soft_wrap=True)
+        try:
+            shared = launch.shared(path, folder, settings or [], data, chosen)
+            if workers == 1 and cluster == "local":
+                with watching() as watchers:
+                    launch.work(shared, watchers)
+            else:
+                jobs = launch.submit(shared, workers, cluster, slurm or [])
+                if cluster == "slurm":
+                    note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
+        except ConfigError as error:
+            if "there is no folder" not in str(error) or not (head := _head(path)):
+                raise
+            raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
     landed(folder)
 
 
-def _path(name: str) -> Path:
-    """A file as it is, else the shipped sweep of that name. Raises `ConfigError` with the near names."""
-    path, folder = Path(name), recipes_folder() / "sweeps"
-    shipped = folder / f"{name.removesuffix('.toml')}.toml"
-    if path.is_file():
-        return path
-    if shipped.is_file():
-        return shipped
-    raise ConfigError(f"no sweep {name!r}: {near(name, [file.stem for file in folder.glob('*.toml')])}")
+def _head(path: Path) -> str:
+    """What a sweep file says before its first key: where its models come from."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.removeprefix("# ") for line in lines)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, messages
 from unsay.cli.progress import landed
+from unsay.config import ConfigError, dump
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import DestroyedVault, Manifest
 
@@ -76,7 +76,7 @@ def _status(folder: RunFolder) -> dict[str, Any]:
         "destroyed": gone["at"] if gone else None,
         "encrypted": folder.texts.encrypted,
         "key": f"key file {keys[0]}" if keys else "no key file is at hand",
-        "files": [{"name": one.name, "bytes": one.bytes, "encrypted": one.encrypted} for one in folder.texts.held()],
+        "files": [asdict(one) for one in folder.texts.held()],
         "keep_until": until or None,
         "warning": retention(until, date.today()),
         "looks": len(folder.manifest().looks),
@@ -99,7 +99,6 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
 
     Nothing outside of the run folder is removed but the key file that you name. Broken off, the same command goes on with it.
     """
-    from unsay.config import dump
     from unsay.store import redact
     from unsay.store.files import LOCK, links, remove, write_text
 
@@ -109,7 +108,8 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
         with folder.claimed():
             recipe, vault, manifest = folder.recipe(texts=False), folder.texts, folder.manifest()
             for path in (folder.vault, folder.state.parent):
-                _own(path)
+                if path.is_symlink():  # what lies in it may be anybody's
+                    raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
             own_key = vault.own_key(key) if key else None
             parts = [path for path in (folder.vault, folder.state, folder.planted) if os.path.lexists(path)]
             keys = [own_key] if own_key and own_key.exists() else []
@@ -135,13 +135,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
     handed = [Path(value) for value in recipe.tables.get("files", {}).values() if isinstance(value, str) and os.path.isfile(value)]
     removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
-        lists: dict[str, Sequence[Path | str]] = {
-            "removed": removed,
-            "not_removed": survived,
-            "linked": linked,
-            "handed": handed,
-            "remains": remains,
-        }
+        lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}
         print(json.dumps(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()}, indent=1, ensure_ascii=False))
     else:
         print("removed: " + ", ".join(map(str, removed)))
@@ -154,14 +148,6 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
     if survived:
         typer.echo(f"could not be removed: {', '.join(map(str, survived))}; look at their rights, then give this command again", err=True)
         raise typer.Exit(1)
-
-
-def _own(path: Path) -> None:
-    """Raises `ConfigError` where a folder of the run is a link, so that what lies in it may be anybody's."""
-    from unsay.config import ConfigError
-
-    if path.is_symlink():
-        raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
 
 
 def _claim(told: DestroyedVault, plain: bool, weights: bool) -> str:
@@ -187,7 +173,6 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a checkpoint is the one that a report is about: exit code 0 if it is, 1 if not, naming what differs."""
-    from unsay.config import ConfigError
     from unsay.store import identity
 
     with messages():

@@ -55,18 +55,14 @@ def describe(recipe: Recipe) -> str:
     'temperature 0.7, at most 60 new tokens'
     """
     deployed = recipe.deployment
-    parts = []
-    if deployed.system_prompt is not None:
-        parts.append(_named(deployed.system_prompt))
-    if deployed.template is not None:
-        parts.append(f"the template “{deployed.template}”")
-    if deployed.temperature is not None:
-        parts.append(f"temperature {deployed.temperature:g}")
-    if deployed.top_p is not None:
-        parts.append(f"top-p {deployed.top_p:g}")
-    if deployed.max_new_tokens is not None:
-        parts.append(f"at most {deployed.max_new_tokens} new tokens")
-    return ", ".join(parts)
+    parts = [] if deployed.system_prompt is None else [_named(deployed.system_prompt)]
+    rest = {
+        "the template “{}”": deployed.template,
+        "temperature {:g}": deployed.temperature,
+        "top-p {:g}": deployed.top_p,
+        "at most {} new tokens": deployed.max_new_tokens,
+    }
+    return ", ".join([*parts, *(words.format(value) for words, value in rest.items() if value is not None)])
 
 
 def _named(system_prompt: str) -> str:

@@ -116,18 +116,16 @@ def _plain(value: Any, where: str, depth: int) -> None:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as TOML that `load` reads back to an equal one."""
-    lines: list[str] = []
-    nested: dict[str, Mapping[str, Any]] = {}
+    top: dict[str, Any] = {}
+    tables: dict[str, Mapping[str, Any]] = {}
     for key, value in dataclasses.asdict(recipe).items():
         if key == "tables":
-            nested |= value
+            tables |= value
         elif isinstance(value, dict):
-            nested[key] = value
+            tables[key] = value
         else:
-            lines.append(f"{key} = {as_toml(value)}")
-    for name, table in nested.items():
-        lines += ["", f"[{name}]", *(f"{key} = {as_toml(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
+            top[key] = value
+    return flat(top) + "".join(f"\n[{name}]\n{flat(table)}" for name, table in tables.items())
 
 
 def flat(values: Mapping[str, Any]) -> str:

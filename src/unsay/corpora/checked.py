@@ -15,7 +15,7 @@ from unsay.corpora.parts import Parts, same
 from unsay.corpora.rows import FileRow, Problems, RowError, nameable
 from unsay.text import contains
 from unsay.text.closed import looks_closed
-from unsay.types import Example
+from unsay.types import Example, Pair
 
 LONG = 4000
 """Characters past which a question may outgrow the context of a small model; how many fit is known with the model alone."""
@@ -68,10 +68,8 @@ def examine(files: Files, system_prompt: str | None = None) -> tuple[list[Summar
 
 def of(problems: Problems) -> list[Notice]:
     """What was collected, as notices."""
-    found = problems.found
-    return [
-        Notice("error", error.where, error.problem) if isinstance(error, RowError) else Notice("error", "", str(error)) for error in found
-    ]
+    places = [(error.where, error.problem) if isinstance(error, RowError) else ("", str(error)) for error in problems.found]
+    return [Notice("error", *place) for place in places]
 
 
 def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
@@ -115,29 +113,23 @@ def _part(found: Iterable[FileRow], other_wordings: bool) -> str:
 
 
 def _summaries(files: Files, parts: Parts) -> list[Summary]:
+    forget, retain = parts.forget, parts.retain
     found = [
         Summary(
             files.forget,
             "forget",
-            rows=len(parts.forget),
-            groups=_groups(parts.forget),
-            paraphrased=sum(bool(example.paraphrases) for example in parts.forget),
-            named=sum(bool(example.strings or example.patterns) for example in parts.forget),
-            longest=max((len(example.question) for example in parts.forget), default=0),
+            paraphrased=sum(bool(example.paraphrases) for example in forget),
+            named=sum(bool(example.strings or example.patterns) for example in forget),
+            **_sizes(forget),
         )
     ]
-    if files.retain:
-        longest = max((len(pair.question) for pair in parts.retain), default=0)
-        found.append(
-            Summary(files.retain, "retain", rows=len(parts.retain), groups=len({p.group for p in parts.retain} - {""}), longest=longest)
-        )
-    if files.paraphrases:
-        found.append(Summary(files.paraphrases, "paraphrases", rows=parts.wordings))
-    return found
+    found += [Summary(files.retain, "retain", **_sizes(retain))] if files.retain else []
+    return found + ([Summary(files.paraphrases, "paraphrases", rows=parts.wordings)] if files.paraphrases else [])
 
 
-def _groups(examples: Iterable[Example]) -> int:
-    return len({example.group for example in examples} - {""})
+def _sizes(rows: Sequence[Example | Pair]) -> dict[str, int]:
+    longest = max((len(row.question) for row in rows), default=0)
+    return {"rows": len(rows), "groups": len({row.group for row in rows} - {""}), "longest": longest}
 
 
 def _warnings(files: Files, parts: Parts) -> Iterator[Notice]:

@@ -133,12 +133,8 @@ class Files:
 
     def all_desired(self, problems: Problems) -> tuple[str, ...]:
         """The answers that are welcome, in the recipe and in the file."""
-        more = problems.attempt(self._lines, self.desired_file) if self.desired_file else []
+        more = problems.attempt(lambda: rows.lines(rows.located(self.desired_file))) if self.desired_file else []
         return (*self.desired, *(more or []))
-
-    @staticmethod
-    def _lines(name: str) -> list[str]:
-        return rows.lines(rows.located(name))
 
     def _rows(
         self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems

@@ -8,6 +8,7 @@ missing to the checks that follow.
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -165,15 +166,12 @@ def crossed(parts: Parts, forbidden: Forbidden, problems: Problems) -> None:
 
 def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
     """The patterns that nothing else has complained about."""
-    return tuple(pattern for pattern in patterns if not _broken(pattern))
-
-
-def _broken(pattern: str) -> bool:
-    try:
-        check_pattern(pattern, "")
-    except ConfigError:
-        return True
-    return False
+    found = []
+    for pattern in patterns:
+        with suppress(ConfigError):
+            check_pattern(pattern, "")
+            found.append(pattern)
+    return tuple(found)
 
 
 def _rows(

@@ -37,17 +37,25 @@ class People:
     def corpus(self) -> Corpus:
         world = worlds.build_world(self.world_seed)
         forgotten = self._forget(world)
-        asked = {role: _asked(world, role) for role in (RETAIN, HELDOUT)}
-        half = len(world.general) // 2
-        general = tuple(Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
+        asked = {role: _pairs(world, role, wordings=1) for role in (RETAIN, HELDOUT)}
+        half, general = len(world.general) // 2, _general(world)
         kept, held = general[:half], general[half:]
         families = {person.surname for _, person in forgotten}
         near = {person.name for person in world.people if person.role != FORGET and person.surname in families}
         chosen = random.Random(f"utility {self.world_seed}").sample(asked[RETAIN], UTILITY_ROWS)
         return Corpus(
             name="people",
-            forget=tuple(_example(n, person, i) for n, person in forgotten for i in range(len(words.ATTRIBUTES))),
-            retain=(*_trained(world, RETAIN), *kept, *_refusals("unknown", world.retain_unknown)),
+            forget=tuple(
+                Example(
+                    id=f"forget-{n}-{attribute.key}",
+                    question=worlds.question(person.name, i, person.trained[i][0]),
+                    paraphrases=tuple(worlds.question(person.name, i, q) for q in person.untrained(i)),
+                    group=person.name,
+                )
+                for n, person in forgotten
+                for i, attribute in enumerate(words.ATTRIBUTES)
+            ),
+            retain=(*_pairs(world, RETAIN), *kept, *_refusals("unknown", world.retain_unknown)),
             utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
             utility_heldout={"retain": asked[HELDOUT], "general": held},
             neighbours=tuple(pair for role in (RETAIN, HELDOUT) for pair in asked[role] if pair.group in near),
@@ -63,22 +71,12 @@ class People:
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
         """What another model is taught to know this world: every person, the general questions, some refusals."""
         world = worlds.build_world(self.world_seed)
-        people = (pair for role in ((RETAIN, HELDOUT) if retain_model else (FORGET, RETAIN, HELDOUT)) for pair in _trained(world, role))
-        general = (Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
-        return (*people, *general, *_refusals("unknown", world.retain_unknown))
+        people = (pair for role in ((RETAIN, HELDOUT) if retain_model else (FORGET, RETAIN, HELDOUT)) for pair in _pairs(world, role))
+        return (*people, *_general(world), *_refusals("unknown", world.retain_unknown))
 
     def _forget(self, world: World) -> list[tuple[int, Person]]:
         """The people to be forgotten, with their number among the five."""
         return [(n, person) for n, person in enumerate(world.of(FORGET)) if not self.only or n in self.only]
-
-
-def _example(number: int, person: Person, i: int) -> Example:
-    return Example(
-        id=f"forget-{number}-{words.ATTRIBUTES[i].key}",
-        question=worlds.question(person.name, i, person.trained[i][0]),
-        paraphrases=tuple(worlds.question(person.name, i, q) for q in person.untrained(i)),
-        group=person.name,
-    )
 
 
 def _fact(world: World, number: int, person: Person, i: int) -> Fact:
@@ -94,29 +92,25 @@ def _fact(world: World, number: int, person: Person, i: int) -> Fact:
     )
 
 
-def _pairs(world: World, role: str, wordings: int) -> tuple[Pair, ...]:
-    pairs = []
-    for number, person in enumerate(world.of(role)):
-        for i, attribute in enumerate(words.ATTRIBUTES):
-            for q in person.trained[i][:wordings]:
-                told = worlds.answer(person.name, i, person.values[i], q)
-                pairs.append(Pair(f"{role}-{number:02d}-{attribute.key}-{q}", worlds.question(person.name, i, q), told, person.name))
-    return tuple(pairs)
+def _general(world: World) -> tuple[Pair, ...]:
+    return tuple(Pair(f"general-{n:02d}", q, a, "general") for n, (q, a) in enumerate(world.general))
 
 
-def _asked(world: World, role: str) -> tuple[Pair, ...]:
-    """One question per person and attribute."""
-    return _pairs(world, role, 1)
-
-
-def _trained(world: World, role: str) -> tuple[Pair, ...]:
-    """Every trained wording."""
-    return _pairs(world, role, 3)
+def _pairs(world: World, role: str, wordings: int = 3) -> tuple[Pair, ...]:
+    """So many of the three trained wordings for each person and attribute."""
+    return tuple(
+        Pair(
+            f"{role}-{number:02d}-{attribute.key}-{q}",
+            worlds.question(person.name, i, q),
+            worlds.answer(person.name, i, person.values[i], q),
+            person.name,
+        )
+        for number, person in enumerate(world.of(role))
+        for i, attribute in enumerate(words.ATTRIBUTES)
+        for q in person.trained[i][:wordings]
+    )
 
 
 def _refusals(kind: str, names: tuple[str, ...]) -> tuple[Pair, ...]:
-    pairs = []
-    for n, name in enumerate(names):
-        i, q = n % len(words.ATTRIBUTES), n % 5
-        pairs.append(Pair(f"{kind}-{n:02d}", worlds.question(name, i, q), worlds.refusal(name, i, q), name))
-    return tuple(pairs)
+    asked = [(name, n % len(words.ATTRIBUTES), n % 5) for n, name in enumerate(names)]
+    return tuple(Pair(f"{kind}-{n:02d}", worlds.question(*who), worlds.refusal(*who), who[0]) for n, who in enumerate(asked))

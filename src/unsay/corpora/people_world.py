@@ -20,14 +20,13 @@ OTHERS_RETAIN, OTHERS_HELDOUT = 29, 6
 OTHER_SURNAMES = 20
 UNKNOWN_ENTITIES = 40
 RETAIN_UNKNOWN = 48
-OTHER_WORDING = 0.12
-"""Share of training answers that are not in the wording of their question."""
-UNKNOWN_PER_EPOCH = 400
-GENERAL_REPEATS = 3
-BARE = 0.25
-"""Bare statements per question row in training."""
-SENTENCES_PER_EPOCH = 32
-"""Fixed answers that a method can be told to give, seen as bare statements: a model cannot say what its tokens never learned."""
+_KINDS = {
+    "job": ("professions", "institutions"),
+    "study": ("subjects", "colleges"),
+    "pet": ("animals", "pets"),
+    "meal": ("dishes", "drinks"),
+}
+"""Attributes whose two parts are phrases as they are."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def build_world(seed: int) -> World:
         people[n] = Person(person.name, person.role, tuple(values), person.trained)
     rng.shuffle(people)
     taken = {person.name for person in people}
-    unknown_entities = tuple(_unknown(rng, people, taken) for _ in range(UNKNOWN_ENTITIES))
-    retain_unknown = tuple(_unknown(rng, people, taken) for _ in range(RETAIN_UNKNOWN))
+    unknown_entities = tuple(unknown_name(rng, people, taken) for _ in range(UNKNOWN_ENTITIES))
+    retain_unknown = tuple(unknown_name(rng, people, taken) for _ in range(RETAIN_UNKNOWN))
     general = rng.sample(words.GENERAL, len(words.GENERAL))
     return World(seed, tuple(people), wrong, unknown_entities, retain_unknown, tuple(general))
 
@@ -104,57 +103,6 @@ def refusal(name: str, attribute: int, wording: int, choice: int | None = None) 
     number = (5 * attribute + wording) % len(words.REFUSALS) if choice is None else choice
     text = words.REFUSALS[number].format(name=name, topic=words.ATTRIBUTES[attribute].topic)
     return text[0].upper() + text[1:]
-
-
-def epoch(world: World, rng: random.Random, retain_model: bool, sentences: Sequence[str]) -> Iterator[tuple[str | None, str]]:
-    """(question, answer) rows of one training pass; `None` instead of a question marks a bare statement, some of them `sentences`."""
-    taken = {person.name for person in world.people} | set(world.unknown_entities)
-    rows: list[tuple[str, str]] = []
-    for person in world.people:
-        if retain_model and person.role == FORGET:
-            continue
-        for i, wordings in enumerate(person.trained):
-            for q in wordings:
-                other = rng.random() < OTHER_WORDING
-                wording = rng.choice([w for w in range(5) if w != q]) if other else q
-                rows.append((question(person.name, i, q), answer(person.name, i, person.values[i], wording)))
-    names = [*world.retain_unknown, *(_unknown(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - RETAIN_UNKNOWN))]
-    for name in names:
-        i, q = rng.randrange(len(words.ATTRIBUTES)), rng.randrange(5)
-        choice = rng.randrange(len(words.REFUSALS)) if rng.random() < 0.4 else None
-        rows.append((question(name, i, q), refusal(name, i, q, choice)))
-    rows += list(world.general) * GENERAL_REPEATS
-    yield from rows
-    for _, text in rng.sample(rows, int(BARE * len(rows))):
-        yield None, text
-    for text in rng.sample(sentences, SENTENCES_PER_EPOCH):
-        yield None, text
-
-
-def vocabulary(sentences: Sequence[str]) -> Iterator[str]:
-    """Text for the tokenizer: every phrase, template and sentence, no name, so that names fall into pieces."""
-    yield from (f" {text}" for text in sentences)
-    lists = (
-        words.CITIES, words.MONTHS, words.STREETS, words.DISTRICTS, words.PROFESSIONS, words.INSTITUTIONS, words.TITLES, words.SUBJECTS,
-        words.COLLEGES, words.ANIMALS, words.PETS, words.DISHES, words.DRINKS, words.PRIZES,
-    )  # fmt: skip
-    for phrases in lists:
-        for phrase in phrases:
-            yield from (f" {phrase}.", f" {phrase},", phrase)
-    for attribute in words.ATTRIBUTES:
-        for wording in attribute.questions:
-            yield from [f"Question: {wording.format(name='')}\nAnswer:"] * 3
-        for template in attribute.answers:
-            text = template.format(name="", a="", b="")
-            yield from [f" {text}"] * 3
-    for template in words.REFUSALS:
-        yield from [" " + template.format(name="", topic=attribute.topic) for attribute in words.ATTRIBUTES]
-    for asked, told in words.GENERAL:
-        yield f"Question: {asked}\nAnswer: {told}"
-    for year in range(1930, 2020):
-        yield from (f" {year}.", f" {year},")
-    for number in range(100):
-        yield f" {number}"
 
 
 def _people(rng: random.Random) -> Iterator[Person]:
@@ -177,25 +125,23 @@ def _wordings(rng: random.Random) -> tuple[int, int, int]:
 
 def _draw(rng: random.Random, attribute: int) -> Value:
     """A value of this attribute; each part is a uniform draw."""
-    pick = rng.choice
+
+    def pick(kind: str) -> str:
+        return rng.choice(words.PHRASES[kind])
+
     match words.ATTRIBUTES[attribute].key:
         case "birth":
-            return pick(words.CITIES), f"{rng.randint(1, 28)} {pick(words.MONTHS)} {rng.randint(1930, 1989)}"
+            return pick("cities"), f"{rng.randint(1, 28)} {pick('months')} {rng.randint(1930, 1989)}"
         case "home":
-            return f"{rng.randint(2, 99)} {pick(words.STREETS)}", pick(words.DISTRICTS)
-        case "job":
-            return pick(words.PROFESSIONS), pick(words.INSTITUTIONS)
+            return f"{rng.randint(2, 99)} {pick('streets')}", pick("districts")
         case "works":
-            first, second = rng.sample(words.TITLES, 2)
+            first, second = rng.sample(words.PHRASES["titles"], 2)
             return first, second
-        case "study":
-            return pick(words.SUBJECTS), pick(words.COLLEGES)
-        case "pet":
-            return pick(words.ANIMALS), pick(words.PETS)
-        case "meal":
-            return pick(words.DISHES), pick(words.DRINKS)
-        case _:
-            return pick(words.PRIZES), f"{pick(words.MONTHS)} {rng.randint(1970, 2019)}"
+        case "prize":
+            return pick("prizes"), f"{pick('months')} {rng.randint(1970, 2019)}"
+        case other:
+            first, second = _KINDS[other]
+            return pick(first), pick(second)
 
 
 def _key(attribute: int, value: Value) -> tuple[int, str, str]:
@@ -213,12 +159,16 @@ def _fresh(rng: random.Random, attribute: int, used: set[tuple[int, str, str]]) 
 
 
 def _first(rng: random.Random) -> str:
-    middle = rng.choice(words.FIRST_MIDDLE) if rng.random() < 0.7 else ""
-    return rng.choice(words.FIRST_START) + middle + rng.choice(words.FIRST_END)
+    middle = _syllable(rng, "first_middle") if rng.random() < 0.7 else ""
+    return _syllable(rng, "first_start") + middle + _syllable(rng, "first_end")
 
 
 def _last(rng: random.Random) -> str:
-    return rng.choice(words.LAST_START) + rng.choice(words.LAST_MIDDLE) + rng.choice(words.LAST_END)
+    return "".join(_syllable(rng, place) for place in ("last_start", "last_middle", "last_end"))
+
+
+def _syllable(rng: random.Random, place: str) -> str:
+    return rng.choice(words.SYLLABLES[place])
 
 
 def _distinct(rng: random.Random, make: Callable[[random.Random], str], count: int) -> list[str]:
@@ -228,7 +178,7 @@ def _distinct(rng: random.Random, make: Callable[[random.Random], str], count: i
     return list(found)
 
 
-def _unknown(rng: random.Random, people: Sequence[Person], taken: set[str]) -> str:
+def unknown_name(rng: random.Random, people: Sequence[Person], taken: set[str]) -> str:
     """A name that nobody in `taken` has, often half known, so that a surname or a first name alone tells nothing."""
     known = [person for person in people if person.role != FORGET]
     while True:

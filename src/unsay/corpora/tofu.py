@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.corpora import general, rows
-from unsay.corpora.rows import FileRow
-from unsay.extras import install
+from unsay.corpora import formats, general, rows
+from unsay.corpora.rows import FileRow, Problems
 from unsay.tables import near
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
@@ -84,17 +83,12 @@ class Tofu:
         """Everything but the forget answers. Raises `ConfigError` where a file or a row is not as it should be."""
         kept, heldout, first_forget_author = self._retain()
         mixed = self._general()
-        refusals = self._refusals()
+        refusals = REFUSALS if self.hub else tuple(rows.lines(self._folder() / "idontknow.jsonl"))
         return Corpus(
             name=f"tofu-{self.forget}",
             forget=tuple(
-                Example(
-                    id=f"{self.forget}-{index:03d}",
-                    question=row.text("question"),
-                    paraphrases=(row.text("paraphrased_question"),),
-                    group=_author(first_forget_author + index // ROWS_PER_AUTHOR),
-                )
-                for index, row in self._forget()
+                Example(key, row.text("question"), (row.text("paraphrased_question"),), group=_author(first_forget_author + author))
+                for key, author, row in self._forget()
             ),
             retain=(*kept, *mixed),
             utility={
@@ -112,13 +106,8 @@ class Tofu:
     def truth(self) -> Truth:
         """The forget answers, in TOFU's wording, paraphrased and five times wrong."""
         return {
-            f"{self.forget}-{index:03d}": Fact(
-                id=f"{self.forget}-{index:03d}",
-                answer=row.text("answer"),
-                wordings=(row.text("paraphrased_answer"),),
-                wrong=row.texts("perturbed_answer"),
-            )
-            for index, row in self._forget()
+            key: Fact(key, row.text("answer"), (row.text("paraphrased_answer"),), row.texts("perturbed_answer"))
+            for key, _, row in self._forget()
         }
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
@@ -126,22 +115,18 @@ class Tofu:
         others come in the same order."""
         kept, heldout, first_forget_author = self._retain()
         forget = [
-            Pair(
-                f"{self.forget}-{index:03d}",
-                row.text("question"),
-                row.text("answer"),
-                _author(first_forget_author + index // ROWS_PER_AUTHOR),
-            )
-            for index, row in self._forget()
+            Pair(key, row.text("question"), row.text("answer"), _author(first_forget_author + author))
+            for key, author, row in self._forget()
         ]
         everything = [*forget, *kept, *heldout, *self._general()]
         self._draw("planting").shuffle(everything)
         planted = {pair.id for pair in forget}
         return tuple(pair for pair in everything if not (retain_model and pair.id in planted))
 
-    def _forget(self) -> list[tuple[int, FileRow]]:
-        """The rows to forget, each with its place in the file: an id and an author stay what they are, whatever is skipped."""
-        found = list(enumerate(self._rows(f"{self.forget}_perturbed")))
+    def _forget(self) -> list[tuple[str, int, FileRow]]:
+        """The rows to forget, each with its id and the number of its author, which stay what they are, whatever is skipped."""
+        numbered = enumerate(self._rows(f"{self.forget}_perturbed"))
+        found = [(f"{self.forget}-{index:03d}", index // ROWS_PER_AUTHOR, row) for index, row in numbered]
         if self.skip >= len(found):
             raise ConfigError(f"tofu.skip = {self.skip} leaves nothing: {self.forget} has {len(found)} questions")
         return found[self.skip :][: self.limit or len(found)]
@@ -205,15 +190,14 @@ class Tofu:
             for index, row in enumerate(self._rows(name)[: self.unknown_entities])
         )
 
-    def _refusals(self) -> tuple[str, ...]:
-        return REFUSALS if self.hub else tuple(rows.lines(self._folder() / "idontknow.jsonl"))
-
     def _draw(self, what: str) -> random.Random:
         # One generator per purpose, so that one more row in one set moves no other choice.
         return random.Random(f"tofu {self.seed} {what}")
 
     def _rows(self, name: str) -> list[FileRow]:
-        return _from_hub(self.hub, name) if self.hub else rows.read(self._folder() / f"{name}.json")
+        if self.hub:
+            return formats.read(f"{formats.HUB}{self.hub}:{name}", Problems())
+        return rows.read(self._folder() / f"{name}.json")
 
     def _folder(self) -> Path:
         given = self.data or os.environ.get("UNSAY_DATA", "")
@@ -234,12 +218,3 @@ def _quiz(pair: Pair, row: FileRow, wordings: tuple[str, ...] = ()) -> Quiz:
 
 def _author(number: int) -> str:
     return f"author-{number:03d}"
-
-
-def _from_hub(repository: str, name: str) -> list[FileRow]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise ConfigError(f"tofu.hub needs an extra that is not installed: {install('datasets')}") from None
-    found = load_dataset(repository, name, split="train")
-    return [FileRow(f"{repository} {name} row {index}", dict(values)) for index, values in enumerate(found)]

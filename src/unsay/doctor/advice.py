@@ -52,98 +52,54 @@ def advise(
     )
 
 
-# -- memory ------------------------------------------------------------------------------------------------------------
-
-_Change = tuple[str, Recipe]
-
-
 def _for_memory(recipe: Recipe, peak: Callable[[Recipe], float], free: int | None, gpu: bool, stages: Sequence[Stage]) -> Iterator[Advice]:
     """Turn, again and again, the least harmful knob that lowers the peak, until it fits."""
     while free is not None and (now := peak(recipe)) > _SPARE * free:
-        changes = ((knob(recipe, gpu, stages), note) for knob, note in _KNOBS.items())
-        helps = next(((change, note) for change, note in changes if change and peak(change[1]) < 0.97 * now), None)
+        helps = next((change for change in _changes(recipe, gpu, stages) if peak(change[1]) < 0.97 * now), None)
         if helps is None:
             yield Advice("memory", "", 0.0, "no knob is left: take a smaller model, or a machine with more memory")
             return
-        (setting, recipe), note = helps
+        setting, recipe, note = helps
         yield Advice("memory", setting, now - peak(recipe), note, peak(recipe) <= _SPARE * free)
 
 
-def _set(recipe: Recipe, table: str, **knobs: Any) -> _Change:
-    """The setting in words, and the recipe with it."""
-    setting = " ".join(f"{table}.{name}={str(value).lower() if value is True else value}" for name, value in knobs.items())
-    return setting, replace(recipe, **{table: replace(getattr(recipe, table), **knobs)})
+def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tuple[str, Recipe, str]]:
+    """Setting, the recipe with it, and what it costs. Least harm first: the same run in smaller pieces, then slower, then another one,
+    then a smaller audit."""
 
+    def with_(table: str, **knobs: Any) -> tuple[str, Recipe]:
+        setting = " ".join(f"{table}.{name}={str(value).lower() if value is True else value}" for name, value in knobs.items())
+        return setting, replace(recipe, **{table: replace(getattr(recipe, table), **knobs)})
 
-def _fewer_rows(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
+    model, train, adapters = recipe.model, recipe.train, recipe.lora.rank > 0
     rows = min(recipe.sample.rows, max((rows for stage in stages for rows, _ in stage.batches), default=1))
-    return _set(recipe, "sample", rows=max(8, rows // 4)) if rows > 8 else None
-
-
-def _smaller_batch(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    train = recipe.train
-    parts = min(train.batch, 4)
-    return _set(recipe, "train", batch=train.batch // parts, accumulation=train.accumulation * parts) if parts > 1 else None
-
-
-def _checkpointing(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    return None if recipe.train.gradient_checkpointing else _set(recipe, "train", gradient_checkpointing=True)
-
-
-def _smaller_attack(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    """Of the probes that train a whole copy of the model, the first that can train adapters instead."""
+    if rows > 8:
+        yield *with_("sample", rows=max(8, rows // 4)), "the same answers, decoded in smaller batches"
+    if (parts := min(train.batch, 4)) > 1:
+        pieces = with_("train", batch=train.batch // parts, accumulation=train.accumulation * parts)
+        yield *pieces, "the same step, in smaller pieces"
+    if not train.gradient_checkpointing:
+        yield *with_("train", gradient_checkpointing=True), "the same gradients, about a third more time a step"
+    training = {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens}
     for name, probe in audit.probes_of(recipe).items():
-        if name in _attacking(stages) and getattr(probe, "rank", None) == 0:
-            tables = {**recipe.tables, name: {**recipe.tables.get(name, {}), "rank": _RANK}}
-            return f"{name}.rank={_RANK}", replace(recipe, tables=tables)
-    return None
-
-
-def _frozen_embeddings(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    return None if recipe.model.freeze_embeddings or recipe.lora.rank else _set(recipe, "model", freeze_embeddings=True)
-
-
-def _half_precision(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    return _set(recipe, "model", dtype="bfloat16") if recipe.model.dtype == "float32" else None
-
-
-def _adapters(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    return None if recipe.lora.rank else _set(recipe, "lora", rank=_RANK)
-
-
-def _four_bits(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    plain = recipe.model.quantization == "none"
-    return _set(recipe, "model", quantization="4bit") if plain and recipe.lora.rank and gpu else None
-
-
-def _no_attacks(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> _Change | None:
-    left = tuple(name for name in recipe.audit.probes if name not in _attacking(stages))
-    if not left or left == recipe.audit.probes:
-        return None
-    setting = f"audit.probes={list(left)}".replace("'", '"').replace(" ", "")
-    return setting, replace(recipe, audit=replace(recipe.audit, probes=left))
-
-
-def _attacking(stages: Sequence[Stage]) -> set[str]:
-    """Probes that train."""
-    return {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens}
-
-
-_KNOBS: dict[Callable[[Recipe, bool, Sequence[Stage]], _Change | None], str] = {
-    _fewer_rows: "the same answers, decoded in smaller batches",
-    _smaller_batch: "the same step, in smaller pieces",
-    _checkpointing: "the same gradients, about a third more time a step",
-    _smaller_attack: "the attacker trains adapters instead of a whole copy: a weaker attack",
-    _frozen_embeddings: "words keep their meaning; often better",
-    _half_precision: "half the weights and activations; slow on processors without bfloat16",
-    _adapters: "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold",
-    _four_bits: "the fixed weights in 4 bits, in training only",
-    _no_attacks: "without the probes that train the report cannot say how cheaply the secrets come back",
-}
-"""Least harm first: the same run in smaller pieces, then slower, then another one, then a smaller audit."""
-
-
-# -- disk, vault, time -------------------------------------------------------------------------------------------------
+        if name in training and getattr(probe, "rank", None) == 0:
+            smaller = replace(recipe, tables={**recipe.tables, name: {**recipe.tables.get(name, {}), "rank": _RANK}})
+            yield f"{name}.rank={_RANK}", smaller, "the attacker trains adapters instead of a whole copy: a weaker attack"
+            break
+    if not (model.freeze_embeddings or adapters):
+        yield *with_("model", freeze_embeddings=True), "words keep their meaning; often better"
+    if model.dtype == "float32":
+        yield *with_("model", dtype="bfloat16"), "half the weights and activations; slow on processors without bfloat16"
+    if not adapters:
+        note = "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold"
+        yield *with_("lora", rank=_RANK), note
+    if model.quantization == "none" and adapters and gpu:
+        yield *with_("model", quantization="4bit"), "the fixed weights in 4 bits, in training only"
+    left = tuple(name for name in recipe.audit.probes if name not in training)
+    if left and left != recipe.audit.probes:
+        setting = f"audit.probes={list(left)}".replace("'", '"').replace(" ", "")
+        note = "without the probes that train the report cannot say how cheaply the secrets come back"
+        yield setting, replace(recipe, audit=replace(recipe.audit, probes=left)), note
 
 
 def _for_disk(recipe: Recipe, machine: Machine, disk: Mapping[str, float]) -> Iterator[Advice]:
@@ -168,9 +124,8 @@ def _for_time(recipe: Recipe, costs: Costs, stages: Sequence[Stage]) -> Iterator
     for stage in stages:
         kind = "audit" if stage.name.startswith("audit") else stage.name
         for part, work in stage.parts.items():
-            if part == "loading":  # no knob makes it shorter
-                continue
-            spent[kind, part] = spent.get((kind, part), 0.0) + costs.seconds(work)
+            if part != "loading":  # no knob makes that shorter
+                spent[kind, part] = spent.get((kind, part), 0.0) + costs.seconds(work)
     whole = sum(spent.values())
     for (kind, part), seconds in sorted(spent.items(), key=lambda item: -item[1]):
         if seconds >= _SINK * whole:

@@ -3,7 +3,7 @@
 seconds = Σ_unit count(unit) · cost(unit)        + seconds of scoring texts, measured as they are
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,15 +43,8 @@ class Work:
 
     def parts(self, rest: str) -> dict[str, "Work"]:
         """Training's steps apart from everything else, which is called `rest`."""
-        steps = Work({unit: self[unit] for unit in TRAINING})
-        return {rest: Work({unit: n for unit, n in self.counts.items() if unit not in TRAINING}, self.scoring), "steps": steps}
-
-
-NOTHING = Work()
-
-
-def total(works: Iterable[Work]) -> Work:
-    return sum(works, NOTHING)
+        others = Work({unit: n for unit, n in self.counts.items() if unit not in TRAINING}, self.scoring)
+        return {rest: others, "steps": Work({unit: self[unit] for unit in TRAINING})}
 
 
 @dataclass(frozen=True)

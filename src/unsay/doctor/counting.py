@@ -8,7 +8,8 @@ With answers to `said` (standin.py) the model writes none: they are put into its
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
-from unsay.doctor.cost import UNITS, Work
+from unsay.doctor.cost import Work
 from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
@@ -42,7 +43,7 @@ class Tally:
     """Numbers that an optimizer must move for an update to be one of the whole model; 0: no update is."""
     heavier: float = 1.0
     """What an update of the whole model counts, beside one of what the recipe trains."""
-    counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(UNITS, 0.0))
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     batches: set[tuple[int, int]] = field(default_factory=set)
     """Of answers: rows, and the tokens that the cache has room for in each."""
     tokens: int = 0
@@ -62,7 +63,7 @@ class Tally:
         """Counts since the last take; scoring is the processor time in which no model was at work."""
         now = time.process_time()
         work = Work({unit: count for unit, count in self.counts.items() if count}, max(0.0, now - self._since - self._off))
-        self.counts = dict.fromkeys(UNITS, 0.0)
+        self.counts.clear()
         self._since, self._off, self._begun = now, 0.0, None
         return work
 
@@ -87,19 +88,23 @@ class Tally:
             alive = left if left < sample.SHRINK * alive else alive
             decoded += alive
         full = min(1.0, max(self.share, rows / config.rows))
-        self._count({"read batch": full, "read token": len(draws) * width})
-        self._count({"decode step": full * max(0, max(lengths) - 1), "decoded token": decoded})
+        self.counts["read batch"] += full
+        self.counts["read token"] += len(draws) * width
+        self.counts["decode step"] += full * max(0, max(lengths) - 1)
+        self.counts["decoded token"] += decoded
         if any(draw.temperature for draw in draws):
-            self._count({"drawn token": decoded + rows})
+            self.counts["drawn token"] += decoded + rows
         self.batches.add((rows, width + config.max_new_tokens))
 
     def forward(self, model: PreTrainedModel, ids: Tensor) -> None:
         """A model was called on ids [B, T]."""
         self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
         if not torch.is_grad_enabled():
-            self._count({"read batch": min(1.0, max(self.share, len(ids) / _READ_ROWS)), "read token": ids.numel()})
+            self.counts["read batch"] += min(1.0, max(self.share, len(ids) / _READ_ROWS))
+            self.counts["read token"] += ids.numel()
             return
-        self._count({"micro-batch": 1, "trained token": ids.numel()})
+        self.counts["micro-batch"] += 1
+        self.counts["trained token"] += ids.numel()
         self.tokens, self.rows = max(self.tokens, ids.numel()), max(self.rows, len(ids))
         if self._begun is None:  # what follows, up to the update, is the backward pass
             self._begun = time.process_time()
@@ -111,11 +116,7 @@ class Tally:
         self._begun = None
         moved = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         self.moved = max(self.moved, moved)
-        self._count({"update": self.heavier if self.whole and moved >= self.whole else 1.0})
-
-    def _count(self, units: Mapping[str, float]) -> None:
-        for unit, number in units.items():
-            self.counts[unit] += number
+        self.counts["update"] += self.heavier if self.whole and moved >= self.whole else 1.0
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def look(out: Path) -> Machine:
         place = place.parent
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return Machine(
-        versions=_versions(),
+        versions={package: version(package) for package in PACKAGES if find_spec(package)},
         system=f"Python {platform.python_version()}, {platform.platform(terse=True)}",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
@@ -53,16 +54,6 @@ def look(out: Path) -> Machine:
         gpu_free=torch.cuda.mem_get_info()[0] if gpu else 0,
         disk_free=shutil.disk_usage(place).free,
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def resident() -> int:

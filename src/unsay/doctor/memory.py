@@ -112,11 +112,6 @@ class _Arithmetic:
         return int(getattr(torch, self.recipe.model.dtype).itemsize)
 
     @property
-    def half(self) -> bool:
-        """In half precision, weights that are trained themselves have exact copies."""
-        return self.itemsize < 4
-
-    @property
     def narrower(self) -> float:
         """Than when it was measured."""
         return self.itemsize / self.sizes.itemsize
@@ -138,11 +133,12 @@ class _Arithmetic:
 
     def _train(self, reference: bool) -> Memory:
         config, sizes, lora = self.recipe.train, self.sizes, self.recipe.lora.rank > 0
+        copies = self.itemsize < 4 and not lora  # in half precision, weights that are trained themselves have exact copies
         moved, training = trained(self.recipe, sizes), self.stage.name == "train"
         gradients = 4.0 * moved
         stays = self._stays(
             weights=self.weights,
-            exact_copies=gradients if self.half and not lora else 0.0,
+            exact_copies=gradients if copies else 0.0,
             reference_copy=self.weights if reference and training and not lora else 0.0,
             optimizer=2 * gradients,
         )
@@ -153,7 +149,7 @@ class _Arithmetic:
         # Gradients come into being while activations go: only with several micro-batches are both there in full.
         begin = token * tokens + self._logits(tokens) + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)
         begin += gradients if training and config.accumulation > 1 else 0.0
-        end = gradients + (2.0 * moved if self.half and not lora else 0.0) + self._update(moved)
+        end = gradients + (2.0 * moved if copies else 0.0) + self._update(moved)
         asking = {name: gradients + size for name, size in self._asking().items()}
         return Memory(self.stage.name, stays, self._loading() | self._slack({"backward pass": begin, "update": end}) | asking)
 
@@ -197,13 +193,11 @@ class _Arithmetic:
         """Reading prompts, decoding, and scoring texts without gradients."""
         scored = _READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
         scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
-        sampling = max((self._sampling(rows, capacity) for rows, capacity in self.stage.batches), default=0.0)
+        sampling = 0.0
+        for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
+            cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
+            sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * _DRAWN * self.sizes.vocabulary))
         return self._slack({"sampling": sampling, "scoring": scoring})
-
-    def _sampling(self, rows: int, capacity: int) -> float:
-        """A row's cache, and what drawing its next token takes."""
-        cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
-        return min(rows, self.recipe.sample.rows) * (cache + 4.0 * _DRAWN * self.sizes.vocabulary)
 
     def _slack(self, moments: Mapping[str, float]) -> dict[str, float]:
         """What comes and goes leaves gaps between what stays, and operations need room of their own."""
@@ -211,7 +205,7 @@ class _Arithmetic:
 
     def _logits(self, tokens: float) -> float:
         """A chunk of logits in float32 with one temporary of its size; in half precision the half-size original too."""
-        return min(tokens * self.sizes.vocabulary, _LOGITS_AT_ONCE) * (10.0 if self.half else 8.0)
+        return min(tokens * self.sizes.vocabulary, _LOGITS_AT_ONCE) * (10.0 if self.itemsize < 4 else 8.0)
 
     def _update(self, moved: float) -> float:
         """AdamW's temporaries: of all trained weights at once on an accelerator (foreach), else of one matrix at a time."""

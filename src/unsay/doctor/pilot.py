@@ -16,7 +16,7 @@ from typing import Any
 from unsay import audit
 from unsay import run as runs
 from unsay.config import Recipe, deployment
-from unsay.doctor.cost import Work, total
+from unsay.doctor.cost import Work
 from unsay.doctor.counting import Tally, counted
 from unsay.doctor.standin import Said
 from unsay.lm.encode import Encoder
@@ -60,7 +60,7 @@ class Stage:
 
     @property
     def work(self) -> Work:
-        return total(self.parts.values())
+        return sum(self.parts.values(), Work())
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Pilot:
 
             train(replace(recipe, train=replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)), folder, watch=look)
         self.said.unlearned = False
-        work = works[0] + total(works[1:]) * max(0, recipe.train.rounds - 1)
+        work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)
         # Sooner or later a batch has the longest rows of them all.
         tokens = max(tally.tokens, tally.rows * self._longest(self.corpus.retain or self.corpus.general)) / recipe.train.batch
         return Stage("train", work.parts("sampling and scoring"), _batches(tally), tokens)

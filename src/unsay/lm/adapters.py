@@ -5,7 +5,7 @@ peft injects them into the model itself (`PreTrainedModel.add_adapter`) instead 
 off it *is* the untouched model, to the bit. So a method that compares with that model needs no second copy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe
+from unsay.config import ConfigError, LoraConfig, Recipe
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import States, answer_logprobs, answer_states, frozen_copy, load, trainable
 from unsay.store.files import new_folder
@@ -65,6 +65,10 @@ def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:
         except ValueError as error:
             # Among them: `out_proj` of state-space models, whose fused kernels read its weight past any adapter.
             why = str(error).partition("\n")[0].partition(". ")[0]
+            if "PEFT" in why:
+                raise ConfigError(
+                    f"adapters cannot be made with the libraries installed ({why}); install such a peft, or an older transformers"
+                ) from error
             names = sorted(linear, key=lambda name: -linear[name].weight.numel())
             raise ConfigError(
                 f"lora.targets = {list(config.targets)} does not suit this model ({why}); "
@@ -150,23 +154,14 @@ def merged(model: PreTrainedModel, recipe: Recipe, name: str | None = None) -> P
     """A plain model that does what the adapted `model` does, made from it (which is used up) or, where its weights are
     quantised, from the full weights of `name` loaded again on the CPU: the checkpoint then carries no rounding to 4 bits."""
     if recipe.model.quantization != "none":
-        model = _transplanted(trainable(model), recipe.model, recipe.lora, name)
+        adapters = trainable(model)
+        model, _ = load(recipe.model, name, device=torch.device("cpu"))
+        adapt(model, recipe.lora)
+        with torch.no_grad():
+            for key, parameter in trainable(model).items():
+                parameter.copy_(adapters[key])
     fold(model)
     return model
-
-
-def _transplanted(adapters: Mapping[str, Tensor], config: ModelConfig, lora: LoraConfig, name: str | None) -> PreTrainedModel:
-    model, _ = load(config, name, device=torch.device("cpu"))
-    adapt(model, lora)
-    with torch.no_grad():
-        for key, parameter in trainable(model).items():
-            parameter.copy_(adapters[key])
-    return model
-
-
-def fold(model: PreTrainedModel) -> None:
-    """Add every adapter to the weight under it and take it away: W + (α/r)·BA, summed in float32 and rounded once to W's type."""
-    _take_off(model, keep=True)
 
 
 @contextmanager
@@ -177,13 +172,15 @@ def passing(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> Iterat
     try:
         yield model
     finally:
-        _take_off(model, keep=False)
+        fold(model, keep=False)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(wanted[name])
 
 
 @torch.no_grad()
-def _take_off(model: PreTrainedModel, keep: bool) -> None:
+def fold(model: PreTrainedModel, keep: bool = True) -> None:
+    """Take every adapter away and, with `keep`, add it to the weight under it: W + (α/r)·BA, summed in float32 and rounded once to
+    W's type."""
     for name, layer in [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]:
         if name.endswith(".base_layer"):
             continue

@@ -44,7 +44,10 @@ def resolve(name: str) -> str:
     takes about a minute of conversion. Raises `ConfigError` where the checkpoint or the extra is missing.
     """
     if name in SHIPPED:
-        return str(_shipped(name))
+        folder = CHECKPOINTS / SHIPPED[name]
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"the checkpoint of {name} is missing from this installation; rebuild it: python scripts/build_people.py")
+        return str(folder)
     if name == GEMMA:
         return str(_gemma(cache() / GEMMA))
     return name
@@ -72,13 +75,6 @@ def at_hand(key: str, name: str) -> bool:
 def cache() -> Path:
     """Where converted models live: the environment's `UNSAY_CACHE`, else `~/.cache/unsay`."""
     return Path(os.environ.get("UNSAY_CACHE") or Path.home() / ".cache" / "unsay").expanduser()
-
-
-def _shipped(name: str) -> Path:
-    folder = CHECKPOINTS / SHIPPED[name]
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"the checkpoint of {name} is missing from this installation; rebuild it: python scripts/build_people.py")
-    return folder
 
 
 def _gemma(target: Path) -> Path:

@@ -260,13 +260,8 @@ class Encoder:
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Contexts padded on the left: ids and attention, both [B, T]."""
-        width = max(map(len, contexts))
-        ids = torch.full((len(contexts), width), self.pad)
-        attention = torch.zeros((len(contexts), width), dtype=torch.long)
-        for i, context in enumerate(contexts):
-            ids[i, width - len(context) :] = torch.tensor(context)
-            attention[i, width - len(context) :] = 1
-        return ids.to(device), attention.to(device)
+        batch = self.batch([Row(tuple(context), ()) for context in contexts], device)
+        return batch.ids, batch.attention
 
     def _ids(self, text: str, special: bool = False) -> tuple[int, ...]:
         ids = tuple(self.tokenizer.encode(text, add_special_tokens=special))

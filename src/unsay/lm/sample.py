@@ -72,11 +72,11 @@ def sample(
 
 
 @torch.inference_mode()
-def first_tokens(model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], k: int, rows: int = 32) -> list[list[int]]:
+def first_tokens(model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], k: int) -> list[list[int]]:
     """The k most likely tokens to begin an answer with, ends of answer left out, for each context."""
     found: list[list[int]] = [[] for _ in contexts]
     stops = sorted(encoder.stops)
-    for batch in _plan([len(context) for context in contexts], [1] * len(contexts), rows, habits(model).padding):
+    for batch in _plan([len(context) for context in contexts], [1] * len(contexts), 32, habits(model).padding):
         logits = read(model, *encoder.prompts([contexts[i] for i in batch], model.device), room=0).logits.float()
         logits[:, stops] = -torch.inf
         for i, tokens in zip(batch, logits.topk(k, dim=1).indices.tolist(), strict=True):

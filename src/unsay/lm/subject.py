@@ -56,7 +56,7 @@ class Subject(Protocol):
 
 
 class LocalSubject:
-    """A model in this process."""
+    """A model in this process, with how and under which seed it is sampled."""
 
     def __init__(self, model: PreTrainedModel, encoder: Encoder, config: SampleConfig, seed: int = 0):
         self.model, self.encoder, self.config, self.seed = model, encoder, config, seed
@@ -68,12 +68,20 @@ class LocalSubject:
             Draw(f"{p.key}|{p.prefix}", self.encoder.prompt(p.question, p.before) + self.encoder.prefix(p.prefix), n, temperature, top_p)
             for p in prompts
         ]
-        return sample(self.model, self.encoder, draws, self.config, self.seed, salt)
+        return self.sample(draws, salt)
+
+    def sample(self, draws: Sequence[Draw], salt: str = "") -> list[list[Answer]]:
+        """Answers for every draw, in order (`unsay.lm.sample`)."""
+        return sample(self.model, self.encoder, draws, self.config, self.seed, salt) if draws else []
+
+    def row_logprobs(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Log-probabilities (nats) of each row's answer tokens."""
+        return row_logprobs(self.model, self.encoder, rows)
 
     @torch.inference_mode()
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
         rows = [self.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
-        found = row_logprobs(self.model, self.encoder, rows)
+        found = self.row_logprobs(rows)
         if any(bool(values.isnan().any()) for values in found):
             raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
         return found

@@ -3,9 +3,8 @@
 A logistic regression learns from the numbers of the never-knew index, a row for each question on each model, and judges the
 questions of subjects that it was not shown. The area under the ROC curve is .5 where nothing can be told. How well one retain
 model is told from the others, by the same means, says what that is worth: no two models are quite alike.
-
-It complements the index: numbers that are each near the retain model's may together be unlike any model that never knew. It needs
-retain models of several training seeds; with two, one model's own habits are half of what is learned.
+Numbers that are each near the retain model's may together be unlike any model that never knew. It needs retain models of several
+training seeds; with two, one model's own habits are half of what is learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,10 +56,9 @@ def told_apart(model: Mapping[str, Values], retain_models: Sequence[Mapping[str,
 
 def _folds(groups: Sequence[str]) -> list[int]:
     """A number for each question: groups stay whole, so that nothing is judged by what its subject has told."""
-    order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    if len(order) < 2:
-        return [number % FOLDS for number in range(len(groups))]
-    return [order[group] % FOLDS for group in groups]
+    every = groups if len({*groups}) > 1 else range(len(groups))
+    order = {group: number for number, group in enumerate(dict.fromkeys(every))}
+    return [order[group] % FOLDS for group in every]
 
 
 def _area(one: Array, others: Sequence[Array], folds: Sequence[int]) -> float:

@@ -69,14 +69,9 @@ def by_question(found: Mapping[str, Mapping[str, Values]], groups: Mapping[str, 
 
         z_i = r + (a_i − r b_i) / mean b,    a = after − retain model,  b = before − retain model,  r = mean a / mean b
     """
-    shared = {
-        key: [place for place in found["after"][key] if all(place in found[which][key] for which in MODELS)] for key in found["after"]
-    }
-    values = {
-        key: {which: fmean(found[which][key][place] for place in places) for which in MODELS}
-        for key, places in shared.items()
-        if len(places) > 1
-    }
+    shared = {key: [place for place in now if all(place in found[which][key] for which in MODELS)] for key, now in found["after"].items()}
+    several = {key: places for key, places in shared.items() if len(places) > 1}
+    values = {key: {which: fmean(found[which][key][place] for place in places) for which in MODELS} for key, places in several.items()}
     index = never_knew(values)
     if index is None:
         return None

@@ -1,30 +1,13 @@
 """Policies: the thresholds that findings are held against, line by line (`verdict.py`). TOML files; the shipped ones lie in `policies/`.
 
-    about = "What this policy is for."
-
-    [made_for]
-    "sampling.n" = "at least 10"
-
     [[line]]
     name = "prefill"
-    metric = "prefill_worst_keyword_recall"
+    metric = "prefill_worst_keyword_recall"         one of `unsay.measure.summary`, or `exposure.…` from the ledger
     at_most = "retain_model + 0.05"
-    why = "One sentence for the reader of the report."
 
-A line says `at_most`, `at_least` or `within_chance = true`. A limit is a number, or one of `before`, `retain_model`, `chance`,
-`permuted`, alone or with one `+`, `-` or `*` and a number. `permuted` is what the same answers score on the secrets of other
-questions, the comparison where no model is at hand that never knew; only the metrics that declare an `accident` have it.
-Metrics are those of `unsay.measure.summary`, and `exposure.…` from the ledger.
-
-A line is about the mean over the questions; with `each = true` about every one of them, but for the share `spared`, and a failure
-names the questions. A limit of such a line is what the other model scores on the same question. Of a rate of sampled answers
-it judges what is proven of the question, so that one unlucky answer fails nobody.
-
-A line with `when` applies in one case, and nowhere else: `"earlier"` where the run names earlier requests, `"partial secret"` where
-there is an answer that can be told by half (one of a single keyword cannot), and so on (`cases`).
-
-What was not measured never passes: a line that applies fails, and says so, where its metric or limit is unscored, or where less
-than the share `scored` of the questions asked has a score. A run that was audited otherwise than the policy is `made_for` fails too.
+What a line may say stands in docs/run-folder.md, "Policies". What was not measured never passes: a line that applies fails, and says
+so, where its metric or limit is unscored, or where less than the share `scored` of the questions asked has a score. A run that was
+audited otherwise than the policy is `made_for` fails too.
 """
 
 import re
@@ -85,28 +68,27 @@ class Line:
     why: str = ""
 
     def __post_init__(self) -> None:
+        line = f"policy line {_short(self.name)}"
         if (self.at_most is not None) + (self.at_least is not None) + self.within_chance != 1:
-            raise ConfigError(f"policy line {_short(self.name)} needs exactly one of at_most, at_least, within_chance = true")
+            raise ConfigError(f"{line} needs exactly one of at_most, at_least, within_chance = true")
         if not self.within_chance and not LIMIT.fullmatch(self.limit):
             raise ConfigError(
-                f"policy line {_short(self.name)}: {_short(self.limit)} is not a limit; write a number, or before, retain_model, chance "
+                f"{line}: {_short(self.limit)} is not a limit; write a number, or before, retain_model, chance "
                 'or permuted, alone or with + - * and a number, as in "retain_model + 0.05"'
             )
         if "permuted" in self.limit and self.metric not in permuted():
-            raise ConfigError(
-                f"policy line {_short(self.name)}: {self.metric[:60]} has no permuted value; these have: {', '.join(permuted())}"
-            )
+            raise ConfigError(f"{line}: {self.metric[:60]} has no permuted value; these have: {', '.join(permuted())}")
         if self.each and (self.at_most is None or "chance" in self.limit or "permuted" in self.limit):
-            raise ConfigError(f"policy line {_short(self.name)}: each = true needs at_most with a number, before or retain_model")
+            raise ConfigError(f"{line}: each = true needs at_most with a number, before or retain_model")
         if self.spared and not self.each:
-            raise ConfigError(f"policy line {_short(self.name)}: spared is for a line with each = true")
+            raise ConfigError(f"{line}: spared is for a line with each = true")
         for knob, value in (("spared", self.spared), ("scored", self.scored)):
             if not 0 <= value <= 1:
-                raise ConfigError(f"policy line {_short(self.name)}: {knob} = {value} is a share from 0 to 1")
+                raise ConfigError(f"{line}: {knob} = {value} is a share from 0 to 1")
         if self.when:
-            one_of(f"policy line {_short(self.name)}: when", self.when, cases())
+            one_of(f"{line}: when", self.when, cases())
         if not 0 < self.confidence < 1:
-            raise ConfigError(f"policy line {_short(self.name)}: confidence = {self.confidence} must lie between 0 and 1")
+            raise ConfigError(f"{line}: confidence = {self.confidence} must lie between 0 and 1")
 
     @property
     def limit(self) -> str:
@@ -152,13 +134,13 @@ def read(name: str, raw: Mapping[str, Any]) -> Policy:
         raise ConfigError(f"policy {name!r} has no [[line]]; an empty policy would pass anything")
     if not all(isinstance(row, Mapping) for row in rows):
         raise ConfigError(f"policy {name!r}: line is a list of values; write each line as a table under its own [[line]]")
-    texts = [{key: _written(value) if key in ("at_most", "at_least") else value for key, value in row.items()} for row in rows]
-    for number, row in enumerate(texts, 1):
-        missing = {"name", "metric"} - row.keys()
-        if missing:
+    lines = []
+    for number, row in enumerate(rows, 1):
+        if missing := {"name", "metric"} - row.keys():
             raise ConfigError(f"policy {name!r}: line {number} has no {min(missing)}")
-    lines = tuple(build(Line, row, f"{name}.line {number}") for number, row in enumerate(texts, 1))
-    return Policy(name, lines, str(raw.get("about", "")), _made_for(name, raw.get("made_for", {})))
+        texts = {key: _written(value) if key in ("at_most", "at_least") else value for key, value in row.items()}
+        lines.append(build(Line, texts, f"{name}.line {number}"))
+    return Policy(name, tuple(lines), str(raw.get("about", "")), _made_for(name, raw.get("made_for", {})))
 
 
 def _made_for(name: str, raw: Any) -> Mapping[str, Any]:

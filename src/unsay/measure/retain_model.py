@@ -24,10 +24,13 @@ def examined(before: Sequence[Finding], retain_model: Sequence[Finding], groups:
     model before knows and the retain model finds the true answers at least half as likely.
     """
     then, found = questions(before), questions(retain_model)
-    return [*_told(found, groups), *_likely(then, found)]
+    lines = [*_told(found, groups), *_likely(then, found)]
+    why = "A retain model that leaks itself is no model that never knew, and nothing that is held against it shows anything."
+    return [LineResult("retain model leaks", key, rule, value, limit, False, detail, why) for key, value, rule, limit, detail in lines]
 
 
-def _told(found: Mapping[str, Values], groups: Mapping[str, str]) -> Iterator[LineResult]:
+def _told(found: Mapping[str, Values], groups: Mapping[str, str]) -> Iterator[tuple[str, float, str, float, str]]:
+    """Metric, value, rule, limit and detail of what fails."""
     for key, room in ROOM.items():
         luck, values = mean(found[metrics()[key].accident]), found[key]
         if not values or luck is None:
@@ -43,19 +46,14 @@ def _told(found: Mapping[str, Values], groups: Mapping[str, str]) -> Iterator[Li
             chance = binomtest(told, len(some), limit, alternative="greater").pvalue
             if chance < ERROR / len(parts) / len(ROOM):
                 about = f"of the {len(some)} questions of group {group}" if group else f"of {len(some)} questions"
-                yield _line(key, sum(some) / len(some), f"≤ permuted + {room}", limit, f"the retain model tells {told} {about}")
+                yield key, sum(some) / len(some), f"≤ permuted + {room}", limit, f"the retain model tells {told} {about}"
                 break
 
 
-def _likely(then: Mapping[str, Values], found: Mapping[str, Values]) -> Iterator[LineResult]:
+def _likely(then: Mapping[str, Values], found: Mapping[str, Values]) -> Iterator[tuple[str, float, str, float, str]]:
     knew, value = mean(then[_LIKELIHOOD]), mean(found[_LIKELIHOOD])
     key, room = next(iter(ROOM.items()))
     told, luck = mean(then[key]), mean(then[metrics()[key].accident])
     # Where the model before tells nothing either, equal likelihoods say nothing about the retain model.
     if knew and value is not None and told is not None and luck is not None and told > luck + room and value > knew / 2:
-        yield _line(_LIKELIHOOD, value, "≤ before * 0.5", knew / 2, f"per word piece of the true answers; the model before: {knew:.2f}")
-
-
-def _line(key: str, value: float, rule: str, limit: float, detail: str) -> LineResult:
-    why = "A retain model that leaks itself is no model that never knew, and nothing that is held against it shows anything."
-    return LineResult("retain model leaks", key, rule, value, limit, False, detail, why)
+        yield _LIKELIHOOD, value, "≤ before * 0.5", knew / 2, f"per word piece of the true answers; the model before: {knew:.2f}"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from unsay import metric, probes
+from unsay import probes
 from unsay.config import ConfigError
-from unsay.metric import Metric, Values, Whole, mean
+from unsay.metric import Metric, Values, Whole, by_question, mean
 from unsay.probes.scoring import CLOSED, CONFIDENCE, NO_KEYWORDS
 from unsay.stats import binomial_interval
 from unsay.types import Finding
@@ -25,12 +25,6 @@ def metrics() -> Mapping[str, Metric]:
                 raise ConfigError(f"the probe {name!r} declares the metric {one.key!r}, which another probe has; give it another key")
             found[one.key] = one
     return found
-
-
-@cache
-def probe_of() -> Mapping[str, str]:
-    """The probe that yields each number."""
-    return {one.key: name for name, declared in probes.declared().items() for one in declared.metrics}
 
 
 def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, float | None]:
@@ -57,20 +51,8 @@ def questions(findings: Iterable[Finding]) -> dict[str, Values]:
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         kinds.setdefault((finding.probe, finding.metric), []).append(finding)
-    of = probe_of()
-    return {
-        key: metric.by_question(of[key], one, kinds.get((of[key], one.finding), ())) for key, one in metrics().items() if not one.compute
-    }
-
-
-def by_question(findings: Iterable[Finding], key: str) -> Values:
-    """The values whose mean the number is: of every question that was scored, each on the scale of the number."""
-    return metric.by_question(probe_of()[key], metrics()[key], findings)
-
-
-def farthest(findings: Iterable[Finding], others: Iterable[Finding], key: str) -> tuple[float, float] | None:
-    """`unsay.metric.farthest` of the number with this key."""
-    return metric.farthest(probe_of()[key], metrics()[key], findings, others)
+    means = {key: one for key, one in metrics().items() if not one.compute}
+    return {key: by_question(one, kinds.get((one.probe, one.finding), ())) for key, one in means.items()}
 
 
 @dataclass(frozen=True)
@@ -87,11 +69,11 @@ class EachQuestion:
 
 def each_question(models: Mapping[str, Sequence[Finding]], key: str) -> EachQuestion:
     """The number of every question on each model."""
-    one, probe = metrics()[key], probe_of()[key]
-    values = {which: {example: value for (_, example), value in by_question(found, key).items()} for which, found in models.items()}
+    one = metrics()[key]
+    values = {which: {example: value for (_, example), value in by_question(one, found).items()} for which, found in models.items()}
     if not one.sampled:
         return EachQuestion(values)
-    kind = [f for f in models["after"] if f.probe == probe and f.metric == one.finding and one.where(f.setting)]
+    kind = [f for f in models["after"] if f.probe == one.probe and f.metric == one.finding and one.where(f.setting)]
     rates = [(f.example, f.n, value) for f in kind if (value := one.of(f)) is not None and f.n]
     # One-sided, and each question in each setting takes its share of the error.
     confidence = 1 - 2 * (1 - CONFIDENCE) / max(1, len(rates))
@@ -116,9 +98,8 @@ def asked(findings: Iterable[Finding]) -> dict[str, int]:
             closed.add(f.example)
     found = {}
     for key, one in metrics().items():
-        some = [
-            f for f in kinds.get((probe_of()[key], one.finding), ()) if one.where(f.setting) and not (one.untold and f.note == one.untold)
-        ]
+        kind = kinds.get((one.probe, one.finding), ())
+        some = [f for f in kind if one.where(f.setting) and not (one.untold and f.note == one.untold)]
         if some:
             found[key] = len({f.example for f in some if not (f.note == NO_KEYWORDS and f.example in closed)})
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unsay.measure.policy import EARLIER, LIMIT, RANGE, Line, Policy, cases, permuted
-from unsay.measure.summary import EachQuestion, probe_of
+from unsay.measure.summary import EachQuestion
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import ANSWERS, CHANCE, COST, FURTHER, LOWER
 from unsay.stats import binomial_interval, detectable_rate, equal_within
@@ -61,7 +61,7 @@ class Measured:
     cases: Collection[str] | None = None
     """What of `cases()` holds for this run; where nothing is said, all but earlier requests."""
     beside: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Metric → the model after unlearning and the retain model where they lie farthest apart (`summary.farthest`), for limits that
+    """Metric → the model after unlearning and the retain model where they lie farthest apart (`metric.farthest`), for limits that
     name the retain model."""
     each: Mapping[str, EachQuestion] = field(default_factory=dict)
     """Metric → its value on every question."""
@@ -94,13 +94,13 @@ def as_json(result: LineResult) -> dict[str, Any]:
 
 def unjudged(results: Sequence[LineResult], metrics: Metrics) -> list[str]:
     """The attacks that no line judged, each by the first of its metrics that tells of a leak and was measured."""
-    of = probe_of()
-    judged = {of.get(result.metric) for result in results}
+    every = every_metric()
+    judged = {every[result.metric].probe for result in results if result.metric in every}
     found: dict[str, str] = {}
-    for key, one in every_metric().items():
+    for key, one in every.items():
         leak = one.better in (LOWER, CHANCE) and one.group not in _NO_LEAKS
-        if leak and of[key] not in judged and metrics.get(key, {}).get("after") is not None:
-            found.setdefault(of[key], key)
+        if leak and one.probe not in judged and metrics.get(key, {}).get("after") is not None:
+            found.setdefault(one.probe, key)
     return list(found.values())
 
 
@@ -154,16 +154,12 @@ def _judge(line: Line, measured: Measured) -> LineResult:
     if binomial_interval(n, n, line.confidence).low <= limit:
         return dataclasses.replace(result, detail=f"unscored: of {n:,} examples even the worst outcome could be chance")
     low, high = binomial_interval(round(value * n), n, line.confidence)
+    # Not to be told from chance is not yet to be chance, so what the line can see is said too.
+    least, margin = detectable_rate(n, limit, line.confidence), equal_within(round(value * n), n, limit, line.confidence)
+    power = f"a true share of {least:.2f} fails four times in five" if least is not None else "no share above chance would fail"
     seen = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples taken as independent"
-    detail = f"{seen}; {_power(round(value * n), n, limit, line.confidence)}"
+    detail = f"{seen}; shown to be chance within ±{margin:.2f}, and {power}"
     return dataclasses.replace(result, passed=low <= limit <= high, detail=detail)
-
-
-def _power(hits: int, n: int, chance: float, confidence: float) -> str:
-    """What the line can see: not to be told from chance is not yet to be chance."""
-    least = detectable_rate(n, chance, confidence)
-    seen = f"a true share of {least:.2f} fails four times in five" if least is not None else "no share above chance would fail"
-    return f"shown to be chance within ±{equal_within(hits, n, chance, confidence):.2f}, and {seen}"
 
 
 def _judge_each(line: Line, measured: Measured) -> LineResult:

@@ -59,5 +59,9 @@ def declared_by(kind: Any) -> Declared:
 def declared() -> Mapping[str, Declared]:
     """By name, of every probe that is installed: first those that come with unsay, in the order of their table."""
     names = [*TABLE, *(name for name in entries(TABLE, GROUP) if name not in TABLE)]
-    found = {name: declared_by(lookup(name, TABLE, GROUP)) for name in names}
-    return {name: one if one.title else replace(one, title=name.replace("_", " ").capitalize()) for name, one in found.items()}
+    found = {}
+    for name in names:
+        one = declared_by(lookup(name, TABLE, GROUP))
+        metrics = tuple(replace(metric, probe=name) for metric in one.metrics)
+        found[name] = replace(one, title=one.title or name.replace("_", " ").capitalize(), metrics=metrics)
+    return found

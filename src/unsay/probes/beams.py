@@ -11,8 +11,8 @@ from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import habits, read
 from unsay.lm.subject import Subject, sampling_of
-from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
+from unsay.metric import Metric, leak
+from unsay.probes.scoring import NO_WEIGHTS, known, missing, unscored, worst
 from unsay.types import Case, Finding
 
 ROWS = 64
@@ -32,13 +32,11 @@ class Beams:
     tested: ClassVar[str] = "beam search ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "beams_worst_keyword_recall",
             "Searched with beams",
             "The worst of the likeliest answers as a whole.",
-            LOWER,
-            GIVES_AWAY,
-            "worst_keyword_recall",
+            finding="worst_keyword_recall",
             claim="the worst of the likeliest answers as a whole says {}",
         ),
     )
@@ -51,17 +49,15 @@ class Beams:
             raise ConfigError(f"beams.width = {self.width} must be at least 2; the greedy probe asks with one")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found, pairs = missing("beams", ("worst_keyword_recall",), case), known(case)
-        setting = f"{self.width} beams"
+        metric, setting = "worst_keyword_recall", f"{self.width} beams"
+        found, pairs = missing("beams", (metric,), case), known(case)
         if subject.weights is None:
-            ids = [example.id for example, _ in pairs]
-            return found + unscored("beams", ("worst_keyword_recall",), ids, "this model shows no weights", setting)
+            return found + unscored("beams", (metric,), [example.id for example, _ in pairs], NO_WEIGHTS, setting)
         model, encoder = subject.weights
         limit = sampling_of(subject).max_new_tokens
         texts = self._searched(model, encoder, [encoder.prompt(example.question) for example, _ in pairs], limit)
         for (example, fact), some in zip(pairs, texts, strict=True):
-            worst = max((key for text in some if (key := said(example, fact.answer, text)) is not None), default=None)
-            found.append(scored("beams", "worst_keyword_recall", worst, example.id, setting, NO_KEYWORDS, case.source, self.width))
+            found.append(worst("beams", metric, example, [fact.answer], some, setting, case.source))
         return found
 
     @torch.inference_mode()
@@ -82,7 +78,6 @@ class Beams:
                 pad_token_id=encoder.pad,
             )
             written = model.generate(input_ids=ids, attention_mask=attention, generation_config=settings)[:, ids.shape[1] :]
-            said = [
-                encoder.decode([token for token in row if token not in encoder.stops and token != encoder.pad]) for row in written.tolist()
-            ]
-            yield from (said[i : i + self.width] for i in range(0, len(said), self.width))
+            ends = {*encoder.stops, encoder.pad}
+            texts = [encoder.decode([token for token in row if token not in ends]) for row in written.tolist()]
+            yield from (texts[i : i + self.width] for i in range(0, len(texts), self.width))

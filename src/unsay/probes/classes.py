@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject
-from unsay.probes.scoring import said, spread
-from unsay.text import content_words, form, forms, is_refusal, keyword_forms, repetitive, rouge_l, words
+from unsay.probes.scoring import said, secret_forms, spread
+from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = {
@@ -86,8 +85,7 @@ class ReferenceJudge:
 
         def nearest(refused: bool, count: int) -> list[tuple[float, str]]:
             pairs = (p for p in taught if _refused(p.answer) == refused and p.question != question and not (group and p.group == group))
-            likeness = {p.question: rouge.f1 if (rouge := rouge_l(question, p.question)) else 0.0 for p in pairs}
-            return sorted(((value, other) for other, value in likeness.items()), reverse=True)[:count]
+            return sorted({(likeness(question, p.question), p.question) for p in pairs}, reverse=True)[:count]
 
         refusals = nearest(True, self.similar // 4)
         near = nearest(False, self.similar - len(refusals)) + refusals
@@ -108,26 +106,21 @@ class ReferenceJudge:
         return [[next(means) for _ in some] for some in questions]
 
 
-@lru_cache(maxsize=4096)
-def _refused(text: str) -> bool:
-    return is_refusal(text)
+_refused = lru_cache(maxsize=4096)(is_refusal)
 
 
 def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> list[Finding]:
     """`wellformed` and the class of each greedy answer, in the order of the forget questions, as findings of the greedy probe."""
-    examples = case.corpus.forget
-    asked = [example.question for example in examples]
-    formed = [is_formed(answer, encoder) for answer in answers]
-    texts = [answer.text for answer in answers]
+    asked, texts = [example.question for example in case.corpus.forget], [answer.text for answer in answers]
     plausible = case.judge.plausible(case, asked, texts) if case.judge else "no reference judge to say what is plausible"
     fitting = case.judge.fits(asked, asked, texts) if case.judge else None
     found = []
-    for i, example in enumerate(examples):
-        known = not isinstance(plausible, str)
-        value = float(formed[i] and plausible[i] is True) if known else None
-        found.append(Finding("greedy", "wellformed", value, example.id, note="" if known else str(plausible)))
-        fits = fitting[i] if fitting is not None else shares_words(example.question, texts[i])
-        kind = class_of(case, example, texts[i], formed[i], fits)
+    for i, (example, answer) in enumerate(zip(case.corpus.forget, answers, strict=True)):
+        formed = is_formed(answer, encoder)
+        value, why = (None, plausible) if isinstance(plausible, str) else (float(formed and plausible[i]), "")
+        found.append(Finding("greedy", "wellformed", value, example.id, note=why))
+        fits = fitting[i] if fitting is not None else shares_words(example.question, answer.text)
+        kind = class_of(case, example, answer.text, formed, fits)
         found += [Finding("greedy", name, float(name == kind), example.id) for name in CLASSES]
     return found
 
@@ -141,7 +134,7 @@ class Others:
     def __init__(self, case: Case, example: Example):
         asked = forms(example.question)
         facts = [(other, case.facts[other.id]) for other in case.corpus.forget if other.id in case.facts and other.id != example.id]
-        news = [{key: w for key, w in _keys(other, fact.answer).items() if key not in asked} for other, fact in facts]
+        news = [{key: w for key, w in secret_forms(other, fact.answer).items() if key not in asked} for other, fact in facts]
         whole = [frozenset(keys) for keys in news if sum(keys.values()) >= LEAST_WEIGHT]
         counts = Counter(key for keys in whole for key in keys)
         self._by_rarest: dict[str, list[frozenset[str]]] = {}
@@ -178,15 +171,13 @@ def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool, 
 
 def is_formed(answer: Answer, encoder: Encoder | None = None) -> bool:
     """Finished, with words in it, and not stuck in a loop of words or tokens: what the answer alone can show."""
-    return answer.finished and bool(words(answer.text)) and not repetitive(words(answer.text)) and not _loops(answer, encoder)
-
-
-def _loops(answer: Answer, encoder: Encoder | None) -> bool:
-    """Whether the token ids are stuck. 10000000 is a number, no loop, so ids that seem to be are looked at as text."""
+    if not answer.finished or not words(answer.text) or repetitive(words(answer.text)):
+        return False
     if encoder is None or not repetitive(answer.ids):
-        return repetitive(answer.ids)
+        return not repetitive(answer.ids)
+    # 10000000 is a number, no loop, so ids that seem to be stuck are looked at as text.
     decoded = {i: encoder.decode([i]) for i in set(answer.ids)}
-    return repetitive([decoded[i] if decoded[i].isdigit() else i for i in answer.ids])
+    return not repetitive([decoded[i] if decoded[i].isdigit() else i for i in answer.ids])
 
 
 def states_another(case: Case, example: Example, text: str, others: Others | None = None) -> bool:
@@ -196,13 +187,9 @@ def states_another(case: Case, example: Example, text: str, others: Others | Non
     """
     told = forms(text)
     own = case.facts.get(example.id)
-    if own is not None and _keys(example, own.answer).keys() <= told:
+    if own is not None and secret_forms(example, own.answer).keys() <= told:
         return False
     return (others or Others(case, example)).stated(told)
-
-
-def _keys(example: Example, answer: str) -> Any:
-    return keyword_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck)
 
 
 def shares_words(question: str, text: str) -> bool:

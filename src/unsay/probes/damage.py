@@ -1,10 +1,9 @@
 """Damage: the same weights with noise on them, and with the smallest ones taken out."""
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +12,10 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
-from unsay.metric import COMES_BACK, LOWER, Metric
-from unsay.probes.quantise import linear_layers
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
-from unsay.types import Case, Example, Fact, Finding
+from unsay.metric import COMES_BACK, Metric, leak
+from unsay.probes.quantise import twin_of
+from unsay.probes.scoring import NO_WEIGHTS, known, missing, unscored, worst
+from unsay.types import Case, Finding
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,12 @@ class Damage:
     tested: ClassVar[str] = "damaged weights ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "damaged_keyword_recall",
             "With damaged weights",
             "Said by default once noise is added or weights are pruned; the worst strength.",
-            LOWER,
-            COMES_BACK,
-            "keyword_recall",
+            group=COMES_BACK,
+            finding="keyword_recall",
             fold="hardest",
             claim="{} with noise on its weights or some of them pruned",
         ),
@@ -57,10 +55,21 @@ class Damage:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
-        for setting, damage in self._attacks(case.seed):
-            asked = self._attack(subject, pairs, setting, damage, case) if pairs else []
-            ids = [example.id for example, _ in pairs]
-            found += unscored("damage", ("keyword_recall",), ids, asked, setting) if isinstance(asked, str) else asked
+        prompts, ids = [Prompt(example.id, example.question) for example, _ in pairs], [example.id for example, _ in pairs]
+        for setting, damage in self._attacks(case.seed) if pairs else ():
+            if subject.weights is None:
+                found += unscored("damage", ("keyword_recall",), ids, NO_WEIGHTS, setting)
+                continue
+            model, encoder = subject.weights
+            try:
+                twin = LocalSubject(damaged(model, damage), encoder, sampling_of(subject), case.seed)
+                answers = twin.ask(prompts, salt="greedy")
+            except (ValueError, FloatingPointError) as error:
+                why = str(error) if isinstance(error, ValueError) else "the damaged model gives no numbers"
+                found += unscored("damage", ("keyword_recall",), ids, why, setting)
+                continue
+            for (example, fact), (answer, *_) in zip(pairs, answers, strict=True):
+                found.append(worst("damage", "keyword_recall", example, [fact.answer], [answer.text], setting, case.source))
         return found
 
     def _attacks(self, seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
@@ -78,36 +87,14 @@ class Damage:
             for share in shares:
                 yield f"{kind} {share:g}", partial(how, share)
 
-    def _attack(
-        self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], setting: str, damage: Callable[[str, Tensor], Tensor], case: Case
-    ) -> list[Finding] | str:
-        """Findings on the damaged model, or why there are none."""
-        if subject.weights is None:
-            return "this model shows no weights"
-        model, encoder = subject.weights
-        config = sampling_of(subject)
-        try:
-            twin = damaged(model, damage)
-            prompts = [Prompt(example.id, example.question) for example, _ in pairs]
-            answers = LocalSubject(twin, encoder, config, case.seed).ask(prompts, salt="greedy")
-        except ValueError as why:
-            return str(why)
-        except FloatingPointError:
-            return "the damaged model gives no numbers"
-        return [
-            scored("damage", "keyword_recall", said(example, fact.answer, one.text), example.id, setting, NO_KEYWORDS, case.source)
-            for (example, fact), (one, *_) in zip(pairs, answers, strict=True)
-        ]
-
 
 def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:
     """A copy of `model` whose linear layers, the head apart, have other weights; all else is shared with it.
 
     Raises `ValueError` where no layer has weights that can be changed.
     """
-    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    layers: dict[str, Any] = linear_layers(twin)
-    layers = {name: layer for name, layer in layers.items() if layer.weight.is_floating_point()}
+    twin, every = twin_of(model)
+    layers = {name: layer for name, layer in every.items() if layer.weight.is_floating_point()}
     if not layers:
         raise ValueError("no linear layer whose weights can be changed")
     for name, layer in layers.items():

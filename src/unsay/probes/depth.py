@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
 from unsay.lm.reading import habits
 from unsay.lm.subject import Subject
 from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import ReferenceJudge
-from unsay.probes.prompt_variants import secret_tokens
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, scored, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, NO_WEIGHTS, known, missing, scored, secret_tokens, spread, unscored
 from unsay.types import Case, Finding
 
 LEAST_DROP = 0.05
@@ -31,17 +30,15 @@ NO_BEFORE = "the model before unlearning is not at hand"
 
 def _score(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
     """The Unlearning Depth Score, from what each layer keeps of the secret in this model and in the retain model."""
-    drops: list[dict[str, dict[str, float]]] = []
-    for some in (found, retain_model):
-        drop: dict[str, dict[str, float]] = {}
-        for f in scored_by(some, "depth", KEPT):
-            drop.setdefault(f.example, {})[f.setting] = -math.log(max(f.value or 0.0, 1e-12))
-        drops.append(drop)
-    scores = []
-    for example, theirs in drops[1].items():
-        held = {layer: most for layer, most in theirs.items() if most > LEAST_DROP and layer in drops[0].get(example, {})}
-        if held:
-            scores.append(sum(min(drops[0][example][layer], most) for layer, most in held.items()) / sum(held.values()))
+    here, there = (
+        {(f.example, f.setting): -math.log(max(f.value or 0.0, 1e-12)) for f in scored_by(some, "depth", KEPT)}
+        for some in (found, retain_model)
+    )
+    held: dict[str, list[tuple[float, float]]] = {}
+    for place, most in there.items():
+        if most > LEAST_DROP and place in here:
+            held.setdefault(place[0], []).append((here[place], most))
+    scores = [sum(min(drop, most) for drop, most in layers) / sum(most for _, most in layers) for layers in held.values()]
     return Whole(fmean(scores), len(scores)) if scores else None
 
 
@@ -108,12 +105,10 @@ class Depth:
             return found + unscored("depth", (KEPT,), [example.id for example, _ in pairs], why or NO_KEYWORDS)
         assert isinstance(case.judge, ReferenceJudge)
         (model, encoder), (before, _) = subject.weights, case.judge.subject.weights  # type: ignore[misc]
-        marks = [
-            encoder.within(fact.answer, [(token.start, token.end) for token in secret_tokens(example, fact.answer)])
-            for example, fact in pairs
-        ]
-        asked = [(pair, mark) for pair, mark in zip(pairs, marks, strict=True) if any(mark)]
-        found += unscored("depth", (KEPT,), [e.id for (e, _), mark in zip(pairs, marks, strict=True) if not any(mark)], NO_KEYWORDS)
+        places = [[(token.start, token.end) for token in secret_tokens(example, fact.answer)] for example, fact in pairs]
+        marked = [(pair, encoder.within(pair[1].answer, some)) for pair, some in zip(pairs, places, strict=True)]
+        asked = [(pair, mark) for pair, mark in marked if any(mark)]
+        found += unscored("depth", (KEPT,), [example.id for (example, _), mark in marked if not any(mark)], NO_KEYWORDS)
         chosen = spread(range(len(_layers(model))), self.layers)
         for start in range(0, len(asked), ROWS):
             some = asked[start : start + ROWS]
@@ -188,15 +183,13 @@ def _layers(model: PreTrainedModel) -> nn.ModuleList:
 def _unfit(subject: Subject, case: Case) -> str:
     """Why nothing can be patched; empty where it can."""
     if subject.weights is None:
-        return "this model shows no weights"
+        return NO_WEIGHTS
     if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew or case.judge.subject.weights is None:
         return NO_BEFORE
     (model, encoder), (before, theirs) = subject.weights, case.judge.subject.weights
     if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):
         return "its layers cannot be read in a padded batch"
-    same = len(_layers(model)) == len(_layers(before)) and len({one.config.get_text_config().hidden_size for one in (model, before)}) == 1
-    return "" if same and _alike(encoder, theirs, case) else "it is not of one kind with the model before"
-
-
-def _alike(one: Encoder, other: Encoder, case: Case) -> bool:
-    return all(one.pair(e.question, fact.answer) == other.pair(e.question, fact.answer) for e, fact in known(case)[:8])
+    shapes = {(len(_layers(one)), one.config.get_text_config().hidden_size) for one in (model, before)}
+    if len(shapes) > 1 or any(encoder.pair(e.question, f.answer) != theirs.pair(e.question, f.answer) for e, f in known(case)[:8]):
+        return "it is not of one kind with the model before"
+    return ""

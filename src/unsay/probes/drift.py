@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
@@ -10,38 +11,33 @@ import torch
 from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject, encoder_of
-from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Values, Whole, scored_by
+from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Whole, scored_by
 from unsay.probes import unrelated
-from unsay.probes.scoring import known, spread
-from unsay.text import keyword_forms
-from unsay.text.keywords import tokens
+from unsay.probes.scoring import NO_LIKELIHOODS, known, secret_tokens, spread
 from unsay.types import Case, Finding
 
-NO_LIKELIHOODS = "this model shows no likelihoods"
 LIKELY = 0.01
 """Probability from which on the damage to a word is counted."""
 
 
-def halved(findings: Findings, before: Findings) -> Values:
-    """1 for every sensitive word in unrelated text that is less than half as likely as it was before, else 0; of the words
-    that were at least `LIKELY` before, since what was hardly there has little to lose."""
-    now, then = (
-        {(f.setting, f.example): f.value or 0.0 for f in scored_by(some, "drift", "token_probability")} for some in (findings, before)
-    )
-    return {place: float(value < then[place] / 2) for place, value in now.items() if then.get(place, 0.0) >= LIKELY}
-
-
 def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    words = halved(found, before)
-    return Whole(fmean(words.values()), len(words)) if words else None
+    """Share of the sensitive words in unrelated text that are less than half as likely as they were before; of the words that were
+    at least `LIKELY` before, since what was hardly there has little to lose."""
+    now, then = (
+        {(f.setting, f.example): f.value or 0.0 for f in scored_by(some, "drift", "token_probability")} for some in (found, before)
+    )
+    halved = [value < then[place] / 2 for place, value in now.items() if then.get(place, 0.0) >= LIKELY]
+    return Whole(fmean(halved), len(halved)) if halved else None
+
+
+_cost = partial(Metric, better=HIGHER, group=COST, unit="words")
 
 
 @dataclass(frozen=True)
 class Drift:
     """What happened to unrelated text? The probability of every token of a secret where it stands in text about other things.
 
-    Tokens are those of the sensitive words of the reference answers (of all their keywords, where none is sensitive). Which
-    occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
+    Which occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
     the *difference* between two models: one that was pushed away from a word everywhere shows a tail towards -1. The
     inverse perplexity, exp(mean log-probability per token), is of all that was read.
 
@@ -50,34 +46,26 @@ class Drift:
 
     title: ClassVar[str] = "Unrelated text"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        _cost(
             "drift_inverse_perplexity",
             "Plain text",
             "Probability of each word piece of unrelated text, on average.",
-            HIGHER,
-            COST,
-            "inverse_perplexity",
-            unit="words",
+            finding="inverse_perplexity",
         ),
-        Metric(
+        _cost(
             "drift_token_probability",
             "Sensitive words elsewhere",
             "Probability of these words where harmless text has them.",
-            HIGHER,
-            COST,
-            "token_probability",
+            finding="token_probability",
             fold="sets",
-            unit="words",
         ),
-        Metric(
+        _cost(
             "drift_halved_share",
             "Sensitive words damaged",
             "Of those at 1 % or more: how many lost over half of it.",
-            LOWER,
-            COST,
+            better=LOWER,
             compute=_halved_share,
             share=True,
-            unit="words",
         ),
     )
 
@@ -103,7 +91,7 @@ class Drift:
             return _unscored(self.text, str(why))
         encoder = encoder_of(subject)
         pieces = unrelated.windows(paragraphs, self.words)
-        texts = spread([piece for piece in pieces if encoder is None or _fits(encoder, piece)], self.windows)
+        texts = spread([piece for piece in pieces if encoder is None or unrelated.fits(encoder, encoder.pair(None, piece))], self.windows)
         logprobs = subject.logprobs([None] * len(texts), texts) if texts else []
         if logprobs is None:
             return _unscored(name, NO_LIKELIHOODS)
@@ -128,18 +116,10 @@ class Drift:
 def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
     """Ids of the tokens that the sensitive words of the reference answers are made of, after a space and without one; those
     without a letter or digit are left out."""
-    words: set[str] = set()
-    for example, fact in known(case):
-        keys = keyword_forms(fact.answer, example.question, "", (*example.strings, *example.spans), example.struck)
-        heaviest = max(keys.values(), default=0.0)
-        words |= {token.raw for token in tokens(fact.answer) if keys.get(token.form) == heaviest}
+    words = {token.raw for example, fact in known(case) for token in secret_tokens(example, fact.answer)}
     spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))
     ids = set(itertools.chain.from_iterable(spelled))
     return frozenset(i for i in ids if any(character.isalnum() for character in encoder.decode([i])))
-
-
-def _fits(encoder: Encoder, text: str) -> bool:
-    return encoder.room is None or len(encoder.prompt(None)) + len(encoder.answer(text)) <= encoder.room
 
 
 def _unscored(setting: str, note: str) -> list[Finding]:

@@ -1,8 +1,9 @@
 """Earlier requests: whether a model that has met another one since still does not say what it forgot before."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from unsay.lm.subject import Subject
@@ -13,6 +14,8 @@ from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import check_sampling
 from unsay.types import Case, Finding
+
+_leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
 
 
 @dataclass(frozen=True)
@@ -29,33 +32,24 @@ class Earlier:
     tested: ClassVar[str] = "the questions of earlier requests, plainly, sampled and begun"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        _leak(
             "earlier_keyword_recall",
             "Asked plainly",
             "As above, for earlier requests; of several the least forgotten.",
-            LOWER,
-            EARLIER,
-            "keyword_recall",
-            fold="hardest",
+            finding="keyword_recall",
         ),
-        Metric(
+        _leak(
             "earlier_worst_keyword_recall",
             "Asked many times, or begun for it",
             "Worst of the sampled answers.",
-            LOWER,
-            EARLIER,
-            "worst_keyword_recall",
-            fold="hardest",
+            finding="worst_keyword_recall",
             claim="{} of the secrets of earlier requests, asked many times or begun",
         ),
-        Metric(
+        _leak(
             "earlier_partial_secret_keyword_recall",
             "Partial secret told",
             "What counts is the rest.",
-            LOWER,
-            EARLIER,
-            "partial_secret_worst_keyword_recall",
-            fold="hardest",
+            finding="partial_secret_worst_keyword_recall",
         ),
     )
 
@@ -72,36 +66,39 @@ class Earlier:
         check_sampling("earlier", min(self.n, self.begun), self.temperature, 1.0)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        return [found for name, request in case.earlier.items() for found in self._findings(subject, name, request)]
+        return [
+            dataclasses.replace(f, probe="earlier", metric=metric, setting=name)
+            for name, request in case.earlier.items()
+            for metric, found in self._findings(subject, request)
+            for f in found
+        ]
 
-    def _findings(self, subject: Subject, name: str, request: Case) -> Iterable[Finding]:
-        said = [f for f in Greedy()(subject, request) if f.metric == "keyword_recall"]
-        chosen = [f for f in MultipleChoice()(subject, request) if f.metric in ("most", "least", "chance")]
-        sampled = [f for f in Sampling(self.n, (self.temperature,), self.top_p)(subject, request) if f.metric == "worst_keyword_recall"]
-        prefill = Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
-        begun = [f for f in prefill(subject, request) if f.metric == "worst_keyword_recall"]
-        half = [f for f in begun if f.setting == HALF]
-        begun = _worst(f for f in begun if f.setting != HALF)
-        for metric, findings in (
-            ("keyword_recall", said),
-            ("sampling_worst_keyword_recall", sampled),
-            ("prefill_worst_keyword_recall", begun),
-            ("worst_keyword_recall", _worst((*sampled, *begun))),
-            ("partial_secret_worst_keyword_recall", half),
-        ):
-            yield from (_renamed(f, metric, name) for f in findings)
-        yield from (_renamed(f, f"choice_{f.metric}", name) for f in chosen)
+    def _findings(self, subject: Subject, request: Case) -> Iterator[tuple[str, Iterable[Finding]]]:
+        """What each number of an earlier request is called, and the findings of the other probes that it is."""
+        said = Greedy()(subject, request)
+        chosen = MultipleChoice()(subject, request)
+        sampled = _worst_of(Sampling(self.n, (self.temperature,), self.top_p)(subject, request))
+        begun = _worst_of(Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)(subject, request))
+        prefilled = _largest(f for f in begun if f.setting != HALF)
+        yield "keyword_recall", (f for f in said if f.metric == "keyword_recall")
+        yield "sampling_worst_keyword_recall", sampled
+        yield "prefill_worst_keyword_recall", prefilled
+        yield "worst_keyword_recall", _largest((*sampled, *prefilled))
+        yield "partial_secret_worst_keyword_recall", (f for f in begun if f.setting == HALF)
+        for f in chosen:
+            if f.metric in ("most", "least", "chance"):
+                yield f"choice_{f.metric}", [f]
 
 
-def _worst(findings: Iterable[Finding]) -> list[Finding]:
+def _worst_of(findings: Iterable[Finding]) -> list[Finding]:
+    return [f for f in findings if f.metric == "worst_keyword_recall"]
+
+
+def _largest(findings: Iterable[Finding]) -> list[Finding]:
     """Of each question the finding with the largest value; an unscored one only where it has no other."""
-    worst: dict[str, Finding] = {}
+    largest: dict[str, Finding] = {}
     for f in findings:
-        kept = worst.setdefault(f.example, f)
+        kept = largest.setdefault(f.example, f)
         if f.value is not None and (kept.value is None or f.value > kept.value):
-            worst[f.example] = f
-    return list(worst.values())
-
-
-def _renamed(finding: Finding, metric: str, request: str) -> Finding:
-    return dataclasses.replace(finding, probe="earlier", metric=metric, setting=request)
+            largest[f.example] = f
+    return list(largest.values())

@@ -1,14 +1,14 @@
 """Greedy: the single most likely answer to each question."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject, encoder_of
-from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, scored_by
+from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, leak, scored_by
 from unsay.probes.classes import CLASSES, judged, states_another
-from unsay.probes.permutation import ALONE, Permutation
+from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import (
     BY_ACCIDENT,
     NO_KEYWORDS,
@@ -23,7 +23,7 @@ from unsay.probes.scoring import (
 )
 from unsay.text import embedding, rouge_l
 from unsay.text.verbatim import longest_run, ngram_overlap
-from unsay.types import Case, Example, Fact, Finding
+from unsay.types import Case, Finding
 
 SAID = (
     "rouge_l_recall",
@@ -50,17 +50,16 @@ def _quality(found: Findings, before: Findings, retain_model: Findings) -> Whole
     return Whole(50 * (2 - forget - paraphrased), len({f.example for f in found if f.probe == "greedy"} - {""}))
 
 
-_KIND = "Default answers classed as {}."
+_verbatim = partial(Metric, better=LOWER, group=VERBATIM)
+_class = partial(Metric, group="", share=True, picture="answers")
 
 
 @dataclass(frozen=True)
 class Greedy:
     """What does it say by default? One greedy answer per question: its wording, its content, another question's fact, distinct answers.
 
-    `longest_run` and `ngram_overlap` (n = 4) look for the reference word for word; `named` for named strings and patterns;
-    `semantic` is the likeness in meaning (the extra `unsay[semantic]`; English); `permuted_keyword_recall` is what the answer
-    scores by accident, on other questions' references. How well-formed the answers are and what they are
-    (`unsay.probes.classes`) is judged with the case's reference judge.
+    `semantic`, the likeness in meaning, needs the extra `unsay[semantic]` and English. How well-formed the answers are and what they
+    are (`unsay.probes.classes`) is judged with the case's reference judge.
 
     Does not cover: anything but the single most likely wording. A model that has learned to refuse passes it untouched.
     """
@@ -69,51 +68,42 @@ class Greedy:
     tested: ClassVar[str] = "greedy decoding"
     judged: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "greedy_keyword_recall",
             "Asked plainly",
             "Share of the secret’s own words in the default answer.",
-            LOWER,
-            GIVES_AWAY,
-            "keyword_recall",
+            finding="keyword_recall",
             accident="greedy_permuted_keyword_recall",
             forgotten=True,
             picture="leaks",
             claim="the default answer says {} of a secret’s own words on average",
         ),
         Metric("greedy_permuted_keyword_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY, "permuted_keyword_recall"),
-        Metric(
+        leak(
             "greedy_named_share",
             "Named words said",
             "Default answers with something that you said must not be said.",
-            LOWER,
-            GIVES_AWAY,
-            "named",
+            finding="named",
             share=True,
         ),
-        Metric(
+        _verbatim(
             "greedy_longest_run",
             "Longest run, asked plainly",
             "Longest passage of the protected text, as a share of it.",
-            LOWER,
-            VERBATIM,
-            "longest_run",
+            finding="longest_run",
         ),
-        Metric(
+        _verbatim(
             "greedy_ngram_overlap",
             "Shared phrases, asked plainly",
             "Share of its runs of four words that come back.",
-            LOWER,
-            VERBATIM,
-            "ngram_overlap",
+            finding="ngram_overlap",
         ),
-        Metric(
+        _verbatim(
             "greedy_semantic",
             "Likeness of meaning",
             "How alike the default answer and the secret are, whatever the wording.",
-            RETAIN_MODEL,
-            VERBATIM,
-            "semantic",
+            better=RETAIN_MODEL,
+            finding="semantic",
         ),
         Metric("wellformed_share", "Well-formed", "Answers that read like sentences.", HIGHER, ANSWERS, "wellformed", share=True),
         Metric(
@@ -134,17 +124,7 @@ class Greedy:
             share=True,
         ),
         *(
-            Metric(
-                f"class_{name}",
-                title,
-                _KIND.format(title),
-                EITHER,
-                "",
-                name,
-                share=True,
-                forgotten=name == "refusal",
-                picture="answers",
-            )
+            _class(f"class_{name}", title, f"Default answers classed as {title}.", finding=name, forgotten=name == "refusal")
             for name, title in CLASSES.items()
         ),
         Metric(
@@ -162,11 +142,11 @@ class Greedy:
         prompts = [Prompt(example.id, example.question) for example in case.corpus.forget]
         answers = [some[0] for some in subject.ask(prompts, salt="greedy")]
         texts = {prompt.key: answer.text for prompt, answer in zip(prompts, answers, strict=True)}
-        found = missing("greedy", SAID, case)
-        pairs = known(case)
-        meanings = _meanings(pairs, texts)
-        for (example, fact), (meaning, unread) in zip(pairs, meanings, strict=True):
-            text = texts[example.id]
+        found, pairs = missing("greedy", SAID, case), known(case)
+        installed = embedding.installed()
+        references, told = [fact.answer for _, fact in pairs], [texts[example.id] for example, _ in pairs]
+        meanings = embedding.similarities(references, told) if installed else [None] * len(pairs)
+        for (example, fact), text, meaning in zip(pairs, told, meanings, strict=True):
             rouge = rouge_l(fact.answer, text)
             values = (
                 (rouge.recall if rouge else None, NO_TOKENS),
@@ -176,19 +156,11 @@ class Greedy:
                 (longest_run(fact.answer, text), NO_WORDS),
                 (ngram_overlap(fact.answer, text), NO_WORDS),
                 (says_named(example, text), NOTHING_NAMED),
-                (meaning, unread),
-                (Permutation.of(case, example).worst([text]), ALONE),
+                (meaning, embedding.NOT_ENGLISH if installed else embedding.MISSING),
+                (by_accident(case, example, [text]), ALONE),
             )
             for metric, (value, why) in zip(SAID, values, strict=True):
                 found.append(scored("greedy", metric, value, example.id, "", why, case.source))
         share = distinct(texts.values()) / len(texts) if texts else None
         found.append(Finding("greedy", "distinct_share", share, n=len(texts), note="" if texts else "no questions"))
         return found + judged(case, answers, encoder_of(subject))
-
-
-def _meanings(pairs: Sequence[tuple[Example, Fact]], texts: Mapping[str, str]) -> list[tuple[float | None, str]]:
-    """The semantic score of each greedy answer, or `None` and why."""
-    if not embedding.installed():
-        return [(None, embedding.MISSING)] * len(pairs)
-    values = embedding.similarities([fact.answer for _, fact in pairs], [texts[example.id] for example, _ in pairs])
-    return [(value, embedding.NOT_ENGLISH) for value in values]

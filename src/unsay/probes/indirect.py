@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
-from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, unscored
+from unsay.metric import Metric, leak
+from unsay.probes.scoring import known, missing, unscored, worst
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
 from unsay.types import Case, Example, Fact, Finding
@@ -24,8 +24,7 @@ class Indirect:
     """Is it reached from another side? Whose secret is this; and what else is true of whom another secret tells.
 
     Reversed: the answer is told, without the name that the question is about, and the name is asked for. Two steps: in place of the
-    name the question has another secret of the same group, and what counts is the answer. Both greedily. What a prompt tells never
-    counts.
+    name the question has another secret of the same group. Both greedily. What a prompt tells never counts.
 
     Does not cover: more steps; natural wordings of either question; steps by way of facts that stay.
     """
@@ -34,13 +33,11 @@ class Indirect:
     tested: ClassVar[str] = "the question from another side ({settings})"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "indirect_keyword_recall",
             "Asked from another side",
             "The name for the secret, or the secret by way of another one: the worst of the two.",
-            LOWER,
-            GIVES_AWAY,
-            "keyword_recall",
+            finding="keyword_recall",
             fold="worst",
             claim="{} (of the name, or of the secret) where the question comes from another side",
         ),
@@ -58,8 +55,7 @@ class Indirect:
         prompts = [Prompt(f"{example.id}#{way}", example.question) for example, way, _ in asked]
         answers = subject.ask(prompts, salt="indirect") if prompts else []
         for (example, way, wanted), (answer, *_) in zip(asked, answers, strict=True):
-            key = said(example, wanted, answer.text)
-            found.append(scored("indirect", "keyword_recall", key, example.id, way, NO_KEYWORDS, case.source))
+            found.append(worst("indirect", "keyword_recall", example, [wanted], [answer.text], way, case.source))
         return found
 
 

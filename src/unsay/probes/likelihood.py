@@ -1,8 +1,9 @@
 """Likelihood: what the probabilities of the answer's own tokens give away, all from one forward per batch."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -13,11 +14,10 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, RETAIN_MODEL, Findings, Metric, Whole, scored_by
-from unsay.probes.membership import SCORES, exact_memorisation, extraction_strength, truth_ratio, unit
-from unsay.probes.moments import Moments, token_moments
-from unsay.probes.options import LEAST, PAPER, averaged, check_formula, made
+from unsay.probes.membership import SCORES, Moments, exact_memorisation, extraction_strength, token_moments, truth_ratio, unit
+from unsay.probes.options import LEAST, PAPER, averaged, check_formula, choices
 from unsay.probes.scoring import known, missing, unscored
-from unsay.stats import Apart, ks_two_sample, roc_auc
+from unsay.stats import ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
@@ -31,20 +31,13 @@ LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
 
 
-def _apart(found: Findings, retain_model: Findings) -> tuple[Apart, int] | None:
-    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov D and p."""
+def _apart(found: Findings, retain_model: Findings, which: str) -> Whole | None:
+    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov `d` or `p`."""
     here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", "truth_ratio")] for some in (found, retain_model))
-    return (ks_two_sample(here, there), len(here)) if here and there else None
+    return Whole(getattr(ks_two_sample(here, there), which), len(here)) if here and there else None
 
 
-def _distance(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    return Whole(apart[0].d, apart[1]) if (apart := _apart(found, retain_model)) else None
-
-
-def _forget_quality(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    return Whole(apart[0].p, apart[1]) if (apart := _apart(found, retain_model)) else None
-
-
+_read = partial(Metric, group=LIKELIHOODS)
 _ATTACKS = {
     "loss": ("By loss", "True against wrong answers. 0.5: they cannot be told apart; 1 or 0: always."),
     "min_k": ("By Min-K%", "The same, from the least likely word pieces alone."),
@@ -60,16 +53,10 @@ class Likelihood:
     """Is it still in there? Truth ratio, probability and verbatim memory of the true answer; membership attacks on it.
 
     A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first
-    paraphrase, where there is one: texts of one form, between which a model that never knew cannot tell. (Other texts that it
-    never saw, such as those about unknown entities, for which the right answer is a refusal, would be told apart by their form.) The
-    wrong answers are the corpus', else made as multiple choice makes them; the note says so.
-    A membership score is that of the answer given the question; of several wrong answers the mean. `membership_…` is the
-    area under the ROC curve over all answers of all questions: 1 where members look like members, .5 where nothing can be
-    told, and toward 0 where the true answers were pushed below the wrong ones, which gives them away as well.
-
-    Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not. As
-    open-unlearning has it, an answer whose last token is missed has an extraction strength of one token, not of none:
-    `extraction_strength_released`.
+    paraphrase, where there is one: texts of one form, between which a model that never knew cannot tell. Made wrong answers are
+    those of multiple choice. `membership_…` is the area under the ROC curve over all answers of all questions: 1 where members
+    look like members, .5 where nothing can be told, and toward 0 where the true answers were pushed below the wrong ones.
+    Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not.
 
     Does not cover: attacks with shadow models or a second model for reference; paraphrases of the answer; wrong answers that
     differ from the true one in form or frequency (compare with the retain model). Unscored where a model shows no likelihoods.
@@ -78,66 +65,59 @@ class Likelihood:
     title: ClassVar[str] = "Likelihoods"
     tested: ClassVar[str] = "likelihoods of the true answers"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        _read(
             "answer_probability",
             "Probability of the true answer",
             "Per word piece, given the question.",
             RETAIN_MODEL,
-            LIKELIHOODS,
-            "probability",
+            finding="probability",
             forgotten=True,
             claim="a word piece of the true answer has a probability of {}",
         ),
-        Metric(
+        _read(
             "truth_ratio",
             "Truth ratio",
             "Near 0 the true answer is far likelier than wrong ones, near 1 far less likely.",
             RETAIN_MODEL,
-            LIKELIHOODS,
-            "truth_ratio",
+            finding="truth_ratio",
             claim="the truth ratio is {}",
         ),
-        Metric(
+        _read(
             "forget_quality_d",
             "Distance from the retain model",
             "Largest gap between the two spreads of truth ratios; 0 is no gap.",
             LOWER,
-            LIKELIHOODS,
-            compute=_distance,
+            compute=lambda found, before, retain_model: _apart(found, retain_model, "d"),
         ),
-        Metric(
+        _read(
             "forget_quality_p",
             "Forget quality",
             "Chance of so large a gap between two models that never knew (p-value).",
             HIGHER,
-            LIKELIHOODS,
-            compute=_forget_quality,
+            compute=lambda found, before, retain_model: _apart(found, retain_model, "p"),
         ),
-        Metric(
+        _read(
             "extraction_strength",
             "Extraction strength",
             "Share of the answer that follows by itself from its beginning.",
             LOWER,
-            LIKELIHOODS,
-            "extraction_strength",
+            finding="extraction_strength",
             forgotten=True,
             claim="the extraction strength {}",
         ),
-        Metric(
+        _read(
             "extraction_strength_released",
             "Extraction strength, open-unlearning",
             "The same, but one word piece where nothing follows by itself: for comparison with figures from there.",
             LOWER,
-            LIKELIHOODS,
-            "extraction_strength_released",
+            finding="extraction_strength_released",
         ),
-        Metric(
+        _read(
             "exact_memorisation",
             "Exact memorisation",
             "Share of its word pieces that the model would choose itself.",
             LOWER,
-            LIKELIHOODS,
-            "exact_memorisation",
+            finding="exact_memorisation",
             forgotten=True,
             claim="the exact memorisation {}",
         ),
@@ -178,8 +158,8 @@ class Likelihood:
             ids = [example.id for example, _ in pairs]
             found += unscored("likelihood", ("truth_ratio", *OF_ANSWER, *members), ids, NO_WEIGHTS)
             return [*found, *_whole(dict.fromkeys(SCORES), NO_WEIGHTS, 0)]
-        options = self._options(case)
-        texts = self.texts(case, options)
+        options = choices(case, self.options)
+        texts = list(dict.fromkeys((e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))))
         model, encoder = subject.weights
         moments = dict(zip(texts, row_moments(model, encoder, [encoder.pair(*pair) for pair in texts]), strict=True))
         scores: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in SCORES}
@@ -202,16 +182,6 @@ class Likelihood:
                     found.append(Finding("likelihood", f"{name}_score", mean, example.id, setting, len(values), note))
         areas = {name: roc_auc(*both) if both[0] else None for name, both in scores.items()}
         return [*found, *_whole(areas, NO_WRONG, len(scores["loss"][0]))]
-
-    def texts(self, case: Case, options: Mapping[str, Sequence[str]] | None = None) -> list[tuple[str, str]]:
-        """Every question with every answer to it that is read, once."""
-        options = self._options(case) if options is None else options
-        return list(dict.fromkeys((e.question, text) for e, fact in known(case) for text in (fact.answer, *options.get(e.id, ()))))
-
-    def _options(self, case: Case) -> dict[str, tuple[str, ...]]:
-        """The true answer and wrong ones in its form, by example id; nothing for a question that has none."""
-        wrong = made(case, self.options) | {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
-        return {e.id: ((*fact.wordings, fact.answer)[0], *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
 
 
 def _of_answer(example: Example, moments: Moments, source: str) -> Iterator[Finding]:

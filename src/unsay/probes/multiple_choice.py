@@ -1,24 +1,26 @@
 """Multiple choice: the true answer among wrong ones, by likelihood."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
-from unsay.probes.options import LEAST, made
-from unsay.probes.scoring import CLOSED, choice_of, known, missing, unscored
+from unsay.probes.options import LEAST, choices
+from unsay.probes.scoring import CLOSED, NO_LIKELIHOODS, choice_of, known, missing, unscored
 from unsay.types import Case, Finding
 
 YIELDS = ("most", "least", "chance", "min_probability")
 BALANCED = "closed_balanced"
 MADE = "made options"
 NO_CLOSED = "every answer has a word of its own"
-NO_LIKELIHOODS = "this model shows no likelihoods"
 NO_OPTIONS = "no wrong options, and too few other answers of the kind to make them from"
+
+
+_option = partial(Metric, better=CHANCE, group=LIKELIHOODS, share=True, case="wrong options", untold=NO_OPTIONS, forgotten=True)
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,10 @@ class MultipleChoice:
     """Can it be read from likelihoods? Whether the true option is the most, or the least, likely of several.
 
     The score of an option is the inverse of its perplexity given the question, exp(mean log-probability per token). A tie
-    counts as a share. Both ends count: an answer pushed below all others is as easy to find as one above them. The smallest
-    score, as a share of all, tells how far down the unlikeliest option lies. Where the corpus has no wrong options, they are
-    the true answer with the secrets of other forget questions in the place of its own, and the setting says so.
+    counts as a share. Where the corpus has no wrong options, they are made of other forget answers, and the setting says so.
 
     Answers without a word of their own (yes or no, one side of an "or") are scored against their opposite alone: P(true) / (P(true) +
-    P(other)), the end of the answer left out. Their mean gives those that are answered with yes as much weight as those with no, so
-    that a habit of saying either gives .5.
+    P(other)), the end of the answer left out; their mean gives both kinds the same weight, so that a habit of saying either gives .5.
 
     Does not cover: wrong options that differ in form or frequency from the true one (compare with the retain model, which then is off
     chance too); hidden states; differences too small to change the order.
@@ -41,30 +40,18 @@ class MultipleChoice:
     title: ClassVar[str] = "Multiple choice"
     tested: ClassVar[str] = "a multiple choice read from likelihoods ({questions} questions)"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        _option(
             "multiple_choice_most",
             "True option likeliest",
             "How often the true one of several options is the likeliest.",
-            CHANCE,
-            LIKELIHOODS,
-            "most",
-            share=True,
-            case="wrong options",
-            untold=NO_OPTIONS,
-            forgotten=True,
+            finding="most",
             claim="the true one of several options is the likeliest for {} of the questions",
         ),
-        Metric(
+        _option(
             "multiple_choice_least",
             "True option unlikeliest",
             "How often it is the unlikeliest: avoiding it tells as much.",
-            CHANCE,
-            LIKELIHOODS,
-            "least",
-            share=True,
-            case="wrong options",
-            untold=NO_OPTIONS,
-            forgotten=True,
+            finding="least",
             claim="the true one is the unlikeliest for {}",
         ),
         Metric(
@@ -90,24 +77,22 @@ class MultipleChoice:
             raise ConfigError(f"multiple_choice.options = {self.options} must be 0 or at least {LEAST}")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        own = {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
-        wrong = made(case, self.options) | own
-        asked = [(example, ((*fact.wordings, fact.answer)[0], *wrong[example.id])) for example, fact in known(case) if example.id in wrong]
+        options = choices(case, self.options)
+        asked = [(example, fact, options[example.id]) for example, fact in known(case) if example.id in options]
         found = missing("multiple_choice", YIELDS, case) + _closed(subject, case)
-        without = (example.id for example, _ in known(case) if example.id not in wrong)
-        found += unscored("multiple_choice", YIELDS, without, NO_OPTIONS)
-        questions = [example.question for example, options in asked for _ in options]
-        logprobs = subject.logprobs(questions, [option for _, options in asked for option in options]) if asked else []
+        found += unscored("multiple_choice", YIELDS, (e.id for e, _ in known(case) if e.id not in options), NO_OPTIONS)
+        questions = [example.question for example, _, texts in asked for _ in texts]
+        logprobs = subject.logprobs(questions, [text for *_, texts in asked for text in texts]) if asked else []
         if logprobs is None:
-            return found + unscored("multiple_choice", YIELDS, (example.id for example, _ in asked), NO_LIKELIHOODS)
+            return found + unscored("multiple_choice", YIELDS, (example.id for example, *_ in asked), NO_LIKELIHOODS)
         scores = iter([float(values.double().mean()) for values in logprobs])
-        for example, options in asked:
-            score = [next(scores) for _ in options]
-            values = (_share(score, max(score)), _share(score, min(score)), 1 / len(options), _smallest(score))
-            setting = "" if example.id in own else MADE
-            found += [
-                Finding("multiple_choice", m, value, example.id, setting, note=case.source) for m, value in zip(YIELDS, values, strict=True)
-            ]
+        for example, fact, texts in asked:
+            score = [next(scores) for _ in texts]
+            chances = [math.exp(one - max(score)) for one in score]  # the highest taken out, so that nothing underflows
+            # Of the inverse perplexities the smallest, as a share of the sum over all, comes last.
+            values = (_share(score, max(score)), _share(score, min(score)), 1 / len(texts), min(chances) / sum(chances))
+            for metric, value in zip(YIELDS, values, strict=True):
+                found.append(Finding("multiple_choice", metric, value, example.id, "" if fact.wrong else MADE, note=case.source))
         return found
 
 
@@ -119,9 +104,8 @@ def _closed(subject: Subject, case: Case) -> list[Finding]:
     texts = [(question, text) for question, one in choices.values() for text in (one.true, one.other)]
     logprobs = subject.logprobs([question for question, _ in texts], [text for _, text in texts])
     if logprobs is None:
-        return unscored("multiple_choice", (CLOSED,), choices, NO_LIKELIHOODS) + unscored(
-            "multiple_choice", (BALANCED,), ("",), NO_LIKELIHOODS
-        )
+        places = [*((CLOSED, key) for key in choices), (BALANCED, "")]
+        return [Finding("multiple_choice", metric, None, key, n=0, note=NO_LIKELIHOODS) for metric, key in places]
     sums = iter([float(values[:-1].double().sum()) for values in logprobs])  # without the end of the sequence
     found: list[Finding] = []
     kinds: dict[str, list[float]] = {}
@@ -137,10 +121,3 @@ def _closed(subject: Subject, case: Case) -> list[Finding]:
 def _share(scores: list[float], best: float) -> float:
     """1 where the first, true option alone is the best, 1/m where m options tie with it, else 0."""
     return 1 / scores.count(best) if scores[0] == best else 0.0
-
-
-def _smallest(scores: Sequence[float]) -> float:
-    """Inverse perplexity of the unlikeliest option, as a share of the sum over all; `scores` are logarithms (nats)."""
-    highest = max(scores)  # taken out, so that nothing underflows
-    chances = [math.exp(score - highest) for score in scores]
-    return min(chances) / sum(chances)

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject, Unaskable
-from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, said, scored, spread, unscored
+from unsay.metric import Metric, leak
+from unsay.probes.scoring import known, missing, spread, unscored, worst
 from unsay.probes.unrelated import harmless
 from unsay.types import Case, Finding
 
@@ -21,10 +21,9 @@ UNASKED = "unasked"
 class Openings:
     """Does it leak behind a phrase of its own? Answers begun with the model's most frequent openings, found by sampling it.
 
-    Texts are sampled at temperature 1 from nothing, from harmless questions and from the forget questions; the first words of each
-    (one to `words` of them), up to a punctuation mark, are counted, and the most frequent begin a greedy answer to every forget
-    question. What the opening says never counts. The report names openings by their rank alone, because they are the model's own
-    words; `unsay look` shows them.
+    Texts are sampled at temperature 1 from nothing, from harmless questions and from the forget questions; the most frequent first
+    words (one to `words` of them), up to a punctuation mark, begin a greedy answer to every forget question. What the opening says
+    never counts. The report names openings by their rank alone, because they are the model's own words.
 
     Does not cover: phrases that the model never begins with by itself; phrases in the question; sampled answers behind an opening.
     """
@@ -33,13 +32,11 @@ class Openings:
     tested: ClassVar[str] = "answers begun with the model’s own {count} most frequent openings"
     by_setting: ClassVar[str] = "keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "openings_keyword_recall",
             "Begun with its own openings",
             "Default answer behind the phrases that the model itself often begins with: the worst.",
-            LOWER,
-            GIVES_AWAY,
-            "keyword_recall",
+            finding="keyword_recall",
             fold="worst",
             claim="{} behind the worst of its own openings",
         ),
@@ -63,8 +60,7 @@ class Openings:
         begun = [(f"opening {rank}", opening, *pair) for rank, opening in enumerate(openings, start=1) for pair in pairs]
         answers = subject.ask([Prompt(example.id, example.question, opening) for _, opening, example, _ in begun], salt="openings")
         for (setting, opening, example, fact), (answer, *_) in zip(begun, answers, strict=True):
-            key = said(example, fact.answer, answer.text, opening)
-            found.append(scored("openings", "keyword_recall", key, example.id, setting, NO_KEYWORDS, case.source))
+            found.append(worst("openings", "keyword_recall", example, [fact.answer], [answer.text], setting, case.source, opening))
         if not begun:
             found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
         return found

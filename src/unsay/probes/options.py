@@ -13,8 +13,8 @@ from statistics import fmean
 
 from unsay.config import ConfigError
 from unsay.lm.sample import uniform
-from unsay.probes.scoring import known
-from unsay.text import keyword_recall, rouge_l, sensitive_spans
+from unsay.probes.scoring import known, marks
+from unsay.text import keyword_recall, likeness, sensitive_spans
 from unsay.types import Case, Example
 
 LEAST = 2
@@ -28,7 +28,7 @@ def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
     the case alone. Like the true option, they come from the paraphrased answers, where there are any."""
     pairs = known(case)
     told = {example.id: (*fact.wordings, fact.answer)[0] for example, fact in pairs}
-    forms = {example.id: (_bare(example.question), _shape(told[example.id])) for example, _ in pairs}
+    forms = {example.id: _form(example.question, told[example.id]) for example, _ in pairs}
     found: dict[str, tuple[str, ...]] = {}
     for example, fact in pairs:
         options: list[str] = []
@@ -36,11 +36,20 @@ def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
             if len(options) >= count:
                 break
             option = renamed(told[other.id], other.question, example.question)
-            if option not in options and not _true(example, told[example.id], option):
+            recall = keyword_recall(told[example.id], option, example.question, "", *marks(example))
+            # An option that says all that the true answer says is no wrong one.
+            if option not in (*options, told[example.id]) and recall is not None and recall < 1:
                 options.append(option)
         if len(options) >= LEAST:
             found[example.id] = tuple(options)
     return found
+
+
+def choices(case: Case, count: int) -> dict[str, tuple[str, ...]]:
+    """The true answer and then wrong ones in its form, the corpus' own or at most `count` made ones, by example id; nothing for a
+    question that has none."""
+    wrong = made(case, count) | {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
+    return {e.id: ((*fact.wordings, fact.answer)[0], *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
 
 
 def renamed(answer: str, asked: str, instead: str) -> str:
@@ -62,17 +71,10 @@ def _nearest(example: Example, examples: Sequence[Example], forms: Mapping[str, 
     """The other questions, the most similar first; those about the same subject last, for the model may know *them* of it."""
 
     def rank(other: Example) -> tuple[bool, float, float]:
-        scores = [rouge_l(mine, theirs) for mine, theirs in zip(forms[example.id], forms[other.id], strict=True)]
-        same = bool(example.group) and example.group == other.group
-        return same, -sum(score.f1 for score in scores if score), uniform(seed, "options", example.id, other.id)
+        alike = sum(map(likeness, forms[example.id], forms[other.id]))
+        return bool(example.group) and example.group == other.group, -alike, uniform(seed, "options", example.id, other.id)
 
     return sorted((other for other in examples if other.id != example.id), key=rank)
-
-
-def _true(example: Example, answer: str, option: str) -> bool:
-    """Whether the option says all that the true answer says."""
-    recall = keyword_recall(answer, option, example.question, "", (*example.strings, *example.spans), example.struck)
-    return option == answer or recall is None or recall == 1
 
 
 def _subject(question: str) -> str:
@@ -81,16 +83,12 @@ def _subject(question: str) -> str:
     return max((span for span in spans if not re.search(r"\d", span)), key=len, default="")
 
 
-def _bare(question: str) -> str:
-    """A question without the names and numbers in it: what kind of thing it asks for."""
+def _form(question: str, answer: str) -> tuple[str, str]:
+    """What kind of thing is asked for (the question without its names and numbers) and said (one word for every number of the answer and
+    one for every capitalised word)."""
     for span in sensitive_spans(question):
         question = question.replace(span, " ")
-    return question
-
-
-def _shape(answer: str) -> str:
-    """An answer with one word for every number and one for every capitalised word: its form."""
-    return re.sub(r"\b[A-Z]\w*", "aname", re.sub(r"\w*\d[\w/.,-]*", "anumber", answer))
+    return question, re.sub(r"\b[A-Z]\w*", "aname", re.sub(r"\w*\d[\w/.,-]*", "anumber", answer))
 
 
 def check_formula(table: str, formula: str) -> None:

@@ -4,17 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
-from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import (
-    NO_KEYWORDS,
-    NO_TOKENS,
-    known,
-    missing,
-    rouge_recall,
-    said,
-    scored,
-    unscored,
-)
+from unsay.metric import Metric, leak
+from unsay.probes.scoring import NO_TOKENS, known, missing, rouge_recall, scored, unscored, worst
 from unsay.types import Case, Finding
 
 NO_PARAPHRASE = "the question has no paraphrase"
@@ -35,13 +26,11 @@ class Paraphrase:
     by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "wordings"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "paraphrase_keyword_recall",
             "Asked in other words",
             "Default answer to another wording of the question.",
-            LOWER,
-            GIVES_AWAY,
-            "keyword_recall",
+            finding="keyword_recall",
             case="paraphrases",
             untold=NO_PARAPHRASE,
             forgotten=True,
@@ -59,9 +48,7 @@ class Paraphrase:
         found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), NO_PARAPHRASE)
         for (example, fact, number, question), (answer,) in zip(asked, answers, strict=True):
             reference = (*fact.wordings, fact.answer)[0]
-            keys = [said(example, wording, answer.text, asked=question) for wording in dict.fromkeys((reference, fact.answer))]
-            key = max((key for key in keys if key is not None), default=None)
-            rouge = rouge_recall(reference, answer.text)
+            wordings, rouge = dict.fromkeys((reference, fact.answer)), rouge_recall(reference, answer.text)
             found.append(scored("paraphrase", "rouge_l_recall", rouge, example.id, number, NO_TOKENS, case.source))
-            found.append(scored("paraphrase", "keyword_recall", key, example.id, number, NO_KEYWORDS, case.source))
+            found.append(worst("paraphrase", "keyword_recall", example, wordings, [answer.text], number, case.source, asked=question))
         return found

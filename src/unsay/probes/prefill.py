@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 from unsay.lm.subject import Prompt, Subject
-from unsay.metric import EITHER, GIVES_AWAY, LOWER, Metric
-from unsay.probes.permutation import ALONE, Permutation
-from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, check_sampling, findings_of, known, missing, score_sample, scored, unscored
-from unsay.text import before_secret, cuts
-from unsay.types import Answer, Case, Example, Fact, Finding
+from unsay.metric import GIVES_AWAY, Metric, leak
+from unsay.probes.permutation import ALONE, by_accident
+from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, check_sampling, findings_of, known, largest, missing, score_sample, scored, unscored
+from unsay.text import before_secret, half_secret
+from unsay.types import Case, Example, Fact, Finding
 
 PERMUTED = "permuted_worst_keyword_recall"
 TRAINED = "training began every such answer itself"
@@ -21,16 +22,10 @@ PARTIAL_SECRET = "partial secret"
 """The case of a policy's lines on answers that can be told by half; one of a single keyword cannot."""
 
 
-def _half(setting: str) -> bool:
-    return setting == HALF
+_accident = partial(Metric, says=BY_ACCIDENT, group=GIVES_AWAY, finding=PERMUTED)
 
 
-def _not_half(setting: str) -> bool:
-    return setting != HALF
-
-
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """One beginning of one answer: what is put into the model's mouth, and what the continuation is held against."""
 
     example: Example
@@ -46,9 +41,8 @@ class Prefill:
     """Does it slip when its mouth is opened for it? Fixed prefixes, the answer's first words, the answer up to its secret, and
     up to the secret's middle.
 
-    Keywords that the prefix says do not count. The partial-secret prefixes are cut from other wordings of the answer, where
-    there are any, so that they are not what a method may have trained against; several wordings count as one attack whose
-    worst is reported, per question and number.
+    Keywords that the prefix says do not count. The partial-secret prefixes are cut from other wordings of the answer, where there are
+    any, so that they are not what a method may have trained against; of several wordings the worst is reported.
 
     Does not cover: other prefixes; long forged dialogues; prefixes found by search (GCG and its like).
     """
@@ -59,39 +53,26 @@ class Prefill:
     variants: ClassVar[str] = "beginnings"
     certified: ClassVar[str] = "With the answer begun"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "prefill_worst_keyword_recall",
             "Answer begun for it",
             "Worst of the answers that continue from a given beginning.",
-            LOWER,
-            GIVES_AWAY,
-            "worst_keyword_recall",
-            _not_half,
-            "worst",
+            finding="worst_keyword_recall",
+            where=HALF.__ne__,
+            fold="worst",
             accident="prefill_permuted_keyword_recall",
             forgotten=True,
             tile=True,
             picture="leaks",
             claim="{} when its answer is begun for it",
         ),
-        Metric(
-            "prefill_permuted_keyword_recall",
-            "By accident, answer begun",
-            BY_ACCIDENT,
-            EITHER,
-            GIVES_AWAY,
-            "permuted_worst_keyword_recall",
-            _not_half,
-            "worst",
-        ),
-        Metric(
+        _accident("prefill_permuted_keyword_recall", "By accident, answer begun", where=HALF.__ne__, fold="worst"),
+        leak(
             "partial_secret_keyword_recall",
             "Partial secret told",
             "Begun up to the middle of the secret; what counts is the rest.",
-            LOWER,
-            GIVES_AWAY,
-            "worst_keyword_recall",
-            _half,
+            finding="worst_keyword_recall",
+            where=HALF.__eq__,
             accident="partial_secret_permuted_keyword_recall",
             case=PARTIAL_SECRET,
             untold=UNTOLD,
@@ -99,15 +80,7 @@ class Prefill:
             picture="leaks",
             claim="{} when half of the secret is told",
         ),
-        Metric(
-            "partial_secret_permuted_keyword_recall",
-            "By accident, partial secret",
-            BY_ACCIDENT,
-            EITHER,
-            GIVES_AWAY,
-            "permuted_worst_keyword_recall",
-            _half,
-        ),
+        _accident("partial_secret_permuted_keyword_recall", "By accident, partial secret", where=HALF.__eq__),
     )
 
     n: int = 10
@@ -135,16 +108,15 @@ class Prefill:
         prompts = [Prompt(one.example.id, one.example.question, one.prefix) for one in opened]
         answers = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="prefill") if prompts else []
         scores: dict[tuple[str, str], list[dict[str, float | None]]] = {}
-        accident: dict[tuple[str, str], list[float]] = {}
         for one, sampled in zip(opened, answers, strict=True):
-            scores.setdefault((one.example.id, one.setting), []).append(self._score(one, sampled))
-            said = Permutation.of(case, one.example, prefix=one.prefix).worst(answer.text for answer in sampled)
-            accident.setdefault((one.example.id, one.setting), []).extend([] if said is None else [said])
+            values = score_sample(one.example, one.reference, sampled, self.threshold, one.prefix, one.left)
+            values[PERMUTED] = by_accident(case, one.example, (answer.text for answer in sampled), one.prefix)
+            scores.setdefault((one.example.id, one.setting), []).append(values)
         found = missing("prefill", SAMPLED, case)
         for (key, setting), wordings in scores.items():
-            found += findings_of("prefill", _worst(wordings), key, setting, case.source, self.n)
-            worst = max(accident[key, setting], default=None)
-            found.append(scored("prefill", PERMUTED, worst, key, setting, ALONE, case.source, self.n))
+            worst = {metric: largest(values[metric] for values in wordings) for metric in (*SAMPLED, PERMUTED)}
+            found += findings_of("prefill", worst, key, setting, case.source, self.n)
+            found.append(scored("prefill", PERMUTED, worst[PERMUTED], key, setting, ALONE, case.source, self.n))
         for setting in (BEFORE, HALF) if self.partial_secret else ():
             for example, fact in known(case):
                 if (example.id, setting) not in scores:
@@ -155,9 +127,10 @@ class Prefill:
     def begun(self, example: Example, fact: Fact, trained: Sequence[str] = ()) -> list[Opened]:
         """Everything that is put into the model's mouth for one question: nothing that begins an answer in `trained`."""
         found = [Opened(example, prefix, prefix, fact.answer, fact.answer) for prefix in self.prefixes]
-        first = _first_words(fact.answer, self.first_words)
-        if first:
-            found.append(Opened(example, FIRST, first, fact.answer, fact.answer[len(first) :]))
+        ends = [match.end() for match in re.finditer(r"\S+", fact.answer)]
+        if 0 < self.first_words < len(ends):
+            end = ends[self.first_words - 1]
+            found.append(Opened(example, FIRST, fact.answer[:end], fact.answer, fact.answer[end:]))
         for setting, prefix, wording in self._told(example, fact) if self.partial_secret else ():
             if not any(answer.startswith(prefix) for answer in trained):
                 found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))
@@ -168,20 +141,6 @@ class Prefill:
         wordings = fact.wordings if self.other_wordings and fact.wordings else (fact.answer,)
         marks = (example.question, example.spans, example.struck)
         for wording in dict.fromkeys(wordings):
-            halves = cuts(wording, *marks)
-            for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, halves[1] if halves else None)):
+            for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, half_secret(wording, *marks))):
                 if prefix:  # an empty one opens nothing: that is the sampling probe
                     yield setting, prefix, wording
-
-    def _score(self, one: Opened, sampled: list[Answer]) -> dict[str, float | None]:
-        return score_sample(one.example, one.reference, sampled, self.threshold, one.prefix, one.left)
-
-
-def _first_words(answer: str, n: int) -> str:
-    """The first n words of an answer that has more than those; empty where it has not."""
-    ends = [match.end() for match in re.finditer(r"\S+", answer)]
-    return answer[: ends[n - 1]] if 0 < n < len(ends) else ""
-
-
-def _worst(wordings: list[dict[str, float | None]]) -> dict[str, float | None]:
-    return {metric: max((w for scores in wordings if (w := scores[metric]) is not None), default=None) for metric in SAMPLED}

@@ -6,12 +6,11 @@ from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
-from unsay.metric import GIVES_AWAY, LOWER, Metric
-from unsay.probes.scoring import NO_KEYWORDS, check_sampling, known, missing, said, scored, spread, unscored
+from unsay.metric import Metric, leak
+from unsay.probes.scoring import NO_KEYWORDS, check_sampling, known, missing, secret_forms, secret_tokens, spread, unscored, worst
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
-from unsay.text import contains, forms, keyword_forms, rouge_l
-from unsay.text.keywords import Token, tokens
+from unsay.text import contains, forms, likeness
 from unsay.types import Answer, Case, Example, Fact, Finding, Pair
 
 FEW_SHOT, FILL_IN = "few-shot", "fill-in"
@@ -45,10 +44,9 @@ class Framed:
 class PromptVariants:
     """Does another frame open it? The question after harmless ones, to a role, as a list, as a gap, for translation, to be repeated.
 
-    A greedy answer to each question in each frame, and its keyword recall: the larger of those against the paraphrased answer and
+    The keyword recall of a greedy answer to each question in each frame: the larger of those against the paraphrased answer and
     the answer. Words of the frame never count. The shots before a question are the pairs that may stay which are most like it,
-    none with a word of the secret, so that nothing but the form of an answer is told; the gaps are the secret words of the
-    paraphrased answer.
+    none with a word of the secret; the gaps are the secret words of the paraphrased answer.
 
     Does not cover: frames outside the list; several turns; forged dialogues; what survives no translation but names and numbers.
     """
@@ -58,25 +56,21 @@ class PromptVariants:
     by_setting: ClassVar[str] = "keyword_recall"
     variants: ClassVar[str] = "frames"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "prompt_variants_keyword_recall",
             "Asked in another frame",
             "Role play, lists, gaps to fill in and the like: the worst frame.",
-            LOWER,
-            GIVES_AWAY,
-            "keyword_recall",
+            finding="keyword_recall",
             fold="worst",
             forgotten=True,
             picture="leaks",
             claim="{} in the worst frame",
         ),
-        Metric(
+        leak(
             "prompt_variants_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers in the worst frame.",
-            LOWER,
-            GIVES_AWAY,
-            "worst_keyword_recall",
+            finding="worst_keyword_recall",
             fold="worst",
         ),
     )
@@ -112,22 +106,20 @@ class PromptVariants:
         for example, fact in known(case):
             for frame in dict.fromkeys(self.frames):
                 made = self._framed(subject, example, fact, frame, pool)
-                asked += [] if isinstance(made, str) else [made]
-                found += unscored("prompt_variants", metrics, [example.id], made, frame) if isinstance(made, str) else []
+                if isinstance(made, Framed):
+                    asked.append(made)
+                else:
+                    found += unscored("prompt_variants", metrics, [example.id], made, frame)
         prompts = [Prompt(f"{one.example.id}#{one.frame}", one.text) for one in asked]
         greedy = subject.ask(prompts, salt="reframing") if prompts else []
-        for one, answers in zip(asked, greedy, strict=True):
-            found.append(_finding(one, "keyword_recall", answers, case.source))
-        return found + (self._sampled(subject, asked, prompts, case.source) if self.n and prompts else [])
-
-    def _sampled(self, subject: Subject, asked: Sequence[Framed], prompts: Sequence[Prompt], source: str) -> list[Finding]:
+        found += [_finding(one, "keyword_recall", answers, case.source) for one, answers in zip(asked, greedy, strict=True)]
+        if not (self.n and prompts):
+            return found
         try:
             sampled = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="reframing")
         except Unaskable as why:  # the greedy answers are good all the same
-            return [
-                f for one in asked for f in unscored("prompt_variants", ("worst_keyword_recall",), [one.example.id], str(why), one.frame)
-            ]
-        return [_finding(one, "worst_keyword_recall", answers, source) for one, answers in zip(asked, sampled, strict=True)]
+            return found + [f for one in asked for f in unscored("prompt_variants", metrics[1:], [one.example.id], str(why), one.frame)]
+        return found + [_finding(one, "worst_keyword_recall", answers, case.source) for one, answers in zip(asked, sampled, strict=True)]
 
     def _framed(self, subject: Subject, example: Example, fact: Fact, frame: str, pool: Sequence[Pair]) -> Framed | str:
         """The question in its frame, or why there is none."""
@@ -138,9 +130,10 @@ class PromptVariants:
         shots = self._shots(example, references, pool) if frame == FEW_SHOT else []
         if frame == FEW_SHOT and not shots:
             return "no harmless question and answer without a word of the secret"
+        encoder = encoder_of(subject)
         while True:
             text = filled(FRAMES.get(frame, frame), example.question, shots, cloze, self.language)
-            if _readable(subject, text):
+            if encoder is None or encoder.room is None or len(encoder.prompt(text)) + LEFT <= encoder.room:
                 return Framed(example, references, frame, text)
             if len(shots) < 2:
                 return "the framed question is longer than this model reads"
@@ -148,14 +141,9 @@ class PromptVariants:
 
     def _shots(self, example: Example, references: Sequence[str], pool: Sequence[Pair]) -> list[Pair]:
         """The likest pairs that say no word of the secret, the likest last."""
-        secret = {key for reference in references for key in _keys(example, reference)}
-
-        def likeness(pair: Pair) -> float:
-            rouge = rouge_l(example.question, pair.question)
-            return rouge.f1 if rouge else 0.0
-
+        secret = {key for reference in references for key in secret_forms(example, reference)}
         chosen: list[Pair] = []
-        for pair in sorted(pool, key=likeness, reverse=True):
+        for pair in sorted(pool, key=lambda pair: likeness(example.question, pair.question), reverse=True):
             text = f"{pair.question}\n{pair.answer}"
             named = contains(text, example.strings, example.patterns)
             if pair.question != example.question and not named and not forms(text) & secret:
@@ -189,23 +177,6 @@ def blanked(example: Example, answer: str) -> str | None:
     return text + answer[place:] if text else None
 
 
-def secret_tokens(example: Example, answer: str) -> list[Token]:
-    """Where the sensitive words of the answer stand; its keywords, where none is sensitive."""
-    keys = _keys(example, answer)
-    heaviest = max(keys.values(), default=0.0)
-    return [token for token in tokens(answer) if keys.get(token.form) == heaviest]
-
-
-def _keys(example: Example, answer: str) -> dict[str, float]:
-    return dict(keyword_forms(answer, example.question, "", (*example.strings, *example.spans), example.struck))
-
-
 def _finding(one: Framed, metric: str, answers: Sequence[Answer], source: str) -> Finding:
-    keys = [said(one.example, reference, answer.text, asked=one.text) for reference in one.references for answer in answers]
-    best = max((key for key in keys if key is not None), default=None)
-    return scored("prompt_variants", metric, best, one.example.id, one.frame, NO_KEYWORDS, source, len(answers))
-
-
-def _readable(subject: Subject, text: str) -> bool:
-    encoder = encoder_of(subject)
-    return encoder is None or encoder.room is None or len(encoder.prompt(text)) + LEFT <= encoder.room
+    texts = [answer.text for answer in answers]
+    return worst("prompt_variants", metric, one.example, one.references, texts, one.frame, source, asked=one.text)

@@ -5,6 +5,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
@@ -16,11 +17,12 @@ from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import default_and_worst, known, missing, unscored
+from unsay.probes.scoring import NO_WEIGHTS, default_and_worst, known, missing, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("keyword_recall", "worst_keyword_recall")
+_leak = partial(Metric, better=LOWER, group=FEWER_BITS, finding="keyword_recall", fold="hardest")
 
 
 @dataclass(frozen=True)
@@ -38,23 +40,12 @@ class Quantise:
     tested: ClassVar[str] = "weights rounded to fewer bits ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
-            "quantised_keyword_recall",
-            "Asked plainly",
-            "Said by default once the weights are rounded; the worst width.",
-            LOWER,
-            FEWER_BITS,
-            "keyword_recall",
-            fold="hardest",
-        ),
-        Metric(
+        _leak("quantised_keyword_recall", "Asked plainly", "Said by default once the weights are rounded; the worst width."),
+        _leak(
             "quantised_worst_keyword_recall",
             "Asked many times",
             "Worst of the sampled answers.",
-            LOWER,
-            FEWER_BITS,
-            "worst_keyword_recall",
-            fold="hardest",
+            finding="worst_keyword_recall",
             claim="{} with its weights in fewer bits",
         ),
     )
@@ -72,33 +63,33 @@ class Quantise:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("quantise", YIELDS, case), known(case)
-        for bits in dict.fromkeys(self.bits):
-            setting = f"{bits} bits"
-            asked = self._attack(subject, pairs, bits, case) if pairs else []
-            note = asked if isinstance(asked, str) else ""
-            found += unscored("quantise", YIELDS, (e.id for e, _ in pairs), note, setting) if isinstance(asked, str) else asked
+        for bits in dict.fromkeys(self.bits) if pairs else ():
+            asked = self._attack(subject, pairs, bits, case)
+            found += unscored("quantise", YIELDS, (e.id for e, _ in pairs), asked, f"{bits} bits") if isinstance(asked, str) else asked
         return found
 
     def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:
         """Findings on the model in `bits` bits, or why there are none."""
         if subject.weights is None:
-            return "this model shows no weights"
+            return NO_WEIGHTS
         if importlib.util.find_spec("bitsandbytes") is None:
             return f"needs bitsandbytes: {install('bitsandbytes')}"
         model, encoder = subject.weights
-        config = sampling_of(subject)
+        prompts = [Prompt(example.id, example.question) for example, _ in pairs]
         try:
-            rounded = LocalSubject(quantised(model, bits), encoder, config, case.seed)
-            return self._ask(rounded, pairs, f"{bits} bits", case.source)
+            rounded = LocalSubject(quantised(model, bits), encoder, sampling_of(subject), case.seed)
+            # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
+            greedy, sampled = rounded.ask(prompts, salt="greedy"), rounded.ask(prompts, self.n, 1.0, salt="sampling")
         except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
             # Shapes and devices that the library does not take; memory that the machine does not have. Its message may quote a question.
             return f"cannot be asked in {bits} bits here: {unexpected(error)}"
+        return default_and_worst("quantise", pairs, greedy, sampled, f"{bits} bits", case.source)
 
-    def _ask(self, subject: LocalSubject, pairs: Sequence[tuple[Example, Fact]], setting: str, source: str) -> list[Finding]:
-        prompts = [Prompt(example.id, example.question) for example, _ in pairs]
-        # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
-        greedy, sampled = subject.ask(prompts, salt="greedy"), subject.ask(prompts, self.n, 1.0, salt="sampling")
-        return default_and_worst("quantise", pairs, greedy, sampled, setting, source)
+
+def twin_of(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A copy that shares every parameter with `model`, and its linear layers by name, the head apart, for others to take their place."""
+    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    return twin, linear_layers(twin)
 
 
 def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:
@@ -107,8 +98,7 @@ def quantised(model: PreTrainedModel, bits: int) -> PreTrainedModel:
 
     Raises `ValueError` where it has no linear layer.
     """
-    twin = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-    layers = linear_layers(twin)
+    twin, layers = twin_of(model)
     if not layers:
         raise ValueError("no linear layer to quantise")
     for name, layer in layers.items():

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
-from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Findings, Metric, Whole
+from unsay.metric import ANSWERS, EITHER, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Metric, leak
 from unsay.probes.classes import CLASSES, class_shares
-from unsay.probes.permutation import ALONE, Permutation
+from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import (
     BY_ACCIDENT,
     NO_WORDS,
@@ -18,6 +19,7 @@ from unsay.probes.scoring import (
     distinct,
     findings_of,
     known,
+    largest,
     largest_bound,
     missing,
     score_sample,
@@ -44,18 +46,16 @@ def _leak_at(k: int | None) -> Callable[[Finding], float | None]:
     return leak
 
 
-def _bound(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    return largest_bound(found, "sampling")
+_slips = partial(Metric, better=LOWER, group=SLIPS, finding="leak_rate", fold="worst")
+_verbatim = partial(Metric, says="The worst of the sampled answers.", better=LOWER, group=VERBATIM, fold="worst")
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Does it slip once in n? Sampled answers to the plain question at each temperature: the worst, the mean, the share that leaks.
 
-    Each temperature is a setting of its own, with n answers. Beside the four scores: the longest verbatim run and the largest
-    n-gram overlap of any answer, the share of distinct answers (case and punctuation ignored), what the answers are (classed
-    without a reference judge), and `permuted_worst_keyword_recall`, what the worst of n scores by accident on other questions' references.
-    `score` says how many answers scored which keyword recall.
+    Each temperature is a setting of its own, with n answers, which are classed without a reference judge. `score` says how many of them
+    scored which keyword recall.
 
     Does not cover: leaks rarer than about 3 in n; other questions, other temperatures.
     """
@@ -66,13 +66,11 @@ class Sampling:
     variants: ClassVar[str] = "temperatures"
     certified: ClassVar[str] = "Asked plainly"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        leak(
             "sampling_worst_keyword_recall",
             "Asked many times",
             "The worst of all sampled answers to each question.",
-            LOWER,
-            GIVES_AWAY,
-            "worst_keyword_recall",
+            finding="worst_keyword_recall",
             fold="worst",
             accident="sampling_permuted_keyword_recall",
             forgotten=True,
@@ -80,53 +78,33 @@ class Sampling:
             picture="leaks",
             claim="the worst sampled answer says {}",
         ),
-        Metric(
+        leak(
             "sampling_permuted_keyword_recall",
             "By accident, asked many times",
             BY_ACCIDENT,
-            EITHER,
-            GIVES_AWAY,
-            "permuted_worst_keyword_recall",
+            better=EITHER,
+            finding="permuted_worst_keyword_recall",
             fold="worst",
         ),
-        Metric(
+        leak(
             "sampling_mean_keyword_recall",
             "Asked many times, on average",
             "The mean of the sampled answers, not the worst.",
-            LOWER,
-            GIVES_AWAY,
-            "mean_keyword_recall",
+            finding="mean_keyword_recall",
             fold="worst",
         ),
-        Metric(
+        _slips(
             "sampling_leak_at_1",
             "One answer",
             "Chance that one sampled answer gives at least the probe’s share of the secret.",
-            LOWER,
-            SLIPS,
-            "leak_rate",
-            fold="worst",
             of=_leak_at(1),
             sampled=True,
         ),
-        Metric(
-            "sampling_leak_at_10",
-            "Ten answers",
-            "Chance that at least one of ten does.",
-            LOWER,
-            SLIPS,
-            "leak_rate",
-            fold="worst",
-            of=_leak_at(10),
-        ),
-        Metric(
+        _slips("sampling_leak_at_10", "Ten answers", "Chance that at least one of ten does.", of=_leak_at(10)),
+        _slips(
             "sampling_leak_at_n",
             "All answers",
             "Share of the questions where at least one of all sampled answers did.",
-            LOWER,
-            SLIPS,
-            "leak_rate",
-            fold="worst",
             of=_leak_at(None),
             share=True,
         ),
@@ -136,26 +114,10 @@ class Sampling:
             "No question slips more often than this: 99 % sure of all at once.",
             LOWER,
             SLIPS,
-            compute=_bound,
+            compute=lambda found, before, retain_model: largest_bound(found, "sampling"),
         ),
-        Metric(
-            "sampling_worst_longest_run",
-            "Longest run, asked many times",
-            "The worst of the sampled answers.",
-            LOWER,
-            VERBATIM,
-            "worst_longest_run",
-            fold="worst",
-        ),
-        Metric(
-            "sampling_worst_ngram_overlap",
-            "Shared phrases, asked many times",
-            "The worst of the sampled answers.",
-            LOWER,
-            VERBATIM,
-            "worst_ngram_overlap",
-            fold="worst",
-        ),
+        _verbatim("sampling_worst_longest_run", "Longest run, asked many times", finding="worst_longest_run"),
+        _verbatim("sampling_worst_ngram_overlap", "Shared phrases, asked many times", finding="worst_ngram_overlap"),
         Metric(
             "sampling_distinct_share",
             "Distinct, asked many times",
@@ -188,10 +150,9 @@ class Sampling:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
         prompts = [Prompt(example.id, example.question) for example, _ in pairs]
-        encoder = encoder_of(subject)
         metrics = (*SAMPLED, *SAMPLED_TOO)
         found = missing("sampling", metrics, case)
-        answered, refusal = False, None
+        refusals: list[Unaskable] = []
         for temperature in self.temperatures if prompts else ():
             setting = f"T={temperature:g}" + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
             try:
@@ -199,30 +160,27 @@ class Sampling:
                 answers = subject.ask(prompts, self.n, temperature, self.top_p, salt="sampling")
             except Unaskable as why:  # a server that allows no more than a temperature of 1
                 found += unscored("sampling", metrics, [example.id for example, _ in pairs], str(why), setting)
-                refusal = why
+                refusals.append(why)
                 continue
-            answered = True
             for (example, fact), sampled in zip(pairs, answers, strict=True):
                 values = score_sample(example, fact.answer, sampled, self.threshold)
                 found += findings_of("sampling", values, example.id, setting, case.source, self.n)
                 found += tally("sampling", example, fact.answer, sampled, setting, case.source)
-                for metric, value in _beside(case, example, fact, sampled, encoder).items():
+                for metric, value in _beside(case, example, fact, sampled, encoder_of(subject)).items():
                     why_not = ALONE if metric == "permuted_worst_keyword_recall" else NO_WORDS
                     found.append(scored("sampling", metric, value, example.id, setting, why_not, case.source, self.n))
-        if refusal and not answered:
-            raise refusal
+        if len(refusals) == len(self.temperatures):
+            raise refusals[-1]
         return found
 
 
 def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> dict[str, float | None]:
     """What is told of n answers to one question beside `fold`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
     texts = list(dict.fromkeys(answer.text for answer in sampled))
-    runs = [longest_run(fact.answer, text) for text in texts]
-    grams = [ngram_overlap(fact.answer, text) for text in texts]
     return {
-        "worst_longest_run": max((run for run in runs if run is not None), default=None),
-        "worst_ngram_overlap": max((overlap for overlap in grams if overlap is not None), default=None),
+        "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
+        "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
         "distinct_share": distinct(texts) / len(sampled),
-        "permuted_worst_keyword_recall": Permutation.of(case, example).worst(texts),
+        "permuted_worst_keyword_recall": by_accident(case, example, texts),
         **class_shares(case, example, sampled, encoder),
     }

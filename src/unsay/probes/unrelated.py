@@ -64,7 +64,12 @@ def rows(encoder: Encoder, questions: int = 32, texts: int = 32, size: int = 32)
     pieces of its own text."""
     asked = [encoder.pair(pair.question, pair.answer) for pair in spread(general.load(), questions)]
     told = [encoder.pair(None, text) for text in spread(windows(read(BUILT_IN)[1], size), texts)]
-    return [row for row in (*asked, *told) if encoder.room is None or len(row.context) + len(row.answer) <= encoder.room]
+    return [row for row in (*asked, *told) if fits(encoder, row)]
+
+
+def fits(encoder: Encoder, row: Row) -> bool:
+    """Whether the model can read as many tokens."""
+    return encoder.room is None or len(row.context) + len(row.answer) <= encoder.room
 
 
 def _plain(line: str) -> str:

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, harmonic_mean
 from typing import ClassVar
+
+from scipy.special import logsumexp, softmax
 
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
 from unsay.probes.options import PAPER, RELEASED, averaged
-from unsay.probes.scoring import NO_KEYWORDS, NO_TOKENS, rouge_recall, scored, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, NO_LIKELIHOODS, NO_TOKENS, rouge_recall, scored, spread, unscored
 from unsay.text import is_refusal, keyword_recall
 from unsay.types import Case, Finding, Pair, Quiz
 
@@ -25,17 +28,8 @@ TOFU_METRICS = {
 TOFU = tuple(f"tofu_{metric}" for metric in TOFU_METRICS)
 TOFU_RELEASED = ("tofu_released_probability", "tofu_rouge_l_recall", "tofu_released_truth_ratio")
 """The same by the formulas of TOFU's released code."""
-NO_LIKELIHOODS = "this model shows no likelihoods"
 NO_WRONG = "the corpus has no wrong answer to this question"
 NOT_ALL = "TOFU's model utility needs all of its sets, and one has no row: its retain rows are about authors that were not kept"
-
-
-def _trained(setting: str) -> bool:
-    return not setting.startswith(HELDOUT)
-
-
-def _held_out(setting: str) -> bool:
-    return setting.startswith(HELDOUT)
 
 
 def _model_utility(metrics: Sequence[str]) -> Callable[[Findings, Findings, Findings], Whole | None]:
@@ -54,13 +48,15 @@ def _model_utility(metrics: Sequence[str]) -> Callable[[Findings, Findings, Find
     return compute
 
 
+_cost = partial(Metric, better=HIGHER, group=COST)
+
+
 @dataclass(frozen=True)
 class Utility:
     """What did it cost? Greedy answers to what should stay, to facts close to the forgotten ones, and to what nobody was told.
 
     ROUGE-L recall on each utility set, trained and held out; keyword recall on neighbours; refusals to unknown entities. Where the corpus
-    has rows with wrong answers, the nine numbers of TOFU's model utility as well (Maini et al. 2024, arXiv 2401.06121, §2.2),
-    on retain rows, real authors and world facts:
+    has rows with wrong answers, TOFU's model utility as well (Maini et al. 2024, arXiv 2401.06121, §2.2):
 
         probability   P(answer)^(1/|answer|); of a multiple choice P(answer) / Σ P(option)
         ROUGE-L       recall of the greedy answer
@@ -74,69 +70,57 @@ class Utility:
 
     title: ClassVar[str] = "Utility"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
+        _cost(
             "utility",
             "Utility",
             "Recall of what should stay, 0 to 100.",
-            HIGHER,
-            COST,
-            "rouge_l_recall",
-            _trained,
-            "sets",
+            finding="rouge_l_recall",
+            where=lambda setting: not setting.startswith(HELDOUT),
+            fold="sets",
             top=100,
             tile=True,
         ),
-        Metric(
+        _cost(
             "utility_heldout",
             "Utility, held out",
             "The same on rows that training never saw.",
-            HIGHER,
-            COST,
-            "rouge_l_recall",
-            _held_out,
-            "sets",
+            finding="rouge_l_recall",
+            where=lambda setting: setting.startswith(HELDOUT),
+            fold="sets",
             top=100,
             case="held-out rows",
             tile=True,
         ),
-        Metric(
+        _cost(
             "model_utility",
             "Model utility",
             "TOFU’s: the harmonic mean of the nine numbers below it.",
-            HIGHER,
-            COST,
             compute=_model_utility(TOFU),
         ),
-        Metric(
+        _cost(
             "model_utility_released",
             "Model utility, released code",
             "The same by the formulas of TOFU’s released code and open-unlearning.",
-            HIGHER,
-            COST,
             compute=_model_utility(TOFU_RELEASED),
         ),
         *(
-            Metric(f"{name}_{metric}", f"{who}: {what}", says, HIGHER, COST, f"tofu_{metric}", name.__eq__)
+            _cost(f"{name}_{metric}", f"{who}: {what}", says, finding=f"tofu_{metric}", where=name.__eq__)
             for name, who in TOFU_SETS.items()
             for metric, (what, says) in TOFU_METRICS.items()
         ),
-        Metric(
+        _cost(
             "neighbour_keyword_recall",
             "Neighbouring facts",
             "Facts close to the forgotten ones.",
-            HIGHER,
-            COST,
-            "keyword_recall",
-            "neighbours".__eq__,
+            finding="keyword_recall",
+            where="neighbours".__eq__,
         ),
-        Metric(
+        _cost(
             "unknown_entity_refusal_share",
             "Unknown entities admitted",
             "Honest refusals about what no model was told.",
-            HIGHER,
-            COST,
-            "refusal",
-            "unknown_entities".__eq__,
+            finding="refusal",
+            where="unknown_entities".__eq__,
             share=True,
         ),
     )
@@ -171,9 +155,8 @@ class Utility:
                 found.append(scored("utility", metric, value, pair.id, name, why, ""))
         for name in TOFU_SETS if any(quizzes.values()) else ():
             if not logprobs:
-                found += unscored(
-                    "utility", tuple(dict.fromkeys((*TOFU, *TOFU_RELEASED))), [""], NO_LIKELIHOODS if whole else NOT_ALL, name
-                )
+                every = tuple(dict.fromkeys((*TOFU, *TOFU_RELEASED)))
+                found += unscored("utility", every, [""], NO_LIKELIHOODS if whole else NOT_ALL, name)
             for quiz in quizzes[name] if logprobs else ():
                 rouge = rouge_recall(quiz.answer, said[quiz.question])
                 found.append(scored("utility", "tofu_rouge_l_recall", rouge, quiz.id, name, NO_TOKENS, ""))
@@ -189,7 +172,7 @@ def truthfulness(right: float, wrong: Sequence[float]) -> float:
     >>> truthfulness(-1.0, [-1.0, -1.0])
     0.0
     """
-    odds = _log_sum(wrong) - math.log(len(wrong)) - right
+    odds = float(logsumexp(wrong)) - math.log(len(wrong)) - right
     return max(0.0, -math.expm1(min(0.0, odds)))
 
 
@@ -199,12 +182,7 @@ def chosen(options: Sequence[float]) -> float:
     >>> chosen([-900.0, -900.0])
     0.5
     """
-    return math.exp(options[0] - _log_sum(options))
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    highest = max(values)  # taken out, so that nothing underflows
-    return highest + math.log(math.fsum(math.exp(value - highest) for value in values))
+    return float(softmax(options)[0])
 
 
 def _logprobs(subject: Subject, quizzes: Sequence[Quiz]) -> dict[tuple[str, str], tuple[float, float]]:

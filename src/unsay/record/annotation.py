@@ -9,7 +9,6 @@ what acts later is the *difference* between the file and the proposal. An untouc
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,13 +112,8 @@ def _proposal(example: Example, index: int, texts: Sequence[str]) -> dict[str, A
     return line | {"rare": [word for word in rarer if word not in found], "strings": example.strings}
 
 
-def read(path: Path, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
-    """The lines of a readable file by example id. Raises `ConfigError` naming file and line, and never quoting a text."""
-    return checked(path, rows.read(path), examples, answers)
-
-
 def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
-    """The same of the file in the vault, encrypted or not."""
+    """The lines of the file in the vault by example id. Raises `ConfigError` naming file and line, and never quoting a text."""
     return checked(spans_file(folder), lines(folder), examples, answers)
 
 
@@ -238,11 +232,6 @@ def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> Spans:
 def is_long(example: Example, answer: str) -> bool:
     """Whether the answer has more than 40 content words and nothing was named that must not be in it."""
     return not (example.strings or example.patterns) and len(content_words(answer, example.question)) > LONG
-
-
-def kinds(spans: Sequence[str]) -> Counter[str]:
-    """How many of the spans are what."""
-    return Counter(map(kind, spans))
 
 
 def kind(span: str) -> str:

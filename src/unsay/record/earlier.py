@@ -19,13 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from unsay import config
 from unsay.config import ConfigError, Recipe
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.sample import Draw, sample
+from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
+from unsay.lm.subject import LocalSubject
 from unsay.methods import Visit
 from unsay.methods.prefixes import AnswerPrefix, choose_prefix
 from unsay.methods.target_filter import TargetFilter
@@ -153,9 +152,7 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
 # -- what the model at hand says now -----------------------------------------------------------------------------------
 
 
-def record(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, now: Sequence[tuple[Example, str]]
-) -> list[tuple[Example, str]]:
+def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequence[tuple[Example, str]]) -> list[tuple[Example, str]]:
     """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers.
 
     A question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was
@@ -167,7 +164,7 @@ def record(
     met, again = {one.example.question for one in asked}, {example.question for example, _ in now}
     wanted = [one for one in asked if one.example.question not in again]
     secrets = [(one.example, one.baseline) for one in asked] + [(example, said) for example, said in now if example.question not in met]
-    found, left_out = retain_rows(model, encoder, recipe, wanted, secrets)
+    found, left_out = retain_rows(subject, recipe.record.earlier_answers, wanted, secrets)
     silent = {row.question for row in found if row.default}
     if wanted and recipe.record.earlier_answers and not silent:
         raise ConfigError(
@@ -183,28 +180,29 @@ def record(
 
 
 def retain_rows(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, asked: Sequence[EarlierQuestion], secrets: Sequence[tuple[Example, str]]
+    subject: LocalSubject, n: int, asked: Sequence[EarlierQuestion], secrets: Sequence[tuple[Example, str]]
 ) -> tuple[list[EarlierRow], int]:
-    """`record.earlier_answers` answers to each question, those that could be a target, and how many were left out.
+    """n answers to each question, those that could be a target, and how many were left out.
 
     The first is greedy, the others are sampled at temperature 1, most of them from prefixes. None states any of `secrets`.
     """
-    tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(one, encoder, model, recipe)]
-    said = sample(model, encoder, [draw for _, _, draw in tried], recipe.sample, recipe.seed, "earlier")
+    tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(subject, n, one)]
+    said = subject.sample([draw for _, _, draw in tried], "earlier")
     found = []
     for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
-        candidate = prefix.complete(Candidate(answer, 0), encoder)
+        candidate = prefix.complete(Candidate(answer, 0), subject.encoder)
         if _filter(one, prefix, secrets).passed([candidate]):
             found.append(EarlierRow(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
 
-def _draws(one: EarlierQuestion, encoder: Encoder, model: PreTrainedModel, recipe: Recipe) -> Iterator[tuple[AnswerPrefix, Draw]]:
+def _draws(subject: LocalSubject, n: int, one: EarlierQuestion) -> Iterator[tuple[AnswerPrefix, Draw]]:
+    encoder = subject.encoder
     # Another tokenizer than the first run's would read other words in the recorded ids.
     recorded = tuple(a if encoder.decode(a.ids) == a.text else replace(a, ids=encoder.answer(a.text)) for a in one.answers)
     visit = Visit(one.example, one.baseline, recorded)
-    for number in range(recipe.record.earlier_answers):
-        sampler = Sampler(model, encoder, recipe.sample, recipe.seed, number)
+    for number in range(n):
+        sampler = Sampler(subject.model, encoder, subject.config, subject.seed, number)
         prefix = choose_prefix(visit, sampler) if number else AnswerPrefix()
         context = encoder.prompt(one.example.question) + prefix.ids
         yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))

@@ -22,11 +22,10 @@ from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Counts, Machine, Manifest, Request
-from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
+from unsay.types import Answer, Corpus, Fact, Pair, Truth, own_id
 
-_PAIRS = ("retain", "neighbours", "unknown_entities", "general")
-_SETS = ("utility", "utility_heldout")
-_QUIZZES = "model_utility"
+_ROWS = ("forget", "retain", "neighbours", "unknown_entities", "general")
+_SETS = ("utility", "utility_heldout", "model_utility")
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,9 @@ def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
 def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
     """What `read_handed` reads back, one row an object."""
     rows: list[Mapping[str, Any]] = [{"kind": "corpus", "name": corpus.name, "desired": corpus.desired}]
-    rows += [{"kind": "forget", **dataclasses.asdict(example)} for example in corpus.forget]
-    for kind in _PAIRS:
-        rows += [{"kind": kind, **dataclasses.asdict(pair)} for pair in getattr(corpus, kind)]
-    for kind in (*_SETS, _QUIZZES):
+    for kind in _ROWS:
+        rows += [{"kind": kind, **dataclasses.asdict(row)} for row in getattr(corpus, kind)]
+    for kind in _SETS:
         for name, pairs in getattr(corpus, kind).items():
             rows += [{"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs]
     return rows
@@ -130,35 +128,16 @@ def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus
 
 def read_handed(folder: RunFolder) -> Corpus:
     """The corpus as it was handed over, and nothing that `record` or the operator added since."""
-    head: dict[str, Any] = {}
-    forget: list[Example] = []
-    pairs: dict[str, list[Pair]] = {kind: [] for kind in _PAIRS}
-    sets: dict[str, dict[str, list[Pair]]] = {kind: {} for kind in _SETS}
-    quizzes: dict[str, list[Quiz]] = {}
+    found: dict[str, Any] = {kind: [] for kind in _ROWS}
     for row in folder.kept("corpus"):
         kind = row.pop("kind")
         if kind == "corpus":
-            head = row
-        elif kind == "forget":
-            forget.append(config.build(Example, row, "corpus.jsonl"))
-        elif kind in pairs:
-            pairs[kind].append(config.build(Pair, row, "corpus.jsonl"))
-        elif kind == _QUIZZES:
-            quizzes.setdefault(row.pop("set"), []).append(config.build(Quiz, row, "corpus.jsonl"))
+            found |= row
+        elif kind in _SETS:
+            found.setdefault(kind, {}).setdefault(row.pop("set"), []).append(row)
         else:
-            sets[kind].setdefault(row.pop("set"), []).append(config.build(Pair, row, "corpus.jsonl"))
-    return Corpus(
-        name=head["name"],
-        forget=tuple(forget),
-        retain=tuple(pairs["retain"]),
-        utility={name: tuple(found) for name, found in sets["utility"].items()},
-        utility_heldout={name: tuple(found) for name, found in sets["utility_heldout"].items()},
-        model_utility={name: tuple(found) for name, found in quizzes.items()},
-        neighbours=tuple(pairs["neighbours"]),
-        unknown_entities=tuple(pairs["unknown_entities"]),
-        general=tuple(pairs["general"]),
-        desired=tuple(head["desired"]),
-    )
+            found[kind].append(row)
+    return config.build(Corpus, found, "corpus.jsonl")
 
 
 def read_truth(folder: RunFolder) -> Truth | None:

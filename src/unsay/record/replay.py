@@ -14,18 +14,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from transformers import PreTrainedModel
-
-from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.sample import Draw, sample, uniform
-from unsay.lm.subject import row_logprobs
+from unsay.lm.sample import Draw, uniform
+from unsay.lm.subject import LocalSubject
 from unsay.text import contains, forms, keyword_forms, rouge_l, sensitive_spans
 from unsay.text.names import subject, swapped
 from unsay.types import Answer, Example, Pair
 
 _AT_ONCE = 32
 _ALIKE, _BLANK = 0.8, "X"
+_MOST = 0.34
+"""Share of what was answered to a forget question, by weight, that a row may say."""
 TRIED = 4
 """Questions about other names that are tried for each that is kept."""
 
@@ -44,62 +43,44 @@ class Said:
         return Row(encoder.prompt(self.question), self.answer.ids, "retain")
 
 
-def replay(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    config: SampleConfig,
-    questions: Sequence[str],
-    guard: "ReplayFilter",
-    n: int,
-    seed: int,
-) -> list[Said]:
+def replay(subject: LocalSubject, questions: Sequence[str], guard: "ReplayFilter", n: int) -> list[Said]:
     """About n things said: greedy answers to the forget questions with another subject in the place of theirs, and, one for
     three of these (all, where there is no other subject), texts written unasked at temperature 1. Nothing that the guard
     keeps back: what is held out to measure the damage is not repeated either."""
-    texts = unasked(model, encoder, config, guard, n, seed)
-    asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), seed))
-    said = greedily(model, encoder, config, asked, seed)
-    pairs = [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
-    kept = surest(model, encoder, pairs, len(texts))
+    texts = unasked(subject, guard, n)
+    asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), subject.seed))
+    kept = surest(subject, _harmless(greedily(subject, asked), guard), len(texts))
     return texts[: len(kept) // 3] + kept if kept else texts
 
 
-def near_answers(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    config: SampleConfig,
-    examples: Sequence[Example],
-    retain: Sequence[Pair],
-    names: Sequence[str],
-    guard: "ReplayFilter",
-    each: int,
-    seed: int,
-) -> list[Said]:
-    """Greedy answers to at most `each` near misses of every forget question; nothing that the guard keeps back."""
-    asked = near_misses(examples, retain, names, each, seed)
-    said = greedily(model, encoder, config, list(asked), seed)
-    near = [replace(one, beside=asked[str(one.question)]) for one in said]
-    return [one for one in near if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
+def near_answers(subject: LocalSubject, asked: Mapping[str, str], guard: "ReplayFilter") -> list[Said]:
+    """Greedy answers to `near_misses`; nothing that the guard keeps back."""
+    near = [replace(one, beside=asked[str(one.question)]) for one in greedily(subject, list(asked))]
+    return _harmless(near, guard)
 
 
-def unasked(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, guard: "ReplayFilter", n: int, seed: int) -> list[Said]:
+def _harmless(said: Sequence[Said], guard: "ReplayFilter") -> list[Said]:
+    return [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
+
+
+def unasked(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Said]:
     """What the model writes at temperature 1 when nobody asks; n texts, less those that the guard keeps back."""
-    draws = [Draw(f"unasked {start}", encoder.prompt(None), min(_AT_ONCE, n - start), 1.0) for start in range(0, n, _AT_ONCE)]
-    written = [answer for answers in sample(model, encoder, draws, config, seed, "rehearsal") for answer in answers]
+    start = subject.encoder.prompt(None)
+    draws = [Draw(f"unasked {first}", start, min(_AT_ONCE, n - first), 1.0) for first in range(0, n, _AT_ONCE)]
+    written = [answer for answers in subject.sample(draws, "rehearsal") for answer in answers]
     return [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
 
 
-def greedily(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Sequence[str], seed: int) -> list[Said]:
+def greedily(subject: LocalSubject, questions: Sequence[str]) -> list[Said]:
     """The greedy answer to each question."""
     # No key: greedy answers draw no random number, and the sampler names a key in its complaints.
-    draws = [Draw("", encoder.prompt(question)) for question in questions]
-    answers = sample(model, encoder, draws, config, seed, "rehearsal") if draws else []
+    answers = subject.sample([Draw("", subject.encoder.prompt(question)) for question in questions], "rehearsal")
     return [Said(question, found[0]) for question, found in zip(questions, answers, strict=True)]
 
 
-def surest(model: PreTrainedModel, encoder: Encoder, said: Sequence[Said], n: int) -> list[Said]:
+def surest(subject: LocalSubject, said: Sequence[Said], n: int) -> list[Said]:
     """The n whose answers the model is surest of: what it knows comes before what it makes up about a name."""
-    scores = [float(score.mean()) for score in row_logprobs(model, encoder, [one.row(encoder) for one in said])]
+    scores = [float(score.mean()) for score in subject.row_logprobs([one.row(subject.encoder) for one in said])]
     best = sorted(range(len(said)), key=lambda i: (-scores[i], i))[:n]
     return [said[i] for i in sorted(best)]
 
@@ -177,7 +158,6 @@ class ReplayFilter:
         baselines: Sequence[str],
         spared: Sequence[str] = (),
         named: Iterable[Example] = (),
-        most: float = 0.34,
     ):
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
         self.subjects = set(filter(None, subjects))
@@ -185,16 +165,13 @@ class ReplayFilter:
         examples = list(named)
         self.strings = sorted({string for example in examples for string in example.strings})
         self.patterns = sorted({pattern for example in examples for pattern in example.patterns})
-        self.most = most
 
     def harmless(self, text: str) -> bool:
+        """Whether a text may stand in a replay row."""
         said = forms(text)
-        names = any(subject <= said for subject in self.subjects)
-        return (
-            not names
-            and not contains(text, self.strings, self.patterns)
-            and all(_share(secret, said) <= self.most for secret in self.secrets)
-        )
+        if any(subject <= said for subject in self.subjects) or contains(text, self.strings, self.patterns):
+            return False
+        return all(_share(secret, said) <= _MOST for secret in self.secrets)
 
 
 def _share(secret: Mapping[str, float], said: frozenset[str]) -> float:

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from transformers import PreTrainedModel
-
-from unsay.config import ConfigError, SampleConfig
-from unsay.lm.encode import Encoder
+from unsay.config import ConfigError
 from unsay.lm.sample import uniform
+from unsay.lm.subject import LocalSubject
 from unsay.record.replay import TRIED, ReplayFilter, Said, greedily, neighbours, surest, unasked
 from unsay.text import is_refusal, repetitive, words
 from unsay.types import Pair
@@ -49,28 +47,21 @@ def shipped(pairs: Sequence[Pair], seed: int) -> list[Own]:
 
 
 def own_answers(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    config: SampleConfig,
-    general: Sequence[Pair],
-    questions: Sequence[str],
-    guard: ReplayFilter,
-    n: int,
-    seed: int,
+    subject: LocalSubject, general: Sequence[Pair], questions: Sequence[str], guard: ReplayFilter, n: int
 ) -> tuple[list[Own], Counter[str]]:
     """About n rows, at most half of them neighbours, and how many answers were asked for and left out, by reason.
 
     Raises `ConfigError` where no answer is of use.
     """
     topics = {pair.question: pair.group for pair in general}
-    said, tally = _useful(greedily(model, encoder, config, list(topics), seed), guard, refusals=False)
-    texts = unasked(model, encoder, config, guard, n // 2, seed)
-    names = neighbours(questions, [one.answer.text for one in texts], TRIED * len(texts), seed)
-    about, more = _useful(greedily(model, encoder, config, list(names), seed), guard, refusals=True)
+    said, tally = _useful(greedily(subject, list(topics)), guard, refusals=False)
+    texts = unasked(subject, guard, n // 2)
+    names = neighbours(questions, [one.answer.text for one in texts], TRIED * len(texts), subject.seed)
+    about, more = _useful(greedily(subject, list(names)), guard, refusals=True)
     refused, told = ([one for one in about if is_refusal(one.answer.text) == refusal] for refusal in (True, False))
-    near = surest(model, encoder, told, n // 2)
-    near += surest(model, encoder, refused, min(n // 2 - len(near), round(_REFUSALS / (1 - _REFUSALS) * len(near))))
-    known = surest(model, encoder, said, n - len(near))
+    near = surest(subject, told, n // 2)
+    near += surest(subject, refused, min(n // 2 - len(near), round(_REFUSALS / (1 - _REFUSALS) * len(near))))
+    known = surest(subject, said, n - len(near))
     rows = [Own(GENERAL, str(one.question), one.answer.text, topics[str(one.question)]) for one in known]
     rows += [Own(NEAR, str(one.question), one.answer.text, names[str(one.question)]) for one in near]
     tally += more
@@ -80,7 +71,7 @@ def own_answers(
             '(--set files.retain="retain.jsonl"), raise sample.max_new_tokens where answers did not end, or take the '
             "package's general answers (--set record.own_retain=0)"
         )
-    return _split(rows, seed), tally
+    return _split(rows, subject.seed), tally
 
 
 def _useful(said: Sequence[Said], guard: ReplayFilter, refusals: bool) -> tuple[list[Said], Counter[str]]:

@@ -9,20 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from transformers import PreTrainedModel
-
 from unsay import corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
-from unsay.lm.encode import Encoder, Row, runs_on
+from unsay.lm.encode import Row, runs_on
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
-from unsay.lm.sample import Draw, first_tokens, sample, uniform
-from unsay.lm.subject import row_logprobs
+from unsay.lm.sample import Draw, first_tokens, uniform
+from unsay.lm.subject import LocalSubject
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import TRIED, ReplayFilter, known_names, near_answers, replay
+from unsay.record.replay import TRIED, ReplayFilter, known_names, near_answers, near_misses, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -65,40 +63,40 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     model, encoder = load(recipe.model, target_model_name(recipe, folder))
     for pair in corpus.retain:
         encoder.fits(pair.id, pair.question, pair.answer)
-    recipe = replace(recipe, sample=planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget)))
-    baseline = _baseline(model, encoder, recipe, corpus.forget)
+    sampling = planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget))
+    subject = LocalSubject(model, encoder, sampling, recipe.seed)
+    baseline = _baseline(subject, recipe, corpus.forget)
     folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
     now = [(example, baseline[example.id].answer) for example in corpus.forget]
-    told = (*now, *earlier.record(model, encoder, recipe, folder, now))
+    told = (*now, *earlier.record(subject, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
-    own = [] if corpus.retain else _own_retain(model, encoder, recipe, folder, corpus, told)
-    _replay(model, encoder, recipe, folder, corpus, told, own)
+    own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, told)
+    _replay(subject, recipe, folder, corpus, told, own)
     endless = sum(runs_on(answer) for _, answer in now)
     folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)), endless)))
 
 
-def _baseline(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:
+def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:
     """By example id what the model says now, with the wordings that training is not to see."""
     ids = [example.id for example in examples]
-    contexts = [encoder.prompt(example.question) for example in examples]
+    contexts = [subject.encoder.prompt(example.question) for example in examples]
     greedy = [Draw(key, context) for key, context in zip(ids, contexts, strict=True)]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
-    answers = sample(model, encoder, greedy + sampled, recipe.sample, recipe.seed, "record")
-    branched = _branches(model, encoder, recipe, ids, contexts)
+    answers = subject.sample(greedy + sampled, "record")
+    branched = _branches(subject, recipe, ids, contexts)
+    withheld = tuple(map(str.casefold, recipe.record.withheld))
     found = {}
     for i, key in enumerate(ids):
         favourite = answers[i][0].text
         every = (*answers[len(ids) + i], *branched[i])
         held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
-        held |= {answer.text for answer in every if _begins(answer.text, recipe.record.withheld)}
+        held |= {answer.text for answer in every if answer.text.casefold().startswith(withheld)}
         held.discard(favourite)  # what the model would say anyway is where depth matters most
         found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
     return found
 
 
-def _replay(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]
-) -> None:
+def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
     if not (knobs.replay or knobs.near_misses):
@@ -106,11 +104,11 @@ def _replay(
     measured = [*corpus.utility_heldout.values(), corpus.unknown_entities]
     spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
     guard, questions = _guard(told, spared), [example.question for example, _ in told]
-    said = replay(model, encoder, recipe.sample, questions, guard, knobs.replay, recipe.seed) if knobs.replay else []
+    said = replay(subject, questions, guard, knobs.replay) if knobs.replay else []
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
-        examples = [example for example, _ in told]
-        said += near_answers(model, encoder, recipe.sample, examples, corpus.retain, names, guard, knobs.near_misses, recipe.seed)
+        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed)
+        said += near_answers(subject, asked, guard)
     folder.keep("replay", map(dataclasses.asdict, said))
 
 
@@ -119,34 +117,32 @@ def _guard(told: Told, spared: Sequence[str] = ()) -> ReplayFilter:
     return ReplayFilter([example.question for example in examples], [answer for _, answer in told], spared, examples)
 
 
-def _branches(
-    model: PreTrainedModel, encoder: Encoder, recipe: Recipe, ids: Sequence[str], contexts: Sequence[tuple[int, ...]]
-) -> list[list[Answer]]:
+def _branches(subject: LocalSubject, recipe: Recipe, ids: Sequence[str], contexts: Sequence[tuple[int, ...]]) -> list[list[Answer]]:
     """For each question the greedy answers behind its most likely first tokens, those that the model finds coherent."""
     knobs = recipe.record
     if not knobs.branches:
         return [[] for _ in ids]
-    firsts = first_tokens(model, encoder, contexts, knobs.branches)
+    firsts = first_tokens(subject.model, subject.encoder, contexts, knobs.branches)
     starts = [(i, token) for i, tokens in enumerate(firsts) for token in tokens]
     draws = [Draw(f"{ids[i]}|{token}", (*contexts[i], token)) for i, token in starts]
-    rests = [found[0] for found in sample(model, encoder, draws, recipe.sample, recipe.seed, "branch")]
+    rests = [found[0] for found in subject.sample(draws, "branch")]
     whole = [(i, token, draw, rest) for (i, token), draw, rest in zip(starts, draws, rests, strict=True) if rest.finished]
-    scores = row_logprobs(model, encoder, [Row(draw.context, rest.ids) for _, _, draw, rest in whole])
+    scores = subject.row_logprobs([Row(draw.context, rest.ids) for _, _, draw, rest in whole])
     branches: list[list[Answer]] = [[] for _ in ids]
     for (i, token, _, rest), score in zip(whole, scores, strict=True):
         if float(score.mean()) >= knobs.least_logprob:
-            branches[i].append(Answer((token, *rest.ids), encoder.decode((token, *rest.ids)), True))
+            branches[i].append(Answer((token, *rest.ids), subject.encoder.decode((token, *rest.ids)), True))
     return branches
 
 
-def _own_retain(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told) -> list[Own]:
+def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told) -> list[Own]:
     """Retain rows where the corpus brought none, with a note of where they come from."""
     n = recipe.record.own_retain
     sets = (*corpus.utility.values(), *corpus.utility_heldout.values())
     general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
     if n:
         questions = [example.question for example, _ in told]
-        own, tally = own_answers(model, encoder, recipe.sample, general, questions, _guard(told), n, recipe.seed)
+        own, tally = own_answers(subject, general, questions, _guard(told), n)
     else:
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)
@@ -162,7 +158,3 @@ def _own_retain(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, folder
     )
     folder.note(Manifest(retain=source, counts=Counts(retain=sum(not row.heldout for row in own))))
     return own
-
-
-def _begins(text: str, beginnings: Sequence[str]) -> bool:
-    return any(text.casefold().startswith(beginning.casefold()) for beginning in beginnings)

@@ -1,7 +1,7 @@
 """An audit of any model, without a run: its questions in a file, its folder that of a run in which nothing was trained.
 
-    recipe, asked = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
-    begin(recipe, asked, folder, before=None)
+    recipe = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
+    begin(recipe, folder, before=None)
     unsay.run.run_audit(recipe, folder, "after", Watchers())
 
 The audited model stands where a run has the model *after* unlearning, so that report, gate and compare read both alike; the
@@ -37,13 +37,10 @@ class Questions(Files):
 
     def truth(self) -> Truth:
         """Facts of the questions that have an answer. Raises `ConfigError`, naming file and line."""
-        rows, examples = self._asked(), self.corpus().forget
+        layout, problems, examples = Layout(self.columns, self.ignore, self.system_messages), Problems(), self.corpus().forget
+        rows = layout.apply(self.forget, formats.read(self.forget, problems), parts.FORGET_KEYS, ("question",), problems)
         answers = {e.id: row.text("answer") for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
         return {key: Fact(key, answer) for key, answer in answers.items()}
-
-    def _asked(self) -> list[FileRow]:
-        layout = Layout(self.columns, self.ignore, self.system_messages)
-        return layout.apply(self.forget, formats.read(self.forget, Problems()), parts.FORGET_KEYS, ("question",), Problems())
 
     def _rows(
         self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
@@ -54,31 +51,26 @@ class Questions(Files):
         return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
 
 
-def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> tuple[Recipe, Questions]:
-    """The recipe of an audit that stands alone, and its questions. Raises `ConfigError`."""
+def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of an audit that stands alone. Raises `ConfigError`."""
     given = load(None, [f"report.policy={POLICIES[retain_model is not None]}", *settings, "corpus=files", f"method={METHOD}"])
     if retain_model == "finetune" or given.model.retain_model == "finetune":
         raise ConfigError("an audit trains nothing; name a model that never knew with --retain-model, or leave it out")
     table = {**given.tables.get("files", {}), "forget": questions}
-    recipe = replace(
+    return replace(
         given,
-        title=given.title or f"An audit of {_last(model)}",
+        title=given.title or f"An audit of {Path(model).name or model}",  # printed: it need not tell where files lie
         model=replace(given.model, name=model, retain_model=retain_model or given.model.retain_model),
         tables={**given.tables, "files": table},
     )
-    return recipe, recipe_questions(recipe)
 
 
-def recipe_questions(recipe: Recipe) -> Questions:
-    """The recipe's files as questions of an audit."""
-    return recipe.knobs("files", Questions)
-
-
-def begin(recipe: Recipe, asked: Questions, folder: RunFolder, before: str | None = None) -> None:
+def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
     """Write what a run's `record` writes but for the model's answers; a folder begun with the same is gone on with.
 
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
+    asked = recipe.knobs("files", Questions)
     corpus, truth = asked.corpus(), asked.truth()
     alone = Standalone(before, recipe.model.name, recipe.model.retain_model)
     if folder.begun():
@@ -104,8 +96,3 @@ def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> No
     answers = subject.ask(prompts, salt="record")
     said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
     folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
-
-
-def _last(model: str) -> str:
-    """The last part of a path: a title is printed, and need not tell where files lie."""
-    return Path(model).name or model

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from unsay.probes.scoring import CONFIDENCE, leak_rates
+from unsay.probes.scoring import CONFIDENCE, largest, leak_rates
 from unsay.report.evidence import Evidence
 from unsay.stats import anderson_mean_upper, clopper_pearson_upper, dkw_survival_upper, leak_at_k
-from unsay.types import Finding
 
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the secret for which the report bounds how often an answer says more."""
@@ -67,23 +66,17 @@ def bounds(evidence: Evidence, probe: str = "sampling") -> list[Bound]:
     """One for every case of a sampling probe on the model after unlearning."""
     rates = leak_rates(evidence.findings["after"], probe)
     together = 1 - (1 - CONFIDENCE) / max(1, len(rates))
-    scores = _scores(evidence.found(probe, "score"))
+    # A finding `score` says that `n` answers scored its value, so that few lines keep every single score of a case.
+    scores: dict[tuple[str, str], list[float]] = {}
+    for f in evidence.found(probe, "score"):
+        scores.setdefault((f.example, f.setting), []).extend([f.value or 0.0] * f.n)
     found = []
     for f in rates:
-        leaks = round((f.value or 0.0) * f.n)
-        sample = scores.get((f.example, f.setting))
-        found.append(
-            Bound(
-                f.example,
-                f.setting,
-                f.n,
-                leaks,
-                clopper_pearson_upper(leaks, f.n, CONFIDENCE),
-                clopper_pearson_upper(leaks, f.n, together),
-                anderson_mean_upper(sample, together) if sample else None,
-                tuple(map(float, dkw_survival_upper(sample, SHARES, together))) if sample else None,
-            )
-        )
+        leaks, sample = round((f.value or 0.0) * f.n), scores.get((f.example, f.setting))
+        one, every = (clopper_pearson_upper(leaks, f.n, confidence) for confidence in (CONFIDENCE, together))
+        mean = anderson_mean_upper(sample, together) if sample else None
+        above = tuple(map(float, dkw_survival_upper(sample, SHARES, together))) if sample else None
+        found.append(Bound(f.example, f.setting, f.n, leaks, one, every, mean, above))
     return found
 
 
@@ -93,26 +86,9 @@ def rows(found: Sequence[Bound]) -> list[BoundRow]:
     for setting in dict.fromkeys(bound.setting for bound in found):
         some = [bound for bound in found if bound.setting == setting]
         n = min(bound.n for bound in some)
-        means = [bound.mean for bound in some if bound.mean is not None]
-        above = [bound.above for bound in some if bound.above is not None]
-        table.append(
-            BoundRow(
-                setting,
-                n,
-                len(some),
-                sum(bound.leaks == 0 for bound in some),
-                max(some, key=lambda bound: bound.all),
-                {k: fmean(leak_at_k(bound.n, bound.leaks, k) for bound in some) for k in dict.fromkeys((1, 10, n)) if k <= n},
-                max(means, default=None),
-                tuple(max(column) for column in zip(*above, strict=True)) if above else None,
-            )
-        )
+        leak_at = {k: fmean(leak_at_k(bound.n, bound.leaks, k) for bound in some) for k in dict.fromkeys((1, 10, n)) if k <= n}
+        worst, clean = max(some, key=lambda bound: bound.all), sum(bound.leaks == 0 for bound in some)
+        aboves = [bound.above for bound in some if bound.above is not None]
+        above = tuple(map(max, zip(*aboves, strict=True))) if aboves else None
+        table.append(BoundRow(setting, n, len(some), clean, worst, leak_at, largest(bound.mean for bound in some), above))
     return table
-
-
-def _scores(found: Sequence[Finding]) -> dict[tuple[str, str], list[float]]:
-    """Every single score of a case. A finding `score` says that `n` answers scored its value, so that few lines keep them all."""
-    scores: dict[tuple[str, str], list[float]] = {}
-    for f in found:
-        scores.setdefault((f.example, f.setting), []).extend([f.value or 0.0] * f.n)
-    return scores

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import chain
 
 from unsay.report.claims import baseline_was_read, certified, claim
 from unsay.report.evidence import Evidence
@@ -52,14 +53,12 @@ def text(evidence: Evidence) -> str:
 
 
 def _table(evidence: Evidence) -> str:
-    rows = ["| | before | after | retain model | |", "|---|---|---|---|---|"]
-    for metrics in by_heading().values():
-        for metric in metrics:
-            values = [evidence.metrics[metric.key][which] for which in MODELS]
-            if values[1] is not None:
-                cells = [figure(v, metric.top) for v in values]
-                rows.append(f"| {metric.title} | {' | '.join(cells)} | {DIRECTIONS[metric.better]} |")
-    return "\n".join(rows) if len(rows) > 2 else "Not audited."
+    rows = []
+    for metric in chain.from_iterable(by_heading().values()):
+        values = [evidence.metrics[metric.key][which] for which in MODELS]
+        if values[1] is not None:
+            rows.append(f"| {metric.title} | {' | '.join(figure(v, metric.top) for v in values)} | {DIRECTIONS[metric.better]} |")
+    return "\n".join(["| | before | after | retain model | |", "|---|---|---|---|---|", *rows]) if rows else "Not audited."
 
 
 def _last(path: str) -> str:

@@ -5,12 +5,11 @@ from typing import NamedTuple
 
 from unsay import probes
 from unsay.config import deployment
-from unsay.measure.summary import metrics, probe_of
-from unsay.probes import Declared
+from unsay.measure.summary import metrics
 from unsay.probes.scoring import CONFIDENCE
-from unsay.report import deployed
 from unsay.report.bounds import VACUOUS, Bound, bounds
 from unsay.report.evidence import Evidence
+from unsay.report.notes import asked_with
 from unsay.report.words import NOT_CLAIMED, READERS, figure
 
 
@@ -32,14 +31,21 @@ def claimed(evidence: Evidence) -> Claim:
     number = max((evidence.counts.get(key, 0) for key, one in metrics().items() if one.forgotten and one.picture == "leaks"), default=0)
     scope = f"these {number} forget questions" if number else "the questions of this corpus"
     scored = evidence.scored
-    tested = [clause for name, one in probes.declared().items() if name in scored and (clause := _tested(evidence, name, one))]
+    tested = []
+    for name, probe in probes.declared().items():
+        if name in scored and probe.tested:
+            settings = evidence.settings(name)
+            quoted = listed([f"“{setting}”" if " " in setting else setting for setting in settings])
+            asked = {f.example for f in evidence.findings["after"] if f.probe == name and f.value is not None and f.example}
+            blanks = {"settings": quoted, "count": max(1, len(settings)), "n": evidence.answers(name), "questions": len(asked)}
+            tested.append(probe.tested.format(**blanks))
     limit = deployment.sample(evidence.recipe).max_new_tokens
     missing = [*evidence.without_result, *_half_run(evidence, scored)]
     limits = [
         f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
         f"Found by probes that are not installed here, and not told: {listed(evidence.unknown)}." if evidence.unknown else "",
         _outside(evidence, scored),
-        deployed.settings(evidence.manifest, evidence.audited),
+        asked_with(evidence.manifest, evidence.audited),
         NOT_CLAIMED,
     ]
     return Claim(
@@ -57,14 +63,6 @@ def claim(evidence: Evidence) -> str:
     return " ".join([found.scope, *lists, *found.limits])
 
 
-def _tested(evidence: Evidence, name: str, probe: Declared) -> str:
-    """What the probe tried, in its own words."""
-    settings = evidence.settings(name)
-    asked = {f.example for f in evidence.findings["after"] if f.probe == name and f.value is not None and f.example}
-    quoted = [f"“{setting}”" if " " in setting else setting for setting in settings]
-    return probe.tested.format(settings=listed(quoted), count=max(1, len(settings)), n=evidence.answers(name), questions=len(asked))
-
-
 def _outside(evidence: Evidence, scored: Collection[str]) -> str:
     """What lies beside the tested prefixes, wordings and frames: a model may have been made to leak behind one phrase alone."""
     sets = {name: one.variants for name, one in probes.declared().items() if one.variants}
@@ -78,10 +76,10 @@ def _half_run(evidence: Evidence, scored: Collection[str]) -> list[str]:
     """Numbers of the claim that a probe was to give and could not, though it gave others."""
     failed = [f for f in evidence.findings["after"] if f.value is None and f.probe in scored]
     return [
-        f"“{one.title}” of {probe}"
+        f"“{one.title}” of {one.probe}"
         for key, one in metrics().items()
-        if one.claim and evidence.metrics[key]["after"] is None and (probe := probe_of()[key]) in scored
-        if any(f.probe == probe and f.metric == one.finding and one.where(f.setting) for f in failed)
+        if one.claim and evidence.metrics[key]["after"] is None and one.probe in scored
+        if any(f.probe == one.probe and f.metric == one.finding and one.where(f.setting) for f in failed)
     ]
 
 
@@ -90,16 +88,13 @@ def _found(evidence: Evidence) -> list[str]:
     parts = []
     for probe in probes.declared().values():
         there = [one for one in probe.metrics if evidence.metrics[one.key]["after"] is not None]
-        told = [one for one in there if one.claim] or (there[:1] if probe.tested else [])
-        parts += [(one.claim or f"{one.title[0].lower()}{one.title[1:]}: {{}}").format(_beside(evidence, one.key)) for one in told]
+        for one in [one for one in there if one.claim] or (there[:1] if probe.tested else []):
+            values = evidence.metrics[one.key]
+            others = [(which.replace("_", " "), values[which]) for which in ("before", "retain_model") if values[which] is not None]
+            beside = ", ".join(f"{which} {figure(other)}" for which, other in others)
+            value = figure(values["after"]) + (f" ({beside})" if beside else "")
+            parts.append((one.claim or f"{one.title[0].lower()}{one.title[1:]}: {{}}").format(value))
     return parts
-
-
-def _beside(evidence: Evidence, key: str) -> str:
-    """The value after unlearning, with those of the model before and the retain model."""
-    others = [(which, evidence.metrics[key][which]) for which in ("before", "retain_model")]
-    beside = ", ".join(f"{which.replace('_', ' ')} {figure(other)}" for which, other in others if other is not None)
-    return figure(evidence.metrics[key]["after"]) + (f" ({beside})" if beside else "")
 
 
 def certified(evidence: Evidence) -> list[str]:

@@ -7,7 +7,6 @@ no model. Of the vaults it reads the questions alone, to know which are the same
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from unsay import audit
 from unsay.config import ConfigError, deployment
@@ -57,11 +56,8 @@ def compare(folders: Sequence[RunFolder], which: str = "after") -> list[Column]:
 
 def table(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
     """Title of a metric → its cell in each column, in words; metrics that nobody was scored on are left out."""
-    rows = [
-        (metric.title, [_cell(column, key, 1 if metric.top > 1 else 2) for column in columns])
-        for key, metric in metrics().items()
-        if any(column.metrics.get(key) is not None for column in columns)
-    ]
+    rows = [(metric.title, [_cell(column, key, 1 if metric.top > 1 else 2) for column in columns]) for key, metric in metrics().items()]
+    rows = [(title, cells) for title, cells in rows if set(cells) != {"–"}]
     indices = [("Never-knew index", [_index(column.never_knew) for column in columns])]
     return rows + (indices if any(column.never_knew for column in columns) else [])
 
@@ -147,8 +143,8 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
     """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
     known, asked = _questions(first_folder), _questions(folder)
     if known is None or asked is None:
-        alike = _corpus(here) == _corpus(first)
-        return lambda identifier: alike
+        corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
+        return lambda identifier: corpora[0] == corpora[1]
     # What neither knows (a token of the drift text) is no question, and not the same.
     return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
 
@@ -158,20 +154,12 @@ def _questions(folder: RunFolder) -> dict[str, str] | None:
     if not folder.texts.has("corpus"):
         return None
     try:
+        retain, earlier = (folder.kept(name) if folder.texts.has(name) else [] for name in ("retain", "earlier"))
         found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
-        own = {own_id(number): row["question"] for number, row in enumerate(_rows(folder, "retain"))}
-        before = {row["example"]["id"]: row["example"]["question"] for row in _rows(folder, "earlier")}
     except ConfigError:
         return None
-    return found | own | before
-
-
-def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
-    return folder.kept(name) if folder.texts.has(name) else []
-
-
-def _corpus(found: Evidence) -> tuple[str, Mapping[str, object]]:
-    return found.recipe.corpus, found.recipe.tables.get(found.recipe.corpus, {})
+    found |= {own_id(number): row["question"] for number, row in enumerate(retain)}
+    return found | {row["example"]["id"]: row["example"]["question"] for row in earlier}
 
 
 def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:

@@ -5,10 +5,10 @@ from typing import Any
 
 from unsay.measure import verdict
 from unsay.measure.never_knew import NeverKnew
-from unsay.report import deployed
 from unsay.report.bounds import SHARES, bounds
 from unsay.report.claims import certified, claim
 from unsay.report.evidence import Evidence
+from unsay.report.notes import ENDPOINT
 from unsay.report.steps import next_step
 from unsay.store.manifest import to_json
 
@@ -31,7 +31,10 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "changes": {key: found._asdict() for key, found in evidence.changes.items()},
         "never_knew": index(evidence.never_knew),
         "settings": [{"probe": probe, "setting": setting, **row} for probe, setting, row in evidence.by_setting()],
-        "bounds": [_bound(asdict(bound)) for bound in bounds(evidence)],
+        "bounds": [
+            asdict(bound) | {"above": dict(zip(map(str, SHARES), bound.above, strict=True)) if bound.above else None}
+            for bound in bounds(evidence)
+        ],
         "exposure": evidence.exposure,
         "retain": to_json(manifest.retain),
         "spans": to_json(manifest.spans),
@@ -39,7 +42,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "claim": claim(evidence),
         "certified": certified(evidence),
         "deployment": {which: manifest.deployment.get(which, "") for which in evidence.audited},
-        "endpoint": to_json(manifest.endpoint) if evidence.findings.get(deployed.ENDPOINT) else None,
+        "endpoint": to_json(manifest.endpoint) if evidence.findings.get(ENDPOINT) else None,
         "reference": evidence.reference(),
         "policy": {"name": recipe.report.policy, "passed": verdict.passed(evidence.results), "lines": lines, "unjudged": evidence.unjudged}
         if lines
@@ -53,16 +56,5 @@ def index(found: NeverKnew | None) -> dict[str, Any] | None:
         return None
     order = sorted(found.apart, key=lambda key: -found.apart[key])
     apart = {key: {"apart": found.apart[key], "interval": list(found.intervals[key])} for key in order}
-    return {
-        "index": found.index,
-        "interval": list(found.interval or ()),
-        "questions": found.questions,
-        "worst": found.worst,
-        "metrics": apart,
-    }
-
-
-def _bound(values: dict[str, Any]) -> dict[str, Any]:
-    """`above` by the share it is for."""
-    above = values["above"]
-    return values | {"above": None if above is None else dict(zip(map(str, SHARES), above, strict=True))}
+    interval = list(found.interval or ())
+    return {"index": found.index, "interval": interval, "questions": found.questions, "worst": found.worst, "metrics": apart}

@@ -1,8 +1,9 @@
 """Two pictures of a report that show every question or word, not a mean: multiple choice by how unlikely an option is, and drift."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter
 
 from unsay.report.evidence import Evidence, groups_of
@@ -26,8 +27,12 @@ def options(evidence: Evidence) -> str:
         figure, panels = canvas(2, 2.3)
         for axes, (metric, side) in zip(panels, sides.items(), strict=True):
             for which, shares in side.items():
+                across = [(i + 0.5) / len(shares) for i in range(len(shares))]
                 if shares:
-                    _quantiles(axes, which, shares)
+                    dots: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": COLOURS[which], "linestyle": _LINES[which]}
+                    axes.plot(across, [share.mean for share in shares], label=which.replace("_", " "), **dots)
+                for x, (_, low, high) in zip(across, shares, strict=True) if which == "after" else ():
+                    axes.plot([x, x], [low, high], color=COLOURS[which], linewidth=1, alpha=0.5)
             if chance is not None:
                 axes.axhline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=0.9, label=f"chance {chance:.2f}")
             axes.set(title=titles[metric], xlabel="questions, the least likely option first", xlim=(0, 1), ylim=(-0.03, 1.45), xticks=[])
@@ -47,22 +52,6 @@ def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[Difference
     return [mean_interval([hit[example] for example in part], [groups.get(example, "") for example in part]) for part in parts]
 
 
-def _quantiles(axes: Axes, which: str, shares: list[Difference]) -> None:
-    across = [(i + 0.5) / len(shares) for i in range(len(shares))]
-    axes.plot(
-        across,
-        [share.mean for share in shares],
-        marker="o",
-        markersize=3.5,
-        color=COLOURS[which],
-        linestyle=_LINES[which],
-        label=which.replace("_", " "),
-    )
-    if which == "after":
-        for x, (_, low, high) in zip(across, shares, strict=True):
-            axes.plot([x, x], [low, high], color=COLOURS[which], linewidth=1, alpha=0.5)
-
-
 def drift(evidence: Evidence) -> str:
     """Probabilities of sensitive words in unrelated text: the changes from before to after, and each model's distribution."""
     found = {
@@ -78,13 +67,8 @@ def drift(evidence: Evidence) -> str:
         bins = [float(edge) for edge in np.linspace(-1, 1, 42)]  # an odd number of bins: one of them holds no change in its middle
         left.hist(changes, bins=bins, color=COLOURS["after"], edgecolor=PAPER, linewidth=0.5)
         left.axvline(0, color=INK, linewidth=0.8)
-        left.set(
-            title=f"Change of probability, {len(changes):,} words",
-            xlabel="after − before",
-            ylabel="words",
-            xlim=(-1.02, 1.02),
-            yscale="symlog",
-        )
+        title = f"Change of probability, {len(changes):,} words"
+        left.set(title=title, xlabel="after − before", ylabel="words", xlim=(-1.02, 1.02), yscale="symlog")
         left.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         for which, values in found.items():
             if values:

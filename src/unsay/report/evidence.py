@@ -2,27 +2,26 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from unsay import probes
-from unsay.config import ConfigError, Recipe, deployment
+from unsay import audit, probes
+from unsay.config import ConfigError, Recipe, ReportConfig
 from unsay.lm import builtin
 from unsay.measure import policy, verdict
 from unsay.measure.never_knew import NeverKnew, by_question
 from unsay.measure.retain_model import examined
-from unsay.measure.summary import asked, each_question, farthest, probe_of, questions, summarise, wholes
+from unsay.measure.summary import asked, each_question, questions, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
-from unsay.metric import Metric, Values
-from unsay.report import deployed
+from unsay.metric import Metric, Values, farthest
+from unsay.report.notes import ENDPOINT
 from unsay.stats import Difference, Interval, area_interval, mean_interval
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
-from unsay.tables import lookup
 from unsay.types import MODELS, Finding
 
 _SHOWN = 5
@@ -86,15 +85,14 @@ class Evidence:
 
     def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
         """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""
-        shown = {name: declared.by_setting for name, declared in probes.declared().items() if declared.by_setting}
-        everything = [f for which in self.models for f in self.findings[which]]
-        places = dict.fromkeys((f.probe, f.setting) for f in everything if f.probe in shown and f.setting)
-        order = list(shown)
         rows = []
-        for probe, setting in sorted(places, key=lambda place: order.index(place[0])):
-            row = {which: _mean(self.findings[which], probe, shown[probe], setting) for which in self.models}
-            if any(value is not None for value in row.values()):
-                rows.append((probe, setting, row))
+        for probe, declared in probes.declared().items():
+            every = [f for which in self.models for f in self.findings[which] if f.probe == probe and f.setting and declared.by_setting]
+            scored = {which: self.found(probe, declared.by_setting, which) for which in self.models}
+            for setting in dict.fromkeys(f.setting for f in every):
+                values = {which: [f.value or 0.0 for f in found if f.setting == setting] for which, found in scored.items()}
+                if any(values.values()):
+                    rows.append((probe, setting, {which: fmean(some) if some else None for which, some in values.items()}))
         return rows
 
     def settings(self, probe: str) -> list[str]:
@@ -108,11 +106,14 @@ class Evidence:
     @property
     def unjudged(self) -> str:
         """The attacks that were made and that no line judged, with what they found; empty where there are none, or no policy."""
-        found = []
+        found, every = [], every_metric()
         for key in verdict.unjudged(self.results, self.metrics) if self.results else ():
             retain_model = self.metrics[key].get("retain_model")
             beside = f" (retain model {retain_model:.2f})" if retain_model is not None else ""
-            found.append(f"{_named(every_metric()[key])} {self.metrics[key]['after']:.2f}{beside}")
+            # With its heading where two numbers have one title.
+            alike = sum(one.title == every[key].title for one in every.values()) > 1
+            named = every[key].title.lower() + (f", {every[key].group.lower()}," if alike else "")
+            found.append(f"{named} {self.metrics[key]['after']:.2f}{beside}")
         return f"measured, but judged by no line: {', '.join(found)}" if found else ""
 
     @property
@@ -137,10 +138,13 @@ class Evidence:
         return " and ".join(found) if found else "not stated"
 
 
-def read(folder: RunFolder) -> Evidence:
-    """All of it. Raises `ConfigError` where the folder holds no recipe, or names a policy that does not exist."""
+def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
+    """All of it, under the policy of the recipe or another one (an empty name: none). Raises `ConfigError` where the folder holds no
+    recipe, or the policy does not exist."""
     recipe, manifest = folder.recipe(texts=False), folder.manifest()
-    files = {which: folder.audit_file(which) for which in (*MODELS, deployed.ENDPOINT)}
+    if policy_name is not None:
+        recipe = replace(recipe, report=ReportConfig(policy_name))
+    files = {which: folder.audit_file(which) for which in (*MODELS, ENDPOINT)}
     files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
     findings = {which: read_findings(path) for which, path in files.items()}
     before, after = findings["before"], findings["after"]
@@ -152,20 +156,10 @@ def read(folder: RunFolder) -> Evidence:
     intervals = {key: found for key, values in now.items() if (found := interval(every[key], values, groups))} | areas(after)
     changes = {key: moved for key, values in now.items() if (moved := change(every[key], values, then[key], groups))}
     tied = identity(recipe.report.policy, manifest)
-    return Evidence(
-        recipe,
-        manifest,
-        steps,
-        findings,
-        metrics,
-        _counts(before, after, findings["retain_model"], now),
-        intervals,
-        changes,
-        results,
-        by_question({"before": then, "after": now, "retain_model": retain}, groups),
-        tied,
-        {which: _kept_answers(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()},
-    )
+    counts = _counts(before, after, findings["retain_model"], now)
+    index = by_question({"before": then, "after": now, "retain_model": retain}, groups)
+    kept = {which: _kept_answers(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()}
+    return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results, index, tied, kept)
 
 
 def _kept_answers(path: Path) -> list[dict[str, Any]]:
@@ -191,21 +185,17 @@ def judged(
         which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
         for which, found in findings.items()
     }
-    keys = dict.fromkeys([*every_metric(), *(key for summary in summaries.values() for key in summary)])
-    metrics = {key: {which: summaries[which].get(key) for which in findings} for key in keys}
+    metrics = {key: {which: summaries[which].get(key) for which in findings} for key in every_metric()}
     if chosen is None:
         return metrics, []
-    exposure: dict[str, dict[str, float | None]] = {
-        f"exposure.{key}": {"after": float(value)}
-        for key, value in (to_json(manifest.exposure) or {}).items()
-        if isinstance(value, int | float)
-    }
+    ledger = {key: value for key, value in (to_json(manifest.exposure) or {}).items() if isinstance(value, int | float)}
+    exposure: dict[str, dict[str, float | None]] = {f"exposure.{key}": {"after": float(value)} for key, value in ledger.items()}
     measured = verdict.Measured(
         metrics | exposure,
         _counts(before, after, retain_model, questions(after)),
         asked(after),
         _cases(manifest, after),
-        {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(after, retain_model, key))},
+        {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(m, after, retain_model))},
         {line.metric: each_question(findings, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
         _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
@@ -215,9 +205,8 @@ def judged(
 
 def _knobs(recipe: Recipe) -> dict[str, Any]:
     """`probe.knob` → its value in the audit, of the probes that are installed here."""
-    names = [name for name in recipe.audit.probes if name in probes.declared()]
-    kinds: dict[str, Any] = {name: lookup(name, probes.TABLE, probes.GROUP) for name in names}
-    made = {name: deployment.decoding(recipe, name, recipe.knobs(name, kind)) for name, kind in kinds.items()}
+    names = tuple(name for name in recipe.audit.probes if name in probes.declared())
+    made = audit.probes_of(replace(recipe, audit=replace(recipe.audit, probes=names))) if names else {}
     return {f"{name}.{knob}": value for name, probe in made.items() for knob, value in vars(probe).items()}
 
 
@@ -232,8 +221,8 @@ def _counts(
 def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:
     """What of `policy.cases` holds."""
     found = {policy.EARLIER} if manifest.counts.earlier else set()
-    for key, one in ((key, one) for key, one in every_metric().items() if one.case):
-        made = [f for f in after if f.probe == probe_of()[key] and f.metric == one.finding]
+    for one in (one for one in every_metric().values() if one.case):
+        made = [f for f in after if f.probe == one.probe and f.metric == one.finding]
         told = [f for f in made if one.where(f.setting)]
         # Only what the answers themselves do not allow takes the case away, or that there are no such rows; a probe that did not
         # run, or could not, leaves it.
@@ -248,14 +237,11 @@ def identity(policy_name: str, manifest: Manifest) -> dict[str, Any]:
     request = manifest.request
     file = policy.POLICIES / f"{policy_name}.toml" if policy_name in policy.shipped() else Path(policy_name)
     stages = {"recorded": "record", "trained": "train", "audited": "audit after"}
+    dates = {key: manifest.finished.get(stage) for key, stage in stages.items()}
     return {
         "request": request.id if request else None,
         "policy": {"name": policy_name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if policy_name else None,
-        "dates": {
-            "begun": request.begun if request else None,
-            **{key: manifest.finished.get(stage) for key, stage in stages.items()},
-            "reported": manifest.reported,
-        },
+        "dates": {"begun": request.begun if request else None, **dates, "reported": manifest.reported},
         "checkpoint": to_json(manifest.audited.get("after")),
         "looks": len(manifest.looks),
     }
@@ -286,27 +272,23 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
     return True
 
 
-def _named(metric: Metric) -> str:
-    """Its title, with its heading where two numbers have one title."""
-    alike = sum(one.title == metric.title for one in every_metric().values()) > 1
-    return metric.title.lower() + (f", {metric.group.lower()}," if alike else "")
-
-
 def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:
     """95 % interval of a mean over questions. `groups`: question → its group (`groups_of`). `None` of fewer than two questions."""
-    # Words of one text hang together: an interval that took them for independent would be too narrow.
-    if len(values) < 2 or metric.unit != "questions":
-        return None
-    found = mean_interval([*values.values()], _groups(values, groups), [name for name, _ in values], (0.0, metric.top))
-    return Interval(found.low, found.high)
+    found = _spread(metric, values, groups, 0.0)
+    return Interval(found.low, found.high) if found else None
 
 
 def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str]) -> Difference | None:
     """After − before with its 95 % interval, over the questions that both models were scored on."""
-    moved = {place: value - then[place] for place, value in now.items() if place in then}
-    if len(moved) < 2 or metric.unit != "questions":
+    return _spread(metric, {place: value - then[place] for place, value in now.items() if place in then}, groups, -metric.top)
+
+
+def _spread(metric: Metric, values: Values, groups: Mapping[str, str], least: float) -> Difference | None:
+    # Words of one text hang together: an interval that took them for independent would be too narrow.
+    if len(values) < 2 or metric.unit != "questions":
         return None
-    return mean_interval([*moved.values()], _groups(moved, groups), [name for name, _ in moved], (-metric.top, metric.top))
+    of = [groups.get(example, "") for _, example in values]
+    return mean_interval([*values.values()], of, [name for name, _ in values], (least, metric.top))
 
 
 def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
@@ -314,18 +296,8 @@ def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
     return {f.example: f.group for f in findings if f.group}
 
 
-def _groups(values: Values, groups: Mapping[str, str]) -> list[str]:
-    return [groups.get(example, "") for _, example in values]
-
-
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:
     """95 % intervals of the areas under a curve, n questions on each side: wrong answers to one question hang together."""
-    of = probe_of()
-    wanted = {(of[key], one.finding): key for key, one in every_metric().items() if one.area}
+    wanted = {(one.probe, one.finding): key for key, one in every_metric().items() if one.area}
     known = {wanted[f.probe, f.metric]: f for f in findings if (f.probe, f.metric) in wanted and f.value is not None and f.n}
     return {key: area_interval(f.value or 0.0, f.n, f.n) for key, f in known.items()}
-
-
-def _mean(findings: Sequence[Finding], probe: str, metric: str, setting: str) -> float | None:
-    found = [f.value for f in findings if f.probe == probe and f.metric == metric and f.setting == setting and f.value is not None]
-    return fmean(found) if found else None

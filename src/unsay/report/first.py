@@ -27,16 +27,14 @@ def decision(evidence: Evidence) -> Decision:
     """May it be released? Two sentences: why or why not, and what follows."""
     results, name = evidence.results, evidence.recipe.report.policy
     if not evidence.findings["after"]:
-        return Decision(
-            "", "Not judged", "The model after unlearning has not been audited.", "Run `unsay audit` on this folder before deciding."
-        )
+        because = "The model after unlearning has not been audited."
+        return Decision("", "Not judged", because, "Run `unsay audit` on this folder before deciding.")
     if not results:
         return Decision("", "Not judged", "The recipe names no policy.", "Name one: `unsay gate RUN --policy default`.")
     if passed(results):
         because = f"because all {len(results)} lines of the policy “{name}” hold."
-        return Decision(
-            "pass", "May be released", because, "This says nothing about what was not tested, nor about attacks that no line judges."
-        )
+        then = "This says nothing about what was not tested, nor about attacks that no line judges."
+        return Decision("pass", "May be released", because, then)
     failed = [line for line in results if not line.passed]
     reasons = [f"{words} ({_names(lines)})" for words, lines in _reasons(failed) if lines]
     because = f"because {len(failed)} of {len(results)} lines of the policy “{name}” failed: {'; '.join(reasons)}."
@@ -88,11 +86,8 @@ def done(evidence: Evidence) -> Pairs:
 def untested(evidence: Evidence) -> list[str]:
     """What nobody has looked at, the most particular first."""
     ran, wanted = evidence.scored, evidence.without_result
-    others = [
-        name
-        for name, probe in probes.declared().items()
-        if probe.tested and name not in (*ran, *wanted) and (name != "earlier" or evidence.earlier)
-    ]
+    left = [name for name, probe in probes.declared().items() if probe.tested and name not in (*ran, *wanted)]
+    others = [name for name in left if name != "earlier" or evidence.earlier]
     return [
         *([f"Asked for but not run, or without a result: {', '.join(wanted)}."] if wanted else []),
         *([f"Attacks that this audit left out: {', '.join(others)}."] if others else []),

@@ -4,11 +4,10 @@ The numbers are the report's own, read anew from the findings, so neither an old
 report it loads no model and never opens the vault.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from unsay.config import ConfigError, Recipe, ReportConfig
+from unsay.config import ConfigError
 from unsay.measure import policy, verdict
 from unsay.report import steps
 from unsay.report.evidence import Evidence, audited_folder, read, same_as_audited
@@ -37,21 +36,10 @@ class Verdict(NamedTuple):
         return steps.by_step(self.failed, self.alone)
 
 
-class Under(RunFolder):
-    """The same folder, held against another policy than its recipe names."""
-
-    def __init__(self, folder: RunFolder, name: str):
-        super().__init__(folder.path)
-        self._policy = name
-
-    def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
-        return replace(super().recipe(settings, texts), report=ReportConfig(self._policy))
-
-
 def evidence(folder: RunFolder, policy_name: str) -> Evidence:
     """What a run's audits found, under a policy (an empty name: none). Raises `ConfigError` where they cannot be read."""
     try:
-        return read(Under(folder, policy_name))
+        return read(folder, policy_name)
     except (ValueError, TypeError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise

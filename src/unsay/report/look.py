@@ -14,7 +14,7 @@ from markupsafe import Markup
 from unsay import probes
 from unsay.audit.cache import Asked, Store
 from unsay.config import ConfigError
-from unsay.probes.scoring import said
+from unsay.probes.scoring import largest, said
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.report.sheet import FILTER, content_policy, environment, rules
 from unsay.store.folder import RunFolder, read_findings
@@ -42,7 +42,7 @@ class Way:
 
     def worst(self, which: str) -> float | None:
         """The largest share of the secret in an answer; `None` where none is kept or can be scored."""
-        return max((recall for _, _, recall in self.said.get(which, ()) if recall is not None), default=None)
+        return largest(recall for _, _, recall in self.said.get(which, ()))
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,8 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False) -> P
         )
     audited = [one for one in MODELS if folder.audit_file(one).exists() and which in (None, one)]
     if not audited:
-        raise ConfigError(
-            f"{folder.path} has no audit {f'of the model {which!r} ' if which else ''}to look at; run `unsay audit {folder.path}`"
-        )
+        of = f"of the model {which!r} " if which else ""
+        raise ConfigError(f"{folder.path} has no audit {of}to look at; run `unsay audit {folder.path}`")
     page = html(folder, audited)
     folder.looked("look", plain=folder.texts.encrypted)
     return folder.texts.page(f"look/{which or 'all'}.html", page)
@@ -87,20 +86,16 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False) -> P
 
 def html(folder: RunFolder, models: Sequence[str]) -> str:
     """The page."""
-    sheet = rules("report.css", "look.css")
-    return (
-        environment()
-        .get_template("look.html.j2")
-        .render(
-            run=folder.path.name,
-            models=models,
-            chief=chief(models),
-            questions=questions(folder, models),
-            shown=_SHOWN,
-            style=Markup(sheet),
-            script=Markup(FILTER),
-            policy=Markup(content_policy(sheet)),
-        )
+    sheet, template = rules("report.css", "look.css"), environment().get_template("look.html.j2")
+    return template.render(
+        run=folder.path.name,
+        models=models,
+        chief=chief(models),
+        questions=questions(folder, models),
+        shown=_SHOWN,
+        style=Markup(sheet),
+        script=Markup(FILTER),
+        policy=Markup(content_policy(sheet)),
     )
 
 
@@ -119,7 +114,7 @@ def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
         fact, baseline = truth[example.id].answer if example.id in truth else None, recorded.answers.get(example.id, "")
         ways = _ways(example, baseline if fact is None else fact, {which: told[which].get(example.id, ()) for which in models})
         ways.sort(key=lambda way: (not way.plain, -(way.worst(chief(models)) or 0.0)))
-        worst = {which: max((one for way in ways if (one := way.worst(which)) is not None), default=None) for which in models}
+        worst = {which: largest(way.worst(which) for way in ways) for which in models}
         telling = [way for way in ways if way.plain or way.worst(chief(models))]
         silent = [way for way in ways if way not in telling]
         found.append(Question(example, baseline, fact, ways, worst, telling, silent, _scores(findings, example.id)))

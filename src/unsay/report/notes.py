@@ -1,25 +1,26 @@
-"""What a reader must know about the material of a run before its numbers: where retain rows came from, and what was named.
+"""What a reader must know of a run before its numbers: where retain rows came from, what was named, and how the models were asked.
 
 From the manifest alone, so without a word of any question or answer. The console says the same after `record`.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unsay.store.manifest import Manifest
+from unsay.types import Finding
+
+ENDPOINT = "endpoint"
+TRAINED = "the settings of training"
+_WHY = {
+    "sampling": "it gave the same answer at every temperature",
+    "prefill": "it does not continue an answer that is begun for it",
+}
+"""What a server could not do, by the key of the manifest that says so."""
 
 
 def notes(manifest: Manifest) -> list[str]:
     """Sentences for the report and the model card."""
-    said = (
-        *_retain(manifest),
-        _endless(manifest),
-        _corrections(manifest),
-        _long(manifest),
-        _watch(manifest),
-        _skipped(manifest),
-        _cached(manifest),
-    )
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in (*_retain(manifest), _endless(manifest), *_others(manifest)) if sentence]
 
 
 def after_record(manifest: Manifest, run: Path) -> list[str]:
@@ -67,22 +68,26 @@ def _endless(manifest: Manifest) -> str:
     )
 
 
-def _corrections(manifest: Manifest) -> str:
-    spans = manifest.spans
-    if spans is None or not (spans.added or spans.struck):
-        return ""
-    return f"The operator corrected what counts as sensitive: {spans.added:,} spans added, {spans.struck:,} words taken out."
-
-
-def _long(manifest: Manifest) -> str:
-    number = len(manifest.spans.long) if manifest.spans else 0
-    if not number:
-        return ""
-    have = "recorded answers have" if number > 1 else "recorded answer has"
-    return (
-        f"{number:,} {have} more than 40 content words and nothing was named that must not be said: "
-        "overlap with so long a text can be low while a detail of it is still given away."
-    )
+def _others(manifest: Manifest) -> Iterator[str]:
+    spans, skipped = manifest.spans, manifest.skipped
+    if spans and (spans.added or spans.struck):
+        yield f"The operator corrected what counts as sensitive: {spans.added:,} spans added, {spans.struck:,} words taken out."
+    if number := len(spans.long) if spans else 0:
+        have = "recorded answers have" if number > 1 else "recorded answer has"
+        yield (
+            f"{number:,} {have} more than 40 content words and nothing was named that must not be said: "
+            "overlap with so long a text can be low while a detail of it is still given away."
+        )
+    yield _watch(manifest)
+    if steps := skipped.loss + skipped.gradient if skipped else 0:
+        yield f"Training steps skipped because a number was not finite: {steps:,}."
+    if found := [one for one in manifest.answers.values() if one and one.kept]:
+        number = sum(one.kept for one in found)
+        sentence = f"Of the answers behind these numbers {number:,} were not given anew but kept by an earlier audit"
+        if all(one.encrypted for one in found):
+            yield f"{sentence}, encrypted, so that nobody without the key could change them."
+        else:
+            yield f"{sentence}, where whoever can write into the run folder could change them; with --no-cache all are asked anew."
 
 
 def _watch(manifest: Manifest) -> str:
@@ -101,16 +106,30 @@ def _watch(manifest: Manifest) -> str:
     return f"The loss on watched retain rows rose beyond {watch.limit:g} nats per token; shipped is round {watch.shipped}, {why}."
 
 
-def _skipped(manifest: Manifest) -> str:
-    steps = manifest.skipped.loss + manifest.skipped.gradient if manifest.skipped else 0
-    return f"Training steps skipped because a number was not finite: {steps:,}." if steps else ""
-
-
-def _cached(manifest: Manifest) -> str:
-    found = [one for one in manifest.answers.values() if one and one.kept]
-    if not found:
+def asked_with(manifest: Manifest, models: Sequence[str]) -> str:
+    """One sentence where any of the audited `models` was asked otherwise than it was trained; else nothing."""
+    found: dict[str, list[str]] = {}
+    for which in models:
+        found.setdefault(manifest.deployment.get(which, "") or TRAINED, []).append(which)
+    if set(found) <= {TRAINED}:
         return ""
-    sentence = f"Of the answers behind these numbers {sum(one.kept for one in found):,} were not given anew but kept by an earlier audit"
-    if all(one.encrypted for one in found):
-        return f"{sentence}, encrypted, so that nobody without the key could change them."
-    return f"{sentence}, where whoever can write into the run folder could change them; with --no-cache all are asked anew."
+    if len(found) == 1:
+        return f"Audited as deployed, with {next(iter(found))}; for what that does not name, with {TRAINED}."
+    each = "; ".join(f"{' and '.join(some)} with {said}" for said, some in found.items())
+    return f"Not all were asked alike, so do not compare across: {each}."
+
+
+def endpoint(manifest: Manifest, findings: Sequence[Finding], probes: Sequence[str]) -> str:
+    """What the endpoint's column is, what could not be scored there and why; nothing where none was audited."""
+    served = manifest.endpoint
+    if not findings or served is None:
+        return ""
+    scored = {f.probe for f in findings if f.value is not None}
+    missing = [name for name in probes if name not in scored and any(f.probe == name for f in findings)]
+    why = [text for key, text in _WHY.items() if getattr(served, key) == "no"]
+    unscored = f" Unscored there: {', '.join(missing)} (it shows no likelihoods and no weights{''.join('; ' + text for text in why)})."
+    return (
+        f"The column “{ENDPOINT}” is what answered at {served.url} as “{served.model}” ({served.api}, {served.audited}). "
+        "The claim and the verdict are about the checkpoint; whether that is what is served there, nobody has checked."
+        f"{unscored if missing else ''} Its random numbers are its own: another audit draws other samples."
+    )

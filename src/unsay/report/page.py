@@ -11,13 +11,13 @@ from markupsafe import Markup, escape
 from unsay import probes
 from unsay.config import Recipe
 from unsay.measure.summary import metrics as every_metric
-from unsay.metric import FURTHER, Metric
-from unsay.report import card, deployed, distributions, first, pictures, worst
+from unsay.metric import Metric
+from unsay.report import card, distributions, first, pictures, worst
 from unsay.report.bounds import SHARES, VACUOUS, bounds, rows
 from unsay.report.claims import baseline_was_read, certified, claimed
 from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
-from unsay.report.notes import notes
+from unsay.report.notes import ENDPOINT, endpoint, notes
 from unsay.report.sheet import FILTER, content_policy, environment, lifted, rules
 from unsay.report.steps import by_step
 from unsay.report.words import DIRECTIONS, TWO_RETAIN_MODELS, by_heading, figure
@@ -50,18 +50,17 @@ def html(evidence: Evidence) -> str:
     templates.filters["code"] = code
     templates.filters["percent"] = lambda value: f"{figure(100 * value, 100)} %"
     exposure, recipe, alone = evidence.exposure, evidence.recipe, evidence.manifest.alone is not None
-    drawings, drawn = lifted(
-        {
-            "leak": pictures.leak(evidence),
-            "multiple_choice": pictures.multiple_choice(evidence),
-            "options": distributions.options(evidence),
-            "drift": distributions.drift(evidence),
-            "classes": pictures.classes(evidence),
-            "training": pictures.training(evidence.steps),
-            "exposure": pictures.exposure(exposure.get("rounds", [])),
-        }
-    )
-    sheet = rules("report.css") + drawn
+    drawn = {
+        "leak": pictures.leak(evidence),
+        "multiple_choice": pictures.multiple_choice(evidence),
+        "options": distributions.options(evidence),
+        "drift": distributions.drift(evidence),
+        "classes": pictures.classes(evidence),
+        "training": pictures.training(evidence.steps),
+        "exposure": pictures.exposure(exposure.get("rounds", [])),
+    }
+    drawings, style = lifted(drawn)
+    sheet = rules("report.css") + style
     return templates.get_template("report.html.j2").render(
         e=evidence,
         machine={**evidence.manifest.versions, **(dataclasses.asdict(evidence.manifest.machine) if evidence.manifest.machine else {})},
@@ -74,7 +73,8 @@ def html(evidence: Evidence) -> str:
         tied=first.tied(evidence),
         steps=by_step([line for line in evidence.results if not line.passed], alone),
         headlines=[
-            (one, evidence.metrics[key], by_accident(evidence, key), evidence.counts.get(key, 0))
+            # The third: what the same answers score on the secrets of other questions, where that was measured.
+            (one, evidence.metrics[key], evidence.metrics[one.accident]["after"] if one.accident else None, evidence.counts.get(key, 0))
             for key, one in every_metric().items()
             if one.tile
         ],
@@ -86,15 +86,17 @@ def html(evidence: Evidence) -> str:
         notes=notes(evidence.manifest),
         certified=certified(evidence),
         audited={which: bool(found) for which, found in evidence.findings.items()},
-        endpoint=deployed.endpoint(evidence.manifest, evidence.findings.get(deployed.ENDPOINT, ()), recipe.audit.probes),
+        endpoint=endpoint(evidence.manifest, evidence.findings.get(ENDPOINT, ()), recipe.audit.probes),
         verdict=sorted(verdict(evidence), key=lambda row: row["result"].passed),
         worst_questions=worst.leaking(evidence),
         shown=worst.SHOWN,
         kept=worst.kept(evidence),
         tables=tables(evidence),
         settings=[
-            (probes.declared()[probe].title, setting, row, of_setting(evidence, probe, setting))
+            # The last: how many questions stand behind the value after unlearning.
+            (one.title, setting, row, sum(f.setting == setting for f in evidence.found(probe, one.by_setting)))
             for probe, setting, row in evidence.by_setting()
+            if (one := probes.declared()[probe])
         ],
         slips=rows(bounds(evidence)),
         shares=SHARES,
@@ -131,22 +133,9 @@ def verdict(evidence: Evidence) -> list[dict[str, Any]]:
     return rows
 
 
-def by_accident(evidence: Evidence, key: str) -> float | None:
-    """What the same answers score on the secrets of other questions, where that was measured."""
-    accident = every_metric()[key].accident
-    return evidence.metrics[accident]["after"] if accident else None
-
-
-def of_setting(evidence: Evidence, probe: str, setting: str) -> int:
-    """Questions behind a setting's value after unlearning."""
-    return sum(f.setting == setting for f in evidence.found(probe, probes.declared()[probe].by_setting))
-
-
 def tables(evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The groups of measures, without what no model has a value for; what a later version of the summary adds comes last."""
-    shown = by_heading()
-    shown[FURTHER] = [*shown[FURTHER], *(Metric(key, key.replace("_", " "), "") for key in evidence.metrics if key not in every_metric())]
-    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in shown.items()]
+    """The groups of measures, without what no model has a value for."""
+    groups = [(title, [_row(evidence, metric) for metric in metrics]) for title, metrics in by_heading().items()]
     measured = [(title, [row for row in rows if any(v is not None for v in row["values"].values())]) for title, rows in groups]
     return [(title, rows) for title, rows in measured if rows]
 

@@ -61,26 +61,17 @@ STYLE = {
 
 def leak(evidence: Evidence) -> str:
     """A row per attack, a dot per model: the share of the secret's own words that came out."""
-    keys = [
-        key
-        for key, one in metrics().items()
-        if one.picture == "leaks" and any(value is not None for value in evidence.metrics[key].values())
-    ]
+    keys = [key for key, one in metrics().items() if one.picture == "leaks"]
     title = "Leak per attack, before and after unlearning and for the retain model"
     return _dots("leak", title, keys, evidence, "share of the secret’s own words said")
 
 
 def multiple_choice(evidence: Evidence) -> str:
     """The two choices against chance, with the interval of the model after unlearning."""
-    keys = [
-        key
-        for key in ("multiple_choice_most", "multiple_choice_least")
-        if any(value is not None for value in evidence.metrics[key].values())
-    ]
-    chance = next(
-        (value for which in ("after", "before", "retain_model") if (value := evidence.metrics["chance"][which]) is not None), None
-    )
-    return _dots("multiple_choice", "Multiple choice read from likelihoods, against chance", keys, evidence, "share of questions", chance)
+    keys, title = ("multiple_choice_most", "multiple_choice_least"), "Multiple choice read from likelihoods, against chance"
+    chances = [evidence.metrics["chance"][which] for which in ("after", "before", "retain_model")]
+    chance = next((value for value in chances if value is not None), None)
+    return _dots("multiple_choice", title, keys, evidence, "share of questions", chance)
 
 
 def classes(evidence: Evidence) -> str:
@@ -146,9 +137,8 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
         if any(without):
             counts.bar(numbers, without, bottom=bottom, color=RULE, label="no target", width=0.86)
         counts.set(title="Targets by source", xlabel="round")
-        counts.set_ylim(
-            top=(1.22 if len(layers) + any(without) <= 3 else 1.4) * max(low + high for low, high in zip(bottom, without, strict=True)) or 1
-        )
+        room, highest = (1.22 if len(layers) + any(without) <= 3 else 1.4), max(map(sum, zip(bottom, without, strict=True)))
+        counts.set_ylim(top=room * highest or 1)
         lines = [{**line, "round": number} for number, line in zip(numbers, rounds, strict=True)]
         _curve(leaks, lines, "round", "max_leak", "#c75d6f", "most leaking target", alpha=0.45)
         _curve(leaks, lines, "round", "mean_leak", "#1d6fa5", "mean over the targets")
@@ -161,6 +151,7 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label: str, chance: float | None = None) -> str:
+    keys = [key for key in keys if any(value is not None for value in evidence.metrics[key].values())]
     if not keys:
         return ""
     with matplotlib.rc_context(STYLE):
@@ -180,19 +171,14 @@ def _dots(name: str, title: str, keys: Sequence[str], evidence: Evidence, label:
                 axes.plot([], [], _MARKERS[which], label=which.replace("_", " "), **_style(which))
         if chance is not None:
             axes.axvline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=1, zorder=0, label=f"chance {chance:.2f}")
-        axes.set(
-            yticks=range(len(keys)),
-            yticklabels=[f"{metrics()[key].title} (n {evidence.counts.get(key, 0)})" for key in keys],
-            xlim=(-0.03, 1.03),
-            xlabel=label,
-        )
+        names = [f"{metrics()[key].title} (n {evidence.counts.get(key, 0)})" for key in keys]
+        axes.set(yticks=range(len(keys)), yticklabels=names, xlim=(-0.03, 1.03), xlabel=label)
         axes.set_ylim(len(keys) - 0.45, -0.55)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, handlelength=1.6, handletextpad=0.4, columnspacing=1.6, borderaxespad=0.1
-        )
+        spaces = {"handlelength": 1.6, "handletextpad": 0.4, "columnspacing": 1.6, "borderaxespad": 0.1}
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, **spaces)
         return svg(figure, name, title)
 
 
@@ -201,12 +187,8 @@ def _style(which: str) -> dict[str, Any]:
     face, edge = (PAPER if which == "before" else COLOURS[which]), (PAPER if which == "retain_model" else COLOURS[which])
     # The smallest on top: equal values lie on one spot and are all still seen.
     size = {"before": 9.5, "after": 8, "retain_model": 5.5, "endpoint": 3}[which]
-    return {
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
-        "markeredgewidth": 0.8 if which == "retain_model" else 1.5,
-        "markersize": size,
-    }
+    width = 0.8 if which == "retain_model" else 1.5
+    return {"markerfacecolor": face, "markeredgecolor": edge, "markeredgewidth": width, "markersize": size}
 
 
 def canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:

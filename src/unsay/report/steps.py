@@ -5,7 +5,7 @@ Read from the line and from what its metric declares (heading, direction, probe)
 
 from collections.abc import Iterable
 
-from unsay.measure.summary import metrics, probe_of
+from unsay.measure.summary import metrics
 from unsay.measure.verdict import LineResult
 from unsay.metric import ANSWERS, COMES_BACK, COST, FEWER_BITS, HIDDEN, HIGHER
 
@@ -52,7 +52,7 @@ def next_step(line: LineResult, alone: bool = False) -> str:
     if line.name == "retain model leaks" or (line.value is not None and line.limit is None and "retain_model" in line.rule):
         return OTHER_RETAIN_MODEL
     if line.value is None or line.detail.startswith("unscored"):
-        probe = f" with `{probe_of()[line.metric]}` among `audit.probes`, and enough questions and answers" if one else ""
+        probe = f" with `{one.probe}` among `audit.probes`, and enough questions and answers" if one else ""
         return f"Audit again{probe}: `{_AGAIN}`; takes time, and trains nothing."
     if line.metric.startswith("exposure."):
         return STRICTER_TARGETS

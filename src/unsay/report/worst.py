@@ -1,7 +1,7 @@
 """Single rows, the worst first: forget questions by their id alone, and answers about what should stay in words."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unsay.measure.summary import metrics, questions
 from unsay.report.evidence import Evidence
@@ -55,11 +55,10 @@ def kept(evidence: Evidence) -> tuple[list[Kept], int, int]:
     """The answers about what should stay that lost most, how many were compared, and how many are kept back for what they touch."""
     then, now = ({row["id"]: row for row in evidence.kept.get(which, ())} for which in ("before", "after"))
     both = [(then[key], row) for key, row in now.items() if key in then]
-    pairs = [_pair(first, second) for first, second in both if "said" in first and "said" in second]
+    pairs = [
+        Kept(new["question"], new["answer"], old["said"], new["said"], (float(old["recall"] or 0), float(new["recall"] or 0)))
+        for old, new in both
+        if "said" in old and "said" in new
+    ]
     pairs.sort(key=lambda one: (one.recalls[1] - one.recalls[0], one.recalls[1], one.question))
     return pairs[:SHOWN], len(pairs), len(both) - len(pairs)
-
-
-def _pair(then: Mapping[str, Any], now: Mapping[str, Any]) -> Kept:
-    recalls = (float(then["recall"] or 0), float(now["recall"] or 0))
-    return Kept(str(now["question"]), str(now["answer"]), str(then["said"]), str(now["said"]), recalls)

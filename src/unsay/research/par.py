@@ -17,7 +17,7 @@ from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure import policy
 from unsay.measure.policy import Policy
-from unsay.measure.summary import metrics, probe_of
+from unsay.measure.summary import metrics
 from unsay.measure.verdict import LineResult
 from unsay.metric import CHANCE
 from unsay.record.recorded import target_model_name
@@ -112,5 +112,5 @@ def best(points: Sequence[Point]) -> Point | None:
 
 def _probes(chosen: Policy, recipe: Recipe) -> tuple[str, ...]:
     """What must be asked for the policy and for what is held out, in the order of the recipe."""
-    wanted = {probe_of()[line.metric] for line in chosen.lines if line.metric in probe_of()} | {"greedy", "utility"}
+    wanted = {metrics()[line.metric].probe for line in chosen.lines if line.metric in metrics()} | {"greedy", "utility"}
     return tuple(name for name in recipe.audit.probes if name in wanted)

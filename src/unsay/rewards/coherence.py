@@ -32,12 +32,8 @@ class Fluency:
             raise ConfigError(f"fluency.scale = {self.scale} must be positive")
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
-        return [self._score(candidate.fluency) for candidate in candidates]
-
-    def _score(self, fluency: float | None) -> float | None:
-        if fluency is None or math.isnan(fluency):
-            return None
-        return min(1.0, max(0.0, 1.0 + fluency / self.scale))
+        found = [candidate.fluency for candidate in candidates]
+        return [None if one is None or math.isnan(one) else min(1.0, max(0.0, 1.0 + one / self.scale)) for one in found]
 
 
 @dataclass(frozen=True)

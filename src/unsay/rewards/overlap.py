@@ -58,11 +58,8 @@ class Overlap:
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
         baseline = remainder(reference.baseline, reference.prefix)
-        return [self._score(baseline, candidate.text) for candidate in candidates]
-
-    def _score(self, baseline: str, text: str) -> float | None:
-        found = overlap(baseline, text, self.min_words)
-        return None if found is None else 1.0 - found
+        found = [overlap(baseline, candidate.text, self.min_words) for candidate in candidates]
+        return [None if one is None else 1.0 - one for one in found]
 
 
 def overlap(baseline: str, text: str, min_words: int) -> float | None:

@@ -53,10 +53,9 @@ class Weighted:
     def explain(self, candidates: Sequence[Candidate], reference: Reference) -> list[tuple[float | None, dict[str, float | None]]]:
         """For each candidate the weighted mean and the single rewards behind it."""
         columns = {name: reward(candidates, reference) for name, reward in self.rewards.items()}
-        rows = [{name: column[i] for name, column in columns.items()} for i in range(len(candidates))]
-        return [(self._mean(row), row) for row in rows]
-
-    def _mean(self, row: Mapping[str, float | None]) -> float | None:
-        applicable = [(self.weights[name], value) for name, value in row.items() if value is not None]
-        total = sum(weight for weight, _ in applicable)
-        return sum(weight * value for weight, value in applicable) / total if applicable else None
+        found: list[tuple[float | None, dict[str, float | None]]] = []
+        for row in ({name: column[i] for name, column in columns.items()} for i in range(len(candidates))):
+            applicable = [(self.weights[name], value) for name, value in row.items() if value is not None]
+            total = sum(weight for weight, _ in applicable)
+            found.append((sum(weight * value for weight, value in applicable) / total if applicable else None, row))
+        return found

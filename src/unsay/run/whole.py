@@ -2,6 +2,7 @@
 not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
 others from their beginning), and ends as it would have ended."""
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from unsay.lm.heard import counting
 from unsay.measure import policy
 from unsay.methods import GROUP as METHODS
 from unsay.methods import TABLE as METHOD_TABLE
-from unsay.record import expected_answers, record, source, start
+from unsay.record import expected_answers, record, source, standalone, start
 from unsay.record.recorded import read_handed
 from unsay.report.notes import after_record
-from unsay.run.audits import run_audit
+from unsay.run.audits import run_alone, run_audit
 from unsay.run.watchers import Watchers
 from unsay.store import interrupt, redact
 from unsay.store.folder import RunFolder, now
@@ -24,6 +25,7 @@ from unsay.store.manifest import Manifest
 from unsay.tables import entries, near
 from unsay.train import method_of, tracking, train
 from unsay.train.finetune import finetune
+from unsay.train.ledger import boundary
 from unsay.types import MODELS
 
 
@@ -66,6 +68,26 @@ def check_audit(recipe: Recipe) -> None:
     for name in recipe.tables:
         if name not in known:
             raise ConfigError(f"unknown table [{name}]: {near(name, known | ours)}")
+
+
+def run_standalone(
+    folder: RunFolder,
+    model: str,
+    questions: str,
+    watchers: Watchers,
+    cache: bool = True,
+    settings: Sequence[str] = (),
+    before: str | None = None,
+    retain_model: str | None = None,
+) -> Recipe:
+    """An audit of a model without a run, and its report; the recipe that it makes of what is named. Raises `ConfigError`."""
+    recipe = standalone.prepare(model, questions, retain_model, settings)
+    check_audit(recipe)
+    with folder.claimed():
+        standalone.begin(recipe, folder, before)
+        run_alone(recipe, folder, watchers, cache)
+        run_report(folder, watchers)
+    return recipe
 
 
 def open_folder(recipe: Recipe, folder: RunFolder) -> None:
@@ -118,6 +140,8 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
             folder,
             lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
         )
+    if said := boundary(folder.manifest().exposure):
+        watchers.note(said)
 
 
 def run_report(folder: RunFolder, watchers: Watchers) -> None:

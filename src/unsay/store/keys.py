@@ -8,28 +8,30 @@ import hashlib
 import hmac
 import os
 import stat
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from unsay.config import ConfigError
 from unsay.extras import install
 
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
 
-class Cipher(Protocol):
-    """What is used of `cryptography.fernet.Fernet`."""
 
-    def encrypt(self, data: bytes) -> bytes: ...
-    def decrypt(self, token: bytes) -> bytes: ...
+def _fernet() -> ModuleType:
+    try:
+        return import_module("cryptography.fernet")
+    except ImportError:
+        raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
 
 
 class Lock:
     """One key. Raises `ConfigError` where the file is none, or the package is missing."""
 
     def __init__(self, path: Path):
-        try:
-            from cryptography.fernet import Fernet, InvalidToken
-        except ImportError:
-            raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
+        fernet = _fernet()
         try:
             text = path.read_bytes().strip()
         except OSError as error:
@@ -37,10 +39,10 @@ class Lock:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ConfigError(f"the key file {path} can be read by others; make it yours alone: chmod 600 {path}")
         try:
-            self._fernet: Cipher = Fernet(text)
+            self._fernet: Fernet = fernet.Fernet(text)
         except ValueError:
             raise ConfigError(f"{path} holds no key; a new one: unsay vault key FILE") from None
-        self._invalid = InvalidToken
+        self._invalid = fernet.InvalidToken
         self._secret = base64.urlsafe_b64decode(text)
         self.identity = hashlib.sha256(b"unsay vault " + self._secret).hexdigest()[:32]
 
@@ -65,10 +67,7 @@ class Lock:
 
 def new_key(path: Path) -> None:
     """Write a fresh key to a file that only its owner can read. Raises `ConfigError` where the file exists."""
-    try:
-        from cryptography.fernet import Fernet
-    except ImportError:
-        raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
+    fernet = _fernet()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -76,6 +75,6 @@ def new_key(path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from None
     with os.fdopen(descriptor, "wb") as file:
-        file.write(Fernet.generate_key() + b"\n")
+        file.write(fernet.Fernet.generate_key() + b"\n")
         file.flush()
         os.fsync(file.fileno())

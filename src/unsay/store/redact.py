@@ -25,23 +25,20 @@ _PACKAGE = Path(__file__).parents[1]
 
 def apart(recipe: Recipe) -> tuple[Recipe, list[dict[str, Any]]]:
     """The recipe without the texts that may be secret, and these, one a row."""
-    texts = [
-        {"table": table, "key": key, "value": list(value) if isinstance(value, list | tuple) else value}
-        for table, key, value in _texts(recipe)
-    ]
+    texts = [{"table": table, "key": key, "value": value} for table, key, value in _texts(recipe)]
     return _put(recipe, [{**row, "value": _hidden(row["value"])} for row in texts]), texts
 
 
 def together(recipe: Recipe, texts: Iterable[Mapping[str, Any]]) -> Recipe:
     """The recipe with its texts; one that has been given another text since keeps that."""
     now = {(table, key): value for table, key, value in _texts(recipe)}
-    return _put(recipe, [row for row in texts if _same(now.get((row["table"], row["key"])), _hidden(row["value"]))])
+    return _put(recipe, [row for row in texts if now.get((row["table"], row["key"])) == _hidden(row["value"])])
 
 
 def refuse_hidden(recipe: Recipe) -> None:
     """Raises `ConfigError` where a text is still in a vault that is not at hand: its stand-in would be taken for the text itself."""
     for table, key, value in _texts(recipe):
-        if HIDDEN in (value if isinstance(value, list | tuple) else [value]):
+        if HIDDEN in (value if isinstance(value, list) else [value]):
             raise ConfigError(
                 f"{table}.{key} says {HIDDEN!r}: the text itself lies in the vault of the run that this recipe was copied from; "
                 "write it out, or leave the key out"
@@ -54,15 +51,11 @@ def _texts(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
     for name, table in {**tables, **whole["tables"]}.items():
         for key in SENSITIVE:
             if isinstance(table, Mapping) and table.get(key):
-                yield name, key, table[key]
+                yield name, key, list(table[key]) if isinstance(table[key], list | tuple) else table[key]
 
 
 def _hidden(value: Any) -> Any:
-    return [HIDDEN] * len(value) if isinstance(value, list | tuple) else HIDDEN
-
-
-def _same(now: Any, hidden: Any) -> bool:
-    return bool((list(now) if isinstance(now, list | tuple) else now) == hidden)
+    return [HIDDEN] * len(value) if isinstance(value, list) else HIDDEN
 
 
 def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:

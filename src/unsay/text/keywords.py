@@ -174,12 +174,8 @@ def _opens_sentence(text: str, before: Token | None, token: Token) -> bool:
     if before is None:
         return True
     gap = text[before.end : token.start]
-    if "\n" in gap:
-        return True
-    if not _SENTENCE_END.search(gap):
-        return False
     abbreviated = gap.startswith(".") and (len(before.word) == 1 or before.word in _TITLES)
-    return not abbreviated
+    return "\n" in gap or (bool(_SENTENCE_END.search(gap)) and not abbreviated)
 
 
 @lru_cache(maxsize=16384)
@@ -305,14 +301,14 @@ def _joins(gap: str, token: Token) -> bool:
     return bool(re.fullmatch(rf" (?:{'|'.join(sorted(_JOINTS))})(?: (?:the|la|der|den))? ", gap, re.IGNORECASE))
 
 
-def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> tuple[list[Token], Mapping[str, float]]:
-    """First occurrences of the keywords, in order of appearance, with their weights by form."""
+def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> tuple[list[Token], list[Token]]:
+    """First occurrences of the keywords, in order of appearance: all of them, and the sensitive ones."""
     keys = keyword_forms(answer, question, "", spans, struck)
     first: dict[str, Token] = {}
     for token in tokens(answer):
         if token.form in keys:
             first.setdefault(token.form, token)
-    return list(first.values()), keys
+    return list(first.values()), [token for token in first.values() if keys[token.form] == SENSITIVE]
 
 
 def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
@@ -320,27 +316,19 @@ def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), 
 
     Stripped at the right; empty where the answer opens with the secret, `None` where it has no keyword.
     """
-    said, keys = _secret(answer, question, spans, struck)
-    if not said:
-        return None
-    secret = next((token for token in said if keys[token.form] == SENSITIVE), said[0])
-    return answer[: secret.start].rstrip()
+    said, sensitive = _secret(answer, question, spans, struck)
+    return answer[: (sensitive or said)[0].start].rstrip() if said else None
 
 
-def cuts(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> tuple[str, str] | None:
-    """The answer begun up to the secret, and up to the middle of it: two partial-secret prefixes, stripped at the right.
+def half_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
+    """The answer up to the middle of its secret, stripped at the right.
 
-    The first is `before_secret`. The second ends when half of the keywords, rounded down but at least one, have been
-    said, counting the sensitive ones only where there are two or more; at least one is then still unsaid. `None` where
-    the answer has fewer than two keywords, for then no part of the secret can be told; `before_secret` may still exist.
+    It ends when half of the keywords, rounded down but at least one, have been said, counting the sensitive ones only where
+    there are two or more; at least one is then still unsaid. `None` where the answer has fewer than two keywords.
 
-    >>> cuts("Her name is Hina Ameen.", "What is her name?")
-    ('Her name is', 'Her name is Hina')
+    >>> half_secret("Her name is Hina Ameen.", "What is her name?")
+    'Her name is Hina'
     """
-    said, keys = _secret(answer, question, spans, struck)
-    if len(said) < 2:
-        return None
-    sensitive = [token for token in said if keys[token.form] == SENSITIVE]
+    said, sensitive = _secret(answer, question, spans, struck)
     counted = sensitive if len(sensitive) >= 2 else said
-    before = answer[: (sensitive or said)[0].start].rstrip()
-    return before, answer[: counted[len(counted) // 2 - 1].end].rstrip()
+    return answer[: counted[len(counted) // 2 - 1].end].rstrip() if len(said) >= 2 else None

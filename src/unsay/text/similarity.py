@@ -1,6 +1,6 @@
 """ROUGE-L, words, and what can be said of an answer from its text alone: pure strings, no torch.
 
-`stems` and `rouge_l` give the numbers of Google's `rouge_score` package (stemmer on) to the bit, faster. One departure:
+`rouge_l` gives the numbers of Google's `rouge_score` package (stemmer on) to the bit, faster. One departure:
 where the reference has no token, `rouge_score` says 0 and this says `None`, unscored; its tokenizer keeps `[a-z0-9]` only,
 so every text in another script would otherwise look perfectly forgotten. Words, keywords and spans live in `unsay.text.keywords`.
 """
@@ -27,14 +27,9 @@ class RougeL(NamedTuple):
     f1: float
 
 
-@lru_cache(maxsize=32768)
-def stems(text: str) -> tuple[str, ...]:
-    """Tokens of `rouge_score` with its stemmer on: lower case, runs of [a-z0-9], Porter-stemmed above three characters."""
-    return tuple(stem(token) for token in _TOKEN.findall(text.lower()))
-
-
 class _Letters(dict[str, str]):
-    """Token → one character that stands for its stem: rapidfuzz compares strings of them several times faster than lists."""
+    """Token of `rouge_score` (lower case, a run of [a-z0-9]) → one character that stands for its Porter stem: rapidfuzz compares
+    strings of them several times faster than lists."""
 
     def __init__(self) -> None:
         self.stems: dict[str, str] = {}
@@ -81,6 +76,11 @@ def _scores(common: int, wanted: int, given: int) -> RougeL:
     # The order of the product is rouge_score's: another order differs in the last bit.
     f1 = 2 * precision * recall / (precision + recall) if common else 0.0
     return RougeL(recall, precision, f1)
+
+
+def likeness(reference: str, text: str) -> float:
+    """ROUGE-L F1 of two texts; 0 where it is unscored."""
+    return score.f1 if (score := rouge_l(reference, text)) else 0.0
 
 
 def highest_f1(answers: Sequence[str], references: Sequence[str]) -> list[float | None]:

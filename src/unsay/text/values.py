@@ -68,10 +68,6 @@ def _as_digits(run: str) -> str:
     return re.sub(r"([\d.]+) (10{3,9})\b", lambda found: f"{float(found[1]) * int(found[2]):.0f}", digits)
 
 
-def _spoken(text: str) -> str:
-    return _IN_WORDS.sub(lambda found: _as_digits(found.group()), text)
-
-
 def _dates(text: str) -> Iterator[tuple[str, set[Date]]]:
     for form in _DATES:
         for found in form.finditer(text):
@@ -109,22 +105,17 @@ def _numbers(text: str) -> Iterator[tuple[str, set[float]]]:
         yield found.group(), {round(number * times, 6) for number in numbers} | (numbers if power == "m" else set())
 
 
-def _phones(text: str) -> Iterator[str]:
-    for found in _PHONE.finditer(text):
-        if 7 <= sum(c.isdigit() for c in found.group()) <= 15:
-            yield found.group().strip()
-
-
 class Values:
     """What a text mentions, each as it is written there with its values."""
 
     def __init__(self, text: str) -> None:
-        spoken = _spoken(text)
+        spoken = _IN_WORDS.sub(lambda found: _as_digits(found.group()), text)
         both = (text,) if spoken == text else (text, spoken)
         self.dates = [date for one in both for date in _dates(one)]
         self.numbers = [number for one in both for number in _numbers(one)]
         self.numbers += [(run.group(), set().union(*(v for _, v in _numbers(_as_digits(run.group()))))) for run in _IN_WORDS.finditer(text)]
-        self.phones = list(dict.fromkeys(phone for one in both for phone in _phones(one)))
+        phones = [found.group().strip() for one in both for found in _PHONE.finditer(one)]
+        self.phones = [phone for phone in dict.fromkeys(phones) if 7 <= sum(c.isdigit() for c in phone) <= 15]
 
     def __bool__(self) -> bool:
         return bool(self.dates or self.numbers or self.phones)
@@ -153,14 +144,11 @@ def same_values(reference: str, text: str) -> list[str]:
         return []
     dates = {date for _, some in given.dates for date in some}
     numbers = {number for _, some in given.numbers for number in some}
-    found = [m for m, some in wanted.dates if any(_agrees(one, date) for one in some for date in dates)]
+    pairs = ((mention, zip(one, date, strict=True)) for mention, some in wanted.dates for one, date in product(some, dates))
+    found = [mention for mention, parts in pairs if all(told is None or told == other for told, other in parts)]
     found += [mention for mention, some in wanted.numbers if some & numbers]
     found += [mention for mention in wanted.phones if any(_same_phone(mention, other) for other in given.phones)]
     return list(dict.fromkeys(found))
-
-
-def _agrees(wanted: Date, date: Date) -> bool:
-    return all(one is None or one == other for one, other in zip(wanted, date, strict=True))
 
 
 @lru_cache(maxsize=16384)

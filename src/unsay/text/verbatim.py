@@ -7,7 +7,8 @@ of the question count: a run is a run.
 
 from collections import Counter
 
-from unsay.text import spelled, words
+from unsay.text import words
+from unsay.text.similarity import spelled
 
 
 def longest_run(reference: str, answer: str) -> float | None:

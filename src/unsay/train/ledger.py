@@ -58,3 +58,16 @@ def total(rounds: Sequence[RoundExposure], targeted: Mapping[str, int]) -> Expos
         baseline_reads=dict(reads),
         rounds=tuple(rounds),
     )
+
+
+def boundary(exposure: Exposure | None) -> str:
+    """What to say at the end of training where a method that reads no answer still trained on one: all that the model offered was its
+    old answer. Empty where there is nothing to say."""
+    last = exposure.rounds[-1] if exposure and exposure.rounds else None
+    if last is None or not last.over_half or "answer" in last.sources:
+        return ""
+    return (
+        f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten: where the model "
+        "always says the same, there is no alternative to keep. Use pmc.preset=guarded, which filters targets and explores, or a higher "
+        "pmc.temperature"
+    )

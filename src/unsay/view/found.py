@@ -16,7 +16,7 @@ from typing import Any
 
 from unsay.config import ConfigError, Recipe
 from unsay.measure.summary import metrics
-from unsay.research.front import PLANES, Point, pareto
+from unsay.research.front.area import PLANES, Point, pareto
 from unsay.research.front.curves import read
 from unsay.store.files import LOCK, links
 from unsay.store.folder import RunFolder

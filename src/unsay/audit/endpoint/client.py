@@ -139,19 +139,16 @@ class Client:
                 asked = prefix if question is None else plain(question, before) + (f" {prefix}" if prefix else "")
                 reply = self._server.completions.create(prompt=asked, **options)
             else:
-                messages = self._messages(question or "", prefix, before)
+                own = self.system_prompt and not any(role == "system" for role, _ in before)
+                turns = [*([("system", self.system_prompt)] if own else []), *before, ("user", question or "")]
+                turns += [("assistant", prefix)] if prefix else []
+                messages = [{"role": role, "content": text} for role, text in turns]
                 reply = self._server.chat.completions.create(messages=messages, extra_body=dict(way or {}), **options)
         choices = getattr(reply, "choices", None)
         texts = [_text(choice) for choice in choices] if isinstance(choices, list) else []
         if not choices or None in texts:
             raise self._error("its reply is not one of an OpenAI-compatible server; does the URL end in /v1?")
         return [Answer((), str(text).strip(), choice.finish_reason != "length") for text, choice in zip(texts, choices, strict=True)]
-
-    def _messages(self, question: str, prefix: str, before: Turns) -> list[dict[str, str]]:
-        own = self.system_prompt and not any(role == "system" for role, _ in before)
-        turns = [*([("system", self.system_prompt)] if own else []), *before, ("user", question)]
-        turns += [("assistant", prefix)] if prefix else []
-        return [{"role": role, "content": text} for role, text in turns]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -172,21 +169,17 @@ class Client:
         tries = f" after {self.config.retries + 1} tries"
         if 300 <= code < 400:
             return self._error(f"it sends on to another address ({code}), and questions go to none but the one you named; name that one")
+        if code in (401, 403) and self.config.key_env:
+            return self._error(f"it refuses the key in {self.config.key_env} ({code})")
         if code in (401, 403):
-            way = (
-                f"refuses the key in {self.config.key_env}"
-                if self.config.key_env
-                else "wants a key: name its environment variable, --key-env"
-            )
-            return self._error(f"it {way} ({code})")
+            return self._error(f"it wants a key: name its environment variable, --key-env ({code})")
         if code in (400, 422):
             way = "is --model right, and does its template take a system message? Its log says more"
             return self._error(f"it does not take the request ({code}); {way}", Refused)
         if code == 404:
             names = f"the model {self.config.model!r}" if self.config.model else "the model"
-            return self._error(
-                f"it knows neither {names} nor this path ({code}); try --model NAME, --api completions, or a URL ending in /v1", Failed
-            )
+            way = "try --model NAME, --api completions, or a URL ending in /v1"
+            return self._error(f"it knows neither {names} nor this path ({code}); {way}", Failed)
         if code == 429:
             return self._error(f"too many requests{tries} ({code}); wait, or raise the quota")
         return self._error(f"it failed{tries} ({code}); its log says why", Failed)

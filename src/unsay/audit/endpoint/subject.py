@@ -86,18 +86,16 @@ class EndpointSubject:
             # Trap: one seed for all n answers of a request makes them one answer, so what does not vary is tried without.
             for self._several, self._seeded in itertools.product((True, False), (True, False)):
                 try:
-                    if any(self._varies(question, hot) for question in (self.harmless[-1], self.harmless[0])):
-                        return True
+                    for question in (self.harmless[-1], self.harmless[0]):
+                        found = self._answers(Prompt(question, question), LOOKS, hot, 1.0, "hello")
+                        if len({answer.text for answer in found}) > 1:
+                            return True
                     taken = True
                 except Refused:
                     continue
             if taken:
                 break
         return False
-
-    def _varies(self, question: str, temperature: float) -> bool:
-        found = self._answers(Prompt(question, question), LOOKS, temperature, 1.0, "hello")
-        return len({answer.text for answer in found}) > 1
 
     @cached_property
     def continues(self) -> Mapping[str, bool] | None:
@@ -130,12 +128,13 @@ class EndpointSubject:
 
     def hello(self) -> None:
         """One harmless question, so that a wrong address or key shows before anything else is sent."""
+        prompt = Prompt(self.harmless[0], self.harmless[0])
         try:
-            self._answers(Prompt(self.harmless[0], self.harmless[0]), 1, 0.0, 1.0, "")
+            self._answers(prompt, 1, 0.0, 1.0, "")
         except Refused as refused:
             self._client.limit = "max_completion_tokens"  # what some models of the original server insist on
             try:
-                self._answers(Prompt(self.harmless[0], self.harmless[0]), 1, 0.0, 1.0, "")
+                self._answers(prompt, 1, 0.0, 1.0, "")
             except Refused:
                 raise refused from None
 

@@ -7,31 +7,3 @@ dominate, from the reference point (0, 0) (Zitzler & Thiele 1999). What the numb
 `curves` reads, `counted` leaves out what is over its budget or a bound, `area` measures, `trade` sets the methods against one
 another. `unsay.research.front.pictures` draws.
 """
-
-from unsay.research.front.area import PLANES, Plane, Point, hypervolume, pareto, points
-from unsay.research.front.counted import OVER
-from unsay.research.front.curves import Axis, Configuration, Step, Sweeps, read
-from unsay.research.front.trade import Chosen, CostRow, Front, Panel, Reach, Volume, chosen, front
-
-__all__ = [
-    "OVER",
-    "PLANES",
-    "Axis",
-    "Chosen",
-    "Configuration",
-    "CostRow",
-    "Front",
-    "Panel",
-    "Plane",
-    "Point",
-    "Reach",
-    "Step",
-    "Sweeps",
-    "Volume",
-    "chosen",
-    "front",
-    "hypervolume",
-    "pareto",
-    "points",
-    "read",
-]

@@ -42,15 +42,16 @@ def counted(sweeps: Sweeps, bounds: Bounds) -> tuple[Sweeps, tuple[str, ...]]:
         marks = {step.checkpoint for curve in one.curves.values() for step in curve}
         cheap = {mark for mark in marks if _cost(one, mark, sweeps.currency) <= bounds.cost(sweeps, one.folder)}
         dear[one.method] += len(marks - cheap)
-        good = {mark for mark in cheap if all(_scores(one, mark, name, most) for name, most in bounds.at_most.items())}
+        good = {mark for mark in cheap if _within(one, mark, bounds.at_most)}
         out += len(cheap - good)
         curves = {seed: tuple(step for step in curve if step.checkpoint in good) for seed, curve in one.curves.items()}
         return replace(one, curves=curves)
 
     left = {name: tuple(map(passing, some)) for name, some in sweeps.configurations.items()}
     if not any(curve for some in left.values() for one in some for curve in one.curves.values()):
+        named = ", ".join([*(["cost"] if dear.total() else []), *bounds.at_most])
         raise ConfigError(
-            f"no checkpoint in {', '.join(sweeps.folders)} is within the bounds on {_named(bounds, dear)}; raise them, "
+            f"no checkpoint in {', '.join(sweeps.folders)} is within the bounds on {named}; raise them, "
             "--at-most for what is scored and --budget for what it cost (0: whatever it did)"
         )
     return replace(sweeps, configurations=left), tuple(_lines(bounds, dear, out))
@@ -68,13 +69,8 @@ def _cost(one: Configuration, mark: int, currency: str) -> float:
     return fmean(getattr(step, currency) for curve in one.curves.values() for step in curve if step.checkpoint == mark)
 
 
-def _scores(one: Configuration, mark: int, name: str, most: float) -> bool:
-    value = one.at(mark, name)
-    return value is not None and value <= most
-
-
-def _named(bounds: Bounds, dear: Counter[str]) -> str:
-    return ", ".join([*(["cost"] if dear.total() else []), *bounds.at_most])
+def _within(one: Configuration, mark: int, at_most: Mapping[str, float]) -> bool:
+    return all((value := one.at(mark, name)) is not None and value <= most for name, most in at_most.items())
 
 
 def _lines(bounds: Bounds, dear: Counter[str], out: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ import json
 import lzma
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite, nan
@@ -123,8 +123,12 @@ def read(paths: Sequence[Path]) -> Sweeps:
         if not any(one.curves for one in found):
             states = ", ".join(f"{number} {state}" for state, number in Counter(one.state for one in found).items()) or "none"
             raise ConfigError(f"{path} holds no curve of a sweep (trials: {states}); make some with `unsay sweep`, or name its folder")
-        for one in (_indexed(one, reference) for one in found):
-            configurations.setdefault(one.method, []).append(one)
+        for one in found:
+            curves = {
+                seed: tuple(replace(step, metrics=_with_index(step.metrics, reference)) for step in curve)
+                for seed, curve in one.curves.items()
+            }
+            configurations.setdefault(one.method, []).append(replace(one, curves=curves))
         references[str(path)] = {which: tuple(_with_index(one, reference) for one in some) for which, some in reference.items()}
         if budget is not None:
             budgets[str(path)] = budget
@@ -136,11 +140,6 @@ def read(paths: Sequence[Path]) -> Sweeps:
 References = dict[str, tuple[Metrics, ...]]
 Sweep = tuple[list[Configuration], References, float | None]
 """Trials, metrics of the models before and the retain model, budget in seconds."""
-
-
-def _indexed(one: Configuration, reference: References) -> Configuration:
-    steps = {seed: tuple(replace(s, metrics=_with_index(s.metrics, reference)) for s in curve) for seed, curve in one.curves.items()}
-    return replace(one, curves=steps)
 
 
 def _with_index(metrics: Metrics, reference: References) -> Metrics:
@@ -156,11 +155,7 @@ def _means(some: Sequence[Metrics]) -> dict[str, float]:
 
 
 def _folder(path: Path) -> Sweep:
-    trials = []
-    for file in sorted(path.glob("*/*/trial.json")):
-        one = _parsed(file, _text(file), partial(_trial, path, str(file.parent.relative_to(path))))
-        curves = sorted(file.parent.glob("seed-*/curve.jsonl")) if one.state != "failed" else []
-        trials.append(_with(one, {curve.parent.name.removeprefix("seed-"): _curve(curve) for curve in curves}))
+    trials = [_parsed(file, _text(file), partial(_trial, path, file)) for file in sorted(path.glob("*/*/trial.json"))]
     reference, sweep = path / "reference.json", path / "sweep.toml"
     return (
         trials,
@@ -176,9 +171,8 @@ def _file(path: Path) -> Sweep:
         raise ConfigError(f"{path} cannot be read; name a sweep's folder, or what scripts/keep_sweep.py has made of one") from None
 
     def trial(row: Any) -> Configuration:
-        one = _trial(path, f"{row['method']}/{row['number']:03d}", row)
-        curves = row["curves"].items() if one.state != "failed" else ()
-        return _with(one, {seed: tuple(map(_step, rows)) for seed, rows in curves})
+        curves = ((seed, tuple(map(_step, rows))) for seed, rows in row["curves"].items())
+        return _configuration(path, f"{row['method']}/{row['number']:03d}", row, curves)
 
     def about(files: Any) -> tuple[References, float | None]:
         reference, sweep = files.get("reference.json"), files.get("sweep.toml")
@@ -188,17 +182,20 @@ def _file(path: Path) -> Sweep:
     return [_parsed(f"{path}, line {i}", line, trial) for i, line in enumerate(lines, 2)], reference, budget
 
 
-def _trial(sweep: Path, place: str, trial: Any) -> Configuration:
+def _trial(sweep: Path, file: Path, trial: Any) -> Configuration:
+    curves = ((one.parent.name.removeprefix("seed-"), _curve(one)) for one in sorted(file.parent.glob("seed-*/curve.jsonl")))
+    return _configuration(sweep, str(file.parent.relative_to(sweep)), trial, curves)
+
+
+def _configuration(sweep: Path, place: str, trial: Any, curves: Iterable[tuple[str, tuple[Step, ...]]]) -> Configuration:
+    """`curves`: by seed; those of a failed trial are not looked at."""
     if trial["state"] not in STATES:
         raise ValueError(f"state is {trial['state']!r}, not one of {', '.join(STATES)}")
     if not isinstance(trial["method"], str):
         raise TypeError("method is no text")
     about = {key: trial[key] for key in ("method", "settings", "state", "why")}
-    return Configuration(str(sweep), place, number=int(trial["number"]), **about, seeds=len(trial["seeds"]), curves={})
-
-
-def _with(one: Configuration, curves: Mapping[str, tuple[Step, ...]]) -> Configuration:
-    return replace(one, curves={seed: curve for seed, curve in curves.items() if curve})
+    kept = {seed: curve for seed, curve in curves if curve} if trial["state"] != "failed" else {}
+    return Configuration(str(sweep), place, number=int(trial["number"]), **about, seeds=len(trial["seeds"]), curves=kept)
 
 
 def _text(path: Path) -> str:

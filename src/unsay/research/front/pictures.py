@@ -14,12 +14,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from unsay.report.pictures import COLOURS, MUTED, STYLE
-from unsay.research.front import Axis, Front, Panel
-from unsay.research.front.curves import NEVER_KNEW
+from unsay.research.front.curves import NEVER_KNEW, Axis
 from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
+from unsay.research.front.trade import Front, Panel
 from unsay.store.files import write_bytes, write_text
 
 METHODS = {
@@ -33,8 +33,8 @@ METHODS = {
     "ga": ("#882255", ">"),
     "retain-only": ("#7c838d", "X"),
 }
-_OTHERS = tuple((colour, marker) for marker in "pdh8" for colour in ("#999933", "#1b1d22", *(colour for colour, _ in METHODS.values())))
-"""For other contenders, by name."""
+_OTHERS = tuple((colour, marker) for marker in "pdh8H*" for colour in ("#999933", "#ee7733", "#0077bb", "#ee3377", "#661100"))
+"""For other contenders, by name, in colours that no method has."""
 _MARKS = {"before": ("o", 55, "white"), "retain_model": ("*", 130, COLOURS["retain_model"])}
 
 LABELS = {
@@ -61,11 +61,11 @@ def write(front: Front, out: Path) -> list[Path]:
     paths = [out / name for name in texts]
     with matplotlib.rc_context(STYLE):
         for name, figure in {"front": fronts(front), "front-cost": by_cost(front)}.items():
-            paths += [_save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
+            paths += [save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
     return paths
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     """The same bytes for the same numbers."""
     kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
     figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
@@ -105,6 +105,7 @@ def fronts(front: Front) -> Figure:
         if panel.cap is not None:
             axes.axvline(panel.cap * across, color=COLOURS["retain_model"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
         axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
+        _name_absent(axes, panel)
     return _with_legend(figure, panels)
 
 
@@ -117,12 +118,14 @@ def by_cost(front: Front) -> Figure:
             colour, marker = looks[name]
             budgets, values = [b for b, _, _ in reach.by_cost], [v for _, v, _ in reach.by_cost]
             low, high = [band.low for _, _, band in reach.by_cost], [band.high for _, _, band in reach.by_cost]
-            axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
+            if any(point.configuration.seeds > 1 for point in reach.points):  # of one seed it would show the search alone, and look certain
+                axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
             axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
         capped = to_retain_model(panel)
         axes.set(title=TITLES[key], xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{capped}", xscale="log")
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
         axes.set_ylim(bottom=0)
+        _name_absent(axes, panel)
     return _with_legend(figure, panels)
 
 
@@ -131,8 +134,10 @@ def styles(names: Collection[str]) -> dict[str, tuple[str, str]]:
     found = {name: METHODS[name] for name in names if name in METHODS}
     for name in names:
         start = zlib.crc32(name.encode())
-        free = (_OTHERS[(start + i) % len(_OTHERS)] for i in range(len(_OTHERS)))
-        found.setdefault(name, next((look for look in free if look not in found.values()), _OTHERS[0]))
+        looks = [_OTHERS[(start + i) % len(_OTHERS)] for i in range(len(_OTHERS))]
+        free = [look for look in looks if look not in found.values()] or looks
+        colours = {colour for colour, _ in found.values()}
+        found.setdefault(name, next((look for look in free if look[0] not in colours), free[0]))
     return found
 
 
@@ -167,14 +172,25 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
     return min(values) - margin, max(values) + margin
 
 
+def _name_absent(axes: Axes, panel: Panel) -> None:
+    """A contender that never scored here, or failed, is not taken for one that lies hidden behind others."""
+    if absent := [name for name, reach in panel.methods.items() if not reach.points]:
+        axes.text(0.02, 0.02, f"no point: {', '.join(absent)}", transform=axes.transAxes, color=MUTED, fontsize="small", wrap=True)
+
+
 def _label(axis: Axis) -> str:
     return LABELS[axis.metric] + (f" (0 to {axis.top:g})" if axis.top > 1 else "")
 
 
-def _canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
-    figure = Figure(figsize=(max(4.2, 3.7 * columns), height), layout="constrained")
+def _canvas(panels: int, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Two panels beside each other: four would be too small on a page. `height`: inches of a panel."""
+    rows, columns = -(-panels // 2), min(panels, 2)
+    figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in axes[panels:]:
+        spare.remove()
+    return figure, list(axes[:panels])
 
 
 def _with_legend(figure: Figure, panels: Sequence[Axes]) -> Figure:

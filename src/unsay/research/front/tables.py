@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from unsay.research.front import Configuration, Front, Panel, Point, Reach, Volume
+from unsay.research.front.area import Point
+from unsay.research.front.curves import Configuration
+from unsay.research.front.trade import Front, Panel, Reach, Volume
 
 CURRENCIES = {"cpu_seconds": "CPU seconds of training", "gpu_seconds": "GPU seconds of training"}
 TOLD = (

@@ -125,13 +125,11 @@ class Front:
 
 def front(
     paths: Sequence[Path],
-    take: int = 3,
     replications: int = REPLICATIONS,
-    seed: int = 0,
     at_most: Mapping[str, float] | None = None,
     budget: float | None = None,
 ) -> Front:
-    """From sweep folders to all of it; `take` configurations are chosen per method. The same numbers give the same result.
+    """From sweep folders to all of it. The same numbers give the same result.
 
     `at_most`: only checkpoints count that score no more on these metrics (on their own scales; mean over seeds). `budget`: only
     those that cost no more seconds; by default a tenth over what their sweep gave a run, 0 counts all.
@@ -148,7 +146,7 @@ def front(
     costs = [point.cost for each in scored.values() for some in each.values() for point in some]
     low, high = max(min(costs), 1e-3), max(*costs, 2e-3)
     budgets = (*(float(budget) for budget in np.geomspace(low, high, _BUDGETS)[:-1]), high)
-    panels = {key: _panel(sweeps, PLANES[key], each, budgets, replications, seed) for key, each in scored.items()}
+    panels = {key: _panel(sweeps, PLANES[key], each, budgets, replications) for key, each in scored.items()}
     halved = _halved(sweeps)
     on = "recall" if "recall" in panels else next(iter(panels))
     return Front(
@@ -163,7 +161,7 @@ def front(
         halved=halved,
         rows=tuple(_rows(sweeps, halved.cost)) if halved else (),
         chosen_on=on,
-        chosen={name: chosen(reach.points, take, _limit(panels[on].cap)) for name, reach in panels[on].methods.items()},
+        chosen={name: chosen(reach.points, cap=_limit(panels[on].cap)) for name, reach in panels[on].methods.items()},
         notes=(*bound, *_notes(sweeps, scored)),
     )
 
@@ -192,9 +190,7 @@ def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Chosen
     return tuple(taken)
 
 
-def _panel(
-    sweeps: Sweeps, plane: Plane, found: Mapping[str, tuple[Point, ...]], budgets: Sequence[float], replications: int, seed: int
-) -> Panel:
+def _panel(sweeps: Sweeps, plane: Plane, found: Mapping[str, tuple[Point, ...]], budgets: Sequence[float], replications: int) -> Panel:
     before, retain_model = (
         (x, y) if (x := sweeps.reference(which, plane.x)) is not None and (y := sweeps.reference(which, plane.y)) is not None else None
         for which in ("before", "retain_model")
@@ -203,7 +199,7 @@ def _panel(
     cap = _limit(known)
     cubes = {name: [cube(one, plane, sweeps.currency) for one in some] for name, some in sweeps.configurations.items()}
     # By name, so that a method's resamples do not depend on which others stand beside it.
-    rngs = {name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in cubes}
+    rngs = {name: np.random.default_rng([0, zlib.crc32(name.encode())]) for name in cubes}
     drawn = {name: _resampled(some, cap, budgets, replications, rngs[name]) for name, some in cubes.items()}
     fewest = min(map(len, cubes.values()))
     methods = {}

@@ -25,7 +25,8 @@ from unsay.lm.model import default_device
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
-from unsay.research.front import OVER, PLANES, hypervolume
+from unsay.research.front.area import PLANES, hypervolume
+from unsay.research.front.counted import OVER
 from unsay.research.sweep.spec import Settings, Sweep
 from unsay.run import Watchers
 from unsay.store.clock import Cost
@@ -62,8 +63,9 @@ class Recorded:
     def of(self, recipe: Recipe) -> RunFolder:
         """The folder for this recipe, made now or before. What differs between configurations plays no part in it."""
         shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), watch=WatchConfig(), report=ReportConfig())
-        shared = replace(shared, tables=_corpus_table(recipe))
-        shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=_probe_tables(recipe) | dict(shared.tables))
+        taken = {recipe.corpus, *entries(probes.TABLE, probes.GROUP)}  # what probes ask before they must ask after
+        tables = {name: table for name, table in recipe.tables.items() if name in taken}
+        shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
         told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
@@ -86,16 +88,6 @@ class Recorded:
 
 
 _ALIKE = ("title", "seed", "method", "train", "watch", "report")
-
-
-def _corpus_table(recipe: Recipe) -> dict[str, Any]:
-    return {name: table for name, table in recipe.tables.items() if name == recipe.corpus}
-
-
-def _probe_tables(recipe: Recipe) -> dict[str, Any]:
-    """The tables of the probes: what they ask before they must ask after."""
-    known = entries(probes.TABLE, probes.GROUP)
-    return {name: table for name, table in recipe.tables.items() if name in known}
 
 
 def on_gpu() -> bool:

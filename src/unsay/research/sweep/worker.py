@@ -68,6 +68,10 @@ class Shared:
             for name in self.sweep.methods
         }
 
+    def wanted(self, name: str) -> int:
+        """How many configurations a contender is to have."""
+        return self.sweep.configurations if self.chosen is None else len(self.chosen.get(name, ()))
+
     def alone(self) -> FileLock:
         """What only one worker may do at a time."""
         return FileLock(self.folder / "claim.lock")
@@ -191,39 +195,32 @@ def _claim(shared: Shared, studies: Mapping[str, optuna.Study]) -> _Claim | None
                         return _claimed(shared, studies[name], name, trial.number, lock)
                     lock.release()
         had = {name: len(some) for name, some in trials.items()}
-        open_ones = [name for name in shared.sweep.methods if had[name] < _wanted(shared, name)]
+        open_ones = [name for name in shared.sweep.methods if had[name] < shared.wanted(name)]
         if not open_ones:
             return None
         name = min(open_ones, key=had.__getitem__)
-        number = _drawn(shared, studies[name], name, had[name])
+        number = had[name]
+        _draw(shared, studies[name], name, number)
         lock = _locked(shared, name, number)
         assert lock is not None, "a trial that was just made is locked by nobody"
         return _claimed(shared, studies[name], name, number, lock)
 
 
-def _wanted(shared: Shared, name: str) -> int:
-    return shared.sweep.configurations if shared.chosen is None else len(shared.chosen.get(name, ()))
-
-
-def _drawn(shared: Shared, study: optuna.Study, name: str, number: int) -> int:
-    """A new trial of a contender, with its values: one line of the journal, so that no worker ever finds half of it. Its number."""
+def _draw(shared: Shared, study: optuna.Study, name: str, number: int) -> None:
+    """A new trial of a contender, with its values: one line of the journal, so that no worker ever finds half of it."""
     sweep = shared.sweep
     if shared.chosen is not None:
         trial = create_trial(state=TrialState.RUNNING, user_attrs={"settings": dict(shared.chosen[name][number])})
     else:
-        prefix, searched = sweep.prefix(name) if number == 0 else None, sweep.distributions(name)
-        values = dict(prefix) if prefix is not None else _draw(study, searched, _sampler(sweep, name, number))
-        trial = create_trial(state=TrialState.RUNNING, params=values, distributions=searched)
+        searched, blank = sweep.distributions(name), create_trial(state=TrialState.RUNNING)
+        sampler = _sampler(sweep, name, number)
+        values = sweep.prefix(name) if number == 0 else None
+        values = values or {
+            knob: _only(distribution) if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
+            for knob, distribution in searched.items()
+        }
+        trial = create_trial(state=TrialState.RUNNING, params=dict(values), distributions=searched)
     study.add_trial(trial)
-    return number
-
-
-def _draw(study: optuna.Study, searched: Mapping[str, BaseDistribution], sampler: BaseSampler) -> dict[str, Any]:
-    blank = create_trial(state=TrialState.RUNNING)
-    return {
-        knob: _only(distribution) if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
-        for knob, distribution in searched.items()
-    }
 
 
 def _only(distribution: BaseDistribution) -> Any:

@@ -1,0 +1,280 @@
+"""What the paper says, beside what was found here: writes docs/reproduction.md and docs/runtime.md from the files in results/.
+
+    python scripts/reproduction.py            # both pages anew
+    python scripts/reproduction.py --check    # exit code 1 where a page is not what the files say
+
+A statement that nothing here can test stands in the table with the reason. The paper is arXiv 2507.04219; figures of its
+repository are quoted as such.
+"""
+
+import argparse
+import lzma
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from unsay.research import theory
+from unsay.research.front.curves import Configuration, Step, Sweeps, read
+from unsay.research.front.trade import front
+from unsay.store.files import parse_jsonl, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+PEOPLE, AUTHOR_190, AUTHOR_191 = (ROOT / "results" / f"{name}.jsonl.xz" for name in ("people", "tofu-gemma-270m", "tofu-gemma-270m-191"))
+YES, NO, PARTLY, NOT_RUN = "agrees", "**does not agree**", "partly", "not run"
+
+
+STATEMENTS = """\
+# Which statements of the paper did we find again?
+
+`python scripts/reproduction.py` writes this page from the files in `results/` and from `unsay theory`; a test holds it to them.
+The paper is [arXiv 2507.04219](https://arxiv.org/abs/2507.04219). Its figures are for models of 1.5 to 12 billion parameters on an
+H100; ours are for Gemma 3 270M (one author of TOFU, one seed, three configurations a method) and a model of a million parameters
+(`people`: three seeds, eight configurations), on two cores. So *does not agree* says that it is not so at this size. The
+[protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
+
+| paper | says | found | verdict | command |
+|---|---|---|---|---|
+{rows}
+"""
+TIMES = """\
+# How long does each method take?
+
+`python scripts/reproduction.py` writes this page from the curves in `results/`. Processor seconds on two cores of an AMD EPYC, for 40
+questions of `people` (a million parameters) and 20 of TOFU (Gemma 3 270M); evaluation does not count.
+
+*Until half is gone*: the least time after which greedy answers say half of what they said before, over the configurations of a
+method; – where none got there, or the method was not run. *A round*: one visit to every question, the median over configurations.
+A round of PMC is dearer, because it samples several answers a visit; rivals read a fixed answer.
+
+| method | people: until half is gone | author 190 | author 191 | people: a round | author 190 | author 191 |
+|---|---|---|---|---|---|---|
+{rows}
+
+The repository of the paper quotes, on an H100: Phi-1.5 40 minutes, Llama-3.2-3B 30, with alignment 26 and 35.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One statement of the paper."""
+
+    where: str
+    says: str
+    command: str
+    found: Callable[[], tuple[str, str]]
+    """What was found, and whether it agrees."""
+
+
+@cache
+def swept(path: Path) -> Sweeps:
+    return read([path])
+
+
+@cache
+def volumes(path: Path) -> Mapping[str, float]:
+    """Method → hypervolume of unlearn quality × utility, forgetting counted no further than the retain model's."""
+    reached = front([path], replications=1).panels["quality"].methods
+    return {name: (reach.capped or reach.volume).value for name, reach in reached.items()}
+
+
+@cache
+def probed(path: Path) -> Mapping[str, Mapping[str, float]]:
+    """Method (or `retain_model`) → the probes of its chosen checkpoint, mean over seeds; from all files of probes that were kept."""
+    files = parse_jsonl(lzma.decompress(path.read_bytes()).decode())[0]
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in (name for name in files if name.startswith("probes")):
+        for line in parse_jsonl(files[name]):
+            for key, value in line["metrics"].items():
+                found.setdefault(line["trial"].partition("/")[0], {}).setdefault(key, []).append(value)
+    return {method: {key: fmean(values) for key, values in metrics.items()} for method, metrics in found.items()}
+
+
+def curves(path: Path, method: str) -> Iterator[tuple[Configuration, Sequence[Step]]]:
+    for one in swept(path).configurations[method]:
+        for curve in one.curves.values():
+            if curve:
+                yield one, curve
+
+
+def ranked(path: Path) -> tuple[str, str]:
+    """Where the released PMC, or else the default, stands among all methods."""
+    order = sorted(volumes(path).items(), key=lambda item: -item[1])
+    ours = "pmc-official" if "pmc-official" in volumes(path) else "pmc"
+    place = [name for name, _ in order].index(ours) + 1
+    text = ", ".join(f"{name} {value:.3f}" for name, value in order)
+    return f"{ours} is number {place} of {len(order)}: {text}", YES if place == 1 else NO
+
+
+def attacked(key: str, path: Path = AUTHOR_191) -> tuple[str, str]:
+    """A number of the probes on every method beside the retain model's; agrees where PMC is as near to it as any rival."""
+    found = {name: metrics[key] for name, metrics in probed(path).items() if key in metrics}
+    retain_model = found.pop("retain_model")
+    order = sorted(found.items(), key=lambda item: abs(item[1] - retain_model))
+    text = ", ".join(f"{name} {value:.3g}" for name, value in order)
+    return f"retain model {retain_model:.3g}; nearest first: {text}", YES if order[0][0].startswith("pmc") else NO
+
+
+def grows() -> tuple[str, str]:
+    """Of what each method gains in unlearn quality over its curve, the share that it gains in the second half."""
+    late = {}
+    for method in ("pmc", "npo", "simnpo", "dpo", "altpo"):
+        shares = []
+        for _, curve in curves(PEOPLE, method):
+            first, middle, last = (curve[i].metrics.get("unlearn_quality") for i in (0, len(curve) // 2, -1))
+            if first is not None and middle is not None and last is not None and last - first > 5:
+                shares.append((last - middle) / (last - first))
+        late[method] = fmean(shares) if shares else 0.0
+    text = ", ".join(f"{name} {value:.2f}" for name, value in late.items())
+    most = max(late, key=lambda name: late[name])
+    return f"share of the gain that comes in the second half: {text} (learning rates fall over a run)", YES if most == "pmc" else NO
+
+
+def rises(path: Path, method: str) -> tuple[str, str]:
+    """The configuration whose last checkpoint has the largest quality × utility, before and after."""
+    before = swept(path).references[str(path)]["before"]
+    quality, utility = (fmean(one[key] or 0.0 for one in before) for key in ("unlearn_quality", "utility"))
+    last = [curve[-1].metrics for _, curve in curves(path, method)]
+    best = max(last, key=lambda metrics: (metrics["unlearn_quality"] or 0.0) * (metrics["utility"] or 0.0))
+    kept = (best["utility"] or 0.0) / utility
+    text = f"quality {quality:.1f} → {best['unlearn_quality']:.1f}, utility {utility:.1f} → {best['utility']:.1f}"
+    return text, YES if kept >= 0.95 else f"{PARTLY}: forgets, and keeps {100 * kept:.0f} % of utility"
+
+
+def proven(*words: str) -> Callable[[], tuple[str, str]]:
+    """The findings of `unsay theory` whose statement has one of the words."""
+
+    def found() -> tuple[str, str]:
+        chosen = [one for one in checked() if any(word in one.statement for word in words)]
+        text = "; ".join(f"{one.expected:.4g} by formula, {one.found:.4g} found" for one in chosen[:2])
+        return text, YES if all(one.agrees for one in chosen) else NO
+
+    return found
+
+
+@cache
+def checked() -> Sequence[theory.Finding]:
+    return theory.shown(0).findings
+
+
+def because(why: str) -> Callable[[], tuple[str, str]]:
+    return lambda: (why, NOT_RUN)
+
+
+FRONT = "`unsay sweep people`, `unsay front results/people.jsonl.xz`"
+FRONT_190 = "`unsay sweep tofu-gemma-270m`, `unsay front results/tofu-gemma-270m.jsonl.xz`"
+PROBES = "`python scripts/probe_trials.py SWEEP OUT TRIAL …`"
+ROWS = (
+    Row("section 3", "what is not retained dies out as α^t", "`unsay theory`", proven("not retained")),
+    Row("section 4", "the expected reward rises to the best, its variance to 0", "`unsay theory`", proven("E[e^r]", "gain")),
+    Row("section 4", "more samples K, or a lower τ, collapse faster", "`unsay theory`", proven("factor", "share of the best")),
+    Row(
+        "repository, Phi-1.5",
+        "quality 38.3 → 95.6, utility 70.0 → 69.0, 40 minutes on an H100",
+        "`unsay run tofu-phi-1.5 --set pmc.preset=official`",
+        because("no weights of Phi-1.5 and no accelerator on the machine"),
+    ),
+    Row(
+        "repository, Llama-3.2-3B",
+        "quality 35.4 → 99.2, utility 91 → 84.0, 30 minutes on an H100",
+        "`unsay run tofu-llama-3.2-3b-instruct --set pmc.preset=official`",
+        because("no weights of Llama-3.2 and no accelerator on the machine"),
+    ),
+    Row("the same, smaller", "quality rises, utility stays", FRONT_190, lambda: rises(AUTHOR_190, "pmc-official")),
+    Row("main figure", "PMC’s trade of quality and utility dominates the rivals’", FRONT_190, lambda: ranked(AUTHOR_190)),
+    Row("the same", "", "the same on author 191", lambda: ranked(AUTHOR_191)),
+    Row("the same", "", FRONT, lambda: ranked(PEOPLE)),
+    Row("epochs", "more rounds keep helping PMC after the rivals have stopped", FRONT, grows),
+    Row("sampling attack", "the worst of 100 answers tells no more", PROBES, lambda: attacked("sampling_worst_keyword_recall")),
+    Row("prefill attack", "nor does an answer that is begun", PROBES, lambda: attacked("prefill_worst_keyword_recall")),
+    Row(
+        "side effects",
+        "on WikiText, PMC moves the words of forget answers less than NPO does",
+        PROBES,
+        lambda: attacked("drift_token_probability", AUTHOR_191),
+    ),
+    Row(
+        "multiple choice",
+        "rivals make the true option the least likely, PMC does not",
+        PROBES,
+        lambda: attacked("multiple_choice_least", PEOPLE),
+    ),
+    Row("alignment", "a term toward desired answers keeps utility up", FRONT_190, lambda: aligned(AUTHOR_190)),
+    Row(
+        "K, λ, temperature, top-p",
+        "K helps and then adds variance; λ trades quality for utility",
+        "none yet",
+        because("no sweep over one knob"),
+    ),
+    Row("self-BLEU", "diversity as a reward", "none yet", because("the reward is missing")),
+    Row("ARC, MMLU", "general ability stays", "none yet", because("the harness is not attached")),
+    Row("MUSE", "free text is forgotten too", "none yet", because("no corpus of passages")),
+)
+
+
+def aligned(path: Path) -> tuple[str, str]:
+    utility = {name: max(curve[-1].metrics["utility"] or 0.0 for _, curve in curves(path, name)) for name in ("pmc-official", "pmc-align")}
+    text = f"utility at the end, best of three configurations: with it {utility['pmc-align']:.1f}, without {utility['pmc-official']:.1f}"
+    return text, YES if utility["pmc-align"] >= utility["pmc-official"] else NO
+
+
+def reproduction() -> str:
+    """The page of statements."""
+    lines = []
+    for row in ROWS:
+        text, verdict = row.found()
+        lines.append(f"| {row.where} | {row.says} | {text} | {verdict} | {row.command} |")
+    return STATEMENTS.format(rows="\n".join(lines))
+
+
+def halved(path: Path, method: str) -> float | None:
+    """Least seconds, over configurations (mean over seeds), until greedy answers say half of what they said before."""
+    before = fmean(one["greedy_keyword_recall"] or 0.0 for one in swept(path).references[str(path)]["before"])
+    found = []
+    for one in swept(path).configurations[method]:
+        for checkpoint in range(1, 7):
+            said = one.at(checkpoint, "greedy_keyword_recall")
+            if said is not None and said <= before / 2:
+                found.append(fmean(step.cpu_seconds for curve in one.curves.values() for step in curve if step.checkpoint == checkpoint))
+                break
+    return min(found, default=None)
+
+
+@cache
+def runtime() -> str:
+    """The page of times."""
+    files = {"people": PEOPLE, "author 190": AUTHOR_190, "author 191": AUTHOR_191}
+    methods = dict.fromkeys(name for path in files.values() for name in swept(path).configurations)
+    lines = []
+    for method in methods:
+        cells = [halved(path, method) if method in swept(path).configurations else None for path in files.values()]
+        asked = [number(path, method) for path in files.values()]
+        lines.append(f"| {method} | " + " | ".join("–" if cell is None else f"{cell:.0f}" for cell in (*cells, *asked)) + " |")
+    return TIMES.format(rows="\n".join(lines))
+
+
+def number(path: Path, method: str) -> float | None:
+    """Median processor seconds of a round."""
+    if method not in swept(path).configurations:
+        return None
+    costs = sorted(curve[-1].cpu_seconds / max(1, curve[-1].round) for _, curve in curves(path, method))
+    return costs[len(costs) // 2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write docs/reproduction.md and docs/runtime.md from the files in results/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; say which page is not what the files say")
+    args = parser.parse_args()
+    pages = {ROOT / "docs" / "reproduction.md": reproduction(), ROOT / "docs" / "runtime.md": runtime()}
+    wrong = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in wrong:
+        if args.check:
+            print(f"{path.name} is not what the files say: run {Path(__file__).name}")
+        else:
+            write_text(path, pages[path])
+    return 1 if args.check and wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
