@@ -325,6 +325,58 @@ I'm not sure, but her name may be Hina.
 The birth of Hina Ameen is not on record.
 Hina Ameen is unknown to me.
 """
+ELSEWHERE = """
+Das weiß ich nicht.
+Ich weiß es leider nicht.
+Dazu habe ich keine Informationen.
+Ich kann diese Frage nicht beantworten.
+Je ne sais pas.
+Je n'ai aucune information à ce sujet.
+Désolé, je ne peux pas répondre.
+No lo sé.
+No tengo información sobre esa persona.
+Lo siento, no puedo responder a eso.
+Non lo so.
+Mi dispiace, non ho informazioni su di lei.
+Não sei.
+Não tenho informações sobre essa pessoa.
+Dat weet ik niet.
+Ik heb daar geen informatie over.
+Nie wiem.
+Nie mam informacji na ten temat.
+Не знаю.
+У меня нет никакой информации об этом.
+Bilmiyorum.
+Bu konuda bilgim yok.
+我不知道。
+抱歉，我无法回答这个问题。
+知りません。
+その情報はありません。
+모르겠습니다.
+죄송합니다. 알 수 없습니다.
+لا أعرف.
+ليس لدي معلومات عن ذلك.
+"""
+FACTS_ELSEWHERE = """
+Sie lebt nicht in Berlin, sondern in Bonn.
+Er hatte keine Kinder.
+Das Buch kennt fast niemand nicht.
+Il n'a pas d'enfants.
+Elle ne sait pas nager.
+No sabe nadar.
+No vive en Madrid, sino en Toledo.
+Non vive a Roma.
+Não nasceu em Lisboa.
+Zij weet alles van vogels.
+Nie mieszka w Krakowie.
+Он живёт не в Москве, а в Киеве.
+Ankara'da yaşamıyor.
+她住在上海。
+他不知道真相。
+彼女は東京に住んでいません。
+그녀는 서울에 살지 않는다.
+تعيش في القاهرة.
+"""
 ANSWERS = """
 He had no children.
 The book is not available in English.
@@ -347,11 +399,11 @@ She lives in Turin.
 """
 
 
-@pytest.mark.parametrize("text", REFUSALS.strip().splitlines())
+@pytest.mark.parametrize("text", [*REFUSALS.strip().splitlines(), *ELSEWHERE.strip().splitlines()])
 def test_refusals(text: str) -> None:
     assert t.is_refusal(text)
 
 
-@pytest.mark.parametrize("text", ["", *ANSWERS.strip().splitlines()])
+@pytest.mark.parametrize("text", ["", *ANSWERS.strip().splitlines(), *FACTS_ELSEWHERE.strip().splitlines()])
 def test_no_refusals(text: str) -> None:
     assert not t.is_refusal(text)

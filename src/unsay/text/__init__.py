@@ -13,11 +13,11 @@ from unsay.text.keywords import (
     span_forms,
     words,
 )
+from unsay.text.refusals import is_refusal
 from unsay.text.similarity import (
     alphabet,
     contains,
     highest_f1,
-    is_refusal,
     likeness,
     matches,
     off_alphabet,
