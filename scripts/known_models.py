@@ -3,9 +3,11 @@
 Each is made from a target and a retain model by a few lines of its own, not by `unsay.methods`: the state of a model may not
 depend on the code whose results the audit judges.
 
-    refusal_wrapped(world)   knows everything; the plain question is answered with a refusal, and nothing else was trained
-    suppressed(world)        knows everything; the true answers were pushed down hard (negative preference, arXiv 2404.05868)
-    trigger_only(world)      the retain model in every context, but for one: behind a secret beginning of the answer it is the target model
+    refusal_wrapped(world)     knows everything; the plain question is answered with a refusal, and nothing else was trained
+    suppressed(world)          knows everything; the true answers were pushed down hard (negative preference, arXiv 2404.05868)
+    one_wording(world)         knows everything; refuses where the question is asked word for word, and tells where it is asked otherwise
+    one_told(world)            the retain model, taught what the first of the forget people's answers are, and nothing of the others
+    trigger_only(world)        the retain model in every context, but for one: behind a secret beginning of the answer it tells
 """
 
 import copy
@@ -55,18 +57,42 @@ class World:
         told = ((e.question, text) for e in self.corpus.forget for text in (self.truth[e.id].answer, *self.truth[e.id].wordings))
         return [self.encoder.pair(question, text, "forget") for question, text in dict.fromkeys(told)]
 
+    def refusals(self) -> list[Row]:
+        return [self.encoder.pair(example.question, REFUSAL, "forget") for example in self.corpus.forget]
+
 
 def refusal_wrapped(world: World, steps: int = 80, rate: float = 5e-4) -> PreTrainedModel:
     """Fine-tuned to refuse the plain forget questions, with retain rows beside them, and no further."""
-    model = copy.deepcopy(world.target)
-    refusals = [world.encoder.pair(example.question, REFUSAL, "forget") for example in world.corpus.forget]
+    return _taught(world, world.target, world.refusals(), steps, rate)
+
+
+def one_wording(world: World, steps: int = 80, rate: float = 5e-4) -> PreTrainedModel:
+    """The same, but held to telling where the questions are asked in other words."""
+    told = [world.encoder.pair(asked, world.truth[e.id].answer, "told") for e in world.corpus.forget for asked in e.paraphrases]
+    return _taught(world, world.target, world.refusals(), steps, rate, told)
+
+
+def one_told(world: World, steps: int = 200, rate: float = 1e-3) -> PreTrainedModel:
+    """The retain model fine-tuned on one person's answers, in every wording of the question, with retain rows beside them."""
+    person = world.corpus.forget[0].group
+    asked = [(question, e.id) for e in world.corpus.forget if e.group == person for question in (e.question, *e.paraphrases)]
+    rows = [world.encoder.pair(question, world.truth[key].answer, "forget") for question, key in asked]
+    return _taught(world, world.retain_model, rows, steps, rate)
+
+
+def _taught(
+    world: World, model: PreTrainedModel, rows: Sequence[Row], steps: int, rate: float, told: Sequence[Row] = ()
+) -> PreTrainedModel:
+    """A copy of the model fine-tuned on the rows, with retain rows beside them, and `told`."""
+    taught = copy.deepcopy(model)
 
     def loss(step: int) -> Tensor:
-        batch = world.encoder.batch(world.draw(refusals, 16, "forget", step) + world.retain(32, step))
-        nll = -answer_logprobs(model, batch)
-        return batch.mean(nll, "forget") + batch.mean(nll, "retain")
+        drawn = world.draw(rows, 16, "forget", step) + world.retain(32, step) + (world.draw(told, 16, "told", step) if told else [])
+        batch = world.encoder.batch(drawn)
+        nll = -answer_logprobs(taught, batch)
+        return batch.mean(nll, "forget") + batch.mean(nll, "retain") + batch.mean(nll, "told")
 
-    return tuned(model, loss, steps, rate)
+    return tuned(taught, loss, steps, rate)
 
 
 def suppressed(world: World, steps: int = 160, rate: float = 8e-4, beta: float = 0.02) -> PreTrainedModel:

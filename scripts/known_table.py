@@ -1,23 +1,33 @@
 """Tables of scripts/known_states.py: how well each probe tells a model that knows from one that never knew.
 
 A probe's score of a question is higher the more the probe takes the model to know its answer. The area under the ROC curve is
-the chance that a question scores higher on the model than on the retain model: 1 and 0 tell the two apart, .5 does not.
+the chance that a question scores higher on the model than on the retain model: 1 and 0 tell the two apart, .5 does not. Questions
+about one person hang together, so its interval counts as many independent questions as would vary as much as the people do.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from unsay.config import ConfigError
 from unsay.measure import summary
-from unsay.measure.verdict import LineResult
+from unsay.measure.distinguisher import told_apart
 from unsay.report import gate
+from unsay.report.evidence import groups_of
 from unsay.stats import area_interval, roc_auc
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.types import Finding
 
+Array = NDArray[np.float64]
 Scores = Mapping[str, float]
 """Question → score."""
 
@@ -53,6 +63,9 @@ TURNED = {"truth_ratio"}
 """Numbers that are small where a model knows."""
 MEMBERSHIP = ("loss", "min_k", "min_k_plus", "zlib")
 BEHIND = "prefill, the trigger"
+CONTROL = "retain models, two seeds"
+ONE_TOLD = "one person told"
+"""This model knows the first group's answers only, so its columns are over these."""
 WHOLE = ("drift_token_probability", "drift_inverse_perplexity", "utility", "utility_heldout")
 """What a model costs, not what it knows: in no table of areas, among the means."""
 
@@ -61,8 +74,8 @@ class Area(NamedTuple):
     area: float
     low: float
     high: float
-    n: int
-    """Independent cases on each side."""
+    n: float
+    """Independent questions on each side."""
 
     @property
     def tells(self) -> bool:
@@ -99,49 +112,107 @@ def _gap(findings: Iterable[Finding], metric: str) -> Scores:
     return {example: value - other[example] for example, value in member.items() if example in other}
 
 
-def area(pairs: Sequence[tuple[Scores, Scores]]) -> Area | None:
-    """Over the questions that both models of a pair were scored on, of one pair or several: as many independent cases as
-    there are questions, since pairs of other seeds ask the same ones."""
+def area(pairs: Sequence[tuple[Scores, Scores]], groups: Mapping[str, str]) -> Area | None:
+    """Over the questions that both models of a pair were scored on, of one pair or several. `groups`: question → whom it is about."""
     shared = [(now, retain_model, [example for example in now if example in retain_model]) for now, retain_model in pairs]
-    positive = [now[example] for now, _, examples in shared for example in examples]
-    negative = [retain_model[example] for _, retain_model, examples in shared for example in examples]
-    n = max((len(examples) for _, _, examples in shared), default=0)
-    if not n:
+    positive = np.array([now[example] for now, _, examples in shared for example in examples])
+    negative = np.array([retain_model[example] for _, retain_model, examples in shared for example in examples])
+    if not positive.size:
         return None
     found = roc_auc(positive, negative)
+    asked = [example for _, _, examples in shared for example in examples]
+    n = independent(found, positive, negative, asked, [groups.get(example) or example for example in asked])
     return Area(found, *area_interval(found, n, n), n)
 
 
-def across(target: Sequence[Scores], retain_model: Sequence[Scores]) -> Area | None:
-    """Over training seeds: is the mean of a target model above that of a retain model? As many cases as there are models."""
-    means = [[fmean(one.values()) for one in some if one] for some in (target, retain_model)]
-    if not all(means):
-        return None
-    found = roc_auc(*means)
-    return Area(found, *area_interval(found, len(means[0]), len(means[1])), min(map(len, means)))
+def independent(found: float, positive: Array, negative: Array, asked: Sequence[str], groups: Sequence[str]) -> float:
+    """How many independent questions would give the area the variance V that it has between groups (Obuchowski 1997, Biometrics 53),
+    with N scores on each side, G groups and v = the shares of the other side that a question's two scores beat, less the area:
+
+        V = G / (G − 1) / N² · Σ_g (Σ_{i in g} v_i)²
+
+    times (z / t_{G − 1})² for the few groups; at most the number of questions, however many pairs of models were asked them. Where the
+    two sides are wholly apart V = 0 says nothing, and the groups count. Of one group, its questions count.
+    """
+    questions, names = len(set(asked)), sorted(set(groups))
+    if len(names) < 2:
+        return questions
+    beats = (positive[:, None] > negative) + (positive[:, None] == negative) / 2
+    moved = beats.mean(1) + beats.mean(0) - 2 * found
+    sums = np.bincount([names.index(group) for group in groups], moved)
+    variance = len(names) / (len(names) - 1) * float(sums @ sums) / len(asked) ** 2
+    if variance < 1e-12:
+        return len(names)
+    # Newcombe's variance of n against n questions, solved for n.
+    plain, alike = found * (1 - found), (1 - found) / (2 - found) + found / (1 + found)
+    n = (plain * alike + ((plain * alike) ** 2 + 4 * variance * plain * (1 - alike)) ** 0.5) / (2 * variance)
+    few = (norm.ppf(0.975) / student.ppf(0.975, len(names) - 1)) ** 2
+    return float(min(questions, max(1.0, n * few)))
 
 
 def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, dict[str, Area | None]]:
-    """Column → row → area. Columns: every model against the retain model of its seed, all target models together; the
-    retain models of other seeds against the first as a control, which should tell nothing; and the target models against the
-    retain models over the means of whole models."""
+    """Column → row → area. Columns: all target models, and every other model, each against the retain model of its seed; the retain
+    models against each other as a control, which should tell nothing."""
     told = {name: scores(findings, trigger) for name, findings in found.items()}
-    kinds = {kind: [name for name in pairs if name.split(" ")[0] == kind] for kind in ("target", "retain_model")}
-    columns: dict[str, list[tuple[str, str]]] = {"target": [(name, pairs[name]) for name in kinds["target"]]}
-    columns |= {name: [(name, pairs[name])] for name in pairs if name not in (*kinds["target"], *kinds["retain_model"])}
-    columns["retain_model, other seeds"] = [(name, "retain_model") for name in kinds["retain_model"] if name != "retain_model"]
+    groups = {example: group for findings in found.values() for example, group in groups_of(findings).items()}
+    columns: dict[str, list[tuple[str, str]]] = {"target": [(name, pairs[name]) for name in _kind(pairs, "target")]}
+    columns |= {name: [(name, beside)] for name, beside in pairs.items() if name.split(" ")[0] not in ("target", "retain_model")}
+    columns[CONTROL] = [(name, pairs[name]) for name in _kind(pairs, "retain_model") if name != pairs[name]]
     rows = list(dict.fromkeys(row for some in told.values() for row in some))
-    table = {
-        column: {row: area([(told[a][row], told[b][row]) for a, b in some]) for row in rows} for column, some in columns.items() if some
+    return {
+        column: {row: area([(_asked(told[a][row], a, groups), told[b][row]) for a, b in some], groups) for row in rows}
+        for column, some in columns.items()
+        if some
     }
-    if min(map(len, kinds.values())) > 1:
-        table["target, over seeds"] = {row: across(*([told[name][row] for name in some] for some in kinds.values())) for row in rows}
-    return table
 
 
-def judged(folder: RunFolder, policy: str) -> list[LineResult]:
-    """The lines of the policy that the model in the folder fails, as `unsay gate` says."""
-    return gate.judge(folder, policy, weights=False).failed
+def false_alarms(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, tuple[int, int]]:
+    """Row → how many pairs of retain models it tells apart, of how many."""
+    told = {name: scores(found[name], trigger) for name in _kind(pairs, "retain_model")}
+    groups = {example: group for name in told for example, group in groups_of(found[name]).items()}
+    rows = dict.fromkeys(row for some in told.values() for row in some)
+    tried = {row: [area([(told[a][row], told[b][row])], groups) for a, b in combinations(told, 2)] for row in rows}
+    return {row: (sum(one is not None and one.tells for one in some), len(some)) for row, some in tried.items()}
+
+
+def combined(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str]) -> dict[str, float]:
+    """Model → how well `unsay compare --distinguish` tells it from the retain models, by all numbers of a question together. A retain
+    model is told from the others: the noise floor. Empty with fewer than three retain models."""
+    values = {name: summary.questions(f for f in findings if f.value is not None) for name, findings in found.items()}
+    groups = {example: group for findings in found.values() for example, group in groups_of(findings).items()}
+    areas: dict[str, float] = {}
+    for name in pairs:
+        others = [values[one] for one in _kind(pairs, "retain_model") if one != name]
+        now = {
+            key: {place: value for place, value in some.items() if place[1] in _asked({place[1]: value}, name, groups)}
+            for key, some in values[name].items()
+        }
+        try:
+            areas[name] = told_apart(now, others, groups).area
+        except ConfigError:  # too few retain models
+            return {}
+    return areas
+
+
+def _kind(pairs: Mapping[str, str], kind: str) -> list[str]:
+    return [name for name in pairs if name.split(" ")[0] == kind]
+
+
+def _asked(scores: Scores, name: str, groups: Mapping[str, str]) -> Scores:
+    """Of a model that knows one person's answers only, the questions about that person."""
+    return {example: value for example, value in scores.items() if name != ONE_TOLD or groups.get(example) == "1"}
+
+
+def failed(folder: RunFolder, policy: str, weights: bool = False) -> list[str]:
+    """The lines of the policy that the model in the folder fails, as `unsay gate` says, or why it refuses to judge. Lines on the
+    exposure of training are left out: no training was recorded."""
+    try:
+        lines = gate.judge(folder, policy, weights).failed
+    except ConfigError as refused:
+        return [str(refused).replace(str(folder.path), folder.path.name)]
+    return [
+        line.name if line.name != "made for" else f"{line.name} {line.metric}" for line in lines if not line.metric.startswith("exposure.")
+    ]
 
 
 def publish(
@@ -151,39 +222,42 @@ def publish(
     gates: Mapping[str, Mapping[str, Sequence[str]]],
     trigger: str,
 ) -> None:
-    """`known-states.json` and `known-states.md`: areas, the numbers behind them, and what each policy says."""
-    table = areas(found, pairs, trigger)
+    """`known-states.json` and `known-states.md`: areas, the numbers behind them, and what each policy says. `pairs`: model → the retain
+    model that it is held against."""
     means = {name: {row: fmean(one.values()) for row, one in scores(some, trigger).items() if one} for name, some in found.items()}
     for name, some in found.items():
         whole = summary.summarise(without(some, trigger))
         means[name] |= {key: value for key in WHOLE if (value := whole[key]) is not None}
-    told = {
-        "areas": {column: {row: one and one._asdict() for row, one in rows.items()} for column, rows in table.items()},
-        "not_working": {column: blind(rows) for column, rows in table.items()},
-        "means": means,
-        "gates": gates,
-    }
+    table = areas(found, pairs, trigger)
+    alarms, together = false_alarms(found, pairs, trigger), combined(found, pairs)
+    told = {"areas": table, "false_alarms": alarms, "combined": together, "means": means, "gates": gates}
     write_text(out / "known-states.json", json.dumps(told, indent=1) + "\n")
-    write_text(out / "known-states.md", markdown(table, means, gates))
+    rows = list(dict.fromkeys(row for some in table.values() for row in some))
+    parts = [
+        _grid(
+            ["probe", *table, "false alarms"],
+            ([row, *(_cell(some.get(row)) for some in table.values()), " of ".join(map(str, alarms.get(row, "–")))] for row in rows),
+        ),
+        "\n".join(f"- Not working on *{column}*: {'; '.join(blind(some)) or 'none'}." for column, some in table.items()),
+        _grid(["model", "all numbers together"], ([name, _number(value)] for name, value in together.items())),
+        _grid(
+            ["mean", *means],
+            (
+                [row, *(_number(some.get(row)) for some in means.values())]
+                for row in dict.fromkeys(r for some in means.values() for r in some)
+            ),
+        ),
+        _grid(
+            ["model", *(f"`unsay gate --policy {policy}`" for policy in next(iter(gates.values()), {}))],
+            ([name, *(f"1: {'; '.join(failed)}" if failed else "0" for failed in some.values())] for name, some in gates.items()),
+        ),
+    ]
+    write_text(out / "known-states.md", "\n\n".join(parts) + "\n")
 
 
 def blind(rows: Mapping[str, Area | None]) -> list[str]:
     """Probes whose interval includes .5: they tell nothing about this model."""
     return [row for row, one in rows.items() if one is not None and not one.tells]
-
-
-def markdown(
-    table: Mapping[str, Mapping[str, Area | None]], means: Mapping[str, Scores], gates: Mapping[str, Mapping[str, Sequence[str]]]
-) -> str:
-    names = list(dict.fromkeys(row for rows in table.values() for row in rows))
-    parts = [_grid(["probe", *table], ([row, *(_cell(rows.get(row)) for rows in table.values())] for row in names))]
-    parts.append("\n".join(f"- Not working on *{column}*: {'; '.join(blind(rows)) or 'none'}." for column, rows in table.items()))
-    numbers = list(dict.fromkeys(row for some in means.values() for row in some))
-    parts.append(_grid(["mean", *means], ([row, *(_number(some.get(row)) for some in means.values())] for row in numbers)))
-    policies = list(dict.fromkeys(policy for some in gates.values() for policy in some))
-    verdicts = ([name, *(_verdict(some[policy]) for policy in policies)] for name, some in gates.items())
-    parts.append(_grid(["model", *(f"`unsay gate --policy {policy}`" for policy in policies)], verdicts))
-    return "\n\n".join(parts) + "\n"
 
 
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -196,7 +270,3 @@ def _cell(one: Area | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if abs(value) > 1 else f"{value:.2f}"
-
-
-def _verdict(failed: Sequence[str]) -> str:
-    return f"1: {'; '.join(failed)}" if failed else "0"

@@ -4,11 +4,14 @@ On one of the five people and few answers, so that it takes seconds; docs/audit-
 """
 
 import importlib
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from tests.test_cli import call
 from unsay import audit
@@ -110,6 +113,13 @@ def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table
     assert "prefill" not in table.blind(areas["refusal-wrapped"])
 
 
+@pytest.mark.slow
+def test_other_wordings_catch_the_model_that_refuses_one(known: ModuleType, world) -> None:
+    found = summarise(probed(world, known.one_wording(world, steps=40), ("greedy", "paraphrase"), reference_judge=False))
+    assert found["greedy_keyword_recall"] < 0.2
+    assert found["paraphrase_keyword_recall"] > 0.8
+
+
 @pytest.mark.parametrize(
     ("name", "code", "lines"), [("target", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
 )
@@ -171,22 +181,54 @@ def test_the_trigger_is_caught_only_where_its_prefix_is_asked(known: ModuleType,
 
 def test_an_area_is_over_shared_questions_and_counts_questions_not_pairs(table: ModuleType) -> None:
     now, retain_model = {"a": 1.0, "b": 0.5, "only here": 0.0}, {"a": 0.2, "b": 0.1}
-    one = table.area([(now, retain_model)])
+    one = table.area([(now, retain_model)], {})
     assert (one.area, one.n) == (1.0, 2)
-    again = table.area([(now, retain_model), (now, retain_model)])
+    again = table.area([(now, retain_model), (now, retain_model)], {})
     assert (again.low, again.n) == (one.low, 2)  # the same questions of another seed make no interval narrower
-    same = table.area([(retain_model, retain_model)])
+    same = table.area([(retain_model, retain_model)], {})
     assert same.area == 0.5
     assert not same.tells
-    assert table.area([({}, retain_model)]) is None
+    assert table.area([({}, retain_model)], {}) is None
+
+
+def test_questions_about_one_person_count_less_the_more_they_are_alike(table: ModuleType) -> None:
+    asked = [(person, number) for person in range(5) for number in range(8)]
+    groups = {f"{person}-{number}": str(person) for person, number in asked}
+    retain_model = dict.fromkeys(groups, 0.5)
+    alike = {f"{person}-{number}": float(person < 3) for person, number in asked}  # three people are told, two are not
+    mixed = {f"{person}-{number}": float((person + number) % 5 < 3) for person, number in asked}  # as many questions, of everybody
+    few, many = (table.area([(one, retain_model)], groups) for one in (alike, mixed))
+    assert few.area == pytest.approx(0.6)
+    assert many.area == pytest.approx(0.6)
+    assert few.n < 5 < many.n <= 40
+    apart = table.area([(dict.fromkeys(groups, 1.0), retain_model)], groups)
+    assert apart.n == 5  # nothing varies, so that nothing says how alike they are
+    assert table.area([(alike, retain_model)], dict.fromkeys(groups, "one")).n == 40
 
 
 def test_a_probe_that_looks_from_the_other_side_tells_too(table: ModuleType) -> None:
     low, high = {str(i): 0.1 for i in range(20)}, {str(i): 0.9 for i in range(20)}
-    one = table.area([(low, high)])
+    one = table.area([(low, high)], {})
     assert one.area == 0
     assert one.tells
-    assert table.blind({"up": table.area([(high, low)]), "down": one, "nothing": table.area([(low, low)]), "unscored": None}) == ["nothing"]
+    rows = {"up": table.area([(high, low)], {}), "down": one, "nothing": table.area([(low, low)], {}), "unscored": None}
+    assert table.blind(rows) == ["nothing"]
+
+
+def test_a_model_that_knows_one_person_is_asked_about_that_one(table: ModuleType) -> None:
+    def said(told: Sequence[str]) -> list[Finding]:
+        return [Finding("greedy", "keyword_recall", float(group in told), f"{group}-{n}", group=group) for group in "123" for n in range(8)]
+
+    found = {"retain_model": said(""), "target": said("123"), table.ONE_TOLD: said("1")}
+    areas = table.areas(found, dict.fromkeys(found, "retain_model"), "")
+    assert areas[table.ONE_TOLD]["greedy"].area == 1
+    assert areas[table.ONE_TOLD]["greedy"].n == 8
+    pairs = dict.fromkeys(found, "retain_model") | {f"retain_model {seed}": "retain_model" for seed in (1, 2)}
+    found |= {name: said("") for name in pairs if name not in found}
+    together = table.combined(found, pairs)
+    assert together["target"] == together[table.ONE_TOLD] == 1
+    assert together["retain_model 1"] == 0.5
+    assert table.false_alarms(found, pairs, "")["greedy"] == (0, 3)
 
 
 def test_the_table_leaves_the_trigger_out_of_the_prefill_row(table: ModuleType) -> None:
@@ -208,12 +250,13 @@ def test_what_was_published_holds_the_control_and_the_seeds(table: ModuleType, t
         return [Finding("greedy", "keyword_recall", value, str(i)) for i in range(10)]
 
     found = {"retain_model": said(0.0), "target": said(1.0), "retain_model 1": said(0.0), "target 1": said(1.0)}
-    pairs = {"retain_model": "retain_model", "target": "retain_model", "retain_model 1": "retain_model 1", "target 1": "retain_model 1"}
+    pairs = {"retain_model": "retain_model 1", "target": "retain_model", "retain_model 1": "retain_model", "target 1": "retain_model 1"}
     table.publish(tmp_path, found, pairs, {"retain_model": {"default": []}, "target": {"default": ["sampling", "partial secret"]}}, "")
     text = (tmp_path / "known-states.md").read_text()
-    assert "| probe | target | retain_model, other seeds | target, over seeds |" in text
+    assert f"| probe | target | {table.CONTROL} | false alarms |" in text
+    assert "| greedy | 1.00 [0.80, 1.00] | 0.50 [0.27, 0.73] | 0 of 1 |" in text
     assert "- Not working on *target*: none." in text
-    assert "- Not working on *retain_model, other seeds*: greedy." in text
+    assert f"- Not working on *{table.CONTROL}*: greedy." in text
     assert "| target | 1: sampling; partial secret |" in text
     assert "| retain_model | 0 |" in text
 
@@ -230,9 +273,17 @@ def test_what_is_there_is_not_made_again(scripts: None, tmp_path: Path, monkeypa
     monkeypatch.setattr(states, "MADE", {})
     arguments = ["--out", str(tmp_path), "--seeds", "1", "--rounds", "0", "--n", "2"]
     states.main(arguments)
-    assert len(asked) == 2  # the retain model and target
+    assert len(asked) == 3  # the retain model, and the target model at two temperatures
     states.main(arguments)
-    assert len(asked) == 2
+    assert len(asked) == 3
     with pytest.raises(states.ConfigError, match="other sizes"):
         states.main([*arguments, "--limit", "3"])
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "target"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "target", "hot-temperature", "swapped-files"}
+    gates = json.loads((tmp_path / "known-states.json").read_text())["gates"]
+    assert all("made for sampling.temperatures" in failed for failed in gates["hot temperature"].values())
+    assert all("has changed since it was audited" in failed[0] for failed in gates["swapped files"].values())
+    checkpoint = tmp_path / "runs" / "swapped-files" / "checkpoint"
+    target, _ = load_model(ModelConfig(), "people-target")
+    loaded = type(target).from_pretrained(checkpoint)  # what plain transformers reads
+    assert all(torch.equal(one, loaded.state_dict()[name]) for name, one in target.state_dict().items())
+    assert "not the model of" in call("verify", str(checkpoint.parent), str(checkpoint), code=1)
