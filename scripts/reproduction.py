@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 from unsay.research import theory
 from unsay.research.front.curves import Configuration, Step, Sweeps, read
@@ -30,9 +30,9 @@ STATEMENTS = """\
 
 `python scripts/reproduction.py` writes this page from the files in `results/` and from `unsay theory`; a test holds it to them.
 The paper is [arXiv 2507.04219](https://arxiv.org/abs/2507.04219). Its figures are for models of 1.5 to 12 billion parameters on an
-H100; ours are for Gemma 3 270M (one author of TOFU, one seed, three configurations a method) and a model of a million parameters
-(`people`: three seeds, eight configurations), on two cores. So *does not agree* says that it is not so at this size. The
-[protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
+H100; ours are for Gemma 3 270M (two authors of TOFU, one after the other, one seed, three configurations a method) and a model of a
+million parameters (`people`: eight configurations, up to three seeds), on two cores. So *does not agree* says that it is not so
+at this size. The [protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
 
 | paper | says | found | verdict | command |
 |---|---|---|---|---|
@@ -44,9 +44,10 @@ TIMES = """\
 `python scripts/reproduction.py` writes this page from the curves in `results/`. Processor seconds on two cores of an AMD EPYC, for 40
 questions of `people` (a million parameters) and 20 of TOFU (Gemma 3 270M); evaluation does not count.
 
-*Until half is gone*: the least time after which greedy answers say half of what they said before, over the configurations of a
-method; – where none got there, or the method was not run. *A round*: one visit to every question, the median over configurations.
-A round of PMC is dearer, because it samples several answers a visit; rivals read a fixed answer.
+*Until half is gone*: the least time, recording included, after which greedy answers say half of what they said before, over the
+configurations of a method. Checkpoints lie a sixth of a run's time apart (of 24, 360 and 900 seconds), and ≤ says that it was so at the
+first; – where none got there, or the method was not run. *A round*: one visit to every question, between the first and the last
+checkpoint, the median over runs.
 
 | method | people: until half is gone | author 190 | author 191 | people: a round | author 190 | author 191 |
 |---|---|---|---|---|---|---|
@@ -81,13 +82,16 @@ def volumes(path: Path) -> Mapping[str, float]:
 
 @cache
 def probed(path: Path) -> Mapping[str, Mapping[str, float]]:
-    """Method (or `retain_model`) → the probes of its chosen checkpoint, mean over seeds; from all files of probes that were kept."""
+    """Method (or `retain_model`) → the probes of the first of its configurations that was probed, mean over seeds."""
     files = parse_jsonl(lzma.decompress(path.read_bytes()).decode())[0]
     found: dict[str, dict[str, list[float]]] = {}
+    first: dict[str, str] = {}
     for name in (name for name in files if name.startswith("probes")):
         for line in parse_jsonl(files[name]):
-            for key, value in line["metrics"].items():
-                found.setdefault(line["trial"].partition("/")[0], {}).setdefault(key, []).append(value)
+            method = line["trial"].partition("/")[0]
+            if first.setdefault(method, line["trial"]) == line["trial"]:
+                for key, value in line["metrics"].items():
+                    found.setdefault(method, {}).setdefault(key, []).append(value)
     return {method: {key: fmean(values) for key, values in metrics.items()} for method, metrics in found.items()}
 
 
@@ -107,28 +111,37 @@ def ranked(path: Path) -> tuple[str, str]:
     return f"{ours} is number {place} of {len(order)}: {text}", YES if place == 1 else NO
 
 
-def attacked(key: str, path: Path = AUTHOR_191) -> tuple[str, str]:
-    """A number of the probes on every method beside the retain model's; agrees where PMC is as near to it as any rival."""
+def attacked(key: str, agrees: Callable[[Mapping[str, float], float], bool], path: Path = AUTHOR_191) -> tuple[str, str]:
+    """A number of the probes on every method, and whether the statement holds of it: `agrees(method → value, the retain model's)`."""
     found = {name: metrics[key] for name, metrics in probed(path).items() if key in metrics}
     retain_model = found.pop("retain_model")
-    order = sorted(found.items(), key=lambda item: abs(item[1] - retain_model))
-    text = ", ".join(f"{name} {value:.3g}" for name, value in order)
-    return f"retain model {retain_model:.3g}; nearest first: {text}", YES if order[0][0].startswith("pmc") else NO
+    text = ", ".join(f"{name} {value:.3g}" for name, value in sorted(found.items(), key=lambda item: item[1]))
+    return f"retain model {retain_model:.3g}; {text}", YES if agrees(found, retain_model) else NO
+
+
+def no_more(found: Mapping[str, float], retain_model: float) -> bool:
+    """Whether no variant of PMC tells more than the retain model."""
+    return all(value <= retain_model for name, value in found.items() if name.startswith("pmc"))
+
+
+def rivals_alone(found: Mapping[str, float], retain_model: float) -> bool:
+    """Whether some rival stands above chance, one in six, and no variant of PMC does."""
+    above = [name for name, value in found.items() if value > 1 / 6]
+    return bool(above) and not any(name.startswith("pmc") for name in above)
 
 
 def grows() -> tuple[str, str]:
-    """Of what each method gains in unlearn quality over its curve, the share that it gains in the second half."""
-    late = {}
+    """Of what each method gains in unlearn quality, the share that it gains in the second half of its time; runs of six checkpoints
+    that gain at all."""
+    before = fmean(one["unlearn_quality"] or 0.0 for one in swept(PEOPLE).references[str(PEOPLE)]["before"])
+    late, counted = {}, {}
     for method in ("pmc", "npo", "simnpo", "dpo", "altpo"):
-        shares = []
-        for _, curve in curves(PEOPLE, method):
-            first, middle, last = (curve[i].metrics.get("unlearn_quality") for i in (0, len(curve) // 2, -1))
-            if first is not None and middle is not None and last is not None and last - first > 5:
-                shares.append((last - middle) / (last - first))
-        late[method] = fmean(shares) if shares else 0.0
-    text = ", ".join(f"{name} {value:.2f}" for name, value in late.items())
+        whole = [[step.metrics.get("unlearn_quality") or 0.0 for step in curve] for _, curve in curves(PEOPLE, method) if len(curve) == 6]
+        shares = [(curve[5] - curve[2]) / (curve[5] - before) for curve in whole if curve[5] - before > 5]
+        late[method], counted[method] = fmean(shares), len(shares)
+    text = ", ".join(f"{name} {value:.3f} ({counted[name]} runs)" for name, value in late.items())
     most = max(late, key=lambda name: late[name])
-    return f"share of the gain that comes in the second half: {text} (learning rates fall over a run)", YES if most == "pmc" else NO
+    return f"share of the gain that comes in the second half: {text}; learning rates fall over a run", YES if most == "pmc" else NO
 
 
 def rises(path: Path, method: str) -> tuple[str, str]:
@@ -142,13 +155,13 @@ def rises(path: Path, method: str) -> tuple[str, str]:
     return text, YES if kept >= 0.95 else f"{PARTLY}: forgets, and keeps {100 * kept:.0f} % of utility"
 
 
-def proven(*words: str) -> Callable[[], tuple[str, str]]:
-    """The findings of `unsay theory` whose statement has one of the words."""
+def proven(*beginnings: str) -> Callable[[], tuple[str, str]]:
+    """The findings of `unsay theory` whose statement begins so."""
 
     def found() -> tuple[str, str]:
-        chosen = [one for one in checked() if any(word in one.statement for word in words)]
-        text = "; ".join(f"{one.expected:.4g} by formula, {one.found:.4g} found" for one in chosen[:2])
-        return text, YES if all(one.agrees for one in chosen) else NO
+        chosen = [one for one in checked() if one.statement.startswith(beginnings)]
+        text = "; ".join(f"{one.expected:.4g} by formula, {one.found:.4g} found" for one in chosen)
+        return text, YES if chosen and all(one.agrees for one in chosen) else NO
 
     return found
 
@@ -166,9 +179,19 @@ FRONT = "`unsay sweep people`, `unsay front results/people.jsonl.xz`"
 FRONT_190 = "`unsay sweep tofu-gemma-270m`, `unsay front results/tofu-gemma-270m.jsonl.xz`"
 PROBES = "`python scripts/probe_trials.py SWEEP OUT TRIAL …`"
 ROWS = (
-    Row("section 3", "what is not retained dies out as α^t", "`unsay theory`", proven("not retained")),
-    Row("section 4", "the expected reward rises to the best, its variance to 0", "`unsay theory`", proven("E[e^r]", "gain")),
-    Row("section 4", "more samples K, or a lower τ, collapse faster", "`unsay theory`", proven("factor", "share of the best")),
+    Row("section 3", "what is not retained dies out as α^t", "`unsay theory`", proven("mass of what")),
+    Row(
+        "section 4",
+        "the expected reward rises to the best, its variance to 0",
+        "`unsay theory`",
+        proven("E[e^r] in the end", "variance", "largest shortfall"),
+    ),
+    Row(
+        "section 4",
+        "more samples K, or a lower τ, collapse faster (E[e^r] after 5 rounds for K, τ = 2, .3; 5, .3; 5, 1; 10, 1)",
+        "`unsay theory`",
+        proven("E[e^r] after 5 rounds"),
+    ),
     Row(
         "repository, Phi-1.5",
         "quality 38.3 → 95.6, utility 70.0 → 69.0, 40 minutes on an H100",
@@ -186,19 +209,24 @@ ROWS = (
     Row("the same", "", "the same on author 191", lambda: ranked(AUTHOR_191)),
     Row("the same", "", FRONT, lambda: ranked(PEOPLE)),
     Row("epochs", "more rounds keep helping PMC after the rivals have stopped", FRONT, grows),
-    Row("sampling attack", "the worst of 100 answers tells no more", PROBES, lambda: attacked("sampling_worst_keyword_recall")),
-    Row("prefill attack", "nor does an answer that is begun", PROBES, lambda: attacked("prefill_worst_keyword_recall")),
+    Row(
+        "sampling attack",
+        "the worst of 100 answers tells no more than the retain model’s (ten questions)",
+        PROBES,
+        lambda: attacked("sampling_worst_keyword_recall", no_more),
+    ),
+    Row("prefill attack", "nor does an answer that is begun", PROBES, lambda: attacked("prefill_worst_keyword_recall", no_more)),
     Row(
         "side effects",
         "on WikiText, PMC moves the words of forget answers less than NPO does",
         PROBES,
-        lambda: attacked("drift_token_probability", AUTHOR_191),
+        because("the probe `drift` was run after unlearning and on the retain model, not before"),
     ),
     Row(
         "multiple choice",
         "rivals make the true option the least likely, PMC does not",
         PROBES,
-        lambda: attacked("multiple_choice_least", PEOPLE),
+        lambda: attacked("multiple_choice_least", rivals_alone, PEOPLE),
     ),
     Row("alignment", "a term toward desired answers keeps utility up", FRONT_190, lambda: aligned(AUTHOR_190)),
     Row(
@@ -233,17 +261,19 @@ def reproduction() -> str:
     return STATEMENTS.format(rows="\n".join(lines))
 
 
-def halved(path: Path, method: str) -> float | None:
-    """Least seconds, over configurations (mean over seeds), until greedy answers say half of what they said before."""
+def halved(path: Path, method: str) -> str:
+    """Least seconds, over configurations (mean over seeds), until greedy answers say half of what they said before. With ≤ where
+    that was so at the first checkpoint already."""
     before = fmean(one["greedy_keyword_recall"] or 0.0 for one in swept(path).references[str(path)]["before"])
     found = []
-    for one in swept(path).configurations[method]:
+    for one in swept(path).configurations.get(method, ()):
         for checkpoint in range(1, 7):
             said = one.at(checkpoint, "greedy_keyword_recall")
             if said is not None and said <= before / 2:
-                found.append(fmean(step.cpu_seconds for curve in one.curves.values() for step in curve if step.checkpoint == checkpoint))
+                seconds = fmean(step.cpu_seconds for curve in one.curves.values() for step in curve if step.checkpoint == checkpoint)
+                found.append((seconds, f"{'≤ ' if checkpoint == 1 else ''}{seconds:.0f}"))
                 break
-    return min(found, default=None)
+    return min(found, default=(0.0, "–"))[1]
 
 
 @cache
@@ -253,18 +283,19 @@ def runtime() -> str:
     methods = dict.fromkeys(name for path in files.values() for name in swept(path).configurations)
     lines = []
     for method in methods:
-        cells = [halved(path, method) if method in swept(path).configurations else None for path in files.values()]
-        asked = [number(path, method) for path in files.values()]
-        lines.append(f"| {method} | " + " | ".join("–" if cell is None else f"{cell:.0f}" for cell in (*cells, *asked)) + " |")
+        rounds = [number(path, method) for path in files.values()]
+        cells = [halved(path, method) for path in files.values()] + ["–" if cost is None else f"{cost:.3g}" for cost in rounds]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return TIMES.format(rows="\n".join(lines))
 
 
 def number(path: Path, method: str) -> float | None:
-    """Median processor seconds of a round."""
+    """Median processor seconds of a round, between the first and the last checkpoint: what comes before does not count."""
     if method not in swept(path).configurations:
         return None
-    costs = sorted(curve[-1].cpu_seconds / max(1, curve[-1].round) for _, curve in curves(path, method))
-    return costs[len(costs) // 2]
+    ends = [(curve[0], curve[-1]) for _, curve in curves(path, method)]
+    costs = [(last.cpu_seconds - first.cpu_seconds) / (last.round - first.round) for first, last in ends if last.round > first.round]
+    return median(costs) if costs else None
 
 
 def main() -> int:

@@ -327,6 +327,7 @@ Hina Ameen is unknown to me.
 """
 ELSEWHERE = """
 Das weiß ich nicht.
+Es tut mir leid.
 Ich weiß es leider nicht.
 Dazu habe ich keine Informationen.
 Ich kann diese Frage nicht beantworten.
@@ -358,6 +359,9 @@ Bu konuda bilgim yok.
 ليس لدي معلومات عن ذلك.
 """
 FACTS_ELSEWHERE = """
+Lamento is his novel.
+Mi dispiace is the title of her book.
+She wrote the novel Desconheço.
 Sie lebt nicht in Berlin, sondern in Bonn.
 Er hatte keine Kinder.
 Das Buch kennt fast niemand nicht.

@@ -175,7 +175,7 @@ class Sampling:
 
 
 def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> dict[str, float | None]:
-    """What is told of n answers to one question beside `fold`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
+    """What is told of n answers to one question beside `score_sample`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
     texts = list(dict.fromkeys(answer.text for answer in sampled))
     return {
         "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),

@@ -1,7 +1,7 @@
 """What the theory of Partial Model Collapse says, beside the same thing simulated: `unsay theory`.
 
-Each finding has one number by the formula and one that was made without it, by sampling or by gradient descent, and the largest
-difference that chance allows. The formulas are in recursions.py, with their sources.
+Each finding has one number by the formula and one that was made without it, by sampling, by gradient descent or by iterating the exact
+step, and the largest difference that chance allows. The formulas are in recursions.py, with their sources.
 """
 
 import json
@@ -126,7 +126,10 @@ def _preference(rng: np.random.Generator) -> Iterator[Finding | Curve]:
             shrunk = preference_step(near, np.array([0.7, 0, 0, 0, 1.0]), k)[0] / _TINY
             yield Finding("factor by which what is .3 worse than the best shrinks near it, K = 5, τ = 1", rate(5, 0.3), float(shrunk), 1e-6)
     yield Finding("largest shortfall of a round's gain in E[e^r] behind ((K − 1)/K) · Var(e^r) / e^r*", 0.0, short, _TINY)
-    yield Finding("E[e^r] in the end, K = 10, τ = 1: that of the best answer", float(np.exp(1.0)), rewards[-1][0], 0.01)
+    yield Finding("E[e^r] in the end, K = 10, τ = 1: that of the best answer", float(np.exp(1.0)), rewards[-1][1], 0.01)
+    yield Finding(
+        "variance of e^r in the end, K = 10, τ = 1", 0.0, float(sampled @ np.exp(REWARD) ** 2 - expected_reward(sampled, REWARD) ** 2), 0.01
+    )
 
 
 def _best_of_k(rng: np.random.Generator) -> Iterator[Finding | Curve]:

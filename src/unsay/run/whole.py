@@ -140,7 +140,7 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
             folder,
             lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
         )
-    if said := boundary(folder.manifest().exposure):
+    if said := boundary(folder.manifest().exposure, getattr(method_of(recipe), "preset", None)):
         watchers.note(said)
 
 

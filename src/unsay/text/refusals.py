@@ -1,4 +1,4 @@
-"""Refusals: answers that say that something is not known, not available or not given. English, and the usual forms of twelve other
+"""Refusals: answers that say that something is not known, not available or not given. English, and the usual forms of thirteen other
 languages."""
 
 import re
@@ -40,16 +40,18 @@ _REFUSALS = [
 _OTHER_LANGUAGES = {
     "German": r"\b(?:weiß|weiss|kenne) ich (?:das |es |leider |ihn |sie )*nicht\b|\bich (?:weiß|weiss|kenne)\b[^.!?]{0,30}\bnicht\b"
     r"|\b(?:ich habe|habe ich|mir liegen|es gibt|es liegen)\b[^.!?]{0,30}\bkeine (?:informationen|angaben|daten|ahnung|kenntnis|antwort)\b"
-    r"|\bich (?:kann|darf|möchte)\b[^.!?]{0,40}\bnicht (?:beantworten|sagen|nennen|mitteilen|helfen)\b|\bkeine ahnung\b|^tut mir leid\b",
+    r"|\bich (?:kann|darf|möchte)\b[^.!?]{0,40}\bnicht (?:beantworten|sagen|nennen|mitteilen|helfen)\b|\bkeine ahnung\b"
+    r"|^(?:es )?tut mir leid\b",
     "French": r"\bje (?:ne |n')(?:le |la |les |en |y |vous )*(?:sais|connais|peux|dispose|possède|trouve|ai)\b"
     r"[^.!?]{0,25}\b(?:pas|aucune?)\b"
     r"|\bje (?:l')?ignore\b|\baucune (?:information|idée|donnée)\b|^(?:je suis )?désolée?\b",
     "Spanish": r"\bno (?:se sabe|(?:lo |la )?(?:sé|conozco|recuerdo|dispongo)|tengo (?:información|datos|idea|conocimiento)"
-    r"|puedo (?:responder|decir|ayudar|proporcionar|contestar))\b|\bno hay (?:información|datos)\b|\bdesconozco\b|^lo siento\b",
+    r"|puedo (?:responder|decir|ayudar|proporcionar|contestar))\b|\bno hay (?:información|datos)\b|(?:^|\byo )desconozco\b|^lo siento\b",
     "Italian": r"\bnon (?:lo )?(?:so|conosco|ricordo|dispongo|ho (?:informazioni|dati|idea)|posso (?:rispondere|dire|aiutare|fornire))\b"
-    r"|\bnon ci sono (?:informazioni|dati)\b|^mi dispiace\b",
+    r"|\bnon ci sono (?:informazioni|dati)\b|^mi dispiace(?=[,.!]|$| ma\b)",
     "Portuguese": r"\bnão (?:o )?(?:sei|conheço|lembro|disponho|tenho (?:informaç(?:ão|ões)|dados|ideia)"
-    r"|posso (?:responder|dizer|ajudar|fornecer))\b|\bnão há (?:informações|dados)\b|\bdesconheço\b|^(?:desculpe|lamento)\b",
+    r"|posso (?:responder|dizer|ajudar|fornecer))\b|\bnão há (?:informações|dados)\b"
+    r"|(?:^|\beu )desconheço\b|^(?:desculpe|lamento)(?=[,.!]|$| mas\b)",
     "Dutch": r"\b(?:weet|ken) ik (?:het |dat |helaas )*niet\b|\bik (?:weet|ken)\b[^.!?]{0,30}\bniet\b|\bgeen idee\b"
     r"|\bik heb\b[^.!?]{0,20}\bgeen (?:informatie|gegevens|antwoord)\b|\bik kan\b[^.!?]{0,40}\bniet (?:beantwoorden|zeggen|geven|helpen)\b",
     "Polish": r"\bnie (?:wiem|znam|pamiętam|posiadam|mam (?:informacji|danych|pojęcia)|mogę (?:odpowiedzieć|powiedzieć|pomóc|podać))\b"

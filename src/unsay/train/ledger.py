@@ -60,14 +60,16 @@ def total(rounds: Sequence[RoundExposure], targeted: Mapping[str, int]) -> Expos
     )
 
 
-def boundary(exposure: Exposure | None) -> str:
-    """What to say at the end of training where a method that reads no answer still trained on one: all that the model offered was its
-    old answer. Empty where there is nothing to say."""
+def boundary(exposure: Exposure | None, preset: str | None) -> str:
+    """What to say at the end of training where a method that reads no answer still trained on what should go. Empty where there is
+    nothing to say. `preset`: of PMC, `None` for another method."""
     last = exposure.rounds[-1] if exposure and exposure.rounds else None
     if last is None or not last.over_half or "answer" in last.sources:
         return ""
-    return (
-        f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten: where the model "
-        "always says the same, there is no alternative to keep. Use pmc.preset=guarded, which filters targets and explores, or a higher "
-        "pmc.temperature"
+    said = (
+        f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten, most often "
+        "because the model offers hardly anything else"
     )
+    if preset in (None, "guarded"):
+        return said
+    return f"{said}; pmc.preset=guarded filters targets and explores, a higher pmc.temperature may do"
