@@ -65,7 +65,7 @@ def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:
         except ValueError as error:
             # Among them: `out_proj` of state-space models, whose fused kernels read its weight past any adapter.
             why = str(error).partition("\n")[0].partition(". ")[0]
-            if "PEFT" in why:
+            if "version of PEFT" in why:
                 raise ConfigError(
                     f"adapters cannot be made with the libraries installed ({why}); install such a peft, or an older transformers"
                 ) from error
