@@ -1,6 +1,6 @@
-"""What the paper says, beside what was found here: writes docs/reproduction.md and docs/runtime.md from the files in results/.
+"""What the paper says, beside what was found here: writes three pages of docs/ (reproduction, runtime, ablations) from results/.
 
-    python scripts/reproduction.py            # both pages anew
+    python scripts/reproduction.py            # all pages anew
     python scripts/reproduction.py --check    # exit code 1 where a page is not what the files say
 
 A statement that nothing here can test stands in the table with the reason. The paper is arXiv 2507.04219; figures of its
@@ -15,6 +15,9 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 
+import ablation_rows as ablations
+from ablation_rows import NO, PARTLY, YES
+
 from unsay.research import theory
 from unsay.research.front.curves import Configuration, Step, Sweeps, read
 from unsay.research.front.trade import front
@@ -22,7 +25,7 @@ from unsay.store.files import parse_jsonl, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE, AUTHOR_190, AUTHOR_191 = (ROOT / "results" / f"{name}.jsonl.xz" for name in ("people", "tofu-gemma-270m", "tofu-gemma-270m-191"))
-YES, NO, PARTLY, NOT_RUN = "agrees", "**does not agree**", "partly", "not run"
+NOT_RUN = "not run"
 
 
 STATEMENTS = """\
@@ -31,8 +34,9 @@ STATEMENTS = """\
 `python scripts/reproduction.py` writes this page from the files in `results/` and from `unsay theory`; a test holds it to them.
 The paper is [arXiv 2507.04219](https://arxiv.org/abs/2507.04219). Its figures are for models of 1.5 to 12 billion parameters on an
 H100; ours are for Gemma 3 270M (two authors of TOFU, one after the other, one seed, three configurations a method) and a model of a
-million parameters (`people`: eight configurations, up to three seeds), on two cores. So *does not agree* says that it is not so
-at this size. The [protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
+million parameters (`people`: eight configurations, up to three seeds; the [ablations](ablations.md) three seeds), on two cores.
+So *does not agree* says that it is not so at this size, and *nothing to compare with* that we do not know
+the paper's figure. The [protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
 
 | paper | says | found | verdict | command |
 |---|---|---|---|---|
@@ -215,6 +219,7 @@ ROWS = (
     Row("the same", "", "the same on author 191", lambda: ranked(AUTHOR_191)),
     Row("the same", "", FRONT, lambda: ranked(PEOPLE)),
     Row("epochs", "more rounds keep helping PMC after the rivals have stopped", FRONT, grows),
+    Row("the same", "", ablations.COMMAND.format("train.rounds=2,4,8,16,32"), lambda: ablations.plateaus(8, 32)),
     Row(
         "sampling attack",
         "the worst of 100 answers tells no more than the retain model’s (ten questions)",
@@ -236,16 +241,34 @@ ROWS = (
     ),
     Row("alignment", "a term toward desired answers keeps utility up", FRONT_190, lambda: aligned(AUTHOR_190)),
     Row(
-        "K, λ, temperature, top-p",
-        "K helps and then adds variance; λ trades quality for utility",
-        "none yet",
-        because("no sweep over one knob"),
+        "K",
+        "more samples help, then add variance",
+        ablations.COMMAND.format("pmc.samples=1,2,5,10,20"),
+        lambda: ablations.samples(1, 5, 20),
+    ),
+    Row(
+        "λ",
+        "a larger λ trades quality for utility",
+        ablations.COMMAND.format("pmc.retain_weight=0.25,0.5,1,2,4"),
+        lambda: ablations.traded(0.25, 4),
+    ),
+    Row(
+        "temperature",
+        "above 1.5, utility falls",
+        ablations.COMMAND.format("pmc.temperature=0.7,1,1.25,1.5,2"),
+        lambda: ablations.costs("pmc.temperature", 1.5, 2),
+    ),
+    Row(
+        "top-p",
+        "(what the paper says of it was not recovered)",
+        ablations.COMMAND.format("pmc.top_p=0.8,1"),
+        lambda: ablations.told("pmc.top_p", "0.95"),
     ),
     Row(
         "self-BLEU",
-        "diversity as a reward",
-        "`unsay run RECIPE --set pmc.rewards.diversity=1`",
-        because("the reward is there (`unsay rewards`), the comparison with ROUGE-L is not"),
+        "diversity as a reward (what the paper found was not recovered)",
+        ablations.COMMAND.format("'pmc.rewards={diversity=1},{overlap=1,diversity=1}'"),
+        lambda: ablations.told("pmc.rewards", "overlap 1"),
     ),
     Row("ARC, MMLU", "general ability stays", "none yet", because("the harness is not attached")),
     Row("MUSE", "free text is forgotten too", "none yet", because("no corpus of passages")),
@@ -305,10 +328,11 @@ def number(path: Path, method: str) -> float | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write docs/reproduction.md and docs/runtime.md from the files in results/.")
+    parser = argparse.ArgumentParser(description="Write docs/reproduction.md, runtime.md and ablations.md from the files in results/.")
     parser.add_argument("--check", action="store_true", help="write nothing; say which page is not what the files say")
     args = parser.parse_args()
-    pages = {ROOT / "docs" / "reproduction.md": reproduction(), ROOT / "docs" / "runtime.md": runtime()}
+    texts = {"reproduction": reproduction(), "runtime": runtime(), "ablations": ablations.page()}
+    pages = {ROOT / "docs" / f"{name}.md": text for name, text in texts.items()}
     wrong = [path for path, text in pages.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in wrong:
         if args.check:
