@@ -77,6 +77,8 @@ class Corpus:
     forget: tuple[Example, ...]
     retain: tuple[Pair, ...] = ()
     """Training rows that hold the model where it is."""
+    knowledge: tuple[Example, ...] = ()
+    """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
     utility: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
     """Named sets whose mean recall is the utility; rows of them may stand in `retain`."""
     utility_heldout: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)
@@ -87,6 +89,8 @@ class Corpus:
     """Facts close to the forgotten ones that must stay."""
     unknown_entities: tuple[Pair, ...] = ()
     """Questions about things that no model was told of; the honest answer is a refusal."""
+    holdout: tuple[Pair, ...] = ()
+    """Questions and answers like the forget ones that no model was trained on: the non-members of membership attacks."""
     general: tuple[Pair, ...] = ()
     """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is held too."""
     desired: tuple[str, ...] = ()
