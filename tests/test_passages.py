@@ -165,6 +165,11 @@ def test_new_and_check_know_texts():
     assert "own-questions.toml takes other files" in call("new", "more.toml", "articles", "--for", "questions", code=2)
 
 
+def test_a_text_is_gone_on_with():
+    asked = ("ask", "people-target", "Isvek Eckinberg lives", "--max-new-tokens", "6")
+    assert call(*asked, "--raw") != call(*asked)
+
+
 def test_the_raw_template():
     encoder = Encoder(byte_tokenizer(), template="raw")
     text = encoder.tokenizer.decode
@@ -227,7 +232,14 @@ def test_the_whole_way_with_a_model_of_ones_own(tiny_folder: Path):
     texts("others", **{name: f"{name} keeps {LONG}"[:120] for name in ("ada", "bob", "cy", "di")})
     write("questions.jsonl", {"question": "When did the ferry leave?", "answer": "At nine."})
     call("new", "my.toml", "articles", "others", "questions.jsonl", "--model", str(tiny_folder))
-    knobs = {"passages.opening": 3, "passages.continuation": 10, "record.answers": 2, "record.branches": 2, "record.replay": 0, "train.rounds": 1}
+    knobs = {
+        "passages.opening": 3,
+        "passages.continuation": 10,
+        "record.answers": 2,
+        "record.branches": 2,
+        "record.replay": 0,
+        "train.rounds": 1,
+    }
     knobs |= {"sample.max_new_tokens": 12, "pmc.preset": "paper", "utility.limit": 2, "audit.probes": '["memorisation", "likelihood"]'}
     call("run", "my.toml", "--out", "run", *(part for key, value in knobs.items() for part in ("--set", f"{key}={value}")))
     report = json.loads(Path("run/report.json").read_text())

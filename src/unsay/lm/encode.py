@@ -314,7 +314,7 @@ class Encoder:
         return text if self.chat else f" {text}"
 
     def _ending(self, text: str) -> tuple[int, ...]:
-        return () if self.raw and text[-1:].isspace() else (self.end,)
+        return () if self.raw and text.strip() and text[-1].isspace() else (self.end,)
 
     def _turns(self, system: str, question: str, before: Turns = ()) -> list[tuple[str, str]]:
         (role, first), *others = [*before, ("user", question)]
