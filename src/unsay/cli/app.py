@@ -38,6 +38,7 @@ _GROUPS = (
     "reviewing",
     "vaulting",
     "sweeping",
+    "ablating",
     "fronts",
     "par",
     "theory",
