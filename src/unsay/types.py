@@ -87,6 +87,8 @@ class Corpus:
     """Facts close to the forgotten ones that must stay."""
     unknown_entities: tuple[Pair, ...] = ()
     """Questions about things that no model was told of; the honest answer is a refusal."""
+    holdout: tuple[Pair, ...] = ()
+    """Questions and answers like the forget ones that no model was trained on: the non-members of membership attacks."""
     general: tuple[Pair, ...] = ()
     """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is held too."""
     desired: tuple[str, ...] = ()
