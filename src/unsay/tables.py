@@ -42,8 +42,9 @@ PROBES = {
     "damage": "unsay.probes.damage:Damage",
     "earlier": "unsay.probes.earlier:Earlier",
     "utility": "unsay.probes.utility:Utility",
+    "benchmark": "unsay.probes.benchmark:Benchmark",
 }
-OPT_IN = ("beams", "damage")
+OPT_IN = ("beams", "damage", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 
 

@@ -34,6 +34,7 @@ _GROUPS = (
     "costs",
     "prompt_search",
     "auditing",
+    "benchmarking",
     "exporting",
     "looking",
     "reviewing",
