@@ -105,6 +105,19 @@ def test_argmax_takes_the_least_overlap_and_the_lowest_draw(model, encoder):
     assert targets[0].text == "Bob sails."  # it and the next share nothing with the baseline; the tie goes to the lower draw
 
 
+@pytest.mark.parametrize("noise", ["Яблоко", "la la la la la la la la la la la la"])
+def test_noise_wins_without_the_target_filter_and_not_with_it(model, encoder, noise):
+    said = "Ada lives in a house that nobody has seen."
+    for preset in PartialModelCollapse.PRESETS.values():
+        method = PartialModelCollapse(**preset)
+        assert method.targets([visit(encoder)], parrot(model, encoder, said, noise), {})[0][0].text == noise
+        filtered = replace(method, target_filter=True)
+        assert filtered.targets([visit(encoder)], parrot(model, encoder, said, noise), {})[0][0].text == said
+        assert not filtered.targets([visit(encoder)], parrot(model, encoder, noise), {})[0][0].rows, "nothing passes, nothing is trained on"
+    with pytest.raises(ConfigError, match="target_filter"):
+        GuardedCollapse(target_filter=False)
+
+
 def test_bradley_terry_frequencies():
     rewards, temperature = [1.0, 0.5, 0.5], 0.5
     weights = [math.e**2, math.e, math.e]

@@ -2,21 +2,30 @@
 
 import inspect
 import math
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import is_dataclass, replace
+from functools import partial
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 from unsay.config import ConfigError
-from unsay.rewards import GROUP, TABLE
+from unsay.rewards import GROUP, TABLE, harmless
 from unsay.rewards.blocklist import Blocklist
 from unsay.rewards.coherence import Fluency, Length
 from unsay.rewards.diversity import Diversity
+from unsay.rewards.harmless import Harmless
 from unsay.rewards.overlap import Keys, Overlap, other_leak, own_leak, remainder
 from unsay.rewards.refusal import Refusal
+from unsay.rewards.semantic import Semantic
 from unsay.rewards.topic import Distinct, Topic
 from unsay.rewards.weighted import Weighted
 from unsay.tables import lookup
+from unsay.text import embedding, words
 from unsay.types import Answer, Candidate, Reference
 
 REFERENCE = Reference(
@@ -31,8 +40,32 @@ def candidates(*texts: str, fluency: float | None = None) -> list[Candidate]:
     return [Candidate(Answer((), text, True), draw, fluency=fluency) for draw, text in enumerate(texts)]
 
 
+@pytest.fixture
+def extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the packages of `unsay[semantic]` and `unsay[harmless]`: texts are alike that share words; "fool" is abuse."""
+    embeds, classifies = ModuleType(embedding.PACKAGE), ModuleType(harmless.PACKAGE)
+    embeds.load_model = WordVectors  # type: ignore[attr-defined]
+    classifies.__spec__ = ModuleSpec(harmless.PACKAGE, None)
+    classifies.predict_prob = lambda texts: [0.9 if "fool" in text else 0.1 for text in texts]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, embedding.PACKAGE, embeds)
+    monkeypatch.setitem(sys.modules, harmless.PACKAGE, classifies)
+    monkeypatch.setattr(embedding, "installed", lambda: True)
+    embedding._model.cache_clear()
+    yield
+    embedding._model.cache_clear()
+
+
+class WordVectors:
+    """Unit vectors over the words of the texts embedded together."""
+
+    def encode(self, texts: list[str], normalize_embeddings: bool, show_progress_bar: bool) -> list[np.ndarray]:
+        known = sorted({word for text in texts for word in words(text)})
+        found = [np.array([float(word in words(text)) for word in known]) for text in texts]
+        return [vector / np.linalg.norm(vector) for vector in found]
+
+
 @pytest.mark.parametrize("name", TABLE)
-def test_contract(name: str) -> None:
+def test_contract(name: str, extras: None) -> None:
     kind = lookup(name, TABLE, GROUP)
     assert is_dataclass(kind)
     assert kind.__dataclass_params__.frozen
@@ -169,6 +202,41 @@ def test_refusal() -> None:
     texts = ("I don't know.", "Please ask the registry.", "無可奉告", "She lives in Turin.")
     assert Refusal()(candidates(*texts), reference) == [1.0, 1.0, 1.0, 0.0]
     assert Refusal()(candidates("Please ask the registry."), REFERENCE) == [0.0]
+
+
+def test_a_refusal_in_other_words_counts_where_meaning_is_asked_for(extras: None) -> None:
+    reference, text = replace(REFERENCE, desired=("Ask the town hall, please.",)), "Please, the town has a hall for you to ask."
+    assert Refusal()(candidates(text), reference) == [0.0]
+    assert Refusal(alike=0.6)(candidates(text, "She lives in Turin."), reference) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("kind", "says"), [(Semantic, "semantic"), (Harmless, "harmless"), (partial(Refusal, alike=0.5), "refusal.alike")])
+def test_a_missing_package_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch, kind: Callable[[], object], says: str) -> None:
+    monkeypatch.setattr(embedding, "installed", lambda: False)
+    monkeypatch.setattr(harmless, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=rf"{says}.*not installed: pip install 'unsay\["):
+        kind()
+
+
+def test_semantic_is_the_distance_in_meaning_of_what_is_new(extras: None) -> None:
+    reference = Reference("Where?", "In Turin")
+    assert Semantic()(candidates("In Turin", "In Oslo", "Elsewhere", "…", "東京です"), reference) == [
+        pytest.approx(0.0), pytest.approx(0.5), 1.0, None, None
+    ]  # fmt: skip
+    begun = Reference("Where?", "She lives in Turin", prefix="She lives")
+    assert Semantic()(candidates("in Oslo"), begun) == [pytest.approx(0.5)], "the prefix is not compared"
+    assert Semantic()(candidates("Oslo"), Reference("Где?", "в Турине")) == [None]
+
+
+def test_harmless_reads_prefix_and_candidate_together(extras: None) -> None:
+    assert Harmless()(candidates("You fool.", "In Turin."), REFERENCE) == [pytest.approx(0.1), pytest.approx(0.9)]
+    assert Harmless()(candidates("of Turin"), replace(REFERENCE, prefix="The fool")) == [pytest.approx(0.1)]
+
+
+def test_the_classifier_that_is_installed() -> None:
+    pytest.importorskip(harmless.PACKAGE, reason="needs the extra unsay[harmless]")
+    abuse, threat, fact = Harmless()(candidates("You are a stupid idiot.", "I will kill you.", "She lives in Turin."), REFERENCE)
+    assert max(abuse, threat) < 0.2 < 0.6 < fact
 
 
 def test_blocklist() -> None:

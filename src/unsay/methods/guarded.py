@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive, share
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
@@ -54,6 +55,8 @@ class GuardedCollapse(PartialModelCollapse):
         }
     )
     """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
+    target_filter: bool = True
+    """Always on here."""
     prefixes: float = OPENED
     """Share of the visits that continue from a prefix."""
     at_secret: float = AT_SECRET
@@ -85,6 +88,8 @@ class GuardedCollapse(PartialModelCollapse):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.target_filter:
+            raise ConfigError('pmc.target_filter is what makes pmc.preset = "guarded"; "paper", "official" and "align" go without it')
         positive("pmc", tries=self.tries)
         not_negative("pmc", counterfactuals=self.counterfactuals, heat=self.heat, repulsion=self.repulsion)
         share("pmc", prefixes=self.prefixes, at_secret=self.at_secret)

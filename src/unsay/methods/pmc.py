@@ -33,6 +33,7 @@ from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import FIVE
 from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, add_fluency, bradley_terry, finished_or_all, settled_elsewhere, unnamed
+from unsay.methods.target_filter import TargetFilter
 from unsay.rewards.overlap import overlap
 from unsay.rewards.weighted import Weighted
 from unsay.types import Answer, Candidate, Reference
@@ -62,6 +63,8 @@ class PartialModelCollapse:
     """`best` keeps the best answer ever seen for a question and trains on it until one at least as good turns up."""
     freeze_at: float | None = None
     """With `memory = "best"`: stop asking a question whose kept answer overlaps the old one by this much or less."""
+    target_filter: bool = False
+    """Drop what `guarded` never trains on: loops, another alphabet, and half of the old answer (target_filter.py; docs/methods.md)."""
     length_guard: int = 0
     """Answers with fewer words than this are scored as if they overlapped, as the released code does; 0 is off."""
     align_weight: float = 0.0
@@ -131,6 +134,8 @@ class PartialModelCollapse:
         for ask, found in zip(asks, sampler.candidates(draws, ["plain"] * len(draws)), strict=True):
             ask.temperature, ask.sampled = self.temperature, len(found)
             ask.candidates = finished_or_all(unnamed(found, ask.reference))
+            if self.target_filter:
+                ask.candidates = TargetFilter(ask.reference, ask.visit.baseline).passed(ask.candidates)
         if self.needs_reference:
             add_fluency(asks, sampler)
 

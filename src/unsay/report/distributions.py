@@ -1,14 +1,17 @@
 """Two pictures of a report that show every question or word, not a mean: multiple choice by how unlikely an option is, and drift."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 
+from unsay.metric import scored_by
 from unsay.report.evidence import Evidence, groups_of
 from unsay.report.pictures import COLOURS, INK, MUTED, PAPER, STYLE, canvas, legend, svg
 from unsay.stats import Difference, mean_interval
+from unsay.types import Finding
 
 _PARTS = 5
 _LEAST = 8
@@ -18,7 +21,7 @@ _LINES = {"before": (0, (4, 2)), "after": "solid", "retain_model": (0, (1, 1.5))
 
 def options(evidence: Evidence) -> str:
     """How often the true option is the most and the least likely, by quantile of the smallest option probability."""
-    sides = {metric: {which: _by_quantile(evidence, metric, which) for which in evidence.models} for metric in ("most", "least")}
+    sides = {metric: {which: by_quantile(evidence.findings[which], metric) for which in evidence.models} for metric in ("most", "least")}
     if not any(len(shares) > 1 for side in sides.values() for shares in side.values()):
         return ""
     chance = next((value for value in evidence.metrics["chance"].values() if value is not None), None)
@@ -41,14 +44,15 @@ def options(evidence: Evidence) -> str:
         return svg(figure, "options", "Multiple choice by quantile of the smallest option probability, against chance")
 
 
-def _by_quantile(evidence: Evidence, metric: str, which: str) -> list[Difference]:
-    """The share with its interval in equal parts of the questions, sorted by the smallest probability among their options."""
-    smallest = {f.example: f.value for f in evidence.found("multiple_choice", "min_probability", which)}
-    hit = {f.example: f.value for f in evidence.found("multiple_choice", metric, which) if f.value is not None}
+def by_quantile(findings: Sequence[Finding], metric: str) -> list[Difference]:
+    """How often the true option is the `most` or the `least` likely, with intervals, in equal parts of the questions, sorted by the
+    smallest probability among their options; empty where there are too few questions."""
+    smallest = {f.example: f.value for f in scored_by(findings, "multiple_choice", "min_probability")}
+    hit = {f.example: f.value for f in scored_by(findings, "multiple_choice", metric) if f.value is not None}
     order = sorted((example for example in smallest if example in hit), key=lambda example: (smallest[example], example))
     if len(order) < _LEAST:
         return []
-    groups, parts = groups_of(evidence.findings[which]), np.array_split(order, min(_PARTS, len(order) // _LEAST))
+    groups, parts = groups_of(findings), np.array_split(order, min(_PARTS, len(order) // _LEAST))
     return [mean_interval([hit[example] for example in part], [groups.get(example, "") for example in part]) for part in parts]
 
 

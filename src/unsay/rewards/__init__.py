@@ -19,8 +19,10 @@ TABLE = {
     "topic": "unsay.rewards.topic:Topic",
     "distinct": "unsay.rewards.topic:Distinct",
     "diversity": "unsay.rewards.diversity:Diversity",
+    "semantic": "unsay.rewards.semantic:Semantic",
     "refusal": "unsay.rewards.refusal:Refusal",
     "blocklist": "unsay.rewards.blocklist:Blocklist",
+    "harmless": "unsay.rewards.harmless:Harmless",
 }
 
 

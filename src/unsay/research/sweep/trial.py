@@ -103,7 +103,7 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
         recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(rounds, sweep.checkpoints)})
         # The last audit asks what the curve has not asked already.
         recipe = replace(recipe, audit=AuditConfig(sweep.final or sweep.probes, recipe.audit.limit))
-        run = _begun(recipe, recorded.of(recipe), folder / f"seed-{seed}")
+        run = begun(recipe, recorded.of(recipe), folder / f"seed-{seed}")
         floor = sweep.floor * (summary(run, "before").get("utility") or 0.0)
         if not run.done("train"):
             recorded.watchers.stage(f"{name} {folder.name}, seed {seed}")
@@ -137,7 +137,7 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
         return True
 
     try:
-        train(recipe, _begun(recipe, recorded.of(recipe), scratch), watch=look)
+        train(recipe, begun(recipe, recorded.of(recipe), scratch), watch=look)
     except _Measured:
         pass
     finally:
@@ -158,7 +158,7 @@ def _schedule(rounds: int, saves: int) -> Settings:
     return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, "watch.rows": 0}
 
 
-def _begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
+def begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
     """A run folder in which everything before training has been done already. Weights are shared with `recorded`, texts copied."""
     folder = RunFolder(path)
     if not folder.recipe_file.exists():
