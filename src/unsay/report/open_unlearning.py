@@ -22,36 +22,13 @@ from unsay.store.files import write_text
 from unsay.store.folder import RunFolder, read_findings
 from unsay.types import Finding
 
-
-def _probability(value: float) -> dict[str, float]:
-    return {"prob": value, "avg_loss": -math.log(value) if value else math.inf}
-
-
-def _score(value: float) -> dict[str, float]:
-    return {"score": value}
-
-
-def _recall(value: float) -> dict[str, float]:
-    return {"rougeL_recall": value}
-
-
-def _f1(value: float) -> dict[str, float]:
-    return {"rougeL_f1": value}
-
-
-def _ratio(value: float) -> dict[str, float]:
-    """R, of which a finding holds R / (1 + R)."""
-    return {"score": value / max(1 - value, 1e-10)}
-
-
-def _untruth(value: float) -> dict[str, float]:
-    """R, of which a finding holds max(0, 1 − R)."""
-    return {"score": 1 - value}
-
-
-def _nearer_to_1(value: float) -> float:
-    """min(R, 1 / R), from R / (1 + R)."""
-    return min(value, 1 - value) / max(value, 1 - value)
+SAID: dict[str, Callable[[float], dict[str, float]]] = {
+    "prob": lambda value: {"prob": value, "avg_loss": -math.log(value) if value else math.inf},
+    "ratio": lambda value: {"score": value / max(1 - value, 1e-10)},
+    "untruth": lambda value: {"score": 1 - value},
+}
+"""A finding's value → its entry in `value_by_index`, where that holds more than the value: of a truth ratio R a finding has R / (1 + R),
+on what should stay max(0, 1 − R)."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +37,8 @@ class Column:
 
     probe: str
     finding: str
-    said: Callable[[float], dict[str, float]]
-    """A finding's value → its entry in `value_by_index`."""
+    said: str = "score"
+    """A key of `SAID`, or what the value is called."""
     setting: str = ""
     of: Callable[[float], float] = float
     """A finding's value → what the mean is of."""
@@ -69,28 +46,30 @@ class Column:
 
 SETS = {"retain": "retain", "ra": "real_authors", "wf": "world_facts"}
 FORGOTTEN = {
-    "extraction_strength": Column("likelihood", "extraction_strength_released", _score),
-    "exact_memorization": Column("likelihood", "exact_memorisation", _score),
+    "extraction_strength": Column("likelihood", "extraction_strength_released"),
+    "exact_memorization": Column("likelihood", "exact_memorisation"),
 }
 TOFU = {
     **FORGOTTEN,
-    "forget_Q_A_Prob": Column("likelihood", "probability", _probability),
-    "forget_Q_A_PARA_Prob": Column("likelihood", "loss_score", _probability, "member"),
-    "forget_Q_A_PERT_Prob": Column("likelihood", "loss_score", _probability, "non-member"),
-    "forget_Q_A_ROUGE": Column("greedy", "rouge_l_recall", _recall),
-    "forget_truth_ratio": Column("likelihood", "truth_ratio_released", _ratio, of=_nearer_to_1),
-    **{f"{short}_Q_A_ROUGE": Column("utility", "tofu_rouge_l_recall", _recall, name) for short, name in SETS.items()},
+    "forget_Q_A_Prob": Column("likelihood", "probability", "prob"),
+    "forget_Q_A_PARA_Prob": Column("likelihood", "loss_score", "prob", "member"),
+    "forget_Q_A_PERT_Prob": Column("likelihood", "loss_score", "prob", "non-member"),
+    "forget_Q_A_ROUGE": Column("greedy", "rouge_l_recall", "rougeL_recall"),
+    "forget_truth_ratio": Column(
+        "likelihood", "truth_ratio_released", "ratio", of=lambda value: min(value, 1 - value) / max(value, 1 - value)
+    ),
+    **{f"{short}_Q_A_ROUGE": Column("utility", "tofu_rouge_l_recall", "rougeL_recall", name) for short, name in SETS.items()},
     **{
-        f"{short}_Q_A_Prob{'' if short == 'retain' else '_normalised'}": Column("utility", "tofu_released_probability", _probability, name)
+        f"{short}_Q_A_Prob{'' if short == 'retain' else '_normalised'}": Column("utility", "tofu_released_probability", "prob", name)
         for short, name in SETS.items()
     },
-    **{f"{short}_Truth_Ratio": Column("utility", "tofu_released_truth_ratio", _untruth, name) for short, name in SETS.items()},
+    **{f"{short}_Truth_Ratio": Column("utility", "tofu_released_truth_ratio", "untruth", name) for short, name in SETS.items()},
 }
 MUSE = {
     **FORGOTTEN,
-    "forget_verbmem_ROUGE": Column("memorisation", "verbatim_f1", _f1),
-    "forget_knowmem_ROUGE": Column("memorisation", "knowledge_f1", _f1, "forget"),
-    "retain_knowmem_ROUGE": Column("memorisation", "knowledge_f1", _f1, "retain"),
+    "forget_verbmem_ROUGE": Column("memorisation", "verbatim_f1", "rougeL_f1"),
+    "forget_knowmem_ROUGE": Column("memorisation", "knowledge_f1", "rougeL_f1", "forget"),
+    "retain_knowmem_ROUGE": Column("memorisation", "knowledge_f1", "rougeL_f1", "retain"),
 }
 ATTACKS = {
     "mia_loss": "membership_holdout_loss",
@@ -110,7 +89,8 @@ def entries(findings: Sequence[Finding], retain_model: Sequence[Finding], muse: 
     for name, column in (MUSE if muse else TOFU).items():
         values = [f.value or 0.0 for f in scored_by(findings, column.probe, column.finding) if f.setting == column.setting]
         if values:
-            by_index = {str(number): column.said(value) for number, value in enumerate(values)}
+            said = SAID.get(column.said, lambda value, name=column.said: {name: value})
+            by_index = {str(number): said(value) for number, value in enumerate(values)}
             found[name] = {"agg_value": fmean(map(column.of, values)), "value_by_index": by_index}
     summary = summarise(findings, (), retain_model)
     for name, key in {**ATTACKS, **WHOLE}.items():
