@@ -34,6 +34,8 @@ _GROUPS = (
     "costs",
     "prompt_search",
     "auditing",
+    "benchmarking",
+    "exporting",
     "looking",
     "reviewing",
     "vaulting",
