@@ -24,6 +24,7 @@ from unsay.lm.encode import Batch, Encoder
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.lm.reading import accepted, habits, positions
+from unsay.store import ranks
 from unsay.store.files import new_folder
 
 
@@ -223,6 +224,7 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@ranks.main_only
 def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "") -> None:
     """A plain Hugging Face folder: safetensors, configuration, tokenizer and, where given, a model card.
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import cached_bytes
+from unsay.store import ranks
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Plan
 from unsay.store.memory import free_memory
@@ -30,7 +31,7 @@ def planned(
     """The sampler's knobs with as many rows as fit while any of `questions` is asked. Noted under `plan.STAGE`."""
     known = folder.manifest().plan.get(stage)
     if known is None:
-        known = plan(model, encoder, config, questions)
+        known = ranks.on_main(lambda: plan(model, encoder, config, questions))
         folder.note(Manifest(plan={stage: known}))
     return replace(config, rows=known.rows)
 

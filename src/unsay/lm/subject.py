@@ -12,6 +12,7 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
 from unsay.lm.sample import Draw, sample
+from unsay.store import ranks
 from unsay.types import Answer
 
 
@@ -103,13 +104,22 @@ def sampling_of(subject: Subject) -> SampleConfig:
 
 @torch.inference_mode()
 def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
-    """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length."""
-    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length, and several processes share
+    the batches."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context)))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
-        for i, row in zip(chosen, values, strict=True):
-            found[i] = row[: len(rows[i].answer)]
-        told(start + len(chosen), len(rows), "rows read")
-    return found
+    size = ranks.part(batch, len(rows))
+    starts = ranks.mine(range(0, len(order), size))
+
+    def share() -> dict[int, torch.Tensor]:
+        read: dict[int, torch.Tensor] = {}
+        for start in starts:
+            chosen = order[start : start + size]
+            values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
+            read |= {i: row[: len(rows[i].answer)] for i, row in zip(chosen, values, strict=True)}
+            told(start + len(chosen), len(rows), "rows read")
+        return read
+
+    found: dict[int, torch.Tensor] = {}
+    for some in ranks.gathered("rows", share, about=[(len(row.context), row.answer) for row in rows]):
+        found |= some
+    return [found[i] for i in range(len(rows))]

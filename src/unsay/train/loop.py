@@ -54,9 +54,9 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
     weights, optimizer = optimizer_of(recipe, model, encoder, data)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    plain = accelerator.unwrap_model(model)
-    monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, accelerator, progress, watch)
+    # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
+    model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
+    monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
     per_step = config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
 
@@ -66,13 +66,13 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     with monitor.watching():
         state, done = monitor.progress.state, monitor.progress
         if not done.round and isinstance(method, methods.Prepared):
-            state = method.prepare(list(data.visits.values()), Sampler(plain, encoder, sampling, recipe.seed))
+            state = method.prepare(list(data.visits.values()), Sampler(model, encoder, sampling, recipe.seed))
         for number in monitor.rounds():
-            sampler = Sampler(plain, encoder, sampling, recipe.seed, number, reference)
+            sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
             for group in chunks(data.shuffled(recipe.seed, number), at_once):
-                plain.eval()
+                model.eval()
                 targets, state = method.targets(group, sampler, state)
-                plain.train()
+                model.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
@@ -82,7 +82,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state)
-    _ship(recipe, folder, plain, encoder, weights, name, monitor)
+    _ship(recipe, folder, model, encoder, weights, name, monitor)
 
 
 def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data: TrainingData) -> tuple[Weights, torch.optim.Optimizer]:

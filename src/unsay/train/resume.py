@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from unsay import methods
 from unsay.config import ConfigError
 from unsay.lm.model import write_tensors
 from unsay.methods import Target, Visit
+from unsay.store import ranks
 from unsay.store.clock import Cost
 from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_text
 from unsay.store.folder import RunFolder
@@ -60,6 +62,7 @@ class Progress:
             self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
 
 
+@ranks.main_only
 def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault.
 
@@ -71,18 +74,18 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
     folder.keep(f"{_TEXTS}-{progress.round}", texts)
     write_text(folder.steps_file, jsonl(progress.log))
     best = progress.seen.best
-    with new_folder(_place(folder, progress.round)) as partial:
-        write_tensors(weights.exact, partial / _WEIGHTS)
-        with (partial / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
+    with new_folder(_place(folder, progress.round)) as place:
+        write_tensors(weights.exact, place / _WEIGHTS)
+        with (place / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
             torch.save(optimizer.state_dict(), file)
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
         counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
-        (partial / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
-        sums = {name: sha256(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
+        (place / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
+        sums = {name: sha256(place / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
         sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
         if best not in (0, progress.round):
             sums[_BEST] = sha256(_weights(folder, best))
-        (partial / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+        (place / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
 def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> Progress:
@@ -93,7 +96,7 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
             progress = _read(folder, number)
         except _Damaged as damage:
             _log.warning("unsay: %s is damaged (%s); training goes on from what was saved before it", place, damage)
-            shutil.rmtree(place)
+            ranks.on_main(partial(shutil.rmtree, place))
             continue
         weights.restore(load_file(place / _WEIGHTS))
         optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
@@ -114,6 +117,7 @@ def restore_best(folder: RunFolder, weights: Weights) -> None:
     weights.restore(load_file(_weights(folder, _best(folder, _saved(folder)[0]))))
 
 
+@ranks.main_only
 def keep_last(folder: RunFolder) -> None:
     """Remove every saved state but the last, and what the vault holds of others."""
     numbers = _saved(folder)
