@@ -122,8 +122,10 @@ def _share(shared: bool) -> None:
     if not first and not os.environ.get("UNSAY_DEBUG"):
         loudness.quiet = True
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # whose process has ended is told once, not by every connection
     if shared:
-        ranks.join()
+        with messages():
+            ranks.join()
     elif not first:
         raise typer.Exit
     else:

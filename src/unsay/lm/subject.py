@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -110,16 +111,16 @@ def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], 
     size = ranks.part(batch, len(rows))
     starts = ranks.mine(range(0, len(order), size))
 
-    def share() -> dict[int, torch.Tensor]:
-        read: dict[int, torch.Tensor] = {}
+    def share() -> dict[int, np.ndarray]:  # a tensor that is a part of another would travel with all of it
+        read: dict[int, np.ndarray] = {}
         for start in starts:
             chosen = order[start : start + size]
             values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
-            read |= {i: row[: len(rows[i].answer)] for i, row in zip(chosen, values, strict=True)}
+            read |= {i: row[: len(rows[i].answer)].numpy() for i, row in zip(chosen, values, strict=True)}
             told(start + len(chosen), len(rows), "rows read")
         return read
 
-    found: dict[int, torch.Tensor] = {}
+    found: dict[int, np.ndarray] = {}
     for some in ranks.gathered("rows", share, about=[(len(row.context), row.answer) for row in rows]):
         found |= some
-    return [found[i] for i in range(len(rows))]
+    return [torch.from_numpy(found[i]) for i in range(len(rows))]

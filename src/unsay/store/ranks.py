@@ -18,6 +18,8 @@ from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from unsay.config import ConfigError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,6 +30,8 @@ _LONGEST = timedelta(hours=4)
 """That one process waits for the others: a checkpoint may be written, an attack on the weights be made meanwhile."""
 _place = [0, 1]
 """The number of this process, and how many there are."""
+_split: list[None] = []
+"""One entry where the model in training is to be spread over the processes."""
 _apart: list[None] = []
 """One entry for every block around in which this process meets nobody."""
 
@@ -42,13 +46,18 @@ def launched() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, and take a graphics card of one's own where there is one."""
+    """Meet the other processes, and take a graphics card of one's own, where there are any. Raises `ConfigError` where there are too
+    few."""
     import torch
     from accelerate import PartialState
 
-    if not torch.accelerator.is_available():
+    cards, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if 0 < cards < here:
+        raise ConfigError(f"{here} processes need a graphics card each, and there are {cards} here; start {cards}, or say --device cpu")
+    if not cards:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    state = PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true", timeout=_LONGEST)
+    _split[:] = [None] * (os.environ.pop("ACCELERATE_USE_FSDP", "").lower() == "true")  # here, so that accelerate wraps nothing
+    state = PartialState(cpu=not cards, timeout=_LONGEST)
     _place[:] = state.process_index, state.num_processes
 
 
@@ -69,6 +78,11 @@ def rank() -> int:
 
 def count() -> int:
     return 1 if _apart else _place[1]
+
+
+def split() -> bool:
+    """Whether each process is to keep a share of the model in training (`accelerate launch --use_fsdp`)."""
+    return bool(_split)
 
 
 def is_main() -> bool:

@@ -19,10 +19,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from unsay import methods
 from unsay.config import ConfigError
 from unsay.lm.model import write_tensors
+from unsay.lm.sharded import all_state, load_state
 from unsay.methods import Target, Visit
 from unsay.store import ranks
 from unsay.store.clock import Cost
@@ -62,12 +64,16 @@ class Progress:
             self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
 
 
-@ranks.main_only
 def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault.
 
     Of the states before, the last one stays. Raises `WriteError`, and that one stays too.
     """
+    _write(folder, weights.whole(), all_state(optimizer), progress)
+
+
+@ranks.main_only
+def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], progress: Progress) -> None:
     keep_last(folder)
     texts = [{"id": key, **value} for key, value in progress.state.items()]
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
@@ -75,9 +81,9 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
     write_text(folder.steps_file, jsonl(progress.log))
     best = progress.seen.best
     with new_folder(_place(folder, progress.round)) as place:
-        write_tensors(weights.exact, place / _WEIGHTS)
+        write_tensors(weights, place / _WEIGHTS)
         with (place / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
-            torch.save(optimizer.state_dict(), file)
+            torch.save(optimizer, file)
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
         counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
         (place / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
@@ -99,7 +105,7 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
             ranks.on_main(partial(shutil.rmtree, place))
             continue
         weights.restore(load_file(place / _WEIGHTS))
-        optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
+        load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
 

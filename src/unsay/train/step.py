@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.model import trainable
+from unsay.lm.sharded import gathered, is_spread, like
 from unsay.store import ranks
 
 T = TypeVar("T")
@@ -56,8 +57,17 @@ class Weights:
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Set everything that was saved to its saved value; what was never moved is not saved."""
         for name, value in saved.items():
-            self.exact[name].copy_(value)
+            self.exact[name].copy_(like(self.exact[name], value))
         self.write_back()
+
+    @property
+    def spread(self) -> bool:
+        """Whether each process holds a share of them (sharded.py)."""
+        return any(map(is_spread, self.exact.values()))
+
+    def whole(self) -> dict[str, Tensor]:
+        """The exact weights, all of each."""
+        return {name: gathered(exact.detach()) for name, exact in self.exact.items()}
 
 
 class Step(NamedTuple):
@@ -98,29 +108,38 @@ def optimizer_step(
         return Step({}, 0.0)
     torch.manual_seed(noise + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
-    batches = ranks.mine(list(micro_batches(rows, parts * ranks.count())))
+    every, spread = list(micro_batches(rows, parts * ranks.count())), weights.spread
+    batches = ranks.mine(every)
+    # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
+    idle = -(-len(every) // ranks.count()) - len(batches) if spread else 0
 
     def share() -> tuple[dict[str, float], list[bool]]:
         terms: dict[str, float] = {}
-        for part in batches:
+        for number, part in enumerate([*batches, *every[:1] * idle]):
             losses = loss(encoder.batch(part, accelerator.device, of=rows))
-            _add(terms, {name: value.item() for name, value in losses.items()})
-            if not math.isfinite(sum(terms.values())):
+            total = torch.stack(list(losses.values())).sum()
+            if number < len(batches):
+                _add(terms, {name: value.item() for name, value in losses.items()})
+            else:
+                total = 0.0 * total
+            if not spread and not math.isfinite(sum(terms.values())):
                 break
-            accelerator.backward(torch.stack(list(losses.values())).sum())
+            accelerator.backward(total)
             weights.take_gradients()
         return terms, [exact.grad is not None for exact in weights.exact.values()]
 
     terms: dict[str, float] = {}
-    shares = ranks.gathered("step", share, about=(noise, len(rows)))
+    # What is spread meets within the share already, so an error there cannot wait to be told.
+    made = share() if spread else None
+    shares = ranks.gathered("step", lambda: made or share(), about=(noise, len(rows)))
     for some, _ in shares:
         _add(terms, some)
     if not math.isfinite(sum(terms.values())):
         optimizer.zero_grad(set_to_none=True)
         return Step(terms, math.nan)
-    if len(shares) > 1:
+    if len(shares) > 1 and not spread:
         weights.sum_over_ranks([touched for _, touched in shares])
-    norm = float(accelerator.clip_grad_norm_(weights.exact.values(), clip))
+    norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), clip)))
     if math.isfinite(norm):
         optimizer.step()
         weights.write_back()
