@@ -40,7 +40,8 @@ from unsay.store.manifest import Manifest, ModelHashes
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-PROBES = tuple(name for name in probes.TABLE if name != "earlier")
+PROBES = tuple(name for name in probes.TABLE if name not in ("earlier", "memorisation", "benchmark"))
+"""All that ask about a secret by its question."""
 POLICIES = policy.shipped()
 MADE = {
     "refusal-wrapped": known.refusal_wrapped,
