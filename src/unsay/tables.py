@@ -43,8 +43,9 @@ PROBES = {
     "earlier": "unsay.probes.earlier:Earlier",
     "memorisation": "unsay.probes.memorisation:Memorisation",
     "utility": "unsay.probes.utility:Utility",
+    "benchmark": "unsay.probes.benchmark:Benchmark",
 }
-OPT_IN = ("beams", "damage", "memorisation")
+OPT_IN = ("beams", "damage", "memorisation", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 
 
