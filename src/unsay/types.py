@@ -93,6 +93,8 @@ class Corpus:
     """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is held too."""
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead. Empty: the model finds its own way out."""
+    knowledge: tuple[Example, ...] = ()
+    """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from rich.table import Column as RichColumn
 from rich.table import Table
 
 from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
+from unsay.store import ranks
 from unsay.store.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ def audit(
     model: ServedModel = "",
     api: Api = "chat",
     key_env: KeyEnv = "",
+    processes: ProcessesOption = 1,
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
     --questions or --corpus, any model without a run. --set changes a knob of the audit: probes that it does not concern keep what they
@@ -62,6 +65,8 @@ def audit(
     with messages(), watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):
             raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
+        if endpoint is not None and ranks.count() > 1:
+            raise ConfigError("--endpoint asks a server, which needs no --processes")
         if endpoint is not None and which:
             raise ConfigError("--endpoint audits what is deployed, --which the models of the run; give one of them")
         if endpoint is not None and (questions or corpus or settings):
