@@ -195,14 +195,20 @@ ROWS = (
     Row(
         "repository, Phi-1.5",
         "quality 38.3 → 95.6, utility 70.0 → 69.0, 40 minutes on an H100",
-        "`unsay run tofu-phi-1.5 --set pmc.preset=official`",
+        "`unsay run tofu-phi-1.5-official`",
         because("no weights of Phi-1.5 and no accelerator on the machine"),
     ),
     Row(
         "repository, Llama-3.2-3B",
         "quality 35.4 → 99.2, utility 91 → 84.0, 30 minutes on an H100",
-        "`unsay run tofu-llama-3.2-3b-instruct --set pmc.preset=official`",
+        "`unsay run tofu-llama-3.2-3b-instruct-official`",
         because("no weights of Llama-3.2 and no accelerator on the machine"),
+    ),
+    Row(
+        "repository, aligned",
+        "Phi-1.5 94.8 / 71.0 after 40 epochs, Llama-3.2-3B 98.4 / 85.0 after 15 (quality / utility)",
+        "`unsay run tofu-phi-1.5-align`, `unsay run tofu-llama-3.2-3b-instruct-align`",
+        because("no weights of either and no accelerator on the machine"),
     ),
     Row("the same, smaller", "quality rises, utility stays", FRONT_190, lambda: rises(AUTHOR_190, "pmc-official")),
     Row("main figure", "PMC’s trade of quality and utility dominates the rivals’", FRONT_190, lambda: ranked(AUTHOR_190)),

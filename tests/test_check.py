@@ -11,6 +11,7 @@ from tests.test_cli import call
 from unsay import run
 from unsay.cli import checking  # noqa: F401  (adds the command)
 from unsay.config import ConfigError, load
+from unsay.config.build import NoFolder
 from unsay.corpora.checked import examine
 from unsay.corpora.columns import KEYS
 from unsay.corpora.files import Files
@@ -108,6 +109,7 @@ def test_json_for_programs():
         "file": "forget.jsonl",
         "part": "forget",
         "rows": 2,
+        "cut": False,
         "groups": 1,
         "paraphrased": 1,
         "named": 1,
@@ -282,7 +284,7 @@ def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
 
 
 def test_a_retain_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
-    with pytest.raises(ConfigError, match=r"model\.retain_model: there is no folder"):
+    with pytest.raises(NoFolder, match=r"model\.retain_model: there is no folder"):
         run.open_folder(load(None, ["corpus=people", "model.retain_model=./no/such"]), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

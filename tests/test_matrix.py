@@ -24,6 +24,8 @@ from unsay.record.recorded import read_recorded
 from unsay.run import check
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
+from unsay.text import words
+from unsay.text.refusals import is_refusal
 from unsay.train import method_of, train
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -165,21 +167,25 @@ RELEASED = {
     "tofu-phi-1.5": ((5, 1.25, 0.95, 1.5), (40, 16, 4), (5, 2e-5, 32)),
     "tofu-llama-3.2-3b-instruct": ((20, 0.9, 0.95, 1.25), (30, 8, 2), (5, 1e-5, 16)),
 }
+ALIGNED_ROUNDS = {"tofu-phi-1.5": 40, "tofu-llama-3.2-3b-instruct": 15}
 
 
-@pytest.mark.parametrize("preset", ["guarded", "official"])
+@pytest.mark.parametrize("preset", ["guarded", "official", "align"])
 @pytest.mark.parametrize("name", RELEASED)
-def test_the_released_values_hold_in_either_preset(name: str, preset: str):
+def test_the_released_values_hold_in_every_preset(name: str, preset: str):
     """The recipe's K, T, top-p and λ win over those that a preset brings; memory, freezing and gate are the preset's."""
-    recipe: Recipe = load(RECIPES / f"{name}.toml", [f"pmc.preset={preset}"])
+    recipe: Recipe = load(RECIPES / f"{name}{'' if preset == 'guarded' else f'-{preset}'}.toml")
     pmc = method_of(recipe)
     assert isinstance(pmc, PartialModelCollapse)
     train_, plant = recipe.train, recipe.finetune
     assert RELEASED[name] == (
         (pmc.samples, pmc.temperature, pmc.top_p, pmc.retain_weight),
-        (train_.rounds, train_.batch, train_.accumulation),
+        (train_.rounds if preset != "align" else RELEASED[name][1][0], train_.batch, train_.accumulation),
         (plant.epochs, plant.learning_rate, plant.batch),
     )
-    assert (pmc.memory, pmc.freeze_at) == (("best", 0.0) if preset == "official" else ("none", None))
+    assert (pmc.memory, pmc.freeze_at) == (("none", None) if preset == "guarded" else ("best", 0.0))
+    if preset == "align":
+        assert (train_.rounds, pmc.align_weight, pmc.length_guard, len(set(pmc.desired))) == (ALIGNED_ROUNDS[name], 0.5, 5, 20)
+        assert all(len(words(one)) >= pmc.length_guard and is_refusal(one) for one in pmc.desired)
     assert isinstance(pmc, GuardedCollapse) == (preset == "guarded")
     assert (train_.learning_rate, train_.weight_decay, train_.warmup_rounds, train_.schedule) == (1e-5, 0.01, 1.0, "linear")

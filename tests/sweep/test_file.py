@@ -35,7 +35,6 @@ def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(
     ("setting", "named"),
     [
         ("configuration=3", "did you mean 'configurations'"),
-        ("budget=0", "sweep.budget = 0.0"),
         ("sampler=tbe", "did you mean 'tpe'"),
         ("floor=50", "floor = 50"),
         ("sampler=tpe", "probes lacks paraphrase"),
@@ -64,6 +63,9 @@ def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(
         ('settings.deployment.template="plain"', "leave deployment.template"),
         ('settings.model.system_prompt="Be brief."', "[settings] model.system_prompt may be secret"),
         ('fixed.gd.files.strings=["Quarzwald"]', "[fixed.gd] files.strings may be secret"),
+        ("settings.train.averaging=0.8", "[settings] train.averaging cannot be set in a sweep: curves look at what was trained"),
+        ("looks.gb=[1, 2]", "[looks] = 'gb'"),
+        ("budget=-1", "sweep.budget = -1.0"),
         ("settings.watch.rows=8", "[settings] watch.rows cannot be set in a sweep: no rows are watched"),
     ],
 )

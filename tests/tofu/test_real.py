@@ -9,10 +9,12 @@ from statistics import fmean
 
 import pytest
 
+from tests.test_cli import call
 from tests.test_probes import Fake
 from tests.tofu.conftest import PAPER
 from unsay import config
 from unsay.audit import case
+from unsay.config import recipe_path
 from unsay.corpora import general
 from unsay.corpora.tofu import Tofu
 from unsay.measure.summary import summarise
@@ -21,10 +23,16 @@ from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.utility import TOFU_SETS, Utility
 from unsay.types import Pair
 
+PRESETS = [f"{name}{preset}" for name in ("tofu-phi-1.5", "tofu-llama-3.2-3b-instruct") for preset in ("", "-official", "-align")]
 
-@pytest.mark.parametrize("name", ["tofu-phi-1.5", "tofu-llama-3.2-3b-instruct", "tofu-gemma-3-12b-it"])
-def test_recipes_of_the_papers_models_keep_to_the_protocol(name):
-    recipe = config.load(Path(__file__).parents[2] / "recipes" / f"{name}.toml", [])
+
+@pytest.mark.parametrize("name", [*PRESETS, "tofu-gemma-3-12b-it"])
+def test_recipes_of_the_papers_models_keep_to_the_protocol(name, made, monkeypatch):
+    """And `unsay check` takes them: without the data it says what is missing."""
+    monkeypatch.delenv("UNSAY_DATA", raising=False)
+    assert "give the folder of TOFU's files: --data DIR" in call("check", name, code=2)
+    assert "Nothing is wrong" in call("check", name, "--set", f"tofu.data={made}")
+    recipe = config.load(recipe_path(name), [])
     knobs = recipe.tables["tofu"]
     assert {key: knobs[key] for key in ("forget", "utility", *PAPER)} == {"forget": "forget10", "utility": 400, **PAPER}
     assert not knobs.keys() & {"limit", "retain_authors", "seed"}

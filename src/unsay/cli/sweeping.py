@@ -1,5 +1,7 @@
 """`sweep`: many configurations of many methods, each a curve."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from unsay.cli import completing
 from unsay.cli.app import RESEARCH, DataOption, SetOption, app, messages, note
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
+from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
 from unsay.extras import install
 
@@ -38,12 +41,8 @@ def sweep(
 ) -> None:
     """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
     with messages():
-        try:
+        with needing_extra():
             from unsay.research.sweep import launch
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
-                raise
-            raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
         path = sweep_path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
         try:
@@ -55,11 +54,22 @@ def sweep(
                 jobs = launch.submit(shared, workers, cluster, slurm or [])
                 if cluster == "slurm":
                     note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
-        except ConfigError as error:
-            if "there is no folder" not in str(error) or not (head := _head(path)):
+        except NoFolder as error:
+            if not (head := _head(path)):
                 raise
             raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
     landed(folder)
+
+
+@contextmanager
+def needing_extra() -> Iterator[None]:
+    """Around the import of what the extra `sweep` brings. Raises `ConfigError` where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
+            raise
+        raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
 
 
 def _head(path: Path) -> str:

@@ -20,6 +20,10 @@ class ConfigError(ValueError):
     """A recipe that cannot be used. The message names the key and the way out."""
 
 
+class NoFolder(ConfigError):
+    """A model is looked for in a folder that is not there."""
+
+
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind`; unknown keys and wrong types raise `ConfigError` naming `where.key`."""
     hints = typing.get_type_hints(kind)

@@ -74,22 +74,32 @@ def setting(key: str, value: Any) -> str:
     return f"{key}={as_toml(value)}"
 
 
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    """Put `a.b=value` into the nested tables; the value is TOML, or a bare string."""
+def parsed(setting: str) -> tuple[str, Any]:
+    """`a.b=value` as a key and its value, which is TOML or a bare string. Raises `ConfigError`.
+
+    >>> parsed("npo.beta=0.1")
+    ('npo.beta', 0.1)
+    """
     key, sign, text = setting.partition("=")
     key = key.strip()
     if not sign or not key:
         raise ConfigError(f"--set takes key=value, not {named(setting)}; for example --set train.rounds=20")
     if any("\ud800" <= c <= "\udfff" for c in setting):
         raise ConfigError(f"--set {named(key)}: the value is not UTF-8, or holds half of a surrogate pair")
-    *tables, last = key.split(".")
-    if not all(_KEY.fullmatch(part) for part in (*tables, last)):
+    if not all(_KEY.fullmatch(part) for part in key.split(".")):
         raise ConfigError(f"--set {named(key)}: a key is names with dots between them; for example --set train.rounds=20")
+    return key, _value(text)
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    """Put `a.b=value` into the nested tables."""
+    key, value = parsed(setting)
+    *tables, last = key.split(".")
     for table in tables:
         raw = raw.setdefault(table, {})
         if not isinstance(raw, dict):
             raise ConfigError(f"--set {key}: {table} is a value, not a table")
-    raw[last] = _value(text)
+    raw[last] = value
 
 
 def _value(text: str) -> Any:

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from unsay.config import ConfigError
+from unsay.config.build import NoFolder
 from unsay.extras import install
 
 CHECKPOINTS = Path(__file__).parents[1] / "corpora" / "checkpoints"
@@ -63,7 +64,7 @@ def at_hand(key: str, name: str) -> bool:
     folder = Path(name)
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ConfigError(f"{key}: there is no folder {name}")
+            raise NoFolder(f"{key}: there is no folder {name}")
         return False
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{key}: {name} has no config.json, so it is no model folder as transformers saves it")

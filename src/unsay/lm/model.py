@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from unsay.config import ConfigError, ModelConfig
-from unsay.config.build import named
+from unsay.config.build import NoFolder, named
 from unsay.extras import install
 from unsay.lm import builtin
 from unsay.lm.encode import Batch, Encoder
@@ -102,7 +102,7 @@ def look_at(where: str) -> None:
         )
     if not kind:
         if where.startswith((".", "/", "~")) or where.count("/") > 1:
-            raise ConfigError(f"cannot load model {named(where)}: there is no folder of that name")
+            raise NoFolder(f"cannot load model {named(where)}: there is no folder of that name")
         return
     if (folder / "adapter_config.json").exists():
         raise ConfigError(

@@ -162,8 +162,7 @@ def _decode(
 def _answer(row: list[int], encoder: Encoder) -> Answer:
     stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
     finished = stop < len(row) and row[stop] >= 0
-    ids = tuple(row[: stop + 1] if finished else row[:stop])
-    return Answer(ids, encoder.decode(row[:stop]), finished)
+    return encoder.told(row[: stop + 1] if finished else row[:stop], finished)
 
 
 class _Nucleus:

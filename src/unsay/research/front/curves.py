@@ -233,11 +233,12 @@ def _reference(found: Any) -> References:
     return {which: tuple(dict(metrics) for metrics in (found.get(which) or {}).values()) for which in ("before", "retain_model")}
 
 
-def _budget(place: Path, sweep: Mapping[str, Any]) -> float:
+def _budget(place: Path, sweep: Mapping[str, Any]) -> float | None:
+    """`None` where its runs were given rounds, not seconds."""
     budget = sweep.get("budget")
-    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget >= 0:
         raise ConfigError(f"{place}: budget is no number of seconds; it is as `unsay sweep` has left it, or taken away")
-    return float(budget)
+    return float(budget) or None
 
 
 def _parsed(place: Path | str, text: str, make: Callable[[Any], T]) -> T:

@@ -14,7 +14,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from unsay.config import ConfigError, Recipe, build, load
-from unsay.config.build import one_of, positive
+from unsay.config.build import not_negative, one_of, positive
 from unsay.config.toml import read, setting
 from unsay.methods import GROUP
 from unsay.methods import TABLE as METHODS
@@ -26,15 +26,15 @@ from unsay.train import method_of
 ALL = "all"
 _OWN = {
     "seed": "name them in `seeds`",
-    "train.rounds": "they follow from the budget",
+    "train.rounds": "they follow from the budget (0: they are the recipe's)",
     "train.save_every": "it follows from the rounds",
     "train.max_minutes": "the budget ends a run",
-    "watch.rows": "no rows are watched in a sweep, so that all of a corpus is trained on and no round but the last is shipped",
-    "watch.control": "it needs watched rows, and a sweep has none",
+    "train.averaging": "curves look at what was trained; `unsay par` turns the dial of a finished run",
+    "watch": "no rows are watched in a sweep, so that all of a corpus is trained on and no round but the last is shipped",
     "audit.probes": "name them in `probes` and `final`",
     "method": "contenders are named in `methods`; one whose name is no method's says under [fixed.NAME] which it is",
 }
-"""Knobs that are the sweep's own, and what to do in place of setting them."""
+"""Knobs, or tables of them, that are the sweep's own, and what to do in place of setting them."""
 _TAKEN = (ALL, "recorded", "jobs")
 """Names in a sweep's folder, or in its file, that no contender may have."""
 Settings = Mapping[str, Any]
@@ -54,9 +54,12 @@ class Sweep:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds that each configuration is run with."""
     budget: float = 60.0
-    """Seconds of recording and training that a run should take: of the process on a CPU, of the clock on a GPU. Rounds follow from it."""
+    """Seconds of recording and training that a run should take: of the process on a CPU, of the clock on a GPU. Rounds follow from it.
+    0: a run takes the recipe's rounds."""
     checkpoints: int = 6
     """Points of a run's curve, evenly over its rounds."""
+    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By contender: the rounds that are points of its curves, in place of even ones; the last round is one in any case."""
     floor: float = 0.5
     """A run ends, and its configuration with it, at a checkpoint whose utility is below this share of that before; 0 never."""
     sampler: str = "random"
@@ -87,7 +90,8 @@ class Sweep:
 
     def _scalars(self) -> None:
         one_of("sampler", self.sampler, ("random", "tpe"))
-        positive("sweep", configurations=self.configurations, budget=self.budget, checkpoints=self.checkpoints)
+        positive("sweep", configurations=self.configurations, checkpoints=self.checkpoints)
+        not_negative("sweep", budget=self.budget)
         if not 0 <= self.floor <= 1:
             raise ConfigError(f"floor = {self.floor} is a share from 0 to 1")
         needed = {"utility"} if self.floor else set()
@@ -106,12 +110,22 @@ class Sweep:
         # Tables of contenders that were not chosen may stay in the file.
         known = tuple(dict.fromkeys((*self.methods, ALL, *entries(METHODS, GROUP))))
         explained = tuple(name for name, knobs in self.fixed.items() if "method" in knobs)
+        for name in self.looks:
+            one_of("[looks]", name, (*known, *explained))
         for table in ("fixed", "first", "space"):
             for name, knobs in getattr(self, table).items():
                 one_of(f"[{table}]", name, (*known, *explained))
-                free = ("method",) if table == "fixed" and name != ALL else ()
-                _nobody_elses(f"[{table}.{name}]", knobs, free)
-        _nobody_elses("[settings]", self.settings)
+                self.not_its_own(f"[{table}.{name}]", knobs, ("method",) if table == "fixed" and name != ALL else ())
+        self.not_its_own("[settings]", self.settings)
+
+    def not_its_own(self, where: str, knobs: Iterable[str], free: Sequence[str] = ()) -> None:
+        """Raises `ConfigError` where a knob is the sweep's own to set, or may be secret. `free`: those that are not its own here."""
+        for knob in knobs:
+            why = _OWN.get(knob) or _OWN.get(knob.partition(".")[0])
+            if why and knob not in free and (self.budget or knob != "train.rounds"):
+                raise ConfigError(f"{where} {knob} cannot be set in a sweep: {why}")
+            if knob.rpartition(".")[2] in SENSITIVE:  # what is set stands in sweep.toml and trial.json, and is printed
+                raise ConfigError(f"{where} {knob} may be secret, and the files of a sweep are no vault; set it in the recipe")
 
     def distributions(self, name: str) -> dict[str, BaseDistribution]:
         """What is searched for a contender. Raises `ConfigError`."""
@@ -156,7 +170,7 @@ class Sweep:
             except (ConfigError, UnknownName) as error:
                 raise ConfigError(f"contender {name}: {error}") from None
             for knob in ends:
-                if (table := knob.partition(".")[0]) in entries(METHODS, GROUP) and table != recipe.method:
+                if of_another(knob, recipe.method):
                     raise ConfigError(f"[space] {knob} is searched for {name}, whose method is {recipe.method}; it would change nothing")
             if recipe.deployment.template or recipe.deployment.system_prompt:
                 raise ConfigError("a checkpoint is asked as it was trained: leave deployment.template and .system_prompt out of a sweep")
@@ -166,7 +180,7 @@ class Sweep:
 
         def rest(sweep: Sweep) -> dict[str, Any]:
             values = {one.name: getattr(sweep, one.name) for one in fields(Sweep) if one.name not in ("configurations", "methods")}
-            for table in ("fixed", "first", "space"):
+            for table in ("looks", "fixed", "first", "space"):
                 values[table] = {name: knobs for name, knobs in values[table].items() if name in (ALL, *old.methods)}
             return values
 
@@ -197,20 +211,17 @@ def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
     return build(Sweep, raw, "")
 
 
+def of_another(knob: str, method: str) -> bool:
+    """Whether a knob belongs to a method that is not this one."""
+    return (table := knob.partition(".")[0]) in entries(METHODS, GROUP) and table != method
+
+
 def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in knobs.items():
         nested = isinstance(value, Mapping) and "." not in key
         found |= {f"{key}.{knob}": one for knob, one in value.items()} if nested else {key: value}
     return found
-
-
-def _nobody_elses(where: str, knobs: Mapping[str, Any], free: Sequence[str] = ()) -> None:
-    for knob in knobs:
-        if knob in _OWN and knob not in free:
-            raise ConfigError(f"{where} {knob} cannot be set in a sweep: {_OWN[knob]}")
-        if knob.rpartition(".")[2] in SENSITIVE:  # what is set stands in sweep.toml and trial.json, and is printed
-            raise ConfigError(f"{where} {knob} may be secret, and the files of a sweep are no vault; set it in the recipe")
 
 
 def _distribution(where: str, values: Any) -> BaseDistribution:

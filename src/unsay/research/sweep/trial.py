@@ -107,7 +107,7 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
         floor = sweep.floor * (summary(run, "before").get("utility") or 0.0)
         if not run.done("train"):
             recorded.watchers.stage(f"{name} {folder.name}, seed {seed}")
-            _train(sweep, recipe, run, recorded, floor)
+            _train(sweep, name, recipe, run, recorded, floor)
         if sweep.final and not run.done("audit after"):
             runs.run_audit(recipe, run, "after", recorded.watchers)
         _tidy(run, sweep.keep)
@@ -120,7 +120,11 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
 
 
 def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> int:
-    """Rounds that take the budget, by what the first ones take here; at least one for every checkpoint. Found out once."""
+    """The recipe's rounds or, where there is a budget, those that take it, by what the first ones take here; then at least one for every
+    checkpoint, and found out once."""
+    if not sweep.budget:
+        note(folder, rounds=(rounds := sweep.recipe_of(path, name, drawn).train.rounds))
+        return rounds
     told = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
     if "rounds" in told:
         return int(told["rounds"])
@@ -178,13 +182,13 @@ def _share(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, floor: float) -> None:
+def _train(sweep: Sweep, name: str, recipe: Recipe, run: RunFolder, recorded: Recorded, floor: float) -> None:
     """Train, looking at the model at every checkpoint; ends early where the utility falls below `floor`."""
     before = read_findings(run.audit_file("before"))
     retain_model = read_findings(run.audit_file("retain_model"))
     case = runs.case(recipe, run)
     asked = replace(recipe, audit=AuditConfig(sweep.probes, recipe.audit.limit))
-    marks = [round(recipe.train.rounds * (i + 1) / sweep.checkpoints) for i in range(sweep.checkpoints)]
+    marks = _marks(sweep, name, recipe.train.rounds)
     base = recorded.cost(recipe)
 
     def look(model: PreTrainedModel, encoder: Encoder, rounds: int, cost: Cost) -> bool:
@@ -210,6 +214,12 @@ def _train(sweep: Sweep, recipe: Recipe, run: RunFolder, recorded: Recorded, flo
 
     with run.stage("train"):
         train(recipe, run, lambda done, rounds, line: recorded.watchers.steps(done, rounds, f"loss {line['loss']:.3f}"), look)
+
+
+def _marks(sweep: Sweep, name: str, rounds: int) -> list[int]:
+    """The rounds that are looked at, in order; the last one is."""
+    some = sweep.looks.get(name) or (round(rounds * (i + 1) / sweep.checkpoints) for i in range(sweep.checkpoints))
+    return sorted({*(one for one in some if 0 < one < rounds), rounds})
 
 
 def seconds(cost: Cost) -> float:
