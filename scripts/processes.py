@@ -64,12 +64,12 @@ def row(folder: Path, processes: int, first: int) -> list[str]:
     weights = [load_file(place / "checkpoint" / "model.safetensors") for place in (run, one)]
     apart = max(float((weight.float() - weights[1][name].float()).abs().max()) for name, weight in weights[0].items())
     audits = sum(seconds for stage, seconds in manifest["seconds"].items() if stage.startswith("audit"))
-    tokens = sum(len(said["answers"][draw][0]) for some in ours.values() for said in some.values() for draw in said["draws"])
+    tokens = sum(len(answer[0]) for some in ours.values() for said in some.values() for answer in said)
     peak = max(stage["process"] for stage in manifest["peak_memory"].values())
-    same = [theirs[which].get(key) == said for which, some in ours.items() for key, said in some.items()]
+    pairs = [pair for which, some in ours.items() for key, said in some.items() for pair in zip(said, theirs[which][key], strict=True)]
     return [
         str(processes),
-        f"{sum(same)} of {len(same)}",
+        f"{sum(one == other for one, other in pairs):,} of {len(pairs):,}",
         f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
         f"{apart:.1g}",
         f"{tokens / audits:,.0f}",
@@ -81,12 +81,13 @@ def row(folder: Path, processes: int, first: int) -> list[str]:
     ]
 
 
-def answers(run: Path) -> dict[str, dict[str, Any]]:
-    """What each model was asked and answered, by model: the one before, and the one after."""
+def answers(run: Path) -> dict[str, dict[str, list[Any]]]:
+    """All answers of the model before and of the one after, by what was asked."""
     manifest, found = read(run / "manifest.json"), {}
     for which in ("before", "after"):
         rows = lines(run / "vault" / "generations" / f"{manifest['answers'][which]['file']}.jsonl")
-        found[which] = {row["key"]: row["said"] for row in rows if "asked" in row}
+        asked = ((row["key"], row["said"]) for row in rows if "asked" in row)
+        found[which] = {key: [said["answers"][draw] for draw in said["draws"]] for key, said in asked}
     return found
 
 

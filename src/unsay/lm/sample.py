@@ -77,6 +77,8 @@ def sample(
     found: dict[int, list[Answer]] = {}
     for some in ranks.gathered(f"answers {salt}", share, about=draws):
         found |= some
+    if sum(counts[i] for batch in batches for i in batch) < total:  # the others' are made, too
+        told(total, total, "answers")
     return [found[i] for i in range(len(draws))]
 
 
