@@ -5,7 +5,7 @@
 Every method is trained from the same recorded answers and probed with `drift` and `multiple_choice`; what is there already is not
 done again. It writes `side-effects.png` and `side-effects.json`: for each method the change of a word's probability against the
 *retain model* (as the paper has it) and against the model before, and how often the true option is the unlikeliest, by quantile of
-the smallest probability among the options. A method may carry settings: `pmc:pmc.preset=official`.
+the smallest probability among the options. A method may carry settings, and a name: `pmc-official=pmc:pmc.preset=official`.
 """
 
 import argparse
@@ -41,20 +41,21 @@ def probed(path: Path, out: Path, methods: Sequence[str], settings: Sequence[str
     """Name → findings, of the model before, the retain model and every method's last checkpoint."""
     found: dict[str, list[Finding]] = {}
     recorded = Recorded(out / "recorded", PROBES, Watchers(note=lambda text: print(text, flush=True)))
-    for method in methods:
-        name, *own = method.split(":")
-        recipe = load(path, [*settings, f"method={name}", f"audit.probes={json.dumps(PROBES)}", *own])
+    for text in methods:
+        named, *own = text.split(":")
+        name, _, method = named.partition("=")
+        recipe = load(path, [*settings, f"method={method or name}", f"audit.probes={json.dumps(PROBES)}", *own])
         shared = recorded.of(recipe)
         for which in (BEFORE, RETAIN_MODEL):
             found.setdefault(which, read_findings(shared.audit_file(which)))
-        folder = begun(recipe, shared, out / method.replace(":", "-"))
+        folder = begun(recipe, shared, out / name)
         if not folder.done("train"):
-            print("train", method, flush=True)
+            print("train", name, flush=True)
             runs.run_train(recipe, folder, recorded.watchers)
         if not folder.done("audit after"):
-            print("audit", method, flush=True)
+            print("audit", name, flush=True)
             runs.run_audit(recipe, folder, "after", recorded.watchers)
-        found[method] = read_findings(folder.audit_file("after"))
+        found[name] = read_findings(folder.audit_file("after"))
     return found
 
 
