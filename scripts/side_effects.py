@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 
 from unsay import run as runs
-from unsay.config import load
+from unsay.config import load, recipe_path
 from unsay.metric import scored_by
 from unsay.report.distributions import by_quantile
 from unsay.report.pictures import STYLE
@@ -116,13 +116,13 @@ def draw(told: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The paper's figures on side effects and multiple choice.")
-    parser.add_argument("recipe", type=Path, help="a recipe with a retain model")
+    parser.add_argument("recipe", help="a recipe with a retain model: a file, or the name of a shipped one")
     parser.add_argument("out", type=Path, help="folder for runs and figures")
     parser.add_argument("methods", nargs="+", help="method, with its own settings after colons")
     parser.add_argument("--set", action="append", default=[], help="a setting for all of them")
     parser.add_argument("--keep", type=Path, help="write the numbers here too")
     args = parser.parse_args(arguments)
-    told = measured(probed(args.recipe, args.out, args.methods, args.set))
+    told = measured(probed(recipe_path(args.recipe), args.out, args.methods, args.set))
     for path in (args.out / "side-effects.json", *([args.keep] if args.keep else [])):
         write_text(path, json.dumps(told, indent=1) + "\n")
     draw(told, args.out / "side-effects.png")
