@@ -4,8 +4,8 @@
     python scripts/known_states.py --out runs/known --seeds 1 --n 10    # the shipped pair and what is made from it
     python scripts/known_states.py --out runs/gemma --model gemma       # Gemma 3 270M on TOFU forget01: target and retain-only
 
-`known_models.py` says how the models are made. Each is made once and audited once, and what is there already is not done again,
-so the program may be stopped and started at any time. At the end it writes `known-states.json` and `known-states.md`.
+`known_models.py` says how the models are made. Each is made once and asked once by every probe, and what is there already is not
+done again, so the program may be stopped and started at any time. At the end it writes `known-states.json` and `known-states.md`.
 Each model has a folder in `runs/` that `unsay gate` and `unsay report` read. docs/audit-audited.md holds the result.
 """
 
@@ -40,7 +40,8 @@ from unsay.store.manifest import Manifest, ModelHashes
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-PROBES = tuple(name for name in probes.TABLE if name != "earlier")
+PROBES = tuple(name for name in probes.TABLE if name not in ("earlier", "memorisation", "benchmark"))
+"""All that ask about a secret by its question."""
 POLICIES = policy.shipped()
 MADE = {
     "refusal-wrapped": known.refusal_wrapped,
@@ -147,7 +148,13 @@ def audited(args: argparse.Namespace, state: State, before: Callable[[], str]) -
         print("audit", state.name, flush=True)
         recipe = recipe_of(args, state.settings)
         subject, reference_judge = (LocalSubject(*load_model(recipe.model, one), recipe.sample, recipe.seed) for one in (where, before()))
-        audit.write(path, audit.run(subject, _case(args, recipe, state), recipe, reference_judge, knew=True))
+        parts = {name: path.with_name(f"{state.name}.parts") / f"{name}.jsonl" for name in PROBES}
+        for name, part in parts.items():
+            if not part.exists():
+                one = replace(recipe, audit=replace(recipe.audit, probes=(name,)))
+                audit.write(part, audit.run(subject, _case(args, recipe, state), one, reference_judge, knew=True))
+        audit.write(path, [finding for part in parts.values() for finding in read_findings(part)])
+        shutil.rmtree(next(iter(parts.values())).parent)
     return read_findings(path)
 
 

@@ -7,8 +7,10 @@ A server imports everything once and forks for each command, so that a process c
 call that changes what is on the disk is a moment, counted from 1: the writing, flushing and renaming of `unsay.store.files`, and
 what libraries write in one go (weights, optimizer). `die=k` ends the process with SIGKILL at the k-th: half a write is done
 then, or nothing of a flush (so between a rename and its flush, too), or nothing of a rename. `after` kills it from outside.
+What `--processes` starts is forked, too.
 """
 
+import io
 import json
 import mmap
 import os
@@ -17,10 +19,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from unsay.cli import processes
+from unsay.lm import sample
 
 CALLS = ("write", "fsync", "replace", "rename", "weights", "optimizer")
 
@@ -67,10 +73,15 @@ class Mortal:
         signals: Sequence[tuple[str, int]] = (),
         full: int = 0,
         limit: int = 0,
+        kill: tuple[int, str] = (0, ""),
+        breaks: int | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Death:
         """`signals`: pairs of a text to wait for on its streams and a signal to send then. `full`: the disk is full from the
-        k-th write on. `limit`: the most bytes that a file may have, which the system itself then refuses to go beyond."""
+        k-th write on. `limit`: the most bytes that a file may have, which the system itself then refuses to go beyond.
+        Of `--processes`: `kill` ends one with SIGKILL as soon as a text is seen, in the one numbered `breaks` sampling has an error."""
         order = {"argv": list(argv), "die": die, "after": after, "signals": list(signals), "full": full, "limit": limit}
+        order |= {"kill": kill, "breaks": breaks, "environment": environment or {}}
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(order | {"log": str(self._log)}) + "\n")
@@ -122,11 +133,18 @@ def _live(order: dict[str, Any], shared: mmap.mmap) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["unsay", *order["argv"]]
+    os.environ.update(order["environment"])
+    if order["limit"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+    _hook(order, shared)
+    Forked.order = order
+    processes.subprocess = SimpleNamespace(Popen=Forked)  # type: ignore[assignment]
+    _command()
+
+
+def _command() -> None:
     code: Any = 1
     try:
-        if order["limit"]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
-        _hook(order, shared)
         from unsay.cli import main
 
         main()
@@ -140,6 +158,44 @@ def _live(order: dict[str, Any], shared: mmap.mmap) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+class Forked:
+    """What `subprocess.Popen` is to the launcher."""
+
+    order: ClassVar[dict[str, Any]]
+
+    def __init__(self, command: Sequence[str], env: dict[str, str], start_new_session: bool):
+        self.rank, self.returncode = int(env["RANK"]), None
+        self.pid = os.fork()
+        if not self.pid:
+            os.environ.update(env)
+            if self.rank == self.order["breaks"]:
+                sample._decode = self.broken
+            _command()
+
+    @staticmethod
+    def broken(*_: Any) -> Any:
+        raise MemoryError("a secret number")
+
+    def poll(self) -> int | None:
+        rank, text = self.order["kill"]
+        if text and rank == self.rank and self.returncode is None and text in Path(self.order["log"]).read_text(errors="replace"):
+            self.kill()
+        return self.wait(os.WNOHANG)
+
+    def wait(self, how: int = 0) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, how)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
 
 def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
@@ -180,9 +236,9 @@ def _hook(order: dict[str, Any], shared: mmap.mmap) -> None:
         return hooked
 
     def torn(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def hooked(content: Any, file: Any) -> None:
-            call(content, file)
-            if due(name):
+        def hooked(content: Any, file: Any, **named: Any) -> None:
+            call(content, file, **named)
+            if not isinstance(file, io.BytesIO) and due(name):
                 path = file if isinstance(file, Path) else Path(file.name)
                 os.truncate(path, path.stat().st_size // 2)
                 die()

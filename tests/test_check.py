@@ -109,6 +109,7 @@ def test_json_for_programs():
         "file": "forget.jsonl",
         "part": "forget",
         "rows": 2,
+        "cut": False,
         "groups": 1,
         "paraphrased": 1,
         "named": 1,

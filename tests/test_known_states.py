@@ -264,18 +264,26 @@ def test_what_was_published_holds_the_control_and_the_seeds(table: ModuleType, t
 def test_what_is_there_is_not_made_again(scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = importlib.import_module("known_states")
     asked: list[str] = []
+    broken = 5
 
     def fake(subject, case, recipe, reference_judge, knew) -> list[Finding]:
-        asked.append(subject.model.config._name_or_path)
-        return [Finding("greedy", "keyword_recall", 0.0, "a")]
+        if len(asked) == broken:
+            raise KeyboardInterrupt
+        (probe,) = recipe.audit.probes
+        asked.append(f"{subject.model.config._name_or_path} {probe} {recipe.tables['sampling'].get('temperatures')}")
+        return [Finding(probe, "keyword_recall", 0.0, "a")] if probe == "greedy" else []
 
     monkeypatch.setattr(states.audit, "run", fake)
     monkeypatch.setattr(states, "MADE", {})
     arguments = ["--out", str(tmp_path), "--seeds", "1", "--rounds", "0", "--n", "2"]
-    states.main(arguments)
-    assert len(asked) == 3  # the retain model, and the target model at two temperatures
-    states.main(arguments)
-    assert len(asked) == 3
+    with pytest.raises(KeyboardInterrupt):
+        states.main(arguments)
+    broken = -1
+    for _ in range(2):
+        states.main(arguments)
+        # The retain model, and the target model at two temperatures: each asked by every probe, once.
+        assert len(asked) == len(set(asked)) == 3 * len(states.PROBES)
+    assert not list(tmp_path.glob("audits/*.parts"))
     with pytest.raises(states.ConfigError, match="other sizes"):
         states.main([*arguments, "--limit", "3"])
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"retain_model", "target", "hot-temperature", "swapped-files"}

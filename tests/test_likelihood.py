@@ -15,10 +15,23 @@ from unsay.corpora.people import People
 from unsay.lm.encode import Encoder
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, row_logprobs
+from unsay.measure.summary import summarise
 from unsay.probes import likelihood
+from unsay.probes.gradients import gradient_norms
 from unsay.probes.likelihood import Likelihood, row_moments
-from unsay.probes.membership import SCORES, Moments, exact_memorisation, extraction_strength, token_moments, truth_ratio, unit
-from unsay.types import Case, Corpus, Example, Fact, Finding
+from unsay.probes.membership import (
+    ATTACKS,
+    HOLDOUT_SCORES,
+    SCORES,
+    Moments,
+    exact_memorisation,
+    extraction_strength,
+    privleak,
+    token_moments,
+    truth_ratio,
+    unit,
+)
+from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 
 def of(logprobs: list[float], means: list[float] | None = None, variances: list[float] | None = None) -> Moments:
@@ -76,7 +89,7 @@ def test_one_forward_a_batch(model: PreTrainedModel, encoder: Encoder) -> None:
     subject = LocalSubject(model, encoder, SampleConfig())
     row_moments(model, encoder, [encoder.pair("?", "!")])  # finds the model's habits out
     calls.clear()
-    Likelihood()(subject, CASE)
+    Likelihood(gradients=0)(subject, CASE)
     assert len(calls) == 1
 
 
@@ -127,10 +140,7 @@ def test_truth_ratio_by_the_formula_of_the_paper() -> None:
     assert truth_ratio(-1.0, [-2000.0]) == 0.0
 
 
-@pytest.mark.parametrize(
-    ("formula", "mean"), [("paper", (0.1 + 0.2 + 0.4) / 3), ("released", (0.1 * 0.2 * 0.4) ** (1 / 3))], ids=["arithmetic", "geometric"]
-)
-def test_truth_ratio_of_the_paper_and_of_the_released_code(formula: str, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truth_ratio_of_the_paper_and_of_the_released_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand from per-token probabilities: the right answer is the paraphrased one (.5), not the original (.9)."""
     chances = {"Bo lives in Rome.": 0.9, "Rome is his home.": 0.5, "Oslo is.": 0.1, "Lima is.": 0.2, "Nice is.": 0.4}
     monkeypatch.setattr(likelihood, "row_moments", lambda _m, _e, rows: [of([math.log(chances[row])] * 3) for row in rows])
@@ -138,8 +148,10 @@ def test_truth_ratio_of_the_paper_and_of_the_released_code(formula: str, mean: f
     subject.weights = (None, Pass())  # type: ignore[assignment]
     fact = Fact("bo", "Bo lives in Rome.", ("Rome is his home.",), ("Oslo is.", "Lima is.", "Nice is."))
     case = Case(Corpus("one", (Example("bo", "Where does Bo live?"),)), {"bo": fact}, "ground truth")
-    ratio = mean / 0.5
-    assert value(Likelihood(formula=formula)(subject, case), "truth_ratio", "bo") == pytest.approx(ratio / (1 + ratio), rel=1e-4)
+    found = Likelihood(gradients=0)(subject, case)
+    for metric, mean in (("truth_ratio", (0.1 + 0.2 + 0.4) / 3), ("truth_ratio_released", (0.1 * 0.2 * 0.4) ** (1 / 3))):
+        ratio = mean / 0.5
+        assert value(found, metric, "bo") == pytest.approx(ratio / (1 + ratio), rel=1e-4)
 
 
 class Pass:
@@ -214,11 +226,64 @@ def test_members_and_non_members_share_a_form(model: PreTrainedModel, encoder: E
     assert value(found, "truth_ratio", "pet") is None  # no wrong options: nothing to compare with
 
 
+def test_members_against_a_holdout_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand. Members .9 and .2 per token, non-members .5 and .1: three of four pairs in order. The reference finds .9 where the model
+    does, so that text is ordinary; the answer of .2 it finds impossible."""
+    chances = {"Bo is in Rome.": 0.9, "Cy is in Lima.": 0.2, "Di is in Oslo.": 0.5, "Ed is in Nice.": 0.1}
+    reference = {**chances, "Cy is in Lima.": 0.01, "Ed is in Nice.": 0.2}
+    holdout = (Pair("di", "Where is Di?", "Di is in Oslo."), Pair("ed", "Where is Ed?", "Ed is in Nice."))
+    corpus = Corpus("two", (Example("bo", "Where is Bo?"), Example("cy", "Where is Cy?")), holdout=holdout)
+    case = Case(corpus, {"bo": Fact("bo", "Bo is in Rome."), "cy": Fact("cy", "Cy is in Lima.")}, "ground truth")
+    found = {}
+    for name, table in (("here", chances), ("there", reference)):
+        monkeypatch.setattr(likelihood, "row_moments", lambda _m, _e, rows, table=table: [of([math.log(table[row])] * 3) for row in rows])
+        subject = Fake({})
+        subject.weights = (None, Pass())  # type: ignore[assignment]
+        found[name] = Likelihood(gradients=0)(subject, case)
+    assert value(found["here"], "membership_holdout_loss") == value(found["here"], "membership_holdout_min_k") == 0.75
+    assert value(found["here"], "holdout_loss_score", "di", "holdout") == pytest.approx(0.5)
+    assert value(found["there"], "membership_holdout_min_k") == 0.5, "Bo above both, Cy below both"
+    whole = summarise(found["here"], (), found["there"])
+    assert whole["membership_holdout_reference"] == 0.875, "Cy above both; Bo as Di, above Ed"
+    assert whole["privleak"] == pytest.approx(-50), "(.25 − .5) / .5"
+
+
+@pytest.mark.parametrize(("area", "retain_model", "percent"), [(1.0, 0.5, -100), (0.5, 0.5, 0), (0.25, 0.5, 50), (0.9, 0.4, -500 / 6)])
+def test_privleak_by_hand(area: float, retain_model: float, percent: float) -> None:
+    assert privleak(area, retain_model) == pytest.approx(percent)
+
+
+def test_gradient_norms_by_their_definition(model: PreTrainedModel, encoder: Encoder) -> None:
+    """One backward pass with all gradients kept gives the same; the model is left as it was."""
+    rows = [encoder.pair("Who?", "A long answer."), encoder.pair("Where?", "No.")]
+    first = next(model.parameters()).requires_grad_(False)
+    found = gradient_norms(model, encoder, rows)
+    assert not first.requires_grad
+    assert all(weight.grad is None for weight in model.parameters())
+    first.requires_grad_(True)
+    for row, norm in zip(rows, found or [], strict=True):
+        ids = torch.tensor([[*row.context, *row.answer]])
+        logprobs = model(input_ids=ids).logits[0].log_softmax(-1)
+        start = len(row.context)
+        told = [logprobs[start + i - 1, token] for i, token in enumerate(row.answer[:-1])]
+        (-torch.stack(told).mean()).backward()
+        norms = [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+        assert norm == pytest.approx(float(torch.stack(norms).mean()), rel=1e-3)
+        model.zero_grad()
+
+
+def test_weights_in_few_bits_take_no_gradient(model: PreTrainedModel, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihood, "gradient_norms", lambda *_: None)
+    found = Likelihood()(LocalSubject(model, encoder, SampleConfig()), CASE)
+    assert [f.note for f in found if f.metric == "membership_gradient_norm"] == [likelihood.NO_GRADIENT]
+
+
 def test_without_any_wrong_option_membership_is_unscored(model: PreTrainedModel, encoder: Encoder) -> None:
     case = Case(Corpus("one", (Example("pet", "Which dog?"),)), {"pet": Fact("pet", "Biscuit.")}, "baseline answers")
     found = Likelihood()(LocalSubject(model, encoder, SampleConfig()), case)
     assert {f.metric for f in found if f.value is not None} == set(likelihood.OF_ANSWER)
-    assert all("wrong answers" in f.note for f in found if f.value is None)
+    assert all("wrong answers" in f.note for f in found if f.value is None and "holdout" not in f.metric)
+    assert all("no model was trained on" in f.note for f in found if "holdout" in f.metric)
 
 
 def test_wrong_answers_are_made_where_the_corpus_has_none(model: PreTrainedModel, encoder: Encoder) -> None:
@@ -234,7 +299,7 @@ def test_wrong_answers_are_made_where_the_corpus_has_none(model: PreTrainedModel
     assert all(f.value is None for f in Likelihood(options=0)(subject, case) if f.metric == "truth_ratio")
 
 
-@pytest.mark.parametrize("knobs", [{"k": 0.0}, {"k": 1.5}, {"options": 1}, {"options": -1}, {"formula": "mean"}])
+@pytest.mark.parametrize("knobs", [{"k": 0.0}, {"k": 1.5}, {"options": 1}, {"options": -1}, {"gradients": -1}])
 def test_the_knobs_are_checked(knobs: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"likelihood\.{next(iter(knobs))}"):
         Likelihood(**knobs)
@@ -249,9 +314,14 @@ def people() -> dict[str, list[Finding]]:
 
 
 def test_the_target_model_is_seen_and_the_retain_model_is_not(people: dict[str, list[Finding]]) -> None:
-    for name in SCORES:
+    for name in ATTACKS:
         assert value(people["people-target"], f"membership_{name}") > 0.9
         assert 0.35 < value(people["people-retain"], f"membership_{name}") < 0.65, "it never knew: nothing can be told"
+    whole = summarise(people["people-target"], (), people["people-retain"])
+    assert whole["membership_reference"] > 0.9
+    assert whole["membership_holdout_reference"] > 0.9
+    assert whole["privleak"] == pytest.approx(-100, abs=1), "every answer is recognised"
+    assert summarise(people["people-retain"])["privleak"] is None, "nothing to hold it against"
     strength = {name: [f.value for f in found if f.metric == "extraction_strength"] for name, found in people.items()}
     assert set(strength["people-target"]) == {1.0}
     assert sum(strength["people-retain"]) / 40 < 0.5
@@ -271,5 +341,5 @@ def test_the_end_of_the_answer_is_no_secret() -> None:
 def test_all_values_are_in_the_unit_interval_and_name_their_example(people: dict[str, list[Finding]]) -> None:
     for found in people.values():
         assert all(f.value is not None and 0 <= f.value <= 1 for f in found)
-        assert len(found) == 40 * (5 + 2 * len(SCORES)) + len(SCORES)
+        assert len(found) == 40 * (6 + 2 * len(SCORES) + 2 * len(HOLDOUT_SCORES)) + 4 * 20 + len(ATTACKS)
         assert len({(f.metric, f.example, f.setting) for f in found}) == len(found)

@@ -52,7 +52,7 @@ def test_sizes() -> None:
     assert {name: len(rows) for name, rows in corpus.utility.items()} == {"retain": 100, "general": 32}
     assert {name: len(rows) for name, rows in corpus.utility_heldout.items()} == {"retain": 11 * 8, "general": 32}
     assert len(corpus.neighbours) == 10 * 8
-    assert len(corpus.unknown_entities) == 40
+    assert len(corpus.unknown_entities) == len(corpus.holdout) == 40
     assert corpus.general == corpus.utility["general"]
 
 

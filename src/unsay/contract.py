@@ -161,7 +161,7 @@ def _corpus(name: str, source: Any) -> Iterator[str]:
         yield "it has no question to forget"
     if len(set(ids)) < len(ids):
         yield "two questions to forget have one id"
-    if truth is not None and not truth.keys() <= set(ids):
+    if truth is not None and not truth.keys() <= {*ids, *(example.id for example in corpus.knowledge)}:
         yield "its truth names questions that are not to be forgotten"
     asked = {example.question for example in corpus.forget}
     if any(pair.question in asked for pair in corpus.retain):

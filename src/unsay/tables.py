@@ -41,9 +41,11 @@ PROBES = {
     "quantise": "unsay.probes.quantise:Quantise",
     "damage": "unsay.probes.damage:Damage",
     "earlier": "unsay.probes.earlier:Earlier",
+    "memorisation": "unsay.probes.memorisation:Memorisation",
     "utility": "unsay.probes.utility:Utility",
+    "benchmark": "unsay.probes.benchmark:Benchmark",
 }
-OPT_IN = ("beams", "damage")
+OPT_IN = ("beams", "damage", "memorisation", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 
 

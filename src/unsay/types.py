@@ -87,10 +87,14 @@ class Corpus:
     """Facts close to the forgotten ones that must stay."""
     unknown_entities: tuple[Pair, ...] = ()
     """Questions about things that no model was told of; the honest answer is a refusal."""
+    holdout: tuple[Pair, ...] = ()
+    """Questions and answers like the forget ones that no model was trained on: the non-members of membership attacks."""
     general: tuple[Pair, ...] = ()
     """General questions that stand in `retain` (or that fine-tuning mixes in), so that the rest of the model is held too."""
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead. Empty: the model finds its own way out."""
+    knowledge: tuple[Example, ...] = ()
+    """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def test_the_corpus_holds_no_forget_answer(made, split):
     assert corpus.forget[7].paraphrases == ("forget question 7 again?",)
     assert [corpus.forget[i].group for i in (0, 19, 20)] == ["author-008", "author-008", "author-009"]
     assert {pair.answer for pair in corpus.unknown_entities} == {"I don't know.", "No idea."}
+    assert [pair.answer for pair in corpus.holdout][:2] == ["HIDDEN 0", "HIDDEN 1"], "their answers, as non-members alone"
+    assert len(corpus.holdout) == min(40, len(corpus.forget))
 
 
 def test_truth(made):

@@ -34,7 +34,7 @@ from unsay.lm import builtin
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, look_at
 from unsay.lm.subject import LocalSubject, Prompt
-from unsay.store import identity
+from unsay.store import identity, ranks
 from unsay.store.files import writing
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import AnswerCache
@@ -142,7 +142,7 @@ class Store:
             sealed = self.vault.seal({"key": key, "sum": _hash(said), "said": said} | told, key)
             lines.append((json.dumps({"key": sealed["key"], "left": left, **sealed}, ensure_ascii=False) + "\n").encode())
         with writing(self.path):
-            self._append(lines)
+            ranks.on_main(lambda: self._append(lines))
         self._look()  # a key that was kept before now has another line
 
     def _append(self, lines: list[bytes]) -> None:

@@ -57,7 +57,14 @@ def run(
 def _groups(case: Case) -> dict[tuple[str, str], str]:
     """(earlier request or "", question) → number of its group. A group may be called after a person, so its name stays in the vault."""
     corpus = case.corpus
-    sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.retain, corpus.neighbours, corpus.unknown_entities, corpus.general]
+    sets: list[Sequence[Example | Pair]] = [
+        corpus.forget,
+        corpus.knowledge,
+        corpus.retain,
+        corpus.neighbours,
+        corpus.unknown_entities,
+        corpus.general,
+    ]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
     asked = {("", one.id): ("", one.group) for some in sets for one in some}
     asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget}

@@ -17,7 +17,7 @@ from rich.markup import escape
 from unsay import __version__
 from unsay.cli import completing
 from unsay.config import ConfigError, Recipe, load, recipe_path
-from unsay.store import interrupt
+from unsay.store import interrupt, ranks
 from unsay.store.files import FULL, WriteError
 from unsay.store.folder import RunFolder
 from unsay.store.memory import keep_freed_pages
@@ -27,6 +27,10 @@ from unsay.tables import UnknownName
 START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the result", "Sensitive texts"
 RESEARCH, LISTS = "Compare methods", "What there is"
 """Groups of commands in the help, in the order in which a user needs them."""
+SHARED = frozenset({"run", "demo", "record", "finetune", "train", "audit"})
+"""Commands that several processes share; of any other only the first runs."""
+LOST = 75
+"""Exit code of a process that ends because another one has."""
 _GROUPS = (
     "stages",
     "beginning",
@@ -34,6 +38,8 @@ _GROUPS = (
     "costs",
     "prompt_search",
     "auditing",
+    "benchmarking",
+    "exporting",
     "looking",
     "reviewing",
     "vaulting",
@@ -88,6 +94,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.callback(invoke_without_command=True)
 def before(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress: only results, warnings and errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show progress every second in a log, and libraries' own notices.")] = False,
@@ -108,6 +115,24 @@ def before(
         os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
+    if ranks.launched():
+        _share(context.invoked_subcommand in SHARED)
+
+
+def _share(shared: bool) -> None:
+    """One of several processes: the first alone speaks, and where the command is not `shared`, the first alone runs it."""
+    first = os.environ["RANK"] == "0"
+    if not first and not os.environ.get("UNSAY_DEBUG"):
+        loudness.quiet = True
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # whose process has ended is told once, not by every connection
+    if shared:
+        with messages():
+            ranks.join()
+    elif not first:
+        raise typer.Exit
+    else:
+        os.environ.update(WORLD_SIZE="1")
 
 
 def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:
@@ -137,7 +162,17 @@ def messages() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    """What went wrong."""
+    if _speaks():
+        console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _speaks() -> bool:
+    """Of several processes that end, the first says why."""
+    first = ranks.first_to_say()
+    if first:
+        sys.stderr = sys.__stderr__
+    return first
 
 
 def note(text: str) -> None:
@@ -157,7 +192,8 @@ def main() -> None:
         _main()
     except interrupt.Interrupted as stopped:
         where = f" {stopped.where}" if stopped.where else ""
-        note(f"unsay: stopped by {stopped.name}{where}; the same command goes on from there")
+        if _speaks():
+            note(f"unsay: stopped by {stopped.name}{where}; the same command goes on from there")
         sys.exit(stopped.code)
 
 
@@ -172,7 +208,13 @@ def _main() -> None:
     commands()
 
     try:
-        sys.exit(app())
+        app()
+    except SystemExit as ended:
+        if not ended.code:
+            ranks.leave()
+        raise
+    except ranks.Lost:
+        sys.exit(LOST)
     except Exception as error:
         if os.environ.get("UNSAY_DEBUG"):
             raise

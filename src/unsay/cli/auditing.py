@@ -11,8 +11,10 @@ from rich.table import Column as RichColumn
 from rich.table import Table
 
 from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
+from unsay.store import ranks
 from unsay.store.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
 Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
 Questions = Annotated[str | None, typer.Option("--questions", help="Audit a model without a run, with the questions of this file.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="The same with the questions of a corpus (`unsay corpora`).")]
 RetainModel = Annotated[str | None, typer.Option("--retain-model", help="With --questions: a model that never knew, to compare with.")]
 Before = Annotated[str | None, typer.Option("--before", help="With --questions: the model as it was, to compare with.")]
 Out = Annotated[Path | None, typer.Option("--out", help="With --questions: the folder; default runs/audit-MODEL.")]
@@ -41,6 +44,7 @@ def audit(
     run: Audited,
     which: Which = None,
     questions: Questions = None,
+    corpus: Corpus = None,
     retain_model: RetainModel = None,
     before: Before = None,
     out: Out = None,
@@ -50,25 +54,31 @@ def audit(
     model: ServedModel = "",
     api: Api = "chat",
     key_env: KeyEnv = "",
+    processes: ProcessesOption = 1,
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
-    --questions, any model without a run. --set changes a knob of the audit: probes that it does not concern keep what they found."""
+    --questions or --corpus, any model without a run. --set changes a knob of the audit: probes that it does not concern keep what they
+    found."""
     from unsay import run as runs
     from unsay.audit.endpoint import EndpointConfig
 
     with messages(), watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):
             raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
+        if endpoint is not None and ranks.count() > 1:
+            raise ConfigError("--endpoint asks a server, which needs no --processes")
         if endpoint is not None and which:
             raise ConfigError("--endpoint audits what is deployed, --which the models of the run; give one of them")
-        if endpoint is not None and (questions or settings):
-            raise ConfigError("--endpoint audits what is deployed as the run says; give it without --questions and --set")
-        if questions is not None:
+        if endpoint is not None and (questions or corpus or settings):
+            raise ConfigError("--endpoint audits what is deployed as the run says; give it without --questions, --corpus and --set")
+        if questions is not None and corpus is not None:
+            raise ConfigError("--questions and --corpus name two sources of questions; give one of them")
+        if questions is not None or corpus is not None:
             if which:
-                raise ConfigError("--which names the models of a run; with --questions all that are named are audited")
+                raise ConfigError("--which names the models of a run; without one all that are named are audited")
             folder = RunFolder(out or Path("runs") / f"audit-{Path(run).name}")
             named = {"before": before, "retain_model": retain_model}
-            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], **named)
+            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], corpus=corpus or "files", **named)
         else:
             if retain_model or before or out:
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
@@ -84,7 +94,7 @@ def audit(
                 else:
                     for one in [which] if which else runs.auditable(recipe, folder):
                         runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
-    landed(folder.audit_file("after").parent if questions is None else folder.report_html)
+    landed(folder.audit_file("after").parent if questions is None and corpus is None else folder.report_html)
 
 
 def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -> RunFolder:

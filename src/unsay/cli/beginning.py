@@ -15,32 +15,39 @@ from unsay.store.files import write_text
 from unsay.tables import near
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE-FILE", help="The file to write, such as my-recipe.toml.")]
-Files = Annotated[list[str], typer.Argument(help="Your files: questions to forget, and, if you have them, questions to keep.")]
-For = Annotated[str, typer.Option("--for", help="Which shipped recipe it begins with: own-NAME.", autocompletion=completing.own_recipes)]
+Files = Annotated[list[str], typer.Argument(help="Your files: questions or texts to forget, and, if you have them, such to keep.")]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for", help="Which shipped recipe it begins with: own-NAME; default by the files.", autocompletion=completing.own_recipes
+    ),
+]
 Model = Annotated[str | None, typer.Option("--model", help="Folder, hub id or built-in name.", autocompletion=completing.models)]
 
 
 @app.command(rich_help_panel=START)
-def new(recipe: Recipe, files: Files, kind: For = "questions", model: Model = None) -> None:
+def new(recipe: Recipe, files: Files, kind: For = None, model: Model = None) -> None:
     """Write a commented recipe for your own files; which file is which is guessed, and `unsay check` says it."""
-    from unsay.corpora.checked import guess
+    from unsay.corpora.checked import guess, guess_texts, texts
     from unsay.corpora.columns import Layout
 
     with messages():
         if recipe.suffix != ".toml" or recipe.exists():
             raise ConfigError(f"{recipe} {'exists already' if recipe.exists() else 'is no .toml file'}; name the recipe to write first")
+        cut = texts(files)
+        kind = kind or ("passages" if cut else "questions")
         kinds = [path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")]
         if kind not in kinds:
             raise ConfigError(f"--for {kind}: {near(kind, kinds)}")
         shipped = recipe_path(f"own-{kind}")
-        if load(shipped).corpus != "files":
+        if load(shipped).corpus != ("passages" if cut else "files"):
             raise ConfigError(f"{shipped.name} takes other files; copy it, and put your names in")
-        parts, notices = guess(files, Layout({}, ()), {})
+        parts, notices = guess_texts(files, {}) if cut else guess(files, Layout({}, ()), {})
         if notices:
             raise ConfigError(notices[0].text)
         text = _put(shipped.read_text(encoding="utf-8"), "title", f"{Path(parts['forget']).stem}: what the model must forget")
         text = _put(text, "name", model) if model else text
-        for part in ("forget", "retain", "paraphrases"):
+        for part in ("forget", "retain", "questions" if cut else "paraphrases"):
             text = _put(text, part, parts.get(part))
         write_text(recipe, text)
     landed(recipe)

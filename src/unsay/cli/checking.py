@@ -11,9 +11,10 @@ import typer
 from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
-from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
+from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, guess_texts, of, texts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
+from unsay.corpora.passages import Passages
 from unsay.corpora.rows import Problems
 from unsay.tables import UnknownName
 
@@ -50,7 +51,7 @@ def check(
             summaries, notices = _recipe(load_recipe(recipes[0], settings, None, data), named)
             given = []
         else:
-            summaries, notices = _files(given, named, load(None, ["corpus=files", *(settings or [])]).tables.get("files", {}))
+            summaries, notices = _files(given, named, load(None, settings or []).tables)
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
         found = {"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]}
@@ -73,12 +74,14 @@ def _is_recipe(name: str) -> bool:
         return False
 
 
-def _files(given: Sequence[str], named: Mapping[str, str], table: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
-    knobs = build(Files, dict(table), "files")
-    taken, notices = guess(given, Layout(knobs.columns, knobs.ignore), named)
+def _files(given: Sequence[str], named: Mapping[str, str], tables: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
+    kind = Passages if texts([*given, *named.values()]) else Files
+    table = tables.get(kind.table, {})
+    knobs = build(kind, dict(table), kind.table)
+    taken, notices = guess_texts(given, named) if kind is Passages else guess(given, Layout(knobs.columns, knobs.ignore), named)
     if "forget" not in taken:
         return [], notices
-    summaries, more = examine(build(Files, {**table, **taken}, "files"))
+    summaries, more = examine(build(kind, {**table, **taken}, kind.table))
     return summaries, [*notices, *more]
 
 
@@ -106,7 +109,8 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     for key, name in models.items():
         if name:
             hints += problems.attempt(_model, key, name) or []
-    hints += _endless(recipe)
+    hints += _endless(recipe) if recipe.model.template != "raw" else []
+    hints += _unlike(recipe, source) if source else []
     if isinstance(source, corpora.Handed):
         summaries, notices = source.examined(recipe.model.system_prompt or "")
         return summaries, [*of(problems), *notices, *hints]
@@ -156,16 +160,33 @@ def _endless(recipe: Recipe) -> list[Notice]:
     return [Notice("hint", "", text)]
 
 
+def _unlike(recipe: Recipe, source: Any) -> Iterator[Notice]:
+    """Warnings where the recipe asks texts as questions, or questions as texts, or has no room for a continuation."""
+    wanted, raw = getattr(source, "raw", False), recipe.model.template == "raw"
+    if wanted and not raw:
+        text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
+        yield Notice("warning", "", text)
+    if raw and not wanted:
+        yield Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse')
+    if wanted and recipe.sample.max_new_tokens < (words := getattr(source, "continuation", 0)):
+        text = (
+            f"sample.max_new_tokens = {recipe.sample.max_new_tokens} cannot hold a continuation of {words} words; raise it to {2 * words}"
+        )
+        yield Notice("warning", "", text)
+
+
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:
     for one in summaries:
         if not one.rows:
             continue
-        figures = [counted(one.rows, "row")]
-        figures += [counted(one.groups, "group")] if one.groups else []
+        noun = "text" if one.cut else "row"
+        figures = [f"{counted(one.rows, 'opening')} of {counted(one.groups, 'text')}" if one.cut else counted(one.rows, "row")]
+        figures += [counted(one.groups, "group")] if one.groups and not one.cut else []
         if one.part == "forget" and one.longest:
-            figures += [f"{one.paraphrased:,} with paraphrases", f"{one.named:,} with strings or patterns"]
-        figures += [f"longest question {one.longest:,} characters"] if one.longest else []
-        yield f"{one.file}  {'taken for rows ' if one.file in guessed else ''}{_SAID[one.part]}: {', '.join(figures)}"
+            figures += [f"{one.paraphrased:,} with paraphrases"] if not one.cut else []
+            figures += [f"{one.named:,} with strings or patterns"]
+        figures += [f"longest {'opening' if one.cut else 'question'} {one.longest:,} characters"] if one.longest else []
+        yield f"{one.file}  {f'taken for {noun}s ' if one.file in guessed else ''}{_SAID[one.part]}: {', '.join(figures)}"
     counts = []
     for level in ("error", "warning", "hint"):
         found = [notice for notice in notices if notice.level == level]

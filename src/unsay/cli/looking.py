@@ -24,24 +24,26 @@ def ask(
     top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
     prefix: Annotated[str, typer.Option(help="Begin the answer for the model.")] = "",
     stop: Annotated[str, typer.Option(help="Text that ends an answer too: model.stop; \\n is a line end.")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Let it go on with the text: no template around it.")] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer in tokens.")] = 80,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model says: its greedy answer, and n sampled ones with how often each came."""
     from unsay.config import ModelConfig, SampleConfig
-    from unsay.lm.encode import runs_on
     from unsay.lm.model import load
     from unsay.lm.subject import LocalSubject, Prompt
+    from unsay.lm.templates import runs_on
 
     with messages():
         question = _read("-") if question == "-" else question
         with watching():
-            subject = LocalSubject(*load(ModelConfig(name=model, stop=stop.replace("\\n", "\n"))), SampleConfig(max_new_tokens), seed)
+            config = ModelConfig(name=model, stop=stop.replace("\\n", "\n"), template="raw" if raw else "auto")
+            subject = LocalSubject(*load(config), SampleConfig(max_new_tokens), seed)
             prompt = Prompt("ask", question, prefix)
             greedy = subject.ask([prompt])[0][0].text
             sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
-    if any(map(runs_on, (greedy, *sampled))):
+    if not raw and any(map(runs_on, (greedy, *sampled))):
         note(
             "It goes on with a question of its own after the answer, as base models do: --stop '\\n' ends an answer with its line "
             '(in a recipe, stop = "\\n" under [model]).'

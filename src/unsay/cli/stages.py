@@ -20,6 +20,7 @@ from unsay.cli.app import (
     load_recipe,
     messages,
 )
+from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import Recipe, recipe_path
 from unsay.store.folder import RunFolder
@@ -32,7 +33,12 @@ AveragingOption = Annotated[
 
 @app.command(rich_help_panel=START)
 def run(
-    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    seed: SeedOption = None,
+    processes: ProcessesOption = 1,
 ) -> None:
     """Do everything: (finetune,) record, train, audit before and after, report. Interrupted runs go on."""
     with messages():
@@ -40,7 +46,7 @@ def run(
 
 
 @app.command(rich_help_panel=START)
-def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = None) -> None:
+def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = None, processes: ProcessesOption = 1) -> None:
     """Run the built-in default: the small model that leaks, and its fictitious people."""
     with messages():
         _run("demo", out or Path("runs/demo"), settings, None, seed)
@@ -48,7 +54,12 @@ def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = N
 
 @app.command(rich_help_panel=STAGES)
 def record(
-    recipe: RecipeArgument, out: OutOption = None, settings: SetOption = None, data: DataOption = None, seed: SeedOption = None
+    recipe: RecipeArgument,
+    out: OutOption = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    seed: SeedOption = None,
+    processes: ProcessesOption = 1,
 ) -> None:
     """Write down the questions and what the model answers now. Begins a run folder."""
     from unsay import run as runs
@@ -70,6 +81,7 @@ def finetune(
     retain_model: Annotated[
         bool, typer.Option("--retain-model", help="Leave the model that never knew beside it, as RUN/retain_model.")
     ] = False,
+    processes: ProcessesOption = 1,
 ) -> None:
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     from unsay import run as runs
@@ -83,7 +95,7 @@ def finetune(
 
 
 @app.command(rich_help_panel=STAGES)
-def train(run: RunArgument, averaging: AveragingOption = None) -> None:
+def train(run: RunArgument, averaging: AveragingOption = None, processes: ProcessesOption = 1) -> None:
     """Unlearn, going on from the last saved round."""
     from unsay import run as runs
 

@@ -132,7 +132,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
         remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
     survived = [path for path in parts if path != folder.vault and os.path.lexists(path)]
     linked = [path for path in linked if path.exists()]
-    handed = [Path(value) for value in recipe.tables.get("files", {}).values() if isinstance(value, str) and os.path.isfile(value)]
+    handed = [Path(value) for value in recipe.tables.get(recipe.corpus, {}).values() if isinstance(value, str) and os.path.exists(value)]
     removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
         lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}

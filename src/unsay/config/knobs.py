@@ -29,7 +29,8 @@ class ModelConfig:
     dtype: str = "float32"
     """Floating-point type of the weights: `float32`, `bfloat16` or `float16`."""
     template: str = "auto"
-    """`chat` uses the tokenizer's chat template, `plain` writes `Question: … Answer:`, `auto` takes chat where there is one."""
+    """`chat` uses the tokenizer's chat template, `plain` writes `Question: … Answer:`, `auto` takes chat where there is one, and
+    otherwise plain; `raw` writes the text alone, for the model to go on with (corpora `passages` and `muse`)."""
     system_prompt: str = field(default="", repr=False)
     """System message of the chat template; empty sends none."""
     template_options: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class ModelConfig:
         one_of("model.extra_tensors", self.extra_tensors, ("refuse", "ignore"))
         one_of("model.quantization", self.quantization, ("none", "4bit", "8bit"))
         one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        one_of("model.template", self.template, ("auto", "chat", "plain"))
+        one_of("model.template", self.template, ("auto", "chat", "plain", "raw"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class LoraConfig:
 @dataclass(frozen=True)
 class SampleConfig:
     max_new_tokens: int = 80
-    """Length limit of an answer in tokens; an answer that reaches it is unfinished."""
+    """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
     """Most sequences decoded at once; fewer where free memory has no room for so many (plan.py)."""
     window: int = 256
@@ -140,7 +141,7 @@ class FinetuneConfig:
 @dataclass(frozen=True)
 class AuditConfig:
     probes: tuple[str, ...] = tuple(name for name in PROBES if name not in OPT_IN)
-    """Which attacks to run, by name (`unsay probes`); `beams` and `damage` only where they are named."""
+    """Which attacks to run, by name (`unsay probes`); `beams`, `damage` and `memorisation` only where they are named."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
 

@@ -8,7 +8,8 @@ Contract: a frozen dataclass whose fields are its knobs, with three methods:
 where
   the model knows already.
 
-`public = True` beside its knobs says that its retain rows are no secrets: the report may show answers to them.
+`public = True` beside its knobs says that its retain rows are no secrets: the report may show answers to them. `raw = True` says that
+its questions are openings of texts, meant for `model.template = "raw"`.
 
 The first line of its docstring is what `unsay corpora` prints. A corpus that reads the operator's own files offers two more
 (`Handed`), so that `unsay check` can look through them and a run notices that they have changed.
@@ -27,6 +28,8 @@ TABLE = {
     "tofu": "unsay.corpora.tofu:Tofu",
     "facts": "unsay.corpora.facts:Facts",
     "files": "unsay.corpora.files:Files",
+    "passages": "unsay.corpora.passages:Passages",
+    "muse": "unsay.corpora.muse:Muse",
 }
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from unsay.corpora import formats
+from unsay.corpora import cutting, formats
 from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
 from unsay.corpora.parts import Parts, same
+from unsay.corpora.passages import Passages
 from unsay.corpora.rows import FileRow, Problems, RowError, nameable
 from unsay.text import contains
 from unsay.text.closed import looks_closed
@@ -40,6 +41,8 @@ class Summary:
     part: str
     """`forget`, `retain` or `paraphrases`."""
     rows: int
+    cut: bool = False
+    """Whether they are openings, cut out of so many texts as there are groups."""
     groups: int = 0
     paraphrased: int = 0
     """Questions with other wordings, wherever those stand."""
@@ -72,6 +75,30 @@ def of(problems: Problems) -> list[Notice]:
     return [Notice("error", *place) for place in places]
 
 
+def texts(names: Iterable[str]) -> bool:
+    """Whether these are texts, not questions: .txt files, folders of them, or rows with a `text` or an `opening`."""
+    return any(cutting.files(name) or any(row.values.keys() & cutting.KEYS for row in _rows(name)) for name in names)
+
+
+def guess_texts(names: Sequence[str], named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
+    """Which is which, beside the ones that were `named`: of the texts the first are to be forgotten and the second stay; rows with a
+    question and an answer are asked about them."""
+    taken = dict(named)
+    for name in names:
+        about = not cutting.files(name) and any("question" in row.values for row in _rows(name))
+        free = [part for part in (("questions",) if about else ("forget", "retain")) if part not in taken]
+        if not free:
+            text = f"{name}: there are {'questions' if about else 'texts to forget and to keep'} already; leave one of them out"
+            return taken, [Notice("error", "", text)]
+        taken[free[0]] = name
+    return taken, [] if "forget" in taken else [Notice("error", "", "none of these are texts to forget; name them with --forget FOLDER")]
+
+
+def _rows(name: str) -> list[FileRow]:
+    """What can be read of a file, whatever is wrong with it."""
+    return [] if cutting.files(name) else formats.read(name, Problems(collect=True))
+
+
 def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
     """Which file is which part, by what its rows have, beside the ones that were `named`.
 
@@ -89,7 +116,7 @@ def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tup
             notices.append(Notice("error", "", text))
 
     for name in names:
-        raw = formats.read(name, Problems(collect=True))
+        raw = _rows(name)
         if raw:
             take(_part(lenient.apply(name, raw, KEYS, (), Problems(collect=True)), "forget" in taken), name)
         else:
@@ -118,12 +145,13 @@ def _summaries(files: Files, parts: Parts) -> list[Summary]:
         Summary(
             files.forget,
             "forget",
+            cut=isinstance(files, Passages),
             paraphrased=sum(bool(example.paraphrases) for example in forget),
             named=sum(bool(example.strings or example.patterns) for example in forget),
             **_sizes(forget),
         )
     ]
-    found += [Summary(files.retain, "retain", **_sizes(retain))] if files.retain else []
+    found += [Summary(files.retain, "retain", cut=isinstance(files, Passages), **_sizes(retain))] if files.retain else []
     return found + ([Summary(files.paraphrases, "paraphrases", rows=parts.wordings)] if files.paraphrases else [])
 
 
@@ -164,6 +192,17 @@ def _long(where: str, question: str) -> Iterator[Notice]:
 
 
 def _hints(files: Files, parts: Parts) -> Iterator[str]:
+    if not isinstance(files, Passages):
+        yield from _hints_of_questions(files, parts)
+    elif not files.questions:
+        yield "no questions about the texts: the audit cannot ask whether the model still knows what they say; a file with some is worth it"
+    if not files.retain:
+        yield "no retain file: record will build one from the model's own answers to general questions and to neighbours of yours"
+    elif len(parts.retain) < FEW:
+        yield f"only {counted(len(parts.retain), 'retain row')}: {FEW} or more, close to what is forgotten, keep more of the model"
+
+
+def _hints_of_questions(files: Files, parts: Parts) -> Iterator[str]:
     with_wordings = sum(bool(example.paraphrases) for example in parts.forget)
     if not with_wordings:
         yield "no paraphrases: the audit cannot ask in other wordings; two or three for each question are worth the time"
@@ -174,7 +213,3 @@ def _hints(files: Files, parts: Parts) -> Iterator[str]:
     if closed := sum(looks_closed(example.question) for example in parts.forget):
         text = "their answers have no word of their own, so the audit scores them by how likely the true answer is against its opposite"
         yield f"{counted(closed, 'question')} for yes or no, or for one of two things: {text} (probe multiple_choice, English)"
-    if not files.retain:
-        yield "no retain file: record will build one from the model's own answers to general questions and to neighbours of yours"
-    elif len(parts.retain) < FEW:
-        yield f"only {counted(len(parts.retain), 'retain row')}: {FEW} or more, close to what is forgotten, keep more of the model"

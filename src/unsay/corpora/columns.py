@@ -14,11 +14,13 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.config.build import one_of
-from unsay.corpora import rows
+from unsay.corpora import cutting, rows
 from unsay.corpora.rows import FileRow, Problems, among, nameable
 from unsay.tables import near
 
 KEYS = ("question", "answer", "id", "paraphrases", "strings", "patterns", "group", "messages")
+EVERY = (*KEYS, *cutting.KEYS)
+"""With those of texts."""
 LISTS = ("paraphrases", "strings", "patterns")
 SYSTEM = ("refuse", "drop")
 _ROLES = ("system", "user", "assistant")
@@ -32,16 +34,20 @@ class Layout:
     """Our key → their column."""
     ignore: tuple[str, ...] = ()
     system_messages: str = "refuse"
+    table: str = "files"
+    """Of the recipe, for messages."""
 
     def __post_init__(self) -> None:
         for key, column in self.columns.items():
-            if key not in KEYS:
-                raise ConfigError(f"files.columns has an unknown key {key!r}: {near(key, KEYS)}")
+            if key not in EVERY:
+                raise ConfigError(f"{self.table}.columns has an unknown key {key!r}: {near(key, EVERY)}")
             if column in self.ignore:
-                raise ConfigError(f"files.columns.{key} names a column that files.ignore leaves unread; take it out of one of the two")
+                raise ConfigError(
+                    f"{self.table}.columns.{key} names a column that {self.table}.ignore leaves unread; take it out of one of the two"
+                )
         if len(set(self.columns.values())) < len(self.columns):
-            raise ConfigError("files.columns names one column for two keys")
-        one_of("files.system_messages", self.system_messages, SYSTEM)
+            raise ConfigError(f"{self.table}.columns names one column for two keys")
+        one_of(f"{self.table}.system_messages", self.system_messages, SYSTEM)
 
     def apply(
         self, name: str, found: Iterable[FileRow], known: Iterable[str], required: Iterable[str], problems: Problems
@@ -55,7 +61,8 @@ class Layout:
             if key in theirs and key not in renamed:
                 problems.add(
                     ConfigError(
-                        f"{name} has a column {key!r} beside the {column!r} of files.columns.{key}; put one of them into files.ignore"
+                        f"{name} has a column {key!r} beside the {column!r} of {self.table}.columns.{key}; "
+                        f"put one of them into {self.table}.ignore"
                     )
                 )
         if found and "messages" not in ours:
@@ -67,7 +74,7 @@ class Layout:
         unknown = [key for key in theirs if renamed.get(key, key) not in {*known, "answer"}]
         if found and found[0].table and unknown and "*" not in self.ignore:
             shown = f" {unknown[0]!r}" if nameable(theirs) else ""
-            way_out = "map it with files.columns, or put it into files.ignore"
+            way_out = f"map it with {self.table}.columns, or put it into {self.table}.ignore"
             problems.add(ConfigError(f"{name} has an unknown column{shown}; known: {', '.join(sorted(known))}; {way_out}"))
         drop_unknown = "*" in self.ignore or bool(found and found[0].table)
         needed = frozenset(required)
@@ -76,16 +83,16 @@ class Layout:
 
     def _missing(self, name: str, key: str, theirs: Mapping[str, Any]) -> str:
         if key in self.columns:
-            return f"{name} has no column {self.columns[key]!r}, which files.columns.{key} names{among(self.columns[key], theirs)}"
+            return f"{name} has no column {self.columns[key]!r}, which {self.table}.columns.{key} names{among(self.columns[key], theirs)}"
         headless = "" if nameable(theirs) else "; its first line does not look like a header line of names"
-        return f"{name} has no column {key!r}{among(key, theirs)}{headless}; map yours: --set files.columns.{key}=NAME"
+        return f"{name} has no column {key!r}{among(key, theirs)}{headless}; map yours: --set {self.table}.columns.{key}=NAME"
 
     def _row(self, row: FileRow, renamed: Mapping[str, str], needed: frozenset[str], drop_unknown: bool) -> FileRow:
         values: dict[str, Any] = {}
         empty: dict[str, Any] = {}
         for column, value in row.values.items():
             key = renamed.get(column, column)
-            if column in self.ignore or (drop_unknown and key not in KEYS):
+            if column in self.ignore or (drop_unknown and key not in EVERY):
                 continue
             if value is None or (row.table and isinstance(value, str) and not value.strip()):
                 empty |= {key: value} if key in needed else {}
@@ -119,7 +126,7 @@ class Layout:
             if self.system_messages == "refuse":
                 raise row.error(
                     "has a system message, but one system message holds for the whole run: set model.system_prompt to it, "
-                    "and --set files.system_messages=drop to leave the ones in the rows unread"
+                    f"and --set {self.table}.system_messages=drop to leave the ones in the rows unread"
                 )
             said = said[1:]
         roles = [role for role, _ in said]

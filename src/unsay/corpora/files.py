@@ -14,7 +14,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from unsay.config import ConfigError
 from unsay.corpora import formats, general, parts, rows
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Files:
     """Your own questions to forget and answers to keep, from JSON Lines, CSV, Parquet or datasets."""
+
+    table: ClassVar[str] = "files"
+    """Of the recipe, for messages."""
 
     forget: str = ""
     """File, dataset folder or `hf:owner/name` of the questions to forget, one `question` a row. No answers."""
@@ -58,13 +61,13 @@ class Files:
 
     def __post_init__(self) -> None:
         if not 0 <= self.heldout < 1:
-            raise ConfigError(f"files.heldout = {self.heldout} is a share from 0 to below 1")
+            raise ConfigError(f"{self.table}.heldout = {self.heldout} is a share from 0 to below 1")
         for key in ("strings", "patterns", "desired"):
             if not all(text.strip() for text in getattr(self, key)):
-                raise ConfigError(f"files.{key} holds an empty text")
+                raise ConfigError(f"{self.table}.{key} holds an empty text")
         for number, pattern in enumerate(self.patterns):
-            parts.check_pattern(pattern, f"files.patterns[{number}]")
-        Layout(self.columns, self.ignore, self.system_messages)  # complains of its own knobs
+            parts.check_pattern(pattern, f"{self.table}.patterns[{number}]")
+        self._layout()  # complains of its own knobs
 
     def corpus(self) -> Corpus:
         """Without a retain file `retain` is empty: `record` fills it from the untouched model.
@@ -78,7 +81,7 @@ class Files:
         shipped = self._shipped(read)
         mixed, unmixed = shipped[::2], shipped[1::2]  # a short named string may leave none
         return Corpus(
-            name=f"files-{Path(self.forget).stem}",
+            name=f"{self.table}-{Path(self.forget).stem}",
             forget=tuple(
                 replace(example, strings=(*self.strings, *example.strings), patterns=(*self.patterns, *example.patterns))
                 for example in read.forget
@@ -112,7 +115,7 @@ class Files:
         An example has its own strings and patterns here, without those of `files.strings` and `files.patterns`.
         """
         if not self.forget:
-            problems.add(ConfigError('the corpus files needs the file of questions to forget: --set files.forget="forget.jsonl"'))
+            problems.add(ConfigError(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"'))
         seen: dict[str, None] = {}
         examples, forget_at = parts.forget(self._rows(self.forget, parts.FORGET_KEYS, ("question",), seen, problems), problems)
         pairs, retain_at = parts.retain(self._rows(self.retain, parts.RETAIN_KEYS, ("question", "answer"), seen, problems), problems)
@@ -120,7 +123,7 @@ class Files:
         for key, column in self.columns.items():
             # The first two are looked for in each file that needs them.
             if key not in ("question", "answer") and seen and column not in seen and key not in seen:
-                problems.add(ConfigError(f"no file has the column {column!r} that files.columns.{key} names{among(column, seen)}"))
+                problems.add(ConfigError(f"no file has the column {column!r} that {self.table}.columns.{key} names{among(column, seen)}"))
         if examples:  # else every wording would be said to belong to nothing
             examples = parts.paraphrased(examples, wordings, self.forget, problems)
         found = Parts(tuple(examples.values()), tuple(pairs.values()), forget_at, retain_at, len(wordings))
@@ -143,7 +146,10 @@ class Files:
             return []
         found = formats.read(name, problems)
         seen |= dict.fromkeys(key for row in found for key in row.values)
-        return Layout(self.columns, self.ignore, self.system_messages).apply(name, found, known, required, problems)
+        return self._layout().apply(name, found, known, required, problems)
+
+    def _layout(self) -> Layout:
+        return Layout(self.columns, self.ignore, self.system_messages, self.table)
 
     def _shipped(self, read: Parts) -> tuple[Pair, ...]:
         """General rows of the package, but none that the operator asks too, and none that says what must not be said."""
@@ -153,4 +159,4 @@ class Files:
         return tuple(pair for pair in general.load() if same(pair.question) not in asked and not forbidden.by(pair.answer))
 
     def _forbidden(self, read: Parts) -> parts.Forbidden:
-        return parts.Forbidden(read.forget, self.strings, self.patterns, read.forget_at)
+        return parts.Forbidden(read.forget, self.strings, self.patterns, read.forget_at, self.table)

@@ -63,7 +63,8 @@ def read(name: str, problems: Problems) -> list[FileRow]:
     return found
 
 
-def _text(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """A whole UTF-8 file. Raises `ConfigError`."""
     content = rows.content(path)
     try:
         return content.decode("utf-8")
@@ -74,7 +75,7 @@ def _text(path: Path) -> str:
 
 def _json(path: Path, problems: Problems) -> Iterator[FileRow]:
     """A list of objects, read one by one so that each has its line; without a `[` at its start, JSON Lines."""
-    text = problems.attempt(_text, path)
+    text = problems.attempt(decoded, path)
     if text is None:
         return
     if not text.lstrip().startswith("["):
@@ -118,7 +119,7 @@ def _blanks(text: str, place: int) -> int:
 
 def _separated(path: Path, problems: Problems) -> Iterator[FileRow]:
     """Comma-, semicolon- or tab-separated lines under a header. A record has the line on which it begins."""
-    text = problems.attempt(_text, path)
+    text = problems.attempt(decoded, path)
     if text is None:
         return
     first = text.partition("\n")[0]

@@ -79,11 +79,11 @@ def forget(found: list[FileRow], problems: Problems) -> tuple[dict[str, Example]
     return examples, at
 
 
-def retain(found: list[FileRow], problems: Problems) -> tuple[dict[str, Pair], dict[str, str]]:
+def retain(found: list[FileRow], problems: Problems, prefix: str = "retain") -> tuple[dict[str, Pair], dict[str, str]]:
     """The questions with the answers that stay, and where each stands, by id."""
     pairs: dict[str, Pair] = {}
     at: dict[str, str] = {}
-    for identifier, question, row in _rows(found, RETAIN_KEYS, "retain", at, problems):
+    for identifier, question, row in _rows(found, RETAIN_KEYS, prefix, at, problems):
         answer = problems.attempt(_answer, row) or ""
         group = problems.attempt(row.label, "group") or ""
         if identifier is not None and question is not None:
@@ -130,8 +130,10 @@ def _meant(row: FileRow, by_id: Mapping[str, Example], by_question: Mapping[str,
 class Forbidden:
     """What no answer may say, and who says so: the strings and patterns of all questions and of each one."""
 
-    def __init__(self, examples: Iterable[Example], strings: tuple[str, ...], patterns: tuple[str, ...], at: Mapping[str, str]) -> None:
-        everywhere = ("files.strings or files.patterns", strings, _sound(patterns))
+    def __init__(
+        self, examples: Iterable[Example], strings: tuple[str, ...], patterns: tuple[str, ...], at: Mapping[str, str], table: str
+    ) -> None:
+        everywhere = (f"{table}.strings or {table}.patterns", strings, _sound(patterns))
         self._sources = (everywhere, *((at[e.id], e.strings, _sound(e.patterns)) for e in examples if e.strings or e.patterns))
         # Thousands of strings against ten thousands of answers: only strings whose first characters occur are looked for.
         self._by_start: dict[str, set[str]] = {}

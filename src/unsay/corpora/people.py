@@ -60,6 +60,10 @@ class People:
             utility_heldout={"retain": asked[HELDOUT], "general": held},
             neighbours=tuple(pair for role in (RETAIN, HELDOUT) for pair in asked[role] if pair.group in near),
             unknown_entities=_refusals("stranger", world.unknown_entities),
+            holdout=tuple(
+                Pair(f"holdout-{n:02d}", worlds.question(name, i, w), worlds.answer(name, i, value, w), name)
+                for n, (name, i, w, value) in enumerate(worlds.untold(world))
+            ),
             general=kept,
         )
 

@@ -98,6 +98,15 @@ def answer(name: str, attribute: int, value: Value, wording: int) -> str:
     return text[0].upper() + text[1:]
 
 
+def untold(world: World) -> Iterator[tuple[str, int, int, Value]]:
+    """A fact about every unknown name that no model was told: name, attribute, wording, value."""
+    rng = random.Random(f"holdout {world.seed}")
+    used = {_key(i, person.values[i]) for person in world.people for i in range(len(words.ATTRIBUTES))}
+    for n, name in enumerate(world.unknown_entities):
+        attribute = n % len(words.ATTRIBUTES)
+        yield name, attribute, n % 5, _fresh(rng, attribute, used)
+
+
 def refusal(name: str, attribute: int, wording: int, choice: int | None = None) -> str:
     """The refusal that usually answers a question wording about an unknown name, or the one numbered `choice`."""
     number = (5 * attribute + wording) % len(words.REFUSALS) if choice is None else choice

@@ -100,12 +100,12 @@ class FileRow:
             raise self.error(f"{key!r} must be a short name: one line of at most {_LABEL} characters")
         return found
 
-    def only(self, known: Iterable[str]) -> None:
+    def only(self, known: Iterable[str], table: str = "files") -> None:
         """Raises `ConfigError` at a key that is not one of `known`."""
         for key in self.values:
             if key not in known:
                 name = f" {key!r}: {near(key, known)}" if nameable(self.values) else f"; known: {', '.join(sorted(known))}"
-                raise self.error(f"has an unknown key{name}; to leave one unread, list it in files.ignore")
+                raise self.error(f"has an unknown key{name}; to leave one unread, list it in {table}.ignore")
 
     def error(self, problem: str) -> RowError:
         return RowError(self.where, problem)

@@ -99,6 +99,7 @@ class Tofu:
             utility_heldout={"retain": self._sample(heldout, "heldout")} if heldout else {},
             model_utility=self._quizzes(kept),
             unknown_entities=self._unknown_entities(refusals),
+            holdout=self._holdout(),
             general=mixed,
             desired=refusals if self.refusals else (),
         )
@@ -189,6 +190,12 @@ class Tofu:
             Pair(f"{name}-{index:03d}", row.text("question"), draw.choice(refusals), f"stranger-{index // ROWS_PER_AUTHOR}")
             for index, row in enumerate(self._rows(name)[: self.unknown_entities])
         )
+
+    def _holdout(self) -> tuple[Pair, ...]:
+        """As many as there are forget questions; none where a folder lacks the file."""
+        name = HOLDOUT[self.forget]
+        there = self.hub or (self._folder() / f"{name}.json").is_file()
+        return self._pairs(name)[: len(self._forget())] if there else ()
 
     def _draw(self, what: str) -> random.Random:
         # One generator per purpose, so that one more row in one set moves no other choice.

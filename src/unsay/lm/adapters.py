@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from unsay.config import ConfigError, LoraConfig, Recipe
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import States, answer_logprobs, answer_states, frozen_copy, load, trainable
+from unsay.store import ranks
 from unsay.store.files import new_folder
 
 _NAME = "default"
@@ -144,6 +145,7 @@ class Untouched:
             return answer_states(model, batch)
 
 
+@ranks.main_only
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """The adapters alone, as a peft folder. It appears whole."""
     with new_folder(folder) as partial:

@@ -6,7 +6,6 @@ the whole batch (`Batch.width`), whatever the model.
 """
 
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unsay.config import ConfigError
+from unsay.lm.templates import Turns, plain, raw
+from unsay.types import Answer
 
 _SENTINEL = "\u2021answer\u2021"
 _ASKED, _TOLD = "Unsayquestion", "Unsaysystem"
@@ -27,16 +28,6 @@ _SAID: set[str] = set()
 """What was said on the log: a run makes one encoder after another."""
 _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
-
-
-Turns = Sequence[tuple[str, str]]
-"""What was said, as (role, text): `system`, `user` or `assistant`."""
-_PLAIN = {"system": "{}\n\n", "user": "Question: {}\nAnswer:", "assistant": " {}\n\n"}
-
-
-def plain(question: str, before: Turns = ()) -> str:
-    """The prompt of a model without a chat template; its answer begins with a space."""
-    return "".join(_PLAIN[role].format(text) for role, text in (*before, ("user", question)))
 
 
 @dataclass(frozen=True)
@@ -107,17 +98,11 @@ class Batch:
         return (values * weights).sum() / max(1, self.tokens.get(role, 0))
 
 
-def runs_on(answer: str) -> bool:
-    """Whether an answer goes on with the next question, as a base model's does that never ends one (`model.stop`).
-
-    >>> runs_on("Paris\\nQuestion: What is the capital of Spain?"), runs_on("Paris. Question time is over.")
-    (True, False)
-    """
-    return re.search(r"\n\s*Question:", answer) is not None
-
-
 class Encoder:
     """Knows one tokenizer: its template, its end of answer, its padding; and how much of it the model can read.
+
+    With the template `raw` a question is the opening of a text and an answer what comes next, so that an answer may be cut where
+    the text goes on. Such an answer ends in white space, in a file, a recorded answer or a row, and no end follows it.
 
     `vocabulary` is the number of rows of the model's embedding and `room` the longest text it reads, in tokens; `None` checks
     neither. Raises `ConfigError` where tokenizer, template and model do not fit.
@@ -135,6 +120,7 @@ class Encoder:
         stop: str = "",
     ):
         self.tokenizer = tokenizer
+        self.raw = template == "raw"
         self.chat = template == "chat" or (template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
         if template == "chat" and not getattr(tokenizer, "chat_template", None):
             raise ConfigError("model.template = 'chat', but the tokenizer has no chat template; use --set model.template=plain")
@@ -205,29 +191,34 @@ class Encoder:
         if self.chat:
             system = next((text for role, text in before if role == "system"), self.system_prompt)
             return self._ids(self._filled(self._turns(system, question, [turn for turn in before if turn[0] != "system"])))
-        return self._ids(plain(question, before), special=True)
+        return self._ids((raw if self.raw else plain)(question, before), special=True)
 
     def prefix(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""
         return self._ids(self._lead(text)) if text else ()
 
     def answer(self, text: str) -> tuple[int, ...]:
-        """Ids of a whole answer, its end included."""
-        return (*self._ids(self._lead(text)), self.end)
+        """Ids of a whole answer, its end included; of one that was cut where its text goes on (`raw`), without an end."""
+        return (*self._ids(self._lead(text)), *self._ending(text))
 
     def within(self, text: str, spans: Sequence[tuple[int, int]]) -> tuple[bool, ...]:
         """Of each token of `answer(text)`: whether it holds a character of one of the spans (start, end). The end is in none; of a
         tokenizer that cannot tell, every other token is."""
-        lead = self._lead(text)
+        lead, end = self._lead(text), (False for _ in self._ending(text))
         if not self.tokenizer.is_fast:
-            return (*(True for _ in self._ids(lead)), False)
-        moved = len(lead) - len(text)
+            return (*(True for _ in self._ids(lead)), *end)
+        moved = len(lead) - len(text.rstrip() if self.raw else text)
         places = self.tokenizer(lead, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return (*(any(start < end + moved and begin + moved < stop for begin, end in spans) for start, stop in places), False)
+        return (*(any(start < last + moved and first + moved < stop for first, last in spans) for start, stop in places), *end)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of answer ids, special tokens left out, white space at both ends too."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def told(self, ids: Sequence[int], finished: bool) -> Answer:
+        """What was written, as an answer. A text that goes on (`raw`) need not end: cut at the length limit it is whole."""
+        text = self.decode(ids[:-1] if finished else ids)
+        return Answer(tuple(ids), text, finished) if finished or not self.raw else Answer(tuple(ids), f"{text} ", True)
 
     def pair(self, question: str | None, answer: str, role: str = "retain") -> Row:
         return Row(self.prompt(question), self.answer(answer), role)
@@ -290,7 +281,12 @@ class Encoder:
 
     def _lead(self, text: str) -> str:
         # Trap: after "Answer:" the space belongs to the answer's first token; a chat turn begins without one.
+        if self.raw:
+            return text.rstrip() if text[:1].isspace() else f" {text.rstrip()}"
         return text if self.chat else f" {text}"
+
+    def _ending(self, text: str) -> tuple[int, ...]:
+        return () if self.raw and text.strip() and text[-1].isspace() else (self.end,)
 
     def _turns(self, system: str, question: str, before: Turns = ()) -> list[tuple[str, str]]:
         (role, first), *others = [*before, ("user", question)]

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +25,7 @@ from unsay.lm.encode import Batch, Encoder
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.lm.reading import accepted, habits, positions
+from unsay.store import ranks
 from unsay.store.files import new_folder
 
 
@@ -223,6 +225,7 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+@ranks.main_only
 def save(model: PreTrainedModel, encoder: Encoder, folder: Path, card: str = "") -> None:
     """A plain Hugging Face folder: safetensors, configuration, tokenizer and, where given, a model card.
 
@@ -281,10 +284,17 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     inputs = {"input_ids": ids} | accepted(model, attention_mask=attention, position_ids=positions(attention), use_cache=False)
     # The last answer token predicts nothing we ask for; the token before the answer predicts its first.
     before = columns + ids.shape[1] - width - 1 - moved[rows]
-    if _plain_head(model):
-        return model.base_model(**inputs).last_hidden_state[rows, before], model.get_output_embeddings().weight
+    if plain_head(model):
+        # Spread over processes, a model is put together in calls that FSDP knows (sharded.py).
+        states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
+        return states[rows, before], head
     logits = model(**inputs, **(accepted(model, logits_to_keep=width + 1) if padded else {})).logits
     return logits[rows, before + logits.shape[1] - ids.shape[1]], None
+
+
+def states_and_head(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, Tensor]:
+    """Hidden states [B, T, H] and the head [V, H]."""
+    return model.base_model(**inputs).last_hidden_state, model.get_output_embeddings().weight
 
 
 def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
@@ -304,7 +314,7 @@ def state_divergences(states: States, taught: States) -> Tensor:
 _PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
-def _plain_head(model: PreTrainedModel) -> bool:
+def plain_head(model: PreTrainedModel) -> bool:
     """Whether logits are nothing but hidden states times a matrix: no bias, no scale, no cap. Found out by trying, once per
     model, because no attribute says so for every architecture."""
     if model not in _PLAIN_HEADS:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import cached_bytes
+from unsay.store import ranks
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Plan
 from unsay.store.memory import free_memory
@@ -30,15 +31,19 @@ def planned(
     """The sampler's knobs with as many rows as fit while any of `questions` is asked. Noted under `plan.STAGE`."""
     known = folder.manifest().plan.get(stage)
     if known is None:
-        known = plan(model, encoder, config, questions)
+        processes = ranks.count()
+        known = ranks.on_main(lambda: plan(model, encoder, config, questions, processes=processes))
         folder.note(Manifest(plan={stage: known}))
     return replace(config, rows=known.rows)
 
 
-def plan(model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str], free: int | None = None) -> Plan:
-    """As many rows as fit into half of `free` bytes (0 where the system does not say: then as many as the recipe has)."""
+def plan(
+    model: PreTrainedModel, encoder: Encoder, config: SampleConfig, questions: Iterable[str], free: int | None = None, processes: int = 1
+) -> Plan:
+    """As many rows as fit into half of `free` bytes (0 where the system does not say: then as many as the recipe has). The memory of
+    a processor is shared by `processes`."""
     if free is None:
-        free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else free_memory() or 0
+        free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else (free_memory() or 0) // processes
     fixed, token = cached_bytes(model)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     # A prefix may be as long as an answer, before the answer begins.

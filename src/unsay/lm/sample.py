@@ -20,6 +20,7 @@ from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.heard import told
 from unsay.lm.reading import habits, read
+from unsay.store import ranks
 from unsay.types import Answer
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -57,18 +58,28 @@ def sample(
 ) -> list[list[Answer]]:
     """Answers for every draw, in order. `salt` names the occasion (a probe, a round) in the random numbers.
 
-    Raises `FloatingPointError` where the model outputs something that is not a number.
+    Several processes share the batches. Raises `FloatingPointError` where the model outputs something that is not a number.
     """
-    answers: list[list[Answer]] = [[] for _ in draws]
-    lengths = [len(draw.context) for draw in draws]
-    done, total = 0, sum(draw.n for draw in draws)
-    for batch in _plan(lengths, [draw.n for draw in draws], config.rows, habits(model).padding):
-        rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt, (done, total))
-        done += sum(draws[i].n for i in batch)
-        for i in batch:
-            answers[i] = [next(rows) for _ in range(draws[i].n)]
-        told(done, total, "answers")
-    return answers
+    lengths, counts = [len(draw.context) for draw in draws], [draw.n for draw in draws]
+    total = sum(counts)
+    batches = ranks.mine(_plan(lengths, counts, ranks.part(config.rows, total), habits(model).padding))
+
+    def share() -> dict[int, list[Answer]]:
+        answers, done = {}, 0
+        for batch in batches:
+            rows = _decode(model, encoder, [draws[i] for i in batch], config, seed, salt, (done, total))
+            done += sum(counts[i] for i in batch)
+            for i in batch:
+                answers[i] = [next(rows) for _ in range(counts[i])]
+            told(done, total, "answers")
+        return answers
+
+    found: dict[int, list[Answer]] = {}
+    for some in ranks.gathered(f"answers {salt}", share, about=draws):
+        found |= some
+    if sum(counts[i] for batch in batches for i in batch) < total:  # the others' are made, too
+        told(total, total, "answers")
+    return [found[i] for i in range(len(draws))]
 
 
 @torch.inference_mode()
@@ -151,8 +162,7 @@ def _decode(
 def _answer(row: list[int], encoder: Encoder) -> Answer:
     stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
     finished = stop < len(row) and row[stop] >= 0
-    ids = tuple(row[: stop + 1] if finished else row[:stop])
-    return Answer(ids, encoder.decode(row[:stop]), finished)
+    return encoder.told(row[: stop + 1] if finished else row[:stop], finished)
 
 
 class _Nucleus:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -12,6 +13,7 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
 from unsay.lm.sample import Draw, sample
+from unsay.store import ranks
 from unsay.types import Answer
 
 
@@ -103,13 +105,22 @@ def sampling_of(subject: Subject) -> SampleConfig:
 
 @torch.inference_mode()
 def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
-    """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length."""
-    found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+    """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length, and several processes share
+    the batches."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context)))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
-        for i, row in zip(chosen, values, strict=True):
-            found[i] = row[: len(rows[i].answer)]
-        told(start + len(chosen), len(rows), "rows read")
-    return found
+    size = ranks.part(batch, len(rows))
+    starts = ranks.mine(range(0, len(order), size))
+
+    def share() -> dict[int, np.ndarray]:  # a tensor that is a part of another would travel with all of it
+        read: dict[int, np.ndarray] = {}
+        for start in starts:
+            chosen = order[start : start + size]
+            values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
+            read |= {i: row[: len(rows[i].answer)].numpy() for i, row in zip(chosen, values, strict=True)}
+            told(start + len(chosen), len(rows), "rows read")
+        return read
+
+    found: dict[int, np.ndarray] = {}
+    for some in ranks.gathered("rows", share, about=[(len(row.context), row.answer) for row in rows]):
+        found |= some
+    return [torch.from_numpy(found[i]) for i in range(len(rows))]

@@ -1,7 +1,7 @@
 """Likelihood: what the probabilities of the answer's own tokens give away, all from one forward per batch."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -13,39 +13,56 @@ from unsay.config import ConfigError
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
 from unsay.lm.subject import Subject
-from unsay.metric import CHANCE, HIGHER, LIKELIHOODS, LOWER, MEMBERSHIP, RETAIN_MODEL, Findings, Metric, Whole, scored_by
-from unsay.probes.membership import SCORES, Moments, exact_memorisation, extraction_strength, token_moments, truth_ratio, unit
-from unsay.probes.options import LEAST, PAPER, averaged, check_formula, choices
-from unsay.probes.scoring import known, missing, unscored
+from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
+from unsay.probes.gradients import gradient_norms
+from unsay.probes.membership import (
+    ANSWER,
+    ATTACKS,
+    GRADIENT,
+    HOLDOUT,
+    HOLDOUT_SCORES,
+    MEMBER,
+    MEMBERSHIP_METRICS,
+    NON_MEMBER,
+    SCORES,
+    Moments,
+    exact_memorisation,
+    extraction_strength,
+    token_moments,
+    truth_ratio,
+    unit,
+)
+from unsay.probes.options import LEAST, PAPER, RELEASED, averaged, choices
+from unsay.probes.scoring import known, missing, spread, unscored
 from unsay.stats import ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
 NO_WEIGHTS = "this model shows no likelihoods of all tokens, only of text"
+TRUTH_RATIOS = {"truth_ratio": PAPER, "truth_ratio_released": RELEASED}
 NO_WRONG = "no wrong answers, and too few other answers of the kind to make them from"
 NO_TOKENS = "the answer has no token"
 MADE = "made options"
-MEMBER, NON_MEMBER = "member", "non-member"
+NO_HOLDOUT = "the corpus has no answers that no model was trained on"
+NO_GRADIENT = "weights in few bits take no gradient"
+Sides = Mapping[str, Sequence[tuple[str, str, str]]]
+"""Setting → (id, question, text) of the members and of the non-members of a membership attack."""
 ROWS = 64
 LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
 
 
-def _apart(found: Findings, retain_model: Findings, which: str) -> Whole | None:
+def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findings, Findings], Whole | None]:
     """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov `d` or `p`."""
-    here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", "truth_ratio")] for some in (found, retain_model))
-    return Whole(getattr(ks_two_sample(here, there), which), len(here)) if here and there else None
+
+    def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+        here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", metric)] for some in (found, retain_model))
+        return Whole(getattr(ks_two_sample(here, there), which), len(here)) if here and there else None
+
+    return compute
 
 
 _read = partial(Metric, group=LIKELIHOODS)
-_ATTACKS = {
-    "loss": ("By loss", "True against wrong answers. 0.5: they cannot be told apart; 1 or 0: always."),
-    "min_k": ("By Min-K%", "The same, from the least likely word pieces alone."),
-    "min_k_plus": ("By Min-K%++", "The same, each against what else could have stood there."),
-    "min_k_no_end": ("By Min-K%, end left out", "Min-K% without the token that ends the answer, as open-unlearning counts."),
-    "min_k_plus_no_end": ("By Min-K%++, end left out", "Min-K%++ without that token."),
-    "zlib": ("By loss over compressed length", "The same, allowing for how ordinary the text is."),
-}
 
 
 @dataclass(frozen=True)
@@ -57,9 +74,11 @@ class Likelihood:
     those of multiple choice. `membership_…` is the area under the ROC curve over all answers of all questions: 1 where members
     look like members, .5 where nothing can be told, and toward 0 where the true answers were pushed below the wrong ones.
     Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not.
+    `membership_holdout_…` and `privleak` are MUSE's and open-unlearning's: the true answers as they are against those of a holdout set
+    that no model was trained on (`Corpus.holdout`). `…_reference` holds each text against the retain model.
 
-    Does not cover: attacks with shadow models or a second model for reference; paraphrases of the answer; wrong answers that
-    differ from the true one in form or frequency (compare with the retain model). Unscored where a model shows no likelihoods.
+    Does not cover: attacks with shadow models; paraphrases of the answer; wrong answers that differ from the true one in form or
+    frequency (compare with the retain model). Unscored where a model shows no likelihoods.
     """
 
     title: ClassVar[str] = "Likelihoods"
@@ -87,14 +106,28 @@ class Likelihood:
             "Distance from the retain model",
             "Largest gap between the two spreads of truth ratios; 0 is no gap.",
             LOWER,
-            compute=lambda found, before, retain_model: _apart(found, retain_model, "d"),
+            compute=_apart("d"),
         ),
         _read(
             "forget_quality_p",
             "Forget quality",
             "Chance of so large a gap between two models that never knew (p-value).",
             HIGHER,
-            compute=lambda found, before, retain_model: _apart(found, retain_model, "p"),
+            compute=_apart("p"),
+        ),
+        _read(
+            "truth_ratio_released",
+            "Truth ratio, released code",
+            "The same with the geometric mean over the wrong answers, as TOFU’s released code and open-unlearning take it.",
+            RETAIN_MODEL,
+            finding="truth_ratio_released",
+        ),
+        _read(
+            "forget_quality_p_released",
+            "Forget quality, released code",
+            "The same chance from these ratios: what open-unlearning’s leaderboard lists.",
+            HIGHER,
+            compute=_apart("p", "truth_ratio_released"),
         ),
         _read(
             "extraction_strength",
@@ -121,58 +154,49 @@ class Likelihood:
             forgotten=True,
             claim="the exact memorisation {}",
         ),
-        *(
-            Metric(
-                f"membership_{name}",
-                title,
-                says,
-                CHANCE,
-                MEMBERSHIP,
-                f"membership_{name}",
-                area=True,
-                claim="" if name.endswith("_no_end") else f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
-            )
-            for name, (title, says) in _ATTACKS.items()
-        ),
+        *MEMBERSHIP_METRICS,
     )
 
     k: float = 0.2
     """Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
     options: int = 5
     """Most wrong answers made where the corpus has none; 0 makes none."""
-    formula: str = PAPER
-    """Mean over the wrong answers in the truth ratio: arithmetic as in TOFU's `paper`, or geometric as in the `released` code."""
+    gradients: int = 20
+    """Most true answers, spread evenly, whose gradients are taken, and as many others; 0 takes none."""
 
     def __post_init__(self) -> None:
         if self.options < 0 or 0 < self.options < LEAST:
             raise ConfigError(f"likelihood.options = {self.options} must be 0 or at least {LEAST}")
         if not 0 < self.k <= 1:
             raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
-        check_formula("likelihood", self.formula)
+        if self.gradients < 0:
+            raise ConfigError(f"likelihood.gradients = {self.gradients} must not be negative")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
         members = tuple(f"{name}_score" for name in SCORES)
-        found = missing("likelihood", ("truth_ratio", *OF_ANSWER), case) + missing("likelihood", members, case)
+        found = missing("likelihood", (*TRUTH_RATIOS, *OF_ANSWER), case) + missing("likelihood", members, case)
         if subject.weights is None:
             ids = [example.id for example, _ in pairs]
-            found += unscored("likelihood", ("truth_ratio", *OF_ANSWER, *members), ids, NO_WEIGHTS)
-            return [*found, *_whole(dict.fromkeys(SCORES), NO_WEIGHTS, 0)]
-        options = choices(case, self.options)
-        texts = list(dict.fromkeys((e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))))
+            found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
+            return [*found, *_whole(dict.fromkeys(ATTACKS), NO_WEIGHTS, 0)]
+        options, holdout = choices(case, self.options), spread(case.corpus.holdout, len(pairs))
+        texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
+        texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
         model, encoder = subject.weights
-        moments = dict(zip(texts, row_moments(model, encoder, [encoder.pair(*pair) for pair in texts]), strict=True))
+        moments = dict(zip(texts, row_moments(model, encoder, [encoder.pair(*text) for text in texts]), strict=True))
         scores: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in SCORES}
         for example, fact in pairs:
             found += _of_answer(example, moments[example.question, fact.answer], case.source)
             if example.id not in options:
-                found += unscored("likelihood", ("truth_ratio", *members), [example.id], NO_WRONG)
+                found += unscored("likelihood", (*TRUTH_RATIOS, *members), [example.id], NO_WRONG)
                 continue
             note = case.source if fact.wrong else f"{case.source}, {MADE}"
             told = [(moments[example.question, text], text) for text in options[example.id]]
             means = [SCORES["loss"](*one, self.k) for one in told]
-            ratio = truth_ratio(means[0], averaged(means[1:], self.formula))
-            found.append(Finding("likelihood", "truth_ratio", ratio, example.id, "", 1, note))
+            for metric, formula in TRUTH_RATIOS.items():
+                ratio = truth_ratio(means[0], averaged(means[1:], formula))
+                found.append(Finding("likelihood", metric, ratio, example.id, "", 1, note))
             for name, score in SCORES.items():
                 member, *others = [score(*one, self.k) for one in told]
                 scores[name][0].append(member)
@@ -181,7 +205,37 @@ class Likelihood:
                     mean = math.fsum(unit(name, value) for value in values) / len(values)
                     found.append(Finding("likelihood", f"{name}_score", mean, example.id, setting, len(values), note))
         areas = {name: roc_auc(*both) if both[0] else None for name, both in scores.items()}
-        return [*found, *_whole(areas, NO_WRONG, len(scores["loss"][0]))]
+        found += _whole(areas, NO_WRONG, len(scores["loss"][0]))
+        asked = [(example, options[example.id]) for example, _ in pairs if example.id in options]
+        wrong = {MEMBER: [(e.id, e.question, some[0]) for e, some in asked], NON_MEMBER: [(e.id, e.question, some[1]) for e, some in asked]}
+        found += self._by_gradient(model, encoder, GRADIENT, wrong, NO_WRONG)
+        untold = {
+            ANSWER: [(example.id, example.question, fact.answer) for example, fact in pairs],
+            HOLDOUT: [(pair.id, pair.question, pair.answer) for pair in holdout],
+        }
+        for name, of in HOLDOUT_SCORES.items():
+            found += _contest(name, untold, [[of(moments[q, text], text) for _, q, text in some] for some in untold.values()], NO_HOLDOUT)
+        return [*found, *self._by_gradient(model, encoder, f"holdout_{GRADIENT}", untold, NO_HOLDOUT)]
+
+    def _by_gradient(self, model: PreTrainedModel, encoder: Encoder, name: str, sides: Sides, why: str) -> list[Finding]:
+        if not self.gradients:
+            return []
+        some = {setting: spread(texts, self.gradients) for setting, texts in sides.items()}
+        norms = [gradient_norms(model, encoder, [encoder.pair(q, text) for _, q, text in texts]) for texts in some.values()]
+        values = [[-norm for norm in one] for one in norms if one is not None]
+        return _contest(name, some, values, why) if len(values) == len(norms) else _whole({name: None}, NO_GRADIENT, 0)
+
+
+def _contest(name: str, sides: Sides, values: Sequence[Sequence[float]], why: str) -> list[Finding]:
+    """A finding for each text, and the area under the curve of the first side against the second; that alone where one is empty."""
+    if not all(values):
+        return _whole({name: None}, why, 0)
+    found = [
+        Finding("likelihood", f"{name}_score", unit(name, value), key, setting)
+        for (setting, texts), some in zip(sides.items(), values, strict=True)
+        for (key, _, _), value in zip(texts, some, strict=True)
+    ]
+    return [*found, *_whole({name: roc_auc(*values)}, why, min(map(len, values)))]
 
 
 def _of_answer(example: Example, moments: Moments, source: str) -> Iterator[Finding]:
@@ -196,7 +250,7 @@ def _of_answer(example: Example, moments: Moments, source: str) -> Iterator[Find
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
 
 
-def _whole(areas: dict[str, float | None], why: str, n: int) -> list[Finding]:
+def _whole(areas: Mapping[str, float | None], why: str, n: int) -> list[Finding]:
     return [
         Finding("likelihood", f"membership_{name}", area, n=n if area is not None else 0, note="" if area is not None else why)
         for name, area in areas.items()

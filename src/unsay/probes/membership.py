@@ -1,7 +1,7 @@
 """What token log-probabilities say of whether a model was trained on a text: one number per text, higher for a member.
 
-Each is computed from the `Moments` of the text's tokens, all from one forward. `unit` maps the four attack scores into
-[0, 1] without changing their order.
+Each is computed from the `Moments` of the text's tokens, all from one forward. `unit` maps the scores into [0, 1] without changing
+their order. `HOLDOUT_SCORES` are the scores of MUSE and open-unlearning, by which `privleak` compares a model with the retain model.
 """
 
 import math
@@ -12,6 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unsay.metric import CHANCE, EITHER, MEMBERSHIP, Findings, Metric, Whole, scored_by
+from unsay.stats import roc_auc
+
+MEMBER, NON_MEMBER = "member", "non-member"
+"""Settings: the true answer in other words, and wrong answers to the same question."""
+ANSWER, HOLDOUT = "answer", "holdout"
+"""Settings: the true answer as it is, and answers to other questions that no model was trained on."""
+GRADIENT = "gradient_norm"
 AT_ONCE = 1 << 24
 """Elements of a chunk of logits in float32 (64 MB); a handful of tensors of that size exist at a time."""
 
@@ -86,6 +94,27 @@ SCORES: dict[str, Callable[[Moments, str, float], float]] = {
     "zlib": zlib_score,
 }
 
+HOLDOUT_K = 0.4
+"""The share of least likely tokens in MUSE (Shi et al. 2024, arXiv 2407.06460) and open-unlearning."""
+HOLDOUT_SCORES: dict[str, Callable[[Moments, str], float]] = {
+    "holdout_loss": lambda moments, text: loss_score(moments, text, HOLDOUT_K),
+    "holdout_min_k": lambda moments, text: min_k_score(_open(moments), text, HOLDOUT_K),
+    "holdout_min_k_plus": lambda moments, text: min_k_plus_score(_open(moments), text, HOLDOUT_K),
+    "holdout_zlib": lambda moments, text: zlib_score(moments, text, HOLDOUT_K),
+}
+"""True answers against those of a holdout set that no model was trained on."""
+
+
+def privleak(area: float, retain_model: float) -> float:
+    """MUSE's privacy leakage in per cent, from the areas under the ROC curve of Min-K% on this model and on the retain model
+    (1: members look like members): ((1 − area) − (1 − retain_model)) / (1 − retain_model). 0 is best; −100: every member is
+    recognised; above 0: members look less likely than what no model has seen.
+
+    >>> round(privleak(0.9, 0.5))
+    -80
+    """
+    return 100 * (retain_model - area) / (1 - retain_model + 1e-10)
+
 
 def unit(name: str, score: float) -> float:
     """A score of `SCORES` in [0, 1], its order kept: exp(score) where scores are at most 0, the logistic function where not.
@@ -93,7 +122,7 @@ def unit(name: str, score: float) -> float:
     >>> unit("min_k_plus", 0.0)
     0.5
     """
-    return float(torch.tensor(score, dtype=torch.float64).sigmoid()) if name.startswith("min_k_plus") else math.exp(min(0.0, score))
+    return float(torch.tensor(score, dtype=torch.float64).sigmoid()) if "min_k_plus" in name else math.exp(min(0.0, score))
 
 
 def _open(moments: Moments) -> Moments:
@@ -132,3 +161,74 @@ def extraction_strength(first: Tensor) -> float:
 def exact_memorisation(first: Tensor) -> float:
     """Share of tokens that are the most likely after the true ones before them (Tirumala et al. 2022, arXiv 2205.10770)."""
     return float(first.double().mean())
+
+
+# -- what the report says of them --------------------------------------------------------------------------------------
+
+
+def _beside(score: str, settings: tuple[str, str]) -> Callable[[Findings, Findings, Findings], Whole | None]:
+    """The reference attack (Carlini et al. 2021, arXiv 2012.07805): how much likelier each text is here than to the retain model."""
+
+    def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+        there = {(f.setting, f.example): f.value for f in scored_by(retain_model, "likelihood", score)}
+        sides: dict[str, list[float]] = {setting: [] for setting in settings}
+        for f in scored_by(found, "likelihood", score):
+            if there.get((f.setting, f.example)) and f.value:
+                sides[f.setting].append(math.log(f.value) - math.log(there[f.setting, f.example] or 1))
+        members, others = sides.values()
+        return Whole(roc_auc(members, others), len(members)) if members and others else None
+
+    return compute
+
+
+def _privleak(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    areas = [scored_by(some, "likelihood", "membership_holdout_min_k") for some in (found, retain_model)]
+    here, there = (some[0].value if some else None for some in areas)
+    return Whole(privleak(here, there), areas[0][0].n) if here is not None and there is not None else None
+
+
+ATTACKS = {
+    "loss": ("By loss", "True against wrong answers. 0.5: they cannot be told apart; 1 or 0: always."),
+    "min_k": ("By Min-K%", "The same, from the least likely word pieces alone."),
+    "min_k_plus": ("By Min-K%++", "The same, each against what else could have stood there."),
+    "min_k_no_end": ("By Min-K%, end left out", "Min-K% without the token that ends the answer, as open-unlearning counts."),
+    "min_k_plus_no_end": ("By Min-K%++, end left out", "Min-K%++ without that token."),
+    "zlib": ("By loss over compressed length", "The same, allowing for how ordinary the text is."),
+    GRADIENT: ("By gradient norm", "How little the text would move the weights, for the first of the wrong answers."),
+    "holdout_loss": ("By loss, against holdout", "True answers against those of a holdout set, as open-unlearning does it."),
+    "holdout_min_k": ("By Min-K%, against holdout", "The same with k = 0.4 and without the token that ends the answer."),
+    "holdout_min_k_plus": ("By Min-K%++, against holdout", "The same, each word piece against what else could have stood there."),
+    "holdout_zlib": ("By loss over compressed length, against holdout", "The same by loss and length."),
+    f"holdout_{GRADIENT}": ("By gradient norm, against holdout", "The same by how little a text would move the weights."),
+}
+MEMBERSHIP_METRICS = (
+    *(
+        Metric(
+            f"membership_{name}",
+            title,
+            says,
+            CHANCE,
+            MEMBERSHIP,
+            f"membership_{name}",
+            area=True,
+            claim="" if name.endswith("_no_end") or "holdout" in name else f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
+        )
+        for name, (title, says) in ATTACKS.items()
+    ),
+    *(
+        Metric(f"membership_{name}", title, "Each by how much likelier it is here than there.", CHANCE, MEMBERSHIP, compute=compute)
+        for name, title, compute in (
+            ("reference", "Against the retain model", _beside("loss_score", (MEMBER, NON_MEMBER))),
+            ("holdout_reference", "Against the retain model and holdout", _beside("holdout_loss_score", (ANSWER, HOLDOUT))),
+        )
+    ),
+    Metric(
+        "privleak",
+        "PrivLeak, per cent",
+        "MUSE’s: Min-K% against holdout, beside the retain model’s. 0 is best, −100 recognises every answer.",
+        EITHER,
+        MEMBERSHIP,
+        compute=_privleak,
+        top=100,
+    ),
+)

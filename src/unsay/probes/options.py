@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.probes.scoring import known, marks
 from unsay.text import keyword_recall, likeness, sensitive_spans
@@ -89,11 +88,6 @@ def _form(question: str, answer: str) -> tuple[str, str]:
     for span in sensitive_spans(question):
         question = question.replace(span, " ")
     return question, re.sub(r"\b[A-Z]\w*", "aname", re.sub(r"\w*\d[\w/.,-]*", "anumber", answer))
-
-
-def check_formula(table: str, formula: str) -> None:
-    if formula not in (PAPER, RELEASED):
-        raise ConfigError(f"{table}.formula = {formula!r} must be {PAPER!r} or {RELEASED!r}")
 
 
 def averaged(wrong: Sequence[float], formula: str) -> tuple[float, ...]:

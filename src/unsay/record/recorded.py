@@ -24,7 +24,7 @@ from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Counts, Machine, Manifest, Request
 from unsay.types import Answer, Corpus, Fact, Pair, Truth, own_id
 
-_ROWS = ("forget", "retain", "neighbours", "unknown_entities", "general")
+_ROWS = ("forget", "knowledge", "retain", "neighbours", "unknown_entities", "holdout", "general")
 _SETS = ("utility", "utility_heldout", "model_utility")
 
 

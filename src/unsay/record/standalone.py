@@ -1,4 +1,4 @@
-"""An audit of any model, without a run: its questions in a file, its folder that of a run in which nothing was trained.
+"""An audit of any model, without a run: its questions in a file or of a corpus, its folder that of a run in which nothing was trained.
 
     recipe = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
     begin(recipe, folder, before=None)
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.corpora import formats, parts
+from unsay.corpora import GROUP, TABLE, Source, formats, parts
 from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import FileRow, Problems
@@ -23,6 +23,7 @@ from unsay.lm.subject import Prompt, Subject
 from unsay.record.recorded import Baseline, note_begun, read_answers, read_handed, read_truth, write_questions
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, Standalone
+from unsay.tables import lookup
 from unsay.types import Fact, Truth
 
 METHOD = "none"
@@ -51,17 +52,19 @@ class Questions(Files):
         return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
 
 
-def prepare(model: str, questions: str, retain_model: str | None = None, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe of an audit that stands alone. Raises `ConfigError`."""
-    given = load(None, [f"report.policy={POLICIES[retain_model is not None]}", *settings, "corpus=files", f"method={METHOD}"])
+def prepare(
+    model: str, questions: str | None, retain_model: str | None = None, settings: Sequence[str] = (), corpus: str = "files"
+) -> Recipe:
+    """The recipe of an audit that stands alone, with the questions of a file, or (`None`) those of a corpus. Raises `ConfigError`."""
+    given = load(None, [f"report.policy={POLICIES[retain_model is not None]}", *settings, f"corpus={corpus}", f"method={METHOD}"])
     if retain_model == "finetune" or given.model.retain_model == "finetune":
         raise ConfigError("an audit trains nothing; name a model that never knew with --retain-model, or leave it out")
-    table = {**given.tables.get("files", {}), "forget": questions}
+    table = {"files": {**given.tables.get("files", {}), "forget": questions}} if questions is not None else {}
     return replace(
         given,
         title=given.title or f"An audit of {Path(model).name or model}",  # printed: it need not tell where files lie
         model=replace(given.model, name=model, retain_model=retain_model or given.model.retain_model),
-        tables={**given.tables, "files": table},
+        tables={**given.tables, **table},
     )
 
 
@@ -70,8 +73,8 @@ def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
 
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
-    asked = recipe.knobs("files", Questions)
-    corpus, truth = asked.corpus(), asked.truth()
+    asked: Source = recipe.knobs(recipe.corpus, Questions if recipe.corpus == "files" else lookup(recipe.corpus, TABLE, GROUP))
+    corpus, truth = asked.corpus(), asked.truth() or {}
     alone = Standalone(before, recipe.model.name, recipe.model.retain_model)
     if folder.begun():
         if dump(folder.recipe()) != dump(recipe) or folder.manifest().alone != alone:

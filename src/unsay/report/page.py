@@ -21,7 +21,7 @@ from unsay.report.notes import ENDPOINT, endpoint, notes
 from unsay.report.sheet import FILTER, content_policy, environment, lifted, rules
 from unsay.report.steps import by_step
 from unsay.report.words import DIRECTIONS, TWO_RETAIN_MODELS, by_heading, figure
-from unsay.store import identity, redact
+from unsay.store import identity, ranks, redact
 from unsay.store.clock import duration
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
@@ -30,6 +30,7 @@ _KEPT_OUT = (*redact.SENSITIVE, "key_file")
 """Knobs that hold, or may hold, words of the operator's secrets, or say where a key lies: counted, not shown."""
 
 
+@ranks.main_only
 def build(folder: RunFolder) -> None:
     """Write report.json, report.html and, where there is a checkpoint, its model card.
 

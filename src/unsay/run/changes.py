@@ -3,13 +3,15 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from unsay import audit, probes
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
 from unsay.run.watchers import Watchers
 from unsay.run.whole import check_audit, run_train
-from unsay.store.files import new_folder
+from unsay.store import ranks
+from unsay.store.files import new_folder, remove
 from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import entries
 from unsay.train import train
@@ -58,6 +60,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     return new, (*named, *(name for name in before if name in changed and name not in named))
 
 
+@ranks.main_only
 def _copy_findings(folder: RunFolder) -> None:
     """Copy what an audit has left beside what will take its place."""
     number = 1 + sum(1 for _ in folder.path.glob("replaced-*"))
@@ -70,11 +73,13 @@ def _copy_findings(folder: RunFolder) -> None:
             shutil.copy(path, partial / "audit")
 
 
+@ranks.main_only
 def _no_findings(folder: RunFolder, which: str) -> None:
     for path in (folder.audit_file(which), folder.kept_answers_file(which)):
         path.unlink(missing_ok=True)
 
 
+@ranks.main_only
 def _no_report(folder: RunFolder) -> None:
     """Take the report away that tells of findings which are gone."""
     folder.undo("report")
@@ -104,7 +109,7 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
         _no_findings(folder, "after")
         _no_report(folder)
         for made in (folder.checkpoint, folder.adapter):
-            shutil.rmtree(made, ignore_errors=True)
+            remove(made)
         folder.write_recipe(new)
         if trained:
             watchers.stage("averaging")
@@ -118,5 +123,11 @@ def run_retain_model(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> N
     (`model.retain_model`)."""
     watchers.stage("retain model")
     made = retain_model_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
-    with folder.claimed(), new_folder(folder.retain_model) as partial:
+    with folder.claimed():
+        _copy(made, folder.retain_model)
+
+
+@ranks.main_only
+def _copy(made: Path, place: Path) -> None:
+    with new_folder(place) as partial:
         shutil.copytree(made, partial, dirs_exist_ok=True)

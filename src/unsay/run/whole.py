@@ -73,15 +73,16 @@ def check_audit(recipe: Recipe) -> None:
 def run_standalone(
     folder: RunFolder,
     model: str,
-    questions: str,
+    questions: str | None,
     watchers: Watchers,
     cache: bool = True,
     settings: Sequence[str] = (),
     before: str | None = None,
     retain_model: str | None = None,
+    corpus: str = "files",
 ) -> Recipe:
     """An audit of a model without a run, and its report; the recipe that it makes of what is named. Raises `ConfigError`."""
-    recipe = standalone.prepare(model, questions, retain_model, settings)
+    recipe = standalone.prepare(model, questions, retain_model, settings, corpus)
     check_audit(recipe)
     with folder.claimed():
         standalone.begin(recipe, folder, before)

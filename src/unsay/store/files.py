@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError
+from unsay.store import ranks
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says where there is no more room: on the disk, in a quota, in the size that a file may have."""
@@ -100,6 +101,7 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     write_bytes(path, text.encode(), mode)
 
 
+@ranks.main_only
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put `content` at `path`, whole or not at all. Raises `WriteError`."""
     partial = _partial(path)
@@ -137,6 +139,7 @@ def new_folder(place: Path) -> Iterator[Path]:
             raise
 
 
+@ranks.main_only
 def replace_folder(new: Path, old: Path) -> None:
     """Put the finished folder `new`, every file of it flushed, in the place of `old`. Raises `WriteError`."""
     aside = old.with_name(f".{old.name}.old")
@@ -159,6 +162,7 @@ def links(path: Path) -> list[Path]:
     return sorted({one.resolve() for one in found if one.is_symlink()})
 
 
+@ranks.main_only
 def remove(path: Path) -> None:
     """Remove a file, a link (not what it names) or a folder, as far as that can be done."""
     if path.is_dir() and not path.is_symlink():

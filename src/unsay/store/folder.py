@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.store import redact
+from unsay.store import ranks, redact
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
@@ -80,6 +80,7 @@ class RunFolder:
         """What happened here; an empty one where nothing has. Raises `ConfigError` where the file is damaged."""
         return read_manifest(self.manifest_file)
 
+    @ranks.main_only
     def note(self, news: Manifest) -> None:
         """Write what `news` says into the manifest (`Manifest.noted`)."""
         write_manifest(self.manifest_file, self.manifest().noted(news))
@@ -94,20 +95,9 @@ class RunFolder:
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         place = self.path.resolve() / LOCK
         lock = _locks.setdefault(place, FileLock(place, thread_local=False))
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=-1 if wait else 0)
-            except Timeout:
-                raise ConfigError(
-                    f"another process{_holder(place)} is writing into {self.path}; wait until it is done, or choose another folder"
-                ) from None
+        ranks.on_main(lambda: self._acquire(lock, wait))
         try:
-            if lock.lock_counter == 1:
-                with suppress(OSError):  # it is told to whoever comes next, and not needed
-                    place.write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-                with writing(self.path):
-                    tidy(self.path)
+            ranks.on_main(lambda: self._put_right(lock))
             yield
         finally:
             if lock.lock_counter == 1:
@@ -116,6 +106,22 @@ class RunFolder:
                 if made:
                     _take_back(place, made)
             lock.release()
+
+    def _acquire(self, lock: FileLock, wait: bool) -> None:
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=-1 if wait else 0)
+            except Timeout:
+                who = f"another process{_holder(Path(lock.lock_file))}"
+                raise ConfigError(f"{who} is writing into {self.path}; wait until it is done, or choose another folder") from None
+
+    def _put_right(self, lock: FileLock) -> None:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # it is told to whoever comes next, and not needed
+                Path(lock.lock_file).write_text(f"{os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+            with writing(self.path):
+                tidy(self.path)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -128,18 +134,19 @@ class RunFolder:
             try:
                 yield
             except BaseException:
-                with suppress(ConfigError):  # the disk may be full, which is told already
+                with suppress(ConfigError), ranks.apart():  # the disk may be full, which is told already
                     if self.begun():
                         self.note(Manifest(interrupted={name: self._spent(name, clock)}))
                 raise
             cost = self._spent(name, clock)
+            peaks = ranks.gathered("peak memory", peak_memory)
             news = Manifest(
-                peak_memory={name: PeakMemory(**peak_memory())},
+                peak_memory={name: PeakMemory(**{key: max(one[key] for one in peaks) for key in peaks[0]})},
                 cpu_seconds={name: cost.cpu_seconds},
                 seconds={name: cost.seconds},
                 finished={name: now()},
             )
-            write_manifest(self.manifest_file, self.manifest().without(name).noted(news))
+            ranks.on_main(lambda: write_manifest(self.manifest_file, self.manifest().without(name).noted(news)))
 
     def _spent(self, stage: str, clock: Clock) -> Cost:
         """By this call, and by those before it that did not come to the stage's end."""
@@ -153,10 +160,12 @@ class RunFolder:
     def done(self, stage: str) -> bool:
         return stage in self.manifest().seconds
 
+    @ranks.main_only
     def undo(self, stage: str) -> None:
         """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
         write_manifest(self.manifest_file, self.manifest().without(stage))
 
+    @ranks.main_only
     def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows into the vault under that name, readable by the owner alone."""
         self.texts.write(name, rows)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from unsay.store import ranks
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _waiting: list[None] = []
 """One entry for every `deferred` block around; a list, so that a handler may look at it at any time."""
@@ -38,7 +40,8 @@ def listen() -> None:
 def _heard(number: int, frame: FrameType | None) -> None:
     if _waiting and not _asked:
         _asked.append(number)
-        os.write(2, b"unsay: stopping at the end of this round, which is then saved; once more stops at once\n")
+        if ranks.is_main():
+            os.write(2, b"unsay: stopping at the end of this round, which is then saved; once more stops at once\n")
         return
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_DFL)  # whoever asks yet again wants no tidying up either
@@ -57,12 +60,14 @@ def deferred() -> Iterator[None]:
         stop()
 
 
-def asked() -> bool:
-    """Whether a signal is waiting."""
-    return bool(_asked)
+def asked() -> int:
+    """The signal that is waiting; 0 where none is."""
+    return _asked[0] if _asked else 0
 
 
-def stop(where: str = "") -> None:
-    """Raise `Interrupted` where a signal is waiting; `where` says how far the work has come."""
-    if _asked:
-        raise Interrupted(_asked.pop(0), where)
+def stop(where: str = "", number: int = 0) -> None:
+    """Raise `Interrupted` where a signal is waiting, here or in another process, which gives its `number`; `where` says how far the
+    work has come."""
+    if number := number or asked():
+        _asked.clear()
+        raise Interrupted(number, where)

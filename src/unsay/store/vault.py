@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError
+from unsay.store import ranks
 from unsay.store.files import jsonl, links, parse_jsonl, remove, write_text, writing
 from unsay.store.keys import Lock
 
@@ -64,6 +65,7 @@ class Vault:
         plain = self.path / f"{name}.jsonl"
         return plain.with_name(plain.name + _SEALED) if self.encrypted else plain
 
+    @ranks.main_only
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep the rows, whole or not at all. Raises `ConfigError` where the vault was destroyed, or its key is not at hand."""
         text, lock = jsonl(rows), self.settle()
@@ -80,6 +82,7 @@ class Vault:
             text = self.lock.open(text, path)
         return parse_jsonl(text)
 
+    @ranks.main_only
     def remove(self, pattern: str, but: str = "") -> None:
         """Remove the rows of every name that the pattern fits, but one."""
         for path in [*self.path.glob(f"{pattern}.jsonl"), *self.path.glob(f"{pattern}.jsonl{_SEALED}")]:

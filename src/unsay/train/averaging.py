@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from unsay.config import Recipe
 from unsay.lm.adapters import adapted
 from unsay.lm.model import load
+from unsay.lm.sharded import like
 from unsay.train.step import Weights
 
 _ADDED = re.compile(r"\blora_(embedding_)?B\b")
@@ -37,7 +38,7 @@ def averaging(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: st
         untouched, _ = load(recipe.model, name, device=torch.device("cpu"))
         before = dict(untouched.named_parameters())
         for key, exact in weights.exact.items():
-            exact.copy_(torch.lerp(before[key].to(exact), exact, share))
+            exact.copy_(torch.lerp(like(exact, before[key].to(exact.device, exact.dtype)), exact, share))
     weights.write_back()
 
 

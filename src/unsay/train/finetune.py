@@ -7,6 +7,7 @@ Interrupted, it begins again and ends the same: its order and its dropout are na
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from unsay.lm.model import answer_logprobs, save
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.record import source
-from unsay.store import identity
+from unsay.store import identity, ranks
 from unsay.store.files import writing
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Finetuned, Manifest
@@ -62,8 +63,9 @@ def retain_model_folder(recipe: Recipe, progress: Progress | None = None) -> Pat
     folder = builtin.cache() / f"retain-{name}"
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # another run may be making it
-        if not folder.exists():
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # another run may be making it
+    with lock if ranks.is_main() else nullcontext():
+        if not ranks.on_main(folder.exists):
             plant(recipe, rows, rows, folder, progress)
     return folder
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, Recipe
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import uniform
+from unsay.lm.sharded import whole
 from unsay.lm.subject import row_logprobs
 from unsay.store.manifest import Skipped, WatchedRows
 from unsay.types import Corpus, Pair
@@ -202,7 +203,8 @@ class Guard:
 
     def _loss(self, model: PreTrainedModel, complaint: str) -> float:
         """Mean NLL per token (nats) of the rows; raises `FloatingPointError` with `complaint` where that is not a number."""
-        values = row_logprobs(model, self.encoder, self._rows)
+        with whole(model):
+            values = row_logprobs(model, self.encoder, self._rows)
         loss = -float(sum(row.double().sum() for row in values)) / sum(len(row) for row in values)
         if not math.isfinite(loss):
             raise FloatingPointError(complaint)

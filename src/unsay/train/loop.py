@@ -12,16 +12,18 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay import methods
-from unsay.config import Recipe, TrainConfig
-from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, save_adapter
+from unsay.config import ConfigError, Recipe, TrainConfig
+from unsay.lm.adapters import Untouched, adapt, adapted, load_to_train, merged, save_adapter
 from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import fingerprint, save
+from unsay.lm.model import fingerprint, load, save, trainable
 from unsay.lm.plan import planned
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
+from unsay.lm.sharded import shard, whole
 from unsay.methods import Method
 from unsay.methods.retain_loss import softened
 from unsay.record.recorded import target_model_name
+from unsay.store import ranks
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint
 from unsay.tables import lookup
@@ -53,10 +55,12 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
+    if ranks.split():
+        _spread(recipe, model)
     weights, optimizer = optimizer_of(recipe, model, encoder, data)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    plain = accelerator.unwrap_model(model)
-    monitor = Monitor(recipe, folder, method, data, plain, encoder, weights, optimizer, name, accelerator, progress, watch)
+    # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
+    model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
+    monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
     per_step = config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
 
@@ -66,13 +70,15 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     with monitor.watching():
         state, done = monitor.progress.state, monitor.progress
         if not done.round and isinstance(method, methods.Prepared):
-            state = method.prepare(list(data.visits.values()), Sampler(plain, encoder, sampling, recipe.seed))
+            with whole(model):
+                state = method.prepare(list(data.visits.values()), Sampler(model, encoder, sampling, recipe.seed))
         for number in monitor.rounds():
-            sampler = Sampler(plain, encoder, sampling, recipe.seed, number, reference)
+            sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
             for group in chunks(data.shuffled(recipe.seed, number), at_once):
-                plain.eval()
-                targets, state = method.targets(group, sampler, state)
-                plain.train()
+                model.eval()
+                with whole(model):
+                    targets, state = method.targets(group, sampler, state)
+                model.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
@@ -82,7 +88,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state)
-    _ship(recipe, folder, plain, encoder, weights, name, monitor)
+    _ship(recipe, folder, model, encoder, weights, name, monitor)
 
 
 def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data: TrainingData) -> tuple[Weights, torch.optim.Optimizer]:
@@ -113,6 +119,8 @@ def _ship(
     the recipe says so."""
     rounds = monitor.ship()
     averaging(weights, model, recipe, name)
+    if weights.spread:
+        model = _plain(recipe, name, weights)
     model.eval()
     if adapted(model):
         save_adapter(model, folder.adapter)
@@ -128,6 +136,24 @@ def _ship(
         )
     )
     resume.keep_last(folder)
+
+
+def _spread(recipe: Recipe, model: PreTrainedModel) -> None:
+    if recipe.train.optimizer != "adamw":
+        raise ConfigError(f"train.optimizer = {recipe.train.optimizer!r} needs whole weights; leave --use_fsdp out")
+    shard(model)
+
+
+def _plain(recipe: Recipe, name: str, weights: Weights) -> PreTrainedModel:
+    """A model that is not spread, with these weights."""
+    whole = weights.whole()
+    model, _ = load(recipe.model, name, device=torch.device("cpu"))
+    if recipe.lora.rank:
+        adapt(model, recipe.lora)
+    with torch.no_grad():
+        for key, parameter in trainable(model).items():
+            parameter.copy_(whole[key])
+    return model
 
 
 def _share_of_peak(config: TrainConfig, step: int, steps_a_round: int) -> float:

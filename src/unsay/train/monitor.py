@@ -22,7 +22,7 @@ from unsay import methods
 from unsay.config import Recipe
 from unsay.lm.encode import Encoder
 from unsay.methods import Method, Target, Visit
-from unsay.store import interrupt
+from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
@@ -83,10 +83,11 @@ class Monitor:
             exposure = ledger.total(self.progress.ledger, self.progress.targeted)
             self.noted = Manifest(exposure=exposure, watch=watched, skipped=skipped)
         except FloatingPointError as error:
-            write_text(self.folder.steps_file, jsonl(self.progress.log))
+            with ranks.apart():
+                write_text(self.folder.steps_file, jsonl(self.progress.log))
             raise self.guard.told(error, self.progress.step) from error
         finally:
-            self.accelerator.end_training()  # a tracker writes what it holds back, after an interruption too
+            tracking.end(self.accelerator)  # a tracker writes what it holds back, after an interruption too
 
     def rounds(self) -> Iterator[int]:
         """Numbers of the rounds that are still to be trained, until time is up or the guards or the watch have had enough."""
@@ -117,13 +118,13 @@ class Monitor:
         saving = done % config.save_every == 0 or done == config.rounds or self._out_of_time()
         with self.clock.paused():
             progress.log[-1] |= guard.look(self.model, done, saving)
-        interrupted = interrupt.asked()  # what is saved for that alone decides nothing
+        interrupted = max(ranks.gathered("interrupted", interrupt.asked))  # what is saved for that alone decides nothing
         if saving := saving or guard.ended or guard.close(done):
             guard.saving(done)
         if saving or interrupted:
             resume.save(self.folder, self.weights, self.optimizer, progress)
         if interrupted:
-            interrupt.stop(f"after round {done} of {config.rounds}, which is saved")
+            interrupt.stop(f"after round {done} of {config.rounds}, which is saved", interrupted)
 
     def ship(self) -> int:
         """Put the weights of the round that is shipped into the model; returns how many rounds they have seen."""
@@ -141,7 +142,7 @@ class Monitor:
 
     def _out_of_time(self) -> bool:
         limit = self.recipe.train.max_minutes
-        return limit is not None and self.progress.cost.seconds > 60 * limit
+        return limit is not None and ranks.on_main(lambda: self.progress.cost.seconds > 60 * limit)
 
 
 def _line(

@@ -13,16 +13,20 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from unsay import methods
 from unsay.config import ConfigError
 from unsay.lm.model import write_tensors
+from unsay.lm.sharded import all_state, load_state
 from unsay.methods import Target, Visit
+from unsay.store import ranks
 from unsay.store.clock import Cost
 from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_text
 from unsay.store.folder import RunFolder
@@ -65,24 +69,29 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
 
     Of the states before, the last one stays. Raises `WriteError`, and that one stays too.
     """
+    _write(folder, weights.whole(), all_state(optimizer), progress)
+
+
+@ranks.main_only
+def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], progress: Progress) -> None:
     keep_last(folder)
     texts = [{"id": key, **value} for key, value in progress.state.items()]
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
     folder.keep(f"{_TEXTS}-{progress.round}", texts)
     write_text(folder.steps_file, jsonl(progress.log))
     best = progress.seen.best
-    with new_folder(_place(folder, progress.round)) as partial:
-        write_tensors(weights.exact, partial / _WEIGHTS)
-        with (partial / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
-            torch.save(optimizer.state_dict(), file)
+    with new_folder(_place(folder, progress.round)) as place:
+        write_tensors(weights, place / _WEIGHTS)
+        with (place / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
+            torch.save(optimizer, file)
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
         counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
-        (partial / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
-        sums = {name: sha256(partial / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
+        (place / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
+        sums = {name: sha256(place / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
         sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
         if best not in (0, progress.round):
             sums[_BEST] = sha256(_weights(folder, best))
-        (partial / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
+        (place / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
 def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> Progress:
@@ -93,10 +102,10 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
             progress = _read(folder, number)
         except _Damaged as damage:
             _log.warning("unsay: %s is damaged (%s); training goes on from what was saved before it", place, damage)
-            shutil.rmtree(place)
+            ranks.on_main(partial(shutil.rmtree, place))
             continue
         weights.restore(load_file(place / _WEIGHTS))
-        optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
+        load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
 
@@ -114,6 +123,7 @@ def restore_best(folder: RunFolder, weights: Weights) -> None:
     weights.restore(load_file(_weights(folder, _best(folder, _saved(folder)[0]))))
 
 
+@ranks.main_only
 def keep_last(folder: RunFolder) -> None:
     """Remove every saved state but the last, and what the vault holds of others."""
     numbers = _saved(folder)

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 
 from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.model import trainable
+from unsay.lm.sharded import gathered, is_spread, like
+from unsay.store import ranks
 
 T = TypeVar("T")
 
@@ -37,6 +39,13 @@ class Weights:
                 exact.grad = parameter.grad.float() if exact.grad is None else exact.grad.add_(parameter.grad)
                 parameter.grad = None
 
+    def sum_over_ranks(self, touched: Sequence[Sequence[bool]]) -> None:
+        """Sum the gradients of all processes. `touched`: by process, which weights have one; what none has touched stays without,
+        for an optimizer moves it not even by its decay."""
+        for exact, *some in zip(self.exact.values(), *touched, strict=True):
+            if any(some):
+                exact.grad = ranks.summed(torch.zeros_like(exact) if exact.grad is None else exact.grad)
+
     @torch.no_grad()
     def write_back(self) -> None:
         """Round the exact copies into the model."""
@@ -48,8 +57,17 @@ class Weights:
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Set everything that was saved to its saved value; what was never moved is not saved."""
         for name, value in saved.items():
-            self.exact[name].copy_(value)
+            self.exact[name].copy_(like(self.exact[name], value))
         self.write_back()
+
+    @property
+    def spread(self) -> bool:
+        """Whether each process holds a share of them (sharded.py)."""
+        return any(map(is_spread, self.exact.values()))
+
+    def whole(self) -> dict[str, Tensor]:
+        """The exact weights, all of each."""
+        return {name: gathered(exact.detach()) for name, exact in self.exact.items()}
 
 
 class Step(NamedTuple):
@@ -81,32 +99,58 @@ def optimizer_step(
 ) -> Step:
     """Step once over `rows`.
 
-    `parts` is the number of micro-batches. Every term is normalised by the counts of all rows, so that `parts` changes
-    memory and nothing else. `noise` seeds dropout, so that a resumed run draws what an uninterrupted one would have.
-    Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights and moments stay as they
-    were, to the bit.
+    `parts` is the number of micro-batches, in each of the processes that share the rows. Every term is normalised by the counts of
+    all rows, so that neither changes anything but memory and time. `noise` seeds dropout, so that a resumed run draws what an
+    uninterrupted one would have. Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights
+    and moments stay as they were, to the bit.
     """
     if not rows:
         return Step({}, 0.0)
-    terms: dict[str, float] = {}
-    torch.manual_seed(noise)
+    torch.manual_seed(noise + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
-    for part in micro_batches(rows, parts):
-        losses = loss(encoder.batch(part, accelerator.device, of=rows))
-        for name, value in losses.items():
-            terms[name] = terms.get(name, 0.0) + value.item()
-        if not math.isfinite(sum(terms.values())):
-            optimizer.zero_grad(set_to_none=True)
-            return Step(terms, math.nan)
-        accelerator.backward(torch.stack(list(losses.values())).sum())
-        weights.take_gradients()
-    norm = float(accelerator.clip_grad_norm_(weights.exact.values(), clip))
+    every, spread = list(micro_batches(rows, parts * ranks.count())), weights.spread
+    batches = ranks.mine(every)
+    # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
+    idle = -(-len(every) // ranks.count()) - len(batches) if spread else 0
+
+    def share() -> tuple[dict[str, float], list[bool]]:
+        terms: dict[str, float] = {}
+        for number, part in enumerate([*batches, *every[:1] * idle]):
+            losses = loss(encoder.batch(part, accelerator.device, of=rows))
+            total = torch.stack(list(losses.values())).sum()
+            if number < len(batches):
+                _add(terms, {name: value.item() for name, value in losses.items()})
+            else:
+                total = 0.0 * total
+            if not spread and not math.isfinite(sum(terms.values())):
+                break
+            accelerator.backward(total)
+            weights.take_gradients()
+        return terms, [exact.grad is not None for exact in weights.exact.values()]
+
+    terms: dict[str, float] = {}
+    # What is spread meets within the share already, so an error there cannot wait to be told.
+    made = share() if spread else None
+    shares = ranks.gathered("step", lambda: made or share(), about=(noise, len(rows)))
+    for some, _ in shares:
+        _add(terms, some)
+    if not math.isfinite(sum(terms.values())):
+        optimizer.zero_grad(set_to_none=True)
+        return Step(terms, math.nan)
+    if len(shares) > 1 and not spread:
+        weights.sum_over_ranks([touched for _, touched in shares])
+    norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), clip)))
     if math.isfinite(norm):
         optimizer.step()
         weights.write_back()
     else:  # clipping by it has spoilt the gradients already
         optimizer.zero_grad(set_to_none=True)
     return Step(terms, norm)
+
+
+def _add(terms: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, value in more.items():
+        terms[name] = terms.get(name, 0.0) + value
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -35,3 +35,9 @@ def send(accelerator: Accelerator, line: Mapping[str, Any]) -> None:
     """Numbers of a line of the log (monitor.py). Ids, and the reason for a skipped step, stay here."""
     numbers = {f"train/{key}": value for key, value in line.items() if type(value) in (int, float) and key != "step"}
     accelerator.log(numbers, step=line["step"])
+
+
+def end(accelerator: Accelerator) -> None:
+    """Close the tracker. `Accelerator.end_training` would also part the processes, which go on together."""
+    for tracker in accelerator.trackers:
+        tracker.finish()

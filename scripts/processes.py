@@ -1,0 +1,105 @@
+"""One run with one, two and three processes: the same answers? how far apart are losses and weights? how fast, in how much memory?
+
+    python scripts/processes.py runs/processes --recipe demo --set train.rounds=4 --set 'audit.probes=["greedy", "sampling"]'
+
+Prints a table for docs/scaling.md. Each run stands in a folder of its own below the first argument, and one that is there is not made
+again. Times are those of this machine, with the load that it has meanwhile (the last column).
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of each process")
+    given = parser.parse_args()
+    for processes in given.processes:
+        made(given, processes)
+    print(
+        "| processes | same answers | largest loss difference | largest weight difference | answer tokens/s in the audit "
+        "| training steps/s | peak memory of one, GB | seconds | processor seconds | load |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for processes in given.processes:
+        print(f"| {' | '.join(row(given.folder, processes, given.processes[0]))} |")
+
+
+def made(given: argparse.Namespace, processes: int) -> None:
+    out = given.folder / str(processes)
+    if (out / "cost.json").exists():
+        return
+    command = [sys.executable, "-m", "unsay", "run", given.recipe, "--out", str(out), "--processes", str(processes)]
+    command += [word for setting in given.settings for word in ("--set", setting)]
+    load, before, start = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(given.threads)})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = {
+        "seconds": time.monotonic() - start,
+        "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "load": (load + os.getloadavg()[0]) / 2,
+    }
+    (out / "cost.json").write_text(json.dumps(cost))
+
+
+def row(folder: Path, processes: int, first: int) -> list[str]:
+    run, one = folder / str(processes), folder / str(first)
+    manifest, cost = read(run / "manifest.json"), read(run / "cost.json")
+    ours, theirs = answers(run), answers(one)
+    losses = [[line["loss"] for line in lines(place / "train" / "steps.jsonl")] for place in (run, one)]
+    weights = [load_file(place / "checkpoint" / "model.safetensors") for place in (run, one)]
+    apart = max(float((weight.float() - weights[1][name].float()).abs().max()) for name, weight in weights[0].items())
+    audits = sum(seconds for stage, seconds in manifest["seconds"].items() if stage.startswith("audit"))
+    tokens = sum(len(answer[0]) for some in ours.values() for said in some.values() for answer in said)
+    peak = max(stage["process"] for stage in manifest["peak_memory"].values())
+    pairs = [pair for which, some in ours.items() for key, said in some.items() for pair in zip(said, theirs[which][key], strict=True)]
+    return [
+        str(processes),
+        f"{sum(one == other for one, other in pairs):,} of {len(pairs):,}",
+        f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
+        f"{apart:.1g}",
+        f"{tokens / audits:,.0f}",
+        f"{len(losses[0]) / manifest['seconds']['train']:.2f}",
+        f"{peak / 1e9:.2f}",
+        f"{cost['seconds']:.0f}",
+        f"{cost['processor']:.0f}",
+        f"{cost['load']:.1f}",
+    ]
+
+
+def answers(run: Path) -> dict[str, dict[str, list[Any]]]:
+    """All answers of the model before and of the one after, by what was asked."""
+    manifest, found = read(run / "manifest.json"), {}
+    for which in ("before", "after"):
+        rows = lines(run / "vault" / "generations" / f"{manifest['answers'][which]['file']}.jsonl")
+        asked = ((row["key"], row["said"]) for row in rows if "asked" in row)
+        found[which] = {key: [said["answers"][draw] for draw in said["draws"]] for key, said in asked}
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()

@@ -1,0 +1,71 @@
+"""`--processes`: a command on several processes of this machine, started here and looked after to their end.
+
+torch's own agent (torchrun, `accelerate launch`) can start them too. It kills a round that takes longer than 30 seconds to be saved, and
+tells an error by a page of its own; here a signal is passed on and waited for, and what was wrong is said once.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from unsay.cli.app import LOST, note
+from unsay.store import ranks
+
+_GRACE = 10.0
+"""Seconds that the others have, once one has failed, to come to the place where they would meet it."""
+
+
+def _several(processes: int) -> int:
+    """Hear the option; the processes that this starts hear it too, and are already several."""
+    if processes > 1 and not ranks.launched():
+        raise typer.Exit(launch(processes, [sys.executable, "-m", "unsay", *sys.argv[1:]]))
+    return processes
+
+
+ProcessesOption = Annotated[
+    int,
+    typer.Option("--processes", min=1, callback=_several, help="Share the work among so many processes here, one graphics card each."),
+]
+
+
+def launch(processes: int, command: list[str]) -> int:
+    """Run the command on all of them; the exit code of the first that failed by itself, or 0. Signals are passed on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | shared
+    ranked = [environment | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
+    # A session of its own: what is typed at the terminal reaches a process once, from here.
+    started = [subprocess.Popen(command, env=one, start_new_session=True) for one in ranked]
+
+    def passed_on(number: int, frame: FrameType | None) -> None:
+        for one in started:
+            one.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, passed_on)
+    while not any(one.poll() for one in started) and any(one.poll() is None for one in started):
+        time.sleep(0.1)
+    end = time.monotonic() + _GRACE
+    while any(one.poll() is None for one in started) and time.monotonic() < end:
+        time.sleep(0.1)
+    left = [one for one in started if one.poll() is None]
+    for one in left:
+        one.kill()
+        one.wait()
+    codes = {i: one.returncode for i, one in enumerate(started) if one not in left and one.returncode not in (0, LOST)}
+    for i, code in codes.items():
+        if code < 0:
+            how = signal.Signals(-code).name
+            note(f"unsay: process {i} of {processes} was ended by {how}; the same command goes on from what was saved")
+            return 128 - code
+    return next(iter(codes.values()), 0)

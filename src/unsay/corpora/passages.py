@@ -1,0 +1,119 @@
+r"""The operator's own texts, of which the model must not repeat any: for a publisher, an author, a company with documents.
+
+    texts/2024-03-ferry.txt   a folder of .txt files, whole articles as they are
+    texts.jsonl               {"text": "The ferry left at nine …", "id": "ferry", "strings": ["pier 14"]}
+    cut.jsonl                 {"opening": "The ferry left at nine", "continuation": " with the mayor aboard …"}
+
+Each text is cut into openings, which are asked, and what comes next (cutting.py). It is `unsay.corpora.files` with other rows: retain
+texts, named strings and patterns, other openings (`paraphrases`), desired continuations and every complaint are the same. What
+differs: the operator has the truth, so the audit holds continuations against it; training still sees the model's own ones only.
+Meant for `model.template = "raw"`. docs/own-passages.md goes through one case.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from unsay.config.build import positive
+from unsay.corpora import cutting, parts
+from unsay.corpora.files import Files
+from unsay.corpora.parts import Parts, same
+from unsay.corpora.rows import FileRow, Problems
+from unsay.types import Corpus, Example, Fact, Pair, Truth
+
+
+def asked(question: str, shots: str = "") -> str:
+    """A question as a text to go on with; what follows is its answer."""
+    return f"{shots}Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class Passages(Files):
+    """Your own texts to forget and to keep: a folder of .txt files, or rows with a text each."""
+
+    table: ClassVar[str] = "passages"
+    raw: ClassVar[bool] = True
+
+    forget: str = ""
+    """Texts to forget: a folder of .txt files, one of them, or a file of rows with a `text` (or `opening` and `continuation`) each."""
+    retain: str = ""
+    """The same of texts that stay; empty lets `record` ask the untouched model."""
+    questions: str = ""
+    """File of questions about what is to be forgotten, with their `answer`: the audit asks them, training never sees them."""
+    holdout: str = ""
+    """Texts of the same kind that no model has read: membership attacks compare with them."""
+    opening: int = 30
+    """Words of a text that are given for the model to go on with."""
+    continuation: int = 60
+    """Words, about, that are to be forgotten behind an opening; `sample.max_new_tokens` should hold them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("passages", opening=self.opening, continuation=self.continuation)
+
+    def corpus(self) -> Corpus:
+        """Raises `ConfigError`, naming file, line and key, where something is not as it should be."""
+        knowledge = tuple(Example(pair.id, pair.question, group=pair.group) for pair in self._knowledge(Problems()))
+        unread, _ = parts.retain(self._pieces(self.holdout, parts.RETAIN_KEYS, {}, Problems()), Problems(), "holdout")
+        return replace(super().corpus(), knowledge=knowledge, holdout=tuple(unread.values()))
+
+    def truth(self) -> Truth:
+        """What the texts say behind their openings, and the answers to the questions about them. For the audit alone."""
+        facts = [Fact(pair.id, pair.answer) for pair in (*self._forget(), *self._knowledge(Problems()))]
+        return {fact.id: fact for fact in facts}
+
+    def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
+        """For a model that does not know the texts yet: all of them, the questions about them and the general ones, or all but what is
+        to be forgotten."""
+        read = self.read(Problems())
+        forget = () if retain_model else (*self._forget(), *self._knowledge(Problems()))
+        return (*forget, *read.retain, *self._shipped(read))
+
+    def paths(self) -> tuple[str, ...]:
+        named = [cutting.located(name) for name in (self.forget, self.retain, self.holdout) if name]
+        texts = [str(path) for name in named for path in cutting.files(name) or [name]]
+        return (*texts, *filter(None, (self.paraphrases, self.questions)))
+
+    def read(self, problems: Problems) -> Parts:
+        found = super().read(problems)
+        self._knowledge(problems)  # for their complaints
+        self._pieces(self.holdout, parts.RETAIN_KEYS, {}, problems)
+        return found
+
+    def _forget(self) -> list[Pair]:
+        """The forget pieces with their answers."""
+        pieces = self._pieces(self.forget, parts.FORGET_KEYS, {}, Problems())
+        examples = self.read(Problems()).forget
+        return [Pair(e.id, e.question, row.text("answer"), e.group) for e, row in zip(examples, pieces, strict=True)]
+
+    def _knowledge(self, problems: Problems) -> list[Pair]:
+        name = cutting.located(self.questions)
+        pairs, _ = parts.retain(super()._rows(name, parts.RETAIN_KEYS, ("question", "answer"), {}, problems), problems)
+        return [replace(pair, id=f"asked-{n:03d}", question=asked(pair.question)) for n, pair in enumerate(pairs.values())]
+
+    def _rows(
+        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
+    ) -> list[FileRow]:
+        if known is parts.PARAPHRASE_KEYS:
+            return super()._rows(name, known, required, seen, problems)
+        found = self._pieces(name, known, seen, problems)
+        secret = {"answer"} if known is parts.FORGET_KEYS else set()
+        return [replace(row, values={key: value for key, value in row.values.items() if key not in secret}) for row in found]
+
+    def _pieces(self, name: str, known: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[FileRow]:
+        texts = cutting.read(name, problems) if name else []
+        seen |= dict.fromkeys(key for row in texts for key in row.values)
+        keys = (*cutting.KEYS, *(key for key in known if key not in ("question", "answer")))
+        # A table says what is wrong with a column once; two openings alike (a by-line, a notice) are one question.
+        found: dict[str, FileRow] = {}
+        for number, row in enumerate(self._layout().apply(name, texts, keys, (), problems)):
+            named = replace(row, values={"group": f"text-{number:03d}", **row.values})
+            for piece in problems.attempt(self._cut, named, keys) or ():
+                found.setdefault(same(str(piece.values["question"])), piece)
+        return list(found.values())
+
+    def _cut(self, row: FileRow, keys: tuple[str, ...]) -> list[FileRow]:
+        row.only(keys, self.table)
+        return list(cutting.pieces(row, self.table, self.opening, self.continuation))
+
+    def _shipped(self, read: Parts) -> tuple[Pair, ...]:
+        return tuple(replace(pair, question=asked(pair.question)) for pair in super()._shipped(read))

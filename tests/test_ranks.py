@@ -1,0 +1,148 @@
+"""Several processes do what one does: the same answers, the same weights up to rounding; none outlives the others."""
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import small_run
+from tests.mortal import Death, Mortal
+
+QUESTIONS, ROUNDS = 5, 2
+SETTINGS = [
+    "method=pmc",
+    "pmc.samples=3",
+    f"train.rounds={ROUNDS}",
+    "train.retain_rows=0",  # the last step of a round has one row: of three processes two have none
+    "record.replay=4",
+    'audit.probes=["greedy", "likelihood"]',
+    "report.policy=",
+]
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    with Mortal(tmp_path_factory.mktemp("mortal")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    rows = tmp_path_factory.mktemp("rows")
+    settings = [*small_run(tiny_folder, rows, QUESTIONS, 160), *SETTINGS]
+    return ["own-questions", *(word for setting in settings for word in ("--set", setting))]
+
+
+@pytest.fixture(scope="module")
+def recorded(mortal: Mortal, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recorded") / "run"
+    done(mortal.run(["record", *settings, "--out", str(path)]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(mortal: Mortal, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained by one process."""
+    path = copied(recorded, tmp_path_factory.mktemp("alone"))
+    done(mortal.run(["train", str(path)]))
+    return path
+
+
+def copied(recorded: Path, folder: Path) -> Path:
+    return shutil.copytree(recorded, folder / "run")
+
+
+def done(ended: Death) -> Death:
+    assert ended.status == 0, ended.said
+    return ended
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def same(path: Path, alone: Path) -> None:
+    """Every text is the same; weights and losses are, up to rounding."""
+    for name in ("baseline", "replay", f"method-state-{ROUNDS}"):
+        assert (path / "vault" / f"{name}.jsonl").read_text() == (alone / "vault" / f"{name}.jsonl").read_text(), name
+    for one, other in zip(*(lines(run / "train" / "steps.jsonl") for run in (path, alone)), strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert name == "seconds" or value == pytest.approx(other[name], abs=1e-4), name
+    ours, theirs = (load_file(run / "checkpoint" / "model.safetensors") for run in (path, alone))
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=0)
+
+
+SPREAD = {"ACCELERATE_USE_FSDP": "true"}
+"""As `accelerate launch --use_fsdp` has it."""
+
+
+def test_two_do_the_whole_run_that_one_does(mortal: Mortal, settings: list[str], alone: Path, tmp_path: Path) -> None:
+    ended = done(mortal.run(["run", *settings, "--out", str(tmp_path / "run"), "--processes", "2"]))
+    assert ended.said.count("report.html") == 1, "the first process alone says where it landed"
+    same(tmp_path / "run", alone)
+    done(mortal.run(["audit", str(alone), "--which", "after"]))
+    findings = (lines(run / "audit" / "after.jsonl") for run in (tmp_path / "run", alone))
+    for one, other in zip(*findings, strict=True):
+        assert one.pop("value") == pytest.approx(other.pop("value"), abs=1e-5)
+        assert one == other
+
+
+def test_an_error_of_one_ends_all_with_one_message(mortal: Mortal, recorded: Path, tmp_path: Path) -> None:
+    ended = mortal.run(["train", str(copied(recorded, tmp_path)), "--processes", "2"], breaks=1)
+    assert ended.status == 70, ended.said
+    assert ended.said.count("unsay: ") == 1, ended.said
+    assert "MemoryError" in ended.said
+    assert "a secret number" not in ended.said
+
+
+def test_a_mistake_of_the_user_is_told_once(mortal: Mortal, tmp_path: Path) -> None:
+    ended = mortal.run(["train", str(tmp_path), "--processes", "3"])
+    assert ended.status == 2
+    assert ended.said.count("unsay: ") == 1, ended.said
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_ends_the_others_and_three_go_on(mortal: Mortal, recorded: Path, alone: Path, tmp_path: Path) -> None:
+    command = ["train", str(copied(recorded, tmp_path)), "--processes"]
+    ended = mortal.run([*command, "2"], kill=(1, f"train 2/{ROUNDS}"))
+    assert ended.status == 128 + signal.SIGKILL, ended.said
+    assert ended.said.count("unsay: ") == 1, ended.said
+    assert "process 1 of 2 was ended by SIGKILL; the same command goes on" in ended.said
+    done(mortal.run([*command, "3"]))
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_at_the_end_of_a_round_and_spread_ones_go_on(
+    mortal: Mortal, recorded: Path, alone: Path, tmp_path: Path
+) -> None:
+    command = ["train", str(copied(recorded, tmp_path)), "--processes"]
+    ended = mortal.run([*command, "2"], signals=[(f"train 1/{ROUNDS}", signal.SIGTERM)])
+    assert ended.status == 128 + signal.SIGTERM, ended.said
+    assert ended.said.count("unsay: stopping at the end of this round") == 1
+    assert ended.said.count("unsay: stopped by SIGTERM after round") == 1
+    assert ended.said.count("unsay: ") == 2, ended.said
+    done(mortal.run([*command, "3"], environment=SPREAD))
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_adapters_are_trained_by_several(mortal: Mortal, recorded: Path, tmp_path: Path) -> None:
+    found = []
+    for processes in ("1", "2"):
+        path = copied(recorded, tmp_path / processes)
+        recipe = path / "recipe.toml"
+        recipe.write_text(recipe.read_text().replace("[lora]\nrank = 0", "[lora]\nrank = 2"))
+        done(mortal.run(["train", str(path), "--processes", processes]))
+        assert (path / "adapter").is_dir()
+        found.append(load_file(path / "checkpoint" / "model.safetensors"))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)
