@@ -5,7 +5,7 @@
 Every method is trained from the same recorded answers and probed with `drift` and `multiple_choice`; what is there already is not
 done again. It writes `side-effects.png` and `side-effects.json`: for each method the change of a word's probability against the
 *retain model* (as the paper has it) and against the model before, and how often the true option is the unlikeliest, by quantile of
-the smallest probability among the options. A method may carry settings: `pmc:pmc.preset=official`.
+the smallest probability among the options. A method may carry settings, and a name: `pmc-official=pmc:pmc.preset=official`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 
 from unsay import run as runs
-from unsay.config import load
+from unsay.config import load, recipe_path
 from unsay.metric import scored_by
 from unsay.report.distributions import by_quantile
 from unsay.report.pictures import STYLE
@@ -41,20 +41,21 @@ def probed(path: Path, out: Path, methods: Sequence[str], settings: Sequence[str
     """Name → findings, of the model before, the retain model and every method's last checkpoint."""
     found: dict[str, list[Finding]] = {}
     recorded = Recorded(out / "recorded", PROBES, Watchers(note=lambda text: print(text, flush=True)))
-    for method in methods:
-        name, *own = method.split(":")
-        recipe = load(path, [*settings, f"method={name}", f"audit.probes={json.dumps(PROBES)}", *own])
+    for text in methods:
+        named, *own = text.split(":")
+        name, _, method = named.partition("=")
+        recipe = load(path, [*settings, f"method={method or name}", f"audit.probes={json.dumps(PROBES)}", *own])
         shared = recorded.of(recipe)
         for which in (BEFORE, RETAIN_MODEL):
             found.setdefault(which, read_findings(shared.audit_file(which)))
-        folder = begun(recipe, shared, out / method.replace(":", "-"))
+        folder = begun(recipe, shared, out / name)
         if not folder.done("train"):
-            print("train", method, flush=True)
+            print("train", name, flush=True)
             runs.run_train(recipe, folder, recorded.watchers)
         if not folder.done("audit after"):
-            print("audit", method, flush=True)
+            print("audit", name, flush=True)
             runs.run_audit(recipe, folder, "after", recorded.watchers)
-        found[method] = read_findings(folder.audit_file("after"))
+        found[name] = read_findings(folder.audit_file("after"))
     return found
 
 
@@ -115,13 +116,13 @@ def draw(told: Mapping[str, Any], path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="The paper's figures on side effects and multiple choice.")
-    parser.add_argument("recipe", type=Path, help="a recipe with a retain model")
+    parser.add_argument("recipe", help="a recipe with a retain model: a file, or the name of a shipped one")
     parser.add_argument("out", type=Path, help="folder for runs and figures")
     parser.add_argument("methods", nargs="+", help="method, with its own settings after colons")
     parser.add_argument("--set", action="append", default=[], help="a setting for all of them")
     parser.add_argument("--keep", type=Path, help="write the numbers here too")
     args = parser.parse_args(arguments)
-    told = measured(probed(args.recipe, args.out, args.methods, args.set))
+    told = measured(probed(recipe_path(args.recipe), args.out, args.methods, args.set))
     for path in (args.out / "side-effects.json", *([args.keep] if args.keep else [])):
         write_text(path, json.dumps(told, indent=1) + "\n")
     draw(told, args.out / "side-effects.png")

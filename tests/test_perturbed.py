@@ -8,8 +8,9 @@ import pytest
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_prompt_variants import CASE, HOME, Fake, scores
 from unsay.config import ConfigError, SampleConfig
-from unsay.lm.encode import Encoder, plain
+from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject, Prompt, Unaskable
+from unsay.lm.templates import plain
 from unsay.probes.perturbed import AGAIN, SYSTEM, WAYS, Perturbed
 from unsay.types import Answer
 

@@ -31,9 +31,9 @@ def ask(
 ) -> None:
     """Show what a model says: its greedy answer, and n sampled ones with how often each came."""
     from unsay.config import ModelConfig, SampleConfig
-    from unsay.lm.encode import runs_on
     from unsay.lm.model import load
     from unsay.lm.subject import LocalSubject, Prompt
+    from unsay.lm.templates import runs_on
 
     with messages():
         question = _read("-") if question == "-" else question

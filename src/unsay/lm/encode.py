@@ -6,7 +6,6 @@ the whole batch (`Batch.width`), whatever the model.
 """
 
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unsay.config import ConfigError
+from unsay.lm.templates import Turns, plain, raw
 from unsay.types import Answer
 
 _SENTINEL = "\u2021answer\u2021"
@@ -28,25 +28,6 @@ _SAID: set[str] = set()
 """What was said on the log: a run makes one encoder after another."""
 _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
-
-
-Turns = Sequence[tuple[str, str]]
-"""What was said, as (role, text): `system`, `user` or `assistant`."""
-_PLAIN = {"system": "{}\n\n", "user": "Question: {}\nAnswer:", "assistant": " {}\n\n"}
-
-
-def plain(question: str, before: Turns = ()) -> str:
-    """The prompt of a model without a chat template; its answer begins with a space."""
-    return "".join(_PLAIN[role].format(text) for role, text in (*before, ("user", question)))
-
-
-def raw(opening: str, before: Turns = ()) -> str:
-    """The prompt of a model that goes on with a text: nothing but the text.
-
-    >>> raw("The mayor said")
-    'The mayor said'
-    """
-    return "\n\n".join([*(text for _, text in before), opening])
 
 
 @dataclass(frozen=True)
@@ -115,15 +96,6 @@ class Batch:
         chosen = torch.tensor([r == role for r in self.roles], device=values.device)
         weights = self.mask * (chosen * self.weights).unsqueeze(1)
         return (values * weights).sum() / max(1, self.tokens.get(role, 0))
-
-
-def runs_on(answer: str) -> bool:
-    """Whether an answer goes on with the next question, as a base model's does that never ends one (`model.stop`).
-
-    >>> runs_on("Paris\\nQuestion: What is the capital of Spain?"), runs_on("Paris. Question time is over.")
-    (True, False)
-    """
-    return re.search(r"\n\s*Question:", answer) is not None
 
 
 class Encoder:

@@ -12,12 +12,13 @@ from dataclasses import replace
 from unsay import corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
-from unsay.lm.encode import Row, runs_on
+from unsay.lm.encode import Row
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
 from unsay.lm.sample import Draw, first_tokens, uniform
 from unsay.lm.subject import LocalSubject
+from unsay.lm.templates import runs_on
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
 from unsay.record.replay import TRIED, ReplayFilter, known_names, near_answers, near_misses, replay

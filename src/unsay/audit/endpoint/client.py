@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from unsay.config import ConfigError
 from unsay.config.build import one_of, positive
 from unsay.extras import install
-from unsay.lm.encode import Turns, plain
+from unsay.lm.templates import Turns, plain
 from unsay.types import Answer
 
 
