@@ -94,6 +94,7 @@ def serve() -> None:
     """One line of JSON in, one out."""
     import transformers  # noqa: F401
 
+    import unsay.run  # noqa: F401
     from unsay.cli.app import commands
     from unsay.store.memory import keep_freed_pages
 

@@ -170,7 +170,7 @@ def say(text: str) -> None:
 def _speaks() -> bool:
     """Of several processes that end, the first says why."""
     first = ranks.first_to_say()
-    if first:
+    if first and not ranks.is_main():
         sys.stderr = sys.__stderr__
     return first
 

@@ -42,7 +42,8 @@ def launch(processes: int, command: list[str]) -> int:
         port = free.getsockname()[1]
     threads = max(1, (os.cpu_count() or 1) // processes)
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | shared
+    # One seed of hashes: an order that came from a set would else be another in each.
+    environment = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"} | os.environ | shared
     ranked = [environment | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
     # A session of its own: what is typed at the terminal reaches a process once, from here.
     started = [subprocess.Popen(command, env=one, start_new_session=True) for one in ranked]

@@ -58,8 +58,8 @@ def is_spread(tensor: Tensor) -> bool:
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """All of a tensor, of which each process may have a share."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    """All of a tensor; on the processor where each process had a share of it, for a card has no room for all of many."""
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: Tensor, value: Tensor) -> Tensor:
