@@ -8,6 +8,7 @@ repository are quoted as such.
 """
 
 import argparse
+import json
 import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from unsay.store.files import parse_jsonl, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE, AUTHOR_190, AUTHOR_191 = (ROOT / "results" / f"{name}.jsonl.xz" for name in ("people", "tofu-gemma-270m", "tofu-gemma-270m-191"))
+SIDE_EFFECTS = ROOT / "results" / "side-effects-people.json"
 NOT_RUN = "not run"
 
 
@@ -175,8 +177,17 @@ def checked() -> Sequence[theory.Finding]:
     return theory.shown(0).findings
 
 
-def because(why: str) -> Callable[[], tuple[str, str]]:
-    return lambda: (why, NOT_RUN)
+def because(why: str, verdict: str = NOT_RUN) -> Callable[[], tuple[str, str]]:
+    return lambda: (why, verdict)
+
+
+def side_effects() -> tuple[str, str]:
+    """How far the words of forget answers are, in WikiText, from where the retain model has them."""
+    told = json.loads(SIDE_EFFECTS.read_text(encoding="utf-8"))
+    against = {name: one["drift"]["retain_model"] for name, one in told.items() if "retain_model" in one["drift"]}
+    parts = [f"{name} {one['mean']:+.4f} ({one['fell by 0.25']:.1%})" for name, one in against.items()]
+    text = f"mean change of probability against the retain model (words that fell by .25 or more): {', '.join(parts)}"
+    return text, YES if abs(against["pmc"]["mean"]) < abs(against["npo"]["mean"]) else NO
 
 
 FRONT = "`unsay sweep people`, `unsay front results/people.jsonl.xz`"
@@ -230,8 +241,8 @@ ROWS = (
     Row(
         "side effects",
         "on WikiText, PMC moves the words of forget answers less than NPO does",
-        PROBES,
-        because("the probe `drift` was run after unlearning and on the retain model, not before"),
+        "`python scripts/side_effects.py demo OUT pmc npo simnpo dpo`, [figure](side-effects.png)",
+        side_effects,
     ),
     Row(
         "multiple choice",
@@ -270,8 +281,24 @@ ROWS = (
         ablations.COMMAND.format("'pmc.rewards={diversity=1},{overlap=1,diversity=1}'"),
         lambda: ablations.told("pmc.rewards", "overlap 1"),
     ),
-    Row("ARC, MMLU", "general ability stays", "none yet", because("the harness is not attached")),
-    Row("MUSE", "free text is forgotten too", "none yet", because("no corpus of passages")),
+    Row(
+        "ARC, MMLU",
+        "general ability stays",
+        "`unsay benchmark RUN --data DIR --limit 50`",
+        because(
+            "Gemma 3 270M, 50 questions a task: mean .327 before and after, but it guesses on two of three ([lab log](lab-log.md))",
+            "not shown",
+        ),
+    ),
+    Row(
+        "MUSE",
+        "free text is forgotten too",
+        "`unsay run passages`",
+        because(
+            "invented news, one seed: verbatim .84 → .40 at no cost, .95 → .15 for a third of utility ([lab log](lab-log.md))",
+            PARTLY,
+        ),
+    ),
 )
 
 
