@@ -123,6 +123,7 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
         ("spans", run, "--json"),
         ("vault", "status", run),
         ("verify", run, run / "checkpoint"),
+        ("export", run, "--open-unlearning", "--out", given.path / "runs" / "exported"),
         ("doctor", given.recipe, *options(SMALL), "--shallow"),
         ("audit", run, "--which", "after"),
         ("score", "--reference-file", given.path / "asked.jsonl", "--answer-file", given.forget),
@@ -144,14 +145,14 @@ def well(given: Place) -> list[tuple[str | Path, ...]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(22))
+@pytest.mark.parametrize("number", range(23))
 def test_a_command_that_goes_well_shows_nothing(number: int, given: Place, command: Said):
     arguments = well(given)[number]
     command.silent(*arguments, code=1 if arguments[0] == "gate" else 0)
 
 
 def test_every_command_above_was_given(given: Place):
-    assert len(well(given)) == 22
+    assert len(well(given)) == 23
 
 
 def test_an_audit_that_stands_alone_shows_nothing(given: Place, command: Said):
@@ -178,6 +179,10 @@ def test_a_sweep_shows_nothing(given: Place, command: Said):
     # Whatever it cost: on a busy machine more than its budget.
     command.silent("front", out, "--budget", "0", "--out", given.path / "runs" / "front", code=0)
     assert RunFolder(out / "gd" / "000" / "seed-0").done("audit after")
+    ablated = given.path / "runs" / "ablated"
+    own = [one for one in SMALL if not one.startswith(("audit", "train.rounds", "model"))]
+    command.silent("ablate", given.recipe, "--over", "train.rounds=1,2", "--seeds", "1", "--out", ablated, *options(own), code=0)
+    assert (ablated / "ablation.md").exists()
     assert outside(given) == {}
 
 
@@ -251,6 +256,9 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("verify", run, given.path / "nowhere")),
         (1, ("verify", run, model)),
         (2, ("push", run, "owner/name")),
+        (2, ("export", given.path / "nowhere", "--open-unlearning")),
+        (2, ("benchmark", given.path / "nowhere")),
+        (2, ("ablate", mine / "broken.toml", "--over", "train.rounds=1,2", *never)),
         (2, ("score", "--reference-file", mine / "latin.jsonl", "--answer", "x")),
         (2, ("ask", given.path / "nowhere", "Who?")),
         (2, ("prompt-search", model, "--questions", mine / "torn.jsonl")),

@@ -71,7 +71,7 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
     "a number too long": ("f.jsonl", f'{{"question": {"4" * 5000}}}', "f.jsonl:1: not one JSON object (numbers too long"),
     "an id of a page": ("f.jsonl", f'{{"question": "a", "id": "{SECRET * 100}"}}', "f.jsonl:1: 'id' must be a short name: one line"),
     "an id of two lines": ("f.jsonl", f'{{"question": "a", "id": "{SECRET}\\nb"}}', "f.jsonl:1: 'id' must be a short name"),
-    "another ending": ("f.txt", SECRET, "f.txt: files are read by their ending, one of .jsonl"),
+    "another ending": ("f.doc", SECRET, "f.doc: files are read by their ending, one of .jsonl"),
     "no Parquet": ("f.parquet", f"PAR1{SECRET}PAR1", "f.parquet is not a Parquet file that can be read"),
 }  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_the_same_question_in_forget_and_retain() -> None:
         ("a\0b.jsonl", "a name of 9 characters cannot be read: not a path"),
         ("hf:../up", "is not the name of a dataset"),
         ("hf:./folder", "is not the name of a dataset"),
-        ("", 'needs the file of questions to forget: --set files.forget="forget.jsonl"'),
+        ("", 'needs the file of what to forget: --set files.forget="forget.jsonl"'),
     ],
     ids=["missing", "folder", "pipe", "link to itself", "unknown home", "too long", "NUL in the name", "hub name up", "hub path", "none"],
 )  # fmt: skip
