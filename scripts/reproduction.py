@@ -27,7 +27,7 @@ from unsay.store.files import parse_jsonl, write_text
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE, AUTHOR_190, AUTHOR_191 = (ROOT / "results" / f"{name}.jsonl.xz" for name in ("people", "tofu-gemma-270m", "tofu-gemma-270m-191"))
 SIDE_EFFECTS = ROOT / "results" / "side-effects-people.json"
-NOT_RUN = "not run"
+NOT_RUN, NOT_SHOWN = "not run", "not shown"
 
 
 STATEMENTS = """\
@@ -185,8 +185,11 @@ def side_effects() -> tuple[str, str]:
     """How far the words of forget answers are, in WikiText, from where the retain model has them."""
     told = json.loads(SIDE_EFFECTS.read_text(encoding="utf-8"))
     against = {name: one["drift"]["retain_model"] for name, one in told.items() if "retain_model" in one["drift"]}
-    parts = [f"{name} {one['mean']:+.4f} ({one['fell by 0.25']:.1%})" for name, one in against.items()]
-    text = f"mean change of probability against the retain model (words that fell by .25 or more): {', '.join(parts)}"
+    parts = [f"{name} {one['mean']:+.4f} ({one['low']:+.3f} to {one['high']:+.3f})" for name, one in against.items()]
+    most = max(one["keyword recall"] for name, one in told.items() if name not in ("before", "retain_model"))
+    text = f"mean change of probability against the retain model: {', '.join(parts)}; keyword recall after unlearning at most {most:.2f}"
+    if all(one["low"] <= 0 <= one["high"] for one in against.values()):
+        return text, f"{NOT_SHOWN}: no method moves them at this size"
     return text, YES if abs(against["pmc"]["mean"]) < abs(against["npo"]["mean"]) else NO
 
 
@@ -287,7 +290,7 @@ ROWS = (
         "`unsay benchmark RUN --data DIR --limit 50`",
         because(
             "Gemma 3 270M, 50 questions a task: mean .327 before and after, but it guesses on two of three ([lab log](lab-log.md))",
-            "not shown",
+            NOT_SHOWN,
         ),
     ),
     Row(

@@ -84,7 +84,8 @@ def measured(found: Mapping[str, Sequence[Finding]]) -> dict[str, Any]:
             for key in ("least", "most", "chance")
             if (values := [f.value or 0.0 for f in scored_by(findings, "multiple_choice", key)])
         }
-        told[name] = {"drift": against, "by quantile": parts, "multiple choice": whole}
+        recall = [f.value or 0.0 for f in scored_by(findings, "greedy", "keyword_recall")]
+        told[name] = {"keyword recall": fmean(recall or [0.0]), "drift": against, "by quantile": parts, "multiple choice": whole}
     return told
 
 
@@ -128,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(told, args.out / "side-effects.png")
     for name, numbers in told.items():
         change = numbers["drift"].get(RETAIN_MODEL, {})
-        print(name, {key: value for key, value in change.items() if key != "histogram"}, numbers["multiple choice"])
+        shown = {key: value for key, value in change.items() if key != "histogram"}
+        print(name, numbers["keyword recall"], shown, numbers["multiple choice"])
 
 
 if __name__ == "__main__":
