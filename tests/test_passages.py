@@ -18,6 +18,7 @@ from unsay.types import Answer, Case, Corpus, Example, Fact, Pair
 
 NEWS = {name: f"news:{name}" for name in ("forget", "retain", "questions", "holdout")}
 LONG = " ".join(f"word{number}" for number in range(100))
+OTHER = LONG.replace("word", "line")
 
 
 @pytest.fixture(autouse=True)
@@ -137,9 +138,23 @@ def test_a_retain_text_that_says_what_must_not_be_said():
         Passages(forget=write("f.jsonl", {"text": f"A ship {LONG}"}), retain=kept, strings=("word99",)).corpus()
 
 
+def test_a_text_stands_on_one_side_only():
+    """Cut elsewhere it has other openings, and would teach again what is forgotten, or pass for a text that no model has read."""
+    forget, kept = write("f.jsonl", {"text": LONG}), write("kept.jsonl", {"text": f"By a desk. {LONG.upper()}"})
+    knobs = {"forget": forget, "opening": 10, "continuation": 30}
+    with pytest.raises(ConfigError, match=r"kept\.jsonl:1: most of what follows here stands in the texts to forget"):
+        Passages(retain=kept, **knobs).corpus()
+    with pytest.raises(ConfigError, match=r"kept\.jsonl:1: most of what follows here stands in the other texts.* leave it out of holdout"):
+        Passages(holdout=kept, **knobs).corpus()
+    other = write("other.jsonl", {"text": OTHER})
+    with pytest.raises(ConfigError, match=r"other\.jsonl:1: .* leave it out of holdout"):
+        Passages(retain=other, holdout=other, **knobs).corpus()
+    assert Passages(retain=other, **knobs).corpus().retain
+
+
 def test_new_and_check_know_texts():
     texts("articles", ferry=f"The ferry {LONG}")
-    texts("others", bees=f"The bees {LONG}")
+    texts("others", bees=f"The bees {OTHER}")
     write("questions.jsonl", {"question": "When did the ferry leave?", "answer": "At nine."})
     output = call("check", "articles", "others", "questions.jsonl")
     assert "articles  taken for texts to forget: 1 opening of 1 text, 0 with strings or patterns, longest opening" in output
@@ -229,7 +244,7 @@ def test_a_missing_truth_is_unscored():
 def test_the_whole_way_with_a_model_of_ones_own(tiny_folder: Path):
     """Through the shipped recipe: continuations that reach the limit are recorded, trained on and audited."""
     texts("articles", ferry=f"The ferry left {LONG}"[:120], bees=f"The bees sting {LONG}"[:120])
-    texts("others", **{name: f"{name} keeps {LONG}"[:120] for name in ("ada", "bob", "cy", "di")})
+    texts("others", **{name: f"{name} keeps {OTHER}"[:120] for name in ("ada", "bob", "cy", "di")})
     write("questions.jsonl", {"question": "When did the ferry leave?", "answer": "At nine."})
     call("new", "my.toml", "articles", "others", "questions.jsonl", "--model", str(tiny_folder))
     knobs = {

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,13 +16,15 @@ from rouge_score.rouge_scorer import RougeScorer
 from scipy.stats import hmean, ks_2samp
 from typer.testing import CliRunner
 
+from unsay.audit.stage import write
 from unsay.cli.app import app, commands
 from unsay.config import ModelConfig, SampleConfig
 from unsay.corpora.tofu import Tofu
 from unsay.lm.builtin import resolve
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt
-from unsay.report.open_unlearning import ATTACKS, TOFU, WHOLE, entries
+from unsay.report.open_unlearning import ATTACKS, TOFU, WHOLE, entries, export
+from unsay.store.files import WriteError
 from unsay.types import Fact, Finding, Pair
 
 TEMPLATE = (
@@ -211,3 +214,18 @@ def test_passages_go_into_the_files_of_muse() -> None:
         "retain_knowmem_ROUGE": 0.75,
     }
     assert found["forget_verbmem_ROUGE"]["value_by_index"] == {"0": {"rougeL_f1": 0.5}}
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    write(tmp_path / "after.jsonl", [Finding("memorisation", "verbatim_f1", 0.5, "a")])
+    folder = SimpleNamespace(recipe=lambda texts: None, audit_file=lambda which: tmp_path / f"{which}.jsonl")
+    for out in (tmp_path / "taken", tmp_path / "taken" / "row"):
+        with pytest.raises(WriteError, match="a file stands where a folder should be"):
+            export(folder, "after", out)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_a_probability_of_nothing_is_still_json() -> None:
+    found = entries([Finding("likelihood", "probability", 0.0, "a")], [])
+    assert json.loads(json.dumps(found["forget_Q_A_Prob"], allow_nan=False))["value_by_index"]["0"] == {"prob": 0.0}

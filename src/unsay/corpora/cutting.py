@@ -8,7 +8,7 @@ Words are what white space parts. A text in a script without spaces is cut by ha
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ from unsay.corpora.rows import FileRow, Problems
 KEYS = ("text", "opening", "continuation")
 SHIPPED = "news:"
 """Before the name of a set of the package's own invented news: `news:forget`, `news:retain`, `news:questions`, `news:holdout`."""
+RUN = 8
+"""Words in a row that two texts share only where one is a copy, or both have a by-line or a phrase in common."""
 NEWS = Path(__file__).parent / "news"
 
 
@@ -96,3 +98,19 @@ def pieces(row: FileRow, table: str, opening: int, continuation: int) -> Iterato
         named = {"id": f"{row.label('id')}-{number}"} if "id" in rest and len(places) > 1 else {}
         where = f"{row.where}:{text.count(chr(10), 0, start) + 1}" if row.where.endswith(".txt") else row.where
         yield replace(row, where=where, values={**rest, **named, "question": text[start:end], "answer": text[begin:stop]})
+
+
+def runs(found: Iterable[FileRow]) -> set[str]:
+    """Every `RUN` words in a row of these pieces, opening and answer, whatever white space and capitals."""
+    return {run for row in found for run in _runs(f"{row.values['question']} {row.values['answer']}")}
+
+
+def copied(row: FileRow, others: Set[str]) -> bool:
+    """Whether most of a piece's answer stands in other texts too."""
+    own = _runs(str(row.values["answer"]))
+    return 2 * sum(run in others for run in own) > len(own)
+
+
+def _runs(text: str) -> list[str]:
+    words = text.casefold().split()
+    return [" ".join(words[i : i + RUN]) for i in range(len(words) - RUN + 1)]

@@ -76,7 +76,18 @@ class Passages(Files):
     def read(self, problems: Problems) -> Parts:
         found = super().read(problems)
         self._knowledge(problems)  # for their complaints
-        self._pieces(self.holdout, parts.RETAIN_KEYS, {}, problems)
+        quiet = Problems(collect=True)  # complained of above
+        forgotten = cutting.runs(self._pieces(self.forget, parts.FORGET_KEYS, {}, quiet))
+        kept = self._pieces(self.retain, parts.RETAIN_KEYS, {}, quiet)
+        for row in kept:
+            if cutting.copied(row, forgotten):
+                problems.add(row.error("most of what follows here stands in the texts to forget, and would teach it; take it out of one"))
+        read = forgotten | cutting.runs(kept)
+        for row in self._pieces(self.holdout, parts.RETAIN_KEYS, {}, problems):
+            if cutting.copied(row, read):
+                problems.add(
+                    row.error("most of what follows here stands in the other texts, so models have read it; leave it out of holdout")
+                )
         return found
 
     def _forget(self) -> list[Pair]:

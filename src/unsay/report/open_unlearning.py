@@ -23,7 +23,7 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.types import Finding
 
 SAID: dict[str, Callable[[float], dict[str, float]]] = {
-    "prob": lambda value: {"prob": value, "avg_loss": -math.log(value) if value else math.inf},
+    "prob": lambda value: {"prob": value, **({"avg_loss": -math.log(value)} if value else {})},  # JSON has no infinity
     "ratio": lambda value: {"score": value / max(1 - value, 1e-10)},
     "untruth": lambda value: {"score": 1 - value},
 }
@@ -114,6 +114,5 @@ def export(folder: RunFolder, which: str, out: Path) -> list[Path]:
     name = "MUSE" if muse else "TOFU"
     written = [out / f"{name}_EVAL.json", out / f"{name}_SUMMARY.json"]
     for path, content in zip(written, (found, {key: entry["agg_value"] for key, entry in found.items()}), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, indent=4) + "\n")
     return written
