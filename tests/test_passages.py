@@ -174,7 +174,10 @@ def test_new_and_check_know_texts():
     assert 'warning: openings of texts are asked as questions; set template = "raw"' in call(
         "check", "my.toml", "--set", "model.template=plain"
     )
-    assert "cannot hold a continuation of 60 words" in call("check", "my.toml", "--set", "sample.max_new_tokens=40")
+    assert "cannot hold a continuation of 60 words" in call("check", "my.toml", "--set", "sample.max_new_tokens=40", code=2)
+    short = ("run", "my.toml", "--out", "never", "--set", "sample.max_new_tokens=40")
+    assert "raise sample.max_new_tokens to 120" in call(*short, code=2), "a recital cut off would pass for forgetting"
+    assert not Path("never").exists()
     assert "sends bare questions" in call("check", "demo", "--set", "model.template=raw")
     assert "there are texts to forget and to keep already" in call("check", "articles", "others", texts("third", a=LONG), code=2)
     assert "own-questions.toml takes other files" in call("new", "more.toml", "articles", "--for", "questions", code=2)

@@ -161,18 +161,13 @@ def _endless(recipe: Recipe) -> list[Notice]:
 
 
 def _unlike(recipe: Recipe, source: Any) -> Iterator[Notice]:
-    """Warnings where the recipe asks texts as questions, or questions as texts, or has no room for a continuation."""
+    """Warnings where the recipe asks texts as questions, or questions as texts."""
     wanted, raw = getattr(source, "raw", False), recipe.model.template == "raw"
     if wanted and not raw:
         text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
         yield Notice("warning", "", text)
     if raw and not wanted:
         yield Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse')
-    if wanted and recipe.sample.max_new_tokens < (words := getattr(source, "continuation", 0)):
-        text = (
-            f"sample.max_new_tokens = {recipe.sample.max_new_tokens} cannot hold a continuation of {words} words; raise it to {2 * words}"
-        )
-        yield Notice("warning", "", text)
 
 
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:

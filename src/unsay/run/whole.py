@@ -62,12 +62,22 @@ def check_audit(recipe: Recipe) -> None:
         policy.load(recipe.report.policy)
     audit.probes_of(recipe)
     deployment.model(recipe)
+    _room(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
     known = {name for table, group in alcoves for name in entries(table, group)}
     ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
         if name not in known:
             raise ConfigError(f"unknown table [{name}]: {near(name, known | ours)}")
+
+
+def _room(recipe: Recipe) -> None:
+    """Raises `ConfigError` where answers are too short to hold the text that must not come: a recital cut off would pass for forgetting."""
+    corpus = source(recipe)
+    words = getattr(corpus, "continuation", 0) if getattr(corpus, "raw", False) else 0
+    tokens = min(recipe.sample.max_new_tokens, deployment.sample(recipe).max_new_tokens)
+    if tokens < words:
+        raise ConfigError(f"{tokens} new tokens cannot hold a continuation of {words} words; raise sample.max_new_tokens to {2 * words}")
 
 
 def run_standalone(
