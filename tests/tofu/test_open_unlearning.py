@@ -142,8 +142,8 @@ def test_a_row_by_its_own_definitions(audited: tuple[Path, Tofu, dict[str, Plain
     out, source, models = audited
     done = CliRunner().invoke(app, ["export", str(out), "--open-unlearning"])
     assert done.exit_code == 0, done.output
-    found = json.loads((out / "open-unlearning" / "TOFU_EVAL.json").read_text())
-    summary = json.loads((out / "open-unlearning" / "TOFU_SUMMARY.json").read_text())
+    found = json.loads((out / "open-unlearning" / "after" / "TOFU_EVAL.json").read_text())
+    summary = json.loads((out / "open-unlearning" / "after" / "TOFU_SUMMARY.json").read_text())
     assert summary == {name: entry["agg_value"] for name, entry in found.items()}
     assert set(found) == {*TOFU, *ATTACKS, *WHOLE}
     corpus, truth, plain, retain = source.corpus(), source.truth(), models["after"], models["retain_model"]

@@ -12,7 +12,7 @@ from unsay.store.folder import RunFolder
 
 OpenUnlearning = Annotated[bool, typer.Option("--open-unlearning", help="TOFU_EVAL.json and TOFU_SUMMARY.json (or MUSE_…).")]
 Which = Annotated[str, typer.Option("--which", help="before, after or retain_model.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The folder for the files; default RUN/open-unlearning.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The folder for the files; default RUN/open-unlearning/WHICH.")]
 
 
 @app.command(rich_help_panel=RESULT)
@@ -23,5 +23,5 @@ def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: Whi
     with messages():
         if not open_unlearning:
             raise ConfigError("say which format: --open-unlearning")
-        for path in write(RunFolder(run), which, out or run / "open-unlearning"):
+        for path in write(RunFolder(run), which, out or run / "open-unlearning" / which):
             landed(path)
