@@ -20,6 +20,7 @@ from unsay.report.sheet import content_policy, lifted
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import Machine, Manifest, Request
+from unsay.tables import OPT_IN
 from unsay.types import Finding
 
 PLANTED = "<script>document.title='it ran'</script><img src=x onerror=\"document.title='it ran'\">"
@@ -181,12 +182,12 @@ LONG = "A right answer in many words that says again what was asked and then a l
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A report as long as the demo's: every attack with settings of its own, a verdict that failed, answers about what should stay."""
+    """A report as long as the demo's: every attack that runs by default, with settings of its own, a verdict that failed, and answers
+    about what should stay."""
     folder = fake_run(tmp_path_factory.mktemp("long"))
     write_text(folder.recipe_file, RECIPE.replace('policy = "demo"', 'policy = "default"'))
-    settings = [
-        (name, f"{name.replace('_', ' ')} {number}") for name, probe in declared().items() if probe.by_setting for number in range(3)
-    ]
+    run = {name: probe for name, probe in declared().items() if name not in OPT_IN}
+    settings = [(name, f"{name.replace('_', ' ')} {number}") for name, probe in run.items() if probe.by_setting for number in range(3)]
     for which in ("before", "after", "retain_model"):
         known = read_findings(folder.audit_file(which))
         places = {(f.probe, f.metric, f.setting, f.example) for f in known}
@@ -195,10 +196,10 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
             for name, setting in settings
             for i in range(4)
         ]
-        for name, probe in declared().items():
+        for probe_name, probe in run.items():
             for one in probe.metrics:
                 fits = [setting for setting in ("", "T=1", "10 steps, unrelated text") if one.finding and one.where(setting)]
-                more += [Finding(name, one.finding, 0.4, f"q{i}", setting, 20) for setting in fits[:1] for i in range(2)]
+                more += [Finding(probe_name, one.finding, 0.4, f"q{i}", setting, 20) for setting in fits[:1] for i in range(2)]
         more += [Finding("sampling", "leak_rate", 0.01, f"q{i}", "T=0.7", 100) for i in range(20)]
         found = known + [f for f in dict.fromkeys(more) if (f.probe, f.metric, f.setting, f.example) not in places]
         unique = {(f.probe, f.metric, f.setting, f.example): f for f in found}
