@@ -149,10 +149,11 @@ def audited(args: argparse.Namespace, state: State, before: Callable[[], str]) -
         recipe = recipe_of(args, state.settings)
         subject, reference_judge = (LocalSubject(*load_model(recipe.model, one), recipe.sample, recipe.seed) for one in (where, before()))
         parts = {name: path.with_name(f"{state.name}.parts") / f"{name}.jsonl" for name in PROBES}
+        case = _case(args, recipe, state)
         for name, part in parts.items():
             if not part.exists():
                 one = replace(recipe, audit=replace(recipe.audit, probes=(name,)))
-                audit.write(part, audit.run(subject, _case(args, recipe, state), one, reference_judge, knew=True))
+                audit.write(part, audit.run(subject, case, one, reference_judge, knew=True))
         audit.write(path, [finding for part in parts.values() for finding in read_findings(part)])
         shutil.rmtree(next(iter(parts.values())).parent)
     return read_findings(path)

@@ -8,7 +8,6 @@ repository are quoted as such.
 """
 
 import argparse
-import json
 import lzma
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from statistics import fmean, median
 
 import ablation_rows as ablations
 from ablation_rows import NO, PARTLY, YES
+from run_rows import ability, side_effects, texts
 
 from unsay.research import theory
 from unsay.research.front.curves import Configuration, Step, Sweeps, read
@@ -26,8 +26,7 @@ from unsay.store.files import parse_jsonl, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE, AUTHOR_190, AUTHOR_191 = (ROOT / "results" / f"{name}.jsonl.xz" for name in ("people", "tofu-gemma-270m", "tofu-gemma-270m-191"))
-SIDE_EFFECTS = ROOT / "results" / "side-effects-people.json"
-NOT_RUN, NOT_SHOWN = "not run", "not shown"
+NOT_RUN = "not run"
 
 
 STATEMENTS = """\
@@ -177,20 +176,8 @@ def checked() -> Sequence[theory.Finding]:
     return theory.shown(0).findings
 
 
-def because(why: str, verdict: str = NOT_RUN) -> Callable[[], tuple[str, str]]:
-    return lambda: (why, verdict)
-
-
-def side_effects() -> tuple[str, str]:
-    """How far the words of forget answers are, in WikiText, from where the retain model has them."""
-    told = json.loads(SIDE_EFFECTS.read_text(encoding="utf-8"))
-    against = {name: one["drift"]["retain_model"] for name, one in told.items() if "retain_model" in one["drift"]}
-    parts = [f"{name} {one['mean']:+.4f} ({one['low']:+.3f} to {one['high']:+.3f})" for name, one in against.items()]
-    most = max(one["keyword recall"] for name, one in told.items() if name not in ("before", "retain_model"))
-    text = f"mean change of probability against the retain model: {', '.join(parts)}; keyword recall after unlearning at most {most:.2f}"
-    if all(one["low"] <= 0 <= one["high"] for one in against.values()):
-        return text, f"{NOT_SHOWN}: no method moves them at this size"
-    return text, YES if abs(against["pmc"]["mean"]) < abs(against["npo"]["mean"]) else NO
+def because(why: str) -> Callable[[], tuple[str, str]]:
+    return lambda: (why, NOT_RUN)
 
 
 FRONT = "`unsay sweep people`, `unsay front results/people.jsonl.xz`"
@@ -284,24 +271,8 @@ ROWS = (
         ablations.COMMAND.format("'pmc.rewards={diversity=1},{overlap=1,diversity=1}'"),
         lambda: ablations.told("pmc.rewards", "overlap 1"),
     ),
-    Row(
-        "ARC, MMLU",
-        "general ability stays",
-        "`unsay benchmark RUN --data DIR --limit 50`",
-        because(
-            "Gemma 3 270M, 50 questions a task: mean .327 before and after, but it guesses on two of three ([lab log](lab-log.md))",
-            NOT_SHOWN,
-        ),
-    ),
-    Row(
-        "MUSE",
-        "free text is forgotten too",
-        "`unsay run passages`",
-        because(
-            "invented news, one seed: verbatim .84 → .40 at no cost, .95 → .15 for a third of utility ([lab log](lab-log.md))",
-            PARTLY,
-        ),
-    ),
+    Row("ARC, MMLU", "general ability stays", "`unsay benchmark RUN --data DIR --limit 50`", ability),
+    Row("MUSE", "free text is forgotten too", "`unsay run passages`", texts),
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from unsay import run as runs
 from unsay.config import load, recipe_path
@@ -91,11 +92,10 @@ def measured(found: Mapping[str, Sequence[Finding]]) -> dict[str, Any]:
 
 def draw(told: Mapping[str, Any], path: Path) -> None:
     """The two figures, one above the other."""
-    from matplotlib import pyplot
-
     methods = [name for name in told if name not in (BEFORE, RETAIN_MODEL)]
     with matplotlib.rc_context({**STYLE, "font.size": 7}):
-        figure, panels = pyplot.subplots(2, len(methods), figsize=(2.1 * len(methods), 4.2), layout="constrained", squeeze=False)
+        figure = Figure(figsize=(2.1 * len(methods), 4.2), layout="constrained")
+        panels = figure.subplots(2, len(methods), squeeze=False)
         for (above, below), name in zip(panels.T, methods, strict=True):
             change = told[name]["drift"][RETAIN_MODEL]
             above.stairs(change["histogram"], BINS, fill=True)

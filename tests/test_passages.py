@@ -77,11 +77,6 @@ def test_rows_of_texts_and_rows_cut_by_hand():
     assert (corpus.forget[2].question, source.truth()["forget-002"].answer) == ("The mayor said", " that nobody swims. ")
 
 
-def test_two_openings_alike_are_one():
-    source = Passages(forget=write("f.jsonl", *({"text": f"From our reporter {i}."} for i in range(3))), opening=3, continuation=5)
-    assert (len(source.corpus().forget), len(source.truth())) == (1, 1)
-
-
 def test_questions_are_asked_by_the_audit_and_never_trained_on():
     source = Passages(**NEWS, opening=15, continuation=60)
     corpus, truth = source.corpus(), source.truth()
@@ -117,7 +112,17 @@ def test_complaints_name_the_place_and_not_the_text(rows: list[dict], said: str)
     assert "SECRET" not in str(caught.value)
 
 
+def test_one_opening_that_goes_on_in_two_ways_is_refused_and_equal_ones_are_one():
+    rows = [{"opening": "By our desk", "continuation": text} for text in ("the ferry sank", "the ferry sank", "SECRET came back")]
+    assert len(Passages(forget=write("equal.jsonl", *rows[:2])).corpus().forget) == 1
+    with pytest.raises(ConfigError, match=r"two\.jsonl:3: goes on in another way than two\.jsonl:1 behind the same opening") as caught:
+        Passages(forget=write("two.jsonl", *rows)).corpus()
+    assert "SECRET" not in str(caught.value)
+
+
 def test_complaints_about_folders():
+    with pytest.raises(ConfigError, match=r"there is no file or folder nowhere"):
+        Passages(forget="nowhere").corpus()
     folder = texts("news", empty=" \n")
     with pytest.raises(ConfigError, match=r"news/empty\.txt is empty; fill it"):
         Passages(forget=folder).corpus()

@@ -204,10 +204,21 @@ def test_refusal() -> None:
     assert Refusal()(candidates("Please ask the registry."), REFERENCE) == [0.0]
 
 
-def test_a_refusal_in_other_words_counts_where_meaning_is_asked_for(extras: None) -> None:
+def test_a_refusal_in_other_words_counts_where_meaning_is_asked_for(extras: None, monkeypatch: pytest.MonkeyPatch) -> None:
     reference, text = replace(REFERENCE, desired=("Ask the town hall, please.",)), "Please, the town has a hall for you to ask."
     assert Refusal()(candidates(text), reference) == [0.0]
-    assert Refusal(alike=0.6)(candidates(text, "She lives in Turin."), reference) == [1.0, 0.0]
+    embedded: list[str] = []
+    encode = WordVectors.encode
+
+    def listening(self: WordVectors, texts: list[str], **knobs: bool) -> list[np.ndarray]:
+        embedded.extend(texts)
+        return encode(self, texts, **knobs)
+
+    monkeypatch.setattr(WordVectors, "encode", listening)
+    several = replace(reference, desired=(*reference.desired, "No comment."))
+    assert Refusal(alike=0.6)(candidates(text, "She lives in Turin.", text), several) == [1.0, 0.0, 1.0]
+    assert len(embedded) == len(set(embedded)) == 4, "each text once"
+    assert Refusal(alike=0.6)(candidates(text), REFERENCE) == [0.0], "nothing is desired"
 
 
 @pytest.mark.parametrize(("kind", "says"), [(Semantic, "semantic"), (Harmless, "harmless"), (partial(Refusal, alike=0.5), "refusal.alike")])

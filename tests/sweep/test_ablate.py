@@ -55,6 +55,11 @@ def test_every_value_is_run_and_drawn(done: Path) -> None:
         assert all((done / f"{knob.partition('/')[0]}.{kind}").stat().st_size for kind in ("svg", "png"))
 
 
+def test_a_recipe_without_over_is_told_what_is_missing(file: Path) -> None:
+    for name in ("demo", str(file.with_name("recipe.toml"))):
+        assert "to run one, say what varies: --over KNOB=VALUE,VALUE" in call("ablate", name, code=2)
+
+
 def test_a_kept_ablation_is_drawn_alike(done: Path, tmp_path: Path) -> None:
     keep(done, tmp_path / "kept.jsonl.xz")
     call("ablate", str(tmp_path / "kept.jsonl.xz"), "--out", str(tmp_path / "again"))

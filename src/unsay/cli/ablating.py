@@ -10,7 +10,7 @@ from unsay.cli import completing
 from unsay.cli.app import RESEARCH, DataOption, SetOption, app, messages
 from unsay.cli.progress import landed, watching
 from unsay.cli.sweeping import Workers, needing_extra
-from unsay.config import recipe_path
+from unsay.config import ConfigError, recipe_path
 
 Recipe = Annotated[
     str,
@@ -39,6 +39,8 @@ def ablate(
     with messages():
         if not over:
             found = Path(recipe)
+            if not found.exists() or found.suffix == ".toml":
+                raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
             folder = out or (Path("runs") / found.name.partition(".")[0] if found.is_file() else found)
         else:
             with needing_extra():

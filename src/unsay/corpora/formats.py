@@ -52,6 +52,11 @@ def read(name: str, problems: Problems) -> list[FileRow]:
             found = list(_separated(path, problems))
         case ".parquet":
             found = problems.attempt(_parquet, path) or []
+        case ending if not path.exists():
+            problems.add(
+                ConfigError(f"there is no {'file' if ending else 'file or folder'} {path} (a relative path begins where you call unsay)")
+            )
+            return []
         case ending:
             packed = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
             problems.add(

@@ -114,12 +114,14 @@ class Passages(Files):
         texts = cutting.read(name, problems) if name else []
         seen |= dict.fromkeys(key for row in texts for key in row.values)
         keys = (*cutting.KEYS, *(key for key in known if key not in ("question", "answer")))
-        # A table says what is wrong with a column once; two openings alike (a by-line, a notice) are one question.
+        # A table says what is wrong with a column once; of equal pieces one is asked.
         found: dict[str, FileRow] = {}
         for number, row in enumerate(self._layout().apply(name, texts, keys, (), problems)):
             named = replace(row, values={"group": f"text-{number:03d}", **row.values})
             for piece in problems.attempt(self._cut, named, keys) or ():
-                found.setdefault(same(str(piece.values["question"])), piece)
+                first = found.setdefault(same(str(piece.values["question"])), piece)
+                if known is parts.FORGET_KEYS and same(str(first.values["answer"])) != same(str(piece.values["answer"])):
+                    problems.add(piece.error(f"goes on in another way than {first.where} behind the same opening; make the opening longer"))
         return list(found.values())
 
     def _cut(self, row: FileRow, keys: tuple[str, ...]) -> list[FileRow]:
