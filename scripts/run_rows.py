@@ -23,7 +23,8 @@ def ability() -> tuple[str, str]:
     """Gemma before and after: agrees where a loss of .02 or more in the mean would have been seen, and was not."""
     metrics, change = run("benchmark-gemma")["metrics"], run("benchmark-gemma")["changes"]["benchmark_accuracy"]
     tasks = ", ".join(f"{key} {metrics[key]['before']:.2f} → {metrics[key]['after']:.2f}" for key in ("arc_easy", "arc_challenge", "mmlu"))
-    text = f"Gemma 3 270M, 50 questions a task: {tasks}; mean change {round(change['mean'], 3) + 0.0:+.3f} ({change['low']:+.3f} to {change['high']:+.3f})"
+    mean, low, high = (f"{round(change[end], 3) + 0.0:+.3f}" for end in ("mean", "low", "high"))
+    text = f"Gemma 3 270M, 50 questions a task: {tasks}; mean change {mean} ({low} to {high})"
     return text, NO if change["high"] < 0 else YES if change["low"] > -0.02 else f"{NOT_SHOWN}: too few questions"
 
 
