@@ -88,7 +88,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _apart(tested: Any) -> str:
-    return f"{vllm._engine[0].apart(tested.model, tested.encoder):.2g}"
+    return f"{vllm.largest(*vllm._engine[0].canary(tested.model, tested.encoder)):.2g}"
 
 
 def _step(tested: Any, found: dict[str, Any]) -> None:
