@@ -92,7 +92,9 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         said = _planted(planted or _taught(corpus), corpus, encoder)
     slow = _slow(recipe, model)
     if engine != "builtin":
-        slow += (f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",)
+        slow += (
+            f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",
+        )
     del model, benches
     heavier = sizes.parameters / max(1.0, trained(recipe, sizes))
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
