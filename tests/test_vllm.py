@@ -218,6 +218,7 @@ def test_a_longer_request_starts_another_engine(model, encoder, stand_in):
         (["engine.name=vllm"], r"pip install 'unsay\[vllm\]'"),
         (["engine.name=vllm", "model.trust_remote_code=true"], "code that comes with a model"),
         (["engine.name=vllm", "model.quantization=4bit", "lora.rank=4"], "model.quantization = '4bit'"),
+        (["engine.name=vllm", "model.device_map=auto"], "in several places"),
     ],
 )
 def test_what_it_cannot_do_is_refused_before_anything_runs(settings, said, monkeypatch):
@@ -228,7 +229,7 @@ def test_what_it_cannot_do_is_refused_before_anything_runs(settings, said, monke
 
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(ranks, "launched", lambda: True)
-    with pytest.raises(ConfigError, match="one process"):
+    with pytest.raises(ConfigError, match="several processes"):
         vllm.check(load(None, ["engine.name=vllm"]))
     vllm.check(load(None))
 

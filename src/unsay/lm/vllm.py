@@ -54,13 +54,15 @@ def check(recipe: Recipe) -> None:
     """Raises `ConfigError` where the recipe chooses vLLM and it is not there, or cannot do what the recipe asks."""
     if recipe.engine.name != "vllm":
         return
-    way_out = "--set engine.name=builtin"
-    if ranks.launched() or ranks.count() > 1:
-        raise ConfigError(f'engine.name = "vllm" runs in one process: leave --processes out, or {way_out}')
-    if recipe.model.quantization != "none":
-        raise ConfigError(f"vLLM takes no weights of model.quantization = {recipe.model.quantization!r} from training: {way_out}")
-    if recipe.model.trust_remote_code:
-        raise ConfigError(f"vLLM is not handed the code that comes with a model (model.trust_remote_code): {way_out}")
+    model, refused = recipe.model, 'engine.name = "vllm" does not go with {}; leave it out, or --set engine.name=builtin'
+    for there, what in (
+        (ranks.launched() or ranks.count() > 1, "several processes (--processes)"),
+        (model.quantization != "none", f"weights in few bits (model.quantization = {model.quantization!r})"),
+        (model.device_map != "one", f"a model in several places (model.device_map = {model.device_map!r})"),
+        (model.trust_remote_code, "code that comes with a model (model.trust_remote_code)"),
+    ):
+        if there:
+            raise ConfigError(refused.format(what))
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             f'engine.name = "vllm" needs an extra that is not installed: {install("vllm")}; without a graphics card: scripts/vllm_env.sh'
