@@ -76,13 +76,13 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     found["greedy ids"] = ask("greedy", 1, 0.0, 1.0)
     for k in given.k:
         ask(f"K = {k}", k, 1.0, given.top_p)
+    found["peak memory, GB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     if given.only == "vllm":
         found["largest difference of the canary"] = _apart(tested)
         _step(tested, found)
         ask("", 1, 0.0, 1.0, of=1, limit=1)
         found["new weights: seconds"] = round(found["last"] - quiet, 2)
     found.pop("last")
-    found["peak memory, GB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     found["load"] = round(os.getloadavg()[0], 1)
     return found
 

@@ -121,13 +121,9 @@ class Engine:
 
     def __init__(self, model: PreTrainedModel, shape: str, config: VllmConfig, length: int):
         """For requests of at most `length` tokens."""
-        settings = {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, which hands it the weights
-            "VLLM_NO_USAGE_STATS": "1",  # it would report to its authors
-            "VLLM_LOGGING_LEVEL": "ERROR",
-        }
-        for name, value in settings.items():
-            os.environ.setdefault(name, value)
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # in this process, which hands it the weights
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # it would report to its authors
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         import vllm
 
         self.shape, self.length = shape, length
