@@ -3,6 +3,7 @@
 import builtins
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -186,6 +187,7 @@ def test_retain_model_is_made_anew_where_its_path_holds_another_model(made, tiny
     recipe = config.load(None, ["corpus=tofu", f'model.name="{base}"', f'tofu.data="{made}"', "tofu.forget=forget01"])
     first = finetune.retain_model_folder(recipe)
     assert finetune.retain_model_folder(recipe) == first
+    assert finetune.retain_model_folder(replace(recipe, model=replace(recipe.model, device_map="auto"))) == first
     weights = load_file(base / "model.safetensors")
     name = next(iter(weights))
     save_file(weights | {name: weights[name] + 1}, base / "model.safetensors")

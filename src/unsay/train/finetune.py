@@ -51,7 +51,7 @@ def retain_model_folder(recipe: Recipe, progress: Progress | None = None) -> Pat
     rows = source(recipe).finetuning_rows(retain_model=True)
     base = Path(builtin.resolve(recipe.model.name))
     made_from = [
-        asdict(recipe.model),
+        {key: value for key, value in asdict(recipe.model).items() if key != "device_map"},  # where it lies is not what it is
         identity.of(base) if base.is_dir() else "",  # a path may hold other weights tomorrow; a hub id is told by its revision
         asdict(recipe.lora),
         asdict(recipe.finetune),
