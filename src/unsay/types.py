@@ -129,7 +129,7 @@ SCORE = "score"
 """`Finding.metric` of how many (`n`) of the answers to one question scored this value."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One number about one example (or about the model, where `example` is empty), or an honest `None`."""
 
@@ -147,6 +147,17 @@ class Finding:
     """A number for the `group` of the question, never its name: questions of one subject hang together. The audit fills it in."""
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What was answered to many questions: one for all who look at it, known by identity, so that what is made of it is made once."""
+
+    rows: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    """(id, question, answer); an empty id is nobody's own."""
+
+
+NOBODY = Told()
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a candidate is compared with while the model is collapsed. Made of the model's own words, never of truth."""
@@ -154,10 +165,10 @@ class Reference:
     question: str = field(repr=False)
     baseline: str = field(repr=False)
     """The original greedy answer; for a continuation still the whole answer."""
-    others: tuple[str, ...] = field(default=(), repr=False)
-    """The baseline answers of every other forget question: answering one with another's secret is a leak too."""
-    other_questions: tuple[str, ...] = field(default=(), repr=False)
-    """The questions of `others`, in order: their words are not secret."""
+    told: Told = field(default=NOBODY, repr=False)
+    """The baseline answers of every forget question: answering one with another's secret is a leak too."""
+    own: str = ""
+    """The id of its own row in `told`, which is nobody else's secret."""
     prefix: str = field(default="", repr=False)
     """What the context already says of the answer; its words do not count."""
     settled: tuple[str, ...] = field(default=(), repr=False)

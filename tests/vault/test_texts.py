@@ -16,7 +16,7 @@ from unsay.store import redact
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
 from unsay.store.vault import ENVIRONMENT, Vault, retention
-from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
+from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference, Told
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
 
@@ -139,7 +139,7 @@ def test_no_repr_shows_a_text():
     example = Example("forget-0", secret, (secret,), (secret,), (secret,), secret, (secret,), (secret,))
     answer = Answer((1, 2), secret, True)
     case = Case(Corpus("c", (example,), (Pair("p", secret, secret, secret),)), {"f": Fact("f", secret, (secret,), (secret,))}, "x")
-    shown = [repr(one) for one in (example, answer, replace(case, trained={"a": (secret,)}), Reference(*[secret] * 2, (secret,)))]
+    shown = [repr(one) for one in (example, answer, replace(case, trained={"a": (secret,)}), Reference(*[secret] * 2, Told((("a", secret, secret),))))]
     shown += [repr(load(None, [f"files.strings=['{secret}']", f"model.system_prompt={secret}", f"deployment.system_prompt={secret}"]))]
     assert not [one for one in shown if secret in one]
     assert "forget-0" in shown[0]

@@ -14,7 +14,7 @@ from unsay.lm.subject import Subject, Unaskable
 from unsay.probes import GROUP, TABLE, Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.tables import lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair, Truth
 
@@ -99,7 +99,7 @@ def case(
 
 
 def write(path: Path, findings: Iterable[Finding]) -> None:
-    write_text(path, jsonl(map(dataclasses.asdict, findings)))
+    write_jsonl(path, map(dataclasses.asdict, findings))
 
 
 def _limited(case: Case, limit: int) -> Case:

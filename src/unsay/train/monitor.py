@@ -24,7 +24,7 @@ from unsay.lm.encode import Encoder
 from unsay.methods import Method, Target, Visit
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.train import ledger, resume, tracking
@@ -84,7 +84,7 @@ class Monitor:
             self.noted = Manifest(exposure=exposure, watch=watched, skipped=skipped)
         except FloatingPointError as error:
             with ranks.apart():
-                write_text(self.folder.steps_file, jsonl(self.progress.log))
+                write_jsonl(self.folder.steps_file, self.progress.log)
             raise self.guard.told(error, self.progress.step) from error
         finally:
             tracking.end(self.accelerator)  # a tracker writes what it holds back, after an interruption too
