@@ -58,7 +58,8 @@ sys.argv[:1] = ["unsay", "--quiet"]
 try:
     main()
 except SystemExit as end:
-    print(end.code, file=sys.stderr)
+    if end.code not in (None, 0, 1):
+        raise
 print(json.dumps([time.process_time(), peak_memory()["process"]]))
 """
 """One command in a process that imports nothing else; the last line that it prints is what it cost."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """A forget question: what the model must stop answering, and what the operator says about it. No answer."""
 
@@ -33,7 +33,7 @@ class Example:
     """Words found sensitive that the operator says are not: they weigh as any other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A question with the answer that should stay: retain rows, utility rows, controls."""
 
@@ -43,7 +43,7 @@ class Pair:
     group: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Quiz(Pair):
     """A pair that a model can also be examined on: the same answer in other words, and wrong ones. Nothing of it is secret."""
 
@@ -53,7 +53,7 @@ class Quiz(Pair):
     """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """The ground truth of one forget question. For the audit's eyes only."""
 
@@ -97,7 +97,7 @@ class Corpus:
     """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One generated answer. `ids` are the sampled token ids as they are, end-of-sequence included where `finished`."""
 
@@ -106,7 +106,7 @@ class Answer:
     finished: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An answer that might become a target."""
 

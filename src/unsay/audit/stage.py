@@ -51,7 +51,10 @@ def run(
             judge = None  # a second model, wanted by nothing below: its memory is needed there
     if progress:
         progress(len(probes), len(probes), "")
-    return [dataclasses.replace(f, group=groups.get((f.setting, f.example)) or groups.get(("", f.example), "")) for f in findings]
+    for place, f in enumerate(findings):
+        if group := groups.get((f.setting, f.example)) or groups.get(("", f.example)):
+            findings[place] = dataclasses.replace(f, group=group)
+    return findings
 
 
 def _groups(case: Case) -> dict[tuple[str, str], str]:

@@ -37,7 +37,7 @@ TABLE = METHODS
 State = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
     """One forget question with what `record` wrote down about it."""
 
@@ -73,7 +73,7 @@ class Visit:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """What one visit adds to the loss (its retain row apart), and what the exposure ledger notes about it."""
 

@@ -29,6 +29,8 @@ CLASSES = {
 LEAST_WEIGHT = 2.0
 """Keyword weight below which a fact is too common to be called another's: one ordinary word says nothing."""
 NO_LIKELIHOODS = "the reference judge shows no likelihoods"
+_AT_ONCE = 4096
+"""Answers that are judged at once: the likelihoods of all would take more memory than all else."""
 SAID = 0.5
 """Keyword recall from which on an answer is on topic whatever else it says."""
 
@@ -104,13 +106,17 @@ class ReferenceJudge:
 
     def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
-        pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
-        found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
-        if found is None:
-            return None
-        # Half-precision values can tie where double ones would not, so sum in double.
-        means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
-        return [[next(means) for _ in some] for some in questions]
+        scores: list[list[float]] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            part = questions[start : start + _AT_ONCE]
+            pairs = [(question, text) for some, text in zip(part, texts[start : start + _AT_ONCE], strict=True) for question in some]
+            found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
+            if found is None:
+                return None
+            # Half-precision values can tie where double ones would not, so sum in double.
+            means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+            scores += [[next(means) for _ in some] for some in part]
+        return scores
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)

@@ -232,7 +232,11 @@ def _finding(where: str, line: str, same: dict[Any, Any]) -> Finding:
 
     A line may hold anything, so no message quotes it."""
     try:
-        one = Finding(**{key: same.setdefault((type(value), value), value) for key, value in json.loads(line).items()})
+        values = json.loads(line)
+        for key, value in values.items():
+            if isinstance(value, str | float):
+                values[key] = same.setdefault((type(value), value), value)
+        one = Finding(**values)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{where} cannot be read as a finding; audit again") from None
     if wrong := _wrong(one):
