@@ -59,15 +59,18 @@ def test_the_untouched_model_fails(recorded, tmp_path):
     } <= lines
 
 
+@pytest.mark.slow
 def test_retain_only_fails(recorded, tmp_path):
     assert "sampling_worst_keyword_recall" in failed(recorded, tmp_path / "run", "method=retain-only", "train.rounds=10")
 
 
+@pytest.mark.slow
 def test_gradient_ascent_fails(recorded, tmp_path):
     """It says nothing of the secret any more, and nothing else that makes sense."""
     assert "wellformed_share" in failed(recorded, tmp_path / "run", "method=ga", "train.rounds=10", "train.learning_rate=3e-4")
 
 
+@pytest.mark.slow
 def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path):
     lines = failed(
         recorded, tmp_path / "run", "pmc.preset=paper", "pmc.retain_weight=1.5", "model.freeze_embeddings=false", "train.rounds=20"

@@ -14,10 +14,11 @@ from unsay.cli.app import app
 from unsay.cli.costs import size
 from unsay.config import Recipe, load
 from unsay.doctor.advice import advise
+from unsay.doctor.cards import KINDS, cards, number
 from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
 from unsay.doctor.machine import Machine
-from unsay.doctor.memory import SLACK, Sizes, memory
+from unsay.doctor.memory import SLACK, Memory, Sizes, memory
 from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
@@ -444,3 +445,25 @@ def test_bytes_for_a_reader(value: float, text: str):
 )
 def test_seconds_for_a_reader(value: float, text: str):
     assert duration(value) == text
+
+
+def test_a_model_that_is_asked_is_spread_over_cards_and_adapters_are_not():
+    audit = Memory("audit after", {"libraries": 1 * GB, "weights": 140 * GB}, {"sampling": 5 * GB}, shared=140 * GB, each=6 * GB)
+    assert [number(audit, size * GB) for size in (5, 6, 20, 76, 146, 200)] == [None, None, 10, 2, 1, 1]
+    adapters = Memory("train", {"libraries": 1 * GB, "weights": 35 * GB}, {"backward pass": 4 * GB}, each=40 * GB)
+    assert [number(adapters, size * GB) for size in (39, 40)] == [None, 1]
+
+
+def test_full_training_is_spread_by_its_moments_and_exact_copies():
+    recipe, card = load(None, ["model.dtype=bfloat16"]), sizes(gpu=True)
+    found = memory(TRAIN, recipe, card, reference=False)
+    assert found.shared == found.stays["exact_copies"] + found.stays["optimizer"] + found.moments["update"]
+    assert found.each == found.stays["libraries"] + found.stays["weights"] + max(found.moments["sampling"], found.moments["backward pass"])
+
+
+def test_the_kind_is_counted_by_the_stage_that_takes_most():
+    asked = replace(TRAIN, name="record")
+    found = cards(ONE, sizes(parameters=10 * GB, files=40 * GB), [asked, TRAIN], reference=True)
+    assert [one.stage for one in found] == ["train"] * len(KINDS)
+    numbers = [one.number or 10**6 for one in found]
+    assert numbers == sorted(numbers, reverse=True)

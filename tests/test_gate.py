@@ -257,13 +257,16 @@ def test_a_folder_of_other_questions_is_refused(tmp_path: Path) -> None:
         (["people-retain", "--questions", "q.jsonl", "--which", "after"], "--which names the models of a run"),
         (["people-retain", "--questions", "q.jsonl", "--retain-model", "finetune"], "an audit trains nothing"),
         (["people-retain", "--questions", "q.jsonl", "--set", "samplin.n=3"], "unknown table [samplin]"),
-        (["no/such/model", "--questions", "q.jsonl"], "cannot load model"),
+        (["no/such/model", "--questions", "q.jsonl"], "MODEL: there is no folder no/such/model"),
+        (["people-retain", "--questions", "q.jsonl", "--retain-model", "./nowhere"], "--retain-model: there is no folder ./nowhere"),
+        (["people-retain", "--questions", "q.jsonl", "--before", "./nowhere"], "--before: there is no folder ./nowhere"),
     ],
 )
 def test_mistakes_end_with_what_to_do(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("q.jsonl").write_text('{"question": "Who is Bo?", "answer": "A cook."}\n')
     assert message in " ".join(call("audit", *arguments, code=2).split())
+    assert [path.name for path in tmp_path.iterdir()] == ["q.jsonl"]
 
 
 def test_the_shipped_policies_of_an_audit_need_no_model_before() -> None:

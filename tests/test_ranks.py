@@ -1,8 +1,12 @@
 """Several processes do what one does: the same answers, the same weights up to rounding; none outlives the others."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +122,24 @@ def test_one_that_is_killed_ends_the_others_and_three_go_on(mortal: Mortal, reco
     assert "process 1 of 2 was ended by SIGKILL; the same command goes on" in ended.said
     done(mortal.run([*command, "3"]))
     same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_none_outlives_who_started_them(mortal: Mortal, settings: list[str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(mortal.run(["record", *settings, "--set", "train.rounds=200", "--out", str(run)]))
+    command = [sys.executable, "-m", "unsay", "train", str(run), "--processes", "2"]
+    parent = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not (run / "train" / "steps.jsonl").exists():
+        assert parent.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.kill()
+    parent.wait()
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.1)
+    assert children
+    assert not (run / "checkpoint").exists(), "they went on to the end"
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ def as_dictionary(report: "Report") -> dict[str, Any]:
         "seconds": report.seconds,
         "memory": report.peak.total,
         "disk": {**report.disk, "total": sum(report.disk.values())},
+        "cards": [dataclasses.asdict(one) for one in report.cards],
         "advice": [dataclasses.asdict(one) for one in report.advice],
     }
 
@@ -96,6 +97,8 @@ def _show(report: "Report") -> None:
     show.print(table)
     disk = size(sum(report.disk.values()))
     show.print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {duration(report.seconds)}, {disk} on disk")
+    kinds = (f"{one.gigabytes} GB: {one.number or 'too small'}{f' ({one.stage})' if one.number != 1 else ''}" for one in report.cards)
+    show.print(f"graphics cards it would take, by their memory (projected): {', '.join(kinds)}")
     if report.costs.contention > 1.3:
         show.print(
             f"Other programs want the cores: times are as they would be beside them ({report.costs.contention:.1f} × the processor's own)."

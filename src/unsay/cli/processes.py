@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Annotated
@@ -18,6 +19,7 @@ import typer
 from unsay.cli.app import LOST, note
 from unsay.store import ranks
 
+_PARENT = "UNSAY_STARTED_BY"
 _GRACE = 10.0
 """Seconds that the others have, once one has failed, to come to the place where they would meet it."""
 
@@ -26,7 +28,16 @@ def _several(processes: int) -> int:
     """Hear the option; the processes that this starts hear it too, and are already several."""
     if processes > 1 and not ranks.launched():
         raise typer.Exit(launch(processes, [sys.executable, "-m", "unsay", *sys.argv[1:]]))
+    if parent := int(os.environ.get(_PARENT, 0)):
+        threading.Thread(target=_ended_with, args=(parent,), daemon=True).start()
     return processes
+
+
+def _ended_with(parent: int) -> None:
+    """Who started this process may be killed so that it can pass on no signal: this one then gets the signal by itself."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 ProcessesOption = Annotated[
@@ -41,7 +52,13 @@ def launch(processes: int, command: list[str]) -> int:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = max(1, (os.cpu_count() or 1) // processes)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    shared = {
+        _PARENT: str(os.getpid()),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+    }
     # One seed of hashes: an order that came from a set would else be another in each.
     environment = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"} | os.environ | shared
     ranked = [environment | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]

@@ -41,6 +41,9 @@ class ModelConfig:
     """Keep the input and output embeddings fixed: less memory and time, and words keep their meaning."""
     quantization: str = "none"
     """Load the fixed weights in `4bit` or `8bit` (bitsandbytes, `pip install 'unsay[bitsandbytes]'`); needs `lora.rank`."""
+    device_map: str = "one"
+    """Where a model that is asked lies: on `one` device, or `auto`: on all cards, in the processor's memory and on disk, as far as
+    each has room. Training takes one device (or `--processes`)."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless asked."""
     extra_tensors: str = "refuse"
@@ -49,6 +52,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         one_of("model.extra_tensors", self.extra_tensors, ("refuse", "ignore"))
         one_of("model.quantization", self.quantization, ("none", "4bit", "8bit"))
+        one_of("model.device_map", self.device_map, ("one", "auto"))
         one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         one_of("model.template", self.template, ("auto", "chat", "plain", "raw"))
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from unsay.config import Recipe
 from unsay.doctor.advice import Advice, advise
 from unsay.doctor.bench import Bench, answers
+from unsay.doctor.cards import Cards, cards
 from unsay.doctor.cost import Costs, Work
 from unsay.doctor.machine import Machine, look, resident
 from unsay.doctor.memory import Memory, Sizes, memory, trained
@@ -46,6 +47,8 @@ class Report:
     disk: dict[str, float]
     """Bytes by what will be written."""
     advice: tuple[Advice, ...]
+    cards: tuple[Cards, ...]
+    """Graphics cards that the run would take, by kind."""
     slow: tuple[str, ...]
     """Why this model takes longer here than it might."""
     loaded: bool = True
@@ -98,7 +101,8 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     reference, disk = needs_untouched(recipe, method), _disk(recipe, sizes)
     memories = tuple(memory(stage, recipe, sizes, reference) for stage in stages)
     advice = advise(recipe, machine, sizes, costs, stages, reference, disk)
-    return Report(machine, sizes, costs, tuple(stages), memories, disk, advice, slow, loaded=load)
+    kinds = cards(recipe, sizes, stages, reference)
+    return Report(machine, sizes, costs, tuple(stages), memories, disk, advice, kinds, slow, loaded=load)
 
 
 def _measured(bench: Bench) -> tuple[Sizes, Costs, Said]:

@@ -75,6 +75,10 @@ class Memory:
     stage: str
     stays: Mapping[str, float]
     moments: Mapping[str, float] = field(default_factory=dict)
+    shared: float = 0.0
+    """What several cards can divide among them."""
+    each: float = 0.0
+    """What each of them then holds besides."""
 
     @property
     def moment(self) -> str:
@@ -128,7 +132,8 @@ class _Arithmetic:
 
     def memory(self, reference: bool) -> Memory:
         if self.stage.name == "record":
-            return Memory(self.stage.name, self._stays(weights=self.whole), self._loading() | self._asking())
+            stays, asking = self._stays(weights=self.whole), self._asking()
+            return Memory(self.stage.name, stays, self._loading() | asking, self.whole, stays["libraries"] + max(asking.values()))
         return self._audit() if self.stage.name.startswith("audit") else self._train(reference)
 
     def _train(self, reference: bool) -> Memory:
@@ -151,7 +156,10 @@ class _Arithmetic:
         begin += gradients if training and config.accumulation > 1 else 0.0
         end = gradients + (2.0 * moved if copies else 0.0) + self._update(moved)
         asking = {name: gradients + size for name, size in self._asking().items()}
-        return Memory(self.stage.name, stays, self._loading() | self._slack({"backward pass": begin, "update": end}) | asking)
+        moments = self._loading() | self._slack({"backward pass": begin, "update": end}) | asking
+        spread = 0.0 if lora else stays.get("exact_copies", 0.0) + stays["optimizer"]  # and what an update takes
+        each = sum(stays.values()) - spread + max(size for name, size in moments.items() if name != "update")
+        return Memory(self.stage.name, stays, moments, spread + moments["update"] if spread else 0.0, each)
 
     def _audit(self) -> Memory:
         """The model; beside it the reference judge, up to the last probe that asks it; and what probes do to copies of the model."""
@@ -162,7 +170,9 @@ class _Arithmetic:
         moments = {"reference_judge": judge + max(self._loading().get("loading", 0.0), *asking.values())} if judged else {}
         attacks = {name: one for name, one in self.stage.attacks.items() if name in probes}
         attacked = {name: beside[name] + self._attacked(name, one, asking["sampling"]) for name, one in attacks.items()}
-        return Memory(self.stage.name, self._stays(weights=self.whole), {**moments, **asking, **attacked})
+        stays = self._stays(weights=self.whole)
+        both = self.whole + (judge if judged else 0.0)
+        return Memory(self.stage.name, stays, {**moments, **asking, **attacked}, both, stays["libraries"] + max(asking.values()))
 
     def _attacked(self, name: str, attack: Attack, sampling: float) -> float:
         """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""

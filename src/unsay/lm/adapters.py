@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, Recipe
 from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import States, answer_logprobs, answer_states, frozen_copy, load, trainable
+from unsay.lm.model import States, answer_logprobs, answer_states, default_device, frozen_copy, load, trainable
 from unsay.store import ranks
 from unsay.store.files import new_folder
 
@@ -29,7 +29,7 @@ _NAME = "default"
 def load_to_train(recipe: Recipe, name: str | None = None) -> tuple[PreTrainedModel, Encoder]:
     """The model `name` as an optimizer gets it: its weights quantised, its adapters injected and its activations
     recomputed, where the recipe says so. Raises `ConfigError`."""
-    model, encoder = load(recipe.model, name, quantized=True)
+    model, encoder = load(recipe.model, name, quantized=True, device=default_device())
     if recipe.lora.rank:
         adapt(model, recipe.lora, recipe.seed)
     if recipe.train.gradient_checkpointing:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from unsay.config import ConfigError, ModelConfig
 from unsay.config.build import NoFolder, named
 from unsay.extras import install
-from unsay.lm import builtin
+from unsay.lm import builtin, placement
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
@@ -36,16 +36,19 @@ def load(
 
     Only safetensors are read; code that comes with a model runs only with `trust_remote_code`. A checkpoint whose tensors are
     not those of the model, or whose weights are not finite, is refused. `quantized`: with the weights in
-    `config.quantization`, as training wants them; else whole. `device`: default, the accelerator if there is one.
+    `config.quantization`, as training wants them; else whole. `device`: default, what `config.device_map` says.
     """
     name = name or config.name
-    where, device = builtin.resolve(name), device or default_device()
+    where, split = builtin.resolve(name), device is None and config.device_map == "auto"
+    device = device or default_device()
+    if split and ranks.count() > 1:
+        raise ConfigError('model.device_map = "auto" gives all cards to one process: record and audit without --processes, or leave it out')
     look_at(where)
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code, "revision": config.revision}
     few_bits = _few_bits(config, device) if quantized and config.quantization != "none" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        options |= few_bits
+        options |= few_bits or ({"device_map": "auto", "max_memory": placement.room()} if split else {})
         # Tensors of another shape are let through here, to be refused with their names.
         model, found = AutoModelForCausalLM.from_pretrained(
             where,
@@ -66,11 +69,14 @@ def load(
                 matrix.requires_grad_(False)
     stops = model.generation_config.eos_token_id
     stop_ids = [stops] if isinstance(stops, int) else list(stops or ())
+    if model.device.type == "meta":
+        raise ConfigError(f"cannot load model {named(name)}: no device has room even for its embeddings; free some memory")
     if few_bits:
         _stay_differentiable(model)
-    else:
+    elif not placement.is_split(model):
         quicken(model)
-    placed = model.eval() if few_bits else model.eval().to(device)  # quantised weights are made where they stay
+    # Quantised weights are made where they stay, and so are those of a model in several places.
+    placed = model.eval() if few_bits or split else model.eval().to(device)
     _finite(name, placed)
     vocabulary, room = model.get_input_embeddings().weight.shape[0], _room(model)
     return placed, Encoder(
@@ -178,8 +184,9 @@ def _listed(names: list[str]) -> str:
 @torch.no_grad()
 def _finite(name: str, model: PreTrainedModel) -> None:
     """Raises `ConfigError` where a weight is not a number: whatever such a model says is noise, and so would be every score."""
-    for key, tensor in model.named_parameters():
-        if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64) and tensor.numel():
+    weights = {name for name, _ in model.named_parameters()}
+    for key, tensor in placement.tensors(model):
+        if key in weights and tensor.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64) and tensor.numel():
             low, high = tensor.aminmax()
             if not bool(torch.isfinite(low) & torch.isfinite(high)):
                 raise ConfigError(
@@ -251,7 +258,7 @@ def trainable(model: PreTrainedModel) -> dict[str, Tensor]:
 def fingerprint(model: PreTrainedModel) -> str:
     """SHA-256 of all weights, names and shapes included: equal fingerprints are equal models, to the bit."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in placement.tensors(model):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
-from unsay.probes.scoring import NO_WEIGHTS, known, missing, unscored, worst
+from unsay.probes.scoring import known, missing, no_copy, unscored, worst
 from unsay.types import Case, Finding
 
 
@@ -57,8 +57,8 @@ class Damage:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
         prompts, ids = [Prompt(example.id, example.question) for example, _ in pairs], [example.id for example, _ in pairs]
         for setting, damage in self._attacks(case.seed) if pairs else ():
-            if subject.weights is None:
-                found += unscored("damage", ("keyword_recall",), ids, NO_WEIGHTS, setting)
+            if (why := no_copy(subject)) or subject.weights is None:
+                found += unscored("damage", ("keyword_recall",), ids, why, setting)
                 continue
             model, encoder = subject.weights
             try:

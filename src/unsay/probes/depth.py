@@ -18,7 +18,7 @@ from unsay.lm.reading import habits
 from unsay.lm.subject import Subject
 from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import ReferenceJudge
-from unsay.probes.scoring import NO_KEYWORDS, NO_WEIGHTS, known, missing, scored, secret_tokens, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, known, missing, no_copy, scored, secret_tokens, spread, unscored
 from unsay.types import Case, Finding
 
 LEAST_DROP = 0.05
@@ -182,8 +182,8 @@ def _layers(model: PreTrainedModel) -> nn.ModuleList:
 
 def _unfit(subject: Subject, case: Case) -> str:
     """Why nothing can be patched; empty where it can."""
-    if subject.weights is None:
-        return NO_WEIGHTS
+    if (why := no_copy(subject)) or subject.weights is None:
+        return why
     if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew or case.judge.subject.weights is None:
         return NO_BEFORE
     (model, encoder), (before, theirs) = subject.weights, case.judge.subject.weights

@@ -16,15 +16,16 @@ from transformers import PreTrainedModel
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
+from unsay.lm.placement import is_split
 
 
 def gradient_norms(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[float] | None:
-    """One number per row; `None` where a weight takes no gradient (few bits). The model is left as it was.
+    """One number per row; `None` where a weight takes no gradient (few bits, several places). The model is left as it was.
 
     A gradient is measured and dropped as soon as it is there, so that no second copy of the weights exists.
     """
     weights = list(model.parameters())
-    if not all(weight.is_floating_point() for weight in weights):
+    if is_split(model) or not all(weight.is_floating_point() for weight in weights):
         return None
     norms: list[Tensor] = []
 

@@ -44,7 +44,7 @@ NO_WRONG = "no wrong answers, and too few other answers of the kind to make them
 NO_TOKENS = "the answer has no token"
 MADE = "made options"
 NO_HOLDOUT = "the corpus has no answers that no model was trained on"
-NO_GRADIENT = "weights in few bits take no gradient"
+NO_GRADIENT = "weights in few bits, or in several places, take no gradient"
 Sides = Mapping[str, Sequence[tuple[str, str, str]]]
 """Setting → (id, question, text) of the members and of the non-members of a membership attack."""
 ROWS = 64

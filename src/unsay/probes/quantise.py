@@ -17,7 +17,7 @@ from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import NO_WEIGHTS, default_and_worst, known, missing, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, no_copy, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
@@ -70,8 +70,8 @@ class Quantise:
 
     def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:
         """Findings on the model in `bits` bits, or why there are none."""
-        if subject.weights is None:
-            return NO_WEIGHTS
+        if (why := no_copy(subject)) or subject.weights is None:
+            return why
         if importlib.util.find_spec("bitsandbytes") is None:
             return f"needs bitsandbytes: {install('bitsandbytes')}"
         model, encoder = subject.weights

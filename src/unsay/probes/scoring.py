@@ -12,6 +12,8 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from unsay.config import ConfigError
+from unsay.lm.placement import is_split
+from unsay.lm.subject import Subject
 from unsay.metric import Findings, Whole
 from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
@@ -28,11 +30,17 @@ CLOSED = "closed"
 NO_TOKENS = "the reference has no ROUGE token"
 NO_WORDS = "the reference has no word"
 NO_WEIGHTS = "this model shows no weights"
+NO_COPY = "this model lies in several places (model.device_map), so it cannot be copied and changed"
 NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
 CONFIDENCE = 0.99
 """Of what sampled answers can certify."""
 SAMPLED = ("worst_keyword_recall", "leak_rate", "mean_keyword_recall", "worst_rouge_l_recall")
+
+
+def no_copy(subject: Subject) -> str:
+    """Why no copy of the subject's model can be changed; empty where one can."""
+    return NO_WEIGHTS if subject.weights is None else NO_COPY if is_split(subject.weights[0]) else ""
 
 
 def known(case: Case) -> list[tuple[Example, Fact]]:

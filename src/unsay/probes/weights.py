@@ -24,7 +24,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
-from unsay.probes.scoring import NO_WEIGHTS, default_and_worst, known, missing, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, no_copy, unscored
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("keyword_recall", "worst_keyword_recall")
@@ -119,8 +119,8 @@ class Relearn:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("relearn", YIELDS, case), known(case)
         shown, others = split(pairs, self.share, case.seed)
-        if subject.weights is None:
-            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), NO_WEIGHTS)
+        if (why := no_copy(subject)) or subject.weights is None:
+            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), why)
         encoder = subject.weights[1]
         if self.unrelated and others:  # the same secrets as below, so that the two attacks can be compared
             found += self._attack(subject, unrelated.rows(encoder), others, UNRELATED, case)

@@ -94,6 +94,9 @@ def run_standalone(
     """An audit of a model without a run, and its report; the recipe that it makes of what is named. Raises `ConfigError`."""
     recipe = standalone.prepare(model, questions, retain_model, settings, corpus)
     check_audit(recipe)
+    for option, name in (("MODEL", model), ("--retain-model", recipe.model.retain_model), ("--before", before)):
+        if name:
+            builtin.at_hand(option, name)
     with folder.claimed():
         standalone.begin(recipe, folder, before)
         run_alone(recipe, folder, watchers, cache)

@@ -1,0 +1,106 @@
+"""A model in several places (memory and disk here, where no cards are at hand) answers as on one device, and nothing changes it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import small_run
+from unsay import probes
+from unsay import run as runs
+from unsay.config import ConfigError, ModelConfig, Recipe, SampleConfig, load
+from unsay.lm import placement
+from unsay.lm.adapters import load_to_train
+from unsay.lm.model import fingerprint
+from unsay.lm.model import load as load_model
+from unsay.lm.subject import LocalSubject, Prompt
+from unsay.probes.scoring import NO_COPY
+from unsay.store import ranks
+from unsay.store.folder import RunFolder, read_findings
+from unsay.tables import lookup
+from unsay.types import Case, Corpus, Example, Fact
+
+SPLIT = ModelConfig(device_map="auto")
+PROMPTS = [Prompt("a", "Where does Hirel Vonduin live?"), Prompt("b", "Who is Tosa Merling?", "It ")]
+QUESTIONS = tuple(Example(str(i), f"Where does person {i} live?") for i in range(8))
+CASE = Case(Corpus("made up", QUESTIONS), {one.id: Fact(one.id, "In Ashdown.", wrong=("In Marlow.",)) for one in QUESTIONS}, "ground truth")
+
+
+@pytest.fixture
+def half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for the embeddings and the first of the four layers of `people-target`."""
+    monkeypatch.setattr(placement, "room", lambda: {"cpu": 2_500_000})
+
+
+def test_it_says_what_it_says_on_one_device(half: None) -> None:
+    subjects = [LocalSubject(*load_model(config), SampleConfig(max_new_tokens=8)) for config in (ModelConfig(), SPLIT)]
+    one, split = (subject.model for subject in subjects)
+    assert [placement.is_split(model) for model in (one, split)] == [False, True]
+    assert any(parameter.is_meta for parameter in split.parameters())  # some layers are on disk
+    assert fingerprint(one) == fingerprint(split)
+    answers = [subject.ask(PROMPTS) + subject.ask(PROMPTS, n=3, temperature=1.0, salt="x") for subject in subjects]
+    assert answers[0] == answers[1]
+    told = [subject.logprobs(["Where?", None], ["In Ashdown.", "A text."]) for subject in subjects]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*told, strict=True))
+
+
+def test_where_it_fits_it_lies_in_one_place() -> None:
+    assert not placement.is_split(load_model(SPLIT)[0])
+
+
+def test_a_weight_on_disk_that_is_no_number_is_found(half: None, tmp_path: Path) -> None:
+    model, encoder = load_model(ModelConfig())
+    with torch.no_grad():
+        model.get_decoder().layers[3].mlp.up_proj.weight[0, 0] = float("nan")
+    model.save_pretrained(tmp_path)
+    encoder.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"layers\.3\.mlp\.up_proj\.weight holds NaN"):
+        load_model(SPLIT, str(tmp_path))
+
+
+def test_no_room_for_the_embeddings_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "room", lambda: {"cpu": 1000})
+    with pytest.raises(ConfigError, match="no device has room even for its embeddings"):
+        load_model(SPLIT)
+
+
+def test_several_processes_do_not_share_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    with pytest.raises(ConfigError, match="without --processes"):
+        load_model(SPLIT)
+
+
+def test_training_has_it_on_one_device(half: None) -> None:
+    model, _ = load_to_train(Recipe(model=SPLIT))
+    assert not placement.is_split(model)
+
+
+@pytest.mark.parametrize("name", ["relearn", "quantise", "damage", "likelihood"])
+def test_what_changes_a_copy_is_unscored_and_says_why(half: None, name: str) -> None:
+    subject = LocalSubject(*load_model(SPLIT), SampleConfig(max_new_tokens=8))
+    found = [
+        one
+        for one in lookup(name, probes.TABLE, probes.GROUP)()(subject, CASE)
+        if name != "likelihood" or one.metric.endswith("gradient_norm")
+    ]
+    assert {one.value for one in found} == {None}
+    assert name == "likelihood" or {one.note for one in found} == {NO_COPY}
+
+
+def test_a_whole_run_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path) -> None:
+    monkeypatch.setattr(placement, "room", lambda: {"cpu": 90_000})
+    findings = []
+    for where in ("one", "auto"):
+        folder = RunFolder(tmp_path / where)
+        settings = [
+            *small_run(tiny_folder, tmp_path, 3, 4),
+            'audit.probes=["greedy", "sampling"]',
+            "train.rounds=1",
+            "record.replay=0",
+            "record.near_misses=0",
+        ]
+        recipe = load(None, [*settings, f"model.device_map={where}"])
+        runs.run(recipe, folder)
+        assert placement.is_split(load_model(recipe.model)[0]) is (where == "auto")
+        findings.append([read_findings(folder.audit_file(which)) for which in ("before", "after")])
+    assert findings[0] == findings[1]
