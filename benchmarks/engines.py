@@ -1,6 +1,6 @@
 """Samplers of one shape: contexts and a number of answers in; for every context that many lists of ids out.
 
-Ours, and transformers' two: `generate`, and `generate_batch`, its continuous batching.
+Ours, vLLM, and transformers' two: `generate`, and `generate_batch`, its continuous batching.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
 from subject import Subject
-from unsay.config import SampleConfig
+from unsay.config import SampleConfig, VllmConfig
 from unsay.lm.linear import stock
 from unsay.lm.sample import Draw, sample
 
@@ -44,6 +44,7 @@ class Ours:
     """`unsay.lm.sample`."""
 
     name = "ours"
+    config: type[SampleConfig] = SampleConfig
 
     def __init__(self, subject: Subject):
         self.subject = subject
@@ -52,9 +53,15 @@ class Ours:
     def __call__(self, contexts: Sequence[tuple[int, ...]], n: int, decoding: Decoding) -> Ids:
         encoder = self.subject.endless if decoding.endless else self.subject.encoder
         draws = [Draw(str(i), context, n, decoding.temperature, decoding.top_p) for i, context in enumerate(contexts)]
-        config = SampleConfig(max_new_tokens=decoding.tokens)
-        answers = sample(self.subject.model, encoder, draws, config, 0, str(next(self.occasions)))
+        answers = sample(self.subject.model, encoder, draws, self.config(decoding.tokens), 0, str(next(self.occasions)))
         return [[list(answer.ids) for answer in found] for found in answers]
+
+
+class Vllm(Ours):
+    """The same by vLLM, in this process."""
+
+    name = "vllm"
+    config = VllmConfig
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,21 @@ on the layers that torch has; `best_generate_onednn` is the best `generate` with
 its ratio shows what is left to the sampler alone. Shares of the matrix-product limit take a 2048³ product in the same process
 and type as 1: torch's own, and the quickest there is here.
 
-    python benchmarks/sampler.py [--quick] [--json] [--model NAME] [--k 5 20] [--only best_generate documented] [--vllm PYTHON]
+    python benchmarks/sampler.py [--quick] [--json] [--model NAME] [--k 5 20] [--only best_generate documented]
 """
 
 import importlib.util
-import sys
-import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from engines import Continuous, Decoding, Engine, Generate, Ours, configurations
+from engines import Continuous, Decoding, Engine, Generate, Ours, Vllm, configurations
 from judge import TEMPERATURE, TOP_P, Judge
 from pairs import Report, Side, arguments, per_second, ratio, settings_of, take_turns, tell
-from served import Served
 from subject import GEMMA, Subject, contexts, questions, subject
 from unsay.lm.linear import linear, pays
 
@@ -45,8 +41,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ways", nargs="+", choices=("equal", "natural"), default=["equal", "natural"], help="where answers end")
     parser.add_argument("--best", nargs=2, type=int, metavar=("BATCH", "TOP_K"), help="do not look for the best `generate`, take this")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="best_generate, documented, microbatch, generate_batch, vllm")
-    here = sys.executable if importlib.util.find_spec("vllm") else None
-    parser.add_argument("--vllm", default=here, metavar="PYTHON", help="an interpreter that has vLLM (default: this one, if it has)")
     args = parser.parse_args(argv)
     if args.quick:
         args.turns, args.k, args.questions, args.tokens, args.draws = 1, [2], 4, 6, 64
@@ -58,30 +52,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     limits = matrix_limits(tested, 256 if args.quick else 2048)
     report.medians |= {f"{name}_product_gflops": limit / 1e9 for name, limit in limits.items()}
-    with others(tested, asked, args) as engines:
-        judge = Judge(tested, asked, args.tokens, args.draws)
-        for k in args.k:
-            compare(report, tested, asked, engines, judge, args, k)
-            share_of_limit(report, tested, asked, args, k, limits)
+    engines, judge = others(tested, args), Judge(tested, asked, args.tokens, args.draws)
+    for k in args.k:
+        compare(report, tested, asked, engines, judge, args, k)
+        share_of_limit(report, tested, asked, args, k, limits)
     report.show(args.json)
 
 
-@contextmanager
-def others(tested: Subject, asked: Contexts, args: Namespace) -> Iterator[list[Engine]]:
+def others(tested: Subject, args: Namespace) -> list[Engine]:
     """The engines that ours is compared with, the best `generate` apart: that one is looked for."""
     found: list[Engine] = [Generate(tested), Generate(tested, "microbatch", batch=8), Continuous(tested)]
-    found = [engine for engine in found if not args.only or engine.name in args.only]
-    if not args.vllm or (args.only and Served.name not in args.only):
-        yield found
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        tested.model.save_pretrained(folder)
-        longest = max(map(len, asked)) + args.tokens + 8
-        served = Served(args.vllm, folder, args.dtype, sorted(tested.encoder.stops), longest)
-        try:
-            yield [*found, served]
-        finally:
-            served.close()
+    found += [Vllm(tested)] if importlib.util.find_spec("vllm") else []
+    return [engine for engine in found if not args.only or engine.name in args.only]
 
 
 def compare(report: Report, tested: Subject, asked: Contexts, engines: Sequence[Engine], judge: Judge, args: Namespace, k: int) -> None:

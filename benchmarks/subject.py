@@ -35,7 +35,7 @@ class Subject:
     def endless(self) -> Encoder:
         """The encoder with no end of answer: every answer reaches its length limit."""
         endless = copy.copy(self.encoder)
-        endless.stops = frozenset({-1})  # no token has this id
+        endless.stops = frozenset()
         return endless
 
     @property

@@ -168,3 +168,10 @@ def test_the_history_has_a_line_for_each_release_and_benchmark():
         assert line["date"]
         assert line["machine"]
         assert all(isinstance(value, float) for value in line["figures"].values())
+
+
+def test_an_engine_is_measured(script, capsys):
+    script("two_engines").main(["--only", "builtin", "--model", "people-target", "--questions", "2", "--tokens", "4", "--k", "3"])
+    found = json.loads(capsys.readouterr().out)
+    assert [len(ids) for ids in found["greedy ids"]] == [4, 4]
+    assert {"greedy: tokens/s", "K = 3: tokens/processor s", "peak memory, GB"} <= found.keys()

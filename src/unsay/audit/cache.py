@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from unsay.config import ModelConfig, SampleConfig
+from unsay.config import ModelConfig, SampleConfig, VllmConfig
 from unsay.lm import builtin
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, look_at
@@ -280,7 +280,8 @@ class KeptSubject(LocalSubject):
         ids = self.encoder.prompt(prompt.question, prompt.before) + self.encoder.prefix(prompt.prefix)
         # The greedy answer is the same on every occasion; a sampled one is its seed's, its occasion's and its question's.
         chance = [temperature, top_p, self.seed, salt, prompt.key, prompt.prefix] if temperature > 0 else []
-        return _hash(["answers", ids, self._sample.max_new_tokens, self._settings.stop, chance])
+        engine = ["vllm"] if isinstance(self._sample, VllmConfig) else []
+        return _hash(["answers", ids, self._sample.max_new_tokens, self._settings.stop, chance, *engine])
 
 
 def _packed(answers: Iterable[Answer]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from unsay.config.build import ConfigError, build
 from unsay.config.knobs import (
     AuditConfig,
     DeploymentConfig,
+    EngineConfig,
     FinetuneConfig,
     LoraConfig,
     ModelConfig,
@@ -12,6 +13,7 @@ from unsay.config.knobs import (
     ReportConfig,
     SampleConfig,
     VaultConfig,
+    VllmConfig,
 )
 from unsay.config.shipped import recipe_path, recipes_folder
 from unsay.config.toml import dump, load
@@ -21,6 +23,7 @@ __all__ = [
     "AuditConfig",
     "ConfigError",
     "DeploymentConfig",
+    "EngineConfig",
     "FinetuneConfig",
     "LoraConfig",
     "ModelConfig",
@@ -30,6 +33,7 @@ __all__ = [
     "SampleConfig",
     "TrainConfig",
     "VaultConfig",
+    "VllmConfig",
     "WatchConfig",
     "build",
     "dump",

@@ -31,7 +31,7 @@ def heard(recipe: Recipe, chat: bool) -> None:
 
 def sample(recipe: Recipe) -> SampleConfig:
     """`[sample]` with the deployed length limit."""
-    return dataclasses.replace(recipe.sample, **_given(max_new_tokens=recipe.deployment.max_new_tokens))
+    return dataclasses.replace(recipe.sampling, **_given(max_new_tokens=recipe.deployment.max_new_tokens))
 
 
 def decoding(recipe: Recipe, name: str, probe: T) -> T:

@@ -91,6 +91,32 @@ class SampleConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """Who decodes answers in record, training and audit (docs/engines.md)."""
+
+    name: str = "builtin"
+    """`builtin`, or `vllm` (`pip install 'unsay[vllm]'`), whose sampled answers are others; its greedy ones are the same."""
+    memory: float = 1.0
+    """GB that vLLM keeps for its cache, beside a copy of the weights."""
+
+    def __post_init__(self) -> None:
+        if "://" in self.name:
+            raise ConfigError(
+                "engine.name is a server, whose weights cannot follow those in training; audit it (unsay audit RUN --endpoint URL), and "
+                'train with "builtin" or "vllm"'
+            )
+        one_of("engine.name", self.name, ("builtin", "vllm"))
+        positive("engine", memory=self.memory)
+
+
+@dataclass(frozen=True)
+class VllmConfig(SampleConfig):
+    """`[sample]`, where vLLM decodes."""
+
+    memory: float = 1.0
+
+
+@dataclass(frozen=True)
 class RecordConfig:
     answers: int = 8
     """Answers sampled per forget question from the target model; answer prefixes are cut from them."""
@@ -224,6 +250,7 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     record: RecordConfig = field(default_factory=RecordConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -242,6 +269,11 @@ class Recipe:
             )
         if self.lora.rank and self.train.optimizer == "whitened":
             raise ConfigError('train.optimizer = "whitened" moves the weights themselves: take lora.rank = 0, or "adamw"')
+
+    @property
+    def sampling(self) -> SampleConfig:
+        """`[sample]`, as the chosen engine takes it."""
+        return self.sample if self.engine.name == "builtin" else VllmConfig(**vars(self.sample), memory=self.engine.memory)
 
     def knobs(self, name: str, kind: type[T]) -> T:
         """The dataclass `kind` with the values of table `[name]`, over those of its preset; where a base class of `kind` declares the

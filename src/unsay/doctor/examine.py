@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from unsay.config import Recipe
+from unsay.config import EngineConfig, Recipe
 from unsay.doctor.advice import Advice, advise
 from unsay.doctor.bench import Bench, answers
 from unsay.doctor.cards import Cards, cards
@@ -69,6 +69,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     `load`: measure on the model itself, or (False) on one and two layers of its shape; default, on itself where that fits.
     `say` hears what is being done.
     """
+    engine, recipe = recipe.engine.name, replace(recipe, engine=EngineConfig())
     machine, method, where = look(out), method_of(recipe), source(recipe)
     corpus = where.corpus()
     planted = where.finetuning_rows(retain_model=False) if recipe.finetune.epochs else ()
@@ -93,6 +94,10 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     if planted or not load:
         said = _planted(planted or _taught(corpus), corpus, encoder)
     slow = _slow(recipe, model)
+    if engine != "builtin":
+        slow += (
+            f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",
+        )
     del model, benches
     heavier = sizes.parameters / max(1.0, trained(recipe, sizes))
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:

@@ -117,6 +117,19 @@ def without_adapters(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
         model.train(training)
 
 
+def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """The weights of the plain model that does what `model` does now, by name: each with its adapter added, if any is switched on,
+    summed in float32 and rounded once."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
+    for name, parameter in model.named_parameters():
+        module, base, last = name.rpartition(".base_layer.")
+        weight, layer = parameter.detach(), layers.get(module)
+        if layer is not None and last == "weight" and not layer.disable_adapters:
+            weight = (weight.float() + layer.get_delta_weight(_NAME).detach()).to(weight.dtype)
+        if ".lora_" not in name:
+            yield (f"{module}.{last}" if base else name), weight
+
+
 class Untouched:
     """The model before training, for methods that compare with it. No gradient, no dropout.
 

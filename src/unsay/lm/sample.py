@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.config import SampleConfig
+from unsay.config import SampleConfig, VllmConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.heard import told
 from unsay.lm.reading import habits, read
@@ -60,6 +60,10 @@ def sample(
 
     Several processes share the batches. Raises `FloatingPointError` where the model outputs something that is not a number.
     """
+    if isinstance(config, VllmConfig):
+        from unsay.lm import vllm  # it imports this module
+
+        return vllm.sample(model, encoder, draws, config, seed, salt)
     lengths, counts = [len(draw.context) for draw in draws], [draw.n for draw in draws]
     total = sum(counts)
     batches = ranks.mine(_plan(lengths, counts, ranks.part(config.rows, total), habits(model).padding))
@@ -109,7 +113,7 @@ def _plan(lengths: Sequence[int], counts: Sequence[int], rows: int, padding: boo
     return batches
 
 
-def _limits(draws: Sequence[Draw], config: SampleConfig, encoder: Encoder) -> list[int]:
+def limits_of(draws: Sequence[Draw], config: SampleConfig, encoder: Encoder) -> list[int]:
     """Most tokens of each draw's answers: its own limit, and what the model has room for after the prompt."""
     limits = []
     for draw in draws:
@@ -124,7 +128,7 @@ def _decode(
 ) -> Iterator[Answer]:
     """`of`: answers finished before these, and in all."""
     device = model.device
-    limits = _limits(draws, config, encoder)
+    limits = limits_of(draws, config, encoder)
     longest = max(limits)
     reading = read(model, *encoder.prompts([draw.context for draw in draws], device), room=longest)
 
@@ -149,17 +153,17 @@ def _decode(
         if left == 0:
             break
         told(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
-        # Finished rows ride along until enough of them have gathered; what they write is cut off by `_answer`.
+        # Finished rows ride along until enough of them have gathered; what they write is cut off by `answer_of`.
         if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)
             reading.choose(keep)
             alive, tokens = alive[keep], tokens[keep]
         logits = reading.append(tokens)
 
-    return (_answer(row[: end + 1], encoder) for row, end in zip(written.tolist(), last.tolist(), strict=True))
+    return (answer_of(row[: end + 1], encoder) for row, end in zip(written.tolist(), last.tolist(), strict=True))
 
 
-def _answer(row: list[int], encoder: Encoder) -> Answer:
+def answer_of(row: list[int], encoder: Encoder) -> Answer:
     stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
     finished = stop < len(row) and row[stop] >= 0
     return encoder.told(row[: stop + 1] if finished else row[:stop], finished)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from unsay import corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
+from unsay.lm import vllm
 from unsay.lm.encode import Row
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
@@ -64,7 +65,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     model, encoder = load(recipe.model, target_model_name(recipe, folder))
     for pair in corpus.retain:
         encoder.fits(pair.id, pair.question, pair.answer)
-    sampling = planned(folder, "record", model, encoder, recipe.sample, (e.question for e in corpus.forget))
+    sampling = planned(folder, "record", model, encoder, recipe.sampling, (e.question for e in corpus.forget))
     subject = LocalSubject(model, encoder, sampling, recipe.seed)
     baseline = _baseline(subject, recipe, corpus.forget)
     folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
@@ -74,7 +75,8 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, told)
     _replay(subject, recipe, folder, corpus, told, own)
     endless = sum(runs_on(answer) for _, answer in now)
-    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), str(habits(model)), endless)))
+    said = str(habits(model)) if recipe.engine.name == "builtin" else vllm.describe()
+    folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), said, endless)))
 
 
 def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]) -> dict[str, Baseline]:

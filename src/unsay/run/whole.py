@@ -9,7 +9,7 @@ from pathlib import Path
 from unsay import audit, corpora, probes, report, rewards
 from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.corpora import Handed
-from unsay.lm import builtin
+from unsay.lm import builtin, vllm
 from unsay.lm.heard import counting
 from unsay.measure import policy
 from unsay.methods import GROUP as METHODS
@@ -62,6 +62,7 @@ def check_audit(recipe: Recipe) -> None:
         policy.load(recipe.report.policy)
     audit.probes_of(recipe)
     deployment.model(recipe)
+    vllm.check(recipe)
     _room(recipe)
     alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
     known = {name for table, group in alcoves for name in entries(table, group)}

@@ -55,7 +55,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     data = read_training_data(recipe, folder, method)
     name = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
-    sampling = planned(folder, "train", model, encoder, recipe.sample, (visit.example.question for visit in data.visits.values()))
+    sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
     if ranks.split():
