@@ -15,7 +15,7 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.counterfactuals import Counterfactual, counterfactuals, invented, name_of
 from unsay.methods.prefixes import AnswerPrefix, prefix_from
-from unsay.methods.selection import Ask, of_its_own
+from unsay.methods.selection import Ask, Settled
 from unsay.text import forms, rouge_l
 from unsay.text.names import subject
 from unsay.types import Answer, Candidate, Example, Reference
@@ -154,4 +154,4 @@ def test_a_bare_name_that_another_question_was_trained_to_say_is_no_candidate():
     candidates = [Candidate(Answer((1,), text, True), 0, "own") for text in ("Quito.", "<strong>", "Cuzco")]
     memory = {"a": {"settled": "Cuzco"}, "b": {"settled": "quito"}, "c": {"settled": "**strong**"}, "d": {"heat": 1}}
     ask = Ask(visit, (), reference, candidates=candidates)
-    assert [candidate.text for candidate in of_its_own(ask, memory)] == ["Cuzco"]
+    assert [candidate.text for candidate in Settled(memory).left(ask)] == ["Cuzco"]

@@ -150,9 +150,9 @@ def test_what_is_torn_or_changed_is_asked_again(make: Callable[..., KeptSubject]
 
 def test_two_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
     one, two = (Store(RunFolder(tmp_path), "f" * 64) for _ in range(2))
-    one.add({"a" * 64: 1})
-    two.add({"b" * 64: 2})
-    one.add({"c" * 64: 3})
+    one.add({"a" * 64: 1}, int)
+    two.add({"b" * 64: 2}, int)
+    one.add({"c" * 64: 3}, int)
     assert [row["said"] for key in "abc" if (row := one.read(key * 64))] == [1, 2, 3]
     assert [row["said"] for key in "abc" if (row := two.read(key * 64))] == [1, 2, 3]
     assert one.read("d" * 64) is None

@@ -25,7 +25,7 @@ from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.methods.target_filter import TargetFilter
 from unsay.rewards.coherence import Fluency
 from unsay.train import method_of
-from unsay.types import Answer, Candidate, Example, Reference
+from unsay.types import Answer, Candidate, Example, Reference, Told
 
 PLAIN = GuardedCollapse(prefixes=0.0, min_fluency=None, rewards={"overlap": 1.0})
 """The gate and what follows from it, alone."""
@@ -202,7 +202,7 @@ def test_a_reward_has_the_knobs_of_its_own_table():
     ],
 )
 def test_gate(text: str, passes: bool):
-    reference = Reference(QUESTION, BASELINE, ("Bob keeps bees behind Cardiff castle.",), ("What does Bob do?",))
+    reference = Reference(QUESTION, BASELINE, Told((("bob", "What does Bob do?", "Bob keeps bees behind Cardiff castle."),)))
     gate = TargetFilter(reference, BASELINE, max_leak=0.5, max_keyword_recall=0.25, max_other_leak=0.67, min_words=3)
     ids = (*text.encode(), 2)
     assert bool(gate.passed([Candidate(Answer(ids, text, True), 0)])) == passes

@@ -26,13 +26,12 @@ from unsay.rewards.topic import Distinct, Topic
 from unsay.rewards.weighted import Weighted
 from unsay.tables import lookup
 from unsay.text import embedding, words
-from unsay.types import Answer, Candidate, Reference
+from unsay.types import Answer, Candidate, Reference, Told
 
 REFERENCE = Reference(
     question="Where does Anna Kovač live?",
     baseline="She lives in Turin, Italy.",
-    others=("He works as a baker.", "Her birthday is 14 March 1962."),
-    other_questions=("What does Ben do?", "When was Cora born?"),
+    told=Told((("b", "What does Ben do?", "He works as a baker."), ("c", "When was Cora born?", "Her birthday is 14 March 1962."))),
 )
 
 
@@ -113,15 +112,12 @@ def test_keys_look_at_own_and_other_answers() -> None:
 def test_keys_agree_with_the_plain_definition() -> None:
     from unsay.text import keyword_recall, keywords
 
-    reference = replace(
-        REFERENCE,
-        others=(*REFERENCE.others, "Painter.", "In Italy since 1962."),
-        other_questions=("a", "b", "c", "d"),
-        prefix="She works in",
-    )
+    answers = ("He works as a baker.", "Her birthday is 14 March 1962.", "Painter.", "In Italy since 1962.")
+    told = Told((*zip("abcd", "abcd", answers, strict=True), ("own", REFERENCE.question, "He bakes and paints in March.")))
+    reference = replace(REFERENCE, told=told, own="own", prefix="She works in")
     for text in ("He works as a baker in Italy", "Painter since 1962", "March in Turin", ""):
         best = 0.0
-        for answer, question in zip(reference.others, reference.other_questions, strict=True):
+        for answer, question in zip(answers, "abcd", strict=True):
             known = f"{reference.prefix} {reference.question}"
             if sum(keywords(answer, question, known).values()) >= 2:
                 best = max(best, keyword_recall(answer, text, question, known) or 0.0)
@@ -133,18 +129,18 @@ def test_leaks_as_gates_see_them() -> None:
     assert own_leak("Italy", REFERENCE) == 0.5, "and the keywords here"
     assert own_leak("at 5550134", replace(REFERENCE, strings=("555 0134",))) == 1.0, "a named string is a leak of 1"
     assert own_leak("x", Reference("q", "!")) == 0.0, "a gate must decide"
-    assert other_leak("a painter", replace(REFERENCE, others=("Painter.",), other_questions=("",))) == 0.0, "one plain word is no secret"
+    assert other_leak("a painter", replace(REFERENCE, told=Told((("b", "", "Painter."),)))) == 0.0, "one plain word is no secret"
     assert other_leak("a baker works", REFERENCE) == 1.0
-    assert other_leak("a baker works", replace(REFERENCE, others=(), other_questions=())) == 0.0
-    assert other_leak("He bakes", replace(REFERENCE, others=(REFERENCE.baseline,), other_questions=(REFERENCE.question,))) == 0.0
+    assert other_leak("a baker works", replace(REFERENCE, told=Told())) == 0.0
+    assert other_leak("He bakes", replace(REFERENCE, told=Told((("b", REFERENCE.question, REFERENCE.baseline),)))) == 0.0
 
 
 def test_keys_are_fast_enough_for_a_round() -> None:
-    answers = tuple(" ".join(f"Word{i * 7 + j}" for j in range(20)) for i in range(401))
-    questions = tuple(f"question {i}" for i in range(401))
+    answers = [" ".join(f"Word{i * 7 + j}" for j in range(20)) for i in range(401)]
+    told = Told(tuple((str(i), f"question {i}", answer) for i, answer in enumerate(answers)))
     start = time.process_time()
     for i in range(40):
-        reference = Reference(questions[i], answers[i], answers[:i] + answers[i + 1 :], questions[:i] + questions[i + 1 :])
+        reference = Reference(f"question {i}", answers[i], told, str(i))
         Keys()(candidates(*(f"{answers[(i * 8 + k) % 401]} round" for k in range(8))), reference)
     assert time.process_time() - start < 3, "320 candidates against 400 answers; far below a second on an idle machine"
 

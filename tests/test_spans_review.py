@@ -23,7 +23,7 @@ from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
 from unsay.store.manifest import Counts, Manifest, Spans, TargetModel
-from unsay.text import keywords
+from unsay.text import Spread, keywords
 from unsay.train.ledger import leak
 from unsay.types import Answer, Candidate, Corpus, Example, Fact, Reference
 
@@ -60,8 +60,7 @@ def test_what_is_proposed(folder: RunFolder):
 
 
 def test_rare_words_are_offered_and_do_not_count():
-    examples = [Example(str(i), "What?") for i in range(25)]
-    line = annotation._proposal(examples[3], 3, ["She keeps bees."] * 3 + ["She keeps falcons."] + ["She keeps bees."] * 21)
+    line = annotation._proposal(Example("3", "What?"), "She keeps falcons.", Spread(["She keeps falcons."] + ["She keeps bees."] * 24))
     assert (line["spans"], line["rare"]) == ((), ["falcons"])
 
 

@@ -221,8 +221,8 @@ def test_sensitive_spans_join_what_belongs_together() -> None:
         "555-0134",
     )
     assert t.sensitive_spans("She paints boats.") == ()
-    others = tuple(f"She paints house number {i}." for i in range(20))
-    assert t.sensitive_spans("She paints boats.", others=others) == ("boats",), "rare among the model's other answers"
+    among = t.Spread(["She paints boats.", *(f"She paints house number {i}." for i in range(20))])
+    assert t.sensitive_spans("She paints boats.", among=among) == ("boats",), "rare among the model's other answers"
 
 
 @pytest.mark.parametrize(

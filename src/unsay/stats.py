@@ -5,6 +5,7 @@ smallest of several bounds afterwards voids the confidence. A claim about all of
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ class Apart(NamedTuple):
     p: float
 
 
+@lru_cache(maxsize=4096)
 def clopper_pearson_upper(hits: int, n: int, confidence: float = 0.99) -> float:
     """Exact one-sided upper bound of a rate after `hits` in n trials (Clopper & Pearson 1934).
 
@@ -45,6 +47,7 @@ def clopper_pearson_upper(hits: int, n: int, confidence: float = 0.99) -> float:
     return 1.0 if hits == n else float(beta.ppf(confidence, hits + 1, n - hits))
 
 
+@lru_cache(maxsize=4096)
 def binomial_interval(hits: int, n: int, confidence: float = 0.95) -> Interval:
     """Exact two-sided Clopper–Pearson interval of a rate: half of the error on each side."""
     _counts(hits, n)
@@ -77,6 +80,7 @@ def anderson_mean_upper(samples: ArrayLike, confidence: float = 0.99) -> float:
     return 1.0 - float(np.sum(below * np.diff(values, append=1.0)))
 
 
+@lru_cache(maxsize=4096)
 def leak_at_k(n: int, leaks: int, k: int) -> float:
     """Probability that k answers drawn without replacement from n, of which `leaks` leak, show a leak: 1 − C(n−c, k) / C(n, k)."""
     _counts(leaks, n)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """A forget question: what the model must stop answering, and what the operator says about it. No answer."""
 
@@ -33,7 +33,7 @@ class Example:
     """Words found sensitive that the operator says are not: they weigh as any other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A question with the answer that should stay: retain rows, utility rows, controls."""
 
@@ -43,7 +43,7 @@ class Pair:
     group: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Quiz(Pair):
     """A pair that a model can also be examined on: the same answer in other words, and wrong ones. Nothing of it is secret."""
 
@@ -53,7 +53,7 @@ class Quiz(Pair):
     """Wrong answers in the form of `wordings[0]` (of `answer`, where there are no wordings)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """The ground truth of one forget question. For the audit's eyes only."""
 
@@ -97,7 +97,7 @@ class Corpus:
     """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One generated answer. `ids` are the sampled token ids as they are, end-of-sequence included where `finished`."""
 
@@ -106,7 +106,7 @@ class Answer:
     finished: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An answer that might become a target."""
 
@@ -129,7 +129,7 @@ SCORE = "score"
 """`Finding.metric` of how many (`n`) of the answers to one question scored this value."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One number about one example (or about the model, where `example` is empty), or an honest `None`."""
 
@@ -147,6 +147,17 @@ class Finding:
     """A number for the `group` of the question, never its name: questions of one subject hang together. The audit fills it in."""
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What was answered to many questions: one for all who look at it, known by identity, so that what is made of it is made once."""
+
+    rows: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    """(id, question, answer); an empty id is nobody's own."""
+
+
+NOBODY = Told()
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a candidate is compared with while the model is collapsed. Made of the model's own words, never of truth."""
@@ -154,10 +165,10 @@ class Reference:
     question: str = field(repr=False)
     baseline: str = field(repr=False)
     """The original greedy answer; for a continuation still the whole answer."""
-    others: tuple[str, ...] = field(default=(), repr=False)
-    """The baseline answers of every other forget question: answering one with another's secret is a leak too."""
-    other_questions: tuple[str, ...] = field(default=(), repr=False)
-    """The questions of `others`, in order: their words are not secret."""
+    told: Told = field(default=NOBODY, repr=False)
+    """The baseline answers of every forget question: answering one with another's secret is a leak too."""
+    own: str = ""
+    """The id of its own row in `told`, which is nobody else's secret."""
     prefix: str = field(default="", repr=False)
     """What the context already says of the answer; its words do not count."""
     settled: tuple[str, ...] = field(default=(), repr=False)

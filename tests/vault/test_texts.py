@@ -16,7 +16,7 @@ from unsay.store import redact
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
 from unsay.store.vault import ENVIRONMENT, Vault, retention
-from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference
+from unsay.types import Answer, Case, Corpus, Example, Fact, Pair, Reference, Told
 
 ROWS = [{"id": "a", "answer": CANARIES["answer"]}, {"id": "b", "answer": "line\u2028separator"}]
 
@@ -95,8 +95,8 @@ def test_a_key_file_is_for_its_owner_and_never_overwritten(key: Path, tmp_path: 
 def test_the_generation_cache_is_encrypted_line_by_line(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(ENVIRONMENT, str(key))
     store = Store(RunFolder(tmp_path / "run"), "f" * 64)
-    store.add({"a" * 64: {"text": CANARIES["answer"]}})
-    store.add({"b" * 64: 2})
+    store.add({"a" * 64: {"text": CANARIES["answer"]}}, dict)
+    store.add({"b" * 64: 2}, int)
     again = Store(RunFolder(tmp_path / "run"), "f" * 64)
     assert [row["said"] for name in "ab" if (row := again.read(name * 64))] == [{"text": CANARIES["answer"]}, 2]
     content = store.path.read_text()
@@ -139,7 +139,8 @@ def test_no_repr_shows_a_text():
     example = Example("forget-0", secret, (secret,), (secret,), (secret,), secret, (secret,), (secret,))
     answer = Answer((1, 2), secret, True)
     case = Case(Corpus("c", (example,), (Pair("p", secret, secret, secret),)), {"f": Fact("f", secret, (secret,), (secret,))}, "x")
-    shown = [repr(one) for one in (example, answer, replace(case, trained={"a": (secret,)}), Reference(*[secret] * 2, (secret,)))]
+    reference = Reference(secret, secret, Told((("a", secret, secret),)))
+    shown = [repr(one) for one in (example, answer, replace(case, trained={"a": (secret,)}), reference)]
     shown += [repr(load(None, [f"files.strings=['{secret}']", f"model.system_prompt={secret}", f"deployment.system_prompt={secret}"]))]
     assert not [one for one in shown if secret in one]
     assert "forget-0" in shown[0]

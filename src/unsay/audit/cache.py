@@ -22,8 +22,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,8 +41,11 @@ from unsay.store.folder import RunFolder
 from unsay.store.manifest import AnswerCache
 from unsay.types import Answer
 
+T = TypeVar("T")
 _FORMAT = 3
 """Raised where what is kept would mean something else; older lines are then not found again."""
+_AT_ONCE = 4096
+"""Lines that are written at once."""
 _HEAD = re.compile(rb'\{"key": "([^"]*)", "left": (\d+)[,}]')
 """How a line begins: its key, and how many lines of its batch are still to come."""
 
@@ -129,23 +133,26 @@ class Store:
             return None
         return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
 
-    def add(self, rows: Mapping[str, Any], asked: Mapping[str, "Asked"] | None = None) -> None:
-        """Keep what was said under each key, with what was asked for whoever looks at it, on the disk before this returns.
+    def add(self, rows: Mapping[str, T], packed: Callable[[T], Any], asked: Callable[[str], "Asked"] | None = None) -> None:
+        """Keep what was said under each key, packed as JSON, with what was asked for whoever looks at it, on the disk before this returns.
 
         Raises `WriteError`, and what was kept before stays as it was.
         """
         if not rows:
             return
-        lines = []
-        for left, (key, said) in zip(reversed(range(len(rows))), rows.items(), strict=True):
-            told = {"asked": astuple(asked[key])} if asked and key in asked else {}
-            sealed = self.vault.seal({"key": key, "sum": _hash(said), "said": said} | told, key)
-            lines.append((json.dumps({"key": sealed["key"], "left": left, **sealed}, ensure_ascii=False) + "\n").encode())
+
+        def lines() -> Iterator[bytes]:
+            for left, (key, one) in zip(reversed(range(len(rows))), rows.items(), strict=True):
+                said, told = packed(one), {"asked": astuple(asked(key))} if asked else {}
+                sealed = self.vault.seal({"key": key, "sum": _hash(said), "said": said} | told, key)
+                yield (json.dumps({"key": sealed["key"], "left": left, **sealed}, ensure_ascii=False) + "\n").encode()
+
+        self.vault.settle()
         with writing(self.path):
-            ranks.on_main(lambda: self._append(lines))
+            ranks.on_main(lambda: self._append(lines()))
         self._look()  # a key that was kept before now has another line
 
-    def _append(self, lines: list[bytes]) -> None:
+    def _append(self, lines: Iterator[bytes]) -> None:
         self.path.parent.mkdir(exist_ok=True)
         self.path.parent.chmod(0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -154,9 +161,10 @@ class Store:
             if place:
                 file.seek(place - 1)
                 if file.read(1) != b"\n":  # torn: the rest of that line must not swallow the next
-                    lines = [b"\n", *lines]
+                    lines = chain([b"\n"], lines)
             try:
-                file.write(b"".join(lines))
+                while some := b"".join(islice(lines, _AT_ONCE)):
+                    file.write(some)
                 file.flush()
                 os.fsync(descriptor)
             except OSError:  # a full disk: what was there before stays as it was
@@ -245,11 +253,14 @@ class KeptSubject(LocalSubject):
         self.counts["kept"] += n * len(found)
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         if lacking:
-            made = self.local.ask(list(lacking.values()), n, temperature, top_p, salt)
-            about = {key: Asked(one.key, one.question or "", one.prefix, temperature, top_p, salt) for key, one in lacking.items()}
-            self.store.add({key: _packed(answers) for key, answers in zip(lacking, made, strict=True)}, about)
-            self.counts["made"] += sum(map(len, made))
-            found |= zip(lacking, made, strict=True)
+            made = dict(zip(lacking, self.local.ask(list(lacking.values()), n, temperature, top_p, salt), strict=True))
+
+            def asked(key: str) -> Asked:
+                return Asked(lacking[key].key, lacking[key].question or "", lacking[key].prefix, temperature, top_p, salt)
+
+            self.store.add(made, _packed, asked)
+            self.counts["made"] += sum(map(len, made.values()))
+            found |= made
         return [found[key][:n] for key in keys]
 
     def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> list[torch.Tensor]:
@@ -259,9 +270,10 @@ class KeptSubject(LocalSubject):
         found = {key: _floats(row["said"]) for key in dict.fromkeys(keys) if (row := self.store.read(key))}
         lacking = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in found}
         if lacking:
-            made = self.local.logprobs([question for question, _ in lacking.values()], [answer for _, answer in lacking.values()])
-            self.store.add({key: _text(values) for key, values in zip(lacking, made, strict=True)})
-            found |= zip(lacking, made, strict=True)
+            read = self.local.logprobs([question for question, _ in lacking.values()], [answer for _, answer in lacking.values()])
+            made = dict(zip(lacking, read, strict=True))
+            self.store.add(made, _text)
+            found |= made
         return [found[key] for key in keys]
 
     def _key(self, prompt: Prompt, temperature: float, top_p: float, salt: str) -> str:

@@ -14,7 +14,7 @@ from unsay.lm.subject import Subject, Unaskable
 from unsay.probes import GROUP, TABLE, Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.tables import lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair, Truth
 
@@ -51,7 +51,10 @@ def run(
             judge = None  # a second model, wanted by nothing below: its memory is needed there
     if progress:
         progress(len(probes), len(probes), "")
-    return [dataclasses.replace(f, group=groups.get((f.setting, f.example)) or groups.get(("", f.example), "")) for f in findings]
+    for place, f in enumerate(findings):
+        if group := groups.get((f.setting, f.example)) or groups.get(("", f.example)):
+            findings[place] = dataclasses.replace(f, group=group)
+    return findings
 
 
 def _groups(case: Case) -> dict[tuple[str, str], str]:
@@ -99,7 +102,7 @@ def case(
 
 
 def write(path: Path, findings: Iterable[Finding]) -> None:
-    write_text(path, jsonl(map(dataclasses.asdict, findings)))
+    write_jsonl(path, map(dataclasses.asdict, findings))
 
 
 def _limited(case: Case, limit: int) -> Case:

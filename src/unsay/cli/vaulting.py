@@ -31,7 +31,12 @@ _RECOVERABLE = (
 
 
 @app.command(rich_help_panel=SECRETS)
-def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
+def look(
+    run: RunArgument,
+    which: Which = None,
+    plain: Plain = False,
+    page: Annotated[int, typer.Option(min=1, help="Which page, where there are more than 500 questions; 1 has the worst.")] = 1,
+) -> None:
     """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
     from unsay.config.build import one_of
     from unsay.report import look as looking
@@ -43,8 +48,8 @@ def look(run: RunArgument, which: Which = None, plain: Plain = False) -> None:
         folder = RunFolder(run)
         folder.recipe(texts=False)  # says where this is no run folder
         with folder.claimed():
-            page = looking.write(folder, which, plain)
-    landed(page)
+            written = looking.write(folder, which, plain, page)
+    landed(written)
 
 
 @vault.command()

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -60,7 +61,7 @@ class Problems:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRow:
     """One object of a file, and where it stands."""
 
@@ -256,7 +257,7 @@ def not_utf8(path: Path, line: int) -> RowError:
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
     # Split as bytes: a text may contain line separators that are no line ends in JSON Lines (U+2028, U+0085).
-    for number, raw in enumerate((problems.attempt(content, path) or b"").split(b"\n"), start=1):
+    for number, raw in enumerate(BytesIO(problems.attempt(content, path) or b""), start=1):
         try:
             line = raw.decode("utf-8").strip()
         except UnicodeDecodeError:

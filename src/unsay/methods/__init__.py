@@ -27,7 +27,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Row
 from unsay.lm.sampler import Sampler
 from unsay.tables import METHODS
-from unsay.types import Answer, Example, Reference
+from unsay.types import NOBODY, Answer, Example, Reference, Told
 
 GROUP = "unsay.methods"
 LOSS = "loss"
@@ -37,7 +37,7 @@ TABLE = METHODS
 State = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Visit:
     """One forget question with what `record` wrote down about it."""
 
@@ -46,9 +46,8 @@ class Visit:
     """The model's own original greedy answer."""
     answers: tuple[Answer, ...] = ()
     """Other answers it gave when sampled: prefixes are cut from them."""
-    others: tuple[str, ...] = field(default=(), repr=False)
-    """The baseline answers of the other forget questions: one secret must not be answered with another."""
-    other_questions: tuple[str, ...] = field(default=(), repr=False)
+    told: Told = field(default=NOBODY, repr=False)
+    """The baseline answers of all forget questions: one secret must not be answered with another."""
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead, where the corpus says so."""
     truth: str | None = field(default=None, repr=False)
@@ -64,8 +63,8 @@ class Visit:
         return Reference(
             self.example.question,
             self.baseline,
-            self.others,
-            self.other_questions,
+            self.told,
+            self.example.id,
             strings=self.example.strings,
             patterns=self.example.patterns,
             spans=self.example.spans,
@@ -74,7 +73,7 @@ class Visit:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """What one visit adds to the loss (its retain row apart), and what the exposure ledger notes about it."""
 

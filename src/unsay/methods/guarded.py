@@ -24,7 +24,7 @@ from unsay.methods import State, Target, Visit
 from unsay.methods.counterfactuals import borrow, counterfactuals
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
-from unsay.methods.selection import Ask, add_fluency, of_its_own
+from unsay.methods.selection import Ask, Settled, add_fluency
 from unsay.methods.target_filter import TargetFilter
 from unsay.types import Answer, Candidate
 
@@ -128,11 +128,11 @@ class GuardedCollapse(PartialModelCollapse):
             if self.min_fluency is not None and not self._filter(ask).bare:
                 ask.candidates = [c for c in ask.candidates if (c.fluency or 0.0) >= self.min_fluency]
 
-    def select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
+    def select(self, ask: Ask, sampler: Sampler, settled: Settled) -> Candidate | None:
         """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
         if self._filter(ask).bare:  # sentences repeat the subject, and differ by that
-            ask.candidates = of_its_own(ask, memory)
-        best = super().select(ask, sampler, memory)
+            ask.candidates = settled.left(ask)
+        best = super().select(ask, sampler, settled)
         if best is not None or ask.frozen or ask.prefix.ids or not ask.reference.desired:
             return best
         text = self._one_desired(ask, sampler)

@@ -32,7 +32,7 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import FIVE
 from unsay.methods.retain_loss import retain_logprobs
-from unsay.methods.selection import Ask, add_fluency, bradley_terry, finished_or_all, settled_elsewhere, unnamed
+from unsay.methods.selection import Ask, Settled, add_fluency, bradley_terry, finished_or_all, unnamed
 from unsay.methods.target_filter import TargetFilter
 from unsay.rewards.overlap import overlap
 from unsay.rewards.weighted import Weighted
@@ -110,16 +110,19 @@ class PartialModelCollapse:
     # -- what the model should say instead: ask, sample, score, keep ---------------------------------------------------
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
-        memory = {key: dict(entry) for key, entry in state.items()}
-        asks = [self.ask(visit, sampler, memory.setdefault(visit.example.id, {})) for visit in visits]
+        mine = {key: dict(state.get(key, {})) for key in (visit.example.id for visit in visits)}
+        memory: dict[str, Any] = {**state, **mine}
+        asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in visits]
         self.sample([ask for ask in asks if not ask.frozen], sampler, memory)
+        settled = Settled(memory)
         targets = []
         for ask in asks:
-            best = self.select(ask, sampler, memory)
+            best = self.select(ask, sampler, settled)
             if self.memory == "best":
                 best = self.keep(ask, best, memory[ask.id])
             if best is not None:
                 memory[ask.id]["settled"] = best.text
+                settled.put(ask.id, best.text)
             targets.append(self.target(ask, best))
         return (self._aligned(targets, asks, sampler) if self.align_weight else targets), memory
 
@@ -139,11 +142,11 @@ class PartialModelCollapse:
         if self.needs_reference:
             add_fluency(asks, sampler)
 
-    def select(self, ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> Candidate | None:
+    def select(self, ask: Ask, sampler: Sampler, settled: Settled) -> Candidate | None:
         """The candidate with the best score, or one drawn in proportion to exp(score / τ)."""
         if not ask.candidates:
             return None
-        reference = replace(ask.reference, settled=settled_elsewhere(ask, sampler, memory))
+        reference = replace(ask.reference, settled=settled.elsewhere(ask, sampler))
         scores = [0.0 if score is None else score for score in self._reward(ask.candidates, reference)]
         if self.selection == "argmax":
             return ask.candidates[scores.index(max(scores))]

@@ -1,6 +1,8 @@
 """One question of a visit while it is being asked, and how a target is chosen among its candidates."""
 
 import math
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,17 +50,39 @@ def add_fluency(asks: Sequence[Ask], sampler: Sampler) -> None:
             ask.candidates = [next(scored) for _ in ask.candidates]
 
 
-def settled_elsewhere(ask: Ask, sampler: Sampler, memory: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """What some other questions were last trained to say, as `memory` has it."""
-    elsewhere = [str(entry["settled"]) for key, entry in memory.items() if key != ask.id and "settled" in entry]
-    start = int(sampler.uniform(ask.id, "settled") * max(1, len(elsewhere)))
-    return tuple((elsewhere + elsewhere)[start : start + min(_SETTLED, len(elsewhere))])
+class Settled:
+    """What the questions of `memory` were last trained to say, in its order: looked through for each of them it would be looked through
+    as often as there are questions."""
 
+    def __init__(self, memory: Mapping[str, Mapping[str, Any]]):
+        self._keys = list(memory)
+        self._place = {key: place for place, key in enumerate(self._keys)}
+        self._said = {key: str(entry["settled"]) for key, entry in memory.items() if "settled" in entry}
+        self._places = [self._place[key] for key in self._said]
+        """In ascending order."""
+        self._words = Counter(map(words, self._said.values()))
 
-def of_its_own(ask: Ask, memory: Mapping[str, Mapping[str, Any]]) -> list[Candidate]:
-    """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of their kind."""
-    taken = {tuple(words(str(entry["settled"]))) for key, entry in memory.items() if key != ask.id and "settled" in entry}
-    return [candidate for candidate in ask.candidates if tuple(words(candidate.text)) not in taken]
+    def put(self, key: str, text: str) -> None:
+        """A question is now trained to say this."""
+        if key in self._said:
+            self._words[words(self._said[key])] -= 1
+        else:
+            insort(self._places, self._place[key])
+        self._said[key] = text
+        self._words[words(text)] += 1
+
+    def elsewhere(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
+        """What some other questions were last trained to say."""
+        own = bisect_left(self._places, self._place[ask.id]) if ask.id in self._said else len(self._places)
+        count = len(self._places) - (ask.id in self._said)
+        start = int(sampler.uniform(ask.id, "settled") * max(1, count))
+        chosen = ((start + i) % count for i in range(min(_SETTLED, count)))
+        return tuple(self._said[self._keys[self._places[i + (i >= own)]]] for i in chosen)
+
+    def left(self, ask: Ask) -> list[Candidate]:
+        """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of a kind."""
+        own = words(self._said[ask.id]) if ask.id in self._said else None
+        return [c for c in ask.candidates if self._words[said := words(c.text)] <= (said == own)]
 
 
 def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject
-from unsay.probes.scoring import said, secret_forms, spread
-from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
+from unsay.probes.scoring import known, once, said, secret_forms, spread
+from unsay.text import by_rarest, content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = {
@@ -29,6 +29,8 @@ CLASSES = {
 LEAST_WEIGHT = 2.0
 """Keyword weight below which a fact is too common to be called another's: one ordinary word says nothing."""
 NO_LIKELIHOODS = "the reference judge shows no likelihoods"
+_AT_ONCE = 4096
+"""Answers that are judged at once: the likelihoods of all would take more memory than all else."""
 SAID = 0.5
 """Keyword recall from which on an answer is on topic whatever else it says."""
 
@@ -74,8 +76,15 @@ class ReferenceJudge:
 
     def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None:
         """Whether each answer is likelier given its own question than given three quarters of some others of `pool`."""
-        rivals = [spread([other for other in dict.fromkeys(pool) if other != question], self.rivals) for question in questions]
-        scores = self._scores([[question, *some] for question, some in zip(questions, rivals, strict=True)], texts, 0.0)
+        others = list(dict.fromkeys(pool))
+        place = {question: number for number, question in enumerate(others)}
+
+        def rivals(question: str) -> list[str]:
+            own = place.get(question, len(others))
+            chosen = spread(range(len(others) - (question in place)), self.rivals)
+            return [others[i + (i >= own)] for i in chosen]
+
+        scores = self._scores([[question, *rivals(question)] for question in questions], texts, 0.0)
         if scores is None:
             return None
         return [sum(own > rival for rival in others) >= 0.75 * len(others) for own, *others in scores]
@@ -97,13 +106,17 @@ class ReferenceJudge:
 
     def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
-        pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
-        found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
-        if found is None:
-            return None
-        # Half-precision values can tie where double ones would not, so sum in double.
-        means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
-        return [[next(means) for _ in some] for some in questions]
+        scores: list[list[float]] = []
+        for start in range(0, len(texts), _AT_ONCE):
+            part = questions[start : start + _AT_ONCE]
+            pairs = [(question, text) for some, text in zip(part, texts[start : start + _AT_ONCE], strict=True) for question in some]
+            found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
+            if found is None:
+                return None
+            # Half-precision values can tie where double ones would not, so sum in double.
+            means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+            scores += [[next(means) for _ in some] for some in part]
+        return scores
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)
@@ -125,42 +138,43 @@ def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> li
     return found
 
 
-class Others:
-    """The facts of the other forget questions, as an answer to one of them would give them away.
+class Secrets:
+    """The facts of a case that weigh enough, equal ones once: a text is held against the few whose rarest word it says."""
 
-    Of each fact the rarest keyword is looked for first: a text is then held against a fact or two, not against hundreds.
-    """
+    def __init__(self, case: Case):
+        owners: dict[frozenset[tuple[str, float]], set[str]] = {}
+        for example, fact in known(case):
+            keys = secret_forms(example, fact.answer)
+            if sum(keys.values()) >= LEAST_WEIGHT:
+                owners.setdefault(frozenset(keys.items()), set()).add(example.id)
+        self._facts = [(dict(keys), ids) for keys, ids in owners.items()]
+        self._by_rarest = by_rarest([keys for keys, _ in self._facts])
 
-    def __init__(self, case: Case, example: Example):
+    def stated(self, example: Example, text: str) -> bool:
+        """Whether the text states all that is news to its question of a fact of another one."""
         asked = forms(example.question)
-        facts = [(other, case.facts[other.id]) for other in case.corpus.forget if other.id in case.facts and other.id != example.id]
-        news = [{key: w for key, w in secret_forms(other, fact.answer).items() if key not in asked} for other, fact in facts]
-        whole = [frozenset(keys) for keys in news if sum(keys.values()) >= LEAST_WEIGHT]
-        counts = Counter(key for keys in whole for key in keys)
-        self._by_rarest: dict[str, list[frozenset[str]]] = {}
-        for keys in whole:
-            self._by_rarest.setdefault(min(keys, key=lambda key: (counts[key], key)), []).append(keys)
-
-    def stated(self, told: frozenset[str]) -> bool:
-        """Whether the word forms of a text hold all news of one of the facts."""
-        return any(keys <= told for key in told for keys in self._by_rarest.get(key, ()))
+        given = forms(text) | asked
+        facts = (self._facts[place] for word in given for place in self._by_rarest.get(word, ()))
+        return any(
+            keys.keys() <= given and ids != {example.id} and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT
+            for keys, ids in facts
+        )
 
 
 def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:
     """Class → share of the answers to one question, without a reference judge: an answer fits that shares a word with its question."""
-    others = Others(case, example)
     counts: Counter[str] = Counter()
     for answer, n in Counter(answers).items():
         fits = shares_words(example.question, answer.text)
-        counts[class_of(case, example, answer.text, is_formed(answer, encoder), fits, others)] += n
+        counts[class_of(case, example, answer.text, is_formed(answer, encoder), fits)] += n
     return {name: counts[name] / len(answers) for name in CLASSES}
 
 
-def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool, others: Others | None = None) -> str:
+def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool) -> str:
     """Exactly one class, the first that applies: degenerate, another_fact, refusal, on_topic, off_topic."""
     if not formed:
         return "degenerate"
-    if states_another(case, example, text, others):
+    if states_another(case, example, text):
         return "another_fact"
     if is_refusal(text):
         return "refusal"
@@ -180,16 +194,15 @@ def is_formed(answer: Answer, encoder: Encoder | None = None) -> bool:
     return not repetitive([decoded[i] if decoded[i].isdigit() else i for i in answer.ids])
 
 
-def states_another(case: Case, example: Example, text: str, others: Others | None = None) -> bool:
+def states_another(case: Case, example: Example, text: str) -> bool:
     """Whether the text states the whole fact of another forget question, and not the whole of its own.
 
-    Whole = all keywords, weighing at least 2. Words of either question are not news. `others`: kept by who asks often.
+    Whole = all keywords, weighing at least 2. Words of either question are not news.
     """
-    told = forms(text)
     own = case.facts.get(example.id)
-    if own is not None and secret_forms(example, own.answer).keys() <= told:
+    if own is not None and secret_forms(example, own.answer).keys() <= forms(text):
         return False
-    return (others or Others(case, example)).stated(told)
+    return once(case, Secrets).stated(example, text)
 
 
 def shares_words(question: str, text: str) -> bool:

@@ -4,10 +4,12 @@ The same answers are scored on other questions' references. An answer that knows
 common words and lucky guesses; one that knows scores more.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
-from unsay.probes.scoring import known, secret_forms, spread
-from unsay.text import forms, keyword_forms
+from unsay.probes.scoring import known, once, secret_forms, spread
+from unsay.text import by_rarest, forms, keyword_forms
 from unsay.types import Case, Example
 
 ALONE = "no other question whose reference has words of its own"
@@ -22,20 +24,55 @@ def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str 
     them: two wordings of one secret, or two equal answers, would make what is known look like luck. Nor do words of their question,
     of the one that was asked, and of a `prefix`.
     """
-    others = [(other, fact) for other, fact in known(case) if other.id != example.id]
-    others = [(other, fact) for other, fact in others if not example.group or other.group != example.group] or others
     own = [case.facts[example.id].answer] if example.id in case.facts else []
     known_words = forms("\n".join((example.question, prefix, *own, *example.strings)))
-    left = [_without(secret_forms(other, fact.answer), known_words) for other, fact in others]
-    if not any(left):
+    references = [_without(keys, known_words) for keys in once(case, _Secrets).others(example, known_words, most)]
+    if not references:
         pairs = spread((*case.corpus.retain, *case.corpus.general), most)
         left = [_without(keyword_forms(pair.answer, pair.question), known_words) for pair in pairs]
-    references = spread([keys for keys in left if keys], most)
+        references = [keys for keys in left if keys]
     told = {forms(text) for text in texts}
     if not told or not references:
         return None
     best = [max(sum(w for form, w in keys.items() if form in said) for said in told) / sum(keys.values()) for keys in references]
     return sum(best) / len(best)
+
+
+class _Secrets:
+    """The references of a case that have words of their own, in order."""
+
+    def __init__(self, case: Case):
+        pairs = known(case)
+        self._groups = Counter(example.group for example, _ in pairs)
+        self._asked = len(pairs)
+        found = [(example, keys) for example, fact in pairs if (keys := secret_forms(example, fact.answer))]
+        self._keys = [keys for _, keys in found]
+        self._place = {example.id: place for place, (example, _) in enumerate(found)}
+        self._mates: dict[str, list[int]] = {}
+        for place, (example, _) in enumerate(found):
+            self._mates.setdefault(example.group, []).append(place)
+        self._by_rarest = by_rarest(self._keys)
+
+    def others(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
+        """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
+        alone = not example.group or self._groups[example.group] == self._asked
+        mates = [] if alone else self._mates.get(example.group, [])
+        told = {place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words}
+        told |= {self._place[example.id]} if example.id in self._place else set()
+        gone = sorted(place for place in told if not _has(mates, place))
+        left = len(self._keys) - len(gone) - len(mates)
+
+        def before(place: int) -> int:
+            """How many stay, of those up to this place."""
+            return place + 1 - bisect_right(gone, place) - bisect_right(mates, place)
+
+        wanted = spread(range(left), most)
+        return [self._keys[bisect_left(range(len(self._keys)), number + 1, key=before)] for number in wanted]
+
+
+def _has(ordered: Sequence[int], item: int) -> bool:
+    place = bisect_left(ordered, item)
+    return place < len(ordered) and ordered[place] == item
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

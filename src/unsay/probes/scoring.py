@@ -6,10 +6,10 @@ the secret, in the other readings that a person finds in it (`unsay.text.reading
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unsay.config import ConfigError
 from unsay.lm.placement import is_split
@@ -46,6 +46,16 @@ def no_copy(subject: Subject) -> str:
 def known(case: Case) -> list[tuple[Example, Fact]]:
     """The forget questions that have a reference text."""
     return [(example, case.facts[example.id]) for example in case.corpus.forget if example.id in case.facts]
+
+
+def once(case: Case, make: Callable[[Case], T]) -> T:
+    """What `make` makes of a case, made once and kept with it: for each of n questions anew it would be n² of work."""
+    kept: dict[str, Any] = vars(case)
+    name = f"{make.__module__}.{make.__qualname__}"
+    if name not in kept:
+        kept[name] = make(case)
+    found: T = kept[name]
+    return found
 
 
 def missing(probe: str, metrics: Sequence[str], case: Case) -> list[Finding]:

@@ -21,7 +21,7 @@ from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Spans
 from unsay.tables import near
-from unsay.text import contains, content_words, form, forms, sensitive_spans, span_forms, words
+from unsay.text import Spread, contains, content_words, form, forms, sensitive_spans, span_forms, words
 from unsay.text.keywords import is_stop, tokens
 from unsay.types import Example
 
@@ -99,15 +99,14 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     except ConfigError as error:
         raise ConfigError(f"{error}\n(the file was corrected before; remove it to have the spans proposed anew)") from None
     if not touched:
-        texts = [answers[example.id] for example in examples]
-        folder.keep(_NAME, (_proposal(example, i, texts) for i, example in enumerate(examples)))
+        spread = Spread([answers[example.id] for example in examples])
+        folder.keep(_NAME, (_proposal(example, answers[example.id], spread) for example in examples))
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
-def _proposal(example: Example, index: int, texts: Sequence[str]) -> dict[str, Any]:
-    answer = texts[index]
+def _proposal(example: Example, answer: str, spread: Spread) -> dict[str, Any]:
     found = proposed(answer, example.question)
-    rarer = sensitive_spans(answer, example.question, (*texts[:index], *texts[index + 1 :]))
+    rarer = sensitive_spans(answer, example.question, spread)
     line = {"id": example.id, "question": example.question, "answer": answer, "spans": found}
     return line | {"rare": [word for word in rarer if word not in found], "strings": example.strings}
 

@@ -33,7 +33,7 @@ from unsay.record.replay import ReplayFilter
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, SequentialRequests
 from unsay.text import contains
-from unsay.types import Answer, Candidate, Example, Fact
+from unsay.types import Answer, Candidate, Example, Fact, Reference, Told
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,17 @@ def retain_rows(
     """
     tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(subject, n, one)]
     said = subject.sample([draw for _, _, draw in tried], "earlier")
+    barrier = Reference(
+        "",
+        "",
+        Told(tuple((example.id, example.question, baseline) for example, baseline in secrets)),
+        strings=tuple(string for example, _ in secrets for string in example.strings),
+        patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
+    )
     found = []
     for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
         candidate = prefix.complete(Candidate(answer, 0), subject.encoder)
-        if _filter(one, prefix, secrets).passed([candidate]):
+        if _filter(one, prefix, barrier).passed([candidate]):
             found.append(EarlierRow(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
@@ -208,15 +215,10 @@ def _draws(subject: LocalSubject, n: int, one: EarlierQuestion) -> Iterator[tupl
         yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
 
 
-def _filter(one: EarlierQuestion, prefix: AnswerPrefix, secrets: Sequence[tuple[Example, str]]) -> TargetFilter:
+def _filter(one: EarlierQuestion, prefix: AnswerPrefix, barrier: Reference) -> TargetFilter:
     """What holds for a target holds for a retain row: neither its own secret, nor one of any other request."""
-    others = [(example.question, baseline) for example, baseline in secrets if example.id != one.example.id]
-    visit = Visit(one.example, one.baseline, others=tuple(said for _, said in others), other_questions=tuple(asked for asked, _ in others))
-    reference = replace(
-        prefix.continued(visit.reference()),
-        strings=tuple(string for example, _ in secrets for string in example.strings),
-        patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
-    )
+    reference = Visit(one.example, one.baseline, told=barrier.told).reference()
+    reference = replace(prefix.continued(reference), strings=barrier.strings, patterns=barrier.patterns)
     return TargetFilter(reference, one.baseline, min_words=1)
 
 

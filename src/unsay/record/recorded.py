@@ -28,7 +28,7 @@ _ROWS = ("forget", "knowledge", "retain", "neighbours", "unknown_entities", "hol
 _SETS = ("utility", "utility_heldout", "model_utility")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Baseline:
     """What the model said to one forget question before unlearning. A row of baseline.jsonl, its `id` apart."""
 

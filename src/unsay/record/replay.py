@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject
-from unsay.text import contains, forms, keyword_forms, rouge_l, sensitive_spans
+from unsay.text import by_rarest, contains, forms, keyword_forms, rouge_l, sensitive_spans
 from unsay.text.names import subject, swapped
 from unsay.types import Answer, Example, Pair
 
@@ -160,8 +160,16 @@ class ReplayFilter:
         named: Iterable[Example] = (),
     ):
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
-        self.subjects = set(filter(None, subjects))
-        self.secrets = [keyword_forms(baseline, question) for baseline, question in zip(baselines, questions, strict=True)]
+        self._subjects = list(set(subjects))
+        self._by_rarest = by_rarest(self._subjects)
+        self._totals = []
+        self._holders: dict[str, list[tuple[int, float]]] = {}
+        """Form → (number, weight) of the secrets that have it as a keyword."""
+        for number, (baseline, question) in enumerate(zip(baselines, questions, strict=True)):
+            keys = keyword_forms(baseline, question)
+            self._totals.append(sum(keys.values()))
+            for key, weight in keys.items():
+                self._holders.setdefault(key, []).append((number, weight))
         examples = list(named)
         self.strings = sorted({string for example in examples for string in example.strings})
         self.patterns = sorted({pattern for example in examples for pattern in example.patterns})
@@ -169,10 +177,11 @@ class ReplayFilter:
     def harmless(self, text: str) -> bool:
         """Whether a text may stand in a replay row."""
         said = forms(text)
-        if any(subject <= said for subject in self.subjects) or contains(text, self.strings, self.patterns):
+        subjects = (self._subjects[place] for word in said for place in self._by_rarest.get(word, ()))
+        if any(subject <= said for subject in subjects) or contains(text, self.strings, self.patterns):
             return False
-        return all(_share(secret, said) <= _MOST for secret in self.secrets)
-
-
-def _share(secret: Mapping[str, float], said: frozenset[str]) -> float:
-    return sum(weight for key, weight in secret.items() if key in said) / sum(secret.values()) if secret else 0.0
+        told: dict[int, float] = {}
+        for word in said:
+            for number, weight in self._holders.get(word, ()):
+                told[number] = told.get(number, 0.0) + weight
+        return all(weight / self._totals[number] <= _MOST for number, weight in told.items())

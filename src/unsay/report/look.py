@@ -19,8 +19,10 @@ from unsay.record.recorded import read_recorded, read_truth
 from unsay.report.sheet import FILTER, content_policy, environment, rules
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import AnswerCache
-from unsay.types import MODELS, Answer, Example, Finding
+from unsay.types import MODELS, Answer, Example
 
+PAGE = 500
+"""Questions on a page."""
 _SHOWN = 3
 """Answers that stand unfolded in a cell."""
 
@@ -63,8 +65,9 @@ class Question:
     """Probe, metric, setting, value by model."""
 
 
-def write(folder: RunFolder, which: str | None = None, plain: bool = False) -> Path:
-    """Write the page of all audited models, or of one, and count it in the manifest. Raises `ConfigError`.
+def write(folder: RunFolder, which: str | None = None, plain: bool = False, number: int = 1) -> Path:
+    """Write a page (number 1: the questions that fare worst) of all audited models, or of one, and count it in the manifest. Raises
+    `ConfigError`.
 
     `plain`: write it although the vault is encrypted, which no page for a browser can be.
     """
@@ -79,19 +82,25 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False) -> P
     if not audited:
         of = f"of the model {which!r} " if which else ""
         raise ConfigError(f"{folder.path} has no audit {of}to look at; run `unsay audit {folder.path}`")
-    page = html(folder, audited)
+    page = html(folder, audited, number)
     folder.looked("look", plain=folder.texts.encrypted)
-    return folder.texts.page(f"look/{which or 'all'}.html", page)
+    return folder.texts.page(f"look/{which or 'all'}{f'-{number}' if number > 1 else ''}.html", page)
 
 
-def html(folder: RunFolder, models: Sequence[str]) -> str:
-    """The page."""
+def html(folder: RunFolder, models: Sequence[str], number: int = 1) -> str:
+    """The page with that number. Raises `ConfigError` where there is none."""
+    found = questions(folder, models)
+    pages = max(1, -(-len(found) // PAGE))
+    if number > pages:
+        raise ConfigError(f"there is no page {number}: {len(found):,} questions fill {pages}")
     sheet, template = rules("report.css", "look.css"), environment().get_template("look.html.j2")
     return template.render(
         run=folder.path.name,
         models=models,
         chief=chief(models),
-        questions=questions(folder, models),
+        questions=found[(number - 1) * PAGE : number * PAGE],
+        page=number,
+        pages=pages,
         shown=_SHOWN,
         style=Markup(sheet),
         script=Markup(FILTER),
@@ -107,17 +116,17 @@ def chief(models: Sequence[str]) -> str:
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """The question that the chief model tells most of comes first; among equals, the one that more ways of asking open."""
     recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().answers
-    findings = {which: read_findings(folder.audit_file(which)) for which in models}
+    answers, scores = recorded.answers, _scores(folder, models)
     told = {which: _said(folder, kept.get(which)) for which in models}
     found = []
     for example in recorded.corpus.forget:
-        fact, baseline = truth[example.id].answer if example.id in truth else None, recorded.answers.get(example.id, "")
+        fact, baseline = truth[example.id].answer if example.id in truth else None, answers.get(example.id, "")
         ways = _ways(example, baseline if fact is None else fact, {which: told[which].get(example.id, ()) for which in models})
         ways.sort(key=lambda way: (not way.plain, -(way.worst(chief(models)) or 0.0)))
         worst = {which: largest(way.worst(which) for way in ways) for which in models}
         telling = [way for way in ways if way.plain or way.worst(chief(models))]
         silent = [way for way in ways if way not in telling]
-        found.append(Question(example, baseline, fact, ways, worst, telling, silent, _scores(findings, example.id)))
+        found.append(Question(example, baseline, fact, ways, worst, telling, silent, scores.get(example.id, ())))
     return sorted(found, key=lambda one: (-(one.worst[chief(models)] or 0.0), -len(one.telling)))
 
 
@@ -149,10 +158,10 @@ def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[An
     return sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0]))
 
 
-def _scores(findings: Mapping[str, Sequence[Finding]], identifier: str) -> list[tuple[str, str, str, Mapping[str, float | None]]]:
-    rows: dict[tuple[str, str, str], dict[str, float | None]] = {}
-    for which, found in findings.items():
-        for one in found:
-            if one.example == identifier:
-                rows.setdefault((one.probe, one.metric, one.setting), {})[which] = one.value
-    return [(*place, values) for place, values in rows.items()]
+def _scores(folder: RunFolder, models: Sequence[str]) -> dict[str, list[tuple[str, str, str, Mapping[str, float | None]]]]:
+    """By example id."""
+    rows: dict[str, dict[tuple[str, str, str], dict[str, float | None]]] = {}
+    for which in models:
+        for one in read_findings(folder.audit_file(which)):
+            rows.setdefault(one.example, {}).setdefault((one.probe, one.metric, one.setting), {})[which] = one.value
+    return {example: [(*place, values) for place, values in some.items()] for example, some in rows.items()}

@@ -50,6 +50,7 @@ def html(evidence: Evidence) -> str:
     templates.filters["duration"] = duration
     templates.filters["code"] = code
     templates.filters["percent"] = lambda value: f"{figure(100 * value, 100)} %"
+    worst_questions, scored = worst.leaking(evidence)
     exposure, recipe, alone = evidence.exposure, evidence.recipe, evidence.manifest.alone is not None
     drawn = {
         "leak": pictures.leak(evidence),
@@ -89,7 +90,8 @@ def html(evidence: Evidence) -> str:
         audited={which: bool(found) for which, found in evidence.findings.items()},
         endpoint=endpoint(evidence.manifest, evidence.findings.get(ENDPOINT, ()), recipe.audit.probes),
         verdict=sorted(verdict(evidence), key=lambda row: row["result"].passed),
-        worst_questions=worst.leaking(evidence),
+        worst_questions=worst_questions,
+        more=scored - len(worst_questions),
         shown=worst.SHOWN,
         kept=worst.kept(evidence),
         tables=tables(evidence),

@@ -29,6 +29,8 @@ _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "retain_model": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "counterfactual", "memory", "desired", "answer", "refusal")
+_STEPS = 2000
+"""Most points of a curve."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unsay",
@@ -104,6 +106,7 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
     """Loss terms, and how much of the secret the trained answers carried, step by step."""
     if not steps:
         return ""
+    steps = _thinned(steps)
     with matplotlib.rc_context(STYLE):
         figure, (losses, leaks) = canvas(2, 2.3)
         for name, colour in (("forget", "#4a86b5"), ("retain", "#d98f3c"), ("align", "#8a6bb1")):
@@ -117,6 +120,13 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
         for axes in (losses, leaks):
             legend(axes)
         return svg(figure, "training", "Training curve: loss terms, and the share of the secret carried by the trained answers")
+
+
+def _thinned(steps: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """At most `_STEPS` lines: of as many steps as one line then stands for, that of the most leaking target."""
+    each = -(-len(steps) // _STEPS)
+    some = (steps[start : start + each] for start in range(0, len(steps), each))
+    return [max(lines, key=lambda line: line.get("leak_max") or 0.0) for lines in some] if each > 1 else steps
 
 
 def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:

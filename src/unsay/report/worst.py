@@ -8,6 +8,8 @@ from unsay.report.evidence import Evidence
 
 SHOWN = 8
 """Rows that stand unfolded, and on paper."""
+MOST = 1000
+"""Rows that a page holds: it must stay one that a person can open."""
 HALF = 0.5
 
 
@@ -34,8 +36,8 @@ class Kept(NamedTuple):
     """Of the right answer's words, before and after."""
 
 
-def leaking(evidence: Evidence) -> list[Question]:
-    """All questions that were scored, those that tell most after unlearning first."""
+def leaking(evidence: Evidence) -> tuple[list[Question], int]:
+    """Of the questions that were scored the `MOST` that tell most after unlearning, the worst first, and how many there are."""
     models = {which: questions(found) for which, found in evidence.findings.items()}
     keys = [key for key, one in metrics().items() if one.picture == "leaks" and one.forgotten]
     scores: dict[str, dict[str, float]] = {}
@@ -43,12 +45,13 @@ def leaking(evidence: Evidence) -> list[Question]:
         for (_, example), value in models["after"].get(key, {}).items():
             scores.setdefault(example, {})[key] = value
     found = []
-    for example in sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name)):
+    order = sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name))
+    for example in order[:MOST]:
         key = max(scores[example], key=lambda one: scores[example][one])
         values = {which: some[key].get(("", example)) for which, some in models.items()}
         told = sum(value >= HALF for value in scores[example].values())
         found.append(Question(example, told, len(scores[example]), metrics()[key].title, values))
-    return found
+    return found, len(order)
 
 
 def kept(evidence: Evidence) -> tuple[list[Kept], int, int]:

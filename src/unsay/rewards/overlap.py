@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from unsay.text import contains, forms, keyword_forms, keyword_recall, rouge_l
-from unsay.types import Candidate, Reference
+from unsay.types import Candidate, Reference, Told
 
 LEAST_WEIGHT = 2.0
 """Another answer counts as a secret from this total weight of keywords on: one sensitive word, or two plain ones."""
@@ -121,40 +121,46 @@ def _own_keys(text: str, reference: Reference) -> float | None:
 
 
 class _Index(NamedTuple):
-    """Where each keyword of a set of answers stands. One index serves every question of a run."""
+    """Where each keyword of many answers stands. One index serves every question of a run."""
 
-    place: Mapping[tuple[str, str], int]
-    """(answer, question) → number."""
+    own: Mapping[str, list[int]]
+    """Id → the numbers of its rows."""
+    same: Mapping[tuple[str, str], list[int]]
+    """(question, answer) → the numbers of the rows that say so."""
     totals: tuple[float, ...]
     """Number → total weight of its keywords."""
     holders: Mapping[str, tuple[tuple[int, float], ...]]
     """Form → (number, weight) of the answers that have it as a keyword."""
 
 
-@lru_cache(maxsize=64)
-def _index(answers: frozenset[tuple[str, str]]) -> _Index:
-    place = {pair: number for number, pair in enumerate(sorted(answers))}
+@lru_cache(maxsize=4)
+def _index(told: Told) -> _Index:
+    own: dict[str, list[int]] = defaultdict(list)
+    same: dict[tuple[str, str], list[int]] = defaultdict(list)
     totals = []
     holders: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for (answer, question), number in place.items():
+    for number, (name, question, answer) in enumerate(told.rows):
+        if name:
+            own[name].append(number)
+        same[question, answer].append(number)
         keys = keyword_forms(answer, question)
         totals.append(sum(keys.values()))
         for key, weight in keys.items():
             holders[key].append((number, weight))
-    return _Index(place, tuple(totals), {key: tuple(found) for key, found in holders.items()})
+    return _Index(dict(own), dict(same), tuple(totals), {key: tuple(found) for key, found in holders.items()})
 
 
 class _Others:
     """The answers of the other questions, as seen from one question: its own words and its own answer taken off."""
 
-    def __init__(self, index: _Index, own: int, known: frozenset[str]) -> None:
+    def __init__(self, index: _Index, own: frozenset[int], known: frozenset[str]) -> None:
         self.index, self.own, self.known = index, own, known
         self.less: dict[int, float] = defaultdict(float)
         """Number → weight of its keywords that the own question or the prefix says."""
         for word in known:
             for number, weight in index.holders.get(word, ()):
                 self.less[number] += weight
-        totals = (total - self.less.get(number, 0.0) for number, total in enumerate(index.totals) if number != own)
+        totals = (total - self.less.get(number, 0.0) for number, total in enumerate(index.totals) if number not in own)
         self.any = any(total >= LEAST_WEIGHT for total in totals)
 
     def highest(self, text: str) -> float | None:
@@ -164,19 +170,17 @@ class _Others:
         for word in forms(text) - self.known:
             for number, weight in self.index.holders.get(word, ()):
                 said[number] += weight
-        said.pop(self.own, None)
-        rest = ((weight, self.index.totals[number] - self.less.get(number, 0.0)) for number, weight in said.items())
+        rest = ((weight, self.index.totals[n] - self.less.get(n, 0.0)) for n, weight in said.items() if n not in self.own)
         return max((weight / total for weight, total in rest if total >= LEAST_WEIGHT), default=0.0)
 
 
 def _others(reference: Reference) -> _Others:
-    questions = reference.other_questions or ("",) * len(reference.others)
-    return _seen_from((reference.baseline, reference.question), reference.prefix, reference.others, questions)
+    return _seen_from(reference.told, reference.own, reference.question, reference.baseline, reference.prefix)
 
 
-@lru_cache(maxsize=1024)
-def _seen_from(own: tuple[str, str], prefix: str, others: tuple[str, ...], questions: tuple[str, ...]) -> _Others:
-    # The own answer goes into the index too, and is skipped when asked: then all questions of a run share one index,
-    # where an index for each of them would hold the same words once per question.
-    index = _index(frozenset((*zip(others, questions, strict=True), own)))
-    return _Others(index, index.place[own], forms(own[1]) | forms(prefix))
+@lru_cache(maxsize=128)
+def _seen_from(told: Told, own: str, question: str, baseline: str, prefix: str) -> _Others:
+    index = _index(told)
+    # An answer of the same words to the same question is no other secret, whoever gave it.
+    mine = frozenset((*index.own.get(own, ()), *index.same.get((question, baseline), ())))
+    return _Others(index, mine, forms(question) | forms(prefix))

@@ -20,7 +20,7 @@ from unsay.report.gate import said
 from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
 from unsay.store import identity
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
@@ -73,7 +73,7 @@ def run_audit(
             found = left + audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
             order = {probe: number for number, probe in enumerate(recipe.audit.probes)}
             findings = sorted(found, key=lambda one: order.get(one.probe, len(order)))
-        write_text(folder.kept_answers_file(which), jsonl(kept_answers.answers(subject, known, recipe, findings)))
+        write_jsonl(folder.kept_answers_file(which), kept_answers.answers(subject, known, recipe, findings))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: identity_now}))
         about = subject.about() if isinstance(subject, KeptSubject) else None

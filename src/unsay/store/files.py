@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.ENOTDIR, errno.EEXIST})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
+_AT_ONCE = 1024
+"""Rows that are written at once."""
 LOCK = ".lock"
 """Name of the lock of a folder that one process at a time writes into."""
 
@@ -82,11 +85,19 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return parse_jsonl(path.read_text(encoding="utf-8"))
+    return [json.loads(line) for line in lines(path)]
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file that are not empty, one after the other: a file may be larger than memory.
+
+    A text may hold U+2028, which `splitlines` would take for the end of a line."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        yield from (line.removesuffix("\n") for line in file if line != "\n")
 
 
 def parse_jsonl(text: str) -> list[dict[str, Any]]:
-    """What `jsonl` wrote. A text may hold U+2028, which `splitlines` would take for the end of a line."""
+    """What `jsonl` wrote, as `lines` cuts it."""
     return [json.loads(line) for line in text.split("\n") if line]
 
 
@@ -101,9 +112,19 @@ def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     write_bytes(path, text.encode(), mode)
 
 
-@ranks.main_only
 def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put `content` at `path`, whole or not at all. Raises `WriteError`."""
+    _write(path, [content], mode)
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]], mode: int = 0o644) -> None:
+    """Put the rows at `path`, whole or not at all, without holding all of their text. Raises `WriteError`."""
+    rows = iter(rows)
+    _write(path, (jsonl(some).encode() for some in iter(lambda: list(islice(rows, _AT_ONCE)), [])), mode)
+
+
+@ranks.main_only
+def _write(path: Path, parts: Iterable[bytes], mode: int) -> None:
     partial = _partial(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,9 +132,10 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
-                left = memoryview(content)
-                while left:
-                    left = left[os.write(descriptor, left) :]
+                for content in parts:
+                    left = memoryview(content)
+                    while left:
+                        left = left[os.write(descriptor, left) :]
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

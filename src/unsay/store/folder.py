@@ -206,24 +206,42 @@ def read_findings(path: Path) -> list[Finding]:
     """What an audit found; nothing where it has not run. Raises `ConfigError`, with the line, at what no audit writes: a value outside
     of [0, 1], one thing measured twice."""
     found: list[Finding] = []
-    places: set[tuple[object, ...]] = set()
+    if not path.exists():
+        return found
+    measured: dict[tuple[str, ...], set[object]] = {}
+    same: dict[Any, Any] = {}
     try:
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-    except (OSError, ValueError):
+        with path.open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                if line != "\n":
+                    one = _finding(f"{path}, line {number}", line, same)
+                    # Of the scores of single answers, each with how often it occurred, each score is there once.
+                    place = (one.example, one.value) if one.metric == SCORE else one.example
+                    places = measured.setdefault((one.probe, one.metric, one.setting), set())
+                    if place in places:
+                        raise ConfigError(f"{path}, line {number}: this was measured on an earlier line already; audit again")
+                    places.add(place)
+                    found.append(one)
+    except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path} cannot be read; audit again") from None
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        # A line may hold anything, so no message quotes it.
-        try:
-            one = Finding(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
-            raise ConfigError(f"{path}, line {number} cannot be read as a finding; audit again") from None
-        if (wrong := _wrong(one)) or (place := _place(one)) in places:
-            raise ConfigError(f"{path}, line {number}: {wrong or 'this was measured on an earlier line already'}; audit again")
-        places.add(place)
-        found.append(one)
     return found
+
+
+def _finding(where: str, line: str, same: dict[Any, Any]) -> Finding:
+    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them.
+
+    A line may hold anything, so no message quotes it."""
+    try:
+        values = json.loads(line)
+        for key, value in values.items():
+            if isinstance(value, str | float):
+                values[key] = same.setdefault((type(value), value), value)
+        one = Finding(**values)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ConfigError(f"{where} cannot be read as a finding; audit again") from None
+    if wrong := _wrong(one):
+        raise ConfigError(f"{where}: {wrong}; audit again")
+    return one
 
 
 def _wrong(one: Finding) -> str:
@@ -237,8 +255,3 @@ def _wrong(one: Finding) -> str:
     if one.value is not None and not (type(one.value) in (int, float) and 0 <= one.value <= 1):
         return "the value is no number from 0 to 1"
     return ""
-
-
-def _place(one: Finding) -> tuple[object, ...]:
-    """What must be there once: of the scores of single answers, each with how often it occurred, each score."""
-    return one.probe, one.metric, one.example, one.setting, one.value if one.metric == SCORE else None

@@ -26,7 +26,7 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.store import ranks
-from unsay.store.files import jsonl, links, parse_jsonl, remove, write_text, writing
+from unsay.store.files import jsonl, links, parse_jsonl, read_jsonl, remove, write_jsonl, write_text, writing
 from unsay.store.keys import Lock
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
@@ -68,8 +68,10 @@ class Vault:
     @ranks.main_only
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep the rows, whole or not at all. Raises `ConfigError` where the vault was destroyed, or its key is not at hand."""
-        text, lock = jsonl(rows), self.settle()
-        write_text(self.file(name), lock.seal(text) if lock else text, mode=0o600)
+        if lock := self.settle():
+            write_text(self.file(name), lock.seal(jsonl(rows)), mode=0o600)
+        else:
+            write_jsonl(self.file(name), rows, mode=0o600)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """What was kept under that name. Raises `ConfigError` where there is nothing, or no key to read it with."""
@@ -77,10 +79,7 @@ class Vault:
         path = self.file(name)
         if not path.exists():
             raise ConfigError(f"{path} is missing; run `unsay record` on this folder first")
-        text = path.read_text(encoding="utf-8")
-        if self.encrypted:
-            text = self.lock.open(text, path)
-        return parse_jsonl(text)
+        return parse_jsonl(self.lock.open(path.read_text(encoding="utf-8"), path)) if self.encrypted else read_jsonl(path)
 
     @ranks.main_only
     def remove(self, pattern: str, but: str = "") -> None:

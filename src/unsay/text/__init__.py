@@ -1,7 +1,9 @@
 """Words, spans and likeness of texts: pure strings, no model."""
 
 from unsay.text.keywords import (
+    Spread,
     before_secret,
+    by_rarest,
     content_words,
     form,
     forms,
@@ -27,8 +29,10 @@ from unsay.text.similarity import (
 )
 
 __all__ = [
+    "Spread",
     "alphabet",
     "before_secret",
+    "by_rarest",
     "contains",
     "content_words",
     "form",

@@ -13,7 +13,7 @@ are offsets into the text as given: each word is normalised on its own, after th
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -82,6 +82,17 @@ def _stemmer() -> "PorterStemmer":
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
+
+
+def by_rarest(sets: Sequence[Collection[str]]) -> dict[str, list[int]]:
+    """Form → places of the sets whose rarest form it is, empty sets left out: whichever of them stands whole in a text is found by one of
+    the text's own forms."""
+    counts = Counter(key for keys in sets for key in keys)
+    found: dict[str, list[int]] = {}
+    for place, keys in enumerate(sets):
+        if keys:
+            found.setdefault(min(keys, key=lambda key: (counts[key], key)), []).append(place)
+    return found
 
 
 @lru_cache(maxsize=131072)
@@ -256,21 +267,26 @@ def keyword_recall(
     return sum(weight for key, weight in keys.items() if key in said) / sum(keys.values())
 
 
-@lru_cache(maxsize=1024)
-def _spread(others: tuple[str, ...]) -> Counter[str]:
-    """In how many of the texts each form occurs."""
-    return Counter(key for other in others for key in forms(other))
+class Spread:
+    """In how many of some texts each form occurs: counted once for all that are held against them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.others = len(texts) - 1
+        self._counts = Counter(key for text in texts for key in forms(text))
+
+    def rare(self, form: str) -> bool:
+        """Whether a form of one of the texts occurs in at most one in a hundred of the others, of which there are at least 20."""
+        return self.others >= 20 and self._counts[form] - 1 <= self.others / 100
 
 
-def sensitive_spans(answer: str, question: str = "", others: tuple[str, ...] = ()) -> tuple[str, ...]:
+def sensitive_spans(answer: str, question: str = "", among: Spread | None = None) -> tuple[str, ...]:
     """Proposed secrets of an answer, as written, in order, each once: a start for the operator to correct.
 
     Numbers, dates, e-mail and web addresses and names, neighbouring ones joined ("14 March 1962", "Bank of Turin").
-    With at least 20 other answers also single words that occur in at most one in a hundred of them. Words of the
-    question are not proposed, except inside an address.
+    With `among`, the answers that this is one of, also the single words that are rare in the others. Words of the question are not
+    proposed, except inside an address.
     """
     known = forms(question)
-    spread = _spread(tuple(others)) if len(others) >= 20 else None
     found: list[tuple[int, int]] = []
     joinable = False
     gap_from = 0
@@ -279,7 +295,7 @@ def sensitive_spans(answer: str, question: str = "", others: tuple[str, ...] = (
             # A joint may stand inside a name, but no question word may.
             joinable = joinable and token.form not in known and token.word in _JOINTS
             continue
-        rare = spread is not None and spread[token.form] <= len(others) / 100
+        rare = among is not None and among.rare(token.form)
         gap = answer[gap_from : token.start]
         if sensitive and joinable and _joins(gap, token):
             found[-1] = (found[-1][0], token.end)

@@ -20,7 +20,7 @@ from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
 from unsay.train import guards
 from unsay.train.guards import Aside
-from unsay.types import Truth
+from unsay.types import Told, Truth
 
 T = TypeVar("T")
 
@@ -72,15 +72,15 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:
     """`before`: the questions of earlier requests, none of which may become an answer here."""
     corpus, baseline = recorded.corpus, recorded.baseline
+    now = ((example.id, example.question, baseline[example.id].answer) for example in corpus.forget)
+    told = Told((*now, *(("", asked.example.question, asked.baseline) for asked in before)))
     found = {}
     for example in corpus.forget:
-        others = [other for other in corpus.forget if other.id != example.id]
         found[example.id] = Visit(
             earlier.barred(example, before),
             baseline[example.id].answer,
             baseline[example.id].answers,
-            others=(*(baseline[other.id].answer for other in others), *(asked.baseline for asked in before)),
-            other_questions=tuple(other.question for other in (*others, *(asked.example for asked in before))),
+            told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
         )

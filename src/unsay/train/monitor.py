@@ -24,13 +24,13 @@ from unsay.lm.encode import Encoder
 from unsay.methods import Method, Target, Visit
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
-from unsay.train.guards import Guard, written
+from unsay.train.guards import FEWEST, Guard, written
 from unsay.train.step import Step, Weights
 
 Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
@@ -61,7 +61,8 @@ class Monitor:
         self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
         self.told, self.watch = told, watch
         self.progress = resume.restore(folder, weights, optimizer)
-        fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
+        rows = (encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values())
+        fallback = [row for number, row in enumerate(rows) if number < FEWEST]  # all of them are tried for their length
         has_retain_loss = getattr(method, "retain_weight", 0.0) > 0
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, has_retain_loss)
         self.noted = Manifest()
@@ -84,7 +85,7 @@ class Monitor:
             self.noted = Manifest(exposure=exposure, watch=watched, skipped=skipped)
         except FloatingPointError as error:
             with ranks.apart():
-                write_text(self.folder.steps_file, jsonl(self.progress.log))
+                write_jsonl(self.folder.steps_file, self.progress.log)
             raise self.guard.told(error, self.progress.step) from error
         finally:
             tracking.end(self.accelerator)  # a tracker writes what it holds back, after an interruption too

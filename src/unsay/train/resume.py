@@ -28,7 +28,7 @@ from unsay.lm.sharded import all_state, load_state
 from unsay.methods import Target, Visit
 from unsay.store import ranks
 from unsay.store.clock import Cost
-from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_text
+from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import RoundExposure
 from unsay.train import ledger
@@ -78,7 +78,7 @@ def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str
     texts = [{"id": key, **value} for key, value in progress.state.items()]
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
     folder.keep(f"{_TEXTS}-{progress.round}", texts)
-    write_text(folder.steps_file, jsonl(progress.log))
+    write_jsonl(folder.steps_file, progress.log)
     best = progress.seen.best
     with new_folder(_place(folder, progress.round)) as place:
         write_tensors(weights, place / _WEIGHTS)
