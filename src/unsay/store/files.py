@@ -27,7 +27,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.ENOTDIR, errno.EEXIST})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-_AT_ONCE = 1024
+_AT_ONCE = 4096
 """Rows that are written at once."""
 LOCK = ".lock"
 """Name of the lock of a folder that one process at a time writes into."""

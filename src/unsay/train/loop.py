@@ -34,9 +34,6 @@ from unsay.train.monitor import Monitor, Progress, Watch
 from unsay.train.step import Weights, chunks, optimizer_step, set_rate
 from unsay.train.tracking import accelerator_of
 
-_AT_ONCE = 4096
-"""Questions whose candidates are held at once."""
-
 
 def method_of(recipe: Recipe) -> Method:
     """The method that the recipe names, with its knobs."""
@@ -79,11 +76,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
             for group in chunks(data.shuffled(recipe.seed, number), at_once):
                 model.eval()
-                targets: list[methods.Target] = []
                 with whole(model):
-                    for some in chunks(group, _AT_ONCE):
-                        found, state = method.targets(some, sampler, state)
-                        targets += found
+                    targets, state = method.targets(group, sampler, state)
                 model.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, monitor.steps_a_round))

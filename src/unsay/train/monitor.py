@@ -30,7 +30,7 @@ from unsay.store.manifest import Manifest
 from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
-from unsay.train.guards import FEWEST, Guard, written
+from unsay.train.guards import Guard, written
 from unsay.train.step import Step, Weights
 
 Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
@@ -61,8 +61,7 @@ class Monitor:
         self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
         self.told, self.watch = told, watch
         self.progress = resume.restore(folder, weights, optimizer)
-        rows = (encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values())
-        fallback = [row for number, row in enumerate(rows) if number < FEWEST]  # all of them are tried for their length
+        fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
         has_retain_loss = getattr(method, "retain_weight", 0.0) > 0
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, has_retain_loss)
         self.noted = Manifest()
