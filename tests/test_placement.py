@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from tests.conftest import small_run
 from unsay import probes
@@ -11,6 +12,7 @@ from unsay import run as runs
 from unsay.config import ConfigError, ModelConfig, Recipe, SampleConfig, load
 from unsay.lm import placement
 from unsay.lm.adapters import load_to_train
+from unsay.lm.cache import SlabLayer
 from unsay.lm.model import fingerprint
 from unsay.lm.model import load as load_model
 from unsay.lm.subject import LocalSubject, Prompt
@@ -44,8 +46,37 @@ def test_it_says_what_it_says_on_one_device(half: None) -> None:
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(*told, strict=True))
 
 
+def test_rows_of_a_cache_are_chosen_on_the_device_of_their_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_cards(slab: torch.Tensor, dim: int, rows: torch.Tensor, out: torch.Tensor) -> None:
+        assert rows.device == slab.device  # two cards want it; two stand-ins for them would not
+
+    layer = SlabLayer(8)
+    layer.update(*torch.empty(2, 4, 2, 3, 5, device="meta"))
+    monkeypatch.setattr(torch, "index_select", two_cards)
+    layer.reorder_cache(torch.tensor([2, 0]))
+    assert layer.keys.shape == (2, 2, 3, 5)
+
+
+@pytest.mark.parametrize(("free", "expected"), [({0: 100, "cpu": 7}, {0: 80, "cpu": 40}), ({"mps": 100}, {"mps": 80}), ({0: 100}, {0: 80})])
+def test_memory_that_a_card_shares_with_the_processor_counts_once(
+    monkeypatch: pytest.MonkeyPatch, free: dict[int | str, int], expected: dict[int | str, int]
+) -> None:
+    monkeypatch.setattr(placement, "get_max_memory", lambda: dict(free))
+    monkeypatch.setattr(placement, "free_memory", lambda: 50)
+    assert placement.room() == expected
+
+
 def test_where_it_fits_it_lies_in_one_place() -> None:
     assert not placement.is_split(load_model(SPLIT)[0])
+
+
+def test_of_two_cards_the_second_is_used_where_the_first_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **options: asked.append(options))
+    with pytest.raises(ConfigError, match="cannot load"):
+        load_model(SPLIT)
+    # `auto` would give each card a half of a model that one of them holds, and no attack could then copy it.
+    assert asked[0]["device_map"] == "sequential"
 
 
 def test_a_weight_on_disk_that_is_no_number_is_found(half: None, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class SlabLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not read
             return
         old, self._slabs = self._slabs, [self._slab(slab, len(indices)) for slab in self._slabs]
         for new, slab in zip(self._slabs, old, strict=True):
-            torch.index_select(slab[:, :, : self.length], 0, indices, out=new[:, :, : self.length])
+            # A model in several places has a layer's slabs where the layer lies.
+            torch.index_select(slab[:, :, : self.length], 0, indices.to(slab.device), out=new[:, :, : self.length])
         self._show()
 
     def get_seq_length(self) -> int:

@@ -48,7 +48,8 @@ def load(
     few_bits = _few_bits(config, device) if quantized and config.quantization != "none" else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        options |= few_bits or ({"device_map": "auto", "max_memory": placement.room()} if split else {})
+        # `auto` would share a model that one card holds among all of them, and what is in several places cannot be attacked.
+        options |= few_bits or ({"device_map": "sequential", "max_memory": placement.room()} if split else {})
         # Tensors of another shape are let through here, to be refused with their names.
         model, found = AutoModelForCausalLM.from_pretrained(
             where,

@@ -1,5 +1,5 @@
 """A model that no single device has room for: its layers lie on several cards, in the processor's memory and on disk, and each is fetched
-for as long as it computes (accelerate's `device_map="auto"`). Such a model can be asked; nothing trains, copies or changes it.
+for as long as it computes (accelerate, one card full before the next). Such a model can be asked; nothing trains, copies or changes it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ _SHARE = 0.8
 def room() -> dict[int | str, int]:
     """Bytes that weights may take: of each card, then of the processor's memory; what is left over stays on disk."""
     free = get_max_memory()
-    return {place: int(_SHARE * size) for place, size in {**free, "cpu": free_memory() or free["cpu"]}.items()}
+    if "cpu" in free:  # not where a card shares the processor's memory, which would count twice
+        free["cpu"] = free_memory() or free["cpu"]
+    return {place: int(_SHARE * size) for place, size in free.items()}
 
 
 def is_split(model: PreTrainedModel) -> bool:

@@ -146,7 +146,8 @@ def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret:
 
         def patch(number: int, hidden: Tensor) -> Tensor:
             hidden = hidden.clone()
-            hidden[place] = states[number].to(hidden)
+            there = tuple(one.to(hidden.device) for one in place)  # the model before may lie on several cards
+            hidden[there] = states[number].to(hidden)
             return hidden
 
         with _hooked(before, [layer], patch):
