@@ -19,6 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tests.conftest import tiny_model
+from unsay import run as runs
 from unsay.audit.cache import KeptSubject
 from unsay.config import ConfigError, EngineConfig, LoraConfig, ModelConfig, SampleConfig, VllmConfig, deployment, dump, load
 from unsay.lm import vllm
@@ -27,7 +28,9 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import load as load_model
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import LocalSubject, Prompt, sampling_of
+from unsay.run.watchers import Watchers
 from unsay.store import ranks
+from unsay.store.folder import RunFolder
 
 BUILTIN, VLLM = SampleConfig(max_new_tokens=12), VllmConfig(max_new_tokens=12)
 QUESTIONS = ["Who?", "Where does she live now?", "When was that?"]
@@ -232,6 +235,14 @@ def test_several_processes_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="several processes"):
         vllm.check(load(None, ["engine.name=vllm"]))
     vllm.check(load(None))
+
+
+@pytest.mark.parametrize("stage", [runs.run_train, lambda *its: runs.run_audit(*its[:2], "after", its[2])])
+def test_a_stage_alone_looks_for_it_too(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'unsay\[vllm\]'"):
+        stage(load(None, ["engine.name=vllm"]), RunFolder(tmp_path), Watchers())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_server_is_audited_and_not_trained_through():

@@ -8,7 +8,7 @@ from unsay import audit
 from unsay.audit.cache import KeptSubject, kept
 from unsay.audit.endpoint import EndpointConfig, EndpointSubject
 from unsay.config import ConfigError, Recipe, deployment
-from unsay.lm import builtin
+from unsay.lm import builtin, vllm
 from unsay.lm.model import load
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
@@ -45,6 +45,7 @@ def run_audit(
     """Probe the model before or after, or the retain model, as it is deployed, and write its findings. With `cache`, what it has
     said before is taken from the vault, and what it says now is kept there. `again`: of the recipe's probes run only these, and those
     that have found nothing yet; what the others found on the same model stays."""
+    vllm.check(recipe)
     if which not in MODELS:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
@@ -101,6 +102,7 @@ def _identity(name: str) -> ModelHashes | None:
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True, again: Sequence[str] | None = None) -> None:
     """Every audit (`run_audit`) of a folder that `unsay.record.standalone` has begun. Questions without an answer are held against
     what the model before says by default, or, where there is none, the audited one itself."""
+    vllm.check(recipe)
     names = auditable(recipe, folder)
     lacking = standalone.unanswered(folder, read_truth(folder))
     if lacking:

@@ -148,6 +148,7 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 
 
 def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
+    vllm.check(recipe)  # the run may have begun elsewhere, or in one process
     watchers.stage("train")
     with interrupt.deferred(), folder.stage("train"):
         train(
