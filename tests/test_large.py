@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from unsay.config import ConfigError
 from unsay.lm.subject import Prompt
 from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
@@ -131,6 +132,11 @@ def test_files_are_written_row_by_row_and_equal_texts_are_read_once(tmp_path: Pa
     found = read_findings(path)
     assert len({id(one.note) for one in found}) == 1
     assert peak(lambda: read_findings(path)) < 300 * len(found)
+
+
+def test_findings_whose_place_cannot_be_looked_at_are_an_error_of_the_user(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_findings(tmp_path / ("x" * 300))
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -206,11 +206,11 @@ def read_findings(path: Path) -> list[Finding]:
     """What an audit found; nothing where it has not run. Raises `ConfigError`, with the line, at what no audit writes: a value outside
     of [0, 1], one thing measured twice."""
     found: list[Finding] = []
-    if not path.exists():
-        return found
     measured: dict[tuple[str, ...], set[object]] = {}
     same: dict[Any, Any] = {}
     try:
+        if not path.exists():
+            return found
         with path.open(encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 if line != "\n":
