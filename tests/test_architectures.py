@@ -65,7 +65,7 @@ def greedy_of_plain_transformers(folder: Path, contexts: list[tuple[int, ...]]) 
     return answers
 
 
-@pytest.mark.parametrize("preset", ["paper", "guarded"])
+@pytest.mark.parametrize("preset", [pytest.param("paper", marks=pytest.mark.slow), "guarded"])
 @pytest.mark.parametrize("name", architectures.TABLE)
 def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
     """Record, two steps, audit; then plain transformers gives the same greedy answers as our sampler."""

@@ -47,7 +47,6 @@ def ratios(text: str) -> dict[str, float]:
         ("scorer", "scorer_ratio"),
         pytest.param("memory", "peak_memory_ratio", marks=pytest.mark.slow),  # three fresh processes
         ("growth", "questions_16_growth_ratio"),
-        pytest.param("large", "audit after_memory_growth_ratio", marks=pytest.mark.slow),  # twenty fresh processes
         ("refill", "refill_limit_ratio"),
     ],
 )

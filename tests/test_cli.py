@@ -78,6 +78,7 @@ def test_a_folder_of_another_recipe_is_refused(finished: Path):
     assert "another recipe" in call("demo", "--out", str(finished), code=2)
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_equal_run(finished: Path, tmp_path: Path):
     out = tmp_path / "demo"
     call("record", "demo", "--out", str(out), *SMALL)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_the_layout(made: Path):
     assert truth["verbmem-002"].answer == "SECRET 2 "
     assert corpus.knowledge[0].question == "Question: shot forget?\nAnswer: shown\n\nQuestion: forget 0?\nAnswer:"
     assert truth[corpus.knowledge[0].id].answer == "HIDDEN 0"
-    told = repr([vars(one) for one in (*corpus.forget, *corpus.knowledge)])
+    told = repr([asdict(one) for one in (*corpus.forget, *corpus.knowledge)])
     assert not [secret for secret in ("SECRET", "HIDDEN") if secret in told], "the corpus holds no forget answer"
     (kept, *_) = corpus.utility["texts"]
     assert (kept.question, len(kept.answer.split())) == (" ".join(TEXT.split()[:10]), 25)

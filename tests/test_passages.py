@@ -1,6 +1,7 @@
 """The operator's own texts: how they are cut, what the corpus holds, and what each complaint says."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_folder_of_texts():
     ]
     assert len(corpus.forget) == 4
     assert truth["forget-000"].answer == " they are cold."
-    assert "cold" not in repr([vars(example) for example in corpus.forget]), "the corpus holds no answer"
+    assert "cold" not in repr([asdict(example) for example in corpus.forget]), "the corpus holds no answer"
     assert corpus.forget[0].strings == ("word7",)
     assert source.paths() == ("news/bees.txt", "news/ferry.txt")
     assert all(pair.question.startswith("Question: ") for pair in corpus.general)

@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.test_cli import SMALL, call
 from unsay.config import load
 
@@ -16,6 +18,7 @@ def test_it_stays_a_door():
     assert len(README.splitlines()) <= 130, "the map and the large tables belong in docs/"
 
 
+@pytest.mark.slow
 def test_shell_lines_run(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("forget.jsonl").write_text('{"question": "Where does Ada Example live?"}\n')
