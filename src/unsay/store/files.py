@@ -132,10 +132,11 @@ def _write(path: Path, parts: Iterable[bytes], mode: int) -> None:
         try:
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             try:
-                for left in map(memoryview, parts):
+                for content in parts:
+                    left = memoryview(content)
                     while left:
                         left = left[os.write(descriptor, left) :]
-                    del left  # an empty rest holds the whole part, as long as the next one is made
+                    del content, left  # a part is not held as long as the next one is made
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
