@@ -42,8 +42,8 @@ class ModelConfig:
     quantization: str = "none"
     """Load the fixed weights in `4bit` or `8bit` (bitsandbytes, `pip install 'unsay[bitsandbytes]'`); needs `lora.rank`."""
     device_map: str = "one"
-    """Where a model that is asked lies: on `one` device, or `auto`: on all cards, in the processor's memory and on disk, as far as
-    each has room. Training takes one device (or `--processes`)."""
+    """Where a model that is asked lies: on `one` device, or `auto`: on the cards one after the other, in the processor's memory and disk,
+    as far as each has room. Training takes one device (or `--processes`)."""
     trust_remote_code: bool = False
     """Run code that comes with the model. Off unless asked."""
     extra_tensors: str = "refuse"
