@@ -53,7 +53,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
         hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64, tie_word_embeddings=False, **LLAMA
     ),
 }
-SETTINGS = ("train.gradient_checkpointing=true", "train.batch=4", "relearn.rank=16", "lora.rank=16")
+SETTINGS = ("sample.rows=64", "train.gradient_checkpointing=true", "train.batch=4", "relearn.rank=16", "lora.rank=16")
 WAYS: dict[str, tuple[int, str]] = {"all weights": (0, "none"), "adapters": (16, "none"), "adapters on 4 bits": (16, "4bit")}
 """Rank of the adapters, and bits of the fixed weights in training. All in bfloat16, measured in float32: a processor is quicker at it."""
 
