@@ -1,23 +1,19 @@
 """The three guides can be walked: every command on them runs, in the order of the page, at reduced size."""
 
-import re
 import shlex
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from scripts.walk_guides import DOCS, GUIDES, commands, files
 from tests.test_cli import SMALL
-from unsay.cli.app import app, commands
+from unsay.cli.app import app
+from unsay.cli.app import commands as load_commands
 
-commands()
-REPOSITORY = Path(__file__).resolve().parents[1]
-GUIDES = ("for-engineers", "for-officers", "for-researchers")
+load_commands()
 JUDGES = ("gate",)
 """Exit code 1 is an answer."""
-HOURS = ("sweep", "front")
-"""Walked by tests/sweep."""
-
 FEW = ["--set", "record.own_retain=16", "--set", 'audit.probes=["greedy", "sampling", "prefill", "utility"]']
 
 
@@ -31,17 +27,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_can_be_walked(name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    page = (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for file, rows in re.findall(r"`([\w-]+\.jsonl)`\n\n```json\n(.*?)```", page, re.DOTALL):
+    page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for file, rows in files(page).items():
         Path(file).write_text(rows)
     walked = []
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    for line in [line for language, block in blocks if not language for line in block.splitlines()]:
-        command = shlex.split(line.partition("#")[0])
-        if not command or command[0] != "unsay" or command[1] in HOURS:
-            continue
-        if command[1:3] == ["vault", "destroy"]:
-            continue  # the officer still reads the folder; tests/vault walks this step
+    for line in commands(page):
+        command = shlex.split(line)
         small = [*SMALL, *FEW] if command[1] == "run" else []
         done = CliRunner().invoke(app, [*command[1:], *small])
         assert done.exit_code in ((0, 1) if command[1] in JUDGES else (0,)), f"{line}\n{done.output}{done.exception or ''}"
@@ -51,4 +42,4 @@ def test_a_guide_can_be_walked(name: str, home: Path, monkeypatch: pytest.Monkey
 
 def test_every_guide_is_one_page() -> None:
     for name in GUIDES:
-        assert len((REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8").split()) <= 800
+        assert len((DOCS / f"{name}.md").read_text(encoding="utf-8").split()) <= 800

@@ -101,6 +101,18 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     assert "did you mean 'after'" in capsys.readouterr().err
 
 
+def test_a_page_from_before_the_last_audit_goes(given: Place):
+    folder = RunFolder(given.run)
+    old = folder.texts.page("look/all-2.html", "what an earlier audit found")
+    os.utime(old, (0, 0))
+    assert say("look", given.run, "--which", "after") == 0
+    written = {path.name for path in old.parent.iterdir()}
+    assert "after.html" in written
+    assert old.name not in written
+    assert say("look", given.run) == 0
+    assert {path.name for path in old.parent.iterdir()} >= {"after.html", "all.html"}, "pages of the same audit stay"
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_a_long_page_is_short_until_it_is_unfolded(given: Place, capsys: pytest.CaptureFixture[str], chromium: Chromium):

@@ -83,8 +83,17 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False, numb
         of = f"of the model {which!r} " if which else ""
         raise ConfigError(f"{folder.path} has no audit {of}to look at; run `unsay audit {folder.path}`")
     page = html(folder, audited, number)
+    _remove_outdated(folder)
     folder.looked("look", plain=folder.texts.encrypted)
     return folder.texts.page(f"look/{which or 'all'}{f'-{number}' if number > 1 else ''}.html", page)
+
+
+def _remove_outdated(folder: RunFolder) -> None:
+    """Remove pages from before the last audit: beside a new page they would show what another one found."""
+    last = max(folder.audit_file(one).stat().st_mtime_ns for one in MODELS if folder.audit_file(one).exists())
+    for page in (folder.texts.path / "look").glob("*.html"):
+        if page.stat().st_mtime_ns < last:
+            page.unlink()
 
 
 def html(folder: RunFolder, models: Sequence[str], number: int = 1) -> str:
