@@ -35,7 +35,9 @@ def look(
     run: RunArgument,
     which: Which = None,
     plain: Plain = False,
-    page: Annotated[int, typer.Option(min=1, help="Which page, where there are more than 500 questions; of kept answers, 1 has the worst.")] = 1,
+    page: Annotated[
+        int, typer.Option(min=1, help="Which page, where there are more than 500 questions; of kept answers, 1 has the worst.")
+    ] = 1,
 ) -> None:
     """Write a page, for you alone, with every forget question, what was said and how it scored. Every look is counted."""
     from unsay.config.build import one_of
