@@ -15,8 +15,8 @@ class TrainConfig:
     optimizer: str = "adamw"
     """`adamw`, or `whitened`, which spares the kind of what is asked (train/whitened.py): it moves the output projections of the middle
     layers' MLPs along directions that are rare in what should stay. Give `record.near_misses` or retain rows of the same kind with it."""
-    learning_rate: float = 1e-5
-    """Peak learning rate of AdamW; with `whitened`, the share by which a step changes what those layers put out (.003 is a good one)."""
+    learning_rate: float | None = 1e-5
+    """Peak learning rate of AdamW; `"none"` lets the size of the model choose it (`train.step.peak_rate`). With `whitened`, the share by which a step changes what those layers put out (.003 is a good one)."""
     schedule: str = "linear"
     """`linear` decays to zero, `constant` does not."""
     warmup_rounds: float = 1.0
@@ -64,6 +64,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         one_of("train.optimizer", self.optimizer, ("adamw", "whitened"))
+        if self.learning_rate is None and self.optimizer != "adamw":
+            raise ConfigError('train.learning_rate = "none" is for train.optimizer = "adamw"; name a rate (.003 is a good one)')
         one_of("train.schedule", self.schedule, ("linear", "constant"))
         one_of("train.retain_loss", self.retain_loss, ("nll", "kl"))
         one_of("train.resample", self.resample, ("step", "round"))
@@ -71,7 +73,7 @@ class TrainConfig:
         not_negative(
             "train",
             rounds=self.rounds,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or 0.0,
             warmup_rounds=self.warmup_rounds,
             weight_decay=self.weight_decay,
             retain_rows=self.retain_rows,
@@ -98,6 +100,8 @@ class WatchConfig:
     """Largest rise of their loss over before (nats per token) that is within bounds."""
     patience: int = 5
     """Looks in a row above the limit after which training ends early; 0 never ends it."""
+    enough: int = 0
+    """Looks in a row at which the model tells nothing of what is to go any more, after which training ends; 0 trains all rounds."""
     keep: str = "best"
     """Which round is shipped: `best`, the last one or, where that is above the limit, the latest saved one within it (the one
     that rose least, where none is); or the `last`."""
@@ -113,8 +117,8 @@ class WatchConfig:
     def __post_init__(self) -> None:
         one_of("watch.keep", self.keep, ("best", "last"))
         positive("watch", every=self.every, limit=self.limit)
-        if self.rows < 0 or self.patience < 0:
-            raise ConfigError("watch.rows and watch.patience must not be negative; 0 watches nothing, or never ends training early")
+        if min(self.rows, self.patience, self.enough) < 0:
+            raise ConfigError("watch.rows, watch.patience and watch.enough must not be negative; 0 watches nothing, or never ends early")
         if not self.band[0] < self.band[1]:
             raise ConfigError(f"watch.band = {list(self.band)} is the lowest rise and the highest, in this order")
         if self.gain <= 1 or self.most < 1:

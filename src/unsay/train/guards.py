@@ -22,6 +22,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.sharded import whole
 from unsay.lm.subject import row_logprobs
 from unsay.store.manifest import Skipped, WatchedRows
+from unsay.train.enough import MOST_TOLD, MOST_TOLD_BEGUN
 from unsay.types import Corpus, Pair
 
 FEWEST = 16
@@ -40,6 +41,8 @@ class Seen:
     """Pairs: rounds done, and the rise of that loss over before."""
     above: int = 0
     """Looks in a row above the limit."""
+    silent: int = 0
+    """Looks in a row at which nothing was told of what is to go."""
     factor: float = 1.0
     """By how much the controller multiplies the retain term."""
     saved: int = 0
@@ -139,10 +142,25 @@ class Guard:
             found["retain_factor"] = round(seen.factor, 5)
         return found
 
+    def told(self, plain: float, begun: float) -> dict[str, float]:
+        """Hear which shares of answers told what is to go (enough.py); what there is to log."""
+        silent = plain <= MOST_TOLD and begun <= MOST_TOLD_BEGUN
+        self.seen.silent = self.seen.silent + 1 if silent else 0
+        return {"told": round(plain, 4), "told_begun": round(begun, 4)}
+
     @property
-    def ended(self) -> bool:
+    def risen(self) -> bool:
         """Whether the loss has stayed above the limit for too long."""
         return bool(self.config.patience) and self.seen.above >= self.config.patience
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether nothing has been told for long enough."""
+        return bool(self.config.enough) and self.seen.silent >= self.config.enough
+
+    @property
+    def ended(self) -> bool:
+        return self.risen or self.forgotten
 
     def close(self, rounds: int) -> bool:
         """Whether a look after so many rounds was within the limit, but past half of it: worth saving, for the next may not be."""
@@ -184,17 +202,18 @@ class Guard:
             before=round(seen.before, 5),
             rises=tuple(rises.items()),
             limit=self.config.limit,
-            ended=last if self.ended else None,
+            ended=last if self.risen else None,
             shipped=shipped,
             within=rises[shipped] <= self.config.limit if shipped in rises else None,
         )
         return watched, skipped
 
-    def told(self, error: FloatingPointError, step: int) -> FloatingPointError:
+    def explained(self, error: FloatingPointError, step: int) -> FloatingPointError:
         """The same error with where it happened, what is left and what to try."""
         train, dtype, saved = self.recipe.train, self.recipe.model.dtype, self.seen.saved
         left = f"The state of round {saved} is kept as the last good one" if saved else "No round was saved before"
-        tries = [f"a lower train.learning_rate (now {train.learning_rate:g})"]
+        now = "by the model's size" if train.learning_rate is None else f"{train.learning_rate:g}"
+        tries = [f"a lower train.learning_rate (now {now})"]
         tries += ["--set model.dtype=float32"] if dtype != "float32" else []
         return FloatingPointError(
             f"training ended at step {step}: {str(error).partition(';')[0]}. {left}. In a run of its own "

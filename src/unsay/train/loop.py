@@ -31,7 +31,7 @@ from unsay.train import resume, whitened
 from unsay.train.averaging import averaging
 from unsay.train.data import TrainingData, read_training_data
 from unsay.train.monitor import Monitor, Progress, Watch
-from unsay.train.step import Weights, chunks, optimizer_step, set_rate
+from unsay.train.step import Weights, chunks, optimizer_step, peak_rate, set_rate
 from unsay.train.tracking import accelerator_of
 
 
@@ -62,6 +62,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
     monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
     per_step = config.batch * config.accumulation
+    peak = peak_rate(recipe, model)
     at_once = len(data.visits) if config.resample == "round" else per_step
 
     def loss(batch: Batch) -> dict[str, Tensor]:
@@ -80,14 +81,14 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     targets, state = method.targets(group, sampler, state)
                 model.train()
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
-                    set_rate(optimizer, config.learning_rate * _share_of_peak(config, done.step, monitor.steps_a_round))
+                    set_rate(optimizer, peak * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
                     for target in chosen if methods.uses_retain_rows(method) else ():
                         rows += data.retain_rows(recipe, encoder, number, again, target.example)
                     noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
                     step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
-            monitor.round_done(number, state)
+            monitor.round_done(number, state, sampler)
     _ship(recipe, folder, model, encoder, weights, name, monitor)
 
 
@@ -96,7 +97,7 @@ def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data:
     config = recipe.train
     if config.optimizer == "adamw":
         weights = Weights(model)
-        return weights, torch.optim.AdamW(weights.exact.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return weights, torch.optim.AdamW(weights.exact.values(), lr=peak_rate(recipe, model), weight_decay=config.weight_decay)
     layers = whitened.moved(model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.removesuffix(".weight") in layers)
@@ -104,7 +105,7 @@ def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data:
     rows += [one.row(encoder) for some in data.said.values() for one in some]
     keys = whitened.keys_of(model, encoder, layers, rows)
     weights = Weights(model)
-    return weights, whitened.Whitened(weights.exact.values(), config.learning_rate, [keys[name] for name in weights.exact])
+    return weights, whitened.Whitened(weights.exact.values(), peak_rate(recipe, model), [keys[name] for name in weights.exact])
 
 
 def needs_untouched(recipe: Recipe, method: Method) -> bool:

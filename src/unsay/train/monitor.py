@@ -21,6 +21,8 @@ from transformers import PreTrainedModel
 from unsay import methods
 from unsay.config import Recipe
 from unsay.lm.encode import Encoder
+from unsay.lm.sampler import Sampler
+from unsay.lm.sharded import whole
 from unsay.methods import Method, Target, Visit
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
@@ -30,6 +32,7 @@ from unsay.store.manifest import Manifest
 from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
+from unsay.train.enough import shares_told
 from unsay.train.guards import Guard, written
 from unsay.train.step import Step, Weights
 
@@ -85,7 +88,7 @@ class Monitor:
         except FloatingPointError as error:
             with ranks.apart():
                 write_jsonl(self.folder.steps_file, self.progress.log)
-            raise self.guard.told(error, self.progress.step) from error
+            raise self.guard.explained(error, self.progress.step) from error
         finally:
             tracking.end(self.accelerator)  # a tracker writes what it holds back, after an interruption too
 
@@ -108,7 +111,7 @@ class Monitor:
             self.told(self.progress.step / self.steps_a_round, self.recipe.train.rounds, line)
         self.guard.stepped(step.terms, step.skipped)
 
-    def round_done(self, number: int, state: methods.State) -> None:
+    def round_done(self, number: int, state: methods.State, sampler: Sampler) -> None:
         """Look at the model, save what is to be saved, and stop where that was asked for."""
         config, done, progress, guard = self.recipe.train, number + 1, self.progress, self.guard
         self.model.eval()
@@ -118,6 +121,9 @@ class Monitor:
         saving = done % config.save_every == 0 or done == config.rounds or self._out_of_time()
         with self.clock.paused():
             progress.log[-1] |= guard.look(self.model, done, saving)
+            if self.recipe.watch.enough and done % self.recipe.watch.every == 0:
+                with whole(self.model):
+                    progress.log[-1] |= guard.told(*shares_told(list(self.data.visits.values()), sampler))
         interrupted = max(ranks.gathered("interrupted", interrupt.asked))  # what is saved for that alone decides nothing
         if saving := saving or guard.ended or guard.close(done):
             guard.saving(done)

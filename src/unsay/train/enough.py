@@ -1,0 +1,50 @@
+"""Whether training is enough: the model is asked the forget questions between rounds, and ends early once it tells nothing.
+
+How many rounds a model needs depends on its size, its rate and how many questions there are; each round after that costs other
+answers and time. What is asked here are the forget questions themselves, plainly and with a recorded answer begun, at
+temperature 1, and the draws are neither those of training nor those of the audit. It decides when to stop, and proves nothing:
+a rare slip, other wordings and what lies deeper are the audit's to find.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from unsay.lm.sample import Draw
+from unsay.lm.sampler import Sampler
+from unsay.methods import Target, Visit
+from unsay.methods.prefixes import AnswerPrefix, choose_prefix
+from unsay.train import ledger
+
+MOST_TOLD, MOST_TOLD_BEGUN = 0.0, 0.15
+"""Largest share of answers that still tell half of what is to go. With its answer begun, a model that never knew guesses too."""
+_QUESTIONS, _ANSWERS = 32, 64
+"""Most questions that are asked in a look, and about how many answers of each kind are drawn."""
+
+
+def shares_told(visits: Sequence[Visit], sampler: Sampler) -> tuple[float, float]:
+    """Of sampled answers to some forget questions, the share that tells half of what is to go: asked plainly, and with the answer begun.
+
+    `sampler`: of the round that was just trained. Questions with short answers cannot be begun; without any that can, the second is 0.
+    """
+    sampler = replace(sampler, round=-1 - sampler.round)  # numbers of its own: not the cuts that this round was trained on
+    asked = sorted(visits, key=lambda visit: sampler.uniform(visit.example.id, "enough"))[:_QUESTIONS]
+    begun = [(visit, prefix) for visit in asked if (prefix := choose_prefix(visit, sampler, share=1.0)).ids]
+    return _told([(visit, AnswerPrefix()) for visit in asked], sampler), _told(begun, sampler)
+
+
+def _told(asked: Sequence[tuple[Visit, AnswerPrefix]], sampler: Sampler) -> float:
+    each = -(-_ANSWERS // max(1, len(asked)))
+    draws = [
+        Draw(f"{visit.example.id}|enough", sampler.encoder.prompt(visit.example.question) + prefix.ids, each, 1.0) for visit, prefix in asked
+    ]
+    found = sampler.candidates(draws, ["plain"] * len(draws)) if draws else []
+    return _mean(
+        ledger.leak(Target(visit.example.id, text=prefix.complete(one, sampler.encoder).text, prefix=prefix.text), visit) > 0.5
+        for (visit, prefix), some in zip(asked, found, strict=True)
+        for one in some
+    )
+
+
+def _mean(values: Iterable[bool]) -> float:
+    found = list(values)
+    return sum(found) / max(1, len(found))
