@@ -16,7 +16,8 @@ class TrainConfig:
     """`adamw`, or `whitened`, which spares the kind of what is asked (train/whitened.py): it moves the output projections of the middle
     layers' MLPs along directions that are rare in what should stay. Give `record.near_misses` or retain rows of the same kind with it."""
     learning_rate: float | None = 1e-5
-    """Peak learning rate of AdamW; `"none"` lets the size of the model choose it (`train.step.peak_rate`). With `whitened`, the share by which a step changes what those layers put out (.003 is a good one)."""
+    """Peak learning rate of AdamW; `"none"` lets the size of the model choose it. With `whitened`, the share by which a step changes what
+    those layers put out (.003 is a good one)."""
     schedule: str = "linear"
     """`linear` decays to zero, `constant` does not."""
     warmup_rounds: float = 1.0

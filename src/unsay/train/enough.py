@@ -6,7 +6,7 @@ temperature 1, and the draws are neither those of training nor those of the audi
 a rare slip, other wordings and what lies deeper are the audit's to find.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from unsay.lm.sample import Draw
@@ -26,25 +26,20 @@ def shares_told(visits: Sequence[Visit], sampler: Sampler) -> tuple[float, float
 
     `sampler`: of the round that was just trained. Questions with short answers cannot be begun; without any that can, the second is 0.
     """
-    sampler = replace(sampler, round=-1 - sampler.round)  # numbers of its own: not the cuts that this round was trained on
-    asked = sorted(visits, key=lambda visit: sampler.uniform(visit.example.id, "enough"))[:_QUESTIONS]
-    begun = [(visit, prefix) for visit in asked if (prefix := choose_prefix(visit, sampler, share=1.0)).ids]
-    return _told([(visit, AnswerPrefix()) for visit in asked], sampler), _told(begun, sampler)
+    # Numbers of their own, below 0: not the cuts that this round was trained on.
+    looks = [replace(sampler, round=-(sampler.round * _ANSWERS + i + 1)) for i in range(-(-_ANSWERS // min(len(visits), _QUESTIONS)))]
+    asked = sorted(visits, key=lambda visit: looks[0].uniform(visit.example.id, "enough"))[:_QUESTIONS]
+    begun = [(visit, prefix) for look in looks for visit in asked if (prefix := choose_prefix(visit, look, share=1.0)).ids]
+    return _told([(visit, AnswerPrefix()) for visit in asked for _ in looks], looks[0]), _told(begun, looks[0])
 
 
 def _told(asked: Sequence[tuple[Visit, AnswerPrefix]], sampler: Sampler) -> float:
-    each = -(-_ANSWERS // max(1, len(asked)))
-    draws = [
-        Draw(f"{visit.example.id}|enough", sampler.encoder.prompt(visit.example.question) + prefix.ids, each, 1.0) for visit, prefix in asked
-    ]
+    """The share of one answer to each."""
+    prompt = sampler.encoder.prompt
+    draws = [Draw(f"enough {i}", prompt(visit.example.question) + prefix.ids, 1, 1.0) for i, (visit, prefix) in enumerate(asked)]
     found = sampler.candidates(draws, ["plain"] * len(draws)) if draws else []
-    return _mean(
-        ledger.leak(Target(visit.example.id, text=prefix.complete(one, sampler.encoder).text, prefix=prefix.text), visit) > 0.5
-        for (visit, prefix), some in zip(asked, found, strict=True)
-        for one in some
-    )
-
-
-def _mean(values: Iterable[bool]) -> float:
-    found = list(values)
-    return sum(found) / max(1, len(found))
+    told = 0
+    for (visit, prefix), (one,) in zip(asked, found, strict=True):
+        said = Target(visit.example.id, text=prefix.complete(one, sampler.encoder).text, prefix=prefix.text)
+        told += ledger.leak(said, visit) > 0.5
+    return told / max(1, len(asked))

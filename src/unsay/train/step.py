@@ -160,7 +160,7 @@ def peak_rate(recipe: Recipe, model: PreTrainedModel) -> float:
     (Schulman et al., "LoRA Without Regret", 2025)."""
     if recipe.train.learning_rate is not None:
         return recipe.train.learning_rate
-    rate = 1e-5 * float(1.4e9 / max(1, model.num_parameters())) ** (2 / 3)
+    rate: float = 1e-5 * (1.4e9 / max(1, model.num_parameters())) ** (2 / 3)
     return 10 * rate if recipe.lora.rank else rate
 
 
