@@ -43,15 +43,19 @@ class TrainingData:
         return sorted(self.visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
 
     def retain_rows(self, recipe: Recipe, encoder: Encoder, number: int, again: int, example: str) -> list[Row]:
-        """What the visit to `example` brings in pass `again` over the targets of round `number`."""
+        """What the visit to `example` brings in pass `again` over the targets of round `number`.
+
+        Where the questions do not fill one batch, the KL retain loss gets the rows of a full one: of a few rows it would be mostly noise.
+        """
+        config = recipe.train
+        fill = -(-config.batch // len(self.visits)) if config.retain_loss == "kl" else 1
         time = (number, again) if again else (number,)
 
         def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
             # `kind` names the random numbers: another name is another order, and another checkpoint.
-            draws = (uniform(recipe.seed, *time, example, kind, i) for i in range(n if items else 0))
+            draws = (uniform(recipe.seed, *time, example, kind, i) for i in range(fill * n if items else 0))
             return [items[int(draw * len(items))] for draw in draws]
 
-        config = recipe.train
         rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
         rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
