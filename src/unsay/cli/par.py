@@ -32,12 +32,16 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps({"runs": rows, "mean": _mean(rows)}, indent=1))
         return
-    columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "failed there, of what should stay", "held out at 1")
+    columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
     table = Table(*columns, box=None, pad_edge=False)
     for line in rows:
-        table.add_row(*(_cell(line[key]) for key in line if key != "points"))
+        table.add_row(*(_cell(line[key]) for key in line if key not in ("failed", "points")))
     show = Console(highlight=False)
     show.print(table)
+    for line in rows:
+        there = "forgets too little at 1" if line["share"] is None else f"fails at {line['share']:.3g}"
+        if line["failed"]:
+            show.print(f"{line['run']} {there}: {line['failed']}")
     if (mean := _mean(rows)) is not None:
         show.print(f"mean of {len(rows)} runs: {mean:.1f}")
 
@@ -55,7 +59,7 @@ def row(path: Path, points: "list[Point]") -> dict[str, Any]:
         "share": chosen and chosen.share,
         "never_knew": index and index.index,
         "farthest_off": index and index.worst,
-        "failed": ", ".join(chosen.failed(forgetting=False)) if chosen else ", ".join(points[0].failed(forgetting=True)) + " (at 1)",
+        "failed": ", ".join(chosen.failed(forgetting=False) if chosen else points[0].failed(forgetting=True)),
         "held_out": points[0].held_out,
         "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
     }
