@@ -76,7 +76,7 @@ def test_many_questions_are_not_all_asked(encoder: Encoder, monkeypatch: pytest.
 
 def test_only_looks_in_a_row_end_training(encoder: Encoder):
     one = guard(encoder, "watch.enough=2")
-    shares = [(0.0, 0.0), (0.01, 0.0), (0.0, 0.0), (0.0, 0.2), (0.0, 0.05), (0.0, 0.0)]
+    shares = [(0.0, 0.0), (0.03, 0.0), (0.0, 0.0), (0.0, 0.2), (0.0, 0.05), (0.0, 0.0)]
     assert [one.ended for share in shares if one.told(*share)] == [False] * 5 + [True]
     never = guard(encoder)
     assert not any(never.ended for _ in range(9) if never.told(0.0, 0.0))

@@ -15,8 +15,9 @@ from unsay.methods import Target, Visit
 from unsay.methods.prefixes import AnswerPrefix, choose_prefix
 from unsay.train import ledger
 
-MOST_TOLD, MOST_TOLD_BEGUN = 0.0, 0.05
-"""Largest share of answers that still tell half of what is to go. With its answer begun, a model that never knew guesses about as much."""
+MOST_TOLD, MOST_TOLD_BEGUN = 0.02, 0.05
+"""Largest share of answers that still tell half of what is to go. One of 64 may be a lucky guess; with
+its answer begun, a model that never knew guesses about as much as this."""
 _QUESTIONS, _ANSWERS = 32, 64
 """Most questions that are asked in a look, and about how many answers of each kind are drawn."""
 
