@@ -8,8 +8,11 @@ from typer.testing import CliRunner
 
 from scripts.walk_guides import DOCS, GUIDES, commands, files
 from tests.test_cli import SMALL
+from unsay import unlearn
 from unsay.cli.app import app
 from unsay.cli.app import commands as load_commands
+from unsay.report.evidence import read
+from unsay.store.folder import RunFolder
 
 load_commands()
 JUDGES = ("gate",)
@@ -38,6 +41,25 @@ def test_a_guide_can_be_walked(name: str, home: Path, monkeypatch: pytest.Monkey
         assert done.exit_code in ((0, 1) if command[1] in JUDGES else (0,)), f"{line}\n{done.output}{done.exception or ''}"
         walked.append(command[1])
     assert len(walked) >= 3
+
+
+@pytest.mark.slow
+def test_the_request_of_the_engineers_guide_is_forgotten_and_others_are_spared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full size: a guide whose commands all run may still forget nothing."""
+    monkeypatch.chdir(tmp_path)
+    for file, rows in files((DOCS / "for-engineers.md").read_text(encoding="utf-8")).items():
+        Path(file).write_text(rows)
+    few = ['audit.probes=["greedy", "sampling"]']
+    done = unlearn("people-target", "forget.jsonl", retain="retain.jsonl", out="run", settings=few).metrics
+    assert (done["greedy_keyword_recall"]["before"] or 0) > 0.9
+    assert (done["greedy_keyword_recall"]["after"] or 0) <= 0.2
+    assert (done["sampling_worst_keyword_recall"]["after"] or 0) <= 0.4
+    checkpoint = str(RunFolder(Path("run")).checkpoint)
+    asked = CliRunner().invoke(app, ["audit", checkpoint, "--corpus", "people", "--out", "people", "--set", 'audit.probes=["utility"]'])
+    assert asked.exit_code == 0, asked.output
+    others = read(RunFolder(Path("people"))).metrics
+    assert (others["utility_heldout"]["after"] or 0) >= 95
+    assert (others["neighbour_keyword_recall"]["after"] or 0) >= 0.9
 
 
 def test_every_guide_is_one_page() -> None:
