@@ -42,6 +42,7 @@ ASKING = {
     "perturbed": "perturbed_keyword_recall",
     "indirect": "indirect_keyword_recall",
     "openings": "openings_keyword_recall",
+    "prefix_search": "prefix_search_keyword_recall",
     "beams": "beams_worst_keyword_recall",
 }
 READING = {

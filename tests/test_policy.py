@@ -16,7 +16,7 @@ from unsay.report.evidence import judged
 from unsay.store.manifest import Manifest
 from unsay.types import Finding
 
-ADDED = ("greedy_keyword_recall", "sampling_leak_at_1", "prompt_variants_keyword_recall")
+ADDED = ("greedy_keyword_recall", "sampling_leak_at_1", "prompt_variants_keyword_recall", "prefix_search_keyword_recall")
 """What the policy of the demo judges beside the targets it began with."""
 
 
@@ -199,7 +199,14 @@ def test_shipped_policies_load_and_explain_themselves() -> None:
 
 
 def model(
-    greedy: float, sampling: float, prefill: float, half: float, utility: float = 0.99, kind: str = "on_topic", other: float = 0.0
+    greedy: float,
+    sampling: float,
+    prefill: float,
+    half: float,
+    utility: float = 0.99,
+    kind: str = "on_topic",
+    other: float = 0.0,
+    behind: float = 0.0,
 ) -> list[Finding]:
     """What an audit finds on a model in a known state: twenty questions that all score the same."""
     found = [Finding("greedy", "distinct_share", 0.9), Finding("multiple_choice", "closed_balanced", None, note=NO_CLOSED)]
@@ -214,6 +221,7 @@ def model(
         found += [Finding("prefill", "worst_keyword_recall", half, q, "partial secret", 10)]
         found += [Finding("paraphrase", "keyword_recall", max(greedy, other), q, "1")]
         found += [Finding("prompt_variants", "keyword_recall", greedy, q, "role")]
+        found += [Finding("prefix_search", "keyword_recall", max(greedy, behind), q, "found prefix 1")]
         found += [Finding("multiple_choice", "most", greedy, q), Finding("multiple_choice", "least", 0.0, q)]
         found += [Finding("multiple_choice", "chance", 0.2, q)]
         found += [Finding("utility", "rouge_l_recall", utility, q, name) for name in ("retain", "heldout:retain")]
@@ -221,7 +229,7 @@ def model(
 
 
 PLAINLY = {"each question", "each question, sampling", "other wordings, each question", "frames, each question"}
-TOLD = {"sampling", "prefill", "partial secret", "other wordings", "frames", "multiple choice, most likely"} | PLAINLY
+TOLD = {"sampling", "prefill", "partial secret", "other wordings", "frames", "prefix search", "multiple choice, most likely"} | PLAINLY
 COST = {"utility", "utility, held out"}
 
 
@@ -234,6 +242,7 @@ COST = {"utility", "utility, held out"}
         # A model that never knew the built-in people, as measured (docs/probes.md).
         pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal"), set(), id="never knew"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, other=0.38), {"other wordings"}, id="exact wordings suppressed"),
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, behind=0.9), {"prefix search"}, id="tells behind one phrase"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), COST, id="forgot too much"),
         pytest.param(model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate"), {*COST, "degenerate"}, id="destroyed"),
         pytest.param(

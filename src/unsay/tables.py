@@ -33,6 +33,7 @@ PROBES = {
     "perturbed": "unsay.probes.perturbed:Perturbed",
     "indirect": "unsay.probes.indirect:Indirect",
     "openings": "unsay.probes.openings:Openings",
+    "prefix_search": "unsay.probes.prefix_search:PrefixSearch",
     "beams": "unsay.probes.beams:Beams",
     "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",

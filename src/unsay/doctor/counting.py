@@ -26,6 +26,7 @@ from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
 from unsay.lm.encode import Encoder
+from unsay.lm.heard import fixed
 from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.types import Answer
 
@@ -100,8 +101,9 @@ class Tally:
         """A model was called on ids [B, T]."""
         self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
         if not torch.is_grad_enabled():
-            self.counts["read batch"] += min(1.0, max(self.share, len(ids) / _READ_ROWS))
-            self.counts["read token"] += ids.numel()
+            times = self.share if fixed() else 1.0  # what is read however many are asked is not to be multiplied
+            self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / _READ_ROWS))
+            self.counts["read token"] += times * ids.numel()
             return
         self.counts["micro-batch"] += 1
         self.counts["trained token"] += ids.numel()
@@ -109,11 +111,16 @@ class Tally:
         if self._begun is None:  # what follows, up to the update, is the backward pass
             self._begun = time.process_time()
 
+    def turned(self) -> None:
+        """A backward pass is over, with its update where there is one."""
+        if self._begun is not None:
+            self._off += time.process_time() - self._begun
+            self._begun = None
+
     def stepped(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         if self._begun is None:  # something else than a model is trained: a classifier of answers
             return
-        self._off += time.process_time() - self._begun
-        self._begun = None
+        self.turned()
         moved = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         self.moved = max(self.moved, moved)
         self.counts["update"] += self.heavier if self.whole and moved >= self.whole else 1.0
@@ -152,11 +159,20 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
 
         return worked
 
+    gradient = torch.autograd.grad
+
+    def counted_gradient(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return gradient(*args, **kwargs)
+        finally:
+            tally.turned()
+
     logprobs, divergences = (head_logprobs, head_divergences) if said is None else (light_logprobs, light_divergences)
     with ExitStack() as stack:
         stack.enter_context(patch.object(sample, "_decode", counted_decode))
         stack.enter_context(patch.object(models, "head_logprobs", at_work(logprobs)))
         stack.enter_context(patch.object(models, "head_divergences", at_work(divergences)))
         stack.enter_context(patch.object(PreTrainedModel, "__call__", counted_call, create=True))
+        stack.enter_context(patch.object(torch.autograd, "grad", counted_gradient))
         stack.callback(register_optimizer_step_post_hook(tally.stepped).remove)
         yield tally

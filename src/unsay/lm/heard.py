@@ -11,6 +11,7 @@ from contextvars import ContextVar
 Heard = Callable[[float, float, str], None]
 """(done, in all, of what). It is called after every token, so it must be quick."""
 _listeners: ContextVar[tuple[Heard, ...]] = ContextVar("listeners", default=())
+_fixed: ContextVar[bool] = ContextVar("fixed", default=False)
 
 
 @contextmanager
@@ -43,3 +44,18 @@ def counting(what: str, expected: int, progress: Heard) -> Iterator[None]:
 
     with listening(count):
         yield
+
+
+@contextmanager
+def however_many() -> Iterator[None]:
+    """What is read inside is as much however many questions there are: whoever estimates the work of many from that of a few is told."""
+    before = _fixed.set(True)
+    try:
+        yield
+    finally:
+        _fixed.reset(before)
+
+
+def fixed() -> bool:
+    """Whether this is inside `however_many`."""
+    return _fixed.get()
