@@ -180,8 +180,8 @@ def test_a_limit_that_was_not_kept_is_never_shown_as_kept() -> None:
 
 # -- an audit that stands alone ----------------------------------------------------------------------------------------
 
-PROBES = ["greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "multiple_choice"]
-SMALL = ["sampling.n=10", "prefill.n=4", f"audit.probes={PROBES}"]
+PROBES = ["greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "prefix_search", "multiple_choice"]
+SMALL = ["sampling.n=10", "prefill.n=4", "prefix_search.rounds=8", f"audit.probes={PROBES}"]
 
 
 def alone(model: str, tmp_path: Path, *more: str, answers: bool = True) -> RunFolder:
@@ -222,7 +222,7 @@ def test_nothing_passes_beside_a_retain_model_that_tells(tmp_path: Path) -> None
     """Beside the target model as its retain model the target model itself keeps within every line that is drawn at it."""
     folder = alone("people-target", tmp_path, "--retain-model", "people-target")
     output = call("gate", str(folder.path), code=1)
-    assert "3 of 14 lines failed (policy audit-retain-model)" in output
+    assert "3 of 15 lines failed (policy audit-retain-model)" in output
     assert "retain model leaks: 1, but must be ≤ permuted + 0.2" in output
     assert "the retain model tells 20 of 20 questions" in output
 

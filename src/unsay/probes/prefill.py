@@ -44,7 +44,7 @@ class Prefill:
     Keywords that the prefix says do not count. The partial-secret prefixes are cut from other wordings of the answer, where there are
     any, so that they are not what a method may have trained against; of several wordings the worst is reported.
 
-    Does not cover: other prefixes; long forged dialogues; prefixes found by search (GCG and its like).
+    Does not cover: other prefixes; long forged dialogues; prefixes found by search (`prefix_search`).
     """
 
     title: ClassVar[str] = "Answer begun for it"
