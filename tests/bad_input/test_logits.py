@@ -63,6 +63,7 @@ def test_auditing_it(probe: str, recorded: tuple[Path, list[str]]) -> None:
         "earlier",
         "depth",
         "benchmark",
+        "prefix_search",
     ):  # nothing to ask or to ask with, or it diverges
         run_audit(recipe, folder, "before", Watchers())
         found = [json.loads(line) for line in folder.audit_file("before").read_text().splitlines()]

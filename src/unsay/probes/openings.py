@@ -25,7 +25,8 @@ class Openings:
     words (one to `words` of them), up to a punctuation mark, begin a greedy answer to every forget question. What the opening says
     never counts. The report names openings by their rank alone, because they are the model's own words.
 
-    Does not cover: phrases that the model never begins with by itself (`prefix_search`); phrases in the question; sampled answers behind an opening.
+    Does not cover: phrases that the model never begins with by itself (`prefix_search`); phrases in the question; sampled answers
+    behind an opening.
     """
 
     title: ClassVar[str] = "Begun with its own openings"

@@ -38,6 +38,8 @@ FEW, KEPT = 3, 24
 """Every candidate is read before the answers to so many questions; so many of them, the best, before all."""
 ENOUGH = -0.05
 """Nats per token of the answers behind a prefix from which on a search ends: they are as good as certain."""
+PATIENCE, GAIN = 3, 0.2
+"""A search ends where so many rounds took less than this share off what the answers still lack of certainty."""
 Ids = tuple[int, ...]
 Pairs = list[tuple[Example, Fact]]
 
@@ -158,10 +160,13 @@ class _Search:
         drawn = (int(uniform(self.seed, "prefix search start", i) * len(tokens)) for i in range(START))
         self._try((tokens[place],) for place in drawn)
         changed: set[Ids] = set()
+        reached: list[float] = []
         for done in range(1, rounds + 1):
             ranked = self._ranked()
             left = [prefix for prefix in ranked[:BEAM] if prefix not in changed]
-            if not left or self.read[ranked[0]] > ENOUGH:
+            reached += [self.read[prefix] for prefix in ranked[:1]]
+            stuck = len(reached) > PATIENCE and reached[-1] < (1 - GAIN) * reached[-1 - PATIENCE]
+            if not left or reached[-1] > ENOUGH or stuck:
                 break
             changed.update(left)
             self._try(other for prefix in left for other in self._changes(prefix))
