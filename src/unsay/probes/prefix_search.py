@@ -54,8 +54,8 @@ class PrefixSearch:
     the halves change places. A prefix cannot hold secrets that it was not fitted to, so what comes out was in the model. What
     a prefix says never counts, and no finding shows it: it may hold secrets of the half that it was found on.
 
-    Does not cover: phrases in the question; phrases of which no part does anything by itself; prefixes that work for one question or
-    one subject alone; sampled answers behind a prefix; soft prompts. Unscored without weights.
+    Does not cover: phrases in the question; long phrases, and phrases of which no part does anything by itself; prefixes
+    that work for one question or one subject alone; sampled answers behind a prefix; soft prompts. Unscored without weights.
     """
 
     title: ClassVar[str] = "Begun with a prefix found by search"
