@@ -242,7 +242,7 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
 @pytest.mark.parametrize(("loss", "near"), [("kl", 2), ("nll", 0)])
 def test_a_visit_brings_the_near_misses_of_its_own_question_alone(loss: str, near: int) -> None:
     said = {key: [Said("Who?", Answer((i,), "", True), key)] for i, key in enumerate(("", "x", "y"))}
-    recipe = load(None, [f"train.retain_loss={loss}", "train.near_rows=2", "train.replay_rows=1"])
+    recipe = load(None, [f"train.retain_loss={loss}", "train.near_rows=2", "train.replay_rows=1", "train.batch=1"])
     encoder = SimpleNamespace(prompt=lambda question: (9,))
     rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near

@@ -48,7 +48,7 @@ class TrainingData:
         Where the questions do not fill one batch, the KL retain loss gets the rows of a full one: of a few rows it would be mostly noise.
         """
         config = recipe.train
-        fill = -(-config.batch // len(self.visits)) if config.retain_loss == "kl" else 1
+        fill = -(-config.batch // max(1, len(self.visits))) if config.retain_loss == "kl" else 1
         time = (number, again) if again else (number,)
 
         def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
