@@ -185,7 +185,7 @@ def test_each_visit_draws_its_retain_rows(second: RunFolder, retain_model: Encod
     data = TrainingData({}, Aside((), corpus.retain), {}, kept)
     rows = {one.row(retain_model) for one in kept}
     for wanted in (0, 1, 3):
-        now = recipe(f"train.earlier_rows={wanted}")
+        now = recipe(f"train.earlier_rows={wanted}", "train.batch=1")
         drawn = [row for number in range(4) for row in data.retain_rows(now, retain_model, number, 0, corpus.forget[0].id)]
         assert sum(row in rows for row in drawn) == 4 * wanted
         assert {row.role for row in drawn} == {"retain"}
