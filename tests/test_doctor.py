@@ -415,6 +415,27 @@ def test_many_questions_are_counted_from_few(recipe: Path, quick: None):
     assert train["counts"]["update"] == pytest.approx(2 * 30)
 
 
+def counts(recipe: Path, questions: int, *settings: str) -> dict[str, float]:
+    """Of training."""
+    rows = [{"question": f"Where does person {i} live?"} for i in range(questions)]
+    (recipe.parent / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = json.loads(doctor(recipe, "--json", *(part for one in ('audit.probes=["greedy"]', *settings) for part in ("--set", one))))
+    told: dict[str, float] = next(stage["counts"] for stage in found["stages"] if stage["name"] == "train")
+    return told
+
+
+def test_no_look_ends_the_pilot(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
+    """From its second round all later ones are told."""
+    monkeypatch.setattr("unsay.train.monitor.shares_told", lambda visits, sampler: (0.0, 0.0))
+    assert counts(recipe, 3, "watch.enough=1", "train.rounds=8")["update"] == 8 * 2
+
+
+def test_looks_that_may_end_training_cost_the_same_however_many_are_asked(recipe: Path, quick: None):
+    drawn = {(n, enough): counts(recipe, n, f"watch.enough={enough}")["drawn token"] for n in (12, 96) for enough in (0, 1)}
+    few, many = (drawn[n, 1] - drawn[n, 0] for n in (12, 96))
+    assert 0 < many < 2 * few
+
+
 def doctor(recipe: Path, *more: str) -> str:
     result = CliRunner().invoke(app, ["doctor", str(recipe), *more])
     assert result.exit_code == 0, result.output

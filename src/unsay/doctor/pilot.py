@@ -122,7 +122,10 @@ class Pilot:
                 self.said.unlearned = True
                 return True
 
-            train(replace(recipe, train=replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)), folder, watch=look)
+            config = replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)
+            # The guards look as they will, but never end it: the second round stands for all later ones.
+            watched = replace(recipe.watch, patience=0, enough=recipe.watch.enough and rounds + 1)
+            train(replace(recipe, train=config, watch=watched), folder, watch=look)
         self.said.unlearned = False
         work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)
         # Sooner or later a batch has the longest rows of them all.
