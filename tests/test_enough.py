@@ -12,6 +12,7 @@ from tests.test_guards import guard
 from tests.test_train import begin, interrupted
 from unsay.config import ConfigError, load
 from unsay.lm.encode import Encoder
+from unsay.lm.model import fingerprint
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
@@ -81,6 +82,26 @@ def test_only_looks_in_a_row_end_training(encoder: Encoder):
     never = guard(encoder)
     assert not any(never.ended for _ in range(9) if never.told(0.0, 0.0))
     assert one.risen is False
+
+
+def test_a_round_that_would_not_be_shipped_is_not_enough(encoder: Encoder):
+    """It ends where the last round tells nothing; an earlier one, shipped because the loss has risen, might."""
+
+    def ended(*more: str) -> list[bool]:
+        one = guard(encoder, "watch.enough=2", "watch.patience=9", *more, losses=(0.9, 0.9, 0.1, 0.1))
+        return [one.ended for rounds in range(1, 5) if one.look(None, rounds, True) and one.told(0.0, 0.0)]  # type: ignore[arg-type]
+
+    assert ended() == [False, False, False, True]
+    assert ended("watch.keep=last") == [False, True, True, True]
+
+
+def test_the_model_is_asked_as_it_would_be_shipped(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(monitor, "shares_told", lambda some, sampler: asked.append(fingerprint(sampler.model)) or (0.0, 0.0))
+    recipe, folder = begin(tmp_path / "run", [*settings, "watch.enough=1", "train.averaging=0.5"])
+    train(recipe, folder)
+    assert (checkpoint := folder.manifest().checkpoint)
+    assert asked == [checkpoint.fingerprint]
 
 
 def told_until(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
