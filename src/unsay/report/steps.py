@@ -16,8 +16,8 @@ KEEP_MORE = (
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
 )
 FORGET_MORE = (
-    "Train again for half as many rounds more (`train.rounds`), or, where it is still told by default, at three times the rate "
-    "(`train.learning_rate`); takes half as long again, and usually costs some points of utility. "
+    "Train again for half as many rounds more (`train.rounds`; where training ended because it was enough, a larger `watch.enough`), "
+    "or, where it is still told by default, at three times the rate (`train.learning_rate`); takes half as long again, and usually costs some points of utility. "
     "`unsay look RUN` shows what still comes out."
 )
 THESE_QUESTIONS = (
