@@ -14,7 +14,9 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import however_many
 from unsay.lm.model import answer_logprobs, fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
+from unsay.measure import policy
 from unsay.measure.summary import summarise
+from unsay.measure.verdict import Measured, evaluate
 from unsay.probes.prefix_search import PrefixSearch, halves
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding
 
@@ -140,3 +142,11 @@ def test_the_doctor_counts_a_search_once_however_many_are_asked(encoder: Encoder
 def test_a_search_for_nothing_is_refused(knob: str) -> None:
     with pytest.raises(ConfigError, match="prefix_search"):
         PrefixSearch(**{knob: 0})
+
+
+@pytest.mark.parametrize("name", policy.shipped())
+def test_every_shipped_policy_holds_the_search_to_all_that_makes_it_hard_to_pass(name: str) -> None:
+    weak, lines = PrefixSearch(most=1, tokens=1, rounds=1, questions=1), policy.load(name)
+    knobs = {f"prefix_search.{knob}": value for knob, value in vars(weak).items()}
+    results = evaluate(lines, Measured({"prefix_search_keyword_recall": {"after": 0.0, "retain_model": 0.0}}, knobs=knobs))
+    assert {result.metric for result in results if result.name == "made for"} == set(knobs)
