@@ -229,6 +229,19 @@ def test_the_part_that_takes_most_of_the_time_is_named():
     assert [(one.setting, one.saves) for one in given] == [("record.replay=50", 45.0)]
 
 
+def test_what_helps_a_search_that_costs_the_same_for_any_number_of_questions():
+    stage = Stage("audit after", {"prefix_search": Work({"read token": 90}), "greedy": Work({"read token": 1})})
+    given = advise(load(None, []), machine(100 * GB), sizes(), Costs({"read token": 1.0}, {}), [stage], False, {})
+    assert [one.setting for one in given] == ["prefix_search.rounds=8"]
+
+
+@pytest.mark.parametrize(("rate", "told"), [("1e-5", True), ("none", False)])
+def test_a_rate_that_follows_the_model_needs_no_advice(rate: str, told: bool):
+    asked = replace(ASK, train=load(None, [f"train.learning_rate={rate}"]).train)
+    given = advise(asked, machine(17 * GB), sizes(), NO_COST, [TRAIN], True, {})
+    assert any("tenfold" in one.note for one in given if one.setting.startswith("lora.rank")) is told
+
+
 # -- counting ----------------------------------------------------------------------------------------------------------
 
 

@@ -151,6 +151,14 @@ def test_few_questions_bring_the_retain_rows_of_a_full_batch(encoder: Encoder, l
     assert len(data.retain_rows(recipe, encoder, 0, 0, "q0")) == rows
 
 
+def test_a_step_in_pieces_brings_the_same_retain_rows(encoder: Encoder):
+    data = TrainingData({v.example.id: v for v in visits(encoder)}, Aside((), (Pair("a", "Q?", "A."), Pair("b", "P?", "B."))), {}, [])
+    whole, pieces = (
+        load(None, ["train.retain_loss=kl", f"train.batch={batch}", f"train.accumulation={parts}"]) for batch, parts in ((8, 1), (1, 8))
+    )
+    assert data.retain_rows(whole, encoder, 0, 0, "q0") == data.retain_rows(pieces, encoder, 0, 0, "q0")
+
+
 def test_nobody_is_asked_unless_the_recipe_wants_it(tmp_path: Path, settings: list[str]):
     recipe, folder = begin(tmp_path / "run", [*settings, "watch.enough=0", "train.rounds=1"])
     train(recipe, folder)
