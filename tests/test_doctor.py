@@ -134,6 +134,14 @@ def test_an_attack_trains_a_whole_copy_or_adapters():
     assert small.moments["relearn"] < 4 * GB
 
 
+def test_a_search_by_slopes_of_the_input_holds_activations_and_no_copy():
+    audit = replace(TRAIN, name="audit after", attacks={"prefix_search": Attack(tokens=5000, trains=False)})
+    found = memory(audit, ONE, sizes(), reference=False)
+    assert found.moments["prefix_search"] == pytest.approx(SLACK * (5000 * 10**6 + 5000 * 1000 * 8))
+    half = memory(audit, load(None, ["train.batch=1", "model.dtype=bfloat16"]), sizes(), reference=False)
+    assert half.moments["prefix_search"] < found.moments["prefix_search"]
+
+
 def test_a_copy_in_few_bits_lies_beside_the_model():
     audit = replace(TRAIN, name="audit after", attacks={"quantise": Attack(few_bits=1.0)})
     found = memory(audit, ONE, sizes(), reference=False)
@@ -402,6 +410,15 @@ def test_depth_reads_the_model_before_once_for_every_layer(quick: None):
     found = json.loads(doctor(Path("demo"), "--json", "--set", 'audit.probes=["depth"]'))
     audit = found["stages"][-1]
     assert audit["counts"]["read batch"] >= found["model"]["layers"] + 2
+
+
+def test_what_a_search_holds_is_seen(quick: None, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Attack] = []
+    monkeypatch.setattr("unsay.doctor.pilot.Attack", lambda *some, **more: seen.append(Attack(*some, **more)) or seen[-1])
+    doctor(Path("demo"), "--set", 'audit.probes=["greedy", "prefix_search"]')
+    (search,) = seen
+    assert search.tokens > 0
+    assert not search.trains
 
 
 def test_retain_rows_of_the_models_own_are_counted(recipe: Path, quick: None):

@@ -80,7 +80,7 @@ def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tup
         yield *pieces, "the same step, in smaller pieces"
     if not train.gradient_checkpointing:
         yield *with_("train", gradient_checkpointing=True), "the same gradients, about a third more time a step"
-    training = {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens}
+    training = {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens and attack.trains}
     for name, probe in audit.probes_of(recipe).items():
         if name in training and getattr(probe, "rank", None) == 0:
             smaller = replace(recipe, tables={**recipe.tables, name: {**recipe.tables.get(name, {}), "rank": _RANK}})
