@@ -120,6 +120,12 @@ def test_questions_about_one_are_parted_one_by_one() -> None:
     assert sorted((len(one), len(other))) == [2, 3]
 
 
+def test_one_large_group_is_not_judged_by_what_was_found_on_a_few_others() -> None:
+    pairs = [(Example(str(i), "Who?", group="Bo" if i < 2 else "Ada"), Fact(str(i), "Cy.")) for i in range(12)]
+    assert {len(side) for seed in range(4) for side in halves(pairs, seed)} == {6}
+    assert sorted(map(len, halves(pairs[:5], 0))) == [2, 3], "fewer than it would be fitted to, but not by much"
+
+
 def test_without_weights_or_with_one_question_it_is_unscored(encoder: Encoder) -> None:
     (served,) = PrefixSearch()(Fake(), CASE)
     (alone,) = searched(tiny_model(), encoder, CASE)[0]
