@@ -134,6 +134,14 @@ def test_an_attack_trains_a_whole_copy_or_adapters():
     assert small.moments["relearn"] < 4 * GB
 
 
+def test_a_search_by_slopes_of_the_input_holds_activations_and_no_copy():
+    audit = replace(TRAIN, name="audit after", attacks={"prefix_search": Attack(tokens=5000, trains=False)})
+    found = memory(audit, ONE, sizes(), reference=False)
+    assert found.moments["prefix_search"] == pytest.approx(SLACK * (5000 * 10**6 + 5000 * 1000 * 8))
+    half = memory(audit, load(None, ["train.batch=1", "model.dtype=bfloat16"]), sizes(), reference=False)
+    assert half.moments["prefix_search"] < found.moments["prefix_search"]
+
+
 def test_a_copy_in_few_bits_lies_beside_the_model():
     audit = replace(TRAIN, name="audit after", attacks={"quantise": Attack(few_bits=1.0)})
     found = memory(audit, ONE, sizes(), reference=False)
@@ -227,6 +235,19 @@ def test_the_part_that_takes_most_of_the_time_is_named():
     recipe = load(None, ["record.replay=100"])
     given = advise(recipe, machine(100 * GB), sizes(), Costs({"decode step": 1.0}, {}), [stage], False, {})
     assert [(one.setting, one.saves) for one in given] == [("record.replay=50", 45.0)]
+
+
+def test_what_helps_a_search_that_costs_the_same_for_any_number_of_questions():
+    stage = Stage("audit after", {"prefix_search": Work({"read token": 90}), "greedy": Work({"read token": 1})})
+    given = advise(load(None, []), machine(100 * GB), sizes(), Costs({"read token": 1.0}, {}), [stage], False, {})
+    assert [one.setting for one in given] == ["prefix_search.rounds=8"]
+
+
+@pytest.mark.parametrize(("rate", "told"), [("1e-5", True), ("none", False)])
+def test_a_rate_that_follows_the_model_needs_no_advice(rate: str, told: bool):
+    asked = replace(ASK, train=load(None, [f"train.learning_rate={rate}"]).train)
+    given = advise(asked, machine(17 * GB), sizes(), NO_COST, [TRAIN], True, {})
+    assert any("tenfold" in one.note for one in given if one.setting.startswith("lora.rank")) is told
 
 
 # -- counting ----------------------------------------------------------------------------------------------------------
@@ -391,6 +412,15 @@ def test_depth_reads_the_model_before_once_for_every_layer(quick: None):
     assert audit["counts"]["read batch"] >= found["model"]["layers"] + 2
 
 
+def test_what_a_search_holds_is_seen(quick: None, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Attack] = []
+    monkeypatch.setattr("unsay.doctor.pilot.Attack", lambda *some, **more: seen.append(Attack(*some, **more)) or seen[-1])
+    doctor(Path("demo"), "--set", 'audit.probes=["greedy", "prefix_search"]')
+    (search,) = seen
+    assert search.tokens > 0
+    assert not search.trains
+
+
 def test_retain_rows_of_the_models_own_are_counted(recipe: Path, quick: None):
     recipe.write_text("\n".join(line for line in recipe.read_text().splitlines() if not line.startswith("retain =")))
     read = {}
@@ -413,6 +443,27 @@ def test_many_questions_are_counted_from_few(recipe: Path, quick: None):
     found = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["greedy"]'))
     train = next(stage for stage in found["stages"] if stage["name"] == "train")
     assert train["counts"]["update"] == pytest.approx(2 * 30)
+
+
+def counts(recipe: Path, questions: int, *settings: str) -> dict[str, float]:
+    """Of training."""
+    rows = [{"question": f"Where does person {i} live?"} for i in range(questions)]
+    (recipe.parent / "forget.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = json.loads(doctor(recipe, "--json", *(part for one in ('audit.probes=["greedy"]', *settings) for part in ("--set", one))))
+    told: dict[str, float] = next(stage["counts"] for stage in found["stages"] if stage["name"] == "train")
+    return told
+
+
+def test_no_look_ends_the_pilot(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
+    """From its second round all later ones are told."""
+    monkeypatch.setattr("unsay.train.monitor.shares_told", lambda visits, sampler: (0.0, 0.0))
+    assert counts(recipe, 3, "watch.enough=1", "train.rounds=8")["update"] == 8 * 2
+
+
+def test_looks_that_may_end_training_cost_the_same_however_many_are_asked(recipe: Path, quick: None):
+    drawn = {(n, enough): counts(recipe, n, f"watch.enough={enough}")["drawn token"] for n in (12, 96) for enough in (0, 1)}
+    few, many = (drawn[n, 1] - drawn[n, 0] for n in (12, 96))
+    assert 0 < many < 2 * few
 
 
 def doctor(recipe: Path, *more: str) -> str:

@@ -12,6 +12,7 @@ from tests.test_guards import guard
 from tests.test_train import begin, interrupted
 from unsay.config import ConfigError, load
 from unsay.lm.encode import Encoder
+from unsay.lm.model import fingerprint
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
@@ -83,6 +84,26 @@ def test_only_looks_in_a_row_end_training(encoder: Encoder):
     assert one.risen is False
 
 
+def test_a_round_that_would_not_be_shipped_is_not_enough(encoder: Encoder):
+    """It ends where the last round tells nothing; an earlier one, shipped because the loss has risen, might."""
+
+    def ended(*more: str) -> list[bool]:
+        one = guard(encoder, "watch.enough=2", "watch.patience=9", *more, losses=(0.9, 0.9, 0.1, 0.1))
+        return [one.ended for rounds in range(1, 5) if one.look(None, rounds, True) and one.told(0.0, 0.0)]  # type: ignore[arg-type]
+
+    assert ended() == [False, False, False, True]
+    assert ended("watch.keep=last") == [False, True, True, True]
+
+
+def test_the_model_is_asked_as_it_would_be_shipped(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(monitor, "shares_told", lambda some, sampler: asked.append(fingerprint(sampler.model)) or (0.0, 0.0))
+    recipe, folder = begin(tmp_path / "run", [*settings, "watch.enough=1", "train.averaging=0.5"])
+    train(recipe, folder)
+    assert (checkpoint := folder.manifest().checkpoint)
+    assert asked == [checkpoint.fingerprint]
+
+
 def told_until(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(monitor, "shares_told", lambda some, sampler: (float(sampler.round < number), 0.0))
 
@@ -128,6 +149,14 @@ def test_few_questions_bring_the_retain_rows_of_a_full_batch(encoder: Encoder, l
     )
     recipe = load(None, [f"train.retain_loss={loss}", "train.retain_rows=2", "train.batch=8"])
     assert len(data.retain_rows(recipe, encoder, 0, 0, "q0")) == rows
+
+
+def test_a_step_in_pieces_brings_the_same_retain_rows(encoder: Encoder):
+    data = TrainingData({v.example.id: v for v in visits(encoder)}, Aside((), (Pair("a", "Q?", "A."), Pair("b", "P?", "B."))), {}, [])
+    whole, pieces = (
+        load(None, ["train.retain_loss=kl", f"train.batch={batch}", f"train.accumulation={parts}"]) for batch, parts in ((8, 1), (1, 8))
+    )
+    assert data.retain_rows(whole, encoder, 0, 0, "q0") == data.retain_rows(pieces, encoder, 0, 0, "q0")
 
 
 def test_nobody_is_asked_unless_the_recipe_wants_it(tmp_path: Path, settings: list[str]):

@@ -14,7 +14,9 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import however_many
 from unsay.lm.model import answer_logprobs, fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
+from unsay.measure import policy
 from unsay.measure.summary import summarise
+from unsay.measure.verdict import Measured, evaluate
 from unsay.probes.prefix_search import PrefixSearch, halves
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding
 
@@ -118,6 +120,12 @@ def test_questions_about_one_are_parted_one_by_one() -> None:
     assert sorted((len(one), len(other))) == [2, 3]
 
 
+def test_one_large_group_is_not_judged_by_what_was_found_on_a_few_others() -> None:
+    pairs = [(Example(str(i), "Who?", group="Bo" if i < 2 else "Ada"), Fact(str(i), "Cy.")) for i in range(12)]
+    assert {len(side) for seed in range(4) for side in halves(pairs, seed)} == {6}
+    assert sorted(map(len, halves(pairs[:5], 0))) == [2, 3], "fewer than it would be fitted to, but not by much"
+
+
 def test_without_weights_or_with_one_question_it_is_unscored(encoder: Encoder) -> None:
     (served,) = PrefixSearch()(Fake(), CASE)
     (alone,) = searched(tiny_model(), encoder, CASE)[0]
@@ -140,3 +148,11 @@ def test_the_doctor_counts_a_search_once_however_many_are_asked(encoder: Encoder
 def test_a_search_for_nothing_is_refused(knob: str) -> None:
     with pytest.raises(ConfigError, match="prefix_search"):
         PrefixSearch(**{knob: 0})
+
+
+@pytest.mark.parametrize("name", policy.shipped())
+def test_every_shipped_policy_holds_the_search_to_all_that_makes_it_hard_to_pass(name: str) -> None:
+    weak, lines = PrefixSearch(most=1, tokens=1, rounds=1, questions=1), policy.load(name)
+    knobs = {f"prefix_search.{knob}": value for knob, value in vars(weak).items()}
+    results = evaluate(lines, Measured({"prefix_search_keyword_recall": {"after": 0.0, "retain_model": 0.0}}, knobs=knobs))
+    assert {result.metric for result in results if result.name == "made for"} == set(knobs)

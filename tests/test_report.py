@@ -539,6 +539,7 @@ def test_a_failed_run_says_why_and_what_to_do_next(tmp_path: Path) -> None:
     lines = {line["name"]: line["next"] for line in json.loads(folder.report_json.read_text())["policy"]["lines"]}
     assert lines["utility"] == lines["utility, held out"] == steps.KEEP_MORE
     assert lines["sampling"] == steps.FORGET_MORE
+    assert "`watch.enough`" in steps.FORGET_MORE, "more rounds alone change nothing where training ended by itself"
     assert lines["prefill"] == ""
     assert "<code>unsay train RUN --averaging 0.85</code>" in page
 

@@ -1,6 +1,7 @@
 """One configuration: its curve, what it costs, where it ends, what it leaves."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from unsay.research.sweep import launch, trial
 from unsay.run import Watchers
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
-from unsay.train import train
+from unsay.train import monitor, train
 
 
 def test_a_curve_has_its_checkpoints_each_with_what_it_cost(finished: Path):
@@ -78,6 +79,14 @@ def test_looking_costs_nothing(file: Path, recorded: Path, monkeypatch: pytest.M
     points = read_jsonl(run / "curve.jsonl")
     assert len(points) == 3
     assert points[-1]["cpu_seconds"] - RunFolder(run).manifest().cpu_seconds["record"] < 2 * slow
+
+
+def test_no_curve_ends_because_the_recipe_has_enough(file: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(monitor, "shares_told", lambda visits, sampler: (0.0, 0.0))
+    shutil.copy(file, tmp_path / "sweep.toml")
+    (tmp_path / "recipe.toml").write_text(file.with_name("recipe.toml").read_text() + "[watch]\nenough = 1\n")
+    launch.work(begun(tmp_path / "sweep.toml", recorded, 'methods=["idle"]', "seeds=[0]"), NONE)
+    assert [point["round"] for point in read_jsonl(recorded / "idle" / "000" / "seed-0" / "curve.jsonl")] == [1, 2, 3]
 
 
 def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ from tests.conftest import tiny_model
 from unsay.config import ConfigError, load
 from unsay.record import annotation
 from unsay.record.recorded import read_answers, read_handed
+from unsay.report import look
 from unsay.report.look import questions
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
@@ -111,6 +112,25 @@ def test_a_page_from_before_the_last_audit_goes(given: Place):
     assert old.name not in written
     assert say("look", given.run) == 0
     assert {path.name for path in old.parent.iterdir()} >= {"after.html", "all.html"}, "pages of the same audit stay"
+
+
+def test_only_pages_of_unsay_go_and_nothing_through_a_link(tmp_path: Path):
+    folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
+    folder.audit_file("after").parent.mkdir(parents=True)
+    folder.audit_file("after").write_text("")
+    own = folder.texts.page("look/after.html", "of an earlier audit")
+    others = [folder.texts.page("look/notes.html", "the operator's own"), folder.texts.page("look/call.html", "too")]
+    for page in (own, *others):
+        os.utime(page, (0, 0))
+    (own.parent / "all.html").symlink_to(tmp_path / "gone")
+    look._remove_outdated(folder)
+    assert not own.exists()
+    assert all(page.exists() for page in others)
+    own.parent.rename(elsewhere)
+    own.parent.symlink_to(elsewhere)
+    os.utime(folder.texts.page("look/before.html", "kept elsewhere"), (0, 0))
+    look._remove_outdated(folder)
+    assert (elsewhere / "before.html").exists()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from unsay.cli.app import RESEARCH, JsonOption, app, messages
@@ -35,13 +36,13 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
     table = Table(*columns, box=None, pad_edge=False)
     for line in rows:
-        table.add_row(*(_cell(line[key]) for key in line if key not in ("failed", "points")))
+        table.add_row(*(escape(_cell(line[key])) for key in line if key not in ("failed", "points")))
     show = Console(highlight=False)
     show.print(table)
     for line in rows:
         there = "forgets too little at 1" if line["share"] is None else f"fails at {line['share']:.3g}"
         if line["failed"]:
-            show.print(f"{line['run']} {there}: {line['failed']}")
+            show.print(f"{line['run']} {there}: {line['failed']}", markup=False, soft_wrap=True)
     if (mean := _mean(rows)) is not None:
         show.print(f"mean of {len(rows)} runs: {mean:.1f}")
 

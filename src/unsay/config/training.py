@@ -27,7 +27,8 @@ class TrainConfig:
     batch: int = 8
     """Forget questions per micro-batch."""
     retain_rows: int = 1
-    """Retain rows that each visit brings, drawn with replacement; the paper uses 1."""
+    """Retain rows that each visit brings, drawn with replacement; the paper uses 1. Where the questions do not fill one step, `retain_loss
+    = "kl"` brings as many as a full one has, of each kind of row."""
     replay_rows: int = 1
     """Replay rows that each visit brings, where `record.replay` made some."""
     near_rows: int = 1

@@ -80,7 +80,7 @@ def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tup
         yield *pieces, "the same step, in smaller pieces"
     if not train.gradient_checkpointing:
         yield *with_("train", gradient_checkpointing=True), "the same gradients, about a third more time a step"
-    training = {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens}
+    training = {name for stage in stages for name, attack in stage.attacks.items() if attack.tokens and attack.trains}
     for name, probe in audit.probes_of(recipe).items():
         if name in training and getattr(probe, "rank", None) == 0:
             smaller = replace(recipe, tables={**recipe.tables, name: {**recipe.tables.get(name, {}), "rank": _RANK}})
@@ -91,8 +91,9 @@ def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tup
     if model.dtype == "float32":
         yield *with_("model", dtype="bfloat16"), "half the weights and activations; slow on processors without bfloat16"
     if not adapters:
-        note = "trains adapters instead of the weights, and needs no frozen copy; raise train.learning_rate about tenfold"
-        yield *with_("lora", rank=_RANK), note
+        note = "trains adapters instead of the weights, and needs no frozen copy"
+        raised = "" if train.learning_rate is None else "; raise train.learning_rate about tenfold"
+        yield *with_("lora", rank=_RANK), note + raised
     if model.quantization == "none" and adapters and gpu:
         yield *with_("model", quantization="4bit"), "the fixed weights in 4 bits, in training only"
     left = tuple(name for name in recipe.audit.probes if name not in training)
@@ -140,6 +141,8 @@ def _sink(kind: str, part: str, recipe: Recipe) -> tuple[str, str]:
         knobs = audit.probes_of(recipe)[part]
         if (n := getattr(knobs, "n", 1)) > 1:
             return f"{part}.n={n // 2}", "rarer slips stay unseen"
+        if (rounds := getattr(knobs, "rounds", 1)) > 1:
+            return f"{part}.rounds={rounds // 2}", "a shallower search"
         asked = getattr(knobs, "limit", recipe.audit.limit)
         return (f"{part}.limit={asked // 2 or 50}" if hasattr(knobs, "limit") else f"audit.limit={asked // 2 or 20}"), "a coarser measure"
     if kind == "record":

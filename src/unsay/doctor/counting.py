@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 from unittest.mock import patch
 
@@ -88,20 +89,21 @@ class Tally:
             left = sum(length > position for length in lengths)
             alive = left if left < sample.SHRINK * alive else alive
             decoded += alive
-        full = min(1.0, max(self.share, rows / config.rows))
+        times = self.share if fixed() else 1.0  # what is asked however many there are is not to be multiplied
+        full = times if fixed() else min(1.0, max(self.share, rows / config.rows))
         self.counts["read batch"] += full
-        self.counts["read token"] += len(draws) * width
+        self.counts["read token"] += times * len(draws) * width
         self.counts["decode step"] += full * max(0, max(lengths) - 1)
-        self.counts["decoded token"] += decoded
+        self.counts["decoded token"] += times * decoded
         if any(draw.temperature for draw in draws):
-            self.counts["drawn token"] += decoded + rows
-        self.batches.add((rows, width + config.max_new_tokens))
+            self.counts["drawn token"] += times * (decoded + rows)
+        self.batches.add((ceil(times * rows), width + config.max_new_tokens))
 
     def forward(self, model: PreTrainedModel, ids: Tensor) -> None:
         """A model was called on ids [B, T]."""
         self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
         if not torch.is_grad_enabled():
-            times = self.share if fixed() else 1.0  # what is read however many are asked is not to be multiplied
+            times = self.share if fixed() else 1.0
             self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / _READ_ROWS))
             self.counts["read token"] += times * ids.numel()
             return

@@ -175,10 +175,14 @@ class _Arithmetic:
         return Memory(self.stage.name, stays, {**moments, **asking, **attacked}, both, stays["libraries"] + max(asking.values()))
 
     def _attacked(self, name: str, attack: Attack, sampling: float) -> float:
-        """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs."""
+        """A copy in few bits, or one in float32 that trains with AdamW's two moments, or adapters in float32 with theirs; or the
+        activations of a model that trains nothing."""
         sizes = self.sizes
         if not attack.tokens:
             return attack.few_bits * sizes.inner + sampling
+        if not attack.trains:
+            read = self.narrower * sizes.token * attack.tokens + self._logits(attack.tokens)
+            return max(*self._slack({"": read}).values(), sampling)
         rank = getattr(audit.probes_of(self.recipe)[name], "rank", 0)
         moved = _adapter(rank, sizes) if rank else float(sizes.parameters)
         token = (self.narrower if rank else 4 / sizes.itemsize) * sizes.token

@@ -37,12 +37,14 @@ _FEW = 12
 
 @dataclass(frozen=True)
 class Attack:
-    """What a probe does to the weights, as memory sees it."""
+    """What a probe does to the weights, or by them, as memory sees it."""
 
     tokens: int = 0
-    """Most tokens of a micro-batch of its own training; 0 where it trains nothing."""
+    """Most tokens of a batch of its own that is read with gradients; 0 where none is."""
     few_bits: float = 0.0
     """Bytes for a number of the linear layers in a copy of few bits."""
+    trains: bool = True
+    """Whether a copy of the model is trained on such batches; else their gradients are of the input alone."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,10 @@ class Pilot:
                 self.said.unlearned = True
                 return True
 
-            train(replace(recipe, train=replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)), folder, watch=look)
+            config = replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)
+            # The guards look as they will, but never end it: the second round stands for all later ones.
+            watched = replace(recipe.watch, patience=0, enough=recipe.watch.enough and rounds + 1)
+            train(replace(recipe, train=config, watch=watched), folder, watch=look)
         self.said.unlearned = False
         work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)
         # Sooner or later a batch has the longest rows of them all.
@@ -146,8 +151,8 @@ class Pilot:
                 rest, steps = tally.take().parts("").values()
             parts[name] = rest * (1 / share) + steps
             batches |= _batches(tally)
-            if tally.moved or tally.few_bits:
-                attacks[name] = Attack(tally.tokens, tally.few_bits / (whole - embeddings))
+            if tally.moved or tally.few_bits or tally.tokens:
+                attacks[name] = Attack(tally.tokens, tally.few_bits / (whole - embeddings), trains=bool(tally.moved))
         return Stage("audit", parts, batches, attacks=attacks)
 
     @contextmanager

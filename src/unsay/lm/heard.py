@@ -48,7 +48,7 @@ def counting(what: str, expected: int, progress: Heard) -> Iterator[None]:
 
 @contextmanager
 def however_many() -> Iterator[None]:
-    """What is read inside is as much however many questions there are: whoever estimates the work of many from that of a few is told."""
+    """What is asked or read inside is as much however many questions there are, for whoever estimates the work of many from that of few."""
     before = _fixed.set(True)
     try:
         yield

@@ -48,11 +48,11 @@ Pairs = list[tuple[Example, Fact]]
 class PrefixSearch:
     """Does it leak behind a phrase that nobody knows? A search for answer prefixes, judged on questions that it never saw.
 
-    The questions are split into two halves, by their groups where there are several. On some questions of one half a search looks for
-    the prefix behind which their true answers are likeliest: swapped, added and dropped tokens, chosen by the gradient as in GCG (Zou et
-    al. 2023, arXiv 2307.15043), the best kept. The best prefixes begin a greedy answer to every question of the *other* half; then
-    the halves change places. A prefix cannot hold secrets that it was not fitted to, so what comes out was in the model. What
-    a prefix says never counts, and no finding shows it: it may hold secrets of the half that it was found on.
+    The questions are split into two halves, by their groups where none is far the largest. On some questions of one half a search
+    looks for the prefix behind which their true answers are likeliest: swapped, added and dropped tokens, chosen by the gradient as in
+    GCG (Zou et al. 2023, arXiv 2307.15043), the best kept. The best prefixes begin a greedy answer to every question of the *other*
+    half; then the halves change places. A prefix cannot hold secrets that it was not fitted to, so what comes out was in the model.
+    What a prefix says never counts, and no finding shows it: it may hold secrets of the half that it was found on.
 
     Does not cover: phrases in the question; long phrases, and phrases of which no part does anything by itself; prefixes
     that work for one question or one subject alone; sampled answers behind a prefix; soft prompts. Unscored without weights.
@@ -124,14 +124,18 @@ class PrefixSearch:
 
 
 def halves(pairs: Pairs, seed: int) -> tuple[Pairs, Pairs]:
-    """Two halves that share no group, where there are several groups, else no question: by the seed alone."""
+    """Two halves that share no group, else no question: by the seed alone. One by one where there are not several groups, or one of
+    them is so large that less than a quarter would be left to search on."""
     several = len({example.group for example, _ in pairs} - {""}) > 1
-    parts: dict[str, Pairs] = {}
-    for example, fact in pairs:
-        parts.setdefault(example.group if several and example.group else example.id, []).append((example, fact))
-    sides: tuple[Pairs, Pairs] = ([], [])
-    for name in sorted(parts, key=lambda name: uniform(seed, "prefix search", name)):
-        min(sides, key=len).extend(parts[name])
+    for by_group in (True, False) if several else (False,):
+        parts: dict[str, Pairs] = {}
+        for example, fact in pairs:
+            parts.setdefault(example.group if by_group and example.group else example.id, []).append((example, fact))
+        sides: tuple[Pairs, Pairs] = ([], [])
+        for name in sorted(parts, key=lambda name: uniform(seed, "prefix search", name)):
+            min(sides, key=len).extend(parts[name])
+        if 4 * min(map(len, sides)) >= len(pairs):
+            break
     return sides
 
 

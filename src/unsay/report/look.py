@@ -4,6 +4,7 @@ The page is written into the vault for its owner alone. It loads no model: answe
 (`unsay.audit.cache`). Everything in it is escaped, nothing is loaded from elsewhere, and no script may run but its own filter.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from unsay.types import MODELS, Answer, Example
 
 PAGE = 500
 """Questions on a page."""
+_PAGE = re.compile(rf"({'|'.join(('all', *MODELS))})(-\d+)?\.html")
 _SHOWN = 3
 """Answers that stand unfolded in a cell."""
 
@@ -89,10 +91,12 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False, numb
 
 
 def _remove_outdated(folder: RunFolder) -> None:
-    """Remove pages from before the last audit: beside a new page they would show what another one found."""
+    """Remove pages from before the last audit: beside a new page they would show what another one found. Nothing else, and nothing
+    through a link."""
     last = max(folder.audit_file(one).stat().st_mtime_ns for one in MODELS if folder.audit_file(one).exists())
-    for page in (folder.texts.path / "look").glob("*.html"):
-        if page.stat().st_mtime_ns < last:
+    place = folder.texts.path / "look"
+    for page in [] if place.is_symlink() else place.glob("*.html"):
+        if _PAGE.fullmatch(page.name) and page.is_file() and page.stat().st_mtime_ns < last:
             page.unlink()
 
 

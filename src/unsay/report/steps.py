@@ -16,9 +16,9 @@ KEEP_MORE = (
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
 )
 FORGET_MORE = (
-    "Train again for half as many rounds more (`train.rounds`), or, where it is still told by default, at three times the rate "
-    "(`train.learning_rate`); takes half as long again, and usually costs some points of utility. "
-    "`unsay look RUN` shows what still comes out."
+    "Train again for half as many rounds more (`train.rounds`; where training ended because it was enough, a larger `watch.enough`), "
+    "or, where it is still told by default, at three times the rate (`train.learning_rate`); takes half as long again, and usually "
+    "costs some points of utility. `unsay look RUN` shows what still comes out."
 )
 THESE_QUESTIONS = (
     "See them with `unsay look RUN`, let `unsay prompt-search` find the wordings that open them, add those as questions, and train "

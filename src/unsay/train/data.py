@@ -45,10 +45,10 @@ class TrainingData:
     def retain_rows(self, recipe: Recipe, encoder: Encoder, number: int, again: int, example: str) -> list[Row]:
         """What the visit to `example` brings in pass `again` over the targets of round `number`.
 
-        Where the questions do not fill one batch, the KL retain loss gets the rows of a full one: of a few rows it would be mostly noise.
+        Where the questions do not fill one step, the KL retain loss gets the rows of a full one: of a few rows it would be mostly noise.
         """
         config = recipe.train
-        fill = -(-config.batch // max(1, len(self.visits))) if config.retain_loss == "kl" else 1
+        fill = -(-config.batch * config.accumulation // max(1, len(self.visits))) if config.retain_loss == "kl" else 1
         time = (number, again) if again else (number,)
 
         def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:

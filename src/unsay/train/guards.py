@@ -42,7 +42,7 @@ class Seen:
     above: int = 0
     """Looks in a row above the limit."""
     silent: int = 0
-    """Looks in a row at which nothing was told of what is to go."""
+    """Looks in a row at which nothing was told of what is to go, by a model that would be shipped."""
     factor: float = 1.0
     """By how much the controller multiplies the retain term."""
     saved: int = 0
@@ -143,8 +143,9 @@ class Guard:
         return found
 
     def told(self, plain: float, begun: float) -> dict[str, float]:
-        """Hear which shares of answers told what is to go (enough.py); what there is to log."""
-        silent = plain <= MOST_TOLD and begun <= MOST_TOLD_BEGUN
+        """Hear which shares of answers told what is to go (enough.py), after the look at the same round; what there is to log."""
+        shipped = self.config.keep == "last" or not self.seen.above  # else an earlier round might be, which may tell more
+        silent = shipped and plain <= MOST_TOLD and begun <= MOST_TOLD_BEGUN
         self.seen.silent = self.seen.silent + 1 if silent else 0
         return {"told": round(plain, 4), "told_begun": round(begun, 4)}
 

@@ -122,7 +122,7 @@ class Monitor:
         with self.clock.paused():
             progress.log[-1] |= guard.look(self.model, done, saving)
             if self.recipe.watch.enough and done % self.recipe.watch.every == 0:
-                with whole(self.model):
+                with averaged(self.weights, self.model, self.recipe, self.name), whole(self.model):
                     progress.log[-1] |= guard.told(*shares_told(list(self.data.visits.values()), sampler))
         interrupted = max(ranks.gathered("interrupted", interrupt.asked))  # what is saved for that alone decides nothing
         if saving := saving or guard.ended or guard.close(done):

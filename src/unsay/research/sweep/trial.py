@@ -159,7 +159,8 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
 
 
 def _schedule(rounds: int, saves: int) -> Settings:
-    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, "watch.rows": 0}
+    watched = {"watch.rows": 0, "watch.enough": 0}  # a run that ended by itself would have no last checkpoint
+    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, **watched}
 
 
 def begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
