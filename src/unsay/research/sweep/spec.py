@@ -30,7 +30,7 @@ _OWN = {
     "train.save_every": "it follows from the rounds",
     "train.max_minutes": "the budget ends a run",
     "train.averaging": "curves look at what was trained; `unsay par` turns the dial of a finished run",
-    "watch": "nothing is watched in a sweep, so that all of a corpus is trained on, for all rounds, and no round but the last is shipped",
+    "watch": "no rows are watched in a sweep, so that all of a corpus is trained on, for all rounds, and no round but the last is shipped",
     "audit.probes": "name them in `probes` and `final`",
     "method": "contenders are named in `methods`; one whose name is no method's says under [fixed.NAME] which it is",
 }
