@@ -1,6 +1,6 @@
 """Walk the three guides as a new user would, at full size, and say how long each command takes.
 
-python scripts/walk_guides.py runs/walk                    # half an hour of two idle cores
+python scripts/walk_guides.py runs/walk                    # ten minutes of two idle cores
 python scripts/walk_guides.py runs/walk for-engineers
 
 The folder must be new: it is the user's working folder, and the officer reads in it what the engineer's run left. Commands run one after
