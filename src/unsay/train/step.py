@@ -158,7 +158,8 @@ def peak_rate(recipe: Recipe, model: PreTrainedModel) -> float:
     """The learning rate of the recipe; where it names none, one by the number N of the model's weights: 5e-6 · (1.4e9 / N)^⅔.
 
     That is half of a line through two rates that work, 1e-5 for Phi-1.5 (the paper) and 1.1e-3 for a million weights (recipe `demo`):
-    slower, and gentler to everything else. For 270 million it is 1.5e-5, where 5e-5 was too steep (docs/lab-log.md). Adapters learn at ten times as much (Schulman et al., "LoRA Without Regret", 2025).
+    slower, and gentler to everything else. For 270 million it is 1.5e-5, where 5e-5 was too steep (docs/lab-log.md). Adapters
+    learn at ten times as much (Schulman et al., "LoRA Without Regret", 2025).
     """
     if recipe.train.learning_rate is not None:
         return recipe.train.learning_rate
