@@ -32,14 +32,14 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("more", [(), LORA], ids=["weights", "adapters"])
-def test_a_quarter_of_the_way(tmp_path, settings, tiny_folder, more):
+@pytest.mark.parametrize(("more", "share"), [((), 0.25), (LORA, 0.25), (LORA, 1.25), ((), 1.25)])
+def test_part_of_the_way_and_beyond(tmp_path, settings, tiny_folder, more, share):
     finish(tmp_path / "whole", settings, *more)
-    finish(tmp_path / "part", settings, *more, "train.averaging=0.25")
+    finish(tmp_path / "part", settings, *more, f"train.averaging={share}")
     before, whole, part = (tensors(path) for path in (tiny_folder, tmp_path / "whole/checkpoint", tmp_path / "part/checkpoint"))
     assert any((whole[name] - before[name]).abs().max() > 1e-3 for name in whole)
     for name in whole:
-        torch.testing.assert_close(part[name], before[name] + 0.25 * (whole[name] - before[name]), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(part[name], before[name] + share * (whole[name] - before[name]), atol=1e-6, rtol=1e-5)
 
 
 def test_the_saved_adapters_are_those_of_the_checkpoint(tmp_path, settings):
@@ -132,6 +132,6 @@ def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, "nan"])
-def test_a_share_is_above_zero_and_at_most_one(settings, share):
+def test_a_share_is_above_zero_and_not_far_above_one(settings, share):
     with pytest.raises(ConfigError, match=r"train\.averaging"):
         load(None, [*settings, f"train.averaging={share}"])

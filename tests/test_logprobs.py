@@ -1,5 +1,7 @@
 """Chunked log-probabilities equal the plain formula, in value and gradient."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -86,8 +88,11 @@ def test_divergences_by_hand() -> None:
         token_divergences(even, torch.zeros(2, 2))
 
 
+@pytest.mark.parametrize("temperatures", [(1.0,), (1.0, 3.0)])
 @pytest.mark.parametrize("trained", [("hidden",), ("hidden", "weight"), ("weight",)])
-def test_divergences_in_pieces_are_torchs(trained: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_divergences_in_pieces_are_torchs(
+    trained: tuple[str, ...], temperatures: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 3 * 11)
     torch.manual_seed(0)
     made = {"hidden": torch.randn(7, 5), "weight": torch.randn(11, 5), "taught": torch.randn(7, 5), "taught_weight": torch.randn(11, 5)}
@@ -96,13 +101,13 @@ def test_divergences_in_pieces_are_torchs(trained: tuple[str, ...], monkeypatch:
     for kind in ("head", "tokens", "torch"):
         h, w, t, v = (tensor.clone().requires_grad_(name in trained) for name, tensor in made.items())
         if kind == "head":
-            values = head_divergences(h, w, t, v)
+            values = head_divergences(h, w, t, v, temperatures)
         elif kind == "tokens":
-            values = token_divergences(h @ w.T, t @ v.T, chunk=3)
+            values = token_divergences(h @ w.T, t @ v.T, temperatures, chunk=3)
         else:
-            values = torch.nn.functional.kl_div(
-                (h @ w.T).log_softmax(-1), (t @ v.T).log_softmax(-1), log_target=True, reduction="none"
-            ).sum(-1)
+            kl = partial(torch.nn.functional.kl_div, log_target=True, reduction="none")
+            found_at = [kl((h @ w.T / c).log_softmax(-1), (t @ v.T / c).log_softmax(-1)).sum(-1) for c in temperatures]
+            values = sum(c**2 * one for c, one in zip(temperatures, found_at, strict=True))
         (values * weights).sum().backward()
         found.append([values.detach(), *(x.grad for x in (h, w) if x.grad is not None)])
     for some in found[:2]:

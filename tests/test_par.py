@@ -69,13 +69,19 @@ def test_the_line_is_halved_until_one_step_is_left(run: Path, monkeypatch: pytes
     assert best.share == 0.65
 
 
-def test_nothing_is_turned_back_where_even_the_trained_model_remembers(run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        par, "judged", lambda *_: ({"utility_heldout": {"after": 1.0}}, [LineResult("s", "m", "≤ retain_model", 1.0, 0.0, False)])
-    )
-    points = par.at_par(RunFolder(run))
-    assert [p.share for p in points] == [1.0]
-    assert par.best(points) is None
+def test_where_the_trained_model_remembers_the_dial_goes_beyond_it(run: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def judged(chosen, recipe, manifest, findings):
+        share = asked[-1]
+        return {"utility_heldout": {"after": 100 - share}}, [LineResult("s", "m", "≤ retain_model", share, 0.0, share >= enough)]
+
+    monkeypatch.setattr(par, "judged", judged)
+    for enough, shares in ((1.1, [1.1, 1.05, 1.0]), (2.0, [1.25, 1.2, 1.15, 1.1, 1.05, 1.0])):
+        asked.clear()
+        points = par.at_par(RunFolder(run), progress=lambda text: asked.append(float(text.split()[-1])))
+        assert [p.share for p in points] == shares
+        assert par.best(points) == (points[0] if enough == 1.1 else None)
 
 
 def test_the_command_says_it_for_every_run_and_changes_none(run: Path):

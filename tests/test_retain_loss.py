@@ -13,9 +13,10 @@ from tests import architectures
 from tests.conftest import small_run
 from tests.test_train import begin, interrupted
 from unsay.config import ConfigError, LoraConfig, load
+from unsay.lm import adapters
 from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import answer_logprobs
+from unsay.lm.model import answer_logprobs, answer_states
 from unsay.methods import GROUP, TABLE, uses_retain_rows
 from unsay.methods.retain_loss import TEMPERATURES, retain_logprobs
 from unsay.tables import lookup
@@ -67,6 +68,28 @@ def test_it_is_the_divergence_of_whole_distributions(name: str, encoder: Encoder
         assert wanted.abs().max() > 1e-3
         assert torch.allclose(found[i, : len(wanted)], wanted, atol=1e-4)
         assert (found[i, len(wanted) :] == 0).all()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_rows_that_are_remembered_are_not_read_again(
+    encoder: Encoder, model: PreTrainedModel, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rank:
+        adapt(model, LoraConfig(rank=rank), seed=0)
+    untouched, read = Untouched(model), Untouched(model)
+    rows = [encoder.pair("Where?" * (i + 1), "Rome, " * (i + 1)) for i in range(5)]
+    untouched.remember(rows[:4], encoder)
+    known, other = encoder.batch([rows[2], rows[0], rows[2]]), encoder.batch([rows[2], rows[4]])
+    wanted, _ = read.answer_states(known)
+    new, _ = read.answer_states(other)
+    asked: list[int] = []
+    monkeypatch.setattr(adapters, "answer_states", lambda model, batch: asked.append(1) or answer_states(model, batch))
+    found, head = untouched.answer_states(known)
+    assert not asked
+    assert head is not None
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.equal(untouched.answer_states(other)[0], new)
+    assert asked, "one row that is not remembered: all are read"
 
 
 @pytest.mark.parametrize("name", [PLAIN, BIASED])

@@ -23,8 +23,8 @@ Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or 
 
 @app.command(rich_help_panel=RESEARCH)
 def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
-    """Compare runs at equal forgetting: for each, turn the dial back (weight averaging, no training) as far as every forgetting line
-    of the policy still passes, and say how much of what was held out is left there."""
+    """Compare runs at equal forgetting: for each, turn the dial (weight averaging, no training) to where every forgetting line of the
+    policy just passes, and say how much of what was held out is left there."""
     from unsay.research.par import at_par
 
     with messages(), watching() as watchers:
@@ -40,7 +40,7 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     show = Console(highlight=False)
     show.print(table)
     for line in rows:
-        there = "forgets too little at 1" if line["share"] is None else f"fails at {line['share']:.3g}"
+        there = f"forgets too little at {line['points'][0]['share']:.3g}" if line["share"] is None else f"fails at {line['share']:.3g}"
         if line["failed"]:
             show.print(f"{line['run']} {there}: {line['failed']}", markup=False, soft_wrap=True)
     if (mean := _mean(rows)) is not None:
@@ -61,7 +61,7 @@ def row(path: Path, points: "list[Point]") -> dict[str, Any]:
         "never_knew": index and index.index,
         "farthest_off": index and index.worst,
         "failed": ", ".join(chosen.failed(forgetting=False) if chosen else points[0].failed(forgetting=True)),
-        "held_out": points[0].held_out,
+        "held_out": next(point.held_out for point in points if point.share == 1),
         "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
     }
 

@@ -8,6 +8,10 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 """What accelerate can send numbers to, of what is used for training runs."""
 
 
+MOST_AVERAGING = 1.25
+"""Farther from the untouched weights than this, nothing was measured."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     rounds: int = 10
@@ -48,8 +52,8 @@ class TrainConfig:
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     averaging: float = 1.0
-    """How far the checkpoint goes from the untouched weights (0) to the trained ones (1). Below 1 gives up some forgetting for what
-    was not trained on; a finished run is turned with `unsay train RUN --averaging 0.8`, without training again."""
+    """How far the checkpoint goes from the untouched weights (0) to the trained ones (1) and beyond. Below 1 gives up some forgetting
+    for what was not trained on, above 1 the reverse; `unsay train RUN --averaging 0.8` turns a finished run without training again."""
     save_every: int = 5
     """Rounds between two saved states."""
     max_minutes: float | None = None
@@ -83,8 +87,8 @@ class TrainConfig:
             near_rows=self.near_rows,
             earlier_rows=self.earlier_rows,
         )
-        if not 0 < self.averaging <= 1:
-            raise ConfigError(f"train.averaging = {self.averaging:g} is a share above 0 and at most 1")
+        if not 0 < self.averaging <= MOST_AVERAGING:
+            raise ConfigError(f"train.averaging = {self.averaging:g} must be above 0 and at most {MOST_AVERAGING:g}")
         positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
 

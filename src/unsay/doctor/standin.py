@@ -103,6 +103,6 @@ def light_logprobs(hidden_NH: Tensor, weight_VH: Tensor, ids_N: Tensor) -> Tenso
     return (hidden_NH * weight_VH[ids_N]).sum(1).float() - 8.0
 
 
-def light_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor) -> Tensor:
+def light_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float]) -> Tensor:
     """In the place of `logprobs.head_divergences`."""
     return ((hidden_NH - taught_NH) ** 2).sum(1).float() + 0.0 * weight_VH.sum()

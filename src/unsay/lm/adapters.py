@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, Recipe
-from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import States, answer_logprobs, answer_states, default_device, frozen_copy, load, trainable
+from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.model import States, answer_logprobs, answer_states, default_device, frozen_copy, load, plain_head, trainable
 from unsay.store import ranks
 from unsay.store.files import new_folder
 
@@ -130,6 +130,10 @@ def plain_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             yield (f"{module}.{last}" if base else name), weight
 
 
+_REMEMBERED, _READ_AT_ONCE = 1 << 28, 32
+"""Most bytes of states that are kept, and rows that are read together for it."""
+
+
 class Untouched:
     """The model before training, for methods that compare with it. No gradient, no dropout.
 
@@ -140,6 +144,8 @@ class Untouched:
     def __init__(self, model: PreTrainedModel):
         """Of `model` as it is now: before its first step, and before any saved state is restored."""
         self._model = model if adapted(model) else frozen_copy(model)
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._head: Tensor | None = None
 
     @contextmanager
     def model(self) -> Iterator[PreTrainedModel]:
@@ -154,8 +160,25 @@ class Untouched:
 
     def answer_states(self, batch: Batch) -> States:
         """What predicts each answer token (`model.answer_states`) under the untouched model."""
+        keys = batch.keys() if self._kept else [()]
+        if all(key in self._kept for key in keys):
+            return torch.cat([self._kept[key] for key in keys]), self._head
         with torch.no_grad(), self.model() as model:
             return answer_states(model, batch)
+
+    def remember(self, rows: Sequence[Row], encoder: Encoder) -> None:
+        """Read these rows now, and answer for them from memory. They are read in batches of their own, so that what an interrupted run
+        remembers is the same to the bit. Nothing is remembered where the states would be logits, or take more than `_REMEMBERED` bytes."""
+        with torch.no_grad(), self.model() as model:
+            width = getattr(model.config.get_text_config(), "hidden_size", 0)
+            tokens = sum(len(row.answer) for row in rows)
+            if not plain_head(model) or tokens * width * model.dtype.itemsize > _REMEMBERED:
+                return
+            ordered = sorted(dict.fromkeys(rows), key=lambda row: len(row.context) + len(row.answer))
+            for start in range(0, len(ordered), _READ_AT_ONCE):
+                batch = encoder.batch(ordered[start : start + _READ_AT_ONCE], model.device)
+                states, self._head = answer_states(model, batch)
+                self._kept |= zip(batch.keys(), states.split(batch.mask.sum(1).tolist()), strict=True)
 
 
 @ranks.main_only

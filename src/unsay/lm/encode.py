@@ -91,6 +91,14 @@ class Batch:
         roles = tuple(self.roles[i] for i in names)
         return Batch(self.ids[chosen], self.attention[chosen], self.mask[chosen], roles, self.weights[chosen])
 
+    def keys(self) -> list[tuple[int, ...]]:
+        """Of each row, what makes it another: how many ids its answer has, and all its ids."""
+        lengths = self.mask.sum(1).tolist()
+        return [
+            (length, *(one for one, there in zip(ids, attended, strict=True) if there))
+            for length, ids, attended in zip(lengths, self.ids.tolist(), self.attention.tolist(), strict=True)
+        ]
+
     def mean(self, values: Tensor, role: str) -> Tensor:
         """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""
         chosen = torch.tensor([r == role for r in self.roles], device=values.device)

@@ -3,6 +3,7 @@
 The caller aligns: `logits[..., t, :]` must be the prediction *of* `ids[..., t]`, that is, already shifted by one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -90,10 +91,10 @@ class _HeadLogprobs(torch.autograd.Function):
         return to_hidden, to_weight, None
 
 
-def token_divergences(logits_NV: Tensor, taught_NV: Tensor, *, chunk: int = 64) -> Tensor:
+def token_divergences(logits_NV: Tensor, taught_NV: Tensor, temperatures: Sequence[float] = (1.0,), *, chunk: int = 64) -> Tensor:
     """KL(taught ‖ model) of the distribution at each token, in nats and float32: `[N]`; `taught` gets no gradient.
 
-        Σ_v q_v (log q_v − log p_v)
+        Σ_T T² Σ_v q_v (log q_v − log p_v),    q and p the distributions at temperature T
 
     For `chunk` positions at a time, and again in the backward pass, as in `token_logprobs`. Raises `ValueError` where the shapes
     do not match.
@@ -101,52 +102,66 @@ def token_divergences(logits_NV: Tensor, taught_NV: Tensor, *, chunk: int = 64) 
     if logits_NV.shape != taught_NV.shape:
         raise ValueError(f"logits and taught logits [N, V] do not match: {[tuple(x.shape) for x in (logits_NV, taught_NV)]}")
     parts = [
-        checkpoint(_divergence, logits, taught, use_reentrant=False, preserve_rng_state=False)
+        checkpoint(_divergence, logits, taught, temperatures, use_reentrant=False, preserve_rng_state=False)
         for logits, taught in zip(logits_NV.split(chunk), taught_NV.detach().split(chunk), strict=True)
     ]
     return torch.cat(parts)
 
 
-def _divergence(logits: Tensor, taught: Tensor) -> Tensor:
-    wanted = taught.float().log_softmax(-1)
-    return (wanted.exp() * (wanted - logits.float().log_softmax(-1))).sum(-1)
+def _divergence(logits: Tensor, taught: Tensor, temperatures: Sequence[float]) -> Tensor:
+    logits, taught = logits.float(), taught.float()
+    found = []
+    for t in temperatures:
+        wanted = (taught / t).log_softmax(-1)
+        found.append(t**2 * (wanted.exp() * (wanted - (logits / t).log_softmax(-1))).sum(-1))
+    return torch.stack(found).sum(0)
 
 
-def head_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor) -> Tensor:
+def head_divergences(
+    hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float] = (1.0,)
+) -> Tensor:
     """`token_divergences` of logits = hidden · weightᵀ and of the taught ones, without ever holding all of either."""
-    values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH)
+    values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH, temperatures)
     return values
 
 
 class _HeadDivergences(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, taught: Tensor, taught_weight: Tensor) -> Tensor:
-        values = hidden.new_empty(len(hidden), dtype=torch.float32)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, taught: Tensor, taught_weight: Tensor, temperatures: Sequence[float]) -> Tensor:
+        values = hidden.new_zeros(len(hidden), dtype=torch.float32)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
         for rows in _rows(len(hidden), len(weight)):
-            wanted = linear(taught[rows], taught_weight).float().log_softmax(1)
-            found = linear(hidden[rows], weight).float().log_softmax(1)
-            values[rows] = (wanted.exp() * (wanted - found)).sum(1)
-            if slope is not None:
-                slope[rows] = linear(found.exp_().sub_(wanted.exp_()).to(weight.dtype), weight.T)
+            wanted, found = linear(taught[rows], taught_weight).float(), linear(hidden[rows], weight).float()
+            slopes = torch.zeros_like(found) if slope is not None else None
+            for t in temperatures:
+                q, p = (wanted / t).log_softmax(1), (found / t).log_softmax(1)
+                values[rows] += t**2 * (q.exp() * (q - p)).sum(1)
+                if slopes is not None:
+                    slopes += t * p.exp_().sub_(q.exp_())
+            if slope is not None and slopes is not None:
+                slope[rows] = linear(slopes.to(weight.dtype), weight.T)
         ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, taught, taught_weight)))
+        ctx.temperatures = temperatures
         return values
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (gradient,) = gradients
         if len(ctx.saved_tensors) == 1:
             (slope,) = ctx.saved_tensors
-            return slope * gradient[:, None].to(slope.dtype), None, None, None
+            return slope * gradient[:, None].to(slope.dtype), None, None, None, None
         hidden, weight, taught, taught_weight = ctx.saved_tensors
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         for rows in _rows(len(hidden), len(weight)):
-            # d KL / d logits = p − q, times what comes from above.
-            slopes = linear(hidden[rows], weight).float().softmax(1)
-            slopes = slopes.sub_(linear(taught[rows], taught_weight).float().softmax(1)).mul_(gradient[rows, None]).to(weight.dtype)
+            # d T²·KL / d logits = T·(p − q), times what comes from above.
+            found, wanted = linear(hidden[rows], weight).float(), linear(taught[rows], taught_weight).float()
+            slopes = torch.zeros_like(found)
+            for t in ctx.temperatures:
+                slopes += t * (found / t).softmax(1).sub_((wanted / t).softmax(1))
+            slopes = slopes.mul_(gradient[rows, None]).to(weight.dtype)
             to_hidden[rows] = linear(slopes, weight.T)
             to_weight += linear(slopes.T, hidden[rows].T)
-        return to_hidden, to_weight, None, None
+        return to_hidden, to_weight, None, None, None
 
 
 def _rows(n: int, vocabulary: int) -> list[slice]:

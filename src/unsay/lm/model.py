@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -311,12 +311,13 @@ def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
     return token_logprobs(found[None], ids_N[None])[0] if head is None else head_logprobs(found, head, ids_N)
 
 
-def state_divergences(states: States, taught: States) -> Tensor:
-    """[N] KL(taught ‖ model), in nats and float32, of the distributions that predict the same tokens. `taught` gets no gradient."""
+def state_divergences(states: States, taught: States, temperatures: Sequence[float] = (1.0,)) -> Tensor:
+    """[N] Σ T²·KL(taught ‖ model) over the temperatures, in nats and float32, of the distributions that predict the same tokens.
+    `taught` gets no gradient."""
     (found, head), (wanted, taught_head) = states, taught
     if head is None or taught_head is None:
-        return token_divergences(found, wanted)
-    return head_divergences(found, head, wanted, taught_head)
+        return token_divergences(found, wanted, temperatures)
+    return head_divergences(found, head, wanted, taught_head, temperatures)
 
 
 _PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

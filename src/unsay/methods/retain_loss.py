@@ -48,8 +48,7 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     found, head = answer_states(model, batch)
     soft, hard = kept[rows], ~kept[rows]
     values = torch.zeros(batch.mask.shape, device=batch.ids.device)
-    apart = [t**2 * state_divergences((found[soft] / t, head), (taught[0] / t, taught[1])) for t in TEMPERATURES]
-    values = values.index_put((rows[soft], columns[soft]), -torch.stack(apart).sum(0))
+    values = values.index_put((rows[soft], columns[soft]), -state_divergences((found[soft], head), taught, TEMPERATURES))
     if hard.any():
         values = values.index_put(
             (rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers[rows[hard], columns[hard]])

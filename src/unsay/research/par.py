@@ -1,8 +1,8 @@
 """Held-out at par: how much of what should stay is left at the setting of the dial where the forgetting lines just pass.
 
 Two runs that forget to different depths cannot be compared by what they kept. Weight averaging (averaging.py) makes them
-comparable at no cost: along the straight line from the untouched weights to the trained ones, every run has a point that
-forgets just enough. What is held out there is one number to develop on. A forgetting line of the policy is one that says
+comparable at no cost: on the straight line from the untouched weights to the trained ones, and a little beyond, a run has a point
+that forgets just enough. What is held out there is one number to develop on. A forgetting line of the policy is one that says
 `at_most` or `within_chance`; lines that say `at_least` are about what should stay.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from unsay import audit
 from unsay import run as runs
 from unsay.config import AuditConfig, ConfigError, Recipe, deployment
+from unsay.config.training import MOST_AVERAGING
 from unsay.lm.adapters import load_to_train
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
@@ -28,7 +29,7 @@ from unsay.train.resume import trained
 from unsay.train.step import Weights
 
 STEPS = 20
-"""Parts into which the line is cut: one step is .05."""
+"""Parts into which the line up to the trained weights is cut: one step is .05."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Point:
     """A run at one setting of the dial."""
 
     share: float
-    """α: 0 is the untouched model, 1 the trained one."""
+    """α: 0 is the untouched model, 1 the trained one; above 1 lies beyond it."""
     metrics: Mapping[str, Mapping[str, float | None]]
     """Metric → value before, after (at this setting) and the retain model."""
     lines: Sequence[LineResult]
@@ -65,8 +66,9 @@ def is_forgetting(line: LineResult) -> bool:
 def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str], None] = lambda text: None) -> list[Point]:
     """Points along the dial of a finished run, the largest α first; the last one that forgets is the run at par.
 
-    The line is halved until two neighbouring settings are left of which one forgets and the other does not, on the assumption that
-    a model forgets more the farther it goes; so some points are skipped. Nothing is written. Raises `ConfigError` where
+    The line up to the trained weights is halved until two neighbouring settings are left of which one forgets and the other does not,
+    on the assumption that a model forgets more the farther it goes; so some points are skipped. Where the trained weights do not
+    forget enough, the settings beyond them are tried in turn, up to `MOST_AVERAGING`. Nothing is written. Raises `ConfigError` where
     the run is not trained, keeps no trained weights, or has no audit of the model before or of the retain model to hold against.
     """
     recipe = folder.recipe()
@@ -97,11 +99,12 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
             )
         return found[step]
 
-    forgets, fails = STEPS, 0  # the untouched model fails, or there would be nothing to do
-    if point(STEPS).forgets:
-        while forgets - fails > 1:
-            middle = (forgets + fails) // 2
-            forgets, fails = (middle, fails) if point(middle).forgets else (forgets, middle)
+    most = int(MOST_AVERAGING * STEPS)
+    forgets = next((step for step in range(STEPS, most + 1) if point(step).forgets), None)
+    fails = 0  # the untouched model fails, or there would be nothing to do
+    while forgets is not None and forgets <= STEPS and forgets - fails > 1:
+        middle = (forgets + fails) // 2
+        forgets, fails = (middle, fails) if point(middle).forgets else (forgets, middle)
     return [found[step] for step in sorted(found, reverse=True)]
 
 

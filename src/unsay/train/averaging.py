@@ -2,8 +2,9 @@
 
 Training moves every weight a little where few would do, and what it was not trained on pays for it. On the straight line between
 the two models that comes back sooner than what was forgotten, up to a point: a dial between forgetting and usefulness that
-costs no training. Source: Wortsman, Ilharco et al., *Robust fine-tuning of zero-shot models* (WiSE-FT), arXiv 2109.01903, who
-give a fine-tuned model back what it could before. What the dial does on the built-in people: docs/methods.md.
+costs no training. Beyond the trained weights more is forgotten, and more is lost. Sources: Wortsman, Ilharco et al., *Robust
+fine-tuning of zero-shot models* (WiSE-FT), arXiv 2109.01903, who give a fine-tuned model back what it could before; Ilharco et al.,
+*Editing models with task arithmetic*, arXiv 2212.04089, for factors above 1. On the built-in people: docs/methods.md.
 """
 
 import re
@@ -25,7 +26,7 @@ _ADDED = re.compile(r"\blora_(embedding_)?B\b")
 
 @torch.no_grad()
 def averaging(weights: Weights, model: PreTrainedModel, recipe: Recipe, name: str) -> None:
-    """Put `model` `train.averaging` of the way from the untouched model, called `name`, to the trained one, whose
+    """Put `model` `train.averaging` of the way from the untouched model, called `name`, to the trained one (above 1: beyond it), whose
     `weights` it holds; in float32, rounded once. Adapters need no second model: they began as no change."""
     share = recipe.train.averaging
     if share == 1:

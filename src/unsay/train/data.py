@@ -61,6 +61,16 @@ class TrainingData:
         rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
         return rows + [one.row(encoder) for one in drawn("earlier", self.earlier, config.earlier_rows)]
 
+    def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
+        """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
+        config = recipe.train
+        rows = [encoder.pair(pair.question, pair.answer) for pair in self.rows.trained if config.retain_rows]
+        for beside, some in self.said.items():
+            rows += [one.row(encoder) for one in some if (config.near if beside else config.replay_rows)]
+        rows += [one.row(encoder) for one in self.earlier if config.earlier_rows]
+        a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
+        return rows if 2 * len(rows) <= config.rounds * config.passes * len(self.visits) * a_visit else []
+
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
     """What `record` left for training; from here on the operator's corrections count as they are. Raises `ConfigError`."""

@@ -61,6 +61,8 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
     model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
     monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
+    if reference is not None and config.retain_loss == "kl" and methods.uses_retain_rows(method) and not ranks.split():
+        reference.remember(data.drawn_often(recipe, encoder), encoder)
     per_step = config.batch * config.accumulation
     peak = peak_rate(recipe, model)
     at_once = len(data.visits) if config.resample == "round" else per_step
