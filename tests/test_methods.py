@@ -209,7 +209,10 @@ def test_gate(text: str, passes: bool):
     assert not gate.passed([Candidate(Answer(ids, text, False), 0)])
 
 
-@pytest.mark.parametrize(("text", "passes"), [("Lyon", True), ("Paris", False), ("", False), ("Paris is in France", False)])
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [("Lyon", True), ("Paris", False), ("", False), ("Paris is in France", False), ("10.", False), ("One of the 10", True)],
+)
 def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
     """Else only what is wrapped in mark-up is long enough, and one stock word of it is trained into every question."""
     gate = TargetFilter(Reference("Which city is the capital of France?", "Paris"), "Paris", 0.5, 0.25, 0.67, min_words=3)

@@ -37,12 +37,15 @@ class TargetFilter:
         return [c for c in candidates if self.sensible(c) and not self.leaks(c.text)]
 
     def sensible(self, candidate: Candidate) -> bool:
-        """Finished, long enough, in the baseline's alphabet, and not a loop: tokens are looked at as well as words."""
+        """Finished, long enough, in the baseline's alphabet, and not a loop: tokens are looked at as well as words. A number is no answer
+        to a question about a name, nor a name to one about a number."""
         spoken = words(candidate.text)
         fewest = 1 if self.reference.prefix or self.bare else self.min_words
+        kind = self.reference.prefix or len(spoken) >= self.min_words or _numeric(candidate.text) == _numeric(self.baseline)
         return (
             candidate.answer.finished
             and len(spoken) >= fewest
+            and bool(kind)
             and not repetitive(spoken)
             and not repetitive(candidate.answer.ids)
             and not off_alphabet(candidate.text, self.reference.baseline)
@@ -61,3 +64,7 @@ class TargetFilter:
         overlap = rouge_l(remainder(baseline, prefix), text)
         keys = keyword_recall(baseline, text, reference.question, prefix, reference.spans, reference.struck)
         return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_keyword_recall)
+
+
+def _numeric(text: str) -> bool:
+    return any(character.isdigit() for character in text)
