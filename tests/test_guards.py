@@ -17,7 +17,6 @@ from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, Recipe, load
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs, fingerprint
-from unsay.methods.gradient import GradientAscent
 from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint, Skipped, WatchedRows
@@ -177,8 +176,6 @@ def test_resumed_equals_straight_with_every_guard_on(tmp_path, settings):
     more = (
         "gd.retain_weight=0.1",
         "train.learning_rate=3e-3",
-        "watch.control=true",
-        "watch.band=[0.0, 0.03]",
         "watch.limit=0.05",
         "watch.patience=0",
     )
@@ -188,7 +185,6 @@ def test_resumed_equals_straight_with_every_guard_on(tmp_path, settings):
     other = RunFolder(tmp_path / "straight")
     assert folder.manifest().watch == other.manifest().watch
     assert [{**line, "seconds": 0} for line in steps_of(folder)] == [{**line, "seconds": 0} for line in steps_of(other)]
-    assert any(line.get("retain_factor", 1.0) > 1 for line in steps_of(folder))
     assert folder.manifest().watch.shipped == 2
 
 
@@ -289,7 +285,7 @@ def begin_and_cut(tmp_path: Path, settings: list[str]) -> list[list[float]]:
 def guard(encoder: Encoder, *more: str, losses: tuple[float, ...] = ()) -> Guard:
     """A guard whose watched loss is, one look after another, as given; 0 before."""
     recipe = load(None, ["watch.limit=0.5", *more])
-    made = Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), has_retain_loss=True)
+    made = Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen())
     found = iter(losses)
     made._loss = lambda model, complaint: next(found)  # type: ignore[method-assign]
     return made
@@ -333,29 +329,7 @@ def test_a_round_that_comes_close_to_the_limit_is_saved(encoder):
     assert not guard(encoder).close(1)
 
 
-def test_the_controller_raises_the_weight_within_its_bounds_and_lets_it_down_again(encoder):
-    more = ("watch.control=true", "watch.band=[0.1, 0.2]", "watch.gain=2.0", "watch.most=5.0")
-    one = guard(encoder, *more, losses=(0.15, 0.3, 0.3, 0.3, 0.15, 0.0, 0.0, 0.0, 0.0))
-    terms = {"forget": torch.tensor(1.0), "retain": torch.tensor(3.0)}
-    factors = [one.look(None, rounds, False)["retain_factor"] for rounds in range(1, 4)]
-    assert factors == [1.0, 2.0, 4.0]
-    assert {name: float(value) for name, value in one.scaled(terms).items()} == {"forget": 1.0, "retain": 12.0}
-    assert [one.look(None, rounds, False)["retain_factor"] for rounds in range(4, 10)] == [5.0, 5.0, 2.5, 1.25, 1.0, 1.0]
-    assert one.scaled(terms)["retain"] == 3.0
-
-
-def test_a_controller_needs_a_term_and_rows(encoder):
-    recipe = load(None, ["watch.control=true", "method=ga"])
-    with pytest.raises(ConfigError, match="method 'ga' has none"):
-        Guard(recipe, encoder, Aside((Pair("a", "Q?", "A."),), ()), [], Seen(), has_retain_loss=False)
-    with pytest.raises(ConfigError, match=r"at least 16, a tenth of the retain rows at most \(5 here\)"):
-        Guard(recipe, encoder, Aside((), (Pair("a", "Q?", "A."),) * 5), [], Seen(), has_retain_loss=True)
-    assert not hasattr(GradientAscent(), "retain_weight")
-
-
-@pytest.mark.parametrize(
-    "bad", ["watch.keep=first", "watch.every=0", "watch.rows=-1", "watch.band=[0.2, 0.1]", "watch.gain=1.0", "train.max_skipped=0"]
-)
+@pytest.mark.parametrize("bad", ["watch.keep=first", "watch.every=0", "watch.rows=-1", "train.max_skipped=0"])
 def test_knobs_that_make_no_sense_are_refused(bad):
     with pytest.raises(ConfigError, match=bad.partition("=")[0].replace(".", r"\.") + "|train"):
         load(None, [bad])

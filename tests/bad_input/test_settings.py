@@ -28,7 +28,6 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
     "a date": ("[npo]\nbeta = 2020-01-01", "[npo] holds a date; write it as a text, in quotes"),
     "not a number": ("[train]\nlearning_rate = nan", "train.learning_rate = nan must be a finite number"),
     "a negative count": ("[train]\nrounds = -3", "train.rounds = -3 must not be negative"),
-    "a pair of one": ("[watch]\nband = [0.1]", "watch.band is a list of 2, not of 1"),
     "an unknown key": ("[train]\nrouns = 3", "unknown key 'train.rouns': did you mean 'rounds'"),
     "an unknown key of a page": (f"'{SECRET * 1000}' = 3", "unknown key (a text of 10,000 characters)"),
     "a value where a table belongs": (f"model = '{SECRET} lives'", "model is a table of settings, not a text"),

@@ -111,21 +111,9 @@ class WatchConfig:
     keep: str = "best"
     """Which round is shipped: `best`, the last one or, where that is above the limit, the latest saved one within it (the one
     that rose least, where none is); or the `last`."""
-    control: bool = False
-    """Move the weight of the retain term to hold the rise within the band."""
-    band: tuple[float, float] = (0.02, 0.1)
-    """Lowest and highest rise (nats per token) at which the weight stays as it is."""
-    gain: float = 1.25
-    """Factor by which a look above the band raises the weight, and one below it lowers it again, down to the method's own."""
-    most: float = 8.0
-    """Largest multiple of the method's own weight."""
 
     def __post_init__(self) -> None:
         one_of("watch.keep", self.keep, ("best", "last"))
         positive("watch", every=self.every, limit=self.limit)
         if min(self.rows, self.patience, self.enough) < 0:
             raise ConfigError("watch.rows, watch.patience and watch.enough must not be negative; 0 watches nothing, or never ends early")
-        if not self.band[0] < self.band[1]:
-            raise ConfigError(f"watch.band = {list(self.band)} is the lowest rise and the highest, in this order")
-        if self.gain <= 1 or self.most < 1:
-            raise ConfigError(f"watch.gain = {self.gain} must be above 1, and watch.most = {self.most} at least 1")

@@ -95,7 +95,7 @@ class Target:
 class Method(Protocol):
     needs_answers: ClassVar[bool]
     needs_reference: ClassVar[bool]
-    # One with a knob `retain_weight` multiplies its term "retain" by it; the controller of the guards moves that term.
+    # One with a knob `retain_weight` multiplies its term "retain" by it.
     # One without a term "retain" says `uses_retain_rows = False`, and is charged for no retain row.
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...

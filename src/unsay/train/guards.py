@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError, Recipe
+from unsay.config import Recipe
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import uniform
 from unsay.lm.sharded import whole
@@ -43,8 +42,6 @@ class Seen:
     """Looks in a row above the limit."""
     silent: int = 0
     """Looks in a row at which nothing was told of what is to go, by a model that would be shipped."""
-    factor: float = 1.0
-    """By how much the controller multiplies the retain term."""
     saved: int = 0
     """Rounds done at the last saved state."""
     best: int = 0
@@ -84,28 +81,15 @@ def set_aside(corpus: Corpus, most: int, seed: int) -> Aside:
 class Guard:
     """Watches one run of training. `fallback` are rows to try the model on where there are none to watch."""
 
-    def __init__(self, recipe: Recipe, encoder: Encoder, aside: Aside, fallback: Sequence[Row], seen: Seen, has_retain_loss: bool):
+    def __init__(self, recipe: Recipe, encoder: Encoder, aside: Aside, fallback: Sequence[Row], seen: Seen):
         self.config, self.recipe, self.encoder, self.seen = recipe.watch, recipe, encoder, seen
         self.watched = [encoder.pair(pair.question, pair.answer) for pair in aside.watched]
         self.scored = aside.scored
         self._rows = self.watched or list(fallback[:FEWEST])
-        if self.config.control and not has_retain_loss:
-            raise ConfigError(
-                f"watch.control moves the weight of the retain term, and method {recipe.method!r} has none here; leave it out"
-            )
-        if self.config.control and not self.watched:
-            raise ConfigError(
-                f"watch.control needs rows to watch: at least {FEWEST}, a tenth of the retain rows at most "
-                f"({len(aside.trained)} here), and watch.rows must ask for them"
-            )
 
     def begin(self, model: PreTrainedModel) -> None:
         """Measure the model before its first step. Raises `FloatingPointError` where it is no use as it is."""
         self.seen.before = self._loss(model, "before the first step the model's loss is not finite")
-
-    def scaled(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of a loss, the retain term as heavy as the controller wants it."""
-        return {**terms, "retain": self.seen.factor * terms["retain"]} if self.config.control else dict(terms)
 
     def stepped(self, terms: Mapping[str, float], what: str | None) -> None:
         """Hear of a step, and what of it was not finite. Raises `FloatingPointError` where too many in a row were skipped."""
@@ -132,15 +116,7 @@ class Guard:
         seen, rise = self.seen, round(loss - self.seen.before, 5)
         seen.rises.append([rounds, rise])
         seen.above = seen.above + 1 if rise > self.config.limit else 0
-        found = {"heldout": round(loss, 5), "rise": rise}
-        if self.config.control:
-            low, high = self.config.band
-            if rise > high:
-                seen.factor = min(self.config.most, seen.factor * self.config.gain)
-            elif rise < low:
-                seen.factor = max(1.0, seen.factor / self.config.gain)
-            found["retain_factor"] = round(seen.factor, 5)
-        return found
+        return {"heldout": round(loss, 5), "rise": rise}
 
     def told(self, plain: float, begun: float) -> dict[str, float]:
         """Hear which shares of answers told what is to go (enough.py), after the look at the same round; what there is to log."""

@@ -68,7 +68,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     at_once = len(data.visits) if config.resample == "round" else per_step
 
     def loss(batch: Batch) -> dict[str, Tensor]:
-        return monitor.guard.scaled(method.loss(model, reference, softened(batch, recipe)))
+        return method.loss(model, reference, softened(batch, recipe))
 
     with monitor.watching():
         state, done = monitor.progress.state, monitor.progress

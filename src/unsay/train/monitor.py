@@ -65,8 +65,7 @@ class Monitor:
         self.told, self.watch = told, watch
         self.progress = resume.restore(folder, weights, optimizer)
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
-        has_retain_loss = getattr(method, "retain_weight", 0.0) > 0
-        self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen, has_retain_loss)
+        self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen)
         self.noted = Manifest()
         """What is to be known of all this; complete once training has ended."""
         self.steps_a_round = recipe.train.passes * -(-len(data.visits) // (recipe.train.batch * recipe.train.accumulation))
