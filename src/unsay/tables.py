@@ -50,8 +50,8 @@ OPT_IN = ("beams", "damage", "memorisation", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 
 
-class UnknownName(ValueError):
-    """A name that is not in a table. The message lists the near ones and all of them."""
+class ConfigError(ValueError):
+    """Something given that cannot be used. The message names it and the way out."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -73,10 +73,10 @@ def _installed(group: str) -> dict[str, str]:
 
 
 def lookup(name: str, table: Mapping[str, str], group: str) -> Any:
-    """The object that `name` stands for. Raises `UnknownName`."""
+    """The object that `name` stands for. Raises `ConfigError`."""
     known = entries(table, group)
     if name not in known:
-        raise UnknownName(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
+        raise ConfigError(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -22,7 +22,6 @@ from unsay.store.files import FULL, WriteError
 from unsay.store.folder import RunFolder
 from unsay.store.memory import keep_freed_pages
 from unsay.store.redact import unexpected
-from unsay.tables import UnknownName
 
 START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the result", "Sensitive texts"
 RESEARCH, LISTS = "Compare methods", "What there is"
@@ -151,7 +150,7 @@ def messages() -> Iterator[None]:
     """A user's mistake, or a full disk, ends with one clear message and exit code 2, not with a traceback."""
     try:
         yield
-    except (ConfigError, UnknownName, FloatingPointError) as error:
+    except (ConfigError, FloatingPointError) as error:
         say(str(error))
         raise typer.Exit(2) from None
     except OSError as error:

@@ -1,10 +1,10 @@
 """`check`: everything that is wrong with a recipe and the operator's files, said before anything runs."""
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
@@ -16,9 +16,7 @@ from unsay.corpora.columns import Layout
 from unsay.corpora.files import Files
 from unsay.corpora.passages import Passages
 from unsay.corpora.rows import Problems
-from unsay.tables import UnknownName
 
-T = TypeVar("T")
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
 SHOWN = 10
 """Ids that a message names; the others are counted."""
@@ -94,13 +92,13 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     problems = Problems(collect=True)
     table = {**recipe.tables.get(recipe.corpus, {}), **named}
     recipe = replace(recipe, tables={**recipe.tables, recipe.corpus: table})
-    source = problems.attempt(_known, record.source, recipe)
+    source = problems.attempt(record.source, recipe)
     for piece in (train.method_of, audit.probes_of):
-        problems.attempt(_known, piece, recipe)
+        problems.attempt(piece, recipe)
     if recipe.report.policy:
         problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
-        problems.attempt(_known, run.check, recipe)
+        problems.attempt(run.check, recipe)
     models = {
         "model.name": recipe.model.name,
         "model.retain_model": "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "",
@@ -123,13 +121,6 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}
     summaries = [Summary(recipe.corpus, part, rows=len(found)) for part, found in rows.items()]
     return summaries, [*of(problems), *hints]
-
-
-def _known(function: Callable[[Recipe], T], recipe: Recipe) -> T:
-    try:
-        return function(recipe)
-    except UnknownName as error:
-        raise ConfigError(str(error)) from None
 
 
 def _model(key: str, name: str) -> list[Notice]:

@@ -20,7 +20,7 @@ from unsay.methods import GROUP
 from unsay.methods import TABLE as METHODS
 from unsay.run import check
 from unsay.store.redact import SENSITIVE
-from unsay.tables import UnknownName, entries
+from unsay.tables import entries
 from unsay.train import method_of
 
 ALL = "all"
@@ -167,7 +167,7 @@ class Sweep:
                 for knob, values in ends.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
-            except (ConfigError, UnknownName) as error:
+            except ConfigError as error:
                 raise ConfigError(f"contender {name}: {error}") from None
             for knob in ends:
                 if of_another(knob, recipe.method):

@@ -29,7 +29,6 @@ from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.memory import give_back
 from unsay.store.redact import apart
-from unsay.tables import UnknownName
 
 SWEEP, RECIPE, CHOSEN, REFERENCE = "sweep.toml", "recipe.toml", "chosen.json", "reference.json"
 Chosen = Mapping[str, Sequence[Settings]]
@@ -160,7 +159,7 @@ def _unusable(shared: Shared, claim: _Claim) -> str:
     """Why no run can be made of these values together; empty where one can."""
     try:
         check(shared.sweep.recipe_of(shared.recipe, claim.name, claim.settings))
-    except (ConfigError, UnknownName) as error:
+    except ConfigError as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
