@@ -87,7 +87,7 @@ def shown(seed: int = 0) -> Theory:
 
 def _warm_up(rng: np.random.Generator) -> Iterator[Finding | Curve]:
     """Refitting on own samples and fixed retain items: what is not retained dies out as α^t."""
-    start, n = np.array(DEMO_COUNTS) / sum(DEMO_COUNTS), 100
+    start, n = DEMO_COUNTS / DEMO_COUNTS.sum(), 100
     exact = [warm_up_expected(start, DEMO_RETAINED, n, t) for t in range(ROUNDS + 1)]
     p, means = np.tile(start, (_RUNS, 1)), [start]
     for _ in range(ROUNDS):
@@ -97,7 +97,7 @@ def _warm_up(rng: np.random.Generator) -> Iterator[Finding | Curve]:
         yield Curve("Refitting on own samples", name, *([float(x[chosen].sum()) for x in some] for some in (exact, means)))
     # The standard error of a share in one run is at most .05 (n = 100); four of the mean's are allowed.
     slack = 4 * 0.05 / _RUNS**0.5
-    alpha = n / (n + sum(DEMO_RETAINED))
+    alpha = n / (n + float(DEMO_RETAINED.sum()))
     yield Finding("mass of what is not retained after 5 rounds: α^5 of what it was", 0.35 * alpha**5, float(means[5][:3].sum()), slack)
     yield Finding("share of the most frequent retained answer after 30 rounds", float(exact[-1][3]), float(means[-1][3]), slack)
     yield Finding(
