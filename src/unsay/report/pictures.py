@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -203,7 +202,6 @@ def _style(which: str) -> dict[str, Any]:
 
 def canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(7.4, height), layout="constrained")
-    FigureCanvasSVG(figure)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 

@@ -30,7 +30,7 @@ def warm_up_expected(start: Vector, retained: Vector, n: int, rounds: int) -> Ve
     """
     total = retained.sum()
     decay = (n / (n + total)) ** rounds
-    return decay * start + (1 - decay) * retained / total
+    return np.asarray(decay * start + (1 - decay) * retained / total)
 
 
 def warm_up_step(p: Vector, retained: Vector, n: int, rng: np.random.Generator) -> Vector:
@@ -108,7 +108,7 @@ def least_gain(p: Vector, reward: Vector, k: int) -> float:
 def _by_level(p: Vector, reward: Vector) -> tuple[Vector, NDArray[np.intp], Vector]:
     """The distinct rewards, which of them each answer has, and the probability of each."""
     levels, level = np.unique(reward, return_inverse=True)
-    return levels, level, np.bincount(level, weights=p)
+    return levels, level, np.asarray(np.bincount(level, weights=p), dtype=float)
 
 
 def _normal(p: Vector) -> Vector:

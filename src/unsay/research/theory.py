@@ -4,18 +4,15 @@ Each finding has one number by the formula and one that was made without it, by 
 step, and the largest difference that chance allows. The formulas are in recursions.py, with their sources.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unsay.report.pictures import MUTED, STYLE
-from unsay.research.front.pictures import save
+from unsay.report.pictures import MUTED
 from unsay.research.recursions import (
     DEMO_COUNTS,
     DEMO_RETAINED,
@@ -30,7 +27,8 @@ from unsay.research.recursions import (
     warm_up_expected,
     warm_up_step,
 )
-from unsay.store.files import write_text
+from unsay.research.written import table
+from unsay.research.written import write as written
 
 ROUNDS = 30
 START = np.array([0.5, 0.2, 0.15, 0.1, 0.05])
@@ -184,22 +182,17 @@ def write(theory: Theory, out: Path) -> list[Path]:
         "findings": [asdict(one) | {"agrees": one.agrees} for one in theory.findings],
         "curves": [asdict(one) for one in theory.curves],
     }
-    texts = {"theory.md": markdown(theory), "theory.json": json.dumps(record, indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    with matplotlib.rc_context(STYLE):
-        figure = drawn(theory)
-        return [*(out / name for name in texts), *(save(figure, out / f"theory.{kind}") for kind in ("svg", "png"))]
+    return written(out, "theory", markdown(theory), record, {"theory": lambda: drawn(theory)})
 
 
 def markdown(theory: Theory) -> str:
     """One page: every statement with both numbers."""
     rows = [
-        f"| {one.statement} | {one.expected:.4g} | {one.found:.4g} | {one.tolerance:.2g} | {'yes' if one.agrees else '**no**'} |"
+        (one.statement, f"{one.expected:.4g}", f"{one.found:.4g}", f"{one.tolerance:.2g}", "yes" if one.agrees else "**no**")
         for one in theory.findings
     ]
-    head = ["# What the theory says, and what happens", "", "![exact and simulated](theory.png)", ""]
-    return "\n".join([*head, "| statement | formula | found | may differ by | agrees |", "|---|---|---|---|---|", *rows, ""])
+    told = table(("statement", "formula", "found", "may differ by", "agrees"), rows)
+    return f"# What the theory says, and what happens\n\n![exact and simulated](theory.png)\n\n{told}\n"
 
 
 def drawn(theory: Theory) -> Figure:

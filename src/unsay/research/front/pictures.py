@@ -4,23 +4,20 @@ A method has the same colour and the same marker in every picture, so that neith
 The colours are Paul Tol's scheme "muted" (SRON/EPS/TN/09-002), which colour-blind readers can tell apart.
 """
 
-import io
-import json
 import zlib
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from unsay.report.pictures import COLOURS, MUTED, STYLE
+from unsay.report.pictures import COLOURS, MUTED
 from unsay.research.front.curves import NEVER_KNEW, Axis
 from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
 from unsay.research.front.trade import Front, Panel
-from unsay.store.files import write_bytes, write_text
+from unsay.research.written import write as written
 
 METHODS = {
     "pmc": ("#332288", "o"),
@@ -55,22 +52,7 @@ TITLES = {
 
 def write(front: Front, out: Path) -> list[Path]:
     """All files, each whole; returns where they lie. Raises `WriteError`."""
-    texts = {"front.md": markdown(front), "front.json": json.dumps(as_json(front), indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    paths = [out / name for name in texts]
-    with matplotlib.rc_context(STYLE):
-        for name, figure in {"front": fronts(front), "front-cost": by_cost(front)}.items():
-            paths += [save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
-    return paths
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """The same bytes for the same numbers."""
-    kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
-    figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
-    write_bytes(path, drawn.getvalue())
-    return path
+    return written(out, "front", markdown(front), as_json(front), {"front": partial(fronts, front), "front-cost": partial(by_cost, front)})
 
 
 def fronts(front: Front) -> Figure:
@@ -186,7 +168,6 @@ def _canvas(panels: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     """Two panels beside each other: four would be too small on a page. `height`: inches of a panel."""
     rows, columns = -(-panels // 2), min(panels, 2)
     figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.remove()
