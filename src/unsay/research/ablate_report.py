@@ -42,11 +42,6 @@ class Spread:
     least: float
     most: float
 
-    @property
-    def bar(self) -> tuple[float, float]:
-        """Down and up from the mean."""
-        return self.mean - self.least, self.most - self.mean
-
 
 @dataclass(frozen=True)
 class Point:
@@ -178,7 +173,7 @@ def picture(found: Ablation, knob: str) -> Figure:
     for i, (metric, (name, colour, marker)) in enumerate(DRAWN.items()):
         beside = 0 if numbers else 0.12 * (i - 1)  # bars of one category do not cover each other
         scored = [(place + beside, spread) for place, point in zip(places, points, strict=True) if (spread := point.of(metric))]
-        bars = list(zip(*(spread.bar for _, spread in scored), strict=True))
+        bars = list(zip(*((spread.mean - spread.least, spread.most - spread.mean) for _, spread in scored), strict=True))
         means = [spread.mean for _, spread in scored]
         if scored:
             line = "-" if numbers else ""

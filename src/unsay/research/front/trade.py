@@ -30,7 +30,7 @@ from unsay.research.front.area import (
     pareto,
     points,
 )
-from unsay.research.front.counted import Bounds, counted
+from unsay.research.front.counted import counted
 from unsay.research.front.curves import STATES, Axis, Configuration, Sweeps, read
 from unsay.stats import Interval
 
@@ -136,7 +136,7 @@ def front(
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
-    sweeps, bound = counted(read(paths), Bounds(at_most or {}, budget))
+    sweeps, bound = counted(read(paths), at_most or {}, budget)
     currency, methods = sweeps.currency, sweeps.configurations
     found = {key: {name: points(some, plane, currency) for name, some in methods.items()} for key, plane in PLANES.items()}
     scored = {key: each for key, each in found.items() if any(each.values())}
@@ -310,8 +310,7 @@ def least_qualities(sweeps: Sweeps) -> tuple[float, float]:
 def _notes(sweeps: Sweeps, scored: Mapping[str, Mapping[str, Sequence[Point]]]) -> list[str]:
     """What a reader must know before the numbers."""
     notes = []
-    steps = [step for some in sweeps.configurations.values() for one in some for curve in one.curves.values() for step in curve]
-    if sweeps.currency == "cpu_seconds" and any(step.gpu_seconds is not None for step in steps):
+    if sweeps.currency == "cpu_seconds" and any(step.gpu_seconds is not None for step in sweeps.steps):
         notes.append("some curves were trained on a GPU and some were not: cost is CPU seconds for all, which compares them badly")
     every = [point for some in next(iter(scored.values())).values() for point in some]
     short = sum(point.seeds < point.configuration.seeds for point in every)

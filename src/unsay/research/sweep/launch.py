@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -86,11 +87,8 @@ def _worker(one: Shared, place: int) -> int:
     keep_freed_pages()
     if torch.cuda.is_available():
         torch.cuda.set_device(place % torch.cuda.device_count())
-    return work(one, Watchers(stage=_say, note=_say))
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+    say = partial(print, flush=True)
+    return work(one, Watchers(stage=say, note=say))
 
 
 def _option(text: str) -> tuple[str, str | int]:

@@ -158,18 +158,18 @@ class Sweep:
         Raises `ConfigError`. What only a combination of values breaks shows when it is drawn.
         """
         for name in self.methods:
-            ends = {knob: _ends(distribution) for knob, distribution in self.distributions(name).items()}
-            drawn = {knob: values[0] for knob, values in ends.items()}
+            tried = {knob: ends(distribution) for knob, distribution in self.distributions(name).items()}
+            drawn = {knob: values[0] for knob, values in tried.items()}
             try:
                 recipe = self.recipe_of(path, name, drawn)
                 check(recipe)
                 check(self.recipe_of(path, name, self.prefix(name) or {}))
-                for knob, values in ends.items():
+                for knob, values in tried.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
             except ConfigError as error:
                 raise ConfigError(f"contender {name}: {error}") from None
-            for knob in ends:
+            for knob in tried:
                 if of_another(knob, recipe.method):
                     raise ConfigError(f"[space] {knob} is searched for {name}, whose method is {recipe.method}; it would change nothing")
             if recipe.deployment.template or recipe.deployment.system_prompt:
@@ -246,7 +246,8 @@ def _inside(distribution: BaseDistribution, value: Any) -> bool:
     return type(value) in kinds and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
 
 
-def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The listed values, or both ends of the range."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     return distribution.low, distribution.high  # type: ignore[attr-defined]
