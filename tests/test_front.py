@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 
 from tests.test_cli import call
 from unsay import audit, methods
-from unsay.cli import fronts as command  # noqa: F401  (adds its command)
+from unsay.cli import comparing  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
 from unsay.research.front import pictures as fronts
 from unsay.research.front import tables

@@ -1,18 +1,20 @@
 """The typer application, its shared options, and the one place where errors become messages."""
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
 from unsay import __version__
 from unsay.cli import completing
@@ -42,11 +44,8 @@ _GROUPS = (
     "looking",
     "reviewing",
     "vaulting",
-    "sweeping",
-    "ablating",
-    "fronts",
+    "comparing",
     "par",
-    "theory",
     "lists",
 )
 
@@ -172,6 +171,19 @@ def _speaks() -> bool:
     if first and not ranks.is_main():
         sys.stderr = sys.__stderr__
     return first
+
+
+def print_json(found: Any) -> None:
+    """On standard output, for a program."""
+    print(json.dumps(found, ensure_ascii=False, indent=1))
+
+
+def print_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """On standard output, as it is. What is too wide is folded: cut short, two names may be the same."""
+    table = Table(*(Column(escape(name), overflow="fold") for name in head), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
 
 
 def note(text: str) -> None:

@@ -1,16 +1,11 @@
 """`audit` a run, any model, or what is deployed; `gate` the result; `compare` several."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column as RichColumn
-from rich.table import Table
 
-from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
@@ -120,8 +115,7 @@ def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeight
         judged = judge(RunFolder(run), policy, weights=not without_weights)
     if as_json:
         lines = [verdict.as_json(line) | {"next": next_step(line, judged.alone)} for line in judged.lines]
-        found = {"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines}
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print_json({"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines})
     else:
         for step, failed in judged.steps().items():
             for one in failed:
@@ -144,33 +138,25 @@ def side_by_side(
     """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions.
 
     With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
-    from unsay.report.compare import compare, distinguished
-    from unsay.report.compare import table as rows_of
+    from unsay.report.compare import compare, distinguished, table
 
     with messages():
         folders = [RunFolder(path) for path in found]
         columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
         rows = [_as_json(column) for column in columns]
-        print(json.dumps({"which": which, "runs": rows, "distinguisher": told and vars(told)}, ensure_ascii=False, indent=1))
+        print_json({"which": which, "runs": rows, "distinguisher": told and vars(told)})
         return
-    show = Console(highlight=False)
-    # Cut short, the names of two runs may be the same.
-    names = ("", *(escape(f"{column.run}\n{column.model}\n{column.method}") for column in columns))
-    table = Table(*(RichColumn(name, overflow="fold") for name in names), box=None, pad_edge=False)
-    for title, cells in rows_of(columns):
-        table.add_row(title, *map(escape, cells))
-    show.print(table)
-    show.print(
-        "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
-    )
+    names = ("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns))
+    print_table(names, ((title, *cells) for title, cells in table(columns)))
+    print("\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.")
     if told:
         floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
         area = f"an area of {told.area:.2f} on {told.questions} questions (.5: not at all)"
-        show.print(f"Told from the retain models with {area}; each of them from the others: {floor}", soft_wrap=True)
+        print(f"Told from the retain models with {area}; each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:
-            show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
+            print(f"{column.run}: {note}")
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, guess_texts, of, texts
@@ -52,8 +52,7 @@ def check(
             summaries, notices = _files(given, named, load(None, settings or []).tables)
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
-        found = {"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]}
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print_json({"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]})
     else:
         for line in _lines(summaries, notices, most, set(given)):
             print(line)

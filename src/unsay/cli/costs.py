@@ -1,7 +1,6 @@
 """What a run will cost: `doctor`."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, print_json
 from unsay.cli.progress import watching
 from unsay.config import recipe_path
 from unsay.store.clock import duration
@@ -42,7 +41,7 @@ def doctor(
             watchers.stage("doctor")
             report = examine(loaded, place, False if shallow else None, say=lambda text: watchers.steps(0, 0, text))
     if as_json:
-        print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
+        print_json(as_dictionary(report))
     else:
         _show(report)
 
