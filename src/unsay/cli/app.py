@@ -39,8 +39,6 @@ _GROUPS = (
     "costs",
     "prompt_search",
     "auditing",
-    "benchmarking",
-    "exporting",
     "looking",
     "reviewing",
     "vaulting",
@@ -76,6 +74,13 @@ loudness = Loudness()
 # peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+
+def _hear_data(folder: str | None) -> str | None:
+    if folder:
+        os.environ["UNSAY_DATA"] = folder  # where corpora and probes look
+    return folder
+
+
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).", autocompletion=completing.recipes)
 ]
@@ -85,7 +90,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings),
 ]
-DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).", callback=_hear_data)]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -133,10 +138,8 @@ def _share(shared: bool) -> None:
         os.environ.update(WORLD_SIZE="1")
 
 
-def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:
+def load_recipe(name: str, settings: list[str] | None, seed: int | None = None) -> Recipe:
     """The recipe with everything from the command line in it."""
-    if data:
-        os.environ["UNSAY_DATA"] = data
     settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     path = recipe_path(name)
     if path.name == "recipe.toml" and (path.parent / "vault").is_dir():  # of a run: what is secret in it lies in the vault

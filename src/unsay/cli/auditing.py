@@ -1,11 +1,12 @@
-"""`audit` a run, any model, or what is deployed; `gate` the result; `compare` several."""
+"""`audit` a run, any model, or what is deployed; `gate` the result; `compare` several; `benchmark` one, and `export` its numbers."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
+from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError
@@ -32,6 +33,13 @@ WithoutWeights = Annotated[
     bool, typer.Option("--without-weights", help="Judge a run that was received without its model, which cannot be looked at then.")
 ]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders; the others are held against the first.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task or group of the harness, once for each; default ARC and MMLU.")]
+Limit = Annotated[int, typer.Option("--limit", help="Most questions of each task; 0 asks all.")]
+Shots = Annotated[int, typer.Option("--shots", help="Worked examples ahead of each question.")]
+Hub = Annotated[bool, typer.Option("--hub", help="Let the harness fetch the data of tasks that have no local files.")]
+OpenUnlearning = Annotated[bool, typer.Option("--open-unlearning", help="TOFU_EVAL.json and TOFU_SUMMARY.json (or MUSE_…).")]
+OneModel = Annotated[str, typer.Option("--which", help="before, after or retain_model.")]
+ExportOut = Annotated[Path | None, typer.Option("--out", help="The folder for the files; default RUN/open-unlearning/WHICH.")]
 
 
 @app.command(rich_help_panel=STAGES)
@@ -157,6 +165,41 @@ def side_by_side(
     for column in columns:
         for note in column.notes:
             print(f"{column.run}: {note}")
+
+
+@app.command(rich_help_panel=RESULT)
+def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Shots = 0, data: DataOption = None, hub: Hub = False) -> None:
+    """General ability before and after unlearning, and of the retain model: ARC, MMLU or any task of lm-evaluation-harness.
+
+    The probe `benchmark` joins those of the run; what the others found stays, and the report is drawn anew."""
+    from unsay import run as runs
+    from unsay.probes.benchmark import Benchmark
+
+    with messages(), watching() as watchers:
+        folder = RunFolder(run)
+        folder.recipe(texts=False)
+        wanted = Benchmark(tuple(task), limit, shots, hub=hub) if task else Benchmark(limit=limit, shots=shots, hub=hub)
+        wanted.check()
+        knobs = {"tasks": list(wanted.tasks), "limit": limit, "shots": shots, "hub": hub}
+        settings = ['audit.probes=["benchmark"]', *(f"benchmark.{key}={json.dumps(value)}" for key, value in knobs.items())]
+        with folder.claimed():
+            recipe, again = runs.rescored(folder, settings)
+            for which in runs.auditable(recipe, folder):
+                runs.run_audit(recipe, folder, which, watchers, again=again)
+            runs.run_report(folder, watchers)
+    landed(folder.report_html)
+
+
+@app.command(rich_help_panel=RESULT)
+def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: OneModel = "after", out: ExportOut = None) -> None:
+    """Write a run's numbers under the names and definitions of open-unlearning, without any text."""
+    from unsay.report.open_unlearning import export as write
+
+    with messages():
+        if not open_unlearning:
+            raise ConfigError("say which format: --open-unlearning")
+        for path in write(RunFolder(run), which, out or run / "open-unlearning" / which):
+            landed(path)
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

@@ -46,7 +46,7 @@ def check(
                 "a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases"
             )
         if recipes:
-            summaries, notices = _recipe(load_recipe(recipes[0], settings, None, data), named)
+            summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
             given = []
         else:
             summaries, notices = _files(given, named, load(None, settings or []).tables)

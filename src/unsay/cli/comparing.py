@@ -1,6 +1,5 @@
 """`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -76,7 +75,7 @@ def sweep(
         path = sweep_path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
         try:
-            shared = launch.shared(path, folder, settings or [], data, chosen)
+            shared = launch.shared(path, folder, settings or [], chosen)
             if workers == 1 and cluster == "local":
                 with watching() as watchers:
                     launch.work(shared, watchers)
@@ -114,8 +113,6 @@ def ablate(
             with _needing_extra():
                 from unsay.research.ablate import ablation
                 from unsay.research.sweep import launch
-            if data:
-                os.environ["UNSAY_DATA"] = data
             found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
             shared = ablation(recipe, over, folder, settings or [], seeds)
             if workers == 1:

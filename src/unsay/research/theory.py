@@ -75,12 +75,8 @@ class Theory:
 def shown(seed: int = 0) -> Theory:
     """Every statement checked with random numbers of this seed."""
     rng = np.random.default_rng(seed)
-    findings: list[Finding] = []
-    curves: list[Curve] = []
-    for part in (_warm_up(rng), _preference(rng), _best_of_k(rng), _shared()):
-        for one in part:
-            (findings if isinstance(one, Finding) else curves).append(one)  # type: ignore[arg-type]
-    return Theory(findings, curves)
+    every = [*_warm_up(rng), *_preference(rng), *_best_of_k(rng), *_shared()]
+    return Theory([one for one in every if isinstance(one, Finding)], [one for one in every if isinstance(one, Curve)])
 
 
 def _warm_up(rng: np.random.Generator) -> Iterator[Finding | Curve]:

@@ -1,7 +1,6 @@
 """From files to a sweep, and its workers: in this process, in several, or as Slurm jobs (submitit)."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,16 +20,8 @@ __all__ = ["shared", "submit", "work"]
 _WEEK = 7 * 24 * 60
 
 
-def shared(
-    file: Path,
-    folder: Path,
-    settings: Iterable[str],
-    data: str | None,
-    chosen: Path | None,
-) -> Shared:
+def shared(file: Path, folder: Path, settings: Iterable[str], chosen: Path | None) -> Shared:
     """The sweep of a file, begun in its folder. `chosen`: a front.json whose choice is run. Raises `ConfigError`."""
-    if data:
-        os.environ["UNSAY_DATA"] = data
     sweep = load_sweep(file, settings)
     beside = file.parent / sweep.recipe
     recipe = beside if beside.is_file() else recipe_path(sweep.recipe)
