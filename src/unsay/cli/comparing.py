@@ -1,7 +1,5 @@
 """`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import takewhile
 from math import inf, isfinite
 from pathlib import Path
@@ -15,7 +13,7 @@ from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
-from unsay.extras import install
+from unsay.extras import needed
 
 SweepFile = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
@@ -54,8 +52,6 @@ Budget = Annotated[
 TheoryOut = Annotated[Path, typer.Option("--out", help="Where theory.md, theory.json and the picture go.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the simulations.")]
 
-_EXTRA = ("optuna", "submitit")
-
 
 @app.command(rich_help_panel=RESEARCH)
 def sweep(
@@ -70,7 +66,7 @@ def sweep(
 ) -> None:
     """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
     with messages():
-        with _needing_extra():
+        with needed("a sweep", "sweep", "optuna", "submitit"):
             from unsay.research.sweep import launch
         path = sweep_path(file)
         folder = out or Path("runs") / f"sweep-{path.stem}"
@@ -110,7 +106,7 @@ def ablate(
                 raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
             folder = out or _folder(found, "")
         else:
-            with _needing_extra():
+            with needed("a sweep", "sweep", "optuna", "submitit"):
                 from unsay.research.ablate import ablation
                 from unsay.research.sweep import launch
             found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
@@ -174,17 +170,6 @@ def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOp
 def _folder(found: Path, kind: str) -> Path:
     """Where pictures go: a folder takes its own; a kept file cannot."""
     return Path("runs") / f"{kind}{found.name.partition('.')[0]}" if found.is_file() else found
-
-
-@contextmanager
-def _needing_extra() -> Iterator[None]:
-    """Around the import of what the extra `sweep` brings. Raises `ConfigError` where it is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:  # nothing that an installation could mend
-            raise
-        raise ConfigError(f"a sweep needs an extra that is not installed ({error.name}): {install('sweep')}") from None
 
 
 def _head(path: Path) -> str:

@@ -255,19 +255,9 @@ def _resampled(cubes: Sequence[Array], cap: float, budgets: Sequence[float], rep
 
 def _equal_tries(cubes: Sequence[Array], cap: float, tries: int, replications: int, rng: np.random.Generator) -> float:
     """Mean hypervolume of so many of the configurations, drawn without replacement: more tries alone reach further."""
-    flat = [means(values, np.ones((1, len(values))))[0] for values in cubes]
-    sets = [[index] * len(some) for index, some in enumerate(flat)]
-    whole = np.concatenate([np.zeros((0, 3)), *flat])
-    owner = np.array([index for some in sets for index in some], dtype=int)
-    if not len(whole):
-        return 0.0
-    if tries == len(cubes):
-        return float(hypervolume(whole[:, :2], cap))
-    volumes = []
-    for _ in range(replications):
-        kept = rng.permutation(len(cubes))[:tries]
-        volumes.append(float(hypervolume(np.vstack([np.zeros((1, 2)), whole[np.isin(owner, kept), :2]]), cap)))
-    return float(np.mean(volumes))
+    flat = [means(values, np.ones((1, len(values))))[0, :, :2] for values in cubes]
+    drawn = [range(tries)] if tries == len(cubes) else [sorted(rng.permutation(len(cubes))[:tries]) for _ in range(replications)]
+    return float(np.mean([hypervolume(np.vstack([np.zeros((1, 2)), *(flat[i] for i in some)]), cap) for some in drawn]))
 
 
 def _halved(sweeps: Sweeps) -> Point | None:

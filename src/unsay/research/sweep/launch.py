@@ -9,7 +9,7 @@ import torch
 
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import one_of
-from unsay.extras import install
+from unsay.extras import needed
 from unsay.research.sweep.spec import load_sweep
 from unsay.research.sweep.worker import Chosen, Shared, begin, work
 from unsay.run import Watchers
@@ -46,10 +46,8 @@ def read_chosen(path: Path, methods: Sequence[str]) -> Chosen:
 def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> tuple[str, ...]:
     """Workers in processes of their own; waits for local ones, and leaves Slurm's to Slurm. Their ids. Raises `ConfigError`."""
     one_of("--cluster", cluster, ("local", "slurm"))
-    try:
+    with needed("more than one worker", "sweep", "submitit"):
         import submitit
-    except ImportError:
-        raise ConfigError(f"several workers need an extra that is not installed: {install('sweep')}") from None
     options = {"timeout_min": _WEEK, "name": "unsay-sweep"} | dict(_option(text) for text in slurm)
     if cluster == "local":  # which otherwise hides every GPU from its jobs
         options["gpus_per_node"] = torch.cuda.device_count()
