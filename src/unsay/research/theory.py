@@ -161,14 +161,14 @@ def _shared() -> Iterator[Finding | Curve]:
         yield Finding(f"distance of gradient descent from q, and from (q + λ r) / (1 + λ), λ = {weight:g}", 0.0, apart, 1e-3)
 
 
-def fitted(start: Vector, targets: Vector, steps: int = 1500, step: float = 1.0) -> Vector:
+def fitted(start: Vector, targets: Vector) -> Vector:
     """[Q, X] the distributions that gradient descent on Σ −targets · log softmax(logits) comes to. `targets` [Q, X] need not sum to 1:
     their sum is the weight of a question."""
     logits = np.log(np.maximum(start, 1e-6))
-    for _ in range(steps):
+    for _ in range(1500):
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
-        logits -= step * (targets.sum(1, keepdims=True) * p - targets) / np.maximum(1.0, targets.sum(1, keepdims=True))
+        logits -= (targets.sum(1, keepdims=True) * p - targets) / np.maximum(1.0, targets.sum(1, keepdims=True))
     return np.asarray(p)
 
 

@@ -106,8 +106,6 @@ class Front:
 
     sweeps: Sweeps
     currency: str
-    budgets: tuple[float, ...]
-    """Seconds, evenly spaced as logarithms; the last is the cost of the dearest point."""
     panels: Mapping[str, Panel]
     """By the names of `PLANES`; those that no point was scored on are left out."""
     states: Mapping[str, Mapping[str, int]]
@@ -145,6 +143,7 @@ def front(
         raise ConfigError(f"no curve in {', '.join(sweeps.folders)} has a checkpoint scored on {wanted}; sweep with the probes they need")
     costs = [point.cost for each in scored.values() for some in each.values() for point in some]
     low, high = max(min(costs), 1e-3), max(*costs, 2e-3)
+    # Evenly spaced as logarithms; the last is the cost of the dearest point.
     budgets = (*(float(budget) for budget in np.geomspace(low, high, _BUDGETS)[:-1]), high)
     panels = {key: _panel(sweeps, PLANES[key], each, budgets, replications) for key, each in scored.items()}
     halved = _halved(sweeps)
@@ -152,7 +151,6 @@ def front(
     return Front(
         sweeps=sweeps,
         currency=currency,
-        budgets=budgets,
         panels=panels,
         states={
             name: {state: count for state in STATES if (count := Counter(c.state for c in some)[state])} for name, some in methods.items()
