@@ -11,10 +11,7 @@ import typer
 from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
-from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, guess_texts, of, texts
-from unsay.corpora.columns import Layout
-from unsay.corpora.files import Files
-from unsay.corpora.passages import Passages
+from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
 from unsay.corpora.rows import Problems
 
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
@@ -72,13 +69,10 @@ def _is_recipe(name: str) -> bool:
 
 
 def _files(given: Sequence[str], named: Mapping[str, str], tables: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
-    kind = Passages if texts([*given, *named.values()]) else Files
-    table = tables.get(kind.table, {})
-    knobs = build(kind, dict(table), kind.table)
-    taken, notices = guess_texts(given, named) if kind is Passages else guess(given, Layout(knobs.columns, knobs.ignore), named)
+    kind, taken, notices = guess(given, named, tables)
     if "forget" not in taken:
         return [], notices
-    summaries, more = examine(build(kind, {**table, **taken}, kind.table))
+    summaries, more = examine(build(kind, {**tables.get(kind.table, {}), **taken}, kind.table))
     return summaries, [*notices, *more]
 
 
