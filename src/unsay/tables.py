@@ -46,6 +46,34 @@ PROBES = {
     "utility": "unsay.probes.utility:Utility",
     "benchmark": "unsay.probes.benchmark:Benchmark",
 }
+REWARDS = {
+    "overlap": "unsay.rewards.overlap:Overlap",
+    "keys": "unsay.rewards.overlap:Keys",
+    "fluency": "unsay.rewards.coherence:Fluency",
+    "length": "unsay.rewards.coherence:Length",
+    "topic": "unsay.rewards.topic:Topic",
+    "distinct": "unsay.rewards.topic:Distinct",
+    "diversity": "unsay.rewards.diversity:Diversity",
+    "semantic": "unsay.rewards.semantic:Semantic",
+    "refusal": "unsay.rewards.refusal:Refusal",
+    "blocklist": "unsay.rewards.blocklist:Blocklist",
+    "harmless": "unsay.rewards.harmless:Harmless",
+}
+CORPORA = {
+    "people": "unsay.corpora.people:People",
+    "tofu": "unsay.corpora.tofu:Tofu",
+    "facts": "unsay.corpora.facts:Facts",
+    "files": "unsay.corpora.files:Files",
+    "passages": "unsay.corpora.passages:Passages",
+    "muse": "unsay.corpora.muse:Muse",
+}
+PARTS = {
+    "probe": (PROBES, "unsay.probes"),
+    "reward": (REWARDS, "unsay.rewards"),
+    "method": (METHODS, "unsay.methods"),
+    "corpus": (CORPORA, "unsay.corpora"),
+}
+"""Each kind of part: its table, and the group in which other packages declare more."""
 OPT_IN = ("beams", "damage", "memorisation", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 

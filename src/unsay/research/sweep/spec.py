@@ -16,11 +16,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from unsay.config import ConfigError, Recipe, build, load
 from unsay.config.build import not_negative, one_of, positive
 from unsay.config.toml import read, setting
-from unsay.methods import GROUP
-from unsay.methods import TABLE as METHODS
 from unsay.run import check
 from unsay.store.redact import SENSITIVE
-from unsay.tables import entries
+from unsay.tables import PARTS, entries
 from unsay.train import method_of
 
 ALL = "all"
@@ -108,7 +106,7 @@ class Sweep:
             if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ConfigError(f"methods: {name!r} cannot name a contender's folder; choose another name")
         # Tables of contenders that were not chosen may stay in the file.
-        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(METHODS, GROUP))))
+        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(*PARTS["method"]))))
         explained = tuple(name for name, knobs in self.fixed.items() if "method" in knobs)
         for name in self.looks:
             one_of("[looks]", name, (*known, *explained))
@@ -213,7 +211,7 @@ def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
 
 def of_another(knob: str, method: str) -> bool:
     """Whether a knob belongs to a method that is not this one."""
-    return (table := knob.partition(".")[0]) in entries(METHODS, GROUP) and table != method
+    return (table := knob.partition(".")[0]) in entries(*PARTS["method"]) and table != method
 
 
 def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
