@@ -72,11 +72,11 @@ def fronts(front: Front) -> Figure:
                 axes.scatter(*spot, s=size, marker=marker, facecolors=face, edgecolors=COLOURS[which], linewidths=1.5, zorder=5, label=name)
         (left, _), (bottom, _) = axes.set_xlim(axes.get_xlim()), axes.set_ylim(axes.get_ylim())  # that of the points, from here on
         for name, reach in panel.methods.items():
-            if reach.front:
-                colour, marker = looks[name]
-                xs, ys = _scaled(reach.front[::-1], plane)
+            colour, marker = looks[name]
+            xs, ys = _scaled(reach.front[::-1], plane)
+            axes.scatter(xs, ys, s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
+            if xs:
                 axes.plot([left, *xs, xs[-1]], [ys[0], *ys, bottom], drawstyle="steps-pre", color=colour, zorder=3)
-                axes.scatter(xs, ys, s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
         if panel.cap is not None:
             axes.axvline(panel.cap * across, color=COLOURS["retain_model"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
         axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
