@@ -9,7 +9,7 @@ import typer
 from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
-from unsay.config import ConfigError
+from unsay.config import ConfigError, build
 from unsay.store import ranks
 from unsay.store.folder import RunFolder
 
@@ -85,7 +85,12 @@ def audit(
         else:
             if retain_model or before or out:
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
-            folder = _checked(RunFolder(run), which, settings)
+            folder = RunFolder(run)
+            if not folder.recipe_file.exists():
+                how = f"to audit a model without a run: unsay audit {run} --questions FILE"
+                raise ConfigError(f"{run} is not a run folder (no recipe.toml); {how}")
+            if settings and which:
+                raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers compare")
             with folder.claimed():
                 recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
                 if endpoint is not None:
@@ -98,18 +103,6 @@ def audit(
                     for one in [which] if which else runs.auditable(recipe, folder):
                         runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
     landed(folder.audit_file("after").parent if questions is None and corpus is None else folder.report_html)
-
-
-def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -> RunFolder:
-    """The run folder, where there is one that can be audited as it is asked."""
-    if not folder.recipe_file.exists():
-        raise ConfigError(
-            f"{folder.path} is not a run folder (no recipe.toml); to audit a model without a run: "
-            f"unsay audit {folder.path} --questions FILE"
-        )
-    if settings and which:
-        raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers can be compared")
-    return folder
 
 
 @app.command(rich_help_panel=RESULT)
@@ -173,14 +166,13 @@ def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Sho
 
     The probe `benchmark` joins those of the run; what the others found stays, and the report is drawn anew."""
     from unsay import run as runs
-    from unsay.probes.benchmark import Benchmark
+    from unsay.probes.benchmark import LOCAL, Benchmark
 
     with messages(), watching() as watchers:
         folder = RunFolder(run)
         folder.recipe(texts=False)
-        wanted = Benchmark(tuple(task), limit, shots, hub=hub) if task else Benchmark(limit=limit, shots=shots, hub=hub)
-        wanted.check()
-        knobs = {"tasks": list(wanted.tasks), "limit": limit, "shots": shots, "hub": hub}
+        knobs = {"tasks": task or list(LOCAL), "limit": limit, "shots": shots, "hub": hub}
+        build(Benchmark, knobs, "benchmark").check()
         settings = ['audit.probes=["benchmark"]', *(f"benchmark.{key}={json.dumps(value)}" for key, value in knobs.items())]
         with folder.claimed():
             recipe, again = runs.rescored(folder, settings)

@@ -60,7 +60,7 @@ def as_dictionary(report: "Report") -> dict[str, Any]:
                 "counts": dict(stage.work.counts),
                 "scoring_seconds": stage.work.scoring,
                 "memory": memory.total,
-                "memory_parts": {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)},
+                "memory_parts": memory.parts,
                 "notes": list(stage.notes),
             }
             for stage, memory in zip(report.stages, report.memories, strict=True)
@@ -85,8 +85,9 @@ def _show(report: "Report") -> None:
     print(f"memory free {free}{gpu}; disk free {size(machine.disk_free)}\n")
     rows = []
     for stage, memory in zip(report.stages, report.memories, strict=True):
-        parts = {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)}
-        held = ", ".join(f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in parts.items() if bytes_ > 0.01 * memory.total)
+        held = ", ".join(
+            f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in memory.parts.items() if bytes_ > 0.01 * memory.total
+        )
         spent = {name: report.costs.seconds(work) for name, work in stage.parts.items()}
         took = sum(spent.values())
         times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items() if seconds > 0.05 * took)
