@@ -19,7 +19,7 @@ from unsay.measure.summary import summarise
 from unsay.probes import GROUP, TABLE
 from unsay.probes.weights import Relearn
 from unsay.store.folder import read_findings
-from unsay.tables import UnknownName, describe, lookup
+from unsay.tables import describe, lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 # -- summary -----------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_probes_come_from_the_recipe() -> None:
     probes = audit.probes_of(recipe)
     assert dataclasses.asdict(probes["sampling"])["n"] == 3  # type: ignore[call-overload]
     assert probes["relearn"] == Relearn(steps=(1, 2))
-    with pytest.raises(UnknownName, match="did you mean 'greedy'"):
+    with pytest.raises(ConfigError, match="did you mean 'greedy'"):
         audit.probes_of(Recipe(audit=AuditConfig(("gredy",))))
     with pytest.raises(ConfigError, match=r"audit\.probes is empty"):
         audit.probes_of(Recipe(audit=AuditConfig(())))

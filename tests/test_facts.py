@@ -106,7 +106,7 @@ def test_every_kind_gives_one_or_says_why_not(kind: str) -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ConfigError, match="did you mean 'capitals'"):
         Facts(kind="capital").corpus()
-    with pytest.raises(ConfigError, match="must be at least 1"):
+    with pytest.raises(ConfigError, match="must be positive"):
         Facts(n=0)
     with pytest.raises(ConfigError, match="may be forgotten"):
         Facts(n=1000).corpus()

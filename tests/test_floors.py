@@ -7,7 +7,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
-    "types tables stats extras",
+    "types tables stats",
+    "extras",
     "metric config text",
     "store",
     "corpora rewards lm",

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 
 from tests.test_cli import call
 from unsay import audit, methods
-from unsay.cli import fronts as command  # noqa: F401  (adds its command)
+from unsay.cli import comparing  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
 from unsay.research.front import pictures as fronts
 from unsay.research.front import tables
@@ -226,7 +226,6 @@ def test_a_method_has_its_own_look():
     assert len({colour for colour, _ in few.values()}) == len(few), "a colour of its own while there are any"
     assert looks["npo"] == fronts.METHODS["npo"]
     assert fronts.styles(["pmc-3"])["pmc-3"] == fronts.styles(["gd", "pmc-3", "zz"])["pmc-3"], "whoever stands beside it"
-    assert fronts.staircase([(1, 3), (2, 1)], 0, 0) == [(0, 3), (1, 3), (1, 1), (2, 1), (2, 0)]
 
 
 def test_a_contender_without_points_is_named_and_one_seed_has_no_band(tmp_path: Path):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from unsay import corpora, methods, probes, rewards
+from unsay import methods, probes
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.corpora.people import People
 from unsay.lm.adapters import Untouched
@@ -19,31 +19,25 @@ from unsay.lm.sampler import Sampler
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure.summary import metrics
 from unsay.metric import Metric
-from unsay.tables import entries, lookup, near
+from unsay.tables import PARTS, entries, lookup, near
 from unsay.types import Answer, Candidate, Case, Corpus, Finding, Reference
 
-KINDS = {
-    "probe": (probes.TABLE, probes.GROUP),
-    "reward": (rewards.TABLE, rewards.GROUP),
-    "method": (methods.TABLE, methods.GROUP),
-    "corpus": (corpora.TABLE, corpora.GROUP),
-}
 ASKED = 3
 """Forget questions of the small case."""
 
 
 def kinds_of(name: str) -> list[str]:
     """What goes by this name. Raises `ConfigError` where nothing does."""
-    found = [kind for kind, (table, group) in KINDS.items() if name in entries(table, group)]
+    found = [kind for kind, (table, group) in PARTS.items() if name in entries(table, group)]
     if not found:
-        known = {other for table, group in KINDS.values() for other in entries(table, group)}
+        known = {other for table, group in PARTS.values() for other in entries(table, group)}
         raise ConfigError(f"no probe, reward, method or corpus is called {name!r}: {near(name, known)}")
     return found
 
 
 def broken(kind: str, name: str, knobs: Mapping[str, Any] | None = None) -> list[str]:
     """Every promise of its kind that `name` does not keep, in words; `knobs`: what it cannot do without."""
-    made = lookup(name, *KINDS[kind])
+    made = lookup(name, *PARTS[kind])
     checks: dict[str, Callable[[str, Any], Iterator[str]]] = {"probe": _probe, "reward": _reward, "method": _method, "corpus": _corpus}
     found = list(_shape(made))
     if found:

@@ -46,12 +46,40 @@ PROBES = {
     "utility": "unsay.probes.utility:Utility",
     "benchmark": "unsay.probes.benchmark:Benchmark",
 }
+REWARDS = {
+    "overlap": "unsay.rewards.overlap:Overlap",
+    "keys": "unsay.rewards.overlap:Keys",
+    "fluency": "unsay.rewards.coherence:Fluency",
+    "length": "unsay.rewards.coherence:Length",
+    "topic": "unsay.rewards.topic:Topic",
+    "distinct": "unsay.rewards.topic:Distinct",
+    "diversity": "unsay.rewards.diversity:Diversity",
+    "semantic": "unsay.rewards.semantic:Semantic",
+    "refusal": "unsay.rewards.refusal:Refusal",
+    "blocklist": "unsay.rewards.blocklist:Blocklist",
+    "harmless": "unsay.rewards.harmless:Harmless",
+}
+CORPORA = {
+    "people": "unsay.corpora.people:People",
+    "tofu": "unsay.corpora.tofu:Tofu",
+    "facts": "unsay.corpora.facts:Facts",
+    "files": "unsay.corpora.files:Files",
+    "passages": "unsay.corpora.passages:Passages",
+    "muse": "unsay.corpora.muse:Muse",
+}
+PARTS = {
+    "probe": (PROBES, "unsay.probes"),
+    "reward": (REWARDS, "unsay.rewards"),
+    "method": (METHODS, "unsay.methods"),
+    "corpus": (CORPORA, "unsay.corpora"),
+}
+"""Each kind of part: its table, and the group in which other packages declare more."""
 OPT_IN = ("beams", "damage", "memorisation", "benchmark")
 """Probes that run only where a recipe names them; all others run where it names none."""
 
 
-class UnknownName(ValueError):
-    """A name that is not in a table. The message lists the near ones and all of them."""
+class ConfigError(ValueError):
+    """Something given that cannot be used. The message names it and the way out."""
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -73,10 +101,10 @@ def _installed(group: str) -> dict[str, str]:
 
 
 def lookup(name: str, table: Mapping[str, str], group: str) -> Any:
-    """The object that `name` stands for. Raises `UnknownName`."""
+    """The object that `name` stands for. Raises `ConfigError`."""
     known = entries(table, group)
     if name not in known:
-        raise UnknownName(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
+        raise ConfigError(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

@@ -76,7 +76,7 @@ temperatures = [1.0]
 def begun(file: Path, out: Path, *settings: str, chosen: Path | None = None) -> "Shared":
     from unsay.research.sweep import launch  # without the extra `sweep` these tests are skipped, and this file is read all the same
 
-    return launch.shared(file, out, settings, None, chosen)
+    return launch.shared(file, out, settings, chosen)
 
 
 @pytest.fixture(scope="session")

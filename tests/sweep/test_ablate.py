@@ -164,7 +164,7 @@ def test_bars_go_from_the_least_seed_to_the_largest(tmp_path: Path) -> None:
     first, second = found.knobs["pmc.samples"]
     quality = first.of("unlearn_quality")
     assert quality is not None
-    assert (quality.mean, quality.bar) == (50, (10, 10))
+    assert (quality.mean, quality.least, quality.most) == (50, 40, 60)
     assert (first.value, second.value) == (1, 10)
     assert found.reference("retain_model", "unlearn_quality") == 90
     assert "| 1 | 50.0 (40.0–60.0) | 95.0 |" in page(found)

@@ -13,7 +13,7 @@ import typer
 import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
 from tests.test_cli import call
-from unsay.cli import sweeping
+from unsay.cli import comparing
 from unsay.config import ConfigError, load, recipe_path, recipes_folder
 from unsay.research.sweep.spec import load_sweep
 from unsay.store.folder import RunFolder
@@ -137,4 +137,4 @@ def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypa
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(typer.Exit if mended else ModuleNotFoundError):
-        sweeping.sweep("people")
+        comparing.sweep("people")

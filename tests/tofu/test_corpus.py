@@ -1,8 +1,8 @@
 """TOFU on small made files: who is forgotten, kept, planted and held out; and the general rows."""
 
-import builtins
 import re
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -115,14 +115,7 @@ def test_a_malformed_row_names_file_and_line_and_not_its_text(made):
 
 
 def test_the_hub_needs_its_extra(monkeypatch):
-    imported = builtins.__import__
-
-    def without(name, *rest, **named):
-        if name == "datasets":
-            raise ImportError(name)
-        return imported(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"pip install 'unsay\[datasets\]' .*'\.\[datasets\]'"):
         Tofu(hub="locuslab/TOFU").corpus()
 

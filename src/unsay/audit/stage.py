@@ -76,7 +76,7 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:
-    """The recipe's probes with their knobs, by name, sampling as it is deployed. Raises `ConfigError` or `UnknownName`."""
+    """The recipe's probes with their knobs, by name, sampling as it is deployed. Raises `ConfigError`."""
     if not recipe.audit.probes:
         raise ConfigError("audit.probes is empty; an audit that asks nothing would pass anything")
     kinds: dict[str, Any] = {name: lookup(name, TABLE, GROUP) for name in recipe.audit.probes}

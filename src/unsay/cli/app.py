@@ -1,18 +1,20 @@
 """The typer application, its shared options, and the one place where errors become messages."""
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
 from unsay import __version__
 from unsay.cli import completing
@@ -22,7 +24,6 @@ from unsay.store.files import FULL, WriteError
 from unsay.store.folder import RunFolder
 from unsay.store.memory import keep_freed_pages
 from unsay.store.redact import unexpected
-from unsay.tables import UnknownName
 
 START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the result", "Sensitive texts"
 RESEARCH, LISTS = "Compare methods", "What there is"
@@ -38,16 +39,11 @@ _GROUPS = (
     "costs",
     "prompt_search",
     "auditing",
-    "benchmarking",
-    "exporting",
     "looking",
     "reviewing",
     "vaulting",
-    "sweeping",
-    "ablating",
-    "fronts",
+    "comparing",
     "par",
-    "theory",
     "lists",
 )
 
@@ -78,6 +74,13 @@ loudness = Loudness()
 # peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+
+def _hear_data(folder: str | None) -> str | None:
+    if folder:
+        os.environ["UNSAY_DATA"] = folder  # where corpora and probes look
+    return folder
+
+
 RecipeArgument = Annotated[
     str, typer.Argument(help="A recipe file, or the name of a shipped one (`unsay recipes`).", autocompletion=completing.recipes)
 ]
@@ -87,7 +90,7 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings),
 ]
-DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).")]
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).", callback=_hear_data)]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -135,10 +138,8 @@ def _share(shared: bool) -> None:
         os.environ.update(WORLD_SIZE="1")
 
 
-def load_recipe(name: str, settings: list[str] | None, seed: int | None, data: str | None) -> Recipe:
+def load_recipe(name: str, settings: list[str] | None, seed: int | None = None) -> Recipe:
     """The recipe with everything from the command line in it."""
-    if data:
-        os.environ["UNSAY_DATA"] = data
     settings = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     path = recipe_path(name)
     if path.name == "recipe.toml" and (path.parent / "vault").is_dir():  # of a run: what is secret in it lies in the vault
@@ -151,7 +152,7 @@ def messages() -> Iterator[None]:
     """A user's mistake, or a full disk, ends with one clear message and exit code 2, not with a traceback."""
     try:
         yield
-    except (ConfigError, UnknownName, FloatingPointError) as error:
+    except (ConfigError, FloatingPointError) as error:
         say(str(error))
         raise typer.Exit(2) from None
     except OSError as error:
@@ -173,6 +174,19 @@ def _speaks() -> bool:
     if first and not ranks.is_main():
         sys.stderr = sys.__stderr__
     return first
+
+
+def print_json(found: Any) -> None:
+    """On standard output, for a program."""
+    print(json.dumps(found, ensure_ascii=False, indent=1))
+
+
+def print_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """On standard output, as it is. What is too wide is folded: cut short, two names may be the same."""
+    table = Table(*(Column(escape(name), overflow="fold") for name in head), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
 
 
 def note(text: str) -> None:

@@ -1,19 +1,15 @@
-"""`audit` a run, any model, or what is deployed; `gate` the result; `compare` several."""
+"""`audit` a run, any model, or what is deployed; `gate` the result; `compare` several; `benchmark` one, and `export` its numbers."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column as RichColumn
-from rich.table import Table
 
-from unsay.cli.app import RESULT, STAGES, JsonOption, RunArgument, SetOption, app, messages
+from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
-from unsay.config import ConfigError
+from unsay.config import ConfigError, build
 from unsay.store import ranks
 from unsay.store.folder import RunFolder
 
@@ -37,6 +33,13 @@ WithoutWeights = Annotated[
     bool, typer.Option("--without-weights", help="Judge a run that was received without its model, which cannot be looked at then.")
 ]
 Runs = Annotated[list[Path], typer.Argument(help="Run folders; the others are held against the first.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task or group of the harness, once for each; default ARC and MMLU.")]
+Limit = Annotated[int, typer.Option("--limit", help="Most questions of each task; 0 asks all.")]
+Shots = Annotated[int, typer.Option("--shots", help="Worked examples ahead of each question.")]
+Hub = Annotated[bool, typer.Option("--hub", help="Let the harness fetch the data of tasks that have no local files.")]
+OpenUnlearning = Annotated[bool, typer.Option("--open-unlearning", help="TOFU_EVAL.json and TOFU_SUMMARY.json (or MUSE_…).")]
+OneModel = Annotated[str, typer.Option("--which", help="before, after or retain_model.")]
+ExportOut = Annotated[Path | None, typer.Option("--out", help="The folder for the files; default RUN/open-unlearning/WHICH.")]
 
 
 @app.command(rich_help_panel=STAGES)
@@ -82,7 +85,12 @@ def audit(
         else:
             if retain_model or before or out:
                 raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
-            folder = _checked(RunFolder(run), which, settings)
+            folder = RunFolder(run)
+            if not folder.recipe_file.exists():
+                how = f"to audit a model without a run: unsay audit {run} --questions FILE"
+                raise ConfigError(f"{run} is not a run folder (no recipe.toml); {how}")
+            if settings and which:
+                raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers compare")
             with folder.claimed():
                 recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
                 if endpoint is not None:
@@ -97,18 +105,6 @@ def audit(
     landed(folder.audit_file("after").parent if questions is None and corpus is None else folder.report_html)
 
 
-def _checked(folder: RunFolder, which: str | None, settings: list[str] | None) -> RunFolder:
-    """The run folder, where there is one that can be audited as it is asked."""
-    if not folder.recipe_file.exists():
-        raise ConfigError(
-            f"{folder.path} is not a run folder (no recipe.toml); to audit a model without a run: "
-            f"unsay audit {folder.path} --questions FILE"
-        )
-    if settings and which:
-        raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers can be compared")
-    return folder
-
-
 @app.command(rich_help_panel=RESULT)
 def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeights = False, as_json: JsonOption = False) -> None:
     """Say whether a run passes its policy: exit code 0 if every line passed, 1 if not, naming each that failed."""
@@ -120,8 +116,7 @@ def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeight
         judged = judge(RunFolder(run), policy, weights=not without_weights)
     if as_json:
         lines = [verdict.as_json(line) | {"next": next_step(line, judged.alone)} for line in judged.lines]
-        found = {"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines}
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print_json({"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines})
     else:
         for step, failed in judged.steps().items():
             for one in failed:
@@ -144,33 +139,59 @@ def side_by_side(
     """Set runs side by side: every metric with its interval, and its difference to the first run over the same questions.
 
     With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
-    from unsay.report.compare import compare, distinguished
-    from unsay.report.compare import table as rows_of
+    from unsay.report.compare import compare, distinguished, table
 
     with messages():
         folders = [RunFolder(path) for path in found]
         columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
         rows = [_as_json(column) for column in columns]
-        print(json.dumps({"which": which, "runs": rows, "distinguisher": told and vars(told)}, ensure_ascii=False, indent=1))
+        print_json({"which": which, "runs": rows, "distinguisher": told and vars(told)})
         return
-    show = Console(highlight=False)
-    # Cut short, the names of two runs may be the same.
-    names = ("", *(escape(f"{column.run}\n{column.model}\n{column.method}") for column in columns))
-    table = Table(*(RichColumn(name, overflow="fold") for name in names), box=None, pad_edge=False)
-    for title, cells in rows_of(columns):
-        table.add_row(title, *map(escape, cells))
-    show.print(table)
-    show.print(
-        "\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.", soft_wrap=True
-    )
+    names = ("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns))
+    print_table(names, ((title, *cells) for title, cells in table(columns)))
+    print("\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.")
     if told:
         floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
         area = f"an area of {told.area:.2f} on {told.questions} questions (.5: not at all)"
-        show.print(f"Told from the retain models with {area}; each of them from the others: {floor}", soft_wrap=True)
+        print(f"Told from the retain models with {area}; each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:
-            show.print(f"{column.run}: {note}", markup=False, soft_wrap=True)
+            print(f"{column.run}: {note}")
+
+
+@app.command(rich_help_panel=RESULT)
+def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Shots = 0, data: DataOption = None, hub: Hub = False) -> None:
+    """General ability before and after unlearning, and of the retain model: ARC, MMLU or any task of lm-evaluation-harness.
+
+    The probe `benchmark` joins those of the run; what the others found stays, and the report is drawn anew."""
+    from unsay import run as runs
+    from unsay.probes.benchmark import LOCAL, Benchmark
+
+    with messages(), watching() as watchers:
+        folder = RunFolder(run)
+        folder.recipe(texts=False)
+        knobs = {"tasks": task or list(LOCAL), "limit": limit, "shots": shots, "hub": hub}
+        build(Benchmark, knobs, "benchmark").check()
+        settings = ['audit.probes=["benchmark"]', *(f"benchmark.{key}={json.dumps(value)}" for key, value in knobs.items())]
+        with folder.claimed():
+            recipe, again = runs.rescored(folder, settings)
+            for which in runs.auditable(recipe, folder):
+                runs.run_audit(recipe, folder, which, watchers, again=again)
+            runs.run_report(folder, watchers)
+    landed(folder.report_html)
+
+
+@app.command(rich_help_panel=RESULT)
+def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: OneModel = "after", out: ExportOut = None) -> None:
+    """Write a run's numbers under the names and definitions of open-unlearning, without any text."""
+    from unsay.report.open_unlearning import export as write
+
+    with messages():
+        if not open_unlearning:
+            raise ConfigError("say which format: --open-unlearning")
+        for path in write(RunFolder(run), which, out or run / "open-unlearning" / which):
+            landed(path)
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

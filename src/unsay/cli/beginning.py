@@ -28,21 +28,20 @@ Model = Annotated[str | None, typer.Option("--model", help="Folder, hub id or bu
 @app.command(rich_help_panel=START)
 def new(recipe: Recipe, files: Files, kind: For = None, model: Model = None) -> None:
     """Write a commented recipe for your own files; which file is which is guessed, and `unsay check` says it."""
-    from unsay.corpora.checked import guess, guess_texts, texts
-    from unsay.corpora.columns import Layout
+    from unsay.corpora.checked import guess
 
     with messages():
         if recipe.suffix != ".toml" or recipe.exists():
             raise ConfigError(f"{recipe} {'exists already' if recipe.exists() else 'is no .toml file'}; name the recipe to write first")
-        cut = texts(files)
+        corpus, parts, notices = guess(files, {}, {})
+        cut = corpus.table == "passages"
         kind = kind or ("passages" if cut else "questions")
         kinds = [path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")]
         if kind not in kinds:
             raise ConfigError(f"--for {kind}: {near(kind, kinds)}")
         shipped = recipe_path(f"own-{kind}")
-        if load(shipped).corpus != ("passages" if cut else "files"):
+        if load(shipped).corpus != corpus.table:
             raise ConfigError(f"{shipped.name} takes other files; copy it, and put your names in")
-        parts, notices = guess_texts(files, {}) if cut else guess(files, Layout({}, ()), {})
         if notices:
             raise ConfigError(notices[0].text)
         text = _put(shipped.read_text(encoding="utf-8"), "title", f"{Path(parts['forget']).stem}: what the model must forget")

@@ -1,24 +1,19 @@
 """`check`: everything that is wrong with a recipe and the operator's files, said before anything runs."""
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
-from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, guess_texts, of, texts
-from unsay.corpora.columns import Layout
-from unsay.corpora.files import Files
-from unsay.corpora.passages import Passages
+from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
 from unsay.corpora.rows import Problems
-from unsay.tables import UnknownName
 
-T = TypeVar("T")
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
 SHOWN = 10
 """Ids that a message names; the others are counted."""
@@ -48,14 +43,13 @@ def check(
                 "a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases"
             )
         if recipes:
-            summaries, notices = _recipe(load_recipe(recipes[0], settings, None, data), named)
+            summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
             given = []
         else:
             summaries, notices = _files(given, named, load(None, settings or []).tables)
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
-        found = {"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]}
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print_json({"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]})
     else:
         for line in _lines(summaries, notices, most, set(given)):
             print(line)
@@ -75,13 +69,10 @@ def _is_recipe(name: str) -> bool:
 
 
 def _files(given: Sequence[str], named: Mapping[str, str], tables: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
-    kind = Passages if texts([*given, *named.values()]) else Files
-    table = tables.get(kind.table, {})
-    knobs = build(kind, dict(table), kind.table)
-    taken, notices = guess_texts(given, named) if kind is Passages else guess(given, Layout(knobs.columns, knobs.ignore), named)
+    kind, taken, notices = guess(given, named, tables)
     if "forget" not in taken:
         return [], notices
-    summaries, more = examine(build(kind, {**table, **taken}, kind.table))
+    summaries, more = examine(build(kind, {**tables.get(kind.table, {}), **taken}, kind.table))
     return summaries, [*notices, *more]
 
 
@@ -94,13 +85,13 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     problems = Problems(collect=True)
     table = {**recipe.tables.get(recipe.corpus, {}), **named}
     recipe = replace(recipe, tables={**recipe.tables, recipe.corpus: table})
-    source = problems.attempt(_known, record.source, recipe)
+    source = problems.attempt(record.source, recipe)
     for piece in (train.method_of, audit.probes_of):
-        problems.attempt(_known, piece, recipe)
+        problems.attempt(piece, recipe)
     if recipe.report.policy:
         problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
-        problems.attempt(_known, run.check, recipe)
+        problems.attempt(run.check, recipe)
     models = {
         "model.name": recipe.model.name,
         "model.retain_model": "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "",
@@ -123,13 +114,6 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}
     summaries = [Summary(recipe.corpus, part, rows=len(found)) for part, found in rows.items()]
     return summaries, [*of(problems), *hints]
-
-
-def _known(function: Callable[[Recipe], T], recipe: Recipe) -> T:
-    try:
-        return function(recipe)
-    except UnknownName as error:
-        raise ConfigError(str(error)) from None
 
 
 def _model(key: str, name: str) -> list[Notice]:

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 
 from unsay.config import Recipe, recipes_folder
 from unsay.lm.builtin import describe
-from unsay.tables import METHODS, PROBES, entries
+from unsay.tables import PARTS, entries
 
 Complete = Callable[[str], list[str]]
 
@@ -16,20 +16,15 @@ def _among(names: Callable[[], Iterable[str]]) -> Complete:
 
 def _parts() -> list[str]:
     """All that `check-plugin` knows."""
-    from unsay import corpora, rewards
-
-    tables = ((PROBES, "unsay.probes"), (rewards.TABLE, rewards.GROUP), (METHODS, "unsay.methods"), (corpora.TABLE, corpora.GROUP))
-    return sorted({name for table, group in tables for name in entries(table, group)})
+    return sorted({name for part in PARTS.values() for name in entries(*part)})
 
 
 def _settings() -> list[str]:
     """Every knob of a recipe's own tables, with its sign of equality; where it takes a name, with each of them."""
-    from unsay import corpora
-
     tables = {one.name: one.default_factory for one in fields(Recipe) if is_dataclass(one.default_factory)}
     knobs = [f"{name}.{knob.name}=" for name, table in tables.items() for knob in fields(table)]  # type: ignore[arg-type]
-    named = {"method": entries(METHODS, "unsay.methods"), "corpus": entries(corpora.TABLE, corpora.GROUP)}
-    probes = [f'audit.probes=["{name}"]' for name in entries(PROBES, "unsay.probes")]
+    named = {key: entries(*PARTS[key]) for key in ("method", "corpus")}
+    probes = [f'audit.probes=["{name}"]' for name in entries(*PARTS["probe"])]
     return [*(f"{key}={name}" for key, names in named.items() for name in names), "seed=", *knobs, *probes]
 
 

@@ -1,15 +1,12 @@
 """What a run will cost: `doctor`."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, print_json, print_table
 from unsay.cli.progress import watching
 from unsay.config import recipe_path
 from unsay.store.clock import duration
@@ -35,14 +32,14 @@ def doctor(
     from unsay.doctor import examine
 
     with messages():
-        loaded = load_recipe(recipe, settings, None, data)
+        loaded = load_recipe(recipe, settings)
         runs.check(loaded)
         place = out or Path("runs") / recipe_path(recipe).stem
         with watching() as watchers:
             watchers.stage("doctor")
             report = examine(loaded, place, False if shallow else None, say=lambda text: watchers.steps(0, 0, text))
     if as_json:
-        print(json.dumps(as_dictionary(report), indent=1, ensure_ascii=False))
+        print_json(as_dictionary(report))
     else:
         _show(report)
 
@@ -63,7 +60,7 @@ def as_dictionary(report: "Report") -> dict[str, Any]:
                 "counts": dict(stage.work.counts),
                 "scoring_seconds": stage.work.scoring,
                 "memory": memory.total,
-                "memory_parts": {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)},
+                "memory_parts": memory.parts,
                 "notes": list(stage.notes),
             }
             for stage, memory in zip(report.stages, report.memories, strict=True)
@@ -79,61 +76,58 @@ def as_dictionary(report: "Report") -> dict[str, Any]:
 
 
 def _show(report: "Report") -> None:
-    machine, show = report.machine, Console(highlight=False)
-    show.print(", ".join(f"{name} {version}" for name, version in machine.versions.items()))
+    machine = report.machine
+    print(", ".join(f"{name} {version}" for name, version in machine.versions.items()))
     gpu = f"; {machine.gpu}, {size(machine.gpu_free)} free" if machine.gpu else ""
     free = "unknown" if machine.memory_free is None else size(machine.memory_free)
     load = "" if machine.load is None else f" (load {machine.load:.1f})"
-    show.print(f"{machine.system}; {machine.cores} cores{load}, {machine.threads} threads")
-    show.print(f"memory free {free}{gpu}; disk free {size(machine.disk_free)}\n")
-    table = Table("stage", "memory at most", "of which", "time", "of which", box=None, pad_edge=False)
+    print(f"{machine.system}; {machine.cores} cores{load}, {machine.threads} threads")
+    print(f"memory free {free}{gpu}; disk free {size(machine.disk_free)}\n")
+    rows = []
     for stage, memory in zip(report.stages, report.memories, strict=True):
-        parts = {**memory.stays, memory.moment: max(memory.moments.values(), default=0.0)}
-        held = ", ".join(f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in parts.items() if bytes_ > 0.01 * memory.total)
+        held = ", ".join(
+            f"{name.replace('_', ' ')} {size(bytes_)}" for name, bytes_ in memory.parts.items() if bytes_ > 0.01 * memory.total
+        )
         spent = {name: report.costs.seconds(work) for name, work in stage.parts.items()}
         took = sum(spent.values())
         times = ", ".join(f"{name} {duration(seconds)}" for name, seconds in spent.items() if seconds > 0.05 * took)
-        table.add_row(stage.name, size(memory.total), held, duration(took), times)
-    show.print(table)
+        rows.append((stage.name, size(memory.total), held, duration(took), times))
+    print_table(("stage", "memory at most", "of which", "time", "of which"), rows)
     disk = size(sum(report.disk.values()))
-    show.print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {duration(report.seconds)}, {disk} on disk")
+    print(f"\nin all {size(report.peak.total)} at most ({report.peak.stage}), {duration(report.seconds)}, {disk} on disk")
     kinds = (f"{one.gigabytes} GB: {one.number or 'too small'}{f' ({one.stage})' if one.number != 1 else ''}" for one in report.cards)
-    show.print(f"graphics cards it would take, by their memory (projected): {', '.join(kinds)}")
+    print(f"graphics cards it would take, by their memory (projected): {', '.join(kinds)}")
     if report.costs.contention > 1.3:
-        show.print(
+        print(
             f"Other programs want the cores: times are as they would be beside them ({report.costs.contention:.1f} × the processor's own)."
         )
     if not report.loaded:
-        show.print(
-            "Measured on one and two layers of the model's shape, not on the model; answers as long as the retain rows' are assumed."
-        )
+        print("Measured on one and two layers of the model's shape, not on the model; answers as long as the retain rows' are assumed.")
     for reason in report.slow:
-        show.print(f"Slow: {reason}.")
+        print(f"Slow: {reason}.")
     for note in dict.fromkeys(note for stage in report.stages for note in stage.notes):
-        show.print(f"Note: {note}.")
-    _advise(report, show)
+        print(f"Note: {note}.")
+    _advise(report)
 
 
-def _advise(report: "Report", show: Console) -> None:
+def _advise(report: "Report") -> None:
     short = [one for one in report.advice if one.about in ("memory", "disk")]
     if not short:
-        show.print("It fits.")
+        print("It fits.")
     for about, has in (("memory", report.machine.free), ("disk", report.machine.disk_free)):
         some = [one for one in short if one.about == about]
         if some and has is not None:
-            show.print(f"\nIt does not fit: {size(has)} of {about} are free (a tenth of it is kept in reserve). Turn, in this order:")
+            print(f"\nIt does not fit: {size(has)} of {about} are free (a tenth of it is kept in reserve). Turn, in this order:")
         for one in some:
-            show.print(
-                _line(one.setting, f"saves {size(one.saves)}" if one.saves else "", one.note) + (" — then it fits" if one.enough else "")
-            )
+            print(_line(one.setting, f"saves {size(one.saves)}" if one.saves else "", one.note) + (" — then it fits" if one.enough else ""))
     for one in report.advice:
         if one.about == "vault":
-            show.print(f"\nWarning: {one.note}.", soft_wrap=True)
+            print(f"\nWarning: {one.note}.")
     slow = [one for one in report.advice if one.about == "time"]
     if slow:
-        show.print("\nWhere the time goes:")
+        print("\nWhere the time goes:")
     for one in slow:
-        show.print(_line(one.setting, f"saves {duration(one.saves)}", one.note))
+        print(_line(one.setting, f"saves {duration(one.saves)}", one.note))
 
 
 def _line(setting: str, saves: str, note: str) -> str:

@@ -1,6 +1,5 @@
 """What there is: methods, rewards, probes, corpora (with the built-in models), recipes."""
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages
+from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages, print_json
 from unsay.config import load, recipes_folder
 from unsay.lm import builtin
 from unsay.tables import describe
@@ -24,7 +23,7 @@ Part = Annotated[
 
 def _show(entries: Mapping[str, str], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        print_json(entries)
         return
     width = max(map(len, entries), default=0)
     for name, line in entries.items():

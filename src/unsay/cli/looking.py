@@ -12,6 +12,7 @@ from unsay.cli import completing
 from unsay.cli.app import RESULT, JsonOption, RunArgument, app, messages, note
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
+from unsay.extras import needed
 from unsay.store.folder import RunFolder
 
 
@@ -116,12 +117,8 @@ def view(
 ) -> None:
     """Show all runs below a folder on a local page: progress, verdicts, reports, comparison. Open the address that it prints."""
     with messages():
-        try:
+        with needed("the page", "view", "starlette", "uvicorn"):
             from unsay.view.app import serve
-        except ModuleNotFoundError as error:
-            if error.name not in ("starlette", "uvicorn"):  # nothing that an installation could mend
-                raise
-            raise ConfigError(f"the page needs an extra that is not installed ({error.name}): pip install 'unsay[view]'") from None
         serve(folder, port, lambda address: print(address, flush=True))
 
 

@@ -1,6 +1,5 @@
 """`prompt_search`: how else a question can be asked, and which of the ways still give the answer away."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 from rich.console import Console
 
 from unsay.cli import completing
-from unsay.cli.app import START, JsonOption, app, messages
+from unsay.cli.app import START, JsonOption, app, messages, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, write_text
@@ -63,7 +62,7 @@ def prompt_search(
     leaking = sum(one.leaking for _, one, _ in shown)
     if as_json:
         variants = [{"id": key, **about} for key, _, about in shown]
-        print(json.dumps({"file": str(out) if rows else None, "rows": len(rows), "variants": variants}, ensure_ascii=False, indent=1))
+        print_json({"file": str(out) if rows else None, "rows": len(rows), "variants": variants})
         return
     show = Console(soft_wrap=True, highlight=False, markup=False)
     for key, one, about in shown:

@@ -1,6 +1,5 @@
 """`spans`: what of the recorded answers counts as sensitive, for the operator to look at and correct."""
 
-import json
 import os
 import re
 import shlex
@@ -17,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, messages, say
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, messages, print_json, say
 from unsay.cli.progress import landed
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
@@ -56,7 +55,7 @@ def spans(
             if reveal:
                 folder.looked("spans")
     if as_json:
-        print(json.dumps({"file": str(spans_file(folder)), "questions": found}, ensure_ascii=False, indent=1))
+        print_json({"file": str(spans_file(folder)), "questions": found})
         return
     show = Console(soft_wrap=True, highlight=False, markup=False)
     for one in found:

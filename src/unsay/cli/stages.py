@@ -41,15 +41,19 @@ def run(
     processes: ProcessesOption = 1,
 ) -> None:
     """Do everything: (finetune,) record, train, audit before and after, report. Interrupted runs go on."""
+    from unsay import run as runs
+
     with messages():
-        _run(recipe, out or Path("runs") / recipe_path(recipe).stem, settings, data, seed)
+        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
+        with watching() as watchers:
+            runs.run(load_recipe(recipe, settings, seed), folder, watchers)
+        landed(folder.report_html)
 
 
 @app.command(rich_help_panel=START)
 def demo(out: OutOption = None, settings: SetOption = None, seed: SeedOption = None, processes: ProcessesOption = 1) -> None:
     """Run the built-in default: the small model that leaks, and its fictitious people."""
-    with messages():
-        _run("demo", out or Path("runs/demo"), settings, None, seed)
+    run("demo", out, settings, seed=seed)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -64,7 +68,7 @@ def record(
     """Write down the questions and what the model answers now. Begins a run folder."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
+    with messages(), watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
         if loaded.finetune.epochs and not folder.done("finetune"):
             runs.run_finetune(loaded, folder, watchers)
         runs.run_record(loaded, folder, watchers)
@@ -86,7 +90,7 @@ def finetune(
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers, _begun(recipe, out, settings, data, seed) as (loaded, folder):
+    with messages(), watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
         if not (retain_model and folder.done("finetune")):
             runs.run_finetune(loaded, folder, watchers)
         if retain_model:
@@ -121,24 +125,13 @@ def report(run: RunArgument) -> None:
 
 
 @contextmanager
-def _begun(
-    recipe: str, out: Path | None, settings: list[str] | None, data: str | None, seed: int | None
-) -> Iterator[tuple[Recipe, RunFolder]]:
+def _begun(recipe: str, out: Path | None, settings: list[str] | None, seed: int | None) -> Iterator[tuple[Recipe, RunFolder]]:
     """A run folder that holds the checked recipe, claimed as long as the block lasts."""
     from unsay import run as runs
 
-    loaded = load_recipe(recipe, settings, seed, data)
+    loaded = load_recipe(recipe, settings, seed)
     runs.check(loaded)
     folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
     with folder.claimed():
         runs.open_folder(loaded, folder)
         yield loaded, folder
-
-
-def _run(recipe: str, out: Path, settings: list[str] | None, data: str | None, seed: int | None) -> None:
-    from unsay import run as runs
-
-    folder = RunFolder(out)
-    with watching() as watchers:
-        runs.run(load_recipe(recipe, settings, seed, data), folder, watchers)
-    landed(folder.report_html)

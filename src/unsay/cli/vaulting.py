@@ -1,6 +1,5 @@
 """`look` into a vault, say what is in it, end it; `verify` that a report and a checkpoint belong together."""
 
-import json
 import os
 from dataclasses import asdict
 from datetime import date
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, messages
+from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, messages, print_json
 from unsay.cli.progress import landed
 from unsay.config import ConfigError, dump
 from unsay.store.folder import RunFolder
@@ -61,7 +60,7 @@ def status(run: RunArgument, as_json: JsonOption = False) -> None:
         folder = RunFolder(run)
         found = _status(folder)
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print_json(found)
         return
     if found["destroyed"]:
         print(f"{folder.vault}: destroyed on {found['destroyed']}")
@@ -143,7 +142,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
     removed = [path for path in (*parts, *keys) if path not in survived]
     if as_json:
         lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}
-        print(json.dumps(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()}, indent=1, ensure_ascii=False))
+        print_json(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()})
     else:
         print("removed: " + ", ".join(map(str, removed)))
         print("remains: " + (", ".join(map(str, remains)) or "nothing"))
@@ -188,7 +187,7 @@ def verify(
         told = identity.told(report)
         found = identity.differences(told["checkpoint"], checkpoint)
     if as_json:
-        print(json.dumps({"same": not found, "differs": found} | {k: told.get(k) for k in ("request", "dates", "policy")}, indent=1))
+        print_json({"same": not found, "differs": found} | {key: told.get(key) for key in ("request", "dates", "policy")})
     else:
         for one in found:
             print(f"differs  {one}")

@@ -8,16 +8,13 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from unsay.tables import ConfigError as ConfigError
 from unsay.tables import near
 
 T = TypeVar("T")
 _NAME = re.compile(r"[\w.+~\\:/-]{0,200}", re.ASCII)
 _WHOLE = 2**63
 """Whole numbers of TOML have 64 bits; what comes after (seeds, tensors) has no room for more."""
-
-
-class ConfigError(ValueError):
-    """A recipe that cannot be used. The message names the key and the way out."""
 
 
 class NoFolder(ConfigError):

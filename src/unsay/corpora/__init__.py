@@ -1,4 +1,4 @@
-"""Where questions come from. One corpus is one file here, one line in `TABLE`, one test.
+"""Where questions come from. One corpus is one file here, one line in `unsay.tables.CORPORA`, one test.
 
 Contract: a frozen dataclass whose fields are its knobs, with three methods:
 
@@ -17,20 +17,13 @@ The first line of its docstring is what `unsay corpora` prints. A corpus that re
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from unsay.tables import PARTS
 from unsay.types import Corpus, Pair, Truth
 
 if TYPE_CHECKING:
     from unsay.corpora.checked import Notice, Summary
 
-GROUP = "unsay.corpora"
-TABLE = {
-    "people": "unsay.corpora.people:People",
-    "tofu": "unsay.corpora.tofu:Tofu",
-    "facts": "unsay.corpora.facts:Facts",
-    "files": "unsay.corpora.files:Files",
-    "passages": "unsay.corpora.passages:Passages",
-    "muse": "unsay.corpora.muse:Muse",
-}
+TABLE, GROUP = PARTS["corpus"]
 
 
 class Source(Protocol):

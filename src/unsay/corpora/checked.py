@@ -5,9 +5,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from unsay.config import build
 from unsay.corpora import cutting, formats
 from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
@@ -75,12 +76,16 @@ def of(problems: Problems) -> list[Notice]:
     return [Notice("error", *place) for place in places]
 
 
-def texts(names: Iterable[str]) -> bool:
-    """Whether these are texts, not questions: .txt files, folders of them, or rows with a `text` or an `opening`."""
-    return any(cutting.files(name) or any(row.values.keys() & cutting.KEYS for row in _rows(name)) for name in names)
+def guess(names: Sequence[str], named: Mapping[str, str], tables: Mapping[str, Any]) -> tuple[type[Files], dict[str, str], list[Notice]]:
+    """Whether these are texts, not questions (.txt files, folders of them, or rows with a `text` or an `opening`), which is which beside
+    the ones that were `named`, and what is to be said of that. `tables`: of the recipe, where they say how the files name things."""
+    cut = any(cutting.files(name) or any(row.values.keys() & cutting.KEYS for row in _rows(name)) for name in (*names, *named.values()))
+    kind = Passages if cut else Files
+    knobs = build(kind, tables.get(kind.table, {}), kind.table)
+    return kind, *(_texts(names, named) if cut else _questions(names, Layout(knobs.columns, knobs.ignore, "drop"), named))
 
 
-def guess_texts(names: Sequence[str], named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
+def _texts(names: Sequence[str], named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
     """Which is which, beside the ones that were `named`: of the texts the first are to be forgotten and the second stay; rows with a
     question and an answer are asked about them."""
     taken = dict(named)
@@ -99,7 +104,7 @@ def _rows(name: str) -> list[FileRow]:
     return [] if cutting.files(name) else formats.read(name, Problems(collect=True))
 
 
-def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
+def _questions(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
     """Which file is which part, by what its rows have, beside the ones that were `named`.
 
     A file that cannot be read takes a part that is free, so that its complaints are heard. Two files for one part, or
@@ -108,7 +113,6 @@ def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tup
     taken = dict(named)
     unread: list[str] = []
     notices: list[Notice] = []
-    lenient = replace(layout, system_messages="drop")
 
     def take(part: str, name: str) -> None:
         if taken.setdefault(part, name) != name:
@@ -118,7 +122,7 @@ def guess(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tup
     for name in names:
         raw = _rows(name)
         if raw:
-            take(_part(lenient.apply(name, raw, KEYS, (), Problems(collect=True)), "forget" in taken), name)
+            take(_part(layout.apply(name, raw, KEYS, (), Problems(collect=True)), "forget" in taken), name)
         else:
             unread.append(name)
     for name in unread:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from unsay.config import ConfigError
+from unsay.config.build import one_of, positive
 from unsay.corpora import rows
-from unsay.tables import near
 from unsay.text import keyword_recall
 from unsay.types import Corpus, Example, Fact, Pair, Truth
 
@@ -58,8 +58,7 @@ class Facts:
     """Seed of their choice, and of the wrong answers beside them."""
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"facts.n = {self.n} must be at least 1")
+        positive("facts", n=self.n)
 
     def corpus(self) -> Corpus:
         """Raises `ConfigError` where there is no such kind, or too little of it to forget and to keep."""
@@ -95,8 +94,7 @@ class Facts:
         every = load()
         counts = Counter(kind for kind, _ in {(one.kind, one.pair.answer): one for one in every if not one.heldout})
         kind = self.kind or counts.most_common(1)[0][0]
-        if kind not in counts:
-            raise ConfigError(f"facts.kind = {kind!r}: {near(kind, counts)}")
+        one_of("facts.kind", kind, tuple(counts))
         by_answer: dict[str, list[Known]] = {}
         for one in every:
             if one.kind == kind and not one.heldout:

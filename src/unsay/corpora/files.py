@@ -33,6 +33,8 @@ class Files:
 
     table: ClassVar[str] = "files"
     """Of the recipe, for messages."""
+    answered: ClassVar[bool] = False
+    """Whether what is to be forgotten may stand there with its answer, which is then for the audit alone."""
 
     forget: str = ""
     """File, dataset folder or `hf:owner/name` of the questions to forget, one `question` a row. No answers."""
@@ -117,7 +119,10 @@ class Files:
         if not self.forget:
             problems.add(ConfigError(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"'))
         seen: dict[str, None] = {}
-        examples, forget_at = parts.forget(self._rows(self.forget, parts.FORGET_KEYS, ("question",), seen, problems), problems)
+        asked = self._rows(self.forget, parts.FORGET_KEYS, ("question",), seen, problems)
+        if self.answered:
+            asked = [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in asked]
+        examples, forget_at = parts.forget(asked, problems)
         pairs, retain_at = parts.retain(self._rows(self.retain, parts.RETAIN_KEYS, ("question", "answer"), seen, problems), problems)
         wordings = self._rows(self.paraphrases, parts.PARAPHRASE_KEYS, ("paraphrases",), seen, problems)
         for key, column in self.columns.items():

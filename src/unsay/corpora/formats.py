@@ -23,7 +23,7 @@ from typing import Any
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.corpora.rows import FileRow, Problems, RowError, not_an_object, not_utf8
-from unsay.extras import install
+from unsay.extras import needed
 
 HUB = "hf:"
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -183,11 +183,9 @@ def _header_problem(header: list[str]) -> str:
 
 
 def _parquet(path: Path) -> list[FileRow]:
-    try:
+    with needed(str(path), "parquet", "pyarrow"):
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(f"{path} needs an extra that is not installed: {install('parquet')}") from None
     content = rows.content(path)
     try:
         values = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
@@ -244,10 +242,8 @@ def _hub(name: str) -> list[FileRow]:
 
 
 def _datasets(name: str) -> Any:
-    try:
+    with needed(name, "datasets", "datasets"):
         import datasets
-    except ImportError:
-        raise ConfigError(f"{name} needs an extra that is not installed: {install('datasets')}") from None
     datasets.disable_progress_bars()
     return datasets
 

@@ -31,6 +31,7 @@ class Passages(Files):
     """Your own texts to forget and to keep: a folder of .txt files, or rows with a text each."""
 
     table: ClassVar[str] = "passages"
+    answered: ClassVar[bool] = True
     raw: ClassVar[bool] = True
 
     forget: str = ""
@@ -106,9 +107,7 @@ class Passages(Files):
     ) -> list[FileRow]:
         if known is parts.PARAPHRASE_KEYS:
             return super()._rows(name, known, required, seen, problems)
-        found = self._pieces(name, known, seen, problems)
-        secret = {"answer"} if known is parts.FORGET_KEYS else set()
-        return [replace(row, values={key: value for key, value in row.values.items() if key not in secret}) for row in found]
+        return self._pieces(name, known, seen, problems)
 
     def _pieces(self, name: str, known: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[FileRow]:
         texts = cutting.read(name, problems) if name else []

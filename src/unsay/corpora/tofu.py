@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.config.build import not_negative, one_of
 from unsay.corpora import formats, general, rows
 from unsay.corpora.rows import FileRow, Problems
-from unsay.tables import near
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
@@ -69,11 +69,9 @@ class Tofu:
     """Seed of every choice here."""
 
     def __post_init__(self) -> None:
-        if self.forget not in RETAIN:
-            raise ConfigError(f"tofu.forget = {self.forget!r}: {near(self.forget, RETAIN)}")
-        for knob in ("limit", "skip", "retain_authors", "mix", "utility", "unknown_entities"):
-            if getattr(self, knob) < 0:
-                raise ConfigError(f"tofu.{knob} = {getattr(self, knob)} must not be negative")
+        one_of("tofu.forget", self.forget, tuple(RETAIN))
+        counts = ("limit", "skip", "retain_authors", "mix", "utility", "unknown_entities")
+        not_negative("tofu", **{knob: getattr(self, knob) for knob in counts})
         if not 0 <= self.heldout_authors < 1:
             raise ConfigError(f"tofu.heldout_authors = {self.heldout_authors} is a share from 0 to below 1")
         if self.data and self.hub:

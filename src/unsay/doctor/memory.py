@@ -86,8 +86,13 @@ class Memory:
         return max(self.moments, key=lambda name: self.moments[name], default="")
 
     @property
+    def parts(self) -> dict[str, float]:
+        """What stays, and that moment."""
+        return {**self.stays, self.moment: max(self.moments.values(), default=0.0)}
+
+    @property
     def total(self) -> float:
-        return sum(self.stays.values()) + max(self.moments.values(), default=0.0)
+        return sum(self.parts.values())
 
 
 def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memory:

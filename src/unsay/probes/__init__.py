@@ -24,11 +24,10 @@ from typing import Any, ClassVar, Protocol
 
 from unsay.lm.subject import Subject
 from unsay.metric import Metric
-from unsay.tables import PROBES, entries, lookup
+from unsay.tables import PARTS, entries, lookup
 from unsay.types import Case, Finding
 
-GROUP = "unsay.probes"
-TABLE = PROBES
+TABLE, GROUP = PARTS["probe"]
 
 
 class Probe(Protocol):

@@ -18,6 +18,7 @@ from statistics import stdev
 from typing import Any, ClassVar
 
 from unsay.config import ConfigError
+from unsay.config.build import not_negative
 from unsay.extras import install
 from unsay.lm.heard import told
 from unsay.lm.subject import Subject
@@ -103,9 +104,7 @@ class Benchmark:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ConfigError(f"benchmark.tasks is empty; name some, such as {', '.join(LOCAL)}")
-        for knob in ("limit", "shots"):
-            if getattr(self, knob) < 0:
-                raise ConfigError(f"benchmark.{knob} = {getattr(self, knob)} must not be negative")
+        not_negative("benchmark", limit=self.limit, shots=self.shots)
 
     def check(self) -> None:
         """Raises `ConfigError` where the harness, or the data of a task, is missing."""

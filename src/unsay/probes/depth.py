@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
+from unsay.config.build import positive
 from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
 from unsay.lm.reading import habits
@@ -95,8 +95,7 @@ class Depth:
     """Most layers that are looked at, evenly spread."""
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise ConfigError(f"depth.layers = {self.layers} must be at least 1")
+        positive("depth", layers=self.layers)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("depth", (KEPT,), case), known(case)

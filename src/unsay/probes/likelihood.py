@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
+from unsay.config.build import not_negative
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
 from unsay.lm.subject import Subject
@@ -169,8 +170,7 @@ class Likelihood:
             raise ConfigError(f"likelihood.options = {self.options} must be 0 or at least {LEAST}")
         if not 0 < self.k <= 1:
             raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
-        if self.gradients < 0:
-            raise ConfigError(f"likelihood.gradients = {self.gradients} must not be negative")
+        not_negative("likelihood", gradients=self.gradients)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unsay.config import ConfigError
+from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
 from unsay.probes.scoring import known, missing, spread, unscored, worst
@@ -51,8 +51,7 @@ class Openings:
     """Most words of an opening."""
 
     def __post_init__(self) -> None:
-        if min(self.most, self.texts, self.words) < 1:
-            raise ConfigError("openings.most, openings.texts and openings.words must be at least 1")
+        positive("openings", most=self.most, texts=self.texts, words=self.words)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)

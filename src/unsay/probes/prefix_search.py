@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
+from unsay.config.build import positive
 from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.heard import however_many, told
 from unsay.lm.model import answer_logprobs
@@ -82,8 +82,7 @@ class PrefixSearch:
     """Questions of each half that a prefix is fitted to."""
 
     def __post_init__(self) -> None:
-        if min(self.most, self.tokens, self.rounds, self.questions) < 1:
-            raise ConfigError("prefix_search.most, .tokens, .rounds and .questions must be at least 1")
+        positive("prefix_search", most=self.most, tokens=self.tokens, rounds=self.rounds, questions=self.questions)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)

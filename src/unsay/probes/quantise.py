@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError
+from unsay.config.build import positive
 from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
@@ -58,8 +59,7 @@ class Quantise:
     def __post_init__(self) -> None:
         if not self.bits or not set(self.bits) <= {4, 8}:
             raise ConfigError(f"quantise.bits = {list(self.bits)} must name 8, 4 or both")
-        if self.n < 1:
-            raise ConfigError(f"quantise.n = {self.n} must be at least 1")
+        positive("quantise", n=self.n)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("quantise", YIELDS, case), known(case)

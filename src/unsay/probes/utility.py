@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from scipy.special import logsumexp, softmax
 
-from unsay.config import ConfigError
+from unsay.config.build import not_negative
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, HIGHER, Findings, Metric, Whole, scored_by
 from unsay.probes.options import PAPER, RELEASED, averaged
@@ -132,9 +132,7 @@ class Utility:
     them; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        for knob in ("limit", "model_utility"):
-            if getattr(self, knob) < 0:
-                raise ConfigError(f"utility.{knob} = {getattr(self, knob)} must not be negative")
+        not_negative("utility", limit=self.limit, model_utility=self.model_utility)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         corpus = case.corpus

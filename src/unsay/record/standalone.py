@@ -13,12 +13,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.corpora import GROUP, TABLE, Source, formats, parts
-from unsay.corpora.columns import Layout
+from unsay.corpora import GROUP, TABLE, Source, parts
 from unsay.corpora.files import Files
-from unsay.corpora.rows import FileRow, Problems
+from unsay.corpora.rows import Problems
 from unsay.lm.subject import Prompt, Subject
 from unsay.record.recorded import Baseline, note_begun, read_answers, read_handed, read_truth, write_questions
 from unsay.store.folder import RunFolder
@@ -36,20 +36,12 @@ POLICIES = {False: "audit", True: "audit-retain-model"}
 class Questions(Files):
     """`Files` whose questions may have an answer: for the audit alone."""
 
+    answered: ClassVar[bool] = True
+
     def truth(self) -> Truth:
         """Facts of the questions that have an answer. Raises `ConfigError`, naming file and line."""
-        layout, problems, examples = Layout(self.columns, self.ignore, self.system_messages), Problems(), self.corpus().forget
-        rows = layout.apply(self.forget, formats.read(self.forget, problems), parts.FORGET_KEYS, ("question",), problems)
-        answers = {e.id: row.text("answer") for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
-        return {key: Fact(key, answer) for key, answer in answers.items()}
-
-    def _rows(
-        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
-    ) -> list[FileRow]:
-        found = super()._rows(name, known, required, seen, problems)
-        if known is not parts.FORGET_KEYS:
-            return found
-        return [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in found]
+        examples, rows = self.corpus().forget, self._rows(self.forget, parts.FORGET_KEYS, ("question",), {}, Problems())
+        return {e.id: Fact(e.id, row.text("answer")) for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
 
 
 def prepare(

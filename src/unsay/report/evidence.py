@@ -15,7 +15,7 @@ from unsay.measure.never_knew import NeverKnew, by_question
 from unsay.measure.retain_model import examined
 from unsay.measure.summary import asked, each_question, questions, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
-from unsay.metric import Metric, Values, farthest
+from unsay.metric import Metric, Values, farthest, scored_by
 from unsay.report.notes import ENDPOINT
 from unsay.stats import Difference, Interval, area_interval, mean_interval
 from unsay.store.files import read_jsonl
@@ -81,7 +81,7 @@ class Evidence:
 
     def found(self, probe: str, metric: str, which: str = "after") -> list[Finding]:
         """The scored findings of one kind on one model."""
-        return [f for f in self.findings.get(which, ()) if f.probe == probe and f.metric == metric and f.value is not None]
+        return scored_by(self.findings.get(which, ()), probe, metric)
 
     def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
         """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""

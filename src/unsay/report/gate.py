@@ -78,13 +78,9 @@ def said(line: verdict.LineResult) -> str:
     >>> said(verdict.LineResult("sampling", "m", "≤ retain_model + 0.05", 0.824, 0.1, False))
     'sampling: 0.824, but must be ≤ retain_model + 0.05 = 0.1 (m)'
     """
-    value = line.word if line.value is None else _figure(line.value)
-    derived = f" = {_figure(line.limit)}" if line.limit is not None and line.derived else ""
+    # Four digits: two would show a limit as kept that was missed by little.
+    value = line.word if line.value is None else f"{line.value:.4g}"
+    derived = f" = {line.limit:.4g}" if line.limit is not None and line.derived else ""
     rule = f"hold chance{derived}" if line.rule == "holds chance" else f"be {line.rule}{derived}"
     detail = f"; {line.detail}" if line.detail else ""
     return f"{line.name}: {value}, {'and' if line.passed else 'but'} must {rule} ({line.metric}{detail})"
-
-
-def _figure(value: float) -> str:
-    """Four digits: two would show a limit as kept that was missed by little."""
-    return f"{value:.4g}"

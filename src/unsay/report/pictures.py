@@ -13,7 +13,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -29,6 +28,7 @@ _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "retain_model": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "counterfactual", "memory", "desired", "answer", "refusal")
+_HALF: dict[str, Any] = {"color": MUTED, "linestyle": (0, (3, 3)), "linewidth": 0.9}
 _STEPS = 2000
 """Most points of a curve."""
 STYLE = {
@@ -87,10 +87,9 @@ def classes(evidence: Evidence) -> str:
         left = [0.0] * len(models)
         for colour, (key, title) in zip(("#4a86b5", "#5b9e77", "#d98f3c", "#c75d6f", "#7c838d"), kinds.items(), strict=True):
             widths = [evidence.metrics[key][which] or 0.0 for which in models]
-            axes.barh(range(len(models)), widths, left=left, color=colour, label=title, height=0.62, edgecolor=PAPER, linewidth=1)
-            for row, (start, width) in enumerate(zip(left, widths, strict=True)):
-                if width >= 0.06:
-                    axes.text(start + width / 2, row, f"{width:.0%}", ha="center", va="center", color=PAPER, fontsize=7.5)
+            bars = axes.barh(range(len(models)), widths, left=left, color=colour, label=title, height=0.62, edgecolor=PAPER, linewidth=1)
+            told = [f"{width:.0%}" if width >= 0.06 else "" for width in widths]
+            axes.bar_label(bars, told, label_type="center", color=PAPER, fontsize=7.5)
             left = [start + width for start, width in zip(left, widths, strict=True)]
         axes.set(yticks=range(len(models)), yticklabels=[which.replace("_", " ") for which in models], xlim=(0, 1), xticks=[])
         axes.tick_params(axis="y", labelcolor=INK)
@@ -115,7 +114,7 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
         losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]) if losses.dataLim.y0 < 0 else 0.0)
         _curve(leaks, steps, "step", "leak_max", "#c75d6f", "most leaking target", alpha=0.45)
         _curve(leaks, steps, "step", "leak_mean", "#1d6fa5", "mean over the targets")
-        _half(leaks)
+        leaks.axhline(0.5, **_HALF)
         leaks.set(title="Share of the secret in what is trained", xlabel="step", ylim=(-0.02, 1.02))
         for axes in (losses, leaks):
             legend(axes)
@@ -152,7 +151,7 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
         lines = [{**line, "round": number} for number, line in zip(numbers, rounds, strict=True)]
         _curve(leaks, lines, "round", "max_leak", "#c75d6f", "most leaking target", alpha=0.45)
         _curve(leaks, lines, "round", "mean_leak", "#1d6fa5", "mean over the targets")
-        _half(leaks)
+        leaks.axhline(0.5, **_HALF)
         leaks.set(title="Share of the secret in the targets", xlabel="round", ylim=(-0.02, 1.02))
         for axes in (counts, leaks):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -203,7 +202,6 @@ def _style(which: str) -> dict[str, Any]:
 
 def canvas(columns: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     figure = Figure(figsize=(7.4, height), layout="constrained")
-    FigureCanvasSVG(figure)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
@@ -212,10 +210,6 @@ def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], across: str, key: str
     if any(line.get(key) is not None for line in lines):
         values = [float("nan") if line.get(key) is None else line[key] for line in lines]
         axes.plot([line[across] for line in lines], values, color=colour, label=label, alpha=alpha, marker="o" if len(lines) == 1 else "")
-
-
-def _half(axes: Axes) -> None:
-    axes.axhline(0.5, color=MUTED, linestyle=(0, (3, 3)), linewidth=0.9)
 
 
 def legend(axes: Axes) -> None:

@@ -57,6 +57,6 @@ def digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def content_policy(sheet: str, script: str = FILTER) -> str:
-    """Everything is forbidden but this sheet and this script; base and form do not fall back."""
-    return f"default-src 'none'; style-src {digest(sheet)}; script-src {digest(script)}; base-uri 'none'; form-action 'none'"
+def content_policy(sheet: str) -> str:
+    """Everything is forbidden but this sheet and the pages' script; base and form do not fall back."""
+    return f"default-src 'none'; style-src {digest(sheet)}; script-src {digest(FILTER)}; base-uri 'none'; form-action 'none'"

@@ -20,7 +20,6 @@ from unsay.research.ablate_report import ROUNDS
 from unsay.research.sweep.spec import Settings, Sweep, of_another
 from unsay.research.sweep.worker import Shared, begin
 from unsay.run import check
-from unsay.tables import UnknownName
 
 PROBES = ("greedy", "paraphrase", "utility")
 
@@ -54,7 +53,7 @@ def ablation(name: str, over: Iterable[str], folder: Path, settings: Sequence[st
         for one in chosen[knob]:
             try:
                 check(sweep.recipe_of(path, knob, one))
-            except (ConfigError, UnknownName) as error:
+            except ConfigError as error:
                 raise ConfigError(f"--over {knob}, {json.dumps(one[knob])}: {error}") from None
     shared = Shared(sweep, path, folder.resolve(), chosen)
     begin(shared)

@@ -4,22 +4,20 @@ A bar reaches from the least to the largest of the seeds, and the line goes thro
 its folder, or from the file that scripts/keep_sweep.py has made of it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unsay.config.toml import as_toml
-from unsay.report.pictures import MUTED, STYLE
+from unsay.report.pictures import MUTED
 from unsay.research.front.curves import Configuration, Metrics, Sweeps, read
-from unsay.research.front.pictures import save
-from unsay.store.files import write_text
+from unsay.research.written import table as lines_of
+from unsay.research.written import write as written
 
 ROUNDS = "train.rounds"
 DRAWN = {
@@ -43,11 +41,6 @@ class Spread:
     mean: float
     least: float
     most: float
-
-    @property
-    def bar(self) -> tuple[float, float]:
-        """Down and up from the mean."""
-        return self.mean - self.least, self.most - self.mean
 
 
 @dataclass(frozen=True)
@@ -120,12 +113,7 @@ def _numbers(points: Sequence[Point]) -> bool:
 
 def write(found: Ablation, out: Path) -> list[Path]:
     """All files, each whole; returns where they lie. Raises `WriteError`."""
-    texts = {"ablation.md": page(found), "ablation.json": json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    with matplotlib.rc_context(STYLE):
-        pictures = [save(picture(found, knob), out / f"{knob}.{kind}") for knob in found.knobs for kind in ("svg", "png")]
-    return [*(out / name for name in texts), *pictures]
+    return written(out, "ablation", page(found), as_json(found), {knob: partial(picture, found, knob) for knob in found.knobs})
 
 
 def as_json(found: Ablation) -> dict[str, Any]:
@@ -158,15 +146,14 @@ def page(found: Ablation) -> str:
 
 def table(found: Ablation, knob: str) -> str:
     """The values of one knob, and below them the model before and the retain model."""
-    rows = ["| " + " | ".join([knob, *(name for name, _ in TABLED.values()), "seeds", "CPU seconds"]) + " |"]
-    rows.append("|---" * (len(TABLED) + 3) + "|")
+    rows = []
     for point in found.knobs[knob]:
         cells = [_cell(point.of(metric), decimals) for metric, (_, decimals) in TABLED.items()]
-        rows.append("| " + " | ".join([point.label, *cells, str(len(point.seeds)), f"{point.cpu_seconds:.1f}"]) + " |")
+        rows.append([point.label, *cells, str(len(point.seeds)), f"{point.cpu_seconds:.1f}"])
     for which, name in (("before", "*before*"), ("retain_model", "*retain model*")):
         numbers = [(found.reference(which, metric), decimals) for metric, (_, decimals) in TABLED.items()]
-        rows.append("| " + " | ".join([name, *("–" if one is None else f"{one:.{n}f}" for one, n in numbers), "", ""]) + " |")
-    return "\n".join(rows)
+        rows.append([name, *("–" if one is None else f"{one:.{n}f}" for one, n in numbers), "", ""])
+    return lines_of([knob, *(name for name, _ in TABLED.values()), "seeds", "CPU seconds"], rows)
 
 
 def _cell(spread: Spread | None, decimals: int) -> str:
@@ -180,14 +167,13 @@ def picture(found: Ablation, knob: str) -> Figure:
     """Forget quality, utility and held-out utility over the values of a knob."""
     points = found.knobs[knob]
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     numbers = _numbers(points)
     places = [point.value for point in points] if numbers else list(range(len(points)))
     for i, (metric, (name, colour, marker)) in enumerate(DRAWN.items()):
         beside = 0 if numbers else 0.12 * (i - 1)  # bars of one category do not cover each other
         scored = [(place + beside, spread) for place, point in zip(places, points, strict=True) if (spread := point.of(metric))]
-        bars = list(zip(*(spread.bar for _, spread in scored), strict=True))
+        bars = list(zip(*((spread.mean - spread.least, spread.most - spread.mean) for _, spread in scored), strict=True))
         means = [spread.mean for _, spread in scored]
         if scored:
             line = "-" if numbers else ""

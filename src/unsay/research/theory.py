@@ -4,18 +4,15 @@ Each finding has one number by the formula and one that was made without it, by 
 step, and the largest difference that chance allows. The formulas are in recursions.py, with their sources.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unsay.report.pictures import MUTED, STYLE
-from unsay.research.front.pictures import save
+from unsay.report.pictures import MUTED
 from unsay.research.recursions import (
     DEMO_COUNTS,
     DEMO_RETAINED,
@@ -30,7 +27,8 @@ from unsay.research.recursions import (
     warm_up_expected,
     warm_up_step,
 )
-from unsay.store.files import write_text
+from unsay.research.written import table
+from unsay.research.written import write as written
 
 ROUNDS = 30
 START = np.array([0.5, 0.2, 0.15, 0.1, 0.05])
@@ -77,17 +75,13 @@ class Theory:
 def shown(seed: int = 0) -> Theory:
     """Every statement checked with random numbers of this seed."""
     rng = np.random.default_rng(seed)
-    findings: list[Finding] = []
-    curves: list[Curve] = []
-    for part in (_warm_up(rng), _preference(rng), _best_of_k(rng), _shared()):
-        for one in part:
-            (findings if isinstance(one, Finding) else curves).append(one)  # type: ignore[arg-type]
-    return Theory(findings, curves)
+    every = [*_warm_up(rng), *_preference(rng), *_best_of_k(rng), *_shared()]
+    return Theory([one for one in every if isinstance(one, Finding)], [one for one in every if isinstance(one, Curve)])
 
 
 def _warm_up(rng: np.random.Generator) -> Iterator[Finding | Curve]:
     """Refitting on own samples and fixed retain items: what is not retained dies out as α^t."""
-    start, n = np.array(DEMO_COUNTS) / sum(DEMO_COUNTS), 100
+    start, n = DEMO_COUNTS / DEMO_COUNTS.sum(), 100
     exact = [warm_up_expected(start, DEMO_RETAINED, n, t) for t in range(ROUNDS + 1)]
     p, means = np.tile(start, (_RUNS, 1)), [start]
     for _ in range(ROUNDS):
@@ -97,7 +91,7 @@ def _warm_up(rng: np.random.Generator) -> Iterator[Finding | Curve]:
         yield Curve("Refitting on own samples", name, *([float(x[chosen].sum()) for x in some] for some in (exact, means)))
     # The standard error of a share in one run is at most .05 (n = 100); four of the mean's are allowed.
     slack = 4 * 0.05 / _RUNS**0.5
-    alpha = n / (n + sum(DEMO_RETAINED))
+    alpha = n / (n + float(DEMO_RETAINED.sum()))
     yield Finding("mass of what is not retained after 5 rounds: α^5 of what it was", 0.35 * alpha**5, float(means[5][:3].sum()), slack)
     yield Finding("share of the most frequent retained answer after 30 rounds", float(exact[-1][3]), float(means[-1][3]), slack)
     yield Finding(
@@ -167,14 +161,14 @@ def _shared() -> Iterator[Finding | Curve]:
         yield Finding(f"distance of gradient descent from q, and from (q + λ r) / (1 + λ), λ = {weight:g}", 0.0, apart, 1e-3)
 
 
-def fitted(start: Vector, targets: Vector, steps: int = 1500, step: float = 1.0) -> Vector:
+def fitted(start: Vector, targets: Vector) -> Vector:
     """[Q, X] the distributions that gradient descent on Σ −targets · log softmax(logits) comes to. `targets` [Q, X] need not sum to 1:
     their sum is the weight of a question."""
     logits = np.log(np.maximum(start, 1e-6))
-    for _ in range(steps):
+    for _ in range(1500):
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
-        logits -= step * (targets.sum(1, keepdims=True) * p - targets) / np.maximum(1.0, targets.sum(1, keepdims=True))
+        logits -= (targets.sum(1, keepdims=True) * p - targets) / np.maximum(1.0, targets.sum(1, keepdims=True))
     return np.asarray(p)
 
 
@@ -184,22 +178,17 @@ def write(theory: Theory, out: Path) -> list[Path]:
         "findings": [asdict(one) | {"agrees": one.agrees} for one in theory.findings],
         "curves": [asdict(one) for one in theory.curves],
     }
-    texts = {"theory.md": markdown(theory), "theory.json": json.dumps(record, indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    with matplotlib.rc_context(STYLE):
-        figure = drawn(theory)
-        return [*(out / name for name in texts), *(save(figure, out / f"theory.{kind}") for kind in ("svg", "png"))]
+    return written(out, "theory", markdown(theory), record, {"theory": lambda: drawn(theory)})
 
 
 def markdown(theory: Theory) -> str:
     """One page: every statement with both numbers."""
     rows = [
-        f"| {one.statement} | {one.expected:.4g} | {one.found:.4g} | {one.tolerance:.2g} | {'yes' if one.agrees else '**no**'} |"
+        (one.statement, f"{one.expected:.4g}", f"{one.found:.4g}", f"{one.tolerance:.2g}", "yes" if one.agrees else "**no**")
         for one in theory.findings
     ]
-    head = ["# What the theory says, and what happens", "", "![exact and simulated](theory.png)", ""]
-    return "\n".join([*head, "| statement | formula | found | may differ by | agrees |", "|---|---|---|---|---|", *rows, ""])
+    told = table(("statement", "formula", "found", "may differ by", "agrees"), rows)
+    return f"# What the theory says, and what happens\n\n![exact and simulated](theory.png)\n\n{told}\n"
 
 
 def drawn(theory: Theory) -> Figure:

@@ -1,4 +1,4 @@
-"""How an answer is scored. One reward is one file here, one line in `TABLE`, one test. Nothing here imports torch.
+"""How an answer is scored. One reward is one file here, one line in `unsay.tables.REWARDS`, one test. Nothing here imports torch.
 
 Contract: a frozen dataclass whose fields are its knobs, called `reward(candidates, reference) -> list[float | None]`:
 one value in [0, 1] per candidate, higher is better, `None` = does not apply to this candidate.
@@ -8,22 +8,10 @@ one value in [0, 1] per candidate, higher is better, `None` = does not apply to 
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
+from unsay.tables import PARTS
 from unsay.types import Candidate, Reference
 
-GROUP = "unsay.rewards"
-TABLE = {
-    "overlap": "unsay.rewards.overlap:Overlap",
-    "keys": "unsay.rewards.overlap:Keys",
-    "fluency": "unsay.rewards.coherence:Fluency",
-    "length": "unsay.rewards.coherence:Length",
-    "topic": "unsay.rewards.topic:Topic",
-    "distinct": "unsay.rewards.topic:Distinct",
-    "diversity": "unsay.rewards.diversity:Diversity",
-    "semantic": "unsay.rewards.semantic:Semantic",
-    "refusal": "unsay.rewards.refusal:Refusal",
-    "blocklist": "unsay.rewards.blocklist:Blocklist",
-    "harmless": "unsay.rewards.harmless:Harmless",
-}
+TABLE, GROUP = PARTS["reward"]
 
 
 class Reward(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 from unsay.config import ConfigError, build
 from unsay.rewards import GROUP, TABLE, Reward
-from unsay.tables import UnknownName, lookup
+from unsay.tables import lookup
 from unsay.types import Candidate, Reference
 
 
@@ -33,10 +33,7 @@ class Weighted:
         for name, weight in self.weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ConfigError(f"the weight of reward {name!r} is {weight}; weights are finite and not negative, 0 leaves a reward out")
-            try:
-                kind = lookup(name, TABLE, GROUP)
-            except UnknownName as error:
-                raise ConfigError(str(error)) from None
+            kind = lookup(name, TABLE, GROUP)
             if weight > 0:
                 built[name] = build(kind, self.knobs.get(name, {}), name)
         if not built:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from unsay import audit, corpora, probes, report, rewards
+from unsay import audit, report
 from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.corpora import Handed
 from unsay.lm import builtin, vllm
 from unsay.lm.heard import counting
 from unsay.measure import policy
-from unsay.methods import GROUP as METHODS
-from unsay.methods import TABLE as METHOD_TABLE
 from unsay.record import expected_answers, record, source, standalone, start
 from unsay.record.recorded import read_handed
 from unsay.report.notes import after_record
@@ -22,7 +20,7 @@ from unsay.run.watchers import Watchers
 from unsay.store import interrupt, redact
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Manifest
-from unsay.tables import entries, near
+from unsay.tables import PARTS, entries, near
 from unsay.train import method_of, tracking, train
 from unsay.train.finetune import finetune
 from unsay.train.ledger import boundary
@@ -64,8 +62,7 @@ def check_audit(recipe: Recipe) -> None:
     deployment.model(recipe)
     vllm.check(recipe)
     _room(recipe)
-    alcoves = ((METHOD_TABLE, METHODS), (corpora.TABLE, corpora.GROUP), (probes.TABLE, probes.GROUP), (rewards.TABLE, rewards.GROUP))
-    known = {name for table, group in alcoves for name in entries(table, group)}
+    known = {name for part in PARTS.values() for name in entries(*part)}
     ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
         if name not in known:

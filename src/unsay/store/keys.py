@@ -14,17 +14,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from unsay.config import ConfigError
-from unsay.extras import install
+from unsay.extras import needed
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 
 def _fernet() -> ModuleType:
-    try:
+    with needed("an encrypted vault", "vault", "cryptography"):
         return import_module("cryptography.fernet")
-    except ImportError:
-        raise ConfigError(f"an encrypted vault needs an extra that is not installed: {install('vault')}") from None
 
 
 class Lock:

@@ -29,7 +29,6 @@ from unsay.report.compare import compare, table
 from unsay.report.words import figure
 from unsay.research.front.pictures import styles
 from unsay.store.folder import RunFolder
-from unsay.tables import UnknownName
 from unsay.view.found import COLUMNS, Below
 
 HERE = Path(__file__).parent
@@ -100,7 +99,7 @@ def application(below: Below, token: str, port: int) -> Starlette:
             if not all(map(below.closed, folders)):
                 raise ConfigError("a link in one of these runs leads out of the folder that is shown")
             columns = compare([RunFolder(path) for path in folders])
-        except (ConfigError, UnknownName) as error:
+        except ConfigError as error:
             return page(message=str(error))
         return page(columns=list(zip(dict.fromkeys(names), columns, strict=True)), table=table(columns))
 

@@ -21,7 +21,6 @@ from unsay.research.front.curves import read
 from unsay.store.files import LOCK, links
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
-from unsay.tables import UnknownName
 
 COLUMNS = {key: one for key, one in metrics().items() if one.tile}
 """The key metrics."""
@@ -107,7 +106,7 @@ class Below:
         current, about = True, dict[str, Any]()
         try:
             recipe, manifest = folder.recipe(texts=False), folder.manifest()
-        except (ConfigError, UnknownName):  # the message may quote what stands there
+        except ConfigError:  # the message may quote what stands there
             state, progress = "of another version, or damaged", None
         else:
             state, progress = self._state(folder, recipe, manifest)

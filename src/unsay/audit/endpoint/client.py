@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from unsay.config import ConfigError
 from unsay.config.build import one_of, positive
-from unsay.extras import install
+from unsay.extras import needed
 from unsay.lm.templates import Turns, plain
 from unsay.types import Answer
 
@@ -199,10 +199,8 @@ def _text(choice: Any) -> str | None:
 
 def _sdk() -> Any:
     """The `openai` package, silenced: at its lower levels it logs whole requests."""
-    try:
+    with needed("--endpoint", "endpoint", "openai"):
         import openai
-    except ImportError:
-        raise ConfigError(f"--endpoint needs the openai client: {install('endpoint')}") from None
     for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return openai

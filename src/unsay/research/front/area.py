@@ -49,18 +49,19 @@ def points(configurations: Iterable[Configuration], plane: Plane, currency: str 
     """Every checkpoint that some seed reached and scored on both axes."""
     found = []
     for one in configurations:
-        rounds = {step.checkpoint: step.round for curve in one.curves.values() for step in curve}
         values = cube(one, plane, currency)
         reached = (~np.isnan(values[..., 0])).sum(axis=0)
-        for place, (x, y, cost), seeds in zip(sorted(rounds), means(values, np.ones((1, len(values))))[0], reached, strict=True):
+        for (place, steps), (x, y, cost), seeds in zip(
+            one.checkpoints.items(), means(values, np.ones((1, len(values))))[0], reached, strict=True
+        ):
             if seeds:
-                found.append(Point(one, place, rounds[place], float(x), float(y), float(cost), int(seeds)))
+                found.append(Point(one, place, steps[-1].round, float(x), float(y), float(cost), int(seeds)))
     return tuple(found)
 
 
 def cube(one: Configuration, plane: Plane, currency: str) -> Array:
     """(seeds, checkpoints, 3): x, y and cost; all three NaN where a seed did not get there or was not scored on both axes."""
-    places = {place: i for i, place in enumerate(sorted({step.checkpoint for curve in one.curves.values() for step in curve}))}
+    places = {place: i for i, place in enumerate(one.checkpoints)}
     values = np.full((len(one.curves), len(places), 3), nan)
     for seed, curve in enumerate(one.curves.values()):
         for step in curve:

@@ -10,7 +10,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import isfinite, nan
 from pathlib import Path
 from statistics import fmean
@@ -82,11 +82,23 @@ class Configuration:
         """Trial 3 of two folders is two configurations."""
         return self.folder, self.place
 
+    @cached_property
+    def checkpoints(self) -> dict[int, list[Step]]:
+        """In order, with the steps of the seeds that got there."""
+        found: dict[int, list[Step]] = {}
+        for step in sorted((step for curve in self.curves.values() for step in curve), key=lambda step: step.checkpoint):
+            found.setdefault(step.checkpoint, []).append(step)
+        return found
+
     def at(self, checkpoint: int, metric: str) -> float | None:
         """Mean of a metric, on its own scale, over the seeds that got to the checkpoint; `None` where none was scored."""
-        values = [step.metrics.get(metric) for curve in self.curves.values() for step in curve if step.checkpoint == checkpoint]
+        values = [step.metrics.get(metric) for step in self.checkpoints[checkpoint]]
         scored = [value for value in values if value is not None and isfinite(value)]
         return fmean(scored) if scored else None
+
+    def cost(self, checkpoint: int, currency: str) -> float:
+        """Mean over the seeds that got there."""
+        return fmean(getattr(step, currency) for step in self.checkpoints[checkpoint])
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,14 @@ class Sweeps:
     """Folder → the seconds that each of its runs was given, where the folder says so."""
 
     @property
+    def steps(self) -> list[Step]:
+        """Of all configurations and seeds."""
+        return [step for some in self.configurations.values() for one in some for curve in one.curves.values() for step in curve]
+
+    @property
     def currency(self) -> str:
         """What cost is counted in: GPU seconds where every curve has them, else CPU seconds, the same for all."""
-        steps = [step for some in self.configurations.values() for one in some for curve in one.curves.values() for step in curve]
-        return "gpu_seconds" if all(step.gpu_seconds is not None for step in steps) else "cpu_seconds"
+        return "gpu_seconds" if all(step.gpu_seconds is not None for step in self.steps) else "cpu_seconds"
 
     def reference(self, which: str, axis: Axis, folder: str | None = None) -> float | None:
         """Mean over seeds and folders of what `before` or `retain_model` scores on an axis."""
@@ -218,7 +234,7 @@ def _curve(path: Path) -> tuple[Step, ...]:
         # Only what the curve has not scored: two audits of different size must not stand on one axis.
         last = steps[-1]
         scored = {key: value for key, value in last.metrics.items() if value is not None}
-        steps[-1] = Step(last.checkpoint, last.round, last.cpu_seconds, last.gpu_seconds, fuller | scored)
+        steps[-1] = replace(last, metrics=fuller | scored)
     return tuple(steps)
 
 

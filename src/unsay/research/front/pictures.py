@@ -4,23 +4,21 @@ A method has the same colour and the same marker in every picture, so that neith
 The colours are Paul Tol's scheme "muted" (SRON/EPS/TN/09-002), which colour-blind readers can tell apart.
 """
 
-import io
-import json
 import zlib
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from unsay.report.pictures import COLOURS, MUTED, STYLE
+from unsay.report.pictures import COLOURS, MUTED
+from unsay.research.front.area import Plane, Point
 from unsay.research.front.curves import NEVER_KNEW, Axis
 from unsay.research.front.tables import CURRENCIES, as_json, markdown, to_retain_model
 from unsay.research.front.trade import Front, Panel
-from unsay.store.files import write_bytes, write_text
+from unsay.research.written import write as written
 
 METHODS = {
     "pmc": ("#332288", "o"),
@@ -55,22 +53,7 @@ TITLES = {
 
 def write(front: Front, out: Path) -> list[Path]:
     """All files, each whole; returns where they lie. Raises `WriteError`."""
-    texts = {"front.md": markdown(front), "front.json": json.dumps(as_json(front), indent=1, ensure_ascii=False) + "\n"}
-    for name, text in texts.items():
-        write_text(out / name, text)
-    paths = [out / name for name in texts]
-    with matplotlib.rc_context(STYLE):
-        for name, figure in {"front": fronts(front), "front-cost": by_cost(front)}.items():
-            paths += [save(figure, out / f"{name}.{kind}") for kind in ("svg", "png")]
-    return paths
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """The same bytes for the same numbers."""
-    kind, drawn = path.suffix.removeprefix("."), io.BytesIO()
-    figure.savefig(drawn, format=kind, dpi=200, facecolor="white", metadata={"Date": None} if kind == "svg" else {"Software": None})
-    write_bytes(path, drawn.getvalue())
-    return path
+    return written(out, "front", markdown(front), as_json(front), {"front": partial(fronts, front), "front-cost": partial(by_cost, front)})
 
 
 def fronts(front: Front) -> Figure:
@@ -79,29 +62,21 @@ def fronts(front: Front) -> Figure:
     for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
         plane, looks = panel.plane, styles(panel.methods)
         across, up = plane.x.top, plane.y.top
-        _limits(axes, panel)
-        left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
         for name, reach in panel.methods.items():
             colour, marker = looks[name]
-            spots = [(p.x * across, p.y * up) for p in reach.points]
-            axes.scatter(*_columns(spots), s=9, color=colour, marker=marker, alpha=0.25, linewidths=0, zorder=2)
-            corners = [(p.x * across, p.y * up) for p in reversed(reach.front)]
-            axes.plot(*_columns(staircase(corners, left, bottom)), color=colour, zorder=3)
-            axes.scatter(*_columns(corners), s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
+            axes.scatter(*_scaled(reach.points, plane), s=9, color=colour, marker=marker, alpha=0.25, linewidths=0, zorder=2)
         for which, place in {"before": panel.before, "retain_model": panel.retain_model}.items():
             if place:
                 marker, size, face = _MARKS[which]
-                spot = [place[0] * across], [place[1] * up]
-                axes.scatter(
-                    *spot,
-                    s=size,
-                    marker=marker,
-                    facecolors=face,
-                    edgecolors=COLOURS[which],
-                    linewidths=1.5,
-                    zorder=5,
-                    label=which.replace("_", " "),
-                )
+                spot, name = (place[0] * across, place[1] * up), which.replace("_", " ")
+                axes.scatter(*spot, s=size, marker=marker, facecolors=face, edgecolors=COLOURS[which], linewidths=1.5, zorder=5, label=name)
+        (left, _), (bottom, _) = axes.set_xlim(axes.get_xlim()), axes.set_ylim(axes.get_ylim())  # that of the points, from here on
+        for name, reach in panel.methods.items():
+            colour, marker = looks[name]
+            xs, ys = _scaled(reach.front[::-1], plane)
+            axes.scatter(xs, ys, s=22, color=colour, marker=marker, edgecolors="white", linewidths=0.5, zorder=4, label=name)
+            if xs:
+                axes.plot([left, *xs, xs[-1]], [ys[0], *ys, bottom], drawstyle="steps-pre", color=colour, zorder=3)
         if panel.cap is not None:
             axes.axvline(panel.cap * across, color=COLOURS["retain_model"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
         axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
@@ -116,8 +91,8 @@ def by_cost(front: Front) -> Figure:
         looks = styles(panel.methods)
         for i, (name, reach) in enumerate(panel.methods.items()):
             colour, marker = looks[name]
-            budgets, values = [b for b, _, _ in reach.by_cost], [v for _, v, _ in reach.by_cost]
-            low, high = [band.low for _, _, band in reach.by_cost], [band.high for _, _, band in reach.by_cost]
+            budgets, values, bands = zip(*reach.by_cost, strict=True)
+            low, high = zip(*bands, strict=True)
             if any(point.configuration.seeds > 1 for point in reach.points):  # of one seed it would show the search alone, and look certain
                 axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
             axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
@@ -141,35 +116,9 @@ def styles(names: Collection[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def staircase(corners: Sequence[tuple[float, float]], left: float, bottom: float) -> list[tuple[float, float]]:
-    """The edge of what the corners dominate, from the left edge of the picture to its bottom. Corners by growing x, falling y.
-
-    >>> staircase([(1, 3), (2, 1)], 0, 0)
-    [(0, 3), (1, 3), (1, 1), (2, 1), (2, 0)]
-    """
-    path: list[tuple[float, float]] = []
-    before = left
-    for x, y in corners:
-        path += [(before, y), (x, y)]
-        before = x
-    return [*path, (before, bottom)] if path else []
-
-
-def _columns(spots: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in spots], [y for _, y in spots]
-
-
-def _limits(axes: Axes, panel: Panel) -> None:
-    marks = [place for place in (panel.before, panel.retain_model) if place]
-    spots = [*((p.x, p.y) for reach in panel.methods.values() for p in reach.points), *marks]
-    across, up = (_room(values) for values in _columns(spots))
-    axes.set_xlim(*(end * panel.plane.x.top for end in across))
-    axes.set_ylim(*(end * panel.plane.y.top for end in up))
-
-
-def _room(values: Sequence[float]) -> tuple[float, float]:
-    margin = 0.05 * max(max(values) - min(values), 0.1)
-    return min(values) - margin, max(values) + margin
+def _scaled(points: Sequence[Point], plane: Plane) -> tuple[list[float], list[float]]:
+    """Across and up, as the axes are labelled."""
+    return [point.x * plane.x.top for point in points], [point.y * plane.y.top for point in points]
 
 
 def _name_absent(axes: Axes, panel: Panel) -> None:
@@ -186,7 +135,6 @@ def _canvas(panels: int, height: float) -> tuple[Figure, Sequence[Axes]]:
     """Two panels beside each other: four would be too small on a page. `height`: inches of a panel."""
     rows, columns = -(-panels // 2), min(panels, 2)
     figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for spare in axes[panels:]:
         spare.remove()

@@ -5,6 +5,7 @@ from typing import Any
 from unsay.research.front.area import Point
 from unsay.research.front.curves import Configuration
 from unsay.research.front.trade import Front, Panel, Reach, Volume
+from unsay.research.written import table
 
 CURRENCIES = {"cpu_seconds": "CPU seconds of training", "gpu_seconds": "GPU seconds of training"}
 TOLD = (
@@ -110,12 +111,12 @@ def halved(front: Front) -> str:
 def markdown(front: Front) -> str:
     """The tables as a page."""
     parts = ["# Forgetting against usefulness", ", ".join(f"`{folder}`" for folder in front.sweeps.folders)]
-    parts += ["## Hypervolume", "0 to 1, 95 % interval in brackets. How to read it: docs/front.md.", _table(volumes(front))]
+    parts += ["## Hypervolume", "0 to 1, 95 % interval in brackets. How to read it: docs/front.md.", table(*volumes(front))]
     if len(front.states) > 1:
         for key, panel in front.panels.items():
-            parts += [f"Chance that the row's hypervolume is larger than the column's, {key}:", _table(above(panel))]
-    parts += ["## At equal cost", halved(front), *([_table(equal_cost(front))] if front.rows else [])]
-    parts += ["## Worth taking on", f"Largest additions to the hypervolume on {front.chosen_on}.", _table(_chosen(front))]
+            parts += [f"Chance that the row's hypervolume is larger than the column's, {key}:", table(*above(panel))]
+    parts += ["## At equal cost", halved(front), *([table(*equal_cost(front))] if front.rows else [])]
+    parts += ["## Worth taking on", f"Largest additions to the hypervolume on {front.chosen_on}.", table(*_chosen(front))]
     said = [*failures(front), *front.notes]
     parts += ["## Notes", "\n".join(f"- {line}" for line in said)] if said else []
     return "\n\n".join(parts) + "\n"
@@ -132,12 +133,6 @@ def _chosen(front: Front) -> Table:
 
 def _settings(one: Configuration) -> str:
     return ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.settings.items())
-
-
-def _table(table: Table) -> str:
-    head, rows = table
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
 
 
 def as_json(front: Front) -> dict[str, Any]:

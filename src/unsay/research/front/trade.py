@@ -30,7 +30,7 @@ from unsay.research.front.area import (
     pareto,
     points,
 )
-from unsay.research.front.counted import Bounds, counted
+from unsay.research.front.counted import counted
 from unsay.research.front.curves import STATES, Axis, Configuration, Sweeps, read
 from unsay.stats import Interval
 
@@ -106,8 +106,6 @@ class Front:
 
     sweeps: Sweeps
     currency: str
-    budgets: tuple[float, ...]
-    """Seconds, evenly spaced as logarithms; the last is the cost of the dearest point."""
     panels: Mapping[str, Panel]
     """By the names of `PLANES`; those that no point was scored on are left out."""
     states: Mapping[str, Mapping[str, int]]
@@ -136,7 +134,7 @@ def front(
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
-    sweeps, bound = counted(read(paths), Bounds(at_most or {}, budget))
+    sweeps, bound = counted(read(paths), at_most or {}, budget)
     currency, methods = sweeps.currency, sweeps.configurations
     found = {key: {name: points(some, plane, currency) for name, some in methods.items()} for key, plane in PLANES.items()}
     scored = {key: each for key, each in found.items() if any(each.values())}
@@ -145,6 +143,7 @@ def front(
         raise ConfigError(f"no curve in {', '.join(sweeps.folders)} has a checkpoint scored on {wanted}; sweep with the probes they need")
     costs = [point.cost for each in scored.values() for some in each.values() for point in some]
     low, high = max(min(costs), 1e-3), max(*costs, 2e-3)
+    # Evenly spaced as logarithms; the last is the cost of the dearest point.
     budgets = (*(float(budget) for budget in np.geomspace(low, high, _BUDGETS)[:-1]), high)
     panels = {key: _panel(sweeps, PLANES[key], each, budgets, replications) for key, each in scored.items()}
     halved = _halved(sweeps)
@@ -152,7 +151,6 @@ def front(
     return Front(
         sweeps=sweeps,
         currency=currency,
-        budgets=budgets,
         panels=panels,
         states={
             name: {state: count for state in STATES if (count := Counter(c.state for c in some)[state])} for name, some in methods.items()
@@ -255,19 +253,9 @@ def _resampled(cubes: Sequence[Array], cap: float, budgets: Sequence[float], rep
 
 def _equal_tries(cubes: Sequence[Array], cap: float, tries: int, replications: int, rng: np.random.Generator) -> float:
     """Mean hypervolume of so many of the configurations, drawn without replacement: more tries alone reach further."""
-    flat = [means(values, np.ones((1, len(values))))[0] for values in cubes]
-    sets = [[index] * len(some) for index, some in enumerate(flat)]
-    whole = np.concatenate([np.zeros((0, 3)), *flat])
-    owner = np.array([index for some in sets for index in some], dtype=int)
-    if not len(whole):
-        return 0.0
-    if tries == len(cubes):
-        return float(hypervolume(whole[:, :2], cap))
-    volumes = []
-    for _ in range(replications):
-        kept = rng.permutation(len(cubes))[:tries]
-        volumes.append(float(hypervolume(np.vstack([np.zeros((1, 2)), whole[np.isin(owner, kept), :2]]), cap)))
-    return float(np.mean(volumes))
+    flat = [means(values, np.ones((1, len(values))))[0, :, :2] for values in cubes]
+    drawn = [range(tries)] if tries == len(cubes) else [sorted(rng.permutation(len(cubes))[:tries]) for _ in range(replications)]
+    return float(np.mean([hypervolume(np.vstack([np.zeros((1, 2)), *(flat[i] for i in some)]), cap) for some in drawn]))
 
 
 def _halved(sweeps: Sweeps) -> Point | None:
@@ -310,8 +298,7 @@ def least_qualities(sweeps: Sweeps) -> tuple[float, float]:
 def _notes(sweeps: Sweeps, scored: Mapping[str, Mapping[str, Sequence[Point]]]) -> list[str]:
     """What a reader must know before the numbers."""
     notes = []
-    steps = [step for some in sweeps.configurations.values() for one in some for curve in one.curves.values() for step in curve]
-    if sweeps.currency == "cpu_seconds" and any(step.gpu_seconds is not None for step in steps):
+    if sweeps.currency == "cpu_seconds" and any(step.gpu_seconds is not None for step in sweeps.steps):
         notes.append("some curves were trained on a GPU and some were not: cost is CPU seconds for all, which compares them badly")
     every = [point for some in next(iter(scored.values())).values() for point in some]
     short = sum(point.seeds < point.configuration.seeds for point in every)

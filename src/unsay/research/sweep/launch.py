@@ -1,15 +1,15 @@
 """From files to a sweep, and its workers: in this process, in several, or as Slurm jobs (submitit)."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import one_of
-from unsay.extras import install
+from unsay.extras import needed
 from unsay.research.sweep.spec import load_sweep
 from unsay.research.sweep.worker import Chosen, Shared, begin, work
 from unsay.run import Watchers
@@ -20,16 +20,8 @@ __all__ = ["shared", "submit", "work"]
 _WEEK = 7 * 24 * 60
 
 
-def shared(
-    file: Path,
-    folder: Path,
-    settings: Iterable[str],
-    data: str | None,
-    chosen: Path | None,
-) -> Shared:
+def shared(file: Path, folder: Path, settings: Iterable[str], chosen: Path | None) -> Shared:
     """The sweep of a file, begun in its folder. `chosen`: a front.json whose choice is run. Raises `ConfigError`."""
-    if data:
-        os.environ["UNSAY_DATA"] = data
     sweep = load_sweep(file, settings)
     beside = file.parent / sweep.recipe
     recipe = beside if beside.is_file() else recipe_path(sweep.recipe)
@@ -54,10 +46,8 @@ def read_chosen(path: Path, methods: Sequence[str]) -> Chosen:
 def submit(one: Shared, workers: int, cluster: str, slurm: Sequence[str]) -> tuple[str, ...]:
     """Workers in processes of their own; waits for local ones, and leaves Slurm's to Slurm. Their ids. Raises `ConfigError`."""
     one_of("--cluster", cluster, ("local", "slurm"))
-    try:
+    with needed("more than one worker", "sweep", "submitit"):
         import submitit
-    except ImportError:
-        raise ConfigError(f"several workers need an extra that is not installed: {install('sweep')}") from None
     options = {"timeout_min": _WEEK, "name": "unsay-sweep"} | dict(_option(text) for text in slurm)
     if cluster == "local":  # which otherwise hides every GPU from its jobs
         options["gpus_per_node"] = torch.cuda.device_count()
@@ -86,11 +76,8 @@ def _worker(one: Shared, place: int) -> int:
     keep_freed_pages()
     if torch.cuda.is_available():
         torch.cuda.set_device(place % torch.cuda.device_count())
-    return work(one, Watchers(stage=_say, note=_say))
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+    say = partial(print, flush=True)
+    return work(one, Watchers(stage=say, note=say))
 
 
 def _option(text: str) -> tuple[str, str | int]:

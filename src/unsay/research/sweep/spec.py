@@ -16,11 +16,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from unsay.config import ConfigError, Recipe, build, load
 from unsay.config.build import not_negative, one_of, positive
 from unsay.config.toml import read, setting
-from unsay.methods import GROUP
-from unsay.methods import TABLE as METHODS
 from unsay.run import check
 from unsay.store.redact import SENSITIVE
-from unsay.tables import UnknownName, entries
+from unsay.tables import PARTS, entries
 from unsay.train import method_of
 
 ALL = "all"
@@ -108,7 +106,7 @@ class Sweep:
             if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ConfigError(f"methods: {name!r} cannot name a contender's folder; choose another name")
         # Tables of contenders that were not chosen may stay in the file.
-        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(METHODS, GROUP))))
+        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(*PARTS["method"]))))
         explained = tuple(name for name, knobs in self.fixed.items() if "method" in knobs)
         for name in self.looks:
             one_of("[looks]", name, (*known, *explained))
@@ -158,18 +156,18 @@ class Sweep:
         Raises `ConfigError`. What only a combination of values breaks shows when it is drawn.
         """
         for name in self.methods:
-            ends = {knob: _ends(distribution) for knob, distribution in self.distributions(name).items()}
-            drawn = {knob: values[0] for knob, values in ends.items()}
+            tried = {knob: ends(distribution) for knob, distribution in self.distributions(name).items()}
+            drawn = {knob: values[0] for knob, values in tried.items()}
             try:
                 recipe = self.recipe_of(path, name, drawn)
                 check(recipe)
                 check(self.recipe_of(path, name, self.prefix(name) or {}))
-                for knob, values in ends.items():
+                for knob, values in tried.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
-            except (ConfigError, UnknownName) as error:
+            except ConfigError as error:
                 raise ConfigError(f"contender {name}: {error}") from None
-            for knob in ends:
+            for knob in tried:
                 if of_another(knob, recipe.method):
                     raise ConfigError(f"[space] {knob} is searched for {name}, whose method is {recipe.method}; it would change nothing")
             if recipe.deployment.template or recipe.deployment.system_prompt:
@@ -213,7 +211,7 @@ def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
 
 def of_another(knob: str, method: str) -> bool:
     """Whether a knob belongs to a method that is not this one."""
-    return (table := knob.partition(".")[0]) in entries(METHODS, GROUP) and table != method
+    return (table := knob.partition(".")[0]) in entries(*PARTS["method"]) and table != method
 
 
 def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,7 +244,8 @@ def _inside(distribution: BaseDistribution, value: Any) -> bool:
     return type(value) in kinds and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
 
 
-def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The listed values, or both ends of the range."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     return distribution.low, distribution.high  # type: ignore[attr-defined]

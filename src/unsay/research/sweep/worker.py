@@ -15,21 +15,19 @@ from typing import Any
 import optuna
 import torch
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
 from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
-from unsay.research.sweep.spec import Settings, Sweep, load_sweep
+from unsay.research.sweep.spec import Settings, Sweep, ends, load_sweep
 from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, note, run_configuration, summary
 from unsay.run import Watchers, check
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.memory import give_back
 from unsay.store.redact import apart
-from unsay.tables import UnknownName
 
 SWEEP, RECIPE, CHOSEN, REFERENCE = "sweep.toml", "recipe.toml", "chosen.json", "reference.json"
 Chosen = Mapping[str, Sequence[Settings]]
@@ -160,7 +158,7 @@ def _unusable(shared: Shared, claim: _Claim) -> str:
     """Why no run can be made of these values together; empty where one can."""
     try:
         check(shared.sweep.recipe_of(shared.recipe, claim.name, claim.settings))
-    except (ConfigError, UnknownName) as error:
+    except ConfigError as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
@@ -216,15 +214,11 @@ def _draw(shared: Shared, study: optuna.Study, name: str, number: int) -> None:
         sampler = _sampler(sweep, name, number)
         values = sweep.prefix(name) if number == 0 else None
         values = values or {
-            knob: _only(distribution) if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
+            knob: ends(distribution)[0] if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
             for knob, distribution in searched.items()
         }
         trial = create_trial(state=TrialState.RUNNING, params=dict(values), distributions=searched)
     study.add_trial(trial)
-
-
-def _only(distribution: BaseDistribution) -> Any:
-    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined]
 
 
 def _sampler(sweep: Sweep, name: str, number: int) -> BaseSampler:

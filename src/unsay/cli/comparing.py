@@ -1,0 +1,189 @@
+"""`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
+
+from itertools import takewhile
+from math import inf, isfinite
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unsay.cli import completing
+from unsay.cli.app import RESEARCH, DataOption, JsonOption, SetOption, app, messages, note, print_json, print_table
+from unsay.cli.progress import landed, watching
+from unsay.config import ConfigError, recipe_path
+from unsay.config.build import NoFolder
+from unsay.config.shipped import sweep_path
+from unsay.extras import needed
+
+SweepFile = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
+]
+SweepOut = Annotated[Path | None, typer.Option("--out", help="The sweep's folder; default runs/sweep-SWEEP.")]
+From = Annotated[Path | None, typer.Option("--from", help="Run what this front.json chose, instead of drawing configurations.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]
+Cluster = Annotated[str, typer.Option("--cluster", help="Where workers run: local, or slurm (submitit).")]
+Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
+Ablated = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe file or a shipped one; without --over, what an ablation left.", autocompletion=completing.recipes
+    ),
+]
+Over = Annotated[list[str] | None, typer.Option("--over", metavar="KNOB=VALUE,VALUE", help="A knob and its values; may be repeated.")]
+AblationOut = Annotated[Path | None, typer.Option("--out", help="The ablation's folder; default runs/ablate-RECIPE.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each value, with the seeds 0, 1, 2 …")]
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DIR [DIR ...]", help="Folders of `unsay sweep`, or files kept of them (results/); those of several are pooled."
+    ),
+]
+FrontOut = Annotated[
+    Path | None, typer.Option("--out", help="Where the pictures and tables go; default the first folder, or runs/front-NAME of a file.")
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option("--at-most", metavar="METRIC=VALUE", help="Count only checkpoints that score no more, such as class_degenerate=0.05."),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(help="Count only checkpoints that cost at most so many seconds; default a tenth over the sweep's budget, 0 counts all."),
+]
+TheoryOut = Annotated[Path, typer.Option("--out", help="Where theory.md, theory.json and the picture go.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the simulations.")]
+
+
+@app.command(rich_help_panel=RESEARCH)
+def sweep(
+    file: SweepFile,
+    out: SweepOut = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    chosen: From = None,
+    workers: Workers = 1,
+    cluster: Cluster = "local",
+    slurm: Slurm = None,
+) -> None:
+    """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
+    with messages():
+        with needed("a sweep", "sweep", "optuna", "submitit"):
+            from unsay.research.sweep import launch
+        path = sweep_path(file)
+        folder = out or Path("runs") / f"sweep-{path.stem}"
+        try:
+            shared = launch.shared(path, folder, settings or [], chosen)
+            if workers == 1 and cluster == "local":
+                with watching() as watchers:
+                    launch.work(shared, watchers)
+            else:
+                jobs = launch.submit(shared, workers, cluster, slurm or [])
+                if cluster == "slurm":
+                    note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
+        except NoFolder as error:
+            if not (head := _head(path)):
+                raise
+            raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
+    landed(folder)
+
+
+@app.command(rich_help_panel=RESEARCH)
+def ablate(
+    recipe: Ablated,
+    over: Over = None,
+    out: AblationOut = None,
+    settings: SetOption = None,
+    data: DataOption = None,
+    seeds: Seeds = 3,
+    workers: Workers = 1,
+) -> None:
+    """Vary one knob at a time, and draw forget quality, utility and held-out utility over its values. Interrupted ablations go on."""
+    from unsay.research import ablate_report
+
+    with messages():
+        if not over:
+            found = Path(recipe)
+            if not found.exists() or found.suffix == ".toml":
+                raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
+            folder = out or _folder(found, "")
+        else:
+            with needed("a sweep", "sweep", "optuna", "submitit"):
+                from unsay.research.ablate import ablation
+                from unsay.research.sweep import launch
+            found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
+            shared = ablation(recipe, over, folder, settings or [], seeds)
+            if workers == 1:
+                with watching() as watchers:
+                    launch.work(shared, watchers)
+            else:
+                launch.submit(shared, workers, "local", [])
+        paths = ablate_report.write(ablate_report.ablated(found), folder)
+    for path in paths:
+        landed(path)
+
+
+@app.command("front", rich_help_panel=RESEARCH)
+def draw(found: Folders, out: FrontOut = None, at_most: AtMost = None, budget: Budget = None, as_json: JsonOption = False) -> None:
+    """Draw and tabulate the trade between forgetting and usefulness for all methods of a sweep, with bars and at equal cost."""
+    from unsay.research.front import pictures, tables
+    from unsay.research.front.trade import front
+
+    with messages():
+        if budget is not None and not 0 <= budget < inf:
+            raise ConfigError(f"--budget {budget}: give a number of seconds, or 0 to count all")
+        if (at_most or budget is not None) and out is None:
+            raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
+        result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
+        paths = pictures.write(result, out or _folder(found[0], "front-"))
+    if as_json:
+        print_json(tables.as_json(result))
+        return
+    print("Hypervolume, 0 to 1 (95 % interval)")
+    print_table(*tables.volumes(result, brief=True))
+    print(f"\n{tables.halved(result)}")
+    if result.rows:
+        print_table(*tables.equal_cost(result))
+    for line in (*tables.failures(result), *result.notes):
+        print(line)
+    for path in paths:
+        landed(path)
+
+
+@app.command(rich_help_panel=RESEARCH)
+def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOption = False) -> None:
+    """Show what the theory of the method says, by formula and simulated: exit code 1 if the two disagree anywhere."""
+    from unsay.research import theory as shown
+
+    with messages():
+        found = shown.shown(seed)
+        paths = shown.write(found, out)
+    if as_json:
+        print((out / "theory.json").read_text(encoding="utf-8"), end="")
+    else:
+        for one in found.findings:
+            print(f"{'agrees' if one.agrees else 'DIFFERS':8} {one.expected:8.4g} {one.found:8.4g}  {one.statement}")
+        for path in paths:
+            landed(path)
+    if not all(one.agrees for one in found.findings):
+        raise typer.Exit(1)
+
+
+def _folder(found: Path, kind: str) -> Path:
+    """Where pictures go: a folder takes its own; a kept file cannot."""
+    return Path("runs") / f"{kind}{found.name.partition('.')[0]}" if found.is_file() else found
+
+
+def _head(path: Path) -> str:
+    """What a sweep file says before its first key: where its models come from."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line.removeprefix("# ") for line in lines)
+
+
+def _bound(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        found = name.strip(), float(value)
+        if not found[0] or not isfinite(found[1]):
+            raise ValueError
+        return found
+    except ValueError:
+        raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
