@@ -73,8 +73,6 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
     assert len(near_misses(examples[:1], [], many, 4, seed=0)) == 4
-    with_namesakes = near_misses(examples[:1], [], [*many, "Ada Moor", "Zoe Byron"], 3, seed=0)
-    assert {"Where does Ada Moor live?", "Where does Zoe Byron live?"} < with_namesakes.keys(), "of somebody there is something to keep"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from unsay.run import Watchers, run_train
 from unsay.store.clock import Cost
 from unsay.store.folder import RunFolder
 from unsay.train import train
-from unsay.train.data import TrainingData, balanced
+from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
 from unsay.train.ledger import boundary
 from unsay.train.loop import _share_of_peak
@@ -246,16 +246,6 @@ def test_a_visit_brings_the_near_misses_of_its_own_question_alone(loss: str, nea
     encoder = SimpleNamespace(prompt=lambda question: (9,))
     rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
-
-
-@pytest.mark.parametrize(("known", "length", "times"), [(1, 14, 8), (2, 13, 4), (7, 7, 1), (0, 7, 0)])
-def test_near_misses_about_known_names_are_drawn_about_half_of_the_time(known: int, length: int, times: int) -> None:
-    names = [f"{first} Byron" for first in ("Eva", "Kim", "Lou", "Max", "Noa", "Pia", "Zoe")]
-    near = [Said(f"Where does {name} live?", Answer((i,), "", True), "x") for i, name in enumerate(names)]
-    found = balanced(near, set(names[:known]))
-    assert len(found) == length
-    assert set(found) == set(near)
-    assert sum(one in near[:known] for one in found) == times * known
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

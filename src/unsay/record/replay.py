@@ -104,7 +104,7 @@ def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequ
     >>> near_misses([Example("q", "Where is Lima?")], kept, ["Quito", "Bach"], 2, 0)
     {'Where is Quito?': 'q'}
     """
-    made, known = dict[str, str](), set(names)
+    made = dict[str, str]()
     wordings, parts = _wordings(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
     for example in examples:
         old = subject(example.question)
@@ -115,8 +115,7 @@ def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequ
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
         else:
             others = _alike(swapped(example.question, old, _BLANK), wordings) or set(names)
-        # Those that somebody bears come first: of them the model knows what it is to keep.
-        ordered = sorted(others - {old}, key=lambda name: (name not in known, uniform(seed, "near miss", example.id, name)))
+        ordered = sorted(others - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:each]):
             made.setdefault(swapped(example.question, old, name), example.id)
     return made

@@ -5,7 +5,7 @@ names and to near misses of the question; and what the model at hand says to the
 drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass, example).
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,6 @@ from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
-from unsay.text.names import subject
 from unsay.train import guards
 from unsay.train.guards import Aside
 from unsay.types import Told, Truth
@@ -70,7 +69,6 @@ class TrainingData:
             rows += [one.row(encoder) for one in some if (config.near if beside else config.replay_rows)]
         rows += [one.row(encoder) for one in self.earlier if config.earlier_rows]
         a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
-        rows = list(dict.fromkeys(rows))
         return rows if 2 * len(rows) <= config.rounds * config.passes * len(self.visits) * a_visit else []
 
 
@@ -79,19 +77,10 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     recorded, said = read_recorded(folder, settle=True), dict[str, list[Said]]()
     for one in recorded.said:
         said.setdefault(one.beside, []).append(one)
-    known = {subject(pair.question) for pair in recorded.corpus.retain}
-    near = {beside: balanced(some, known) for beside, some in said.items() if beside}
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
-    return TrainingData(_visits(recorded, truth, before), rows, said | near, earlier.read_retain_rows(folder, recorded.corpus.forget))
-
-
-def balanced(near: Sequence[Said], known: Container[str]) -> list[Said]:
-    """Near misses, those about `known` names repeated until they are about half: invented names are many, and of them the model only
-    knows that it knows nothing; that a namesake is still known is learned from the few that it does know."""
-    told = [one for one in near if subject(str(one.question)) in known]
-    return [*near, *told * (len(near) // len(told) if told and len(told) < len(near) else 0)]
+    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_retain_rows(folder, recorded.corpus.forget))
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:
