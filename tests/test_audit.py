@@ -16,10 +16,9 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
-from unsay.probes import GROUP, TABLE
 from unsay.probes.weights import Relearn
 from unsay.store.folder import read_findings
-from unsay.tables import describe, lookup
+from unsay.tables import PROBES, describe, lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 # -- summary -----------------------------------------------------------------------------------------------------------
@@ -101,11 +100,11 @@ def test_probes_come_from_the_recipe() -> None:
         audit.probes_of(Recipe(audit=AuditConfig(())))
 
 
-@pytest.mark.parametrize("name", list(TABLE))
+@pytest.mark.parametrize("name", list(PROBES))
 def test_every_probe_says_what_it_does_not_cover(name: str) -> None:
-    kind = lookup(name, TABLE, GROUP)
+    kind = lookup("probe", name)
     assert "Does not cover: " in (kind.__doc__ or "").split("\n\n")[-1]
-    assert describe(TABLE, GROUP)[name]
+    assert describe("probe")[name]
     assert kind() == kind()
     docs = (Path(__file__).parent.parent / "docs" / "probes.md").read_text(encoding="utf-8")
     assert f"## {name}\n" in docs
@@ -115,8 +114,8 @@ def test_every_probe_says_what_it_does_not_cover(name: str) -> None:
 
 def test_the_audit_never_imports_what_changes_a_model() -> None:
     code = (
-        "import sys; import unsay.audit; from unsay.probes import TABLE, GROUP; from unsay.tables import lookup\n"
-        "[lookup(name, TABLE, GROUP) for name in TABLE]\n"
+        "import sys; import unsay.audit; from unsay.tables import PROBES, lookup\n"
+        "[lookup('probe', name) for name in PROBES]\n"
         "print([m for m in sys.modules if m.startswith(('unsay.train', 'unsay.methods', 'unsay.train.step', 'unsay.train.finetune'))])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -134,7 +133,7 @@ def test_a_whole_audit_leaves_the_model_untouched(model: PreTrainedModel, encode
     )
     truth = {f"q{i}": Fact(f"q{i}", f"Bo{i} is from Turin {i}1.", (), ("Oslo.", "Lima.")) for i in range(4)}
     tables = {"sampling": {"n": 2}, "prefill": {"n": 1}, "relearn": {"steps": [1], "n": 1}}
-    recipe = Recipe(sample=SampleConfig(max_new_tokens=6), audit=AuditConfig(tuple(TABLE)), tables=tables)
+    recipe = Recipe(sample=SampleConfig(max_new_tokens=6), audit=AuditConfig(tuple(PROBES)), tables=tables)
     before, state = fingerprint(model), torch.random.get_rng_state()
     subject = LocalSubject(model, encoder, recipe.sample)
     seen: list[tuple[int, int, str]] = []
@@ -145,7 +144,7 @@ def test_a_whole_audit_leaves_the_model_untouched(model: PreTrainedModel, encode
     assert all(parameter.grad is None for parameter in model.parameters())
     assert [name for _, _, name in seen] == [*recipe.audit.probes, ""]
     # Rounding needs a library, and rows that are longer than these; benchmarks need the harness and its data.
-    assert {f.probe for f in findings if f.value is not None} | {"quantise", "benchmark"} == set(TABLE)
+    assert {f.probe for f in findings if f.value is not None} | {"quantise", "benchmark"} == set(PROBES)
     assert all(0 <= f.value <= 1 for f in findings if f.value is not None)
     assert findings == audit.run(subject, case, recipe, subject, knew=True)  # the same every time
     limited = audit.run(subject, audit.case(corpus, truth, {}), dataclasses.replace(recipe, audit=AuditConfig(("greedy",), limit=2)))

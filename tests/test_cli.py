@@ -10,13 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from unsay import corpora, methods, probes, rewards
 from unsay.cli import progress
 from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands
 from unsay.config import dump, load, recipes_folder
 from unsay.run import check
 from unsay.store.folder import RunFolder
-from unsay.tables import describe
+from unsay.tables import PARTS, describe
 from unsay.types import Answer
 
 commands()
@@ -89,12 +88,13 @@ def test_stages_one_by_one_equal_run(finished: Path, tmp_path: Path):
     assert (out / "audit" / "after.jsonl").read_text() == (finished / "audit" / "after.jsonl").read_text()
 
 
-@pytest.mark.parametrize("alcove", [methods, rewards, probes, corpora])
-def test_lists_print_the_first_line_of_each_docstring(alcove):
-    name = alcove.GROUP.split(".")[-1]
+@pytest.mark.parametrize("kind", PARTS)
+def test_lists_print_the_first_line_of_each_docstring(kind):
+    table, group = PARTS[kind]
+    name = group.split(".")[-1]
     listed = json.loads(call(name, "--json"))
-    assert listed == describe(alcove.TABLE, alcove.GROUP)
-    assert set(listed) == set(alcove.TABLE)
+    assert listed == describe(kind)
+    assert set(listed) == set(table)
     assert all(listed.values())
     assert all(entry in call(name) for entry in listed)
 

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import tiny_model
-from unsay import probes
 from unsay.cli.app import app
 from unsay.cli.costs import size
 from unsay.config import Recipe, load
@@ -27,6 +26,7 @@ from unsay.lm.reading import Habits, habits
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
 from unsay.store.clock import duration
+from unsay.tables import PROBES
 from unsay.types import Answer, Case, Finding
 
 GB = 10**9
@@ -396,7 +396,7 @@ class Twice:
 
 
 def test_a_probe_from_outside_is_counted(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(probes.TABLE, "twice", f"{__name__}:Twice")
+    monkeypatch.setitem(PROBES, "twice", f"{__name__}:Twice")
     found = json.loads(doctor(recipe, "--json", "--set", 'audit.probes=["twice"]'))
     audit = next(stage for stage in found["stages"] if stage["name"] == "audit after")
     assert list(audit["parts"]) == ["loading", "twice"]

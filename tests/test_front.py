@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from tests.test_cli import call
-from unsay import audit, methods
+from unsay import audit
 from unsay.cli import comparing  # noqa: F401  (adds its command)
 from unsay.config import ConfigError
 from unsay.research.front import pictures as fronts
@@ -19,6 +19,7 @@ from unsay.research.front.area import PLANES, Point, hypervolume, pareto, points
 from unsay.research.front.curves import Configuration, Step, read
 from unsay.research.front.trade import chosen, front
 from unsay.store.files import jsonl, write_text
+from unsay.tables import METHODS
 from unsay.types import Finding
 
 Scores = Sequence[tuple[float, float]]
@@ -217,7 +218,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path):
 
 
 def test_a_method_has_its_own_look():
-    assert set(methods.TABLE) <= set(fronts.METHODS), "a shipped method without a colour"
+    assert set(METHODS) <= set(fronts.METHODS), "a shipped method without a colour"
     assert len({colour for colour, _ in fronts.METHODS.values()}) == len({marker for _, marker in fronts.METHODS.values()}) == 9
     names = ["pmc", *(f"pmc-{i}" for i in range(30)), "npo"]
     looks = fronts.styles(names)

@@ -26,9 +26,9 @@ from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.measure import policy
-from unsay.methods import TABLE as METHODS
 from unsay.research.front.curves import read as read_front
 from unsay.research.sweep.spec import load_sweep
+from unsay.tables import METHODS
 
 MARK = "¤"
 LONGEST = 1500

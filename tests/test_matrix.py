@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 
 from tests import architectures
 from tests.conftest import byte_tokenizer
-from unsay import methods
 from unsay.config import Recipe, load
 from unsay.lm.model import load as load_model
 from unsay.methods.guarded import GuardedCollapse
@@ -24,6 +23,7 @@ from unsay.record.recorded import read_recorded
 from unsay.run import check
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
+from unsay.tables import METHODS
 from unsay.text import words
 from unsay.text.refusals import is_refusal
 from unsay.train import method_of, train
@@ -143,7 +143,7 @@ def test_the_template_is_that_of_the_real_one(name: str, begun: Callable[[str], 
     assert encoder.tokenizer.decode(encoder.answer("Ada.")) == MODELS[name].answer
 
 
-@pytest.mark.parametrize("method", [*methods.TABLE, "pmc.preset=official"])
+@pytest.mark.parametrize("method", [*METHODS, "pmc.preset=official"])
 @pytest.mark.parametrize("name", MODELS)
 def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str], Path]], tmp_path: Path):
     settings, vault = begun(name)

@@ -7,7 +7,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import small_run
-from unsay import probes
 from unsay import run as runs
 from unsay.config import ConfigError, ModelConfig, Recipe, SampleConfig, load
 from unsay.lm import placement
@@ -109,11 +108,7 @@ def test_training_has_it_on_one_device(half: None) -> None:
 @pytest.mark.parametrize("name", ["relearn", "quantise", "damage", "likelihood", "prefix_search"])
 def test_what_changes_a_copy_is_unscored_and_says_why(half: None, name: str) -> None:
     subject = LocalSubject(*load_model(SPLIT), SampleConfig(max_new_tokens=8))
-    found = [
-        one
-        for one in lookup(name, probes.TABLE, probes.GROUP)()(subject, CASE)
-        if name != "likelihood" or one.metric.endswith("gradient_norm")
-    ]
+    found = [one for one in lookup("probe", name)()(subject, CASE) if name != "likelihood" or one.metric.endswith("gradient_norm")]
     assert {one.value for one in found} == {None}
     assert {one.note for one in found} == {NO_COPY} or name in ("likelihood", "prefix_search")
 

@@ -17,9 +17,9 @@ from unsay.lm import adapters
 from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs, answer_states
-from unsay.methods import GROUP, TABLE, uses_retain_rows
+from unsay.methods import uses_retain_rows
 from unsay.methods.retain_loss import TEMPERATURES, retain_logprobs
-from unsay.tables import lookup
+from unsay.tables import METHODS, lookup
 from unsay.train import method_of, needs_untouched, train
 
 PLAIN, BIASED, NO_PADDING = "llama", "phi", "rwkv"
@@ -143,7 +143,7 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     return [*small_run(tiny_folder, tmp_path_factory.mktemp("rows"), forget=5, retain=8), *more]
 
 
-@pytest.mark.parametrize("method", [name for name in TABLE if name != "ga"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "ga"])
 def test_every_method_with_a_retain_term_takes_it(method: str, settings: list[str], tmp_path: Path) -> None:
     found = {}
     for kind in ("nll", "kl"):
@@ -162,7 +162,7 @@ def test_every_method_with_a_retain_term_takes_it(method: str, settings: list[st
 def test_ga_has_nothing_to_hold(settings: list[str]) -> None:
     recipe = load(None, [*settings, "method=ga", "train.retain_loss=kl"])
     assert not needs_untouched(recipe, method_of(recipe))
-    assert [name for name in TABLE if not uses_retain_rows(lookup(name, TABLE, GROUP))] == ["ga"]
+    assert [name for name in METHODS if not uses_retain_rows(lookup("method", name))] == ["ga"]
 
 
 def test_a_run_that_is_taken_up_again_still_knows_the_untouched_model(settings: list[str], tmp_path: Path) -> None:

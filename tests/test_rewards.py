@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from unsay.config import ConfigError
-from unsay.rewards import GROUP, TABLE, harmless
+from unsay.rewards import harmless
 from unsay.rewards.blocklist import Blocklist
 from unsay.rewards.coherence import Fluency, Length
 from unsay.rewards.diversity import Diversity
@@ -24,7 +24,7 @@ from unsay.rewards.refusal import Refusal
 from unsay.rewards.semantic import Semantic
 from unsay.rewards.topic import Distinct, Topic
 from unsay.rewards.weighted import Weighted
-from unsay.tables import lookup
+from unsay.tables import REWARDS, lookup
 from unsay.text import embedding, words
 from unsay.types import Answer, Candidate, Reference, Told
 
@@ -63,9 +63,9 @@ class WordVectors:
         return [vector / np.linalg.norm(vector) for vector in found]
 
 
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", REWARDS)
 def test_contract(name: str, extras: None) -> None:
-    kind = lookup(name, TABLE, GROUP)
+    kind = lookup("reward", name)
     assert is_dataclass(kind)
     assert kind.__dataclass_params__.frozen
     assert inspect.getdoc(kind)
@@ -278,6 +278,6 @@ def test_rewards_import_no_torch() -> None:
     import subprocess
     import sys
 
-    names = {value.partition(":")[0] for value in TABLE.values()} | {"unsay.rewards.weighted", "unsay.text"}
+    names = {value.partition(":")[0] for value in REWARDS.values()} | {"unsay.rewards.weighted", "unsay.text"}
     code = f"import sys, {', '.join(sorted(names))}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,16 +28,16 @@ ASKED = 3
 
 def kinds_of(name: str) -> list[str]:
     """What goes by this name. Raises `ConfigError` where nothing does."""
-    found = [kind for kind, (table, group) in PARTS.items() if name in entries(table, group)]
+    found = [kind for kind in PARTS if name in entries(kind)]
     if not found:
-        known = {other for table, group in PARTS.values() for other in entries(table, group)}
+        known = {other for kind in PARTS for other in entries(kind)}
         raise ConfigError(f"no probe, reward, method or corpus is called {name!r}: {near(name, known)}")
     return found
 
 
 def broken(kind: str, name: str, knobs: Mapping[str, Any] | None = None) -> list[str]:
     """Every promise of its kind that `name` does not keep, in words; `knobs`: what it cannot do without."""
-    made = lookup(name, *PARTS[kind])
+    made = lookup(kind, name)
     checks: dict[str, Callable[[str, Any], Iterator[str]]] = {"probe": _probe, "reward": _reward, "method": _method, "corpus": _corpus}
     found = list(_shape(made))
     if found:

@@ -1,13 +1,13 @@
-"""A literal table plus entry points, looked up by name: the one mechanism behind every alcove.
+"""The parts that a recipe names: for each kind a literal table plus entry points, looked up by name.
 
-An alcove's table maps a name to `"module:attribute"`, so listing names imports nothing. Another package adds an entry
-by declaring an entry point in the alcove's group (`unsay.methods`, `unsay.rewards`, `unsay.probes`, `unsay.corpora`).
+A table maps a name to `"module:attribute"`, so listing names imports nothing. Another package adds an entry by declaring an
+entry point in the group of its kind (`unsay.methods`, `unsay.rewards`, `unsay.probes`, `unsay.corpora`).
 """
 
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -90,9 +90,10 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(names)}"
 
 
-def entries(table: Mapping[str, str], group: str) -> dict[str, str]:
-    """The literal table, then whatever installed packages declare under `group`; the table wins a clash."""
-    return _installed(group) | dict(table)
+def entries(kind: str) -> dict[str, str]:
+    """What there is of a kind: what installed packages declare, and the table, which wins a clash."""
+    table, group = PARTS[kind]
+    return _installed(group) | table
 
 
 @cache
@@ -100,15 +101,15 @@ def _installed(group: str) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
-def lookup(name: str, table: Mapping[str, str], group: str) -> Any:
+def lookup(kind: str, name: str) -> Any:
     """The object that `name` stands for. Raises `ConfigError`."""
-    known = entries(table, group)
+    known = entries(kind)
     if name not in known:
-        raise ConfigError(f"{group.split('.')[-1]} has no {name!r}: {near(name, known)}")
+        raise ConfigError(f"{PARTS[kind][1].split('.')[-1]} has no {name!r}: {near(name, known)}")
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-def describe(table: Mapping[str, str], group: str) -> dict[str, str]:
+def describe(kind: str) -> dict[str, str]:
     """Name → first line of its docstring, for the listing commands."""
-    return {name: (inspect.getdoc(lookup(name, table, group)) or "").partition("\n")[0] for name in entries(table, group)}
+    return {name: (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0] for name in entries(kind)}

@@ -9,11 +9,10 @@ import pytest
 from tests import architectures
 from tests.bad_input.conftest import damaged
 from unsay.config import load
-from unsay.methods import TABLE as METHODS
-from unsay.probes import TABLE as PROBES
 from unsay.record import record, start
 from unsay.run import Watchers, run_audit
 from unsay.store.folder import RunFolder
+from unsay.tables import METHODS, PROBES
 from unsay.train import train
 
 

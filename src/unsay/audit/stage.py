@@ -11,7 +11,7 @@ from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm.subject import Subject, Unaskable
-from unsay.probes import GROUP, TABLE, Probe, declared_by
+from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
 from unsay.store.files import write_jsonl
@@ -79,7 +79,7 @@ def probes_of(recipe: Recipe) -> dict[str, Probe]:
     """The recipe's probes with their knobs, by name, sampling as it is deployed. Raises `ConfigError`."""
     if not recipe.audit.probes:
         raise ConfigError("audit.probes is empty; an audit that asks nothing would pass anything")
-    kinds: dict[str, Any] = {name: lookup(name, TABLE, GROUP) for name in recipe.audit.probes}
+    kinds: dict[str, Any] = {name: lookup("probe", name) for name in recipe.audit.probes}
     return {name: deployment.decoding(recipe, name, recipe.knobs(name, kind)) for name, kind in kinds.items()}
 
 

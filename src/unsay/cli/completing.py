@@ -16,15 +16,15 @@ def _among(names: Callable[[], Iterable[str]]) -> Complete:
 
 def _parts() -> list[str]:
     """All that `check-plugin` knows."""
-    return sorted({name for part in PARTS.values() for name in entries(*part)})
+    return sorted({name for kind in PARTS for name in entries(kind)})
 
 
 def _settings() -> list[str]:
     """Every knob of a recipe's own tables, with its sign of equality; where it takes a name, with each of them."""
     tables = {one.name: one.default_factory for one in fields(Recipe) if is_dataclass(one.default_factory)}
     knobs = [f"{name}.{knob.name}=" for name, table in tables.items() for knob in fields(table)]  # type: ignore[arg-type]
-    named = {key: entries(*PARTS[key]) for key in ("method", "corpus")}
-    probes = [f'audit.probes=["{name}"]' for name in entries(*PARTS["probe"])]
+    named = {key: entries(key) for key in ("method", "corpus")}
+    probes = [f'audit.probes=["{name}"]' for name in entries("probe")]
     return [*(f"{key}={name}" for key, names in named.items() for name in names), "seed=", *knobs, *probes]
 
 

@@ -1,7 +1,6 @@
 """What there is: methods, rewards, probes, corpora (with the built-in models), recipes."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -30,19 +29,18 @@ def _show(entries: Mapping[str, str], as_json: bool) -> None:
         print(f"{name:{width}}  {line}")
 
 
-def _list(name: str, says: str) -> None:
+def _list(kind: str, name: str, says: str) -> None:
     """A command that lists one of the four tables of parts."""
 
     @app.command(name, rich_help_panel=LISTS, help=says)
     def show(as_json: JsonOption = False) -> None:
-        package = import_module(f"unsay.{name}")
-        _show(describe(package.TABLE, package.GROUP), as_json)
+        _show(describe(kind), as_json)
 
 
-_list("methods", "How a model can be changed.")
-_list("rewards", "How an answer can be scored.")
-_list("probes", "How a model can be attacked.")
-_list("corpora", "Where questions come from.")
+_list("method", "methods", "How a model can be changed.")
+_list("reward", "rewards", "How an answer can be scored.")
+_list("probe", "probes", "How a model can be attacked.")
+_list("corpus", "corpora", "Where questions come from.")
 
 
 @app.command("models", rich_help_panel=LISTS)

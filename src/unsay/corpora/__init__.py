@@ -17,13 +17,10 @@ The first line of its docstring is what `unsay corpora` prints. A corpus that re
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from unsay.tables import PARTS
 from unsay.types import Corpus, Pair, Truth
 
 if TYPE_CHECKING:
     from unsay.corpora.checked import Notice, Summary
-
-TABLE, GROUP = PARTS["corpus"]
 
 
 class Source(Protocol):

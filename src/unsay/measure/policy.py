@@ -20,7 +20,6 @@ from unsay.config import ConfigError, build
 from unsay.config.build import named, one_of
 from unsay.config.toml import parse
 from unsay.measure.summary import metrics as every_metric
-from unsay.probes import GROUP, TABLE
 from unsay.tables import entries, lookup, near
 
 EARLIER = "earlier"
@@ -148,7 +147,7 @@ def _made_for(name: str, raw: Any) -> Mapping[str, Any]:
         raise ConfigError(f'policy {name!r}: made_for is a table of knobs, as in "sampling.n" = "at least 10"')
     for key, value in raw.items():
         probe, _, knob = key.partition(".")
-        if key != LIMITED and (probe not in entries(TABLE, GROUP) or knob not in lookup(probe, TABLE, GROUP).__dataclass_fields__):
+        if key != LIMITED and (probe not in entries("probe") or knob not in lookup("probe", probe).__dataclass_fields__):
             raise ConfigError(f'policy {name!r}: made_for names {_short(key)}; write a probe and its knob, as in "sampling.n"')
         if isinstance(value, str) and not RANGE.fullmatch(value):
             raise ConfigError(f"policy {name!r}: made_for.{key[:60]} = {_short(value)} is no range; write at least 1, at most 1, or 1 to 2")

@@ -26,13 +26,10 @@ from transformers import PreTrainedModel
 from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Row
 from unsay.lm.sampler import Sampler
-from unsay.tables import METHODS
 from unsay.types import NOBODY, Answer, Example, Reference, Told
 
-GROUP = "unsay.methods"
 LOSS = "loss"
 """The reader in `Target.reads` that comes by again with every pass over the targets; what others read, they read once."""
-TABLE = METHODS
 
 State = Mapping[str, Mapping[str, Any]]
 

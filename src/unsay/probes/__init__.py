@@ -24,10 +24,8 @@ from typing import Any, ClassVar, Protocol
 
 from unsay.lm.subject import Subject
 from unsay.metric import Metric
-from unsay.tables import PARTS, entries, lookup
+from unsay.tables import PROBES, entries, lookup
 from unsay.types import Case, Finding
-
-TABLE, GROUP = PARTS["probe"]
 
 
 class Probe(Protocol):
@@ -57,10 +55,10 @@ def declared_by(kind: Any) -> Declared:
 @cache
 def declared() -> Mapping[str, Declared]:
     """By name, of every probe that is installed: first those that come with unsay, in the order of their table."""
-    names = [*TABLE, *(name for name in entries(TABLE, GROUP) if name not in TABLE)]
+    names = [*PROBES, *(name for name in entries("probe") if name not in PROBES)]
     found = {}
     for name in names:
-        one = declared_by(lookup(name, TABLE, GROUP))
+        one = declared_by(lookup("probe", name))
         metrics = tuple(replace(metric, probe=name) for metric in one.metrics)
         found[name] = replace(one, title=one.title or name.replace("_", " ").capitalize(), metrics=metrics)
     return found

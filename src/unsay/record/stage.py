@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unsay import corpora
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.lm import vllm
@@ -35,7 +34,7 @@ Told = Sequence[tuple[Example, str]]
 
 def source(recipe: Recipe) -> Source:
     """The corpus that the recipe names, with its knobs."""
-    kind = lookup(recipe.corpus, corpora.TABLE, corpora.GROUP)
+    kind = lookup("corpus", recipe.corpus)
     made: Source = recipe.knobs(recipe.corpus, kind)
     return made
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from unsay.config import ConfigError, Recipe, dump, load
-from unsay.corpora import GROUP, TABLE, Source, parts
+from unsay.corpora import Source, parts
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.lm.subject import Prompt, Subject
@@ -65,7 +65,7 @@ def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
 
     Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
     """
-    asked: Source = recipe.knobs(recipe.corpus, Questions if recipe.corpus == "files" else lookup(recipe.corpus, TABLE, GROUP))
+    asked: Source = recipe.knobs(recipe.corpus, Questions if recipe.corpus == "files" else lookup("corpus", recipe.corpus))
     corpus, truth = asked.corpus(), asked.truth() or {}
     alone = Standalone(before, recipe.model.name, recipe.model.retain_model)
     if folder.begun():

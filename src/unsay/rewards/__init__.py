@@ -8,10 +8,7 @@ one value in [0, 1] per candidate, higher is better, `None` = does not apply to 
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
-from unsay.tables import PARTS
 from unsay.types import Candidate, Reference
-
-TABLE, GROUP = PARTS["reward"]
 
 
 class Reward(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unsay.config import ConfigError, build
-from unsay.rewards import GROUP, TABLE, Reward
+from unsay.rewards import Reward
 from unsay.tables import lookup
 from unsay.types import Candidate, Reference
 
@@ -33,7 +33,7 @@ class Weighted:
         for name, weight in self.weights.items():
             if not (math.isfinite(weight) and weight >= 0):
                 raise ConfigError(f"the weight of reward {name!r} is {weight}; weights are finite and not negative, 0 leaves a reward out")
-            kind = lookup(name, TABLE, GROUP)
+            kind = lookup("reward", name)
             if weight > 0:
                 built[name] = build(kind, self.knobs.get(name, {}), name)
         if not built:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from unsay import audit, probes
+from unsay import audit
 from unsay.config import ConfigError, Recipe, dump
 from unsay.config.toml import setting
 from unsay.run.watchers import Watchers
@@ -28,7 +28,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     """
     folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
     old, new = folder.recipe(), folder.recipe(settings)
-    of_audit = entries(probes.TABLE, probes.GROUP)
+    of_audit = entries("probe")
     rest = {name: table for name, table in new.tables.items() if name not in of_audit}
     same = replace(new, audit=old.audit, deployment=old.deployment, report=old.report, tables=rest)
     if dump(same) != dump(replace(old, tables={name: table for name, table in old.tables.items() if name not in of_audit})):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unsay.config import Recipe
-from unsay.corpora import GROUP, TABLE, general
+from unsay.corpora import general
 from unsay.lm.subject import Prompt, Subject
 from unsay.probes.scoring import rouge_recall
 from unsay.probes.utility import HELDOUT
@@ -42,6 +42,6 @@ def _rows(corpus: Corpus, recipe: Recipe) -> list[tuple[str, Pair]]:
     """(set, row) of the held-out sets, or, where there are none, of those that training may have seen; only what may be shown."""
     heldout = {f"{HELDOUT}{name}": pairs for name, pairs in corpus.utility_heldout.items()}
     sets: Mapping[str, Sequence[Pair]] = heldout if any(heldout.values()) else corpus.utility
-    every = recipe.report.show_kept or getattr(lookup(recipe.corpus, TABLE, GROUP), "public", False)
+    every = recipe.report.show_kept or getattr(lookup("corpus", recipe.corpus), "public", False)
     ours = {pair.question for pair in general.load()}
     return [(name, pair) for name, pairs in sets.items() for pair in pairs if every or pair.question in ours]

@@ -62,7 +62,7 @@ def check_audit(recipe: Recipe) -> None:
     deployment.model(recipe)
     vllm.check(recipe)
     _room(recipe)
-    known = {name for part in PARTS.values() for name in entries(*part)}
+    known = {name for kind in PARTS for name in entries(kind)}
     ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
         if name not in known:

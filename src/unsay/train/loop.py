@@ -37,7 +37,7 @@ from unsay.train.tracking import accelerator_of
 
 def method_of(recipe: Recipe) -> Method:
     """The method that the recipe names, with its knobs."""
-    made: Method = recipe.knobs(recipe.method, lookup(recipe.method, methods.TABLE, methods.GROUP))
+    made: Method = recipe.knobs(recipe.method, lookup("method", recipe.method))
     return made.scored_with(recipe.tables) if isinstance(made, methods.Scoring) else made
 
 

@@ -18,7 +18,7 @@ from unsay.config.build import not_negative, one_of, positive
 from unsay.config.toml import read, setting
 from unsay.run import check
 from unsay.store.redact import SENSITIVE
-from unsay.tables import PARTS, entries
+from unsay.tables import entries
 from unsay.train import method_of
 
 ALL = "all"
@@ -106,7 +106,7 @@ class Sweep:
             if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
                 raise ConfigError(f"methods: {name!r} cannot name a contender's folder; choose another name")
         # Tables of contenders that were not chosen may stay in the file.
-        known = tuple(dict.fromkeys((*self.methods, ALL, *entries(*PARTS["method"]))))
+        known = tuple(dict.fromkeys((*self.methods, ALL, *entries("method"))))
         explained = tuple(name for name, knobs in self.fixed.items() if "method" in knobs)
         for name in self.looks:
             one_of("[looks]", name, (*known, *explained))
@@ -211,7 +211,7 @@ def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
 
 def of_another(knob: str, method: str) -> bool:
     """Whether a knob belongs to a method that is not this one."""
-    return (table := knob.partition(".")[0]) in entries(*PARTS["method"]) and table != method
+    return (table := knob.partition(".")[0]) in entries("method") and table != method
 
 
 def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from unsay import audit, probes
+from unsay import audit
 from unsay import run as runs
 from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, deployment
 from unsay.lm.encode import Encoder
@@ -63,7 +63,7 @@ class Recorded:
     def of(self, recipe: Recipe) -> RunFolder:
         """The folder for this recipe, made now or before. What differs between configurations plays no part in it."""
         shared = replace(recipe, title="", method="retain-only", train=TrainConfig(), watch=WatchConfig(), report=ReportConfig())
-        taken = {recipe.corpus, *entries(probes.TABLE, probes.GROUP)}  # what probes ask before they must ask after
+        taken = {recipe.corpus, *entries("probe")}  # what probes ask before they must ask after
         tables = {name: table for name, table in recipe.tables.items() if name in taken}
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
