@@ -20,6 +20,7 @@ from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.run import Watchers, run_train
 from unsay.store.clock import Cost
+from unsay.store.files import sha256
 from unsay.store.folder import RunFolder
 from unsay.train import train
 from unsay.train.data import TrainingData
@@ -54,20 +55,44 @@ def finish(path: Path, settings: list[str], *more: str) -> str:
     return folder.manifest().checkpoint.fingerprint
 
 
+def stopped(model: object, encoder: object, rounds: int, cost: object) -> bool:
+    if rounds == 2:
+        raise KeyboardInterrupt
+    return True
+
+
 def interrupted(path: Path, settings: list[str], *more: str) -> RunFolder:
     """A run whose training was stopped after its second round and taken up again."""
     recipe, folder = begin(path, settings, *more)
-
-    def stop(model: object, encoder: object, rounds: int, cost: object) -> bool:
-        if rounds == 2:
-            raise KeyboardInterrupt
-        return True
-
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, folder, watch=stop)
+        train(recipe, folder, watch=stopped)
     assert not folder.checkpoint.exists()
     train(recipe, folder)
     return folder
+
+
+def test_a_run_of_a_version_with_a_controller_is_read_and_goes_on(tmp_path, settings, caplog):
+    """Such a run had the knobs in its recipe, switched off, and their memory in every saved state."""
+    straight = finish(tmp_path / "straight", settings, "train.save_every=1")
+    recipe, folder = begin(tmp_path / "old", settings, "train.save_every=1")
+    text = folder.recipe_file.read_text()
+    old = "control = false\nband = [0.02, 0.1]\ngain = 1.25\nmost = 8.0\n"
+    folder.recipe_file.write_text(text.replace("[watch]\n", f"[watch]\n{old}"))
+    assert folder.recipe() == recipe
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, folder, watch=stopped)
+    for state in folder.state.glob("round-*"):
+        progress, sums = (json.loads((state / name).read_text()) for name in ("progress.json", "sums.json"))
+        progress["seen"]["factor"] = 1.0
+        (state / "progress.json").write_text(json.dumps(progress))
+        sums["progress.json"] = sha256(state / "progress.json")
+        (state / "sums.json").write_text(json.dumps(sums))
+    train(folder.recipe(), folder)
+    assert "damaged" not in caplog.text
+    assert folder.manifest().checkpoint.fingerprint == straight
+    folder.recipe_file.write_text(folder.recipe_file.read_text().replace("control = false", "control = true"))
+    with pytest.raises(ConfigError, match=r"watch\.control"):
+        folder.recipe()
 
 
 def test_the_vault_gives_back_what_was_written(tmp_path, settings):

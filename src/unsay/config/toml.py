@@ -16,11 +16,13 @@ from unsay.tables import near
 _KEY = re.compile(r"[\w-]{1,60}")
 _DEEPEST = 8
 """Tables and lists within one another; no knob has more than three."""
+_CONTROL = ("control", "band", "gain", "most")
+"""Of `[watch]` until 2026-11-27: a controller of the retain weight, off by default, and its knobs."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
     """A recipe from a TOML file, or from a shipped one by its name, and `a.b=value` settings, the later winning. Raises `ConfigError`."""
-    raw = read(path, settings)
+    raw = _without_gone(read(path, settings))
     own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
     chosen = {key: value for key, value in raw.items() if key in own}
     tables = {key: value for key, value in raw.items() if key not in own}
@@ -38,6 +40,14 @@ def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any
     for one in settings:
         _apply(raw, one)
     return raw
+
+
+def _without_gone(raw: dict[str, Any]) -> dict[str, Any]:
+    """Without knobs that are no more, where they were off: every recipe.toml of an older run has them, and it must stay readable."""
+    watch = raw.get("watch")
+    if not isinstance(watch, dict) or watch.get("control") is not False:
+        return raw
+    return raw | {"watch": {key: value for key, value in watch.items() if key not in _CONTROL}}
 
 
 def parse(path: Path, missing: str) -> dict[str, Any]:

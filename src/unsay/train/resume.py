@@ -148,6 +148,7 @@ def _read(folder: RunFolder, number: int) -> Progress:
             _check(part, sha256(place / part), sums)
         part = _PROGRESS
         saved = json.loads((place / part).read_text(encoding="utf-8"))
+        saved["seen"].pop("factor", None)  # of the controller that older runs could have; whoever had it on is refused by its recipe
         seen, exposed = Seen(**saved["seen"]), [RoundExposure(**line) for line in saved["ledger"]]
         if seen.best not in (0, number):
             part = _BEST
