@@ -1,4 +1,4 @@
-"""Between the untouched and the trained weights: where the checkpoint lies, and that training does not notice."""
+"""On the line from the untouched to the trained weights: where the checkpoint lies, and that training does not notice."""
 
 import shutil
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.conftest import small_run
 from tests.test_cli import call
 from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, load
+from unsay.lm.adapters import Untouched
 from unsay.lm.model import fingerprint
 from unsay.report.evidence import read
 from unsay.report.first import done
@@ -107,6 +108,21 @@ def test_a_finished_run_is_turned_without_training(tmp_path, settings):
     assert folder.audit_file("before").exists()
     assert ("Weights", "50% of the way from the untouched to the trained ones") in done(read(folder))
     assert turn("1") == whole
+
+
+def test_turning_a_run_reads_no_retain_row(tmp_path, settings, monkeypatch):
+    finish(tmp_path / "run", settings, "train.retain_loss=kl")
+    folder = RunFolder(tmp_path / "run")
+    folder.note(Manifest(seconds={"train": 1.0}))
+
+    def remember(*_: object) -> None:
+        raise AssertionError("the untouched model is read")
+
+    monkeypatch.setattr(Untouched, "remember", remember)
+    run_turn(folder, 0.5, Watchers())
+    assert folder.checkpoint.exists()
+    with pytest.raises(AssertionError):
+        finish(tmp_path / "new", settings, "train.retain_loss=kl")
 
 
 def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):

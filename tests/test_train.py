@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tests.conftest import small_run
 from unsay.config import ConfigError, Recipe, load
 from unsay.lm.adapters import without_adapters
+from unsay.lm.encode import Row
 from unsay.lm.model import fingerprint
 from unsay.lm.model import load as load_model
 from unsay.lm.sample import Draw, sample
 from unsay.record import record, start
+from unsay.record.earlier import EarlierRow
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.run import Watchers, run_train
@@ -27,7 +29,7 @@ from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
 from unsay.train.ledger import boundary
 from unsay.train.loop import _share_of_peak
-from unsay.types import Answer
+from unsay.types import Answer, Pair
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +273,28 @@ def test_a_visit_brings_the_near_misses_of_its_own_question_alone(loss: str, nea
     encoder = SimpleNamespace(prompt=lambda question: (9,))
     rows = TrainingData({}, Aside((), ()), said, []).retain_rows(recipe, encoder, 0, 0, "x")
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
+
+
+@pytest.mark.parametrize(
+    "knobs", [(), ("train.retain_loss=nll",), ("train.retain_rows=0",), ("train.replay_rows=0", "train.earlier_rows=0")]
+)
+def test_what_is_drawn_often_is_all_that_is_drawn(knobs: tuple[str, ...]) -> None:
+    """Each row at most once in two draws: else to read them all ahead would cost more than it saves."""
+    made: list[Row] = []
+    encoder = SimpleNamespace(
+        prompt=lambda question: (9,), pair=lambda question, answer: made.append(Row((8,), (int(answer),))) or made[-1]
+    )
+    said = {key: [Said("Who?", Answer((10 * i + j,), "", True), key) for j in range(2)] for i, key in enumerate(("", "x", "y"))}
+    earlier = [EarlierRow("What?", (), Answer((30 + i,), "", True)) for i in range(2)]
+    kept = Aside((), tuple(Pair(str(i), "Where?", str(40 + i)) for i in range(4)))
+    data = TrainingData(dict.fromkeys(("x", "y")), kept, said, earlier)  # type: ignore[arg-type]
+    settings = ["train.retain_loss=kl", "train.near_rows=2", "train.replay_rows=1", "train.earlier_rows=1", "train.batch=1", *knobs]
+    recipe = load(None, [*settings, "train.rounds=40", "train.passes=2"])
+    drawn = {row for n in range(40) for again in range(2) for key in "xy" for row in data.retain_rows(recipe, encoder, n, again, key)}
+    assert set(data.drawn_often(recipe, encoder)) == drawn
+    made.clear()
+    assert data.drawn_often(load(None, [*settings, "train.rounds=1"]), encoder) == []
+    assert len(made) <= 1, "what one visit brings, to count it"
 
 
 def test_two_seeds_differ_and_one_seed_does_not(tmp_path, settings):

@@ -92,7 +92,7 @@ class Batch:
         return Batch(self.ids[chosen], self.attention[chosen], self.mask[chosen], roles, self.weights[chosen])
 
     def keys(self) -> list[tuple[int, ...]]:
-        """Of each row, what makes it another: how many ids its answer has, and all its ids."""
+        """Of each row, what tells it from others: how many ids its answer has, and all its ids without padding."""
         lengths = self.mask.sum(1).tolist()
         return [
             (length, *(one for one, there in zip(ids, attended, strict=True) if there))

@@ -64,12 +64,15 @@ class TrainingData:
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
         """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
         config = recipe.train
-        rows = [encoder.pair(pair.question, pair.answer) for pair in self.rows.trained if config.retain_rows]
-        for beside, some in self.said.items():
-            rows += [one.row(encoder) for one in some if (config.near if beside else config.replay_rows)]
-        rows += [one.row(encoder) for one in self.earlier if config.earlier_rows]
+        pairs = self.rows.trained if config.retain_rows else ()
+        said = [one for beside, some in self.said.items() for one in some if (config.near if beside else config.replay_rows)]
+        before = self.earlier if config.earlier_rows else ()
         a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
-        return rows if 2 * len(rows) <= config.rounds * config.passes * len(self.visits) * a_visit else []
+        # Counted first: of a large retain set that is drawn from once, no row need be made.
+        if 2 * (len(pairs) + len(said) + len(before)) > config.rounds * config.passes * len(self.visits) * a_visit:
+            return []
+        rows = [encoder.pair(pair.question, pair.answer) for pair in pairs]
+        return rows + [one.row(encoder) for one in said] + [one.row(encoder) for one in before]
 
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:

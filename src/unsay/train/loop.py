@@ -61,8 +61,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
     model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
     monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
-    if reference is not None and config.retain_loss == "kl" and methods.uses_retain_rows(method) and not ranks.split():
-        reference.remember(data.drawn_often(recipe, encoder), encoder)
+    remembers = config.retain_loss == "kl" and methods.uses_retain_rows(method) and not ranks.split()
     per_step = config.batch * config.accumulation
     peak = peak_rate(recipe, model)
     at_once = len(data.visits) if config.resample == "round" else per_step
@@ -76,6 +75,9 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             with whole(model):
                 state = method.prepare(list(data.visits.values()), Sampler(model, encoder, sampling, recipe.seed))
         for number in monitor.rounds():
+            if remembers and reference is not None:  # here: where a finished run is only turned (`--averaging`), nothing is read
+                reference.remember(data.drawn_often(recipe, encoder), encoder)
+                remembers = False
             sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
             for group in chunks(data.shuffled(recipe.seed, number), at_once):
                 model.eval()
@@ -118,8 +120,8 @@ def needs_untouched(recipe: Recipe, method: Method) -> bool:
 def _ship(
     recipe: Recipe, folder: RunFolder, model: PreTrainedModel, encoder: Encoder, weights: Weights, name: str, monitor: Monitor
 ) -> None:
-    """Write the checkpoint of the round that the guards would ship, part of the way back to the untouched model `name` where
-    the recipe says so."""
+    """Write the checkpoint of the round that the guards would ship, `train.averaging` of the way from the untouched
+    model `name`."""
     rounds = monitor.ship()
     averaging(weights, model, recipe, name)
     if weights.spread:
