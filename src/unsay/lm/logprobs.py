@@ -131,15 +131,13 @@ class _HeadDivergences(torch.autograd.Function):
         values = hidden.new_zeros(len(hidden), dtype=torch.float32)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
         for rows in _rows(len(hidden), len(weight)):
-            wanted, found = linear(taught[rows], taught_weight).float(), linear(hidden[rows], weight).float()
-            slopes = torch.zeros_like(found) if slope is not None else None
+            found, wanted = linear(hidden[rows], weight).float(), linear(taught[rows], taught_weight).float()
+            slopes = None if slope is None else torch.zeros_like(found)
             for t in temperatures:
-                q, p = (wanted / t).log_softmax(1), (found / t).log_softmax(1)
-                values[rows] += t**2 * (q.exp() * (q - p)).sum(1)
-                if slopes is not None:
-                    slopes += t * p.exp_().sub_(q.exp_())
+                values[rows] += _diverged(found, wanted, t, slopes)
             if slope is not None and slopes is not None:
                 slope[rows] = linear(slopes.to(weight.dtype), weight.T)
+            del found, wanted, slopes  # each is as large as the chunk: the next one shall not find them still there
         ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, taught, taught_weight)))
         ctx.temperatures = temperatures
         return values
@@ -161,7 +159,18 @@ class _HeadDivergences(torch.autograd.Function):
             slopes = slopes.mul_(gradient[rows, None]).to(weight.dtype)
             to_hidden[rows] = linear(slopes, weight.T)
             to_weight += linear(slopes.T, hidden[rows].T)
+            del found, wanted, slopes
         return to_hidden, to_weight, None, None, None
+
+
+def _diverged(found: Tensor, wanted: Tensor, t: float, slopes: Tensor | None) -> Tensor:
+    """[N] T²·KL at one temperature; d T²·KL / d logits = T·(p − q) is added to `slopes`. In place, as all of it is large."""
+    q, p = (wanted / t).log_softmax(1), (found / t).log_softmax(1)
+    chance = q.exp()
+    values = t**2 * q.sub_(p).mul_(chance).sum(1)
+    if slopes is not None:
+        slopes += p.exp_().sub_(chance).mul_(t)
+    return values
 
 
 def _rows(n: int, vocabulary: int) -> list[slice]:
