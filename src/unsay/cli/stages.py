@@ -27,7 +27,10 @@ from unsay.store.folder import RunFolder
 
 AveragingOption = Annotated[
     float | None,
-    typer.Option("--averaging", help="Set train.averaging: how far to go from the untouched weights (0) to the trained ones (1)."),
+    typer.Option(
+        "--averaging",
+        help="Set train.averaging: how far to go from the untouched weights (0) to the trained ones (1) or beyond, up to 1.25.",
+    ),
 ]
 
 

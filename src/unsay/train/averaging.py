@@ -1,4 +1,4 @@
-"""Part of the way back: weights between the untouched ones and the trained ones.
+"""Weight averaging: weights on the line from the untouched ones to the trained ones, and a little beyond.
 
 Training moves every weight a little where few would do, and what it was not trained on pays for it. On the straight line between
 the two models that comes back sooner than what was forgotten, up to a point: a dial between forgetting and usefulness that
