@@ -105,6 +105,16 @@ def test_training_holds_weights_copy_moments_and_the_larger_of_its_moments():
     assert found.total == pytest.approx(16.5 * GB + found.moments["update"])
 
 
+def test_the_kl_retain_loss_holds_more_logits_at_once():
+    """Over a large vocabulary: six float32 numbers for each of a chunk, where log-probabilities hold two."""
+    kl, large = replace(ONE, train=replace(ONE.train, retain_loss="kl")), sizes(vocabulary=262_144)
+    more = (
+        memory(TRAIN, kl, large, reference=True).moments["backward pass"]
+        - memory(TRAIN, ONE, large, reference=True).moments["backward pass"]
+    )
+    assert more == pytest.approx(SLACK * 4 * 4 * 2**25)
+
+
 def test_with_micro_batches_gradients_and_activations_are_there_together():
     several = replace(ONE, train=replace(ONE.train, accumulation=2))
     one = memory(TRAIN, ONE, sizes(), reference=False).moments["backward pass"]

@@ -18,6 +18,9 @@ from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
+_KL_CHUNKS = 3
+"""Of how many chunks for log-probabilities the KL retain loss holds as much, which compares two distributions at two temperatures
+(`logprobs.head_divergences`)."""
 _READ_ROWS = 32
 """Rows that are scored at once (`subject.row_logprobs`)."""
 _DRAWN = 5
@@ -157,7 +160,8 @@ class _Arithmetic:
         if config.gradient_checkpointing:  # kept then: the input of every layer, and one layer computed again
             token = min(token, sizes.layers * sizes.hidden * self.itemsize + token / sizes.layers)
         # Gradients come into being while activations go: only with several micro-batches are both there in full.
-        begin = token * tokens + self._logits(tokens) + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)
+        logits = self._logits(tokens) * (_KL_CHUNKS if training and reference and config.retain_loss == "kl" else 1)
+        begin = token * tokens + logits + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)
         begin += gradients if training and config.accumulation > 1 else 0.0
         end = gradients + (2.0 * moved if copies else 0.0) + self._update(moved)
         asking = {name: gradients + size for name, size in self._asking().items()}
