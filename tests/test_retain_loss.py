@@ -92,6 +92,24 @@ def test_rows_that_are_remembered_are_not_read_again(
     assert asked, "one row that is not remembered: all are read"
 
 
+@pytest.mark.parametrize(
+    ("name", "most", "kept"), [(PLAIN, 1 << 28, True), (PLAIN, 100, False), (BIASED, 1 << 28, False), (NO_PADDING, 1 << 28, True)]
+)
+def test_what_would_take_much_memory_is_not_remembered(
+    name: str, most: int, kept: bool, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither states of more bytes than may be kept, nor logits, which is what a head with a bias leaves."""
+    monkeypatch.setattr(adapters, "_REMEMBERED", most)
+    untouched, rows = Untouched(architectures.build(name)), [encoder.pair("Where?", "In Rome."), encoder.pair("Who?", "Bob.")]
+    batch = encoder.batch(rows)
+    wanted, _ = untouched.answer_states(batch)
+    untouched.remember(rows, encoder)
+    read: list[int] = []
+    monkeypatch.setattr(adapters, "answer_states", lambda model, batch: read.append(1) or answer_states(model, batch))
+    assert torch.allclose(untouched.answer_states(batch)[0], wanted, atol=1e-5)
+    assert (not read) == kept
+
+
 @pytest.mark.parametrize("name", [PLAIN, BIASED])
 def test_where_nothing_has_moved_it_pulls_at_nothing(name: str, encoder: Encoder) -> None:
     model = architectures.build(name).train()
