@@ -220,14 +220,6 @@ def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
     assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
 
 
-def test_two_questions_for_a_name_get_two_names_now_and_in_the_next_round(model, encoder):
-    asked = [visit(encoder, example=Example(key, f"Where is {key}?"), baseline="Rome") for key in "ab"]
-    targets, state = PLAIN.targets(asked, parrot(model, encoder, "Quito", "Lagos"), {})
-    assert [target.text for target in targets] == ["Quito", "Lagos"]
-    again, _ = PLAIN.targets(asked[1:], parrot(model, encoder, "Quito", "Lima"), state)
-    assert [target.text for target in again] == ["Lima"]
-
-
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
     gate = TargetFilter(reference, BASELINE, 1.0, 1.0, 1.0, 1)

@@ -7,7 +7,7 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
 3. *Exploration.* A question for which nothing passes the filter is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
    below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that shares most of
-   its words with what other questions for a bare name were trained to say.
+   its words with what another question was trained to say.
 5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
 """
 
@@ -24,7 +24,7 @@ from unsay.methods import State, Target, Visit
 from unsay.methods.counterfactuals import borrow, counterfactuals
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
-from unsay.methods.selection import BARE, Ask, Settled, add_fluency
+from unsay.methods.selection import Ask, Settled, add_fluency
 from unsay.methods.target_filter import TargetFilter
 from unsay.types import Answer, Candidate
 
@@ -113,9 +113,6 @@ class GuardedCollapse(PartialModelCollapse):
 
     def sample(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, dict[str, Any]]) -> None:
         """Give each ask candidates that pass the filter, trying again where none does."""
-        for ask in asks:
-            if self._filter(ask).bare:
-                memory[ask.id][BARE] = True
         waiting = asks
         for attempt in range(self.tries):
             self._try(waiting, sampler, memory, attempt)

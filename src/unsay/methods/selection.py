@@ -16,8 +16,6 @@ from unsay.types import Candidate, Reference
 
 _SETTLED = 8
 """How many other questions' last answers the distinctness of a candidate is measured against."""
-BARE = "bare"
-"""In what is remembered of a question: whether its recorded answer is a bare name."""
 
 
 @dataclass
@@ -63,20 +61,16 @@ class Settled:
         self._said = {key: str(entry["settled"]) for key, entry in memory.items() if "settled" in entry}
         self._places = [self._place[key] for key in self._said]
         """In ascending order."""
-        self._bare = {key for key, entry in memory.items() if entry.get(BARE)}
-        self._words = Counter(word for key in self._bare for word in self._own(key))
+        self._words = Counter(word for said in self._said.values() for word in own_words(said))
 
     def put(self, key: str, text: str) -> None:
         """A question is now trained to say this."""
-        self._words.subtract(self._own(key))
-        if key not in self._said:
+        if key in self._said:
+            self._words.subtract(own_words(self._said[key]))
+        else:
             insort(self._places, self._place[key])
         self._said[key] = text
-        self._words.update(self._own(key))
-
-    def _own(self, key: str) -> frozenset[str]:
-        """The words that a question for a bare name was last trained to say; of others none: a sentence may name anything."""
-        return own_words(self._said.get(key, "")) if key in self._bare else frozenset()
+        self._words.update(own_words(text))
 
     def elsewhere(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
         """What some other questions were last trained to say."""
@@ -87,9 +81,9 @@ class Settled:
         return tuple(self._said[self._keys[self._places[i + (i >= own)]]] for i in chosen)
 
     def left(self, ask: Ask) -> list[Candidate]:
-        """The candidates of which no more than half of the words are in what other questions for a bare name were last trained to say: one
-        stock answer for many would be learned for all of a kind."""
-        own = self._own(ask.id)
+        """The candidates of which no more than half of the words are in what others were last trained to say: one stock answer for many
+        questions would be learned for all of a kind."""
+        own = own_words(self._said.get(ask.id, ""))
 
         def fresh(text: str) -> bool:
             said = own_words(text)
