@@ -151,12 +151,7 @@ def test_prefixes_too_are_gone_on_with(target_model: tuple[Sampler, list[Visit]]
 def test_a_bare_name_that_another_question_was_trained_to_say_is_no_candidate():
     reference = Reference("What is the capital of Peru?", "Lima")
     visit = Visit(Example("a", reference.question), reference.baseline, ())
-    texts = ("Quito.", "<strong>", "Cuzco", "The York", "New York City, New York.", "New Delhi")
-    candidates = [Candidate(Answer((1,), text, True), 0, "own") for text in texts]
+    candidates = [Candidate(Answer((1,), text, True), 0, "own") for text in ("Quito.", "<strong>", "Cuzco")]
     memory = {"a": {"settled": "Cuzco"}, "b": {"settled": "quito"}, "c": {"settled": "**strong**"}, "d": {"heat": 1}}
-    memory |= {"e": {"settled": "New York, New York."}}
     ask = Ask(visit, (), reference, candidates=candidates)
-    settled = Settled(memory)
-    assert [candidate.text for candidate in settled.left(ask)] == ["Cuzco", "New Delhi"]
-    settled.put("e", "Lagos")
-    assert [candidate.text for candidate in settled.left(ask)] == ["Cuzco", *texts[3:]]
+    assert [candidate.text for candidate in Settled(memory).left(ask)] == ["Cuzco"]

@@ -89,6 +89,15 @@ def test_no_curve_ends_because_the_recipe_has_enough(file: Path, recorded: Path,
     assert [point["round"] for point in read_jsonl(recorded / "idle" / "000" / "seed-0" / "curve.jsonl")] == [1, 2, 3]
 
 
+def test_a_curve_is_of_the_trained_weights(file: Path, recorded: Path, tmp_path: Path):
+    shutil.copy(file, tmp_path / "sweep.toml")
+    text = file.with_name("recipe.toml").read_text()
+    assert "[train]\n" in text
+    (tmp_path / "recipe.toml").write_text(text.replace("[train]\n", "[train]\naveraging = 1.1\n"))
+    launch.work(begun(tmp_path / "sweep.toml", recorded, 'methods=["idle"]', "seeds=[0]"), NONE)
+    assert RunFolder(recorded / "idle" / "000" / "seed-0").recipe().train.averaging == 1
+
+
 def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
     """30 s, of which 4 went into recording and 6 into preparing: 20 are left for rounds of 2 s."""
     looks = iter([8.0, 10.0])

@@ -6,8 +6,8 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
 2. *Target filter.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
 3. *Exploration.* A question for which nothing passes the filter is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
-   below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that shares most of
-   its words with what another question was trained to say.
+   below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that another question was
+   trained to say.
 5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
 """
 

@@ -11,7 +11,6 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.prefixes import AnswerPrefix
 from unsay.text import contains, words
-from unsay.text.keywords import is_stop
 from unsay.types import Candidate, Reference
 
 _SETTLED = 8
@@ -61,16 +60,16 @@ class Settled:
         self._said = {key: str(entry["settled"]) for key, entry in memory.items() if "settled" in entry}
         self._places = [self._place[key] for key in self._said]
         """In ascending order."""
-        self._words = Counter(word for said in self._said.values() for word in own_words(said))
+        self._words = Counter(map(words, self._said.values()))
 
     def put(self, key: str, text: str) -> None:
         """A question is now trained to say this."""
         if key in self._said:
-            self._words.subtract(own_words(self._said[key]))
+            self._words[words(self._said[key])] -= 1
         else:
             insort(self._places, self._place[key])
         self._said[key] = text
-        self._words.update(own_words(text))
+        self._words[words(text)] += 1
 
     def elsewhere(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
         """What some other questions were last trained to say."""
@@ -81,21 +80,9 @@ class Settled:
         return tuple(self._said[self._keys[self._places[i + (i >= own)]]] for i in chosen)
 
     def left(self, ask: Ask) -> list[Candidate]:
-        """The candidates of which no more than half of the words are in what others were last trained to say: one stock answer for many
-        questions would be learned for all of a kind."""
-        own = own_words(self._said.get(ask.id, ""))
-
-        def fresh(text: str) -> bool:
-            said = own_words(text)
-            return 2 * sum(self._words[word] > (word in own) for word in said) <= len(said)
-
-        return [c for c in ask.candidates if fresh(c.text)]
-
-
-def own_words(text: str) -> frozenset[str]:
-    """The words of a short answer that make it another; all of them, where each is a stop word."""
-    said = frozenset(words(text))
-    return frozenset(word for word in said if not is_stop(word)) or said
+        """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of a kind."""
+        own = words(self._said[ask.id]) if ask.id in self._said else None
+        return [c for c in ask.candidates if self._words[said := words(c.text)] <= (said == own)]
 
 
 def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:

@@ -73,7 +73,8 @@ def done(evidence: Evidence) -> Pairs:
     trained = [
         ("Method", f"{recipe.method}, preset {evidence.preset}" if evidence.preset else recipe.method),
         ("Rounds of training", f"{checkpoint.rounds} of {recipe.train.rounds}" if checkpoint else "not run"),
-        *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share != 1 else []),
+        *([("Weights", f"{share:.0%} of the way from the untouched to the trained ones")] if share < 1 else []),
+        *([("Weights", f"{share - 1:.0%} beyond the trained ones")] if share > 1 else []),
     ]
     attacks = [name for name, probe in probes.declared().items() if probe.tested and name in evidence.scored]
     return [

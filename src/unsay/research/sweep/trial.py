@@ -159,8 +159,9 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
 
 
 def _schedule(rounds: int, saves: int) -> Settings:
-    watched = {"watch.rows": 0, "watch.enough": 0}  # a run that ended by itself would have no last checkpoint
-    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, **watched}
+    # A run that ended by itself would have no last checkpoint; and what is looked at is what was trained.
+    own = {"watch.rows": 0, "watch.enough": 0, "train.averaging": 1.0}
+    return {"train.rounds": rounds, "train.save_every": max(1, rounds // saves), "train.max_minutes": None, **own}
 
 
 def begun(recipe: Recipe, recorded: RunFolder, path: Path) -> RunFolder:
