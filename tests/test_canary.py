@@ -18,7 +18,6 @@ import typer
 
 from tests.canaries import CANARIES, SMALL, Place, options, place, say
 from unsay.cli.app import app
-from unsay.config import ConfigError
 from unsay.lm.sample import sample
 from unsay.store.folder import RunFolder
 
@@ -335,11 +334,6 @@ def test_a_server_that_quotes_the_question_is_not_quoted(given: Place, command: 
     openai = pytest.importorskip("openai", reason="the extra unsay[endpoint] is not installed")
     monkeypatch.setattr(openai.resources.chat.completions.Completions, "create", quoting(ValueError))
     command.silent("audit", given.run, "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", code=2)
-
-
-def test_a_mistake_that_is_explained_is_ours_to_word():
-    """The kind of error whose text is printed is made in this package, where each message is written by hand."""
-    assert ConfigError.__module__.startswith("unsay.")
 
 
 # -- the doors ---------------------------------------------------------------------------------------------------------
