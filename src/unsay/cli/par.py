@@ -1,16 +1,12 @@
 """`par`: what runs keep where the forgetting lines of a policy just pass."""
 
-import json
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from unsay.cli.app import RESEARCH, JsonOption, app, messages
+from unsay.cli.app import RESEARCH, JsonOption, app, messages, print_json, print_table
 from unsay.cli.progress import watching
 from unsay.store.folder import RunFolder
 
@@ -31,20 +27,16 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
         found = {path: at_par(RunFolder(path), policy, watchers.stage) for path in runs}
     rows = [row(path, points) for path, points in found.items()]
     if as_json:
-        print(json.dumps({"runs": rows, "mean": _mean(rows)}, indent=1))
+        print_json({"runs": rows, "mean": _mean(rows)})
         return
     columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
-    table = Table(*columns, box=None, pad_edge=False)
-    for line in rows:
-        table.add_row(*(escape(_cell(line[key])) for key in line if key not in ("failed", "points")))
-    show = Console(highlight=False)
-    show.print(table)
+    print_table(columns, ([_cell(line[key]) for key in line if key not in ("failed", "points")] for line in rows))
     for line in rows:
         there = f"forgets too little at {line['points'][0]['share']:.3g}" if line["share"] is None else f"fails at {line['share']:.3g}"
         if line["failed"]:
-            show.print(f"{line['run']} {there}: {line['failed']}", markup=False, soft_wrap=True)
+            print(f"{line['run']} {there}: {line['failed']}")
     if (mean := _mean(rows)) is not None:
-        show.print(f"mean of {len(rows)} runs: {mean:.1f}")
+        print(f"mean of {len(rows)} runs: {mean:.1f}")
 
 
 def row(path: Path, points: "list[Point]") -> dict[str, Any]:
