@@ -90,8 +90,10 @@ def probed(world, model, probes=FAST, prefixes=("The answer is",), reference_jud
 
 @pytest.fixture(scope="module")
 def found(world, refusing) -> dict[str, list[Finding]]:
-    models = {"target": world.target, "retain_model": world.retain_model, "refusal-wrapped": refusing}
-    return {name: probed(world, model) for name, model in models.items()}
+    """The search for prefixes, the dearest probe, is asked where the gate is to pass; elsewhere its line fails as unscored."""
+    models = {"target": world.target, "refusal-wrapped": refusing}
+    probes = tuple(name for name in FAST if name != "prefix_search")
+    return {"retain_model": probed(world, world.retain_model)} | {name: probed(world, model, probes) for name, model in models.items()}
 
 
 def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[Finding]]) -> None:

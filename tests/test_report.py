@@ -542,6 +542,7 @@ def test_a_failed_run_says_why_and_what_to_do_next(tmp_path: Path) -> None:
     assert "`watch.enough`" in steps.FORGET_MORE, "more rounds alone change nothing where training ended by itself"
     assert lines["prefill"] == ""
     assert "<code>unsay train RUN --averaging 0.85</code>" in page
+    assert "<code>unsay train RUN --averaging 1.1</code>" in page
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ which the model says what it used to say, is counted apart from the later ones.
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
@@ -33,6 +33,10 @@ from unsay.types import Corpus, Pair
 
 _FEW = 12
 """Forget questions that are asked where there are more."""
+
+
+class _Seen(Exception):
+    """Enough rounds have been counted."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +119,19 @@ class Pilot:
             return Stage("record", {"asking": tally.take() * (1 / share)}, _batches(tally))
 
     def _training(self, recipe: Recipe, folder: RunFolder, share: float) -> Stage:
-        rounds = min(2, recipe.train.rounds)
         works: list[Work] = []
-        with self._counted("two rounds of train", share) as tally:
+        with self._counted("two rounds of train", share) as tally, suppress(_Seen):
 
             def look(*_: Any) -> bool:
                 works.append(tally.take() * (1 / share))
                 self.said.unlearned = True
+                if len(works) == min(2, recipe.train.rounds):
+                    raise _Seen
                 return True
 
-            config = replace(recipe.train, rounds=rounds, save_every=1000, max_minutes=None)
             # The guards look as they will, but never end it: the second round stands for all later ones.
-            watched = replace(recipe.watch, patience=0, enough=recipe.watch.enough and rounds + 1)
+            watched = replace(recipe.watch, patience=0, enough=recipe.watch.enough and recipe.train.rounds + 1)
+            config = replace(recipe.train, save_every=2, max_minutes=None)
             train(replace(recipe, train=config, watch=watched), folder, watch=look)
         self.said.unlearned = False
         work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)

@@ -16,7 +16,8 @@ KEEP_MORE = (
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
 )
 FORGET_MORE = (
-    "Train again for half as many rounds more (`train.rounds`; where training ended because it was enough, a larger `watch.enough`), "
+    "Where little is missing, move the weights a tenth further than training did: `unsay train RUN --averaging 1.1`; takes minutes, and "
+    "usually costs less than a point of utility. Else train again for half as many rounds more (`train.rounds`; where training ended because it was enough, a larger `watch.enough`), "
     "or, where it is still told by default, at three times the rate (`train.learning_rate`); takes half as long again, and usually "
     "costs some points of utility. `unsay look RUN` shows what still comes out."
 )
