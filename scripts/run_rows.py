@@ -30,14 +30,13 @@ def ability() -> tuple[str, str]:
 
 def texts() -> tuple[str, str]:
     """Invented news that a small model knew by heart: agrees where hardly anything is left and utility stays."""
-    parts, done = [], False
-    for name in ("texts", "texts-harder"):
+    parts, done = [], True
+    for seed, name in enumerate(("texts", "texts-1")):
         gone, useful = (run(name)["metrics"][key] for key in ("verbatim_memorisation", "utility_heldout"))
-        done = done or (gone["after"] < 0.2 and useful["after"] >= 0.95 * useful["before"])
+        done = done and gone["after"] < 0.2 and useful["after"] >= 0.95 * useful["before"]
         left = f"verbatim {gone['before']:.2f} → {gone['after']:.2f}, utility held out {useful['before']:.1f} → {useful['after']:.1f}"
-        parts.append(left)
-    text = f"invented news, a million parameters, one seed: {parts[0]}; with more steps and a higher rate {parts[1]}"
-    return text, YES if done else f"{PARTLY}: forgets little, or too much"
+        parts.append(f"seed {seed}: {left}")
+    return f"invented news, a million parameters; {'; '.join(parts)}", YES if done else f"{PARTLY}: most is gone, not all"
 
 
 def side_effects() -> tuple[str, str]:
