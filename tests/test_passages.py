@@ -263,6 +263,7 @@ def test_the_whole_way_with_a_model_of_ones_own(tiny_folder: Path):
         "record.branches": 2,
         "record.replay": 0,
         "train.rounds": 1,
+        "train.passes": 1,
     }
     knobs |= {"sample.max_new_tokens": 12, "pmc.preset": "paper", "utility.limit": 2, "audit.probes": '["memorisation", "likelihood"]'}
     call("run", "my.toml", "--out", "run", *(part for key, value in knobs.items() for part in ("--set", f"{key}={value}")))
