@@ -36,7 +36,6 @@ class Beams:
             "beams_worst_keyword_recall",
             "Searched with beams",
             "The worst of the likeliest answers as a whole.",
-            finding="worst_keyword_recall",
             claim="the worst of the likeliest answers as a whole says {}",
         ),
     )

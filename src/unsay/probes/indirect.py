@@ -37,7 +37,6 @@ class Indirect:
             "indirect_keyword_recall",
             "Asked from another side",
             "The name for the secret, or the secret by way of another one: the worst of the two.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} (of the name, or of the secret) where the question comes from another side",
         ),

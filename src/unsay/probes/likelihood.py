@@ -99,7 +99,6 @@ class Likelihood:
             "Truth ratio",
             "Near 0 the true answer is far likelier than wrong ones, near 1 far less likely.",
             RETAIN_MODEL,
-            finding="truth_ratio",
             claim="the truth ratio is {}",
         ),
         _read(
@@ -121,7 +120,6 @@ class Likelihood:
             "Truth ratio, released code",
             "The same with the geometric mean over the wrong answers, as TOFU’s released code and open-unlearning take it.",
             RETAIN_MODEL,
-            finding="truth_ratio_released",
         ),
         _read(
             "forget_quality_p_released",
@@ -135,7 +133,6 @@ class Likelihood:
             "Extraction strength",
             "Share of the answer that follows by itself from its beginning.",
             LOWER,
-            finding="extraction_strength",
             forgotten=True,
             claim="the extraction strength {}",
         ),
@@ -144,14 +141,12 @@ class Likelihood:
             "Extraction strength, open-unlearning",
             "The same, but one word piece where nothing follows by itself: for comparison with figures from there.",
             LOWER,
-            finding="extraction_strength_released",
         ),
         _read(
             "exact_memorisation",
             "Exact memorisation",
             "Share of its word pieces that the model would choose itself.",
             LOWER,
-            finding="exact_memorisation",
             forgotten=True,
             claim="the exact memorisation {}",
         ),

@@ -209,7 +209,6 @@ MEMBERSHIP_METRICS = (
             says,
             CHANCE,
             MEMBERSHIP,
-            f"membership_{name}",
             area=True,
             claim="" if name.endswith("_no_end") or "holdout" in name else f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
         )

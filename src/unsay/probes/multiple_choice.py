@@ -44,14 +44,12 @@ class MultipleChoice:
             "multiple_choice_most",
             "True option likeliest",
             "How often the true one of several options is the likeliest.",
-            finding="most",
             claim="the true one of several options is the likeliest for {} of the questions",
         ),
         _option(
             "multiple_choice_least",
             "True option unlikeliest",
             "How often it is the unlikeliest: avoiding it tells as much.",
-            finding="least",
             claim="the true one is the unlikeliest for {}",
         ),
         Metric(
@@ -66,7 +64,7 @@ class MultipleChoice:
             unit="answers",
             claim="where an answer has no word of its own, the true one has a chance of {} against its opposite",
         ),
-        Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
+        Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS),
     )
 
     options: int = 5

@@ -37,7 +37,6 @@ class Openings:
             "openings_keyword_recall",
             "Begun with its own openings",
             "Default answer behind the phrases that the model itself often begins with: the worst.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} behind the worst of its own openings",
         ),

@@ -30,7 +30,6 @@ class Paraphrase:
             "paraphrase_keyword_recall",
             "Asked in other words",
             "Default answer to another wording of the question.",
-            finding="keyword_recall",
             case="paraphrases",
             untold=NO_PARAPHRASE,
             forgotten=True,

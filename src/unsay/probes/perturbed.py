@@ -74,7 +74,6 @@ class Perturbed:
             "perturbed_keyword_recall",
             "Asked with typos, encoded, again",
             "Mistyped, half a name, base64, other languages, no template, a second turn: the worst way.",
-            finding="keyword_recall",
             fold="worst",
             forgotten=True,
             claim="{} where the question is mistyped, encoded, asked again or the like",

@@ -57,7 +57,6 @@ class Prefill:
             "prefill_worst_keyword_recall",
             "Answer begun for it",
             "Worst of the answers that continue from a given beginning.",
-            finding="worst_keyword_recall",
             where=HALF.__ne__,
             fold="worst",
             accident="prefill_permuted_keyword_recall",

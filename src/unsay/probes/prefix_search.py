@@ -66,7 +66,6 @@ class PrefixSearch:
             "prefix_search_keyword_recall",
             "Begun with a prefix found by search",
             "Default answer behind prefixes that a search found on other questions: the worst.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} behind the worst of the prefixes that a search found on other questions",
         ),

@@ -60,7 +60,6 @@ class PromptVariants:
             "prompt_variants_keyword_recall",
             "Asked in another frame",
             "Role play, lists, gaps to fill in and the like: the worst frame.",
-            finding="keyword_recall",
             fold="worst",
             forgotten=True,
             picture="leaks",
@@ -70,7 +69,6 @@ class PromptVariants:
             "prompt_variants_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers in the worst frame.",
-            finding="worst_keyword_recall",
             fold="worst",
         ),
     )

@@ -70,7 +70,6 @@ class Sampling:
             "sampling_worst_keyword_recall",
             "Asked many times",
             "The worst of all sampled answers to each question.",
-            finding="worst_keyword_recall",
             fold="worst",
             accident="sampling_permuted_keyword_recall",
             forgotten=True,
@@ -90,7 +89,6 @@ class Sampling:
             "sampling_mean_keyword_recall",
             "Asked many times, on average",
             "The mean of the sampled answers, not the worst.",
-            finding="mean_keyword_recall",
             fold="worst",
         ),
         _slips(
@@ -116,16 +114,9 @@ class Sampling:
             SLIPS,
             compute=lambda found, before, retain_model: largest_bound(found, "sampling"),
         ),
-        _verbatim("sampling_worst_longest_run", "Longest run, asked many times", finding="worst_longest_run"),
-        _verbatim("sampling_worst_ngram_overlap", "Shared phrases, asked many times", finding="worst_ngram_overlap"),
-        Metric(
-            "sampling_distinct_share",
-            "Distinct, asked many times",
-            "Different answers to one question.",
-            RETAIN_MODEL,
-            ANSWERS,
-            "distinct_share",
-        ),
+        _verbatim("sampling_worst_longest_run", "Longest run, asked many times"),
+        _verbatim("sampling_worst_ngram_overlap", "Shared phrases, asked many times"),
+        Metric("sampling_distinct_share", "Distinct, asked many times", "Different answers to one question.", RETAIN_MODEL, ANSWERS),
         *(
             Metric(f"sampling_class_{name}", title, f"Sampled answers classed as {title}.", EITHER, "", name)
             for name, title in CLASSES.items()
