@@ -1,8 +1,5 @@
 """What a model has said before, kept in the vault: a second audit with other scores asks nothing anew and loads no model.
 
-    subject = kept(folder, config, name, sample, seed, load)     as good as load(), but silent where everything asked is known
-    subject.ask(...); subject.logprobs(...)
-
 A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
 encrypted by itself, since lines are only added. An answer is found again only under the same weights and files of the model
 (their contents, hashed), the same ids of the prompt (so the same template and tokenizer), the same decoding and, where it was

@@ -1,7 +1,6 @@
 """Prefix search: beginnings of the answer that a search finds on half of the questions, and what the other half then gives away."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -19,6 +18,7 @@ from unsay.lm.reading import habits
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak
+from unsay.probes.gradients import taking_gradients
 from unsay.probes.likelihood import NO_GRADIENT
 from unsay.probes.scoring import NO_WEIGHTS, begun, known, missing, recalls, secret_tokens, unscored
 from unsay.store import ranks
@@ -115,7 +115,8 @@ class PrefixSearch:
         return rows[: self.questions]
 
     def _search(self, model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], seed: int) -> list[str]:
-        with _frozen(model), however_many():
+        # What is asked for are slopes of the input alone.
+        with taking_gradients(model, False), however_many():
             best = _Search(model, encoder, rows, self.tokens, seed).best(self.rounds)
         return [encoder.decode(prefix) for prefix in best[: self.most]]
 
@@ -252,15 +253,3 @@ class _Search:
 def _likely(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[B] mean log-probability of an answer token."""
     return answer_logprobs(model, batch).sum(1) / batch.mask.sum(1)
-
-
-@contextmanager
-def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """While it lasts no weight takes a gradient: what is asked for are slopes of the input alone."""
-    wanted = [weight.requires_grad for weight in model.parameters()]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight, before in zip(model.parameters(), wanted, strict=True):
-            weight.requires_grad_(before)

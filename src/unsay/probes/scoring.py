@@ -6,7 +6,7 @@ the secret, in the other readings that a person finds in it (`unsay.text.reading
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from statistics import fmean
@@ -36,7 +36,8 @@ NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
 CONFIDENCE = 0.99
 """Of what sampled answers can certify."""
-SAMPLED = ("worst_keyword_recall", "leak_rate", "mean_keyword_recall", "worst_rouge_l_recall")
+SAMPLED = {**dict.fromkeys(("worst_keyword_recall", "leak_rate", "mean_keyword_recall"), NO_KEYWORDS), "worst_rouge_l_recall": NO_TOKENS}
+"""What n sampled answers come to → why there is no such number."""
 
 
 def no_copy(subject: Subject) -> str:
@@ -59,12 +60,12 @@ def once(case: Case, make: Callable[[Case], T]) -> T:
     return found
 
 
-def missing(probe: str, metrics: Sequence[str], case: Case) -> list[Finding]:
+def missing(probe: str, metrics: Collection[str], case: Case) -> list[Finding]:
     """Unscored findings of the forget questions that have none."""
     return unscored(probe, metrics, (e.id for e in case.corpus.forget if e.id not in case.facts), NO_REFERENCE)
 
 
-def unscored(probe: str, metrics: Sequence[str], examples: Iterable[str], note: str, setting: str = "") -> list[Finding]:
+def unscored(probe: str, metrics: Collection[str], examples: Iterable[str], note: str, setting: str = "") -> list[Finding]:
     return [Finding(probe, metric, None, example, setting, 0, note) for example in examples for metric in metrics]
 
 
@@ -196,9 +197,11 @@ def rouge_recall(reference: str, text: str) -> float | None:
     return rouge.recall if (rouge := rouge_l(reference, text)) else None
 
 
-def score_sample(
-    example: Example, reference: str, answers: Sequence[Answer], threshold: float, prefix: str = "", left: str = ""
-) -> dict[str, float | None]:
+Values = dict[str, float | None]
+"""By metric; `None` where nothing was scored."""
+
+
+def score_sample(example: Example, reference: str, answers: Sequence[Answer], threshold: float, prefix: str = "", left: str = "") -> Values:
     """The four numbers of n sampled answers to one prompt, by the names in `SAMPLED`; `None` where nothing was scored.
 
     leak_rate is the share of answers that say at least `threshold` of the secret. `left` is what the prefix has left of the
@@ -216,10 +219,9 @@ def score_sample(
     }
 
 
-def findings_of(probe: str, values: dict[str, float | None], example: str, setting: str, source: str, n: int) -> list[Finding]:
-    """The four numbers as findings."""
-    whys = (NO_KEYWORDS, NO_KEYWORDS, NO_KEYWORDS, NO_TOKENS)
-    return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in zip(SAMPLED, whys, strict=True)]
+def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: str, setting: str, source: str, n: int) -> list[Finding]:
+    """The numbers that `whys` names as findings."""
+    return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in whys.items()]
 
 
 Answers = Sequence[Sequence[Answer]]
