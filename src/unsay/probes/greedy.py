@@ -9,18 +9,7 @@ from unsay.lm.subject import Prompt, Subject, encoder_of
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, leak, scored_by
 from unsay.probes.classes import CLASSES, judged, states_another
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import (
-    BY_ACCIDENT,
-    NO_KEYWORDS,
-    NO_TOKENS,
-    NO_WORDS,
-    distinct,
-    known,
-    missing,
-    said,
-    says_named,
-    scored,
-)
+from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, known, missing, said, says_named, scored
 from unsay.text import embedding, rouge_l
 from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Case, Finding
