@@ -108,7 +108,7 @@ class Metric:
 
     def of_probe(self, name: str) -> "Metric":
         """As the probe of that name declares it: with its name, and with the findings that it is made of."""
-        finding = "" if self.compute else self.finding or self.key.removeprefix(f"{name}_")
+        finding = self.finding if self.finding or self.compute else self.key.removeprefix(f"{name}_")
         return replace(self, probe=name, finding=finding)
 
 
