@@ -77,8 +77,6 @@ def _probe(name: str, probe: Any) -> Iterator[str]:
     metrics()  # complains of a key that two probes declare
     keys = {one.key for one in declared.metrics}
     for one in declared.metrics:
-        if not one.finding and one.compute is None:
-            yield f"the metric {one.key!r} names neither a finding nor a way to compute it"
         if one.accident and one.accident not in keys:
             yield f"the metric {one.key!r} names the accident {one.accident!r}, which it does not declare"
         if one.claim and "{}" not in one.claim:
@@ -96,7 +94,7 @@ def _probe(name: str, probe: Any) -> Iterator[str]:
             yield f"a finding of {one.metric!r} has the value {one.value}, which is not in [0, 1]"
         if one.value is None and not one.note:
             yield f"an unscored finding of {one.metric!r} does not say why"
-    for metric in declared.metrics:
+    for metric in (one.of_probe(name) for one in declared.metrics):
         if metric.finding and metric.finding not in {one.metric for one in found}:
             yield f"the metric {metric.key!r} is made of findings {metric.finding!r}, and there is none"
 

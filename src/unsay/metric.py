@@ -7,7 +7,7 @@ declarations and know no probe by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean
 from typing import NamedTuple
@@ -69,7 +69,7 @@ class Metric:
     probe: str = field(default="", kw_only=True)
     """Name of the probe that declares it; filled in where declarations are read (`unsay.probes.declared`)."""
     finding: str = ""
-    """`Finding.metric` of the findings that it is made of."""
+    """`Finding.metric` of the findings that it is made of; empty: its key without the probe's name (`greedy_longest_run`)."""
     where: Callable[[str], bool] = anywhere
     """Which settings take part."""
     fold: str = "mean"
@@ -105,6 +105,11 @@ class Metric:
     """The picture that it is drawn in: `leaks`, the share of the secret's own words that came out, or `answers`, what they are."""
     claim: str = ""
     """Its clause of the claim, with {} in the place of the value."""
+
+    def of_probe(self, name: str) -> "Metric":
+        """As the probe of that name declares it: with its name, and with the findings that it is made of."""
+        finding = self.finding if self.finding or self.compute else self.key.removeprefix(f"{name}_")
+        return replace(self, probe=name, finding=finding)
 
 
 leak = partial(Metric, better=LOWER, group=GIVES_AWAY)

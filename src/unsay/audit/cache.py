@@ -1,8 +1,5 @@
 """What a model has said before, kept in the vault: a second audit with other scores asks nothing anew and loads no model.
 
-    subject = kept(folder, config, name, sample, seed, load)     as good as load(), but silent where everything asked is known
-    subject.ask(...); subject.logprobs(...)
-
 A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
 encrypted by itself, since lines are only added. An answer is found again only under the same weights and files of the model
 (their contents, hashed), the same ids of the prompt (so the same template and tokenizer), the same decoding and, where it was
@@ -133,7 +130,7 @@ class Store:
             return None
         return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
 
-    def add(self, rows: Mapping[str, T], packed: Callable[[T], Any], asked: Callable[[str], "Asked"] | None = None) -> None:
+    def add(self, rows: Mapping[str, T], packed: Callable[[T], Any], asked: Mapping[str, "Asked"] | None = None) -> None:
         """Keep what was said under each key, packed as JSON, with what was asked for whoever looks at it, on the disk before this returns.
 
         Raises `WriteError`, and what was kept before stays as it was.
@@ -143,7 +140,7 @@ class Store:
 
         def lines() -> Iterator[bytes]:
             for left, (key, one) in zip(reversed(range(len(rows))), rows.items(), strict=True):
-                said, told = packed(one), {"asked": astuple(asked(key))} if asked else {}
+                said, told = packed(one), {"asked": astuple(asked[key])} if asked else {}
                 sealed = self.vault.seal({"key": key, "sum": _hash(said), "said": said} | told, key)
                 yield (json.dumps({"key": sealed["key"], "left": left, **sealed}, ensure_ascii=False) + "\n").encode()
 
@@ -254,10 +251,7 @@ class KeptSubject(LocalSubject):
         lacking = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in found}
         if lacking:
             made = dict(zip(lacking, self.local.ask(list(lacking.values()), n, temperature, top_p, salt), strict=True))
-
-            def asked(key: str) -> Asked:
-                return Asked(lacking[key].key, lacking[key].question or "", lacking[key].prefix, temperature, top_p, salt)
-
+            asked = {key: Asked(one.key, one.question or "", one.prefix, temperature, top_p, salt) for key, one in lacking.items()}
             self.store.add(made, _packed, asked)
             self.counts["made"] += sum(map(len, made.values()))
             found |= made

@@ -1,8 +1,4 @@
-"""Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts.
-
-findings = run(subject, case, recipe, reference_judge)
-write(folder.audit_file("after"), findings)
-"""
+"""Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,14 +56,8 @@ def run(
 def _groups(case: Case) -> dict[tuple[str, str], str]:
     """(earlier request or "", question) → number of its group. A group may be called after a person, so its name stays in the vault."""
     corpus = case.corpus
-    sets: list[Sequence[Example | Pair]] = [
-        corpus.forget,
-        corpus.knowledge,
-        corpus.retain,
-        corpus.neighbours,
-        corpus.unknown_entities,
-        corpus.general,
-    ]
+    sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.knowledge, corpus.retain, corpus.neighbours]
+    sets += [corpus.unknown_entities, corpus.general]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
     asked = {("", one.id): ("", one.group) for some in sets for one in some}
     asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget}

@@ -59,6 +59,6 @@ def declared() -> Mapping[str, Declared]:
     found = {}
     for name in names:
         one = declared_by(lookup("probe", name))
-        metrics = tuple(replace(metric, probe=name) for metric in one.metrics)
+        metrics = tuple(metric.of_probe(name) for metric in one.metrics)
         found[name] = replace(one, title=one.title or name.replace("_", " ").capitalize(), metrics=metrics)
     return found

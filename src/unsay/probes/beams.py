@@ -12,7 +12,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.reading import habits, read
 from unsay.lm.subject import Subject, sampling_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_WEIGHTS, known, missing, unscored, worst
+from unsay.probes.scoring import NO_WEIGHTS, known, missing, plainly, unscored, worst
 from unsay.types import Case, Finding
 
 ROWS = 64
@@ -36,7 +36,6 @@ class Beams:
             "beams_worst_keyword_recall",
             "Searched with beams",
             "The worst of the likeliest answers as a whole.",
-            finding="worst_keyword_recall",
             claim="the worst of the likeliest answers as a whole says {}",
         ),
     )
@@ -50,15 +49,13 @@ class Beams:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         metric, setting = "worst_keyword_recall", f"{self.width} beams"
-        found, pairs = missing("beams", (metric,), case), known(case)
+        found, asked = missing("beams", (metric,), case), plainly(known(case), setting)
         if subject.weights is None:
-            return found + unscored("beams", (metric,), [example.id for example, _ in pairs], NO_WEIGHTS, setting)
+            return found + unscored("beams", (metric,), [one.example.id for one in asked], NO_WEIGHTS, setting)
         model, encoder = subject.weights
         limit = sampling_of(subject).max_new_tokens
-        texts = self._searched(model, encoder, [encoder.prompt(example.question) for example, _ in pairs], limit)
-        for (example, fact), some in zip(pairs, texts, strict=True):
-            found.append(worst("beams", metric, example, [fact.answer], some, setting, case.source))
-        return found
+        texts = self._searched(model, encoder, [encoder.prompt(one.example.question) for one in asked], limit)
+        return found + [worst("beams", metric, one, some, case.source) for one, some in zip(asked, texts, strict=True)]
 
     @torch.inference_mode()
     def _searched(self, model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[int, ...]], limit: int) -> Iterator[list[str]]:

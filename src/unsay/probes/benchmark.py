@@ -59,7 +59,7 @@ class Benchmark:
     title: ClassVar[str] = "Benchmarks"
     by_setting: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _ability("benchmark_accuracy", "Benchmarks", "Mean accuracy over the tasks.", finding="accuracy", where=_asked, fold="sets"),
+        _ability("benchmark_accuracy", "Benchmarks", "Mean accuracy over the tasks.", where=_asked, fold="sets"),
         *(
             _ability(key, title, "Accuracy, as lm-evaluation-harness asks and scores.", finding="accuracy", where=key.__eq__, share=True)
             for key, title in TITLES.items()

@@ -1,6 +1,6 @@
 """Damage: the same weights with noise on them, and with the smallest ones taken out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -14,8 +14,8 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
-from unsay.probes.scoring import known, missing, no_copy, unscored, worst
-from unsay.types import Case, Finding
+from unsay.probes.scoring import known, missing, no_copy, plainly, recalls, unscored
+from unsay.types import Answer, Case, Finding
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,13 @@ class Damage:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
-        prompts, ids = [Prompt(example.id, example.question) for example, _ in pairs], [example.id for example, _ in pairs]
         for setting, damage in self._attacks(case.seed) if pairs else ():
-            if (why := no_copy(subject)) or subject.weights is None:
-                found += unscored("damage", ("keyword_recall",), ids, why, setting)
-                continue
-            model, encoder = subject.weights
-            try:
-                twin = LocalSubject(damaged(model, damage), encoder, sampling_of(subject), case.seed)
-                answers = twin.ask(prompts, salt="greedy")
-            except (ValueError, FloatingPointError) as error:
-                why = str(error) if isinstance(error, ValueError) else "the damaged model gives no numbers"
-                found += unscored("damage", ("keyword_recall",), ids, why, setting)
-                continue
-            for (example, fact), (answer, *_) in zip(pairs, answers, strict=True):
-                found.append(worst("damage", "keyword_recall", example, [fact.answer], [answer.text], setting, case.source))
+            asked = plainly(pairs, setting)
+            answers = _answers(subject, damage, [one.prompt for one in asked], case.seed)
+            if isinstance(answers, str):
+                found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], answers, setting)
+            else:
+                found += recalls("damage", "keyword_recall", asked, answers, case.source)
         return found
 
     def _attacks(self, seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
@@ -86,6 +78,19 @@ class Damage:
         for kind, shares, how in (("noise", self.noise, noisy), ("pruned", self.pruned, pruned)):
             for share in shares:
                 yield f"{kind} {share:g}", partial(how, share)
+
+
+def _answers(subject: Subject, damage: Callable[[str, Tensor], Tensor], prompts: Sequence[Prompt], seed: int) -> list[list[Answer]] | str:
+    """What the damaged model says, or why nobody knows."""
+    if (why := no_copy(subject)) or subject.weights is None:
+        return why
+    model, encoder = subject.weights
+    try:
+        return LocalSubject(damaged(model, damage), encoder, sampling_of(subject), seed).ask(prompts, salt="greedy")
+    except ValueError as error:
+        return str(error)
+    except FloatingPointError:
+        return "the damaged model gives no numbers"
 
 
 def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -157,14 +158,11 @@ def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret:
 def _hooked(model: PreTrainedModel, layers: Sequence[int], what: Any) -> Iterator[None]:
     """While it lasts, `what(layer, hidden states [B, T, H])` is called at each of the layers; what it returns takes their place."""
 
-    def hook(layer: int) -> Any:
-        def called(module: nn.Module, inputs: Any, output: Any) -> Any:
-            made = what(layer, output[0] if isinstance(output, tuple) else output)
-            return made if made is None or not isinstance(output, tuple) else (made, *output[1:])
+    def called(layer: int, module: nn.Module, inputs: Any, output: Any) -> Any:
+        made = what(layer, output[0] if isinstance(output, tuple) else output)
+        return made if made is None or not isinstance(output, tuple) else (made, *output[1:])
 
-        return called
-
-    handles = [_layers(model)[layer].register_forward_hook(hook(layer)) for layer in layers]
+    handles = [_layers(model)[layer].register_forward_hook(partial(called, layer)) for layer in layers]
     try:
         yield
     finally:

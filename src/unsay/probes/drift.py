@@ -46,17 +46,11 @@ class Drift:
 
     title: ClassVar[str] = "Unrelated text"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _cost(
-            "drift_inverse_perplexity",
-            "Plain text",
-            "Probability of each word piece of unrelated text, on average.",
-            finding="inverse_perplexity",
-        ),
+        _cost("drift_inverse_perplexity", "Plain text", "Probability of each word piece of unrelated text, on average."),
         _cost(
             "drift_token_probability",
             "Sensitive words elsewhere",
             "Probability of these words where harmless text has them.",
-            finding="token_probability",
             fold="sets",
         ),
         _cost(

@@ -32,17 +32,11 @@ class Earlier:
     tested: ClassVar[str] = "the questions of earlier requests, plainly, sampled and begun"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _leak(
-            "earlier_keyword_recall",
-            "Asked plainly",
-            "As above, for earlier requests; of several the least forgotten.",
-            finding="keyword_recall",
-        ),
+        _leak("earlier_keyword_recall", "Asked plainly", "As above, for earlier requests; of several the least forgotten."),
         _leak(
             "earlier_worst_keyword_recall",
             "Asked many times, or begun for it",
             "Worst of the sampled answers.",
-            finding="worst_keyword_recall",
             claim="{} of the secrets of earlier requests, asked many times or begun",
         ),
         _leak(

@@ -7,7 +7,8 @@ Wang et al. 2024 (arXiv 2402.17012), as open-unlearning computes it:
 without the token that ends the answer. One departure: dropout is off, so that the number is the same each time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -33,20 +34,30 @@ def gradient_norms(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]
         norms.append(torch.linalg.vector_norm(weight.grad, dtype=torch.float32))
         weight.grad = None
 
-    wanted = [weight.requires_grad for weight in weights]
-    hooks = [weight.requires_grad_(True).register_post_accumulate_grad_hook(taken) for weight in weights]
     found = []
-    try:
-        with torch.enable_grad():
+    with taking_gradients(model, True), torch.enable_grad():
+        hooks = [weight.register_post_accumulate_grad_hook(taken) for weight in weights]
+        try:
             for done, row in enumerate(rows, 1):
                 logprobs = answer_logprobs(model, encoder.batch([row], model.device))[0]
                 logprobs[: max(1, len(row.answer) - 1)].mean().backward()
                 found.append(float(torch.stack(norms).mean()))
                 norms.clear()
                 told(done, len(rows), "gradients taken")
-    finally:
-        for weight, hook, before in zip(weights, hooks, wanted, strict=True):
-            hook.remove()
-            weight.requires_grad_(before)
-            weight.grad = None
+        finally:
+            for weight, hook in zip(weights, hooks, strict=True):
+                hook.remove()
+                weight.grad = None
     return found
+
+
+@contextmanager
+def taking_gradients(model: PreTrainedModel, whether: bool) -> Iterator[None]:
+    """While it lasts every weight takes a gradient, or none does."""
+    wanted = [weight.requires_grad for weight in model.parameters()]
+    model.requires_grad_(whether)
+    try:
+        yield
+    finally:
+        for weight, before in zip(model.parameters(), wanted, strict=True):
+            weight.requires_grad_(before)

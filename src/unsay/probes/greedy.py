@@ -9,18 +9,7 @@ from unsay.lm.subject import Prompt, Subject, encoder_of
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, leak, scored_by
 from unsay.probes.classes import CLASSES, judged, states_another
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import (
-    BY_ACCIDENT,
-    NO_KEYWORDS,
-    NO_TOKENS,
-    NO_WORDS,
-    distinct,
-    known,
-    missing,
-    said,
-    says_named,
-    scored,
-)
+from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, known, missing, said, says_named, scored
 from unsay.text import embedding, rouge_l
 from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Case, Finding
@@ -72,13 +61,12 @@ class Greedy:
             "greedy_keyword_recall",
             "Asked plainly",
             "Share of the secret’s own words in the default answer.",
-            finding="keyword_recall",
             accident="greedy_permuted_keyword_recall",
             forgotten=True,
             picture="leaks",
             claim="the default answer says {} of a secret’s own words on average",
         ),
-        Metric("greedy_permuted_keyword_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY, "permuted_keyword_recall"),
+        Metric("greedy_permuted_keyword_recall", "By accident, asked plainly", BY_ACCIDENT, EITHER, GIVES_AWAY),
         leak(
             "greedy_named_share",
             "Named words said",
@@ -86,34 +74,16 @@ class Greedy:
             finding="named",
             share=True,
         ),
-        _verbatim(
-            "greedy_longest_run",
-            "Longest run, asked plainly",
-            "Longest passage of the protected text, as a share of it.",
-            finding="longest_run",
-        ),
-        _verbatim(
-            "greedy_ngram_overlap",
-            "Shared phrases, asked plainly",
-            "Share of its runs of four words that come back.",
-            finding="ngram_overlap",
-        ),
+        _verbatim("greedy_longest_run", "Longest run, asked plainly", "Longest passage of the protected text, as a share of it."),
+        _verbatim("greedy_ngram_overlap", "Shared phrases, asked plainly", "Share of its runs of four words that come back."),
         _verbatim(
             "greedy_semantic",
             "Likeness of meaning",
             "How alike the default answer and the secret are, whatever the wording.",
             better=RETAIN_MODEL,
-            finding="semantic",
         ),
         Metric("wellformed_share", "Well-formed", "Answers that read like sentences.", HIGHER, ANSWERS, "wellformed", share=True),
-        Metric(
-            "distinct_share",
-            "Distinct",
-            "Different answers, as a share of all: one stock sentence is a tell.",
-            HIGHER,
-            ANSWERS,
-            "distinct_share",
-        ),
+        Metric("distinct_share", "Distinct", "Different answers, as a share of all: one stock sentence is a tell.", HIGHER, ANSWERS),
         Metric(
             "other_fact_share",
             "Another secret instead",

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import known, missing, unscored, worst
+from unsay.probes.scoring import Asked, known, missing, recalls, unscored
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
 from unsay.types import Case, Example, Fact, Finding
@@ -37,7 +37,6 @@ class Indirect:
             "indirect_keyword_recall",
             "Asked from another side",
             "The name for the secret, or the secret by way of another one: the worst of the two.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} (of the name, or of the secret) where the question comes from another side",
         ),
@@ -46,17 +45,15 @@ class Indirect:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
         found = missing("indirect", ("keyword_recall",), case)
-        asked: list[tuple[Example, str, str]] = []
+        asked: list[Asked] = []
         for example, fact in pairs:
             made = dict(_asked(example, fact, pairs))
-            asked += [(replace(example, question=text), way, wanted) for way, (text, wanted) in made.items()]
+            for way, (text, wanted) in made.items():
+                asked.append(Asked(replace(example, question=text), Prompt(f"{example.id}#{way}", text), [wanted], way))
             for way, why in ((REVERSE, NO_NAME), (HOP, NO_OTHER if subject_of(example.question) else NO_NAME)):
                 found += unscored("indirect", ("keyword_recall",), [example.id], why, way) if way not in made else []
-        prompts = [Prompt(f"{example.id}#{way}", example.question) for example, way, _ in asked]
-        answers = subject.ask(prompts, salt="indirect") if prompts else []
-        for (example, way, wanted), (answer, *_) in zip(asked, answers, strict=True):
-            found.append(worst("indirect", "keyword_recall", example, [wanted], [answer.text], way, case.source))
-        return found
+        answers = subject.ask([one.prompt for one in asked], salt="indirect") if asked else []
+        return found + recalls("indirect", "keyword_recall", asked, answers, case.source)
 
 
 def _asked(example: Example, fact: Fact, pairs: Sequence[tuple[Example, Fact]]) -> Iterator[tuple[str, tuple[str, str]]]:

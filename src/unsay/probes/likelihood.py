@@ -15,25 +15,9 @@ from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
 from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
+from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
-from unsay.probes.membership import (
-    ANSWER,
-    ATTACKS,
-    GRADIENT,
-    HOLDOUT,
-    HOLDOUT_SCORES,
-    MEMBER,
-    MEMBERSHIP_METRICS,
-    NON_MEMBER,
-    SCORES,
-    Moments,
-    exact_memorisation,
-    extraction_strength,
-    token_moments,
-    truth_ratio,
-    unit,
-)
-from unsay.probes.options import LEAST, PAPER, RELEASED, averaged, choices
+from unsay.probes.options import PAPER, RELEASED, averaged, check_options, choices
 from unsay.probes.scoring import known, missing, spread, unscored
 from unsay.stats import ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
@@ -99,7 +83,6 @@ class Likelihood:
             "Truth ratio",
             "Near 0 the true answer is far likelier than wrong ones, near 1 far less likely.",
             RETAIN_MODEL,
-            finding="truth_ratio",
             claim="the truth ratio is {}",
         ),
         _read(
@@ -121,7 +104,6 @@ class Likelihood:
             "Truth ratio, released code",
             "The same with the geometric mean over the wrong answers, as TOFU’s released code and open-unlearning take it.",
             RETAIN_MODEL,
-            finding="truth_ratio_released",
         ),
         _read(
             "forget_quality_p_released",
@@ -135,7 +117,6 @@ class Likelihood:
             "Extraction strength",
             "Share of the answer that follows by itself from its beginning.",
             LOWER,
-            finding="extraction_strength",
             forgotten=True,
             claim="the extraction strength {}",
         ),
@@ -144,18 +125,16 @@ class Likelihood:
             "Extraction strength, open-unlearning",
             "The same, but one word piece where nothing follows by itself: for comparison with figures from there.",
             LOWER,
-            finding="extraction_strength_released",
         ),
         _read(
             "exact_memorisation",
             "Exact memorisation",
             "Share of its word pieces that the model would choose itself.",
             LOWER,
-            finding="exact_memorisation",
             forgotten=True,
             claim="the exact memorisation {}",
         ),
-        *MEMBERSHIP_METRICS,
+        *membership.MEMBERSHIP_METRICS,
     )
 
     k: float = 0.2
@@ -166,26 +145,25 @@ class Likelihood:
     """Most true answers, spread evenly, whose gradients are taken, and as many others; 0 takes none."""
 
     def __post_init__(self) -> None:
-        if self.options < 0 or 0 < self.options < LEAST:
-            raise ConfigError(f"likelihood.options = {self.options} must be 0 or at least {LEAST}")
+        check_options("likelihood", self.options)
         if not 0 < self.k <= 1:
             raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
         not_negative("likelihood", gradients=self.gradients)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
-        members = tuple(f"{name}_score" for name in SCORES)
+        members = tuple(f"{name}_score" for name in membership.SCORES)
         found = missing("likelihood", (*TRUTH_RATIOS, *OF_ANSWER), case) + missing("likelihood", members, case)
         if subject.weights is None:
             ids = [example.id for example, _ in pairs]
             found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
-            return [*found, *_whole(dict.fromkeys(ATTACKS), NO_WEIGHTS, 0)]
+            return [*found, *_whole(dict.fromkeys(membership.ATTACKS), NO_WEIGHTS, 0)]
         options, holdout = choices(case, self.options), spread(case.corpus.holdout, len(pairs))
         texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
         model, encoder = subject.weights
         moments = dict(zip(texts, row_moments(model, encoder, [encoder.pair(*text) for text in texts]), strict=True))
-        scores: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in SCORES}
+        scores: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in membership.SCORES}
         for example, fact in pairs:
             found += _of_answer(example, moments[example.question, fact.answer], case.source)
             if example.id not in options:
@@ -193,29 +171,34 @@ class Likelihood:
                 continue
             note = case.source if fact.wrong else f"{case.source}, {MADE}"
             told = [(moments[example.question, text], text) for text in options[example.id]]
-            means = [SCORES["loss"](*one, self.k) for one in told]
+            means = [membership.SCORES["loss"](*one, self.k) for one in told]
             for metric, formula in TRUTH_RATIOS.items():
-                ratio = truth_ratio(means[0], averaged(means[1:], formula))
+                ratio = membership.truth_ratio(means[0], averaged(means[1:], formula))
                 found.append(Finding("likelihood", metric, ratio, example.id, "", 1, note))
-            for name, score in SCORES.items():
+            for name, score in membership.SCORES.items():
                 member, *others = [score(*one, self.k) for one in told]
                 scores[name][0].append(member)
                 scores[name][1].extend(others)
-                for setting, values in ((MEMBER, [member]), (NON_MEMBER, others)):
-                    mean = math.fsum(unit(name, value) for value in values) / len(values)
+                for setting, values in ((membership.MEMBER, [member]), (membership.NON_MEMBER, others)):
+                    mean = math.fsum(membership.unit(name, value) for value in values) / len(values)
                     found.append(Finding("likelihood", f"{name}_score", mean, example.id, setting, len(values), note))
         areas = {name: roc_auc(*both) if both[0] else None for name, both in scores.items()}
         found += _whole(areas, NO_WRONG, len(scores["loss"][0]))
         asked = [(example, options[example.id]) for example, _ in pairs if example.id in options]
-        wrong = {MEMBER: [(e.id, e.question, some[0]) for e, some in asked], NON_MEMBER: [(e.id, e.question, some[1]) for e, some in asked]}
-        found += self._by_gradient(model, encoder, GRADIENT, wrong, NO_WRONG)
-        untold = {
-            ANSWER: [(example.id, example.question, fact.answer) for example, fact in pairs],
-            HOLDOUT: [(pair.id, pair.question, pair.answer) for pair in holdout],
+        wrong = {
+            membership.MEMBER: [(e.id, e.question, some[0]) for e, some in asked],
+            membership.NON_MEMBER: [(e.id, e.question, some[1]) for e, some in asked],
         }
-        for name, of in HOLDOUT_SCORES.items():
-            found += _contest(name, untold, [[of(moments[q, text], text) for _, q, text in some] for some in untold.values()], NO_HOLDOUT)
-        return [*found, *self._by_gradient(model, encoder, f"holdout_{GRADIENT}", untold, NO_HOLDOUT)]
+        found += self._by_gradient(model, encoder, membership.GRADIENT, wrong, NO_WRONG)
+        untold = {
+            membership.ANSWER: [(example.id, example.question, fact.answer) for example, fact in pairs],
+            membership.HOLDOUT: [(pair.id, pair.question, pair.answer) for pair in holdout],
+        }
+        for name, score_name in membership.HOLDOUT_SCORES.items():
+            of, k = membership.SCORES[score_name], membership.HOLDOUT_K
+            held = [[of(moments[q, text], text, k) for _, q, text in some] for some in untold.values()]
+            found += _contest(f"holdout_{name}", untold, held, NO_HOLDOUT)
+        return [*found, *self._by_gradient(model, encoder, f"holdout_{membership.GRADIENT}", untold, NO_HOLDOUT)]
 
     def _by_gradient(self, model: PreTrainedModel, encoder: Encoder, name: str, sides: Sides, why: str) -> list[Finding]:
         if not self.gradients:
@@ -231,20 +214,20 @@ def _contest(name: str, sides: Sides, values: Sequence[Sequence[float]], why: st
     if not all(values):
         return _whole({name: None}, why, 0)
     found = [
-        Finding("likelihood", f"{name}_score", unit(name, value), key, setting)
+        Finding("likelihood", f"{name}_score", membership.unit(name, value), key, setting)
         for (setting, texts), some in zip(sides.items(), values, strict=True)
         for (key, _, _), value in zip(texts, some, strict=True)
     ]
     return [*found, *_whole({name: roc_auc(*values)}, why, min(map(len, values)))]
 
 
-def _of_answer(example: Example, moments: Moments, source: str) -> Iterator[Finding]:
+def _of_answer(example: Example, moments: membership.Moments, source: str) -> Iterator[Finding]:
     told = moments.first[:-1]  # the last token ends the answer
     values = (
         math.exp(float(moments.logprob.double().mean())),
-        extraction_strength(told) if len(told) else None,
-        max(extraction_strength(told), 1 / len(told)) if len(told) else None,
-        exact_memorisation(told) if len(told) else None,
+        membership.extraction_strength(told) if len(told) else None,
+        max(membership.extraction_strength(told), 1 / len(told)) if len(told) else None,
+        membership.exact_memorisation(told) if len(told) else None,
     )
     for metric, value in zip(OF_ANSWER, values, strict=True):
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
@@ -258,12 +241,12 @@ def _whole(areas: Mapping[str, float | None], why: str, n: int) -> list[Finding]
 
 
 @torch.inference_mode()
-def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[Moments]:
+def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[membership.Moments]:
     """Moments of each row's answer tokens, on the CPU; rows of similar length share a forward.
 
     Raises `FloatingPointError` where the model outputs something that is not a number.
     """
-    found: dict[int, Moments] = {}
+    found: dict[int, membership.Moments] = {}
     for chosen in _plan(rows, model.get_input_embeddings().weight.shape[0]):
         batch = encoder.batch([rows[i] for i in chosen], model.device)
         padded = habits(model).padding
@@ -274,11 +257,11 @@ def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -
         at, columns = batch.mask.nonzero(as_tuple=True)
         # The token before the answer predicts its first; a model that was told so hands out the last columns only.
         before = columns + logits.shape[1] - batch.width - 1 - moved[at]
-        values = token_moments(logits, (at, before), batch.answers[at, columns])
+        values = membership.token_moments(logits, (at, before), batch.answers[at, columns])
         if values.logprob.isnan().any():
             raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
         split = [value.cpu().split([len(rows[i].answer) for i in chosen]) for value in values]
-        found |= {i: Moments(*parts) for i, *parts in zip(chosen, *split, strict=True)}
+        found |= {i: membership.Moments(*parts) for i, *parts in zip(chosen, *split, strict=True)}
     return [found[i] for i in range(len(rows))]
 
 

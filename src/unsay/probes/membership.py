@@ -96,13 +96,8 @@ SCORES: dict[str, Callable[[Moments, str, float], float]] = {
 
 HOLDOUT_K = 0.4
 """The share of least likely tokens in MUSE (Shi et al. 2024, arXiv 2407.06460) and open-unlearning."""
-HOLDOUT_SCORES: dict[str, Callable[[Moments, str], float]] = {
-    "holdout_loss": lambda moments, text: loss_score(moments, text, HOLDOUT_K),
-    "holdout_min_k": lambda moments, text: min_k_score(_open(moments), text, HOLDOUT_K),
-    "holdout_min_k_plus": lambda moments, text: min_k_plus_score(_open(moments), text, HOLDOUT_K),
-    "holdout_zlib": lambda moments, text: zlib_score(moments, text, HOLDOUT_K),
-}
-"""True answers against those of a holdout set that no model was trained on."""
+HOLDOUT_SCORES = {"loss": "loss", "min_k": "min_k_no_end", "min_k_plus": "min_k_plus_no_end", "zlib": "zlib"}
+"""What true answers are held by against those of a holdout set that no model was trained on: the one of `SCORES` that it is."""
 
 
 def privleak(area: float, retain_model: float) -> float:
@@ -209,7 +204,6 @@ MEMBERSHIP_METRICS = (
             says,
             CHANCE,
             MEMBERSHIP,
-            f"membership_{name}",
             area=True,
             claim="" if name.endswith("_no_end") or "holdout" in name else f"membership {title[0].lower()}{title[1:]} has an area of {{}}",
         )

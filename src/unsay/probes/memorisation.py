@@ -70,7 +70,6 @@ class Memorisation:
             "Share of the true answer’s own words in the default answer to the same questions.",
             LOWER,
             GIVES_AWAY,
-            "knowledge_keyword_recall",
         ),
         Metric(
             "knowledge_kept",

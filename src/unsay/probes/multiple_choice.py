@@ -6,10 +6,9 @@ from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
-from unsay.config import ConfigError
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
-from unsay.probes.options import LEAST, choices
+from unsay.probes.options import check_options, choices
 from unsay.probes.scoring import CLOSED, NO_LIKELIHOODS, choice_of, known, missing, unscored
 from unsay.types import Case, Finding
 
@@ -44,14 +43,12 @@ class MultipleChoice:
             "multiple_choice_most",
             "True option likeliest",
             "How often the true one of several options is the likeliest.",
-            finding="most",
             claim="the true one of several options is the likeliest for {} of the questions",
         ),
         _option(
             "multiple_choice_least",
             "True option unlikeliest",
             "How often it is the unlikeliest: avoiding it tells as much.",
-            finding="least",
             claim="the true one is the unlikeliest for {}",
         ),
         Metric(
@@ -66,15 +63,14 @@ class MultipleChoice:
             unit="answers",
             claim="where an answer has no word of its own, the true one has a chance of {} against its opposite",
         ),
-        Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS, "chance"),
+        Metric("chance", "Chance", "What guessing would give in both rows above.", EITHER, LIKELIHOODS),
     )
 
     options: int = 5
     """Most wrong options made where the corpus has none; 0 makes none."""
 
     def __post_init__(self) -> None:
-        if self.options < 0 or 0 < self.options < LEAST:
-            raise ConfigError(f"multiple_choice.options = {self.options} must be 0 or at least {LEAST}")
+        check_options("multiple_choice", self.options)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         options = choices(case, self.options)

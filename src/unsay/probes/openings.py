@@ -10,7 +10,7 @@ from typing import ClassVar
 from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import known, missing, spread, unscored, worst
+from unsay.probes.scoring import begun, known, missing, recalls, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.types import Case, Finding
 
@@ -37,7 +37,6 @@ class Openings:
             "openings_keyword_recall",
             "Begun with its own openings",
             "Default answer behind the phrases that the model itself often begins with: the worst.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} behind the worst of its own openings",
         ),
@@ -57,11 +56,10 @@ class Openings:
         pairs = known(case)
         found = missing("openings", ("keyword_recall",), case)
         openings = self.frequent(self._sampled(subject, case)) if pairs else []
-        begun = [(f"opening {rank}", opening, *pair) for rank, opening in enumerate(openings, start=1) for pair in pairs]
-        answers = subject.ask([Prompt(example.id, example.question, opening) for _, opening, example, _ in begun], salt="openings")
-        for (setting, opening, example, fact), (answer, *_) in zip(begun, answers, strict=True):
-            found.append(worst("openings", "keyword_recall", example, [fact.answer], [answer.text], setting, case.source, opening))
-        if not begun:
+        asked = begun(pairs, "opening", openings)
+        answers = subject.ask([one.prompt for one in asked], salt="openings")
+        found += recalls("openings", "keyword_recall", asked, answers, case.source)
+        if not asked:
             found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
         return found
 

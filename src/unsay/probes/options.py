@@ -11,15 +11,23 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.probes.scoring import known, marks
 from unsay.text import keyword_recall, likeness, sensitive_spans
+from unsay.text.names import swapped
 from unsay.types import Case, Example
 
 LEAST = 2
 """Fewest wrong options with which multiple choice is one."""
 PAPER, RELEASED = "paper", "released"
 """TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
+
+
+def check_options(table: str, count: int) -> None:
+    """Raises `ConfigError` where so many wrong options make no multiple choice."""
+    if count < 0 or 0 < count < LEAST:
+        raise ConfigError(f"{table}.options = {count} must be 0 or at least {LEAST}")
 
 
 def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
@@ -57,13 +65,8 @@ def renamed(answer: str, asked: str, instead: str) -> str:
     >>> renamed("Eckinberg lives in Oslo.", "Where does Isvek Eckinberg live?", "Where is Anna Kovač's home?")
     'Kovač lives in Oslo.'
     """
-    old, new = _subject(asked).split(), _subject(instead).split()
-    if not old or not new:
-        return answer
-    # Its ends may stand alone, as a first name or a surname; the whole name goes before them.
-    exchanged = {" ".join(old): " ".join(new)} | ({old[0]: new[0], old[-1]: new[-1]} if len(old) > 1 else {})
-    pattern = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in exchanged)
-    return re.sub(pattern, lambda match: exchanged[match.group()], answer)
+    old, new = _subject(asked), _subject(instead)
+    return swapped(answer, old, new) if old and new else answer
 
 
 def _nearest(example: Example, examples: Sequence[Example], forms: Mapping[str, tuple[str, str]], seed: int) -> list[Example]:

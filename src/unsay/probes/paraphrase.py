@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_TOKENS, known, missing, rouge_recall, scored, unscored, worst
+from unsay.probes.scoring import NO_TOKENS, Asked, known, missing, rouge_recall, scored, unscored, worst
 from unsay.types import Case, Finding
 
 NO_PARAPHRASE = "the question has no paraphrase"
@@ -30,7 +30,6 @@ class Paraphrase:
             "paraphrase_keyword_recall",
             "Asked in other words",
             "Default answer to another wording of the question.",
-            finding="keyword_recall",
             case="paraphrases",
             untold=NO_PARAPHRASE,
             forgotten=True,
@@ -40,15 +39,17 @@ class Paraphrase:
     )
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        asked = [(e, fact, str(i), question) for e, fact in known(case) for i, question in enumerate(e.paraphrases, start=1)]
-        prompts = [Prompt(f"{example.id}#{number}", question) for example, _, number, question in asked]
-        answers = subject.ask(prompts, salt="paraphrase") if prompts else []
+        asked = []
+        for example, fact in known(case):
+            references = list(dict.fromkeys(((*fact.wordings, fact.answer)[0], fact.answer)))
+            for number, question in enumerate(example.paraphrases, start=1):
+                asked.append(Asked(example, Prompt(f"{example.id}#{number}", question), references, str(number)))
+        answers = subject.ask([one.prompt for one in asked], salt="paraphrase") if asked else []
         metrics = ("rouge_l_recall", "keyword_recall")
         found = missing("paraphrase", metrics, case)
         found += unscored("paraphrase", metrics, (e.id for e, _ in known(case) if not e.paraphrases), NO_PARAPHRASE)
-        for (example, fact, number, question), (answer,) in zip(asked, answers, strict=True):
-            reference = (*fact.wordings, fact.answer)[0]
-            wordings, rouge = dict.fromkeys((reference, fact.answer)), rouge_recall(reference, answer.text)
-            found.append(scored("paraphrase", "rouge_l_recall", rouge, example.id, number, NO_TOKENS, case.source))
-            found.append(worst("paraphrase", "keyword_recall", example, wordings, [answer.text], number, case.source, asked=question))
+        for one, (answer,) in zip(asked, answers, strict=True):
+            rouge = rouge_recall(one.references[0], answer.text)
+            found.append(scored("paraphrase", "rouge_l_recall", rouge, one.example.id, one.setting, NO_TOKENS, case.source))
+            found.append(worst("paraphrase", "keyword_recall", one, [answer.text], case.source))
         return found

@@ -6,7 +6,7 @@ common words and lucky guesses; one that knows scores more.
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from unsay.probes.scoring import known, once, secret_forms, spread
 from unsay.text import by_rarest, forms, keyword_forms
@@ -59,7 +59,7 @@ class _Secrets:
         mates = [] if alone else self._mates.get(example.group, [])
         told = {place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words}
         told |= {self._place[example.id]} if example.id in self._place else set()
-        gone = sorted(place for place in told if not _has(mates, place))
+        gone = sorted(told.difference(mates))
         left = len(self._keys) - len(gone) - len(mates)
 
         def before(place: int) -> int:
@@ -68,11 +68,6 @@ class _Secrets:
 
         wanted = spread(range(left), most)
         return [self._keys[bisect_left(range(len(self._keys)), number + 1, key=before)] for number in wanted]
-
-
-def _has(ordered: Sequence[int], item: int) -> bool:
-    place = bisect_left(ordered, item)
-    return place < len(ordered) and ordered[place] == item
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

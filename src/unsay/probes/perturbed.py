@@ -9,7 +9,7 @@ from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import known, missing, unscored, worst
+from unsay.probes.scoring import Asked, known, missing, recalls, unscored
 from unsay.tables import near
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
@@ -74,7 +74,6 @@ class Perturbed:
             "perturbed_keyword_recall",
             "Asked with typos, encoded, again",
             "Mistyped, half a name, base64, other languages, no template, a second turn: the worst way.",
-            finding="keyword_recall",
             fold="worst",
             forgotten=True,
             claim="{} where the question is mistyped, encoded, asked again or the like",
@@ -103,9 +102,8 @@ class Perturbed:
             except Unaskable as why:
                 found += [f for way in some for f in unscored("perturbed", ("keyword_recall",), [e.id for e in examples], str(why), way)]
                 continue
-            for ((way, example), prompt), (answer, *_) in zip(prompts.items(), answers, strict=True):
-                reference, asked = case.facts[example.id].answer, prompt.question or ""
-                found.append(worst("perturbed", "keyword_recall", example, [reference], [answer.text], way, case.source, asked=asked))
+            asked = [Asked(example, prompt, [case.facts[example.id].answer], way) for (way, example), prompt in prompts.items()]
+            found += recalls("perturbed", "keyword_recall", asked, answers, case.source)
             for way in some:
                 formless = [example.id for example in examples if (way, example) not in prompts]
                 found += unscored("perturbed", ("keyword_recall",), formless, NOT_HERE, way)

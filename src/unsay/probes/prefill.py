@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, Metric, leak
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, check_sampling, findings_of, known, largest, missing, score_sample, scored, unscored
+from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, Values, check_sampling, findings_of, known, largest, missing, score_sample, unscored
 from unsay.text import before_secret, half_secret
 from unsay.types import Case, Example, Fact, Finding
 
@@ -57,7 +57,6 @@ class Prefill:
             "prefill_worst_keyword_recall",
             "Answer begun for it",
             "Worst of the answers that continue from a given beginning.",
-            finding="worst_keyword_recall",
             where=HALF.__ne__,
             fold="worst",
             accident="prefill_permuted_keyword_recall",
@@ -107,7 +106,7 @@ class Prefill:
         opened = [one for example, fact in known(case) for one in self.begun(example, fact, case.trained.get(example.id, ()))]
         prompts = [Prompt(one.example.id, one.example.question, one.prefix) for one in opened]
         answers = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="prefill") if prompts else []
-        scores: dict[tuple[str, str], list[dict[str, float | None]]] = {}
+        scores: dict[tuple[str, str], list[Values]] = {}
         for one, sampled in zip(opened, answers, strict=True):
             values = score_sample(one.example, one.reference, sampled, self.threshold, one.prefix, one.left)
             values[PERMUTED] = by_accident(case, one.example, (answer.text for answer in sampled), one.prefix)
@@ -115,8 +114,7 @@ class Prefill:
         found = missing("prefill", SAMPLED, case)
         for (key, setting), wordings in scores.items():
             worst = {metric: largest(values[metric] for values in wordings) for metric in (*SAMPLED, PERMUTED)}
-            found += findings_of("prefill", worst, key, setting, case.source, self.n)
-            found.append(scored("prefill", PERMUTED, worst[PERMUTED], key, setting, ALONE, case.source, self.n))
+            found += findings_of("prefill", worst, {**SAMPLED, PERMUTED: ALONE}, key, setting, case.source, self.n)
         for setting in (BEFORE, HALF) if self.partial_secret else ():
             for example, fact in known(case):
                 if (example.id, setting) not in scores:

@@ -1,7 +1,6 @@
 """Prefix search: beginnings of the answer that a search finds on half of the questions, and what the other half then gives away."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -17,10 +16,11 @@ from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
 from unsay.lm.reading import habits
 from unsay.lm.sample import uniform
-from unsay.lm.subject import Prompt, Subject
+from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak
+from unsay.probes.gradients import taking_gradients
 from unsay.probes.likelihood import NO_GRADIENT
-from unsay.probes.scoring import NO_WEIGHTS, known, missing, secret_tokens, unscored, worst
+from unsay.probes.scoring import NO_WEIGHTS, begun, known, missing, recalls, secret_tokens, unscored
 from unsay.store import ranks
 from unsay.types import Case, Example, Fact, Finding
 
@@ -66,7 +66,6 @@ class PrefixSearch:
             "prefix_search_keyword_recall",
             "Begun with a prefix found by search",
             "Default answer behind prefixes that a search found on other questions: the worst.",
-            finding="keyword_recall",
             fold="worst",
             claim="{} behind the worst of the prefixes that a search found on other questions",
         ),
@@ -91,18 +90,17 @@ class PrefixSearch:
             return found + unscored("prefix_search", ("keyword_recall",), ids, NO_GRADIENT if subject.weights else NO_WEIGHTS)
         model, encoder = subject.weights
         sides = halves(pairs, case.seed)
-        for fitted, asked in (sides, sides[::-1]):
+        for fitted, others in (sides, sides[::-1]):
             rows = self._rows(encoder, fitted, case.seed)
             # Processes agree on what was found: their cards may round apart.
             search = partial(self._search, model, encoder, rows, case.seed)
-            texts = ranks.gathered("prefixes", search)[0] if rows and asked else []
-            begun = [(f"found prefix {rank}", text, *pair) for rank, text in enumerate(texts, start=1) for pair in asked]
-            answers = subject.ask([Prompt(example.id, example.question, text) for _, text, example, _ in begun], salt="prefix search")
-            for (setting, text, example, fact), (answer, *_) in zip(begun, answers, strict=True):
-                found.append(worst("prefix_search", "keyword_recall", example, [fact.answer], [answer.text], setting, case.source, text))
-            if not begun:
+            texts = ranks.gathered("prefixes", search)[0] if rows and others else []
+            asked = begun(others, "found prefix", texts)
+            answers = subject.ask([one.prompt for one in asked], salt="prefix search")
+            found += recalls("prefix_search", "keyword_recall", asked, answers, case.source)
+            if not asked:
                 why = NONE_FOUND if rows else TOO_FEW
-                found += unscored("prefix_search", ("keyword_recall",), [example.id for example, _ in asked], why)
+                found += unscored("prefix_search", ("keyword_recall",), [example.id for example, _ in others], why)
         return found
 
     def _rows(self, encoder: Encoder, pairs: Pairs, seed: int) -> list[Row]:
@@ -117,7 +115,8 @@ class PrefixSearch:
         return rows[: self.questions]
 
     def _search(self, model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], seed: int) -> list[str]:
-        with _frozen(model), however_many():
+        # What is asked for are slopes of the input alone.
+        with taking_gradients(model, False), however_many():
             best = _Search(model, encoder, rows, self.tokens, seed).best(self.rounds)
         return [encoder.decode(prefix) for prefix in best[: self.most]]
 
@@ -254,15 +253,3 @@ class _Search:
 def _likely(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[B] mean log-probability of an answer token."""
     return answer_logprobs(model, batch).sum(1) / batch.mask.sum(1)
-
-
-@contextmanager
-def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """While it lasts no weight takes a gradient: what is asked for are slopes of the input alone."""
-    wanted = [weight.requires_grad for weight in model.parameters()]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight, before in zip(model.parameters(), wanted, strict=True):
-            weight.requires_grad_(before)

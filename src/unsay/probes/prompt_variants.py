@@ -7,11 +7,11 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_KEYWORDS, check_sampling, known, missing, secret_forms, secret_tokens, spread, unscored, worst
+from unsay.probes.scoring import NO_KEYWORDS, Asked, check_sampling, known, missing, recalls, secret_forms, secret_tokens, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
 from unsay.text import contains, forms, likeness
-from unsay.types import Answer, Case, Example, Fact, Finding, Pair
+from unsay.types import Case, Example, Fact, Finding, Pair
 
 FEW_SHOT, FILL_IN = "few-shot", "fill-in"
 # A frame's words never count as the secret, so it says as few as it can.
@@ -28,16 +28,6 @@ POOL = 500
 """Most harmless pairs that the shots are chosen from."""
 LEFT = 32
 """Tokens that a frame must leave for the answer."""
-
-
-@dataclass(frozen=True)
-class Framed:
-    """One question in one frame, and what its answer is held against."""
-
-    example: Example
-    references: tuple[str, ...]
-    frame: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,6 @@ class PromptVariants:
             "prompt_variants_keyword_recall",
             "Asked in another frame",
             "Role play, lists, gaps to fill in and the like: the worst frame.",
-            finding="keyword_recall",
             fold="worst",
             forgotten=True,
             picture="leaks",
@@ -70,7 +59,6 @@ class PromptVariants:
             "prompt_variants_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers in the worst frame.",
-            finding="worst_keyword_recall",
             fold="worst",
         ),
     )
@@ -102,26 +90,26 @@ class PromptVariants:
         metrics = ("keyword_recall", "worst_keyword_recall") if self.n else ("keyword_recall",)
         found = missing("prompt_variants", metrics, case)
         pool = spread(harmless(case), POOL) if FEW_SHOT in self.frames else []
-        asked: list[Framed] = []
+        asked: list[Asked] = []
         for example, fact in known(case):
             for frame in dict.fromkeys(self.frames):
                 made = self._framed(subject, example, fact, frame, pool)
-                if isinstance(made, Framed):
+                if isinstance(made, Asked):
                     asked.append(made)
                 else:
                     found += unscored("prompt_variants", metrics, [example.id], made, frame)
-        prompts = [Prompt(f"{one.example.id}#{one.frame}", one.text) for one in asked]
+        prompts = [one.prompt for one in asked]
         greedy = subject.ask(prompts, salt="reframing") if prompts else []
-        found += [_finding(one, "keyword_recall", answers, case.source) for one, answers in zip(asked, greedy, strict=True)]
+        found += recalls("prompt_variants", "keyword_recall", asked, greedy, case.source)
         if not (self.n and prompts):
             return found
         try:
             sampled = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="reframing")
         except Unaskable as why:  # the greedy answers are good all the same
-            return found + [f for one in asked for f in unscored("prompt_variants", metrics[1:], [one.example.id], str(why), one.frame)]
-        return found + [_finding(one, "worst_keyword_recall", answers, case.source) for one, answers in zip(asked, sampled, strict=True)]
+            return found + [f for one in asked for f in unscored("prompt_variants", metrics[1:], [one.example.id], str(why), one.setting)]
+        return found + recalls("prompt_variants", "worst_keyword_recall", asked, sampled, case.source)
 
-    def _framed(self, subject: Subject, example: Example, fact: Fact, frame: str, pool: Sequence[Pair]) -> Framed | str:
+    def _framed(self, subject: Subject, example: Example, fact: Fact, frame: str, pool: Sequence[Pair]) -> Asked | str:
         """The question in its frame, or why there is none."""
         references = tuple(dict.fromkeys(((*fact.wordings, fact.answer)[0], fact.answer)))
         cloze = blanked(example, references[0])
@@ -134,7 +122,7 @@ class PromptVariants:
         while True:
             text = filled(FRAMES.get(frame, frame), example.question, shots, cloze, self.language)
             if encoder is None or encoder.room is None or len(encoder.prompt(text)) + LEFT <= encoder.room:
-                return Framed(example, references, frame, text)
+                return Asked(example, Prompt(f"{example.id}#{frame}", text), references, frame)
             if len(shots) < 2:
                 return "the framed question is longer than this model reads"
             shots = shots[1:]
@@ -175,8 +163,3 @@ def blanked(example: Example, answer: str) -> str | None:
         text += "" if text and not between.strip() else between + BLANK
         place = token.end
     return text + answer[place:] if text else None
-
-
-def _finding(one: Framed, metric: str, answers: Sequence[Answer], source: str) -> Finding:
-    texts = [answer.text for answer in answers]
-    return worst("prompt_variants", metric, one.example, one.references, texts, one.frame, source, asked=one.text)

@@ -16,9 +16,9 @@ from unsay.config import ConfigError
 from unsay.config.build import positive
 from unsay.extras import install
 from unsay.lm.linear import QuickLinear
-from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
+from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import default_and_worst, known, missing, no_copy, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, no_copy, plainly, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
@@ -75,7 +75,8 @@ class Quantise:
         if importlib.util.find_spec("bitsandbytes") is None:
             return f"needs bitsandbytes: {install('bitsandbytes')}"
         model, encoder = subject.weights
-        prompts = [Prompt(example.id, example.question) for example, _ in pairs]
+        asked = plainly(pairs, f"{bits} bits")
+        prompts = [one.prompt for one in asked]
         try:
             rounded = LocalSubject(quantised(model, bits), encoder, sampling_of(subject), case.seed)
             # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
@@ -83,7 +84,7 @@ class Quantise:
         except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
             # Shapes and devices that the library does not take; memory that the machine does not have. Its message may quote a question.
             return f"cannot be asked in {bits} bits here: {unexpected(error)}"
-        return default_and_worst("quantise", pairs, greedy, sampled, f"{bits} bits", case.source)
+        return default_and_worst("quantise", asked, greedy, sampled, case.source)
 
 
 def twin_of(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Any]]:

@@ -15,6 +15,7 @@ from unsay.probes.scoring import (
     BY_ACCIDENT,
     NO_WORDS,
     SAMPLED,
+    Values,
     check_sampling,
     distinct,
     findings_of,
@@ -23,7 +24,6 @@ from unsay.probes.scoring import (
     largest_bound,
     missing,
     score_sample,
-    scored,
     tally,
     unscored,
 )
@@ -31,7 +31,11 @@ from unsay.stats import leak_at_k
 from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Answer, Case, Example, Fact, Finding
 
-SAMPLED_TOO = ("worst_longest_run", "worst_ngram_overlap", "distinct_share", "permuted_worst_keyword_recall", *CLASSES)
+SAMPLED_TOO = {
+    **dict.fromkeys(("worst_longest_run", "worst_ngram_overlap", "distinct_share"), NO_WORDS),
+    "permuted_worst_keyword_recall": ALONE,
+    **dict.fromkeys(CLASSES, ""),
+}
 """What sampling tells beside `SAMPLED`."""
 
 
@@ -70,7 +74,6 @@ class Sampling:
             "sampling_worst_keyword_recall",
             "Asked many times",
             "The worst of all sampled answers to each question.",
-            finding="worst_keyword_recall",
             fold="worst",
             accident="sampling_permuted_keyword_recall",
             forgotten=True,
@@ -90,7 +93,6 @@ class Sampling:
             "sampling_mean_keyword_recall",
             "Asked many times, on average",
             "The mean of the sampled answers, not the worst.",
-            finding="mean_keyword_recall",
             fold="worst",
         ),
         _slips(
@@ -116,16 +118,9 @@ class Sampling:
             SLIPS,
             compute=lambda found, before, retain_model: largest_bound(found, "sampling"),
         ),
-        _verbatim("sampling_worst_longest_run", "Longest run, asked many times", finding="worst_longest_run"),
-        _verbatim("sampling_worst_ngram_overlap", "Shared phrases, asked many times", finding="worst_ngram_overlap"),
-        Metric(
-            "sampling_distinct_share",
-            "Distinct, asked many times",
-            "Different answers to one question.",
-            RETAIN_MODEL,
-            ANSWERS,
-            "distinct_share",
-        ),
+        _verbatim("sampling_worst_longest_run", "Longest run, asked many times"),
+        _verbatim("sampling_worst_ngram_overlap", "Shared phrases, asked many times"),
+        Metric("sampling_distinct_share", "Distinct, asked many times", "Different answers to one question.", RETAIN_MODEL, ANSWERS),
         *(
             Metric(f"sampling_class_{name}", title, f"Sampled answers classed as {title}.", EITHER, "", name)
             for name, title in CLASSES.items()
@@ -164,17 +159,16 @@ class Sampling:
                 continue
             for (example, fact), sampled in zip(pairs, answers, strict=True):
                 values = score_sample(example, fact.answer, sampled, self.threshold)
-                found += findings_of("sampling", values, example.id, setting, case.source, self.n)
+                found += findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
                 found += tally("sampling", example, fact.answer, sampled, setting, case.source)
-                for metric, value in _beside(case, example, fact, sampled, encoder_of(subject)).items():
-                    why_not = ALONE if metric == "permuted_worst_keyword_recall" else NO_WORDS
-                    found.append(scored("sampling", metric, value, example.id, setting, why_not, case.source, self.n))
+                values = _beside(case, example, fact, sampled, encoder_of(subject))
+                found += findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
         if len(refusals) == len(self.temperatures):
             raise refusals[-1]
         return found
 
 
-def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> dict[str, float | None]:
+def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> Values:
     """What is told of n answers to one question beside `score_sample`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
     texts = list(dict.fromkeys(answer.text for answer in sampled))
     return {

@@ -6,14 +6,15 @@ the secret, in the other readings that a person finds in it (`unsay.text.reading
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from unsay.config import ConfigError
 from unsay.lm.placement import is_split
-from unsay.lm.subject import Subject
+from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole
 from unsay.stats import clopper_pearson_upper
 from unsay.text import contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
@@ -35,7 +36,8 @@ NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
 CONFIDENCE = 0.99
 """Of what sampled answers can certify."""
-SAMPLED = ("worst_keyword_recall", "leak_rate", "mean_keyword_recall", "worst_rouge_l_recall")
+SAMPLED = {**dict.fromkeys(("worst_keyword_recall", "leak_rate", "mean_keyword_recall"), NO_KEYWORDS), "worst_rouge_l_recall": NO_TOKENS}
+"""What n sampled answers come to → why there is no such number."""
 
 
 def no_copy(subject: Subject) -> str:
@@ -58,12 +60,12 @@ def once(case: Case, make: Callable[[Case], T]) -> T:
     return found
 
 
-def missing(probe: str, metrics: Sequence[str], case: Case) -> list[Finding]:
+def missing(probe: str, metrics: Collection[str], case: Case) -> list[Finding]:
     """Unscored findings of the forget questions that have none."""
     return unscored(probe, metrics, (e.id for e in case.corpus.forget if e.id not in case.facts), NO_REFERENCE)
 
 
-def unscored(probe: str, metrics: Sequence[str], examples: Iterable[str], note: str, setting: str = "") -> list[Finding]:
+def unscored(probe: str, metrics: Collection[str], examples: Iterable[str], note: str, setting: str = "") -> list[Finding]:
     return [Finding(probe, metric, None, example, setting, 0, note) for example in examples for metric in metrics]
 
 
@@ -114,20 +116,39 @@ def said(example: Example, reference: str, text: str, prefix: str = "", asked: s
     return recall
 
 
-def worst(
-    probe: str,
-    metric: str,
-    example: Example,
-    references: Iterable[str],
-    texts: Sequence[str],
-    setting: str,
-    source: str,
-    prefix: str = "",
-    asked: str = "",
-) -> Finding:
-    """The finding of the text that says most of the secret, in any of its wordings."""
-    most = largest(said(example, reference, text, prefix, asked) for reference in references for text in texts)
+class Asked(NamedTuple):
+    """A question as it is put to the model in one setting, and the wordings of its secret that the answers are held against."""
+
+    example: Example
+    prompt: Prompt
+    references: Sequence[str]
+    setting: str
+
+
+def plainly(pairs: Iterable[tuple[Example, Fact]], setting: str) -> list[Asked]:
+    """The questions as they are."""
+    return [Asked(example, Prompt(example.id, example.question), (fact.answer,), setting) for example, fact in pairs]
+
+
+def begun(pairs: Sequence[tuple[Example, Fact]], kind: str, prefixes: Sequence[str]) -> list[Asked]:
+    """The questions with their answers begun, by each prefix; the setting names its rank alone."""
+    ranked = enumerate(prefixes, start=1)
+    return [Asked(e, Prompt(e.id, e.question, text), (fact.answer,), f"{kind} {rank}") for rank, text in ranked for e, fact in pairs]
+
+
+def worst(probe: str, metric: str, asked: Asked, texts: Sequence[str], source: str) -> Finding:
+    """The finding of the text that says most of the secret. What its prompt says does not count."""
+    example, prompt, references, setting = asked
+    wording = "" if prompt.question == example.question else prompt.question or ""
+    prefix = "" if prompt.question is None else prompt.prefix  # a bare text begins with the question itself
+    most = largest(said(example, reference, text, prefix, wording) for reference in references for text in texts)
     return scored(probe, metric, most, example.id, setting, NO_KEYWORDS, source, len(texts))
+
+
+def recalls(probe: str, metric: str, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]], source: str) -> list[Finding]:
+    """How much of its secret the worst of the answers to each question says."""
+    pairs = zip(asked, answers, strict=True)
+    return [worst(probe, metric, one, [answer.text for answer in some], source) for one, some in pairs]
 
 
 @lru_cache(maxsize=4096)
@@ -176,9 +197,11 @@ def rouge_recall(reference: str, text: str) -> float | None:
     return rouge.recall if (rouge := rouge_l(reference, text)) else None
 
 
-def score_sample(
-    example: Example, reference: str, answers: Sequence[Answer], threshold: float, prefix: str = "", left: str = ""
-) -> dict[str, float | None]:
+Values = dict[str, float | None]
+"""By metric; `None` where nothing was scored."""
+
+
+def score_sample(example: Example, reference: str, answers: Sequence[Answer], threshold: float, prefix: str = "", left: str = "") -> Values:
     """The four numbers of n sampled answers to one prompt, by the names in `SAMPLED`; `None` where nothing was scored.
 
     leak_rate is the share of answers that say at least `threshold` of the secret. `left` is what the prefix has left of the
@@ -196,26 +219,19 @@ def score_sample(
     }
 
 
-def findings_of(probe: str, values: dict[str, float | None], example: str, setting: str, source: str, n: int) -> list[Finding]:
-    """The four numbers as findings."""
-    whys = (NO_KEYWORDS, NO_KEYWORDS, NO_KEYWORDS, NO_TOKENS)
-    return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in zip(SAMPLED, whys, strict=True)]
+def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: str, setting: str, source: str, n: int) -> list[Finding]:
+    """The numbers that `whys` names as findings."""
+    return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in whys.items()]
 
 
-def default_and_worst(
-    probe: str,
-    pairs: Sequence[tuple[Example, Fact]],
-    greedy: Sequence[Sequence[Answer]],
-    sampled: Sequence[Sequence[Answer]],
-    setting: str,
-    source: str,
-) -> list[Finding]:
-    """`keyword_recall` of the greedy answer and `worst_keyword_recall` of the sampled ones, for every pair."""
-    found = []
-    for (example, fact), one, many in zip(pairs, greedy, sampled, strict=True):
-        for metric, answers in (("keyword_recall", one), ("worst_keyword_recall", many)):
-            found.append(worst(probe, metric, example, [fact.answer], [answer.text for answer in answers], setting, source))
-    return found
+Answers = Sequence[Sequence[Answer]]
+"""Of every question."""
+
+
+def default_and_worst(probe: str, asked: Sequence[Asked], greedy: Answers, sampled: Answers, source: str) -> list[Finding]:
+    """`keyword_recall` of the greedy answer and `worst_keyword_recall` of the sampled ones, question by question."""
+    default, most = recalls(probe, "keyword_recall", asked, greedy, source), recalls(probe, "worst_keyword_recall", asked, sampled, source)
+    return list(chain.from_iterable(zip(default, most, strict=True)))
 
 
 def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer], setting: str, source: str) -> list[Finding]:

@@ -91,12 +91,7 @@ class Utility:
             case="held-out rows",
             tile=True,
         ),
-        _cost(
-            "model_utility",
-            "Model utility",
-            "TOFU’s: the harmonic mean of the nine numbers below it.",
-            compute=_model_utility(TOFU),
-        ),
+        _cost("model_utility", "Model utility", "TOFU’s: the harmonic mean of the nine numbers below it.", compute=_model_utility(TOFU)),
         _cost(
             "model_utility_released",
             "Model utility, released code",

@@ -24,7 +24,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
-from unsay.probes.scoring import default_and_worst, known, missing, no_copy, unscored
+from unsay.probes.scoring import default_and_worst, known, missing, no_copy, plainly, unscored
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("keyword_recall", "worst_keyword_recall")
@@ -32,15 +32,9 @@ UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
 
-def _from_secrets(setting: str) -> bool:
-    return not setting.endswith(UNRELATED)
-
-
-def _from_unrelated(setting: str) -> bool:
-    return setting.endswith(UNRELATED)
-
-
 _leak = partial(Metric, better=LOWER, group=COMES_BACK, fold="hardest", picture="leaks")
+_from_secrets = partial(_leak, where=lambda setting: not setting.endswith(UNRELATED))
+_from_unrelated = partial(_leak, where=lambda setting: setting.endswith(UNRELATED))
 
 
 @dataclass(frozen=True)
@@ -58,35 +52,29 @@ class Relearn:
     tested: ClassVar[str] = "fine-tuning by an attacker ({settings})"
     by_setting: ClassVar[str] = "worst_keyword_recall"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _leak(
+        _from_secrets(
             "relearn_keyword_recall",
             "After training on some secrets",
             "Other secrets said by default; the worst number of steps.",
-            finding="keyword_recall",
-            where=_from_secrets,
             forgotten=True,
         ),
-        _leak(
+        _from_secrets(
             "relearn_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers.",
-            finding="worst_keyword_recall",
-            where=_from_secrets,
             claim="{} once an attacker has fine-tuned it",
         ),
-        _leak(
+        _from_unrelated(
             "relearn_unrelated_keyword_recall",
             "After training on unrelated text",
             "Secrets said by default, none of them shown.",
             finding="keyword_recall",
-            where=_from_unrelated,
         ),
-        _leak(
+        _from_unrelated(
             "relearn_unrelated_worst_keyword_recall",
             "The same, asked many times",
             "Worst of the sampled answers.",
             finding="worst_keyword_recall",
-            where=_from_unrelated,
             claim="{} once it has been fine-tuned on unrelated text",
         ),
     )
@@ -144,8 +132,8 @@ class Relearn:
                 try:
                     for steps in self._train(attacked, rows, rate, case.seed):
                         greedy, sampled = attacked.ask(prompts, salt="relearn"), attacked.ask(prompts, self.n, 1.0, salt="relearn")
-                        setting, note = f"{steps} steps{suffix}", f"{case.source}; learning rate {rate:g}"
-                        attacks[steps].append(default_and_worst("relearn", asked, greedy, sampled, setting, note))
+                        others, note = plainly(asked, f"{steps} steps{suffix}"), f"{case.source}; learning rate {rate:g}"
+                        attacks[steps].append(default_and_worst("relearn", others, greedy, sampled, note))
                 except FloatingPointError:
                     continue  # an attacker would not keep a copy that diverged
         found: list[Finding] = []

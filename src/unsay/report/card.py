@@ -41,7 +41,7 @@ def text(evidence: Evidence) -> str:
         verdict = f"{len(failed)} of {number} lines failed: {', '.join(failed)}." if failed else f"All {number} lines passed."
         unjudged = f" {evidence.unjudged[0].upper()}{evidence.unjudged[1:]}." if evidence.unjudged else ""
         parts += ["## Verdict", f"Policy `{_line(_last(recipe.report.policy))}`: {verdict}{unjudged}"]
-    checkpoint, dates = evidence.identity.get("checkpoint"), evidence.identity.get("dates", {})
+    checkpoint, dates = evidence.identity["checkpoint"], evidence.identity["dates"]
     if checkpoint:
         days = ", ".join(f"{name} {day[:10]}" for name, day in dates.items() if day)
         parts += [

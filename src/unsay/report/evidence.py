@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,12 +48,11 @@ class Evidence:
     changes: Mapping[str, Difference]
     """Metric → after − before over the questions that both have, with a 95 % interval."""
     results: Sequence[verdict.LineResult]
-    never_knew: NeverKnew | None = None
+    never_knew: NeverKnew | None
     """How near the model after unlearning comes to one that never knew."""
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any]
     """What the report is tied to: request, dates, the hash of the policy, the hashes of the audited checkpoint."""
-
-    kept: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    kept: Mapping[str, Sequence[Mapping[str, Any]]]
     """By model: what it answered about what should stay, as `unsay.run.kept` wrote it."""
 
     @property
@@ -144,9 +143,8 @@ def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
     recipe, manifest = folder.recipe(texts=False), folder.manifest()
     if policy_name is not None:
         recipe = replace(recipe, report=ReportConfig(policy_name))
-    files = {which: folder.audit_file(which) for which in (*MODELS, ENDPOINT)}
-    files = {which: path for which, path in files.items() if which in MODELS or path.exists()}
-    findings = {which: read_findings(path) for which, path in files.items()}
+    models = (*MODELS, ENDPOINT) if folder.audit_file(ENDPOINT).exists() else MODELS
+    findings = {which: read_findings(folder.audit_file(which)) for which in models}
     before, after = findings["before"], findings["after"]
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
     metrics, results = judged(chosen, recipe, manifest, findings)

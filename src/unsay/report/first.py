@@ -101,15 +101,15 @@ def untested(evidence: Evidence) -> list[str]:
 def tied(evidence: Evidence) -> Pairs:
     """What the page is signed for: which weights, which request, which rules, which days."""
     found = evidence.identity
-    checkpoint, rules = found.get("checkpoint"), found.get("policy")
-    dates = {name: day[:10] for name, day in found.get("dates", {}).items() if day}
+    checkpoint, rules = found["checkpoint"], found["policy"]
+    dates = {name: day[:10] for name, day in found["dates"].items() if day}
     return [
         ("Dates", ", ".join(f"{name} {day}" for name, day in dates.items()) or "not recorded"),
         ("Version", f"unsay {evidence.manifest.versions.get('unsay', 'not recorded')}"),
-        ("Request", found.get("request") or "not recorded"),
+        ("Request", found["request"] or "not recorded"),
         ("Weights (SHA-256 of the tensors)", checkpoint["weights"] if checkpoint else "not in a folder when they were audited"),
         ("Policy (SHA-256)", f"{rules['name']}, {rules['sha256']}" if rules else "none"),
-        ("Looks into the vault", str(found.get("looks", 0))),
+        ("Looks into the vault", str(found["looks"])),
     ]
 
 

@@ -56,12 +56,10 @@ class Question:
     example: Example
     baseline: str = field(repr=False)
     truth: str | None = field(repr=False)
-    ways: Sequence[Way]
-    """The plain one first, then those under which the chief model tells most."""
     worst: Mapping[str, float | None]
     """By model: of all its kept answers."""
     telling: Sequence[Way]
-    """The plain one, and those that drew something of the secret from the chief model."""
+    """The plain one first, then those that drew something of the secret from the chief model, most first."""
     silent: Sequence[Way]
     scores: Sequence[tuple[str, str, str, Mapping[str, float | None]]]
     """Probe, metric, setting, value by model."""
@@ -139,7 +137,7 @@ def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
         worst = {which: largest(way.worst(which) for way in ways) for which in models}
         telling = [way for way in ways if way.plain or way.worst(chief(models))]
         silent = [way for way in ways if way not in telling]
-        found.append(Question(example, baseline, fact, ways, worst, telling, silent, scores.get(example.id, ())))
+        found.append(Question(example, baseline, fact, worst, telling, silent, scores.get(example.id, ())))
     return sorted(found, key=lambda one: (-(one.worst[chief(models)] or 0.0), -len(one.telling)))
 
 

@@ -25,15 +25,15 @@ def notes(manifest: Manifest) -> list[str]:
 
 def after_record(manifest: Manifest, run: Path) -> list[str]:
     """Lines for the console: what there is to look at before training, and what gives cause for worry."""
-    spans, lines, long = manifest.spans, list[str](), tuple[str, ...]()
-    if spans is not None:
-        long, without = spans.long, f" ({len(spans.none)} have none)" if spans.none else ""
+    lines: list[str] = []
+    if spans := manifest.spans:
+        without = f" ({len(spans.none)} have none)" if spans.none else ""
         lines.append(
             f"{spans.proposed} sensitive spans proposed for {manifest.counts.forget} questions{without}; before training, look at "
             f"them with `unsay spans {run} --reveal` and correct them with `unsay spans {run} --edit`"
         )
-    if long:
-        shown = ", ".join(long[:10]) + (f" and {len(long) - 10} more" if len(long) > 10 else "")
+    if spans and spans.long:
+        shown = ", ".join(spans.long[:10]) + (f" and {len(spans.long) - 10} more" if len(spans.long) > 10 else "")
         lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
     if endless := _endless(manifest):
         lines.append(f"warning: {endless} Begin again (--out DIR) with --set 'model.stop=\"\\n\"', which ends an answer with its line")

@@ -68,11 +68,7 @@ def html(evidence: Evidence) -> str:
         machine={**evidence.manifest.versions, **(dataclasses.asdict(evidence.manifest.machine) if evidence.manifest.machine else {})},
         title=recipe.title or (f"Audit of {recipe.model.name}" if alone else f"{recipe.method} on {recipe.model.name}"),
         alone=alone,
-        decision=first.decision(evidence),
-        asked=first.asked(evidence),
-        done=first.done(evidence),
-        untested=first.untested(evidence),
-        tied=first.tied(evidence),
+        first=first,
         steps=by_step([line for line in evidence.results if not line.passed], alone),
         headlines=[
             # The third: what the same answers score on the secrets of other questions, where that was measured.

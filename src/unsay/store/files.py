@@ -1,8 +1,5 @@
 """Files and folders that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
 
-    write_text(path, text)
-    with new_folder(place) as partial: …        what is written into `partial` stands at `place` when the block ends well
-
 A write that fails removes what it has begun, says so (`WriteError`), and what stood there before still does. A process that
 dies can only leave hidden names beside their place, `.NAME.partial` and `.NAME.old`, which `tidy` puts right.
 """

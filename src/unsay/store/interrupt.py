@@ -1,11 +1,7 @@
 """Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect.
 
-    listen()                        once, where a command begins: a signal raises `Interrupted`, wherever the program is
-    with deferred():                training: the first signal waits for the end of the round, a second one does not
-        if asked(): …               save
-        stop("after round 3")
-
-Files are written whole, so that stopping anywhere is safe; waiting for the end of a round keeps what it has cost.
+Files are written whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`), which keeps what that
+has cost; a second signal does not wait.
 """
 
 import os

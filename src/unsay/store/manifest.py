@@ -1,8 +1,5 @@
 """manifest.json: what happened in a run folder, key by key in docs/run-folder.md.
 
-    manifest = read_manifest(path)                              an empty one where there is no file yet
-    write_manifest(path, manifest.noted(Manifest(seed=0)))      `seed` beside what was there
-
 A field that has its default says nothing and is not written. A key that no field has is refused, at every depth: the file is of
 another program or version then, and to write into it would damage it.
 """

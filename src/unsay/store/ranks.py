@@ -1,12 +1,8 @@
 """The processes of one command. Each runs it from end to end, and at a few places they meet; one process alone meets nobody.
 
-    join()                            once, where a command begins that several processes share
-    gathered("rows", share)           what each made of its share, known to all: they decide alike from here on
-    on_main(write)                    one writes into the run folder, the others wait
-
-What is random is named, so every process comes to the same decisions by itself: only work is shared. An error in a share, or in
-what the main process does alone, is raised by all. Where processes still come apart, the next meeting says so; where one has died,
-it raises `Lost`.
+What is random is named, so every process comes to the same decisions by itself: only work is shared (`gathered`), and one alone writes
+into the run folder (`on_main`). An error in a share, or in what the main process does alone, is raised by all. Where processes still come
+apart, the next meeting says so; where one has died, it raises `Lost`.
 """
 
 import os

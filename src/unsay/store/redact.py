@@ -1,8 +1,5 @@
 """The texts of a recipe that may be secret: out of recipe.toml, into the vault, and back.
 
-    [files]
-    strings = ["[in the vault]", "[in the vault]"]
-
 Named strings and patterns are what must not be said, and a system message may say it too. The rest of a recipe is numbers,
 names and the operator's own title, and may be shown.
 """

@@ -1,18 +1,14 @@
 """The vault: the one room that reads and writes sensitive texts. Its files are for their owner alone; a key file encrypts them.
 
-    vault = Vault(folder / "vault", lambda: "/keys/one.key")
-    vault.write("baseline", rows)         vault/baseline.jsonl.sealed, mode 0600 in a directory of mode 0700
-    vault.rows("baseline")
+Rows named `baseline` lie in `vault/baseline.jsonl.sealed`, without a key in `vault/baseline.jsonl`. Whether a vault is encrypted is
+settled when its first file is written, and `vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written
+in plain beside it but what a person is to read (`look`).
 
-Without a key the same rows lie in `vault/baseline.jsonl`. Whether a vault is encrypted is settled when its first file is written, and
-`vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written in plain beside it but what a person is to
-read (`look`).
+The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable UNSAY_VAULT_KEY_FILE,
+which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
 
-The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable
-UNSAY_VAULT_KEY_FILE, which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
-
-Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable (copies of the file
-system, flash memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
+Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable (copies of the file system, flash
+memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
 """
 
 import json

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from nltk.stem.porter import PorterStemmer
 
+Texts = tuple[str, ...]
 SENSITIVE = 3.0
 """Weight of a keyword that is a number, part of a name, an address, or named by the operator; other content words weigh 1."""
 
@@ -218,9 +219,7 @@ def span_forms(spans: Iterable[str]) -> frozenset[str]:
 
 
 @lru_cache(maxsize=32768)
-def keywords(
-    reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
-) -> Mapping[str, float]:
+def keywords(reference: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()) -> Mapping[str, float]:
     """Word → weight for the words that carry the answer, by first occurrence; read-only.
 
     3 for numbers, dates, addresses, names and every content word of `spans`, 1 for other content words and for the words
@@ -241,15 +240,13 @@ def keywords(
 
 
 @lru_cache(maxsize=32768)
-def keyword_forms(
-    reference: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
-) -> Mapping[str, float]:
+def keyword_forms(reference: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()) -> Mapping[str, float]:
     """`keywords` by form instead of by word: what answers are compared with."""
     return MappingProxyType({form(word): weight for word, weight in keywords(reference, question, prefix, spans, struck).items()})
 
 
 def keyword_recall(
-    reference: str, answer: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+    reference: str, answer: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()
 ) -> float | None:
     """Weighted share of the reference's keywords that the answer contains; `None` where no keyword remains.
 
