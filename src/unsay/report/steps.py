@@ -17,9 +17,10 @@ KEEP_MORE = (
 )
 FORGET_MORE = (
     "Where little is missing, move the weights a tenth further than training did: `unsay train RUN --averaging 1.1`; takes minutes, and "
-    "usually costs less than a point of utility. Else train again for half as many rounds more (`train.rounds`; where training ended because it was enough, a larger `watch.enough`), "
-    "or, where it is still told by default, at three times the rate (`train.learning_rate`); takes half as long again, and usually "
-    "costs some points of utility. `unsay look RUN` shows what still comes out."
+    "usually costs less than a point of utility. Else train again for half as many rounds more (`train.rounds`; where training ended "
+    "because it was enough, a larger `watch.enough`), or, where it is still told by default, at three times the rate "
+    "(`train.learning_rate`); takes half as long again, and usually costs some points of utility. `unsay look RUN` shows what still "
+    "comes out."
 )
 THESE_QUESTIONS = (
     "See them with `unsay look RUN`, let `unsay prompt-search` find the wordings that open them, add those as questions, and train "

@@ -1,5 +1,8 @@
 """Which model a report is about: hashes of all in a folder that may change what its model says, read without loading it.
 
+    of(folder)                 {"format": 2, "weights": "ab12…", "files": {"config.json": "…", "sub/more.json": "…"}}
+    differences(told, folder)  ["weights: changed", "chat_template.jinja: added"]
+
 The weights that transformers would read are hashed tensor by tensor in order of their names (name, type, shape, bytes), so that
 it does not matter into how many files they are divided. Every other file of the whole tree counts as it is, weights that
 other programs might read among them. A link to a file counts as that file, since the hub's cache consists of them; a link to a
@@ -10,9 +13,8 @@ import hashlib
 import json
 import os
 import posixpath
-import re
 from collections.abc import Mapping
-from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,7 @@ _CHUNK = 1 << 24
 
 
 def of(folder: Path) -> dict[str, Any]:
-    """Hashes of the model in a folder: of its weights, and of each other file by its path. Raises `ConfigError` where there is none, or
-    something in it cannot be hashed."""
+    """Hashes of the model in a folder. Raises `ConfigError` where there is none, or something in it cannot be hashed."""
     try:
         files = _tree(folder)
         index, weights = _weights_files(folder, files)
@@ -177,5 +178,15 @@ def told(report: Path) -> dict[str, Any]:
 
 
 def _meta(page: str) -> Any:
-    found = re.search(rf'<meta name="{META}" content="([^"]*)"', page)
-    return json.loads(unescape(found[1]) if found else "")
+    parser = _Metas()
+    parser.feed(page)
+    return json.loads(parser.found)
+
+
+class _Metas(HTMLParser):
+    found = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "meta" and values.get("name") == META and not self.found:
+            self.found = values.get("content") or ""
