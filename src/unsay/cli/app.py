@@ -60,6 +60,8 @@ Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that s
     rich_markup_mode="markdown",
 )
 console = Console(stderr=True)
+output = Console(soft_wrap=True, highlight=False, markup=False)
+"""Standard output, for texts that are shown as they are."""
 
 
 @dataclass

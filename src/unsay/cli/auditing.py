@@ -190,8 +190,7 @@ def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: One
     with messages():
         if not open_unlearning:
             raise ConfigError("say which format: --open-unlearning")
-        for path in write(RunFolder(run), which, out or run / "open-unlearning" / which):
-            landed(path)
+        landed(*write(RunFolder(run), which, out or run / "open-unlearning" / which))
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
 from unsay.corpora.rows import Problems
+from unsay.lm import builtin
 
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
 SHOWN = 10
@@ -92,14 +93,12 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
         problems.attempt(run.check, recipe)
-    models = {
-        "model.name": recipe.model.name,
-        "model.retain_model": "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "",
-    }
+    retain_model = "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model
     hints: list[Notice] = []
-    for key, name in models.items():
-        if name:
-            hints += problems.attempt(_model, key, name) or []
+    for key, name in {"model.name": recipe.model.name, "model.retain_model": retain_model}.items():
+        if name and problems.attempt(builtin.at_hand, key, name) is False:
+            text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
+            hints.append(Notice("hint", "", text))
     hints += _endless(recipe) if recipe.model.template != "raw" else []
     hints += _unlike(recipe, source) if source else []
     if isinstance(source, corpora.Handed):
@@ -116,32 +115,20 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     return summaries, [*of(problems), *hints]
 
 
-def _model(key: str, name: str) -> list[Notice]:
-    """Raises `ConfigError` where a model is a folder that is missing or holds no model; what is no path may be a hub id."""
-    from unsay.lm import builtin
-
-    if builtin.at_hand(key, name):
-        return []
-    return [Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")]
-
-
-def _endless(recipe: Recipe) -> list[Notice]:
+def _endless(recipe: Recipe) -> Iterator[Notice]:
     """A hint where the model may be a base model, whose answers go on and on: its tokenizer has no chat template."""
-    from unsay.lm import builtin
-
     name, folder = recipe.model.name, Path(recipe.model.name)
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         settings = None
     plain = isinstance(settings, dict) and "chat_template" not in settings and not any(folder.glob("chat_template*"))
-    if recipe.model.stop or recipe.finetune.epochs or not (plain or name == builtin.GEMMA):
-        return []
-    text = (
-        "model.stop is empty and the tokenizer has no chat template: a base model goes on with the next question after its answer; look "
-        f'with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
-    )
-    return [Notice("hint", "", text)]
+    if (plain or name == builtin.GEMMA) and not (recipe.model.stop or recipe.finetune.epochs):
+        text = (
+            "model.stop is empty and the tokenizer has no chat template: a base model goes on with the next question after its answer; "
+            f'look with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
+        )
+        yield Notice("hint", "", text)
 
 
 def _unlike(recipe: Recipe, source: Any) -> Iterator[Notice]:

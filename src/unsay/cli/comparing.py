@@ -1,5 +1,6 @@
 """`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
 
+from contextlib import suppress
 from itertools import takewhile
 from math import inf, isfinite
 from pathlib import Path
@@ -117,8 +118,7 @@ def ablate(
             else:
                 launch.submit(shared, workers, "local", [])
         paths = ablate_report.write(ablate_report.ablated(found), folder)
-    for path in paths:
-        landed(path)
+    landed(*paths)
 
 
 @app.command("front", rich_help_panel=RESEARCH)
@@ -144,8 +144,7 @@ def draw(found: Folders, out: FrontOut = None, at_most: AtMost = None, budget: B
         print_table(*tables.equal_cost(result))
     for line in (*tables.failures(result), *result.notes):
         print(line)
-    for path in paths:
-        landed(path)
+    landed(*paths)
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -161,8 +160,7 @@ def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOp
     else:
         for one in found.findings:
             print(f"{'agrees' if one.agrees else 'DIFFERS':8} {one.expected:8.4g} {one.found:8.4g}  {one.statement}")
-        for path in paths:
-            landed(path)
+        landed(*paths)
     if not all(one.agrees for one in found.findings):
         raise typer.Exit(1)
 
@@ -180,10 +178,7 @@ def _head(path: Path) -> str:
 
 def _bound(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
-    try:
-        found = name.strip(), float(value)
-        if not found[0] or not isfinite(found[1]):
-            raise ValueError
-        return found
-    except ValueError:
-        raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
+    with suppress(ValueError):
+        if name.strip() and isfinite(float(value)):
+            return name.strip(), float(value)
+    raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from unsay.cli import completing
-from unsay.cli.app import RESULT, JsonOption, RunArgument, app, messages, note
+from unsay.cli.app import RESULT, JsonOption, RunArgument, app, messages, note, output
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.extras import needed
@@ -52,10 +51,9 @@ def ask(
     if as_json:
         print(json.dumps({"greedy": greedy, "sampled": sampled}, ensure_ascii=False))
         return
-    show = Console(soft_wrap=True, highlight=False, markup=False)
-    show.print(f"greedy  {greedy}")
+    output.print(f"greedy  {greedy}")
     for text in sorted(set(sampled), key=lambda text: (-sampled.count(text), text)):
-        show.print(f"{sampled.count(text):4} ×  {text}")
+        output.print(f"{sampled.count(text):4} ×  {text}")
 
 
 @app.command(rich_help_panel=RESULT)

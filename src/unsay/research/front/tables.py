@@ -171,18 +171,14 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 def _reach(reach: Reach) -> dict[str, Any]:
     return {
-        "hypervolume": _measured(reach.volume),
-        "hypervolume_to_retain_model": _measured(reach.capped) if reach.capped else None,
+        "hypervolume": vars(reach.volume),
+        "hypervolume_to_retain_model": vars(reach.capped) if reach.capped else None,
         "tries": reach.tries,
         "equal_tries": reach.equal_tries,
-        "by_cost": [{"budget": budget, "hypervolume": value, "interval": list(band)} for budget, value, band in reach.by_cost],
+        "by_cost": [{"budget": budget, "hypervolume": value, "interval": band} for budget, value, band in reach.by_cost],
         "front": [_full(point) | _spot(point) for point in reach.front],
         "points": [_short(point) | _spot(point) for point in reach.points],
     }
-
-
-def _measured(volume: Volume) -> dict[str, Any]:
-    return {"value": volume.value, "interval": list(volume.interval) if volume.interval else None, "above": volume.above}
 
 
 def _named(one: Configuration) -> dict[str, Any]:
