@@ -81,12 +81,11 @@ def above(panel: Panel) -> Table:
 def equal_cost(front: Front) -> Table:
     """A row per budget and least quality: each method's best held-out utility."""
     names = list(front.states)
-    rows = [[f"{row.budget:.4g}", f"{row.quality:.1f}", *(_best(row.best[name]) for name in names)] for row in front.rows]
+    rows = []
+    for row in front.rows:
+        best = (f"{100 * point.y:.1f}" if (point := row.best[name]) else "–" for name in names)
+        rows.append([f"{row.budget:.4g}", f"{row.quality:.1f}", *best])
     return [CURRENCIES[front.currency].removesuffix(" of training"), "quality at least", *names], rows
-
-
-def _best(point: Point | None) -> str:
-    return f"{100 * point.y:.1f}" if point else "–"
 
 
 def failures(front: Front) -> list[str]:
