@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, print_json
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
@@ -34,20 +34,17 @@ def check(
 ) -> None:
     """Say everything that is wrong with a recipe or with your files: file, line, what to do. Loads no model."""
     named = {part: name for part, name in zip(PARTS, (forget, retain, paraphrases), strict=True) if name}
-    with messages():
-        given = files or []
-        if not given and not named:
-            raise ConfigError("name a recipe, or your files: unsay check forget.jsonl retain.jsonl")
-        recipes = [name for name in given if _is_recipe(name)]
-        if recipes and len(given) > 1:
-            raise ConfigError(
-                "a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases"
-            )
-        if recipes:
-            summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
-            given = []
-        else:
-            summaries, notices = _files(given, named, load(None, settings or []).tables)
+    given = files or []
+    if not given and not named:
+        raise ConfigError("name a recipe, or your files: unsay check forget.jsonl retain.jsonl")
+    recipes = [name for name in given if _is_recipe(name)]
+    if recipes and len(given) > 1:
+        raise ConfigError("a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases")
+    if recipes:
+        summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
+        given = []
+    else:
+        summaries, notices = _files(given, named, load(None, settings or []).tables)
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
         print_json({"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]})

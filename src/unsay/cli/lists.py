@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import LISTS, JsonOption, SetOption, app, messages, print_json
+from unsay.cli.app import LISTS, JsonOption, SetOption, app, print_json
 from unsay.config import load, recipes_folder
 from unsay.lm import builtin
 from unsay.tables import describe
@@ -52,9 +52,8 @@ def check_plugin(name: Part, settings: SetOption = None) -> None:
     """Run the contract tests on a probe, reward, method or corpus: what it promises, and whether it keeps it."""
     from unsay.contract import broken, kinds_of
 
-    with messages():
-        tables = load(None, settings or []).tables
-        found = [(kind, line) for kind in kinds_of(name) for line in broken(kind, name, tables.get(name, {}))]
+    tables = load(None, settings or []).tables
+    found = [(kind, line) for kind in kinds_of(name) for line in broken(kind, name, tables.get(name, {}))]
     for kind, line in found:
         print(f"{kind} {name}: {line}")
     if found:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import START, JsonOption, app, messages, output, print_json
+from unsay.cli.app import START, JsonOption, app, output, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, write_text
@@ -41,7 +41,7 @@ def prompt_search(
     from unsay.lm.model import load
     from unsay.lm.subject import LocalSubject, Prompt
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         one_of("--as", form, FORMS)
         if out.exists():
             raise ConfigError(f"{out} exists already; name another --out, or remove it")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, messages, output, print_json, say
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_json, say
 from unsay.cli.progress import landed
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
@@ -36,23 +36,22 @@ def spans(
     from unsay.record.annotation import spans_file
     from unsay.record.recorded import read_answers, read_handed
 
-    with messages():
-        folder = RunFolder(run)
-        if (export is not None) + (taken is not None) + edit > 1:
-            raise ConfigError("--edit opens the spans here, --export writes the file that --import takes back; give one of them")
-        folder.recipe(texts=False)  # says where this is no run folder
-        with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
-            if export:
-                annotation.export(folder, export)
-                landed(export)
-                return
-            if taken:
-                annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
-            if edit and not editing.edit(folder, read_handed(folder).forget, read_answers(folder), _open_in_editor, _try_again):
-                console.print("nothing was changed")
-            found = _questions(folder, reveal)
-            if reveal:
-                folder.looked("spans")
+    folder = RunFolder(run)
+    if (export is not None) + (taken is not None) + edit > 1:
+        raise ConfigError("--edit opens the spans here, --export writes the file that --import takes back; give one of them")
+    folder.recipe(texts=False)  # says where this is no run folder
+    with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
+        if export:
+            annotation.export(folder, export)
+            landed(export)
+            return
+        if taken:
+            annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
+        if edit and not editing.edit(folder, read_handed(folder).forget, read_answers(folder), _open_in_editor, _try_again):
+            console.print("nothing was changed")
+        found = _questions(folder, reveal)
+        if reveal:
+            folder.looked("spans")
     if as_json:
         print_json({"file": str(spans_file(folder)), "questions": found})
         return
