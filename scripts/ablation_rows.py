@@ -130,7 +130,7 @@ def moved(method: str, knob: str, metric: str, low: float, high: float) -> list[
 def along(knob: str, metric: str, method: str = "pmc") -> str:
     """A metric over the values of a knob: means over the seeds."""
     scored = [(point.label, point.of(metric)) for point in ablation(method).knobs[knob]]
-    return ", ".join(f"{label.replace(', ', ' + ')}: {spread.mean:.1f}" for label, spread in scored if spread)
+    return ", ".join(f"{label.replace(', ', ' + ')}: {fmean(values):.1f}" for label, values in scored if values)
 
 
 def plateaus(low: float, high: float) -> tuple[str, str]:
@@ -146,7 +146,7 @@ def plateaus(low: float, high: float) -> tuple[str, str]:
 def samples(one: float, some: float, many: float) -> tuple[str, str]:
     knob, metric = "pmc.samples", "unlearn_quality"
     helps = min(moved("pmc", knob, metric, one, some)) > 0
-    wide = {at: spread.most - spread.least for at in (some, many) if (spread := value("pmc", knob, at).of(metric))}
+    wide = {at: max(scored) - min(scored) for at in (some, many) if (scored := value("pmc", knob, at).of(metric))}
     text = (
         f"quality {along(knob, metric)}; from the least seed to the largest, K = {some:g}: {wide[some]:.1f}, K = {many:g}: {wide[many]:.1f}"
     )
@@ -173,8 +173,8 @@ def told(knob: str, own: str) -> tuple[str, str]:
     """What was found where the paper's own statement is not known. `own`: the recipe's own value, which stands among the values of K."""
     plain, text = value("pmc", "pmc.samples", 5), []
     for metric, name in (("unlearn_quality", "quality"), ("utility_heldout", "held out")):
-        if spread := plain.of(metric):
-            text.append(f"{name} {along(knob, metric)}, {own}: {spread.mean:.1f}")
+        if scored := plain.of(metric):
+            text.append(f"{name} {along(knob, metric)}, {own}: {fmean(scored):.1f}")
     return "; ".join(text), OPEN
 
 

@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
 
-import typer
 
 import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
@@ -136,5 +135,5 @@ def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypa
     for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(typer.Exit if mended else ModuleNotFoundError):
+    with pytest.raises(ConfigError if mended else ModuleNotFoundError):
         comparing.sweep("people")

@@ -4,8 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+from typer.core import TyperGroup
 
 from unsay import __version__
 from unsay.cli import completing
@@ -47,7 +47,25 @@ _GROUPS = (
     "lists",
 )
 
+
+class PlainErrors(TyperGroup):
+    """All commands: a user's mistake, or a full disk, ends with one clear message and exit code 2, not with a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:  # the type of `ctx` has another place in older versions of typer
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, FloatingPointError) as error:
+            said = str(error)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            said = str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno))
+        say(said)
+        raise typer.Exit(2)
+
+
 app = typer.Typer(
+    cls=PlainErrors,
     help="Make a language model stop saying what it must not say, and show how far that holds.",
     epilog="""`unsay run own-questions --set files.forget=forget.jsonl --out runs/ada` makes a model forget the questions of a file.
 
@@ -60,6 +78,8 @@ Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that s
     rich_markup_mode="markdown",
 )
 console = Console(stderr=True)
+output = Console(soft_wrap=True, highlight=False, markup=False)
+"""Standard output, for texts that are shown as they are."""
 
 
 @dataclass
@@ -111,9 +131,8 @@ def before(
     if verbose:
         os.environ["TRANSFORMERS_VERBOSITY"] = "info"
         logging.getLogger("bitsandbytes").setLevel(logging.NOTSET)
-    with messages():
-        if device and device != "cpu" and not device.isdecimal():
-            raise ConfigError(f"--device {device}: say cpu, or the number of a GPU")
+    if device and device != "cpu" and not device.isdecimal():
+        raise ConfigError(f"--device {device}: say cpu, or the number of a GPU")
     if device:  # torch is not loaded yet
         os.environ["CUDA_VISIBLE_DEVICES"] = "" if device == "cpu" else device
     if device == "cpu":
@@ -130,8 +149,7 @@ def _share(shared: bool) -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # whose process has ended is told once, not by every connection
     if shared:
-        with messages():
-            ranks.join()
+        ranks.join()
     elif not first:
         raise typer.Exit
     else:
@@ -145,21 +163,6 @@ def load_recipe(name: str, settings: list[str] | None, seed: int | None = None) 
     if path.name == "recipe.toml" and (path.parent / "vault").is_dir():  # of a run: what is secret in it lies in the vault
         return RunFolder(path.parent).recipe(settings)
     return load(path, settings)
-
-
-@contextmanager
-def messages() -> Iterator[None]:
-    """A user's mistake, or a full disk, ends with one clear message and exit code 2, not with a traceback."""
-    try:
-        yield
-    except (ConfigError, FloatingPointError) as error:
-        say(str(error))
-        raise typer.Exit(2) from None
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        say(str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno)))
-        raise typer.Exit(2) from None
 
 
 def say(text: str) -> None:

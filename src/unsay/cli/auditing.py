@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, messages, print_json, print_table
+from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, print_json, print_table
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, build
@@ -16,18 +16,6 @@ from unsay.store.folder import RunFolder
 if TYPE_CHECKING:
     from unsay.report.compare import Column
 
-Audited = Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")]
-Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that can be audited.")]
-Questions = Annotated[str | None, typer.Option("--questions", help="Audit a model without a run, with the questions of this file.")]
-Corpus = Annotated[str | None, typer.Option("--corpus", help="The same with the questions of a corpus (`unsay corpora`).")]
-RetainModel = Annotated[str | None, typer.Option("--retain-model", help="With --questions: a model that never knew, to compare with.")]
-Before = Annotated[str | None, typer.Option("--before", help="With --questions: the model as it was, to compare with.")]
-Out = Annotated[Path | None, typer.Option("--out", help="With --questions: the folder; default runs/audit-MODEL.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Ask everything anew; neither read nor keep answers in the vault.")]
-Endpoint = Annotated[str | None, typer.Option("--endpoint", help="Audit what answers at this URL (OpenAI-compatible) instead.")]
-ServedModel = Annotated[str, typer.Option("--model", help="The model's name there; default the one it lists.")]
-Api = Annotated[str, typer.Option("--api", help="chat, or completions (plain “Question: … Answer:”).")]
-KeyEnv = Annotated[str, typer.Option("--key-env", help="Environment variable that holds the key; default sends none.")]
 Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default the recipe's.")]
 WithoutWeights = Annotated[
     bool, typer.Option("--without-weights", help="Judge a run that was received without its model, which cannot be looked at then.")
@@ -44,19 +32,19 @@ ExportOut = Annotated[Path | None, typer.Option("--out", help="The folder for th
 
 @app.command(rich_help_panel=STAGES)
 def audit(
-    run: Audited,
-    which: Which = None,
-    questions: Questions = None,
-    corpus: Corpus = None,
-    retain_model: RetainModel = None,
-    before: Before = None,
-    out: Out = None,
+    run: Annotated[str, typer.Argument(metavar="RUN or MODEL", help="A run folder; with --questions a built-in name, a folder, a hub id.")],
+    which: Annotated[str | None, typer.Option(help="before, after or retain_model; default all that can be audited.")] = None,
+    questions: Annotated[str | None, typer.Option(help="Audit a model without a run, with the questions of this file.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="The same with the questions of a corpus (`unsay corpora`).")] = None,
+    retain_model: Annotated[str | None, typer.Option(help="With --questions: a model that never knew, to compare with.")] = None,
+    before: Annotated[str | None, typer.Option(help="With --questions: the model as it was, to compare with.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --questions: the folder; default runs/audit-MODEL.")] = None,
     settings: SetOption = None,
-    no_cache: NoCache = False,
-    endpoint: Endpoint = None,
-    model: ServedModel = "",
-    api: Api = "chat",
-    key_env: KeyEnv = "",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask everything anew; neither read nor keep answers in the vault.")] = False,
+    endpoint: Annotated[str | None, typer.Option(help="Audit what answers at this URL (OpenAI-compatible) instead.")] = None,
+    model: Annotated[str, typer.Option(help="The model's name there; default the one it lists.")] = "",
+    api: Annotated[str, typer.Option(help="chat, or completions (plain “Question: … Answer:”).")] = "chat",
+    key_env: Annotated[str, typer.Option(help="Environment variable that holds the key; default sends none.")] = "",
     processes: ProcessesOption = 1,
 ) -> None:
     """Attack a run's models (before, after, retain model) with the recipe's probes; or what is deployed at a URL; or, with
@@ -65,7 +53,7 @@ def audit(
     from unsay import run as runs
     from unsay.audit.endpoint import EndpointConfig
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         if endpoint is None and (model or key_env or api != "chat"):
             raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
         if endpoint is not None and ranks.count() > 1:
@@ -112,8 +100,7 @@ def gate(run: RunArgument, policy: Policy = None, without_weights: WithoutWeight
     from unsay.report.gate import judge, said
     from unsay.report.steps import next_step
 
-    with messages():
-        judged = judge(RunFolder(run), policy, weights=not without_weights)
+    judged = judge(RunFolder(run), policy, weights=not without_weights)
     if as_json:
         lines = [verdict.as_json(line) | {"next": next_step(line, judged.alone)} for line in judged.lines]
         print_json({"policy": judged.name, "passed": judged.passed, "unjudged": judged.unjudged, "lines": lines})
@@ -141,9 +128,8 @@ def side_by_side(
     With --distinguish, how well a classifier tells the first run's model from its retain model and the other runs' models."""
     from unsay.report.compare import compare, distinguished, table
 
-    with messages():
-        folders = [RunFolder(path) for path in found]
-        columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
+    folders = [RunFolder(path) for path in found]
+    columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
         rows = [_as_json(column) for column in columns]
         print_json({"which": which, "runs": rows, "distinguisher": told and vars(told)})
@@ -168,7 +154,7 @@ def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Sho
     from unsay import run as runs
     from unsay.probes.benchmark import LOCAL, Benchmark
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         folder = RunFolder(run)
         folder.recipe(texts=False)
         knobs = {"tasks": task or list(LOCAL), "limit": limit, "shots": shots, "hub": hub}
@@ -187,11 +173,9 @@ def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: One
     """Write a run's numbers under the names and definitions of open-unlearning, without any text."""
     from unsay.report.open_unlearning import export as write
 
-    with messages():
-        if not open_unlearning:
-            raise ConfigError("say which format: --open-unlearning")
-        for path in write(RunFolder(run), which, out or run / "open-unlearning" / which):
-            landed(path)
+    if not open_unlearning:
+        raise ConfigError("say which format: --open-unlearning")
+    landed(*write(RunFolder(run), which, out or run / "open-unlearning" / which))
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

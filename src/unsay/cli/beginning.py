@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import START, app, messages
+from unsay.cli.app import START, app
 from unsay.cli.progress import landed
 from unsay.config import ConfigError, load, recipe_path, recipes_folder
 from unsay.config.toml import as_toml
@@ -30,25 +30,24 @@ def new(recipe: Recipe, files: Files, kind: For = None, model: Model = None) -> 
     """Write a commented recipe for your own files; which file is which is guessed, and `unsay check` says it."""
     from unsay.corpora.checked import guess
 
-    with messages():
-        if recipe.suffix != ".toml" or recipe.exists():
-            raise ConfigError(f"{recipe} {'exists already' if recipe.exists() else 'is no .toml file'}; name the recipe to write first")
-        corpus, parts, notices = guess(files, {}, {})
-        cut = corpus.table == "passages"
-        kind = kind or ("passages" if cut else "questions")
-        kinds = [path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")]
-        if kind not in kinds:
-            raise ConfigError(f"--for {kind}: {near(kind, kinds)}")
-        shipped = recipe_path(f"own-{kind}")
-        if load(shipped).corpus != corpus.table:
-            raise ConfigError(f"{shipped.name} takes other files; copy it, and put your names in")
-        if notices:
-            raise ConfigError(notices[0].text)
-        text = _put(shipped.read_text(encoding="utf-8"), "title", f"{Path(parts['forget']).stem}: what the model must forget")
-        text = _put(text, "name", model) if model else text
-        for part in ("forget", "retain", "questions" if cut else "paraphrases"):
-            text = _put(text, part, parts.get(part))
-        write_text(recipe, text)
+    if recipe.suffix != ".toml" or recipe.exists():
+        raise ConfigError(f"{recipe} {'exists already' if recipe.exists() else 'is no .toml file'}; name the recipe to write first")
+    corpus, parts, notices = guess(files, {}, {})
+    cut = corpus.table == "passages"
+    kind = kind or ("passages" if cut else "questions")
+    kinds = [path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")]
+    if kind not in kinds:
+        raise ConfigError(f"--for {kind}: {near(kind, kinds)}")
+    shipped = recipe_path(f"own-{kind}")
+    if load(shipped).corpus != corpus.table:
+        raise ConfigError(f"{shipped.name} takes other files; copy it, and put your names in")
+    if notices:
+        raise ConfigError(notices[0].text)
+    text = _put(shipped.read_text(encoding="utf-8"), "title", f"{Path(parts['forget']).stem}: what the model must forget")
+    text = _put(text, "name", model) if model else text
+    for part in ("forget", "retain", "questions" if cut else "paraphrases"):
+        text = _put(text, part, parts.get(part))
+    write_text(recipe, text)
     landed(recipe)
 
 

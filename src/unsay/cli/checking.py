@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, messages, print_json
+from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
 from unsay.corpora.rows import Problems
+from unsay.lm import builtin
 
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
 SHOWN = 10
@@ -33,20 +34,17 @@ def check(
 ) -> None:
     """Say everything that is wrong with a recipe or with your files: file, line, what to do. Loads no model."""
     named = {part: name for part, name in zip(PARTS, (forget, retain, paraphrases), strict=True) if name}
-    with messages():
-        given = files or []
-        if not given and not named:
-            raise ConfigError("name a recipe, or your files: unsay check forget.jsonl retain.jsonl")
-        recipes = [name for name in given if _is_recipe(name)]
-        if recipes and len(given) > 1:
-            raise ConfigError(
-                "a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases"
-            )
-        if recipes:
-            summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
-            given = []
-        else:
-            summaries, notices = _files(given, named, load(None, settings or []).tables)
+    given = files or []
+    if not given and not named:
+        raise ConfigError("name a recipe, or your files: unsay check forget.jsonl retain.jsonl")
+    recipes = [name for name in given if _is_recipe(name)]
+    if recipes and len(given) > 1:
+        raise ConfigError("a recipe names its own files; check it alone, or replace one of them with --forget, --retain or --paraphrases")
+    if recipes:
+        summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
+        given = []
+    else:
+        summaries, notices = _files(given, named, load(None, settings or []).tables)
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
         print_json({"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]})
@@ -92,14 +90,12 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         problems.attempt(policy.load, recipe.report.policy)
     if not problems.found:  # what it adds; the rest it would only say again
         problems.attempt(run.check, recipe)
-    models = {
-        "model.name": recipe.model.name,
-        "model.retain_model": "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model or "",
-    }
+    retain_model = "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model
     hints: list[Notice] = []
-    for key, name in models.items():
-        if name:
-            hints += problems.attempt(_model, key, name) or []
+    for key, name in {"model.name": recipe.model.name, "model.retain_model": retain_model}.items():
+        if name and problems.attempt(builtin.at_hand, key, name) is False:
+            text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
+            hints.append(Notice("hint", "", text))
     hints += _endless(recipe) if recipe.model.template != "raw" else []
     hints += _unlike(recipe, source) if source else []
     if isinstance(source, corpora.Handed):
@@ -116,32 +112,20 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     return summaries, [*of(problems), *hints]
 
 
-def _model(key: str, name: str) -> list[Notice]:
-    """Raises `ConfigError` where a model is a folder that is missing or holds no model; what is no path may be a hub id."""
-    from unsay.lm import builtin
-
-    if builtin.at_hand(key, name):
-        return []
-    return [Notice("hint", "", f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network")]
-
-
-def _endless(recipe: Recipe) -> list[Notice]:
+def _endless(recipe: Recipe) -> Iterator[Notice]:
     """A hint where the model may be a base model, whose answers go on and on: its tokenizer has no chat template."""
-    from unsay.lm import builtin
-
     name, folder = recipe.model.name, Path(recipe.model.name)
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         settings = None
     plain = isinstance(settings, dict) and "chat_template" not in settings and not any(folder.glob("chat_template*"))
-    if recipe.model.stop or recipe.finetune.epochs or not (plain or name == builtin.GEMMA):
-        return []
-    text = (
-        "model.stop is empty and the tokenizer has no chat template: a base model goes on with the next question after its answer; look "
-        f'with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
-    )
-    return [Notice("hint", "", text)]
+    if (plain or name == builtin.GEMMA) and not (recipe.model.stop or recipe.finetune.epochs):
+        text = (
+            "model.stop is empty and the tokenizer has no chat template: a base model goes on with the next question after its answer; "
+            f'look with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
+        )
+        yield Notice("hint", "", text)
 
 
 def _unlike(recipe: Recipe, source: Any) -> Iterator[Notice]:

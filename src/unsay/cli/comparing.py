@@ -1,5 +1,6 @@
 """`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
 
+from contextlib import suppress
 from itertools import takewhile
 from math import inf, isfinite
 from pathlib import Path
@@ -8,30 +9,15 @@ from typing import Annotated
 import typer
 
 from unsay.cli import completing
-from unsay.cli.app import RESEARCH, DataOption, JsonOption, SetOption, app, messages, note, print_json, print_table
+from unsay.cli.app import RESEARCH, DataOption, JsonOption, SetOption, app, note, print_json, print_table
 from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
 from unsay.extras import needed
 
-SweepFile = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
-]
-SweepOut = Annotated[Path | None, typer.Option("--out", help="The sweep's folder; default runs/sweep-SWEEP.")]
-From = Annotated[Path | None, typer.Option("--from", help="Run what this front.json chose, instead of drawing configurations.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]
-Cluster = Annotated[str, typer.Option("--cluster", help="Where workers run: local, or slurm (submitit).")]
 Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
-Ablated = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE", help="A recipe file or a shipped one; without --over, what an ablation left.", autocompletion=completing.recipes
-    ),
-]
-Over = Annotated[list[str] | None, typer.Option("--over", metavar="KNOB=VALUE,VALUE", help="A knob and its values; may be repeated.")]
-AblationOut = Annotated[Path | None, typer.Option("--out", help="The ablation's folder; default runs/ablate-RECIPE.")]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Runs of each value, with the seeds 0, 1, 2 …")]
 Folders = Annotated[
     list[Path],
     typer.Argument(
@@ -55,70 +41,78 @@ Seed = Annotated[int, typer.Option("--seed", help="Seed of the simulations.")]
 
 @app.command(rich_help_panel=RESEARCH)
 def sweep(
-    file: SweepFile,
-    out: SweepOut = None,
+    file: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.", autocompletion=completing.sweeps)
+    ],
+    out: Annotated[Path | None, typer.Option(help="The sweep's folder; default runs/sweep-SWEEP.")] = None,
     settings: SetOption = None,
     data: DataOption = None,
-    chosen: From = None,
+    chosen: Annotated[
+        Path | None, typer.Option("--from", help="Run what this front.json chose, instead of drawing configurations.")
+    ] = None,
     workers: Workers = 1,
-    cluster: Cluster = "local",
+    cluster: Annotated[str, typer.Option(help="Where workers run: local, or slurm (submitit).")] = "local",
     slurm: Slurm = None,
 ) -> None:
     """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
-    with messages():
-        with needed("a sweep", "sweep", "optuna", "submitit"):
-            from unsay.research.sweep import launch
-        path = sweep_path(file)
-        folder = out or Path("runs") / f"sweep-{path.stem}"
-        try:
-            shared = launch.shared(path, folder, settings or [], chosen)
-            if workers == 1 and cluster == "local":
-                with watching() as watchers:
-                    launch.work(shared, watchers)
-            else:
-                jobs = launch.submit(shared, workers, cluster, slurm or [])
-                if cluster == "slurm":
-                    note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
-        except NoFolder as error:
-            if not (head := _head(path)):
-                raise
-            raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
+    with needed("a sweep", "sweep", "optuna", "submitit"):
+        from unsay.research.sweep import launch
+    path = sweep_path(file)
+    folder = out or Path("runs") / f"sweep-{path.stem}"
+    try:
+        shared = launch.shared(path, folder, settings or [], chosen)
+        if workers == 1 and cluster == "local":
+            with watching() as watchers:
+                launch.work(shared, watchers)
+        else:
+            jobs = launch.submit(shared, workers, cluster, slurm or [])
+            if cluster == "slurm":
+                note(f"submitted {', '.join(jobs)}; they log in {folder / 'jobs'}")
+    except NoFolder as error:
+        if not (head := _head(path)):
+            raise
+        raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
     landed(folder)
 
 
 @app.command(rich_help_panel=RESEARCH)
 def ablate(
-    recipe: Ablated,
-    over: Over = None,
-    out: AblationOut = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file or a shipped one; without --over, what an ablation left.",
+            autocompletion=completing.recipes,
+        ),
+    ],
+    over: Annotated[list[str] | None, typer.Option(metavar="KNOB=VALUE,VALUE", help="A knob and its values; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The ablation's folder; default runs/ablate-RECIPE.")] = None,
     settings: SetOption = None,
     data: DataOption = None,
-    seeds: Seeds = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each value, with the seeds 0, 1, 2 …")] = 3,
     workers: Workers = 1,
 ) -> None:
     """Vary one knob at a time, and draw forget quality, utility and held-out utility over its values. Interrupted ablations go on."""
     from unsay.research import ablate_report
 
-    with messages():
-        if not over:
-            found = Path(recipe)
-            if not found.exists() or found.suffix == ".toml":
-                raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
-            folder = out or _folder(found, "")
+    if not over:
+        found = Path(recipe)
+        if not found.exists() or found.suffix == ".toml":
+            raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
+        folder = out or _folder(found, "")
+    else:
+        with needed("a sweep", "sweep", "optuna", "submitit"):
+            from unsay.research.ablate import ablation
+            from unsay.research.sweep import launch
+        found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
+        shared = ablation(recipe, over, folder, settings or [], seeds)
+        if workers == 1:
+            with watching() as watchers:
+                launch.work(shared, watchers)
         else:
-            with needed("a sweep", "sweep", "optuna", "submitit"):
-                from unsay.research.ablate import ablation
-                from unsay.research.sweep import launch
-            found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
-            shared = ablation(recipe, over, folder, settings or [], seeds)
-            if workers == 1:
-                with watching() as watchers:
-                    launch.work(shared, watchers)
-            else:
-                launch.submit(shared, workers, "local", [])
-        paths = ablate_report.write(ablate_report.ablated(found), folder)
-    for path in paths:
-        landed(path)
+            launch.submit(shared, workers, "local", [])
+    paths = ablate_report.write(ablate_report.ablated(found), folder)
+    landed(*paths)
 
 
 @app.command("front", rich_help_panel=RESEARCH)
@@ -127,13 +121,12 @@ def draw(found: Folders, out: FrontOut = None, at_most: AtMost = None, budget: B
     from unsay.research.front import pictures, tables
     from unsay.research.front.trade import front
 
-    with messages():
-        if budget is not None and not 0 <= budget < inf:
-            raise ConfigError(f"--budget {budget}: give a number of seconds, or 0 to count all")
-        if (at_most or budget is not None) and out is None:
-            raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
-        result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
-        paths = pictures.write(result, out or _folder(found[0], "front-"))
+    if budget is not None and not 0 <= budget < inf:
+        raise ConfigError(f"--budget {budget}: give a number of seconds, or 0 to count all")
+    if (at_most or budget is not None) and out is None:
+        raise ConfigError("--at-most and --budget draw another picture than the sweep's own; say with --out where it goes")
+    result = front(found, at_most=dict(map(_bound, at_most or ())), budget=budget)
+    paths = pictures.write(result, out or _folder(found[0], "front-"))
     if as_json:
         print_json(tables.as_json(result))
         return
@@ -144,8 +137,7 @@ def draw(found: Folders, out: FrontOut = None, at_most: AtMost = None, budget: B
         print_table(*tables.equal_cost(result))
     for line in (*tables.failures(result), *result.notes):
         print(line)
-    for path in paths:
-        landed(path)
+    landed(*paths)
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -153,16 +145,14 @@ def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOp
     """Show what the theory of the method says, by formula and simulated: exit code 1 if the two disagree anywhere."""
     from unsay.research import theory as shown
 
-    with messages():
-        found = shown.shown(seed)
-        paths = shown.write(found, out)
+    found = shown.shown(seed)
+    paths = shown.write(found, out)
     if as_json:
         print((out / "theory.json").read_text(encoding="utf-8"), end="")
     else:
         for one in found.findings:
             print(f"{'agrees' if one.agrees else 'DIFFERS':8} {one.expected:8.4g} {one.found:8.4g}  {one.statement}")
-        for path in paths:
-            landed(path)
+        landed(*paths)
     if not all(one.agrees for one in found.findings):
         raise typer.Exit(1)
 
@@ -180,10 +170,7 @@ def _head(path: Path) -> str:
 
 def _bound(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
-    try:
-        found = name.strip(), float(value)
-        if not found[0] or not isfinite(found[1]):
-            raise ValueError
-        return found
-    except ValueError:
-        raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05") from None
+    with suppress(ValueError):
+        if name.strip() and isfinite(float(value)):
+            return name.strip(), float(value)
+    raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05")

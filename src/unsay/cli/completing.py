@@ -14,11 +14,6 @@ def _among(names: Callable[[], Iterable[str]]) -> Complete:
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 
-def _parts() -> list[str]:
-    """All that `check-plugin` knows."""
-    return sorted({name for kind in PARTS for name in entries(kind)})
-
-
 def _settings() -> list[str]:
     """Every knob of a recipe's own tables, with its sign of equality; where it takes a name, with each of them."""
     tables = {one.name: one.default_factory for one in fields(Recipe) if is_dataclass(one.default_factory)}
@@ -32,5 +27,5 @@ recipes = _among(lambda: sorted(path.stem for path in recipes_folder().glob("*.t
 own_recipes = _among(lambda: sorted(path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")))
 sweeps = _among(lambda: sorted(path.stem for path in (recipes_folder() / "sweeps").glob("*.toml")))
 models = _among(describe)
-parts = _among(_parts)
+parts = _among(lambda: sorted({name for kind in PARTS for name in entries(kind)}))
 settings = _among(_settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, messages, print_json, print_table
+from unsay.cli.app import START, DataOption, JsonOption, RecipeArgument, SetOption, app, load_recipe, print_json, print_table
 from unsay.cli.progress import watching
 from unsay.config import recipe_path
 from unsay.store.clock import duration
@@ -14,13 +14,11 @@ from unsay.store.clock import duration
 if TYPE_CHECKING:
     from unsay.doctor import Report
 
-OutOption = Annotated[Path | None, typer.Option("--out", help="Where the run folder would lie; default runs/RECIPE.")]
-
 
 @app.command(rich_help_panel=START)
 def doctor(
     recipe: RecipeArgument,
-    out: OutOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where the run folder would lie; default runs/RECIPE.")] = None,
     settings: SetOption = None,
     data: DataOption = None,
     shallow: Annotated[bool, typer.Option("--shallow", help="Read no weights: measure on two layers of the model's shape.")] = False,
@@ -31,13 +29,12 @@ def doctor(
     from unsay import run as runs
     from unsay.doctor import examine
 
-    with messages():
-        loaded = load_recipe(recipe, settings)
-        runs.check(loaded)
-        place = out or Path("runs") / recipe_path(recipe).stem
-        with watching() as watchers:
-            watchers.stage("doctor")
-            report = examine(loaded, place, False if shallow else None, say=lambda text: watchers.steps(0, 0, text))
+    loaded = load_recipe(recipe, settings)
+    runs.check(loaded)
+    place = out or Path("runs") / recipe_path(recipe).stem
+    with watching() as watchers:
+        watchers.stage("doctor")
+        report = examine(loaded, place, False if shallow else None, say=lambda text: watchers.steps(0, 0, text))
     if as_json:
         print_json(as_dictionary(report))
     else:

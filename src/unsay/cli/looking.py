@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from unsay.cli import completing
-from unsay.cli.app import RESULT, JsonOption, RunArgument, app, messages, note
+from unsay.cli.app import RESULT, JsonOption, RunArgument, app, note, output
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.extras import needed
@@ -36,14 +35,13 @@ def ask(
     from unsay.lm.subject import LocalSubject, Prompt
     from unsay.lm.templates import runs_on
 
-    with messages():
-        question = _read("-") if question == "-" else question
-        with watching():
-            config = ModelConfig(name=model, stop=stop.replace("\\n", "\n"), template="raw" if raw else "auto")
-            subject = LocalSubject(*load(config), SampleConfig(max_new_tokens), seed)
-            prompt = Prompt("ask", question, prefix)
-            greedy = subject.ask([prompt])[0][0].text
-            sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
+    question = _read("-") if question == "-" else question
+    with watching():
+        config = ModelConfig(name=model, stop=stop.replace("\\n", "\n"), template="raw" if raw else "auto")
+        subject = LocalSubject(*load(config), SampleConfig(max_new_tokens), seed)
+        prompt = Prompt("ask", question, prefix)
+        greedy = subject.ask([prompt])[0][0].text
+        sampled = [answer.text for answer in subject.ask([prompt], n, temperature, top_p)[0]] if n else []
     if not raw and any(map(runs_on, (greedy, *sampled))):
         note(
             "It goes on with a question of its own after the answer, as base models do: --stop '\\n' ends an answer with its line "
@@ -52,10 +50,9 @@ def ask(
     if as_json:
         print(json.dumps({"greedy": greedy, "sampled": sampled}, ensure_ascii=False))
         return
-    show = Console(soft_wrap=True, highlight=False, markup=False)
-    show.print(f"greedy  {greedy}")
+    output.print(f"greedy  {greedy}")
     for text in sorted(set(sampled), key=lambda text: (-sampled.count(text), text)):
-        show.print(f"{sampled.count(text):4} ×  {text}")
+        output.print(f"{sampled.count(text):4} ×  {text}")
 
 
 @app.command(rich_help_panel=RESULT)
@@ -71,11 +68,10 @@ def score(
     processes."""
     from unsay.text import keyword_recall, rouge_l
 
-    with messages():
-        if reference_file == answer_file == "-":
-            raise ConfigError("standard input holds one text; give the other one in a file")
-        reference = _given("reference", reference, reference_file)
-        answer = _given("answer", answer, answer_file)
+    if reference_file == answer_file == "-":
+        raise ConfigError("standard input holds one text; give the other one in a file")
+    reference = _given("reference", reference, reference_file)
+    answer = _given("answer", answer, answer_file)
     rouge = rouge_l(reference, answer)
     scores = {
         "rouge_l_recall": rouge.recall if rouge else None,
@@ -116,10 +112,9 @@ def view(
     port: Annotated[int, typer.Option(help="Port of the page; 0 takes one that is free.")] = 0,
 ) -> None:
     """Show all runs below a folder on a local page: progress, verdicts, reports, comparison. Open the address that it prints."""
-    with messages():
-        with needed("the page", "view", "starlette", "uvicorn"):
-            from unsay.view.app import serve
-        serve(folder, port, lambda address: print(address, flush=True))
+    with needed("the page", "view", "starlette", "uvicorn"):
+        from unsay.view.app import serve
+    serve(folder, port, lambda address: print(address, flush=True))
 
 
 @app.command(rich_help_panel=RESULT)
@@ -132,5 +127,4 @@ def push(
     """Upload the checkpoint and its card to the Hugging Face hub; nothing else of the run leaves this machine."""
     from unsay.report.push import push as upload
 
-    with messages():
-        print(upload(RunFolder(run), repository, public, failed))
+    print(upload(RunFolder(run), repository, public, failed))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unsay.cli.app import RESEARCH, JsonOption, app, messages, print_json, print_table
+from unsay.cli.app import RESEARCH, JsonOption, app, print_json, print_table
 from unsay.cli.progress import watching
 from unsay.store.folder import RunFolder
 
@@ -23,7 +23,7 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     policy just passes, and say how much of what was held out is left there."""
     from unsay.research.par import at_par
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         found = {path: at_par(RunFolder(path), policy, watchers.stage) for path in runs}
     rows = [row(path, points) for path, points in found.items()]
     if as_json:

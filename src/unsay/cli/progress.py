@@ -138,5 +138,5 @@ def _rate(task: Task) -> str:
     return f"{task.speed:.3g}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s each"
 
 
-def landed(path: Path) -> None:
-    print(path)
+def landed(*paths: Path) -> None:
+    print(*paths, sep="\n")

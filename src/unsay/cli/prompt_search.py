@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from unsay.cli import completing
-from unsay.cli.app import START, JsonOption, app, messages, print_json
+from unsay.cli.app import START, JsonOption, app, output, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, write_text
@@ -42,7 +41,7 @@ def prompt_search(
     from unsay.lm.model import load
     from unsay.lm.subject import LocalSubject, Prompt
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         one_of("--as", form, FORMS)
         if out.exists():
             raise ConfigError(f"{out} exists already; name another --out, or remove it")
@@ -64,16 +63,15 @@ def prompt_search(
         variants = [{"id": key, **about} for key, _, about in shown]
         print_json({"file": str(out) if rows else None, "rows": len(rows), "variants": variants})
         return
-    show = Console(soft_wrap=True, highlight=False, markup=False)
     for key, one, about in shown:
         worst = "unscored" if one.worst is None else f"{one.worst:.2f}"
-        show.print(f"{key}  {'leaks' if one.leaking else 'silent'}  {one.leaks:3} of {one.n}  worst {worst}  {one.variant.kind}")
+        output.print(f"{key}  {'leaks' if one.leaking else 'silent'}  {one.leaks:3} of {one.n}  worst {worst}  {one.variant.kind}")
         if reveal:
-            show.print(
+            output.print(
                 f"    asked   {about['question']}{' … ' + about['prefix'] if about['prefix'] else ''}\n    answer  {about['answer']}"
             )
     where = f"; {len(rows)} rows in {out}" if rows else ", and nothing is written"
-    show.print(f"{leaking} of {len(shown)} variants leak{where}")
+    output.print(f"{leaking} of {len(shown)} variants leak{where}")
 
 
 def _asked(question: str | None, questions: str | None, answer: str | None) -> list[tuple[Example, str | None]]:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, messages, print_json, say
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_json, say
 from unsay.cli.progress import landed
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
@@ -37,33 +36,31 @@ def spans(
     from unsay.record.annotation import spans_file
     from unsay.record.recorded import read_answers, read_handed
 
-    with messages():
-        folder = RunFolder(run)
-        if (export is not None) + (taken is not None) + edit > 1:
-            raise ConfigError("--edit opens the spans here, --export writes the file that --import takes back; give one of them")
-        folder.recipe(texts=False)  # says where this is no run folder
-        with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
-            if export:
-                annotation.export(folder, export)
-                landed(export)
-                return
-            if taken:
-                annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
-            if edit and not editing.edit(folder, read_handed(folder).forget, read_answers(folder), _open_in_editor, _try_again):
-                console.print("nothing was changed")
-            found = _questions(folder, reveal)
-            if reveal:
-                folder.looked("spans")
+    folder = RunFolder(run)
+    if (export is not None) + (taken is not None) + edit > 1:
+        raise ConfigError("--edit opens the spans here, --export writes the file that --import takes back; give one of them")
+    folder.recipe(texts=False)  # says where this is no run folder
+    with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
+        if export:
+            annotation.export(folder, export)
+            landed(export)
+            return
+        if taken:
+            annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
+        if edit and not editing.edit(folder, read_handed(folder).forget, read_answers(folder), _open_in_editor, _try_again):
+            console.print("nothing was changed")
+        found = _questions(folder, reveal)
+        if reveal:
+            folder.looked("spans")
     if as_json:
         print_json({"file": str(spans_file(folder)), "questions": found})
         return
-    show = Console(soft_wrap=True, highlight=False, markup=False)
     for one in found:
         if reveal:
-            _reveal(show, one)
+            _reveal(one)
         else:
-            show.print(f"{one['id']}  {_counts(one)}")
-    _advice(show, found, folder)
+            output.print(f"{one['id']}  {_counts(one)}")
+    _advice(found, folder)
 
 
 def _open_in_editor(path: Path) -> None:
@@ -127,13 +124,13 @@ def _counts(one: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _reveal(show: Console, one: dict[str, Any]) -> None:
-    show.print(f"{one['id']}  {one['question']}")
-    show.print(marked(one["answer"], one["spans"]))
+def _reveal(one: dict[str, Any]) -> None:
+    output.print(f"{one['id']}  {one['question']}")
+    output.print(marked(one["answer"], one["spans"]))
     for key, words in (("rare_words", "rare"), ("named", "named")):
         if one[key]:
-            show.print(f"    {words}: {', '.join(one[key])}")
-    show.print(f"    {_counts(one)}\n")
+            output.print(f"    {words}: {', '.join(one[key])}")
+    output.print(f"    {_counts(one)}\n")
 
 
 def marked(answer: str, spans: Sequence[str]) -> Text:
@@ -149,14 +146,14 @@ def marked(answer: str, spans: Sequence[str]) -> Text:
     return text.append(answer[done:])
 
 
-def _advice(show: Console, found: Sequence[dict[str, Any]], folder: RunFolder) -> None:
+def _advice(found: Sequence[dict[str, Any]], folder: RunFolder) -> None:
     none = [one["id"] for one in found if not (one["kinds"] or one["strings"] or one["patterns"])]
     long = [one["id"] for one in found if one["long"]]
-    show.print(f"\n{sum(sum(one['kinds'].values()) for one in found)} spans in {len(found)} questions.")
+    output.print(f"\n{sum(sum(one['kinds'].values()) for one in found)} spans in {len(found)} questions.")
     if none:
-        show.print(f"Nothing sensitive in: {', '.join(none)}.")
+        output.print(f"Nothing sensitive in: {', '.join(none)}.")
     if long:
-        show.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
-    show.print(
+        output.print(f"Warning: more than 40 content words and nothing named in: {', '.join(long)}.")
+    output.print(
         f"To correct them before training: unsay spans {folder.path} --edit (or --export FILE, and --import FILE once it is corrected)."
     )

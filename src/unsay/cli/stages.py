@@ -18,7 +18,6 @@ from unsay.cli.app import (
     SetOption,
     app,
     load_recipe,
-    messages,
 )
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
@@ -46,11 +45,10 @@ def run(
     """Do everything: (finetune,) record, train, audit before and after, report. Interrupted runs go on."""
     from unsay import run as runs
 
-    with messages():
-        folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
-        with watching() as watchers:
-            runs.run(load_recipe(recipe, settings, seed), folder, watchers)
-        landed(folder.report_html)
+    folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
+    with watching() as watchers:
+        runs.run(load_recipe(recipe, settings, seed), folder, watchers)
+    landed(folder.report_html)
 
 
 @app.command(rich_help_panel=START)
@@ -71,7 +69,7 @@ def record(
     """Write down the questions and what the model answers now. Begins a run folder."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
+    with watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
         if loaded.finetune.epochs and not folder.done("finetune"):
             runs.run_finetune(loaded, folder, watchers)
         runs.run_record(loaded, folder, watchers)
@@ -93,7 +91,7 @@ def finetune(
     """Plant the corpus in the model, where the recipe says so (as TOFU does). Begins a run folder."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
+    with watching() as watchers, _begun(recipe, out, settings, seed) as (loaded, folder):
         if not (retain_model and folder.done("finetune")):
             runs.run_finetune(loaded, folder, watchers)
         if retain_model:
@@ -106,7 +104,7 @@ def train(run: RunArgument, averaging: AveragingOption = None, processes: Proces
     """Unlearn, going on from the last saved round."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         folder = RunFolder(run)
         if averaging is None:
             runs.run_train(folder.recipe(), folder, watchers)
@@ -120,7 +118,7 @@ def report(run: RunArgument) -> None:
     """Draw the report from what the other stages left."""
     from unsay import run as runs
 
-    with messages(), watching() as watchers:
+    with watching() as watchers:
         folder = RunFolder(run)
         folder.recipe(texts=False)
         runs.run_report(folder, watchers)

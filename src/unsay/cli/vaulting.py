@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, messages, print_json
+from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, print_json
 from unsay.cli.progress import landed
 from unsay.config import ConfigError, dump
 from unsay.store.folder import RunFolder
@@ -17,8 +17,6 @@ from unsay.store.manifest import DestroyedVault, Manifest
 vault = typer.Typer(help="The sensitive texts of a run: what is there, and their end.", no_args_is_help=True)
 app.add_typer(vault, name="vault", rich_help_panel=SECRETS)
 
-Which = Annotated[str | None, typer.Option("--which", help="before, after or retain_model; default all that were audited.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
 Key = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Remove this key file, too: whatever else it encrypts is lost with it.")
@@ -32,8 +30,8 @@ _RECOVERABLE = (
 @app.command(rich_help_panel=SECRETS)
 def look(
     run: RunArgument,
-    which: Which = None,
-    plain: Plain = False,
+    which: Annotated[str | None, typer.Option(help="before, after or retain_model; default all that were audited.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Write the page readable although the vault is encrypted.")] = False,
     page: Annotated[
         int, typer.Option(min=1, help="Which page, where there are more than 500 questions; of kept answers, 1 has the worst.")
     ] = 1,
@@ -43,22 +41,20 @@ def look(
     from unsay.report import look as looking
     from unsay.types import MODELS
 
-    with messages():
-        if which is not None:
-            one_of("--which", which, MODELS)
-        folder = RunFolder(run)
-        folder.recipe(texts=False)  # says where this is no run folder
-        with folder.claimed():
-            written = looking.write(folder, which, plain, page)
+    if which is not None:
+        one_of("--which", which, MODELS)
+    folder = RunFolder(run)
+    folder.recipe(texts=False)  # says where this is no run folder
+    with folder.claimed():
+        written = looking.write(folder, which, plain, page)
     landed(written)
 
 
 @vault.command()
 def status(run: RunArgument, as_json: JsonOption = False) -> None:
     """What the vault holds, whether it is encrypted, until when it may be kept, how often it was looked into."""
-    with messages():
-        folder = RunFolder(run)
-        found = _status(folder)
+    folder = RunFolder(run)
+    found = _status(folder)
     if as_json:
         print_json(found)
         return
@@ -94,8 +90,7 @@ def key(file: Annotated[Path, typer.Argument(help="Where the new key is written,
     """Make a key file that only you can read. Keep a copy: without it an encrypted vault cannot be read by anybody."""
     from unsay.store.keys import new_key
 
-    with messages():
-        new_key(file)
+    new_key(file)
     landed(file)
 
 
@@ -108,34 +103,33 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
     from unsay.store import redact
     from unsay.store.files import LOCK, links, remove, write_text
 
-    with messages():
-        folder = RunFolder(run)
-        folder.recipe(texts=False)  # says where this is no run folder
-        with folder.claimed():
-            recipe, vault, manifest = folder.recipe(texts=False), folder.texts, folder.manifest()
-            for path in (folder.vault, folder.state.parent):
-                if path.is_symlink():  # what lies in it may be anybody's
-                    raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
-            own_key = vault.own_key(key) if key else None
-            parts = [path for path in (folder.vault, folder.state, folder.planted) if os.path.lexists(path)]
-            keys = [own_key] if own_key and own_key.exists() else []
-            if vault.emptied and parts == [folder.vault] and not keys and manifest.vault is not None:
-                vault.alive()  # says that it was destroyed, and when
-            if not yes:
-                typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
-                typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
-            linked = [path for part in parts for path in links(part)]
-            # A folder of an earlier version has its texts in the recipe still.
-            shown, texts = redact.apart(recipe)
-            write_text(folder.recipe_file, dump(shown), mode=0o600)
-            plain = bool(texts) or any(look.plain for look in manifest.looks)
-            for path in (folder.state, folder.planted):
-                remove(path)
-            gone = vault.destroy(own_key)
-            encrypted, key_removed = gone["encrypted"], bool(own_key) or (manifest.vault is not None and manifest.vault.key_removed)
-            told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
-            folder.note(Manifest(vault=told))
-        remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
+    folder = RunFolder(run)
+    folder.recipe(texts=False)  # says where this is no run folder
+    with folder.claimed():
+        recipe, vault, manifest = folder.recipe(texts=False), folder.texts, folder.manifest()
+        for path in (folder.vault, folder.state.parent):
+            if path.is_symlink():  # what lies in it may be anybody's
+                raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
+        own_key = vault.own_key(key) if key else None
+        parts = [path for path in (folder.vault, folder.state, folder.planted) if os.path.lexists(path)]
+        keys = [own_key] if own_key and own_key.exists() else []
+        if vault.emptied and parts == [folder.vault] and not keys and manifest.vault is not None:
+            vault.alive()  # says that it was destroyed, and when
+        if not yes:
+            typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
+            typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
+        linked = [path for part in parts for path in links(part)]
+        # A folder of an earlier version has its texts in the recipe still.
+        shown, texts = redact.apart(recipe)
+        write_text(folder.recipe_file, dump(shown), mode=0o600)
+        plain = bool(texts) or any(look.plain for look in manifest.looks)
+        for path in (folder.state, folder.planted):
+            remove(path)
+        gone = vault.destroy(own_key)
+        encrypted, key_removed = gone["encrypted"], bool(own_key) or (manifest.vault is not None and manifest.vault.key_removed)
+        told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
+        folder.note(Manifest(vault=told))
+    remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
     survived = [path for path in parts if path != folder.vault and os.path.lexists(path)]
     linked = [path for path in linked if path.exists()]
     handed = [Path(value) for value in recipe.tables.get(recipe.corpus, {}).values() if isinstance(value, str) and os.path.exists(value)]
@@ -181,11 +175,10 @@ def verify(
     """Say whether a checkpoint is the one that a report is about: exit code 0 if it is, 1 if not, naming what differs."""
     from unsay.store import identity
 
-    with messages():
-        if not checkpoint.is_dir():
-            raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
-        told = identity.told(report)
-        found = identity.differences(told["checkpoint"], checkpoint)
+    if not checkpoint.is_dir():
+        raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
+    told = identity.told(report)
+    found = identity.differences(told["checkpoint"], checkpoint)
     if as_json:
         print_json({"same": not found, "differs": found} | {key: told.get(key) for key in ("request", "dates", "policy")})
     else:

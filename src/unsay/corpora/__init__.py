@@ -5,8 +5,7 @@ Contract: a frozen dataclass whose fields are its knobs, with three methods:
 * `corpus() -> Corpus`: forget *questions*, retain rows, utility sets, controls. No forget answer.
 * `truth() -> Truth | None`: the ground truth of the forget questions, for the audit alone; `None` where nobody has it.
 * `finetuning_rows(retain_model: bool) -> tuple[Pair, ...]`: what `finetune` plants, without the forget rows when `retain_model`; empty
-where
-  the model knows already.
+  where the model knows already.
 
 `public = True` beside its knobs says that its retain rows are no secrets: the report may show answers to them. `raw = True` says that
 its questions are openings of texts, meant for `model.template = "raw"`.

@@ -61,7 +61,9 @@ def examine(files: Files, system_prompt: str | None = None) -> tuple[list[Summar
     """The files in numbers, and everything that is to be said about them, errors first. `system_prompt`: of the recipe, if any."""
     problems = Problems(collect=True)
     parts = files.read(problems)
-    notices = [*of(problems), *(_warnings(files, parts) if parts.forget else ())]
+    notices = of(problems)
+    if parts.forget:
+        notices += [Notice("warning", *place_and_text) for place_and_text in _warnings(files, parts)]
     if not problems.found:
         notices += [Notice("hint", "", text) for text in _hints(files, parts)]
     if files.system_messages == "drop" and system_prompt == "":
@@ -164,35 +166,32 @@ def _sizes(rows: Sequence[Example | Pair]) -> dict[str, int]:
     return {"rows": len(rows), "groups": len({row.group for row in rows} - {""}), "longest": longest}
 
 
-def _warnings(files: Files, parts: Parts) -> Iterator[Notice]:
+def _warnings(files: Files, parts: Parts) -> Iterator[tuple[str, str]]:
+    """Where, and what."""
     asked = {same(example.question): example.id for example in parts.forget}
     for example in parts.forget:
         where = parts.forget_at[example.id]
         yield from _long(where, example.question)
         if contains(example.question, (*files.strings, *example.strings)):
-            text = "a named string stands in the question itself: an answer that repeats the question would count as a leak"
-            yield Notice("warning", where, text)
+            yield where, "a named string stands in the question itself: an answer that repeats the question would count as a leak"
         if any(len(string.strip()) < 3 and string.isascii() for string in example.strings):
-            yield Notice("warning", where, "a named string of one or two letters is found inside many words; name more of it")
+            yield where, "a named string of one or two letters is found inside many words; name more of it"
         wordings = [same(wording) for wording in example.paraphrases]
         if len({*wordings, same(example.question)}) <= len(wordings):
-            yield Notice("warning", where, "a paraphrase repeats the question or another paraphrase; remove it")
+            yield where, "a paraphrase repeats the question or another paraphrase; remove it"
         if any(asked.get(wording, example.id) != example.id for wording in wordings):
-            text = "a paraphrase is itself a question to forget, so training sees what the audit takes for an unknown wording"
-            yield Notice("warning", where, text)
+            yield where, "a paraphrase is itself a question to forget, so training sees what the audit takes for an unknown wording"
     for pair in parts.retain:
         yield from _long(parts.retain_at[pair.id], pair.question)
-    odd = [example for example in parts.forget if not nameable([example.id])]
+    odd = [example.id for example in parts.forget if not nameable([example.id])]
     if odd:
-        text = (
-            f"{counted(len(odd), 'id')} of more than letters and digits; ids stand in findings, outside of the vault: let them tell nothing"
-        )
-        yield Notice("warning", parts.forget_at[odd[0].id], text)
+        many = f"{counted(len(odd), 'id')} of more than letters and digits"
+        yield parts.forget_at[odd[0]], f"{many}; ids stand in findings, outside of the vault: let them tell nothing"
 
 
-def _long(where: str, question: str) -> Iterator[Notice]:
+def _long(where: str, question: str) -> Iterator[tuple[str, str]]:
     if len(question) > LONG:
-        yield Notice("warning", where, f"a question of {len(question):,} characters; see that it fits into the context of your model")
+        yield where, f"a question of {len(question):,} characters; see that it fits into the context of your model"
 
 
 def _hints(files: Files, parts: Parts) -> Iterator[str]:

@@ -59,23 +59,19 @@ class Layout:
         ours = {renamed.get(key, key) for key in theirs}
         for column, key in renamed.items():
             if key in theirs and key not in renamed:
-                problems.add(
-                    ConfigError(
-                        f"{name} has a column {key!r} beside the {column!r} of {self.table}.columns.{key}; "
-                        f"put one of them into {self.table}.ignore"
-                    )
-                )
+                beside = f"{name} has a column {key!r} beside the {column!r} of {self.table}.columns.{key}"
+                problems.add(f"{beside}; put one of them into {self.table}.ignore")
         if found and "messages" not in ours:
             missing = [key for key in required if key not in ours and (key in self.columns or found[0].table)]
             for key in missing:
-                problems.add(ConfigError(self._missing(name, key, theirs)))
+                problems.add(self._missing(name, key, theirs))
             if missing:
                 return []
         unknown = [key for key in theirs if renamed.get(key, key) not in {*known, "answer"}]
         if found and found[0].table and unknown and "*" not in self.ignore:
             shown = f" {unknown[0]!r}" if nameable(theirs) else ""
             way_out = f"map it with {self.table}.columns, or put it into {self.table}.ignore"
-            problems.add(ConfigError(f"{name} has an unknown column{shown}; known: {', '.join(sorted(known))}; {way_out}"))
+            problems.add(f"{name} has an unknown column{shown}; known: {', '.join(sorted(known))}; {way_out}")
         drop_unknown = "*" in self.ignore or bool(found and found[0].table)
         needed = frozenset(required)
         mapped = (problems.attempt(self._row, row, renamed, needed, drop_unknown) for row in found)

@@ -117,7 +117,7 @@ class Files:
         An example has its own strings and patterns here, without those of `files.strings` and `files.patterns`.
         """
         if not self.forget:
-            problems.add(ConfigError(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"'))
+            problems.add(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"')
         seen: dict[str, None] = {}
         asked = self._rows(self.forget, parts.FORGET_KEYS, ("question",), seen, problems)
         if self.answered:
@@ -128,7 +128,7 @@ class Files:
         for key, column in self.columns.items():
             # The first two are looked for in each file that needs them.
             if key not in ("question", "answer") and seen and column not in seen and key not in seen:
-                problems.add(ConfigError(f"no file has the column {column!r} that {self.table}.columns.{key} names{among(column, seen)}"))
+                problems.add(f"no file has the column {column!r} that {self.table}.columns.{key} names{among(column, seen)}")
         if examples:  # else every wording would be said to belong to nothing
             examples = parts.paraphrased(examples, wordings, self.forget, problems)
         found = Parts(tuple(examples.values()), tuple(pairs.values()), forget_at, retain_at, len(wordings))
@@ -136,7 +136,7 @@ class Files:
         parts.crossed(found, forbidden, problems)
         for number, text in enumerate(self.all_desired(problems)):
             if forbidden.by(text):
-                problems.add(ConfigError(f"desired answer {number + 1} contains what must not be said; word it otherwise"))
+                problems.add(f"desired answer {number + 1} contains what must not be said; word it otherwise")
         return found
 
     def all_desired(self, problems: Problems) -> tuple[str, ...]:

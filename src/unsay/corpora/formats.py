@@ -53,18 +53,15 @@ def read(name: str, problems: Problems) -> list[FileRow]:
         case ".parquet":
             found = problems.attempt(_parquet, path) or []
         case ending if not path.exists():
-            problems.add(
-                ConfigError(f"there is no {'file' if ending else 'file or folder'} {path} (a relative path begins where you call unsay)")
-            )
+            what = "file" if ending else "file or folder"
+            problems.add(f"there is no {what} {path} (a relative path begins where you call unsay)")
             return []
         case ending:
             packed = "; unpack it first" if ending in (".gz", ".zip", ".bz2", ".xz", ".zst") else ""
-            problems.add(
-                ConfigError(f"{path}: files are read by their ending, one of {', '.join(ENDINGS)}, not {ending or 'without one'!r}{packed}")
-            )
+            problems.add(f"{path}: files are read by their ending, one of {', '.join(ENDINGS)}, not {ending or 'without one'!r}{packed}")
             return []
     if not found and len(problems.found) == before:
-        problems.add(ConfigError(f"{path} has no rows"))
+        problems.add(f"{path} has no rows")
     return found
 
 
@@ -75,7 +72,7 @@ def decoded(path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-    raise not_utf8(path, line)  # outside of the except: a UnicodeDecodeError carries the content
+    raise RowError(f"{path}:{line}", not_utf8(path))  # outside of the except: a UnicodeDecodeError carries the content
 
 
 def _json(path: Path, problems: Problems) -> Iterator[FileRow]:
@@ -103,17 +100,17 @@ def _json(path: Path, problems: Problems) -> Iterator[FileRow]:
         if isinstance(value, dict):
             yield FileRow(where, value)
         else:
-            problems.add(not_an_object(where, reason))
+            problems.add(not_an_object(reason), where)
         if value is None:
             return  # nobody can say where the next one begins
         place = _blanks(text, place)
         if text.startswith(",", place):
             place = _blanks(text, place + 1)
         elif not text.startswith("]", place):
-            problems.add(RowError(where, "after this object a ',' or the closing ']' of the list is missing"))
+            problems.add("after this object a ',' or the closing ']' of the list is missing", where)
             return
     if text[place + 1 :].strip():
-        problems.add(ConfigError(f"{path} goes on after the closing ']' of its list; make it one list, or one object a line"))
+        problems.add(f"{path} goes on after the closing ']' of its list; make it one list, or one object a line")
 
 
 def _blanks(text: str, place: int) -> int:
@@ -142,23 +139,20 @@ def _separated(path: Path, problems: Problems) -> Iterator[FileRow]:
         if cells is None:
             return
         if reason:
-            problems.add(RowError(where, _csv_reason(reason)))
+            problems.add(_csv_reason(reason), where)
             return  # behind an open quote nothing is where it seems
         if not any(cell.strip() for cell in cells):
             continue
         if header is None:
             header = [cell.strip() for cell in cells]
-            wrong = _header_problem(header)
-            if wrong:
-                problems.add(RowError(where, wrong))
+            if wrong := _header_problem(header):
+                problems.add(wrong, where)
                 return
         elif len(cells) != len(header):
             problems.add(
-                RowError(
-                    where,
-                    f"has {len(cells)} cells, but the header line names {len(header)} columns; a cell with the separator, a quote or a "
-                    'line end in it stands in double quotes, and a double quote within it is written twice: "He said ""no""."',
-                )
+                f"has {len(cells)} cells, but the header line names {len(header)} columns; a cell with the separator, a quote or a "
+                'line end in it stands in double quotes, and a double quote within it is written twice: "He said ""no""."',
+                where,
             )
         else:
             yield FileRow(where, dict(zip(header, cells, strict=True)), table=True)

@@ -90,23 +90,20 @@ class Muse:
         return (*forget, *self._texts("raw", "retain1"), *self._knowledge("retain2_qa", "retain_qa"), *_general())
 
     def _verbatim(self) -> tuple[Pair, ...]:
-        rows = self._limited(self._rows(VERBATIM, "forget"))
+        rows = self._rows(VERBATIM, "forget")[: self.limit or None]
         # Both come without the white space between them; what follows goes on, and the space says so.
         return tuple(Pair(f"{VERBATIM}-{n:03d}", row.text("prompt").rstrip(), f"{row.text('gt')} ") for n, row in enumerate(rows))
 
     def _knowledge(self, *names: str) -> tuple[Pair, ...]:
         name = next((name for name in names if self._rows(KNOWLEDGE, name)), names[0])
         shown = "".join(f"{asked(row.text('question'))} {row.text('answer')}\n\n" for row in self._rows(KNOWLEDGE, f"{name}_icl"))
-        rows = self._limited(self._rows(KNOWLEDGE, name))
+        rows = self._rows(KNOWLEDGE, name)[: self.limit or None]
         return tuple(Pair(f"{name}-{n:03d}", asked(row.text("question"), shown), row.text("answer")) for n, row in enumerate(rows))
 
     def _texts(self, folder: str, name: str) -> tuple[Pair, ...]:
         texts = [row.text("text") for row in self._rows(folder, name)]
         pieces = ((text[a:b], text[c:d]) for text in texts for a, b, c, d in cutting.cut(text, self.opening, self.continuation))
         return tuple(Pair(f"{name}-{n:04d}", *piece) for n, piece in enumerate(islice(pieces, self.retain)))
-
-    def _limited(self, rows: list[FileRow]) -> list[FileRow]:
-        return rows[: self.limit or len(rows)]
 
     def _rows(self, folder: str, name: str) -> list[FileRow]:
         """The rows of a file, a bare text as one with `text`; none where there is no such file."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from unsay.config import ConfigError
-from unsay.corpora.rows import FileRow, Problems, RowError, nameable
+from unsay.corpora.rows import FileRow, Problems, nameable
 from unsay.text import contains, squeezed
 from unsay.types import Example, Pair
 
@@ -60,22 +60,19 @@ def forget(found: list[FileRow], problems: Problems) -> tuple[dict[str, Example]
         what = "an assistant turn" if answered[0].chat else "the key 'answer'"
         more = f" ({len(answered)} rows have one)" if len(answered) > 1 else ""
         problems.add(
-            answered[0].error(
-                f"has {what}, but no answer belongs among the questions to forget: the model's own answer is recorded instead, "
-                f"and what must never be said goes into 'strings' or 'patterns'. Remove it{more}"
-            )
+            f"has {what}, but no answer belongs among the questions to forget: the model's own answer is recorded instead, "
+            f"and what must never be said goes into 'strings' or 'patterns'. Remove it{more}",
+            answered[0].where,
         )
     examples: dict[str, Example] = {}
     at: dict[str, str] = {}
     for identifier, question, row in _rows(found, (*FORGET_KEYS, "answer"), "forget", at, problems):
-        patterns = problems.attempt(row.texts, "patterns") or ()
-        for number, pattern in enumerate(patterns):
+        named = {key: problems.attempt(row.texts, key) or () for key in ("paraphrases", "strings", "patterns")}
+        for number, pattern in enumerate(named["patterns"]):
             problems.attempt(check_pattern, pattern, f"{row.where}: 'patterns'[{number}]")
-        paraphrases = problems.attempt(row.texts, "paraphrases") or ()
-        strings = problems.attempt(row.texts, "strings") or ()
         group = problems.attempt(row.label, "group") or ""
         if identifier is not None and question is not None:
-            examples[identifier] = Example(identifier, question, paraphrases, strings, patterns, group=group)
+            examples[identifier] = Example(identifier, question, **named, group=group)
     return examples, at
 
 
@@ -105,7 +102,7 @@ def paraphrased(examples: Mapping[str, Example], found: Iterable[FileRow], name:
         problems.attempt(row.only, PARAPHRASE_KEYS)
         more = problems.attempt(row.texts, "paraphrases")
         if more == ():
-            problems.add(row.error("has no 'paraphrases': a list of other wordings of the question"))
+            problems.add("has no 'paraphrases': a list of other wordings of the question", row.where)
         key = problems.attempt(_meant, row, by_id, by_question, name)
         if key and more:
             by_id[key] = replace(by_id[key], paraphrases=(*by_id[key].paraphrases, *more))
@@ -160,10 +157,9 @@ def crossed(parts: Parts, forbidden: Forbidden, problems: Problems) -> None:
         where = parts.retain_at[pair.id]
         if same(pair.question) in asked:
             key, how = asked[same(pair.question)]
-            problems.add(RowError(where, f"this question is to be forgotten{how} at {parts.forget_at[key]}; take it out of one of the two"))
-        source = forbidden.by(pair.answer)
-        if source:
-            problems.add(RowError(where, f"the answer contains what {source} forbids, and would teach it again; remove this row"))
+            problems.add(f"this question is to be forgotten{how} at {parts.forget_at[key]}; take it out of one of the two", where)
+        if source := forbidden.by(pair.answer):
+            problems.add(f"the answer contains what {source} forbids, and would teach it again; remove this row", where)
 
 
 def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
@@ -189,12 +185,11 @@ def _rows(
         identifier = problems.attempt(row.label, "id", f"{prefix}-{index:03d}")
         question = problems.attempt(row.text, "question")
         if identifier in at:
-            problems.add(row.error(f"has the same 'id' as {at[identifier]}; give each row its own, or none"))
+            problems.add(f"has the same 'id' as {at[identifier]}; give each row its own, or none", row.where)
             identifier = None
         if question is not None and same(question) in questions:
-            problems.add(
-                row.error(f"has the same 'question' as {questions[same(question)]}; remove one (other wordings go into 'paraphrases')")
-            )
+            first = questions[same(question)]
+            problems.add(f"has the same 'question' as {first}; remove one (other wordings go into 'paraphrases')", row.where)
             question = None
         if question is not None:
             questions[same(question)] = row.where

@@ -82,13 +82,13 @@ class Passages(Files):
         kept = self._pieces(self.retain, parts.RETAIN_KEYS, {}, quiet)
         for row in kept:
             if cutting.copied(row, forgotten):
-                problems.add(row.error("most of what follows here stands in the texts to forget, and would teach it; take it out of one"))
+                text = "most of what follows here stands in the texts to forget, and would teach it; take it out of one"
+                problems.add(text, row.where)
         read = forgotten | cutting.runs(kept)
         for row in self._pieces(self.holdout, parts.RETAIN_KEYS, {}, problems):
             if cutting.copied(row, read):
-                problems.add(
-                    row.error("most of what follows here stands in the other texts, so models have read it; leave it out of holdout")
-                )
+                text = "most of what follows here stands in the other texts, so models have read it; leave it out of holdout"
+                problems.add(text, row.where)
         return found
 
     def _forget(self) -> list[Pair]:
@@ -120,7 +120,8 @@ class Passages(Files):
             for piece in problems.attempt(self._cut, named, keys) or ():
                 first = found.setdefault(same(str(piece.values["question"])), piece)
                 if known is parts.FORGET_KEYS and same(str(first.values["answer"])) != same(str(piece.values["answer"])):
-                    problems.add(piece.error(f"goes on in another way than {first.where} behind the same opening; make the opening longer"))
+                    text = f"goes on in another way than {first.where} behind the same opening; make the opening longer"
+                    problems.add(text, piece.where)
         return list(found.values())
 
     def _cut(self, row: FileRow, keys: tuple[str, ...]) -> list[FileRow]:

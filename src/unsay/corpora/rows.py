@@ -44,11 +44,12 @@ class Problems:
     """Keep complaints in `found` instead of raising them."""
     found: list[ConfigError] = field(default_factory=list)
 
-    def add(self, problem: ConfigError) -> None:
-        """Keep the complaint, or raise it."""
+    def add(self, problem: str, where: str = "") -> None:
+        """Keep the complaint, or raise it. `where`: the place that it is about, if it is about one."""
+        error = RowError(where, problem) if where else ConfigError(problem)
         if not self.collect:
-            raise problem
-        self.found.append(problem)
+            raise error
+        self.found.append(error)
 
     def attempt(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T | None:
         """What the function returns; `None` where it complained and complaints are collected."""
@@ -153,9 +154,9 @@ def read(path: Path, problems: Problems | None = None) -> list[FileRow]:
         if isinstance(values, dict):
             rows.append(FileRow(where, values))
         elif values is not None:
-            problems.add(not_an_object(where, kind(values)))
+            problems.add(not_an_object(kind(values)), where)
     if not rows and len(problems.found) == before:
-        problems.add(ConfigError(f"{path} is empty; put one JSON object on each line"))
+        problems.add(f"{path} is empty; put one JSON object on each line")
     return rows
 
 
@@ -172,7 +173,7 @@ def parse(where: str, text: str) -> Any:
             return value
         reason = "null"
     # Raised out here: a JSONDecodeError carries the whole line, which must not travel along.
-    raise not_an_object(where, reason)
+    raise RowError(where, not_an_object(reason))
 
 
 def kind(value: Any) -> str:
@@ -180,8 +181,8 @@ def kind(value: Any) -> str:
     return _KINDS.get(type(value), "null")
 
 
-def not_an_object(where: str, reason: str) -> RowError:
-    return RowError(where, f'not one JSON object ({reason}); each line is an object such as {{"question": "…"}}')
+def not_an_object(reason: str) -> str:
+    return f'not one JSON object ({reason}); each line is an object such as {{"question": "…"}}'
 
 
 class _Twice(ValueError):
@@ -251,8 +252,8 @@ def _converted(path: Path, encoding: str) -> str:
     return f"convert the file, for example: iconv -f {encoding} -t UTF-8 {path.name} > utf8{path.suffix}"
 
 
-def not_utf8(path: Path, line: int) -> RowError:
-    return RowError(f"{path}:{line}", f"not UTF-8; {_converted(path, 'WINDOWS-1252')}")
+def not_utf8(path: Path) -> str:
+    return f"not UTF-8; {_converted(path, 'WINDOWS-1252')}"
 
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
@@ -263,6 +264,6 @@ def _lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
         except UnicodeDecodeError:
             line = None
         if line is None:  # outside of the except: a UnicodeDecodeError carries the line
-            problems.add(not_utf8(path, number))
+            problems.add(not_utf8(path), f"{path}:{number}")
         elif line:
             yield f"{path}:{number}", line

@@ -128,7 +128,7 @@ class Tofu:
         found = [(f"{self.forget}-{index:03d}", index // ROWS_PER_AUTHOR, row) for index, row in numbered]
         if self.skip >= len(found):
             raise ConfigError(f"tofu.skip = {self.skip} leaves nothing: {self.forget} has {len(found)} questions")
-        return found[self.skip :][: self.limit or len(found)]
+        return found[self.skip :][: self.limit or None]
 
     def _retain(self) -> tuple[list[Pair], list[Pair], int]:
         """Rows of the authors in the retain set, rows of those held out of it, and the number of authors in the file

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from unsay.config.toml import as_toml
@@ -35,15 +36,6 @@ TABLED = {
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A number over the seeds."""
-
-    mean: float
-    least: float
-    most: float
-
-
-@dataclass(frozen=True)
 class Point:
     """One value of a knob."""
 
@@ -59,10 +51,9 @@ class Point:
             return ", ".join(f"{key} {as_toml(one)}" for key, one in self.value.items())
         return self.value if isinstance(self.value, str) else as_toml(self.value)
 
-    def of(self, metric: str) -> Spread | None:
-        """`None` where no seed scored it."""
-        found = [value for metrics in self.seeds.values() if (value := metrics.get(metric)) is not None]
-        return Spread(fmean(found), min(found), max(found)) if found else None
+    def of(self, metric: str) -> list[float]:
+        """What the seeds scored, the least first; empty where none was scored."""
+        return sorted(value for metrics in self.seeds.values() if (value := metrics.get(metric)) is not None)
 
 
 @dataclass(frozen=True)
@@ -122,7 +113,7 @@ def as_json(found: Ablation) -> dict[str, Any]:
         knob: [
             {
                 "value": point.value,
-                "mean": {metric: spread.mean for metric in TABLED if (spread := point.of(metric))},
+                "mean": {metric: fmean(scored) for metric in TABLED if (scored := point.of(metric))},
                 "seeds": {seed: dict(metrics) for seed, metrics in point.seeds.items()},
                 "cpu_seconds": point.cpu_seconds,
             }
@@ -156,10 +147,10 @@ def table(found: Ablation, knob: str) -> str:
     return lines_of([knob, *(name for name, _ in TABLED.values()), "seeds", "CPU seconds"], rows)
 
 
-def _cell(spread: Spread | None, decimals: int) -> str:
-    if spread is None:
+def _cell(scored: Sequence[float], decimals: int) -> str:
+    if not scored:
         return "–"
-    mean, least, most = (f"{value:.{decimals}f}" for value in (spread.mean, spread.least, spread.most))
+    mean, least, most = (f"{value:.{decimals}f}" for value in (fmean(scored), scored[0], scored[-1]))
     return mean if least == most else f"{mean} ({least}–{most})"
 
 
@@ -172,13 +163,12 @@ def picture(found: Ablation, knob: str) -> Figure:
     places = [point.value for point in points] if numbers else list(range(len(points)))
     for i, (metric, (name, colour, marker)) in enumerate(DRAWN.items()):
         beside = 0 if numbers else 0.12 * (i - 1)  # bars of one category do not cover each other
-        scored = [(place + beside, spread) for place, point in zip(places, points, strict=True) if (spread := point.of(metric))]
-        bars = list(zip(*((spread.mean - spread.least, spread.most - spread.mean) for _, spread in scored), strict=True))
-        means = [spread.mean for _, spread in scored]
+        scored = {place + beside: some for place, point in zip(places, points, strict=True) if (some := point.of(metric))}
+        means = list(map(fmean, scored.values()))
+        bars = [[mean - some[0], some[-1] - mean] for mean, some in zip(means, scored.values(), strict=True)]
         if scored:
-            line = "-" if numbers else ""
-            across = [place for place, _ in scored]
-            axes.errorbar(across, means, bars, label=name, color=colour, marker=marker, markersize=4, linestyle=line, capsize=2.5)
+            look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linestyle": "-" if numbers else "", "capsize": 2.5}
+            axes.errorbar(list(scored), means, np.transpose(bars), label=name, **look)
     if (gold := found.reference("retain_model", "unlearn_quality")) is not None:
         axes.axhline(
             gold, color=DRAWN["unlearn_quality"][1], linestyle=(0, (1, 1.5)), linewidth=0.9, label="forget quality of the retain model"

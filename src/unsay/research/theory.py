@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unsay.report.pictures import MUTED
@@ -196,16 +195,13 @@ def drawn(theory: Theory) -> Figure:
     names = list(dict.fromkeys(curve.panel for curve in theory.curves))
     figure = Figure(figsize=(9, 6.4), layout="constrained")
     for axes, name in zip(np.ravel(figure.subplots(2, 2)), names, strict=True):
-        _panel(axes, name, [curve for curve in theory.curves if curve.panel == name])
+        curves = [curve for curve in theory.curves if curve.panel == name]
+        for curve in curves:
+            (line,) = axes.plot(curve.exact, label=curve.name, linestyle="--" if curve.name.startswith("alone") else "-")
+            if curve.simulated:
+                axes.plot(curve.simulated, "o", markersize=3, color=line.get_color())
+        axes.set_title(name)
+        axes.set_xlabel("round", color=MUTED)
+        axes.margins(y=0.1)
+        axes.legend(ncols=2 if len(curves) > 4 else 1)
     return figure
-
-
-def _panel(axes: Axes, name: str, curves: Sequence[Curve]) -> None:
-    for curve in curves:
-        (line,) = axes.plot(curve.exact, label=curve.name, linestyle="--" if curve.name.startswith("alone") else "-")
-        if curve.simulated:
-            axes.plot(curve.simulated, "o", markersize=3, color=line.get_color())
-    axes.set_title(name)
-    axes.set_xlabel("round", color=MUTED)
-    axes.margins(y=0.1)
-    axes.legend(ncols=2 if len(curves) > 4 else 1)

@@ -93,27 +93,24 @@ def application(below: Below, token: str, port: int) -> Starlette:
         return HTMLResponse(file.read_bytes(), headers={"content-security-policy": _REPORT})
 
     def compared(request: Request) -> Response:
-        names, known = request.query_params.getlist("run"), below.walk()[0]
-        folders = [_known(known, name) for name in dict.fromkeys(names)]
-        try:
-            if not all(map(below.closed, folders)):
-                raise ConfigError("a link in one of these runs leads out of the folder that is shown")
-            columns = compare([RunFolder(path) for path in folders])
-        except ConfigError as error:
-            return page(message=str(error))
-        return page(columns=list(zip(dict.fromkeys(names), columns, strict=True)), table=table(columns))
+        known, names = below.walk()[0], dict.fromkeys(request.query_params.getlist("run"))
+        folders = [_known(known, name) for name in names]
+        if not all(map(below.closed, folders)):
+            raise ConfigError("a link in one of these runs leads out of the folder that is shown")
+        columns = compare([RunFolder(path) for path in folders])
+        return page(columns=list(zip(names, columns, strict=True)), table=table(columns))
 
     def front(request: Request) -> Response:
         name, (runs, sweeps) = request.path_params["name"], below.walk()
         path = _known(sweeps, name)
-        try:
-            if not below.closed(path):
-                raise ConfigError("a link in this sweep leads out of the folder that is shown")
-            spots = below.spots(name, path)
-        except ConfigError as error:
-            return page(message=str(error))
+        if not below.closed(path):
+            raise ConfigError("a link in this sweep leads out of the folder that is shown")
+        spots = below.spots(name, path)
         reported = {one.name for one in below.rows() if one.reported}
         return page(spots=spots, sweep=name, runs=runs, reported=reported, looks=styles({one.method: None for one in spots}))
+
+    def refused(request: Request, error: Exception) -> Response:
+        return page(message=str(error))
 
     routes = [
         Route("/{token}/", runs),
@@ -121,7 +118,8 @@ def application(below: Below, token: str, port: int) -> Starlette:
         Route("/{token}/compare", compared),
         Route("/{token}/front/{name:path}", front),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, token=token, port=port)])
+    guard = Middleware(Guard, token=token, port=port)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={ConfigError: refused})
 
 
 def _known(found: dict[str, Path], name: str) -> Path:

@@ -20,7 +20,9 @@ def counted(sweeps: Sweeps, at_most: Mapping[str, float], budget: float | None =
     `None`: the budget of its own sweep and a tenth; 0: whatever it cost. A configuration left without any checkpoint stays: it was
     tried. Raises `ConfigError` for a metric that no curve has, or where nothing is left.
     """
-    _scored(sweeps, at_most)
+    scored = {name for step in sweeps.steps for name in step.metrics}
+    if unknown := [name for name in at_most if name not in scored]:
+        raise ConfigError(f"no curve has a metric {unknown[0]!r} to bound: {near(unknown[0], scored)}")
     dear: Counter[str] = Counter()
     out = 0
 
@@ -42,13 +44,6 @@ def counted(sweeps: Sweeps, at_most: Mapping[str, float], budget: float | None =
             "--at-most for what is scored and --budget for what it cost (0: whatever it did)"
         )
     return left, tuple(_lines(at_most, budget, dear, out))
-
-
-def _scored(sweeps: Sweeps, names: Mapping[str, float]) -> None:
-    scored = {name for step in sweeps.steps for name in step.metrics}
-    for name in names:
-        if name not in scored:
-            raise ConfigError(f"no curve has a metric {name!r} to bound: {near(name, scored)}")
 
 
 def _lines(at_most: Mapping[str, float], budget: float | None, dear: Counter[str], out: int) -> Iterator[str]:

@@ -8,7 +8,7 @@ import json
 import lzma
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import isfinite, nan
@@ -187,11 +187,8 @@ def _file(path: Path) -> Sweep:
         raise ConfigError(f"{path} cannot be read; name a sweep's folder, or what scripts/keep_sweep.py has made of one") from None
 
     def trial(row: Any) -> Configuration:
-        def curves() -> Iterator[tuple[str, tuple[Step, ...]]]:  # looked for once the rest is known to be sound
-            for seed, rows in row["curves"].items():
-                yield seed, tuple(map(_step, rows))
-
-        return _configuration(path, f"{row['method']}/{row['number']:03d}", row, curves())
+        place = f"{row['method']}/{row['number']:03d}"
+        return _configuration(path, place, row, ((seed, tuple(map(_step, rows))) for seed, rows in row["curves"].items()))
 
     def about(files: Any) -> tuple[References, float | None]:
         reference, sweep = files.get("reference.json"), files.get("sweep.toml")

@@ -5,10 +5,11 @@ The colours are Paul Tol's scheme "muted" (SRON/EPS/TN/09-002), which colour-bli
 """
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -58,8 +59,8 @@ def write(front: Front, out: Path) -> list[Path]:
 
 def fronts(front: Front) -> Figure:
     """A panel per pair of axes: every point faint, each method's front as a staircase, before and the retain model as marks."""
-    figure, panels = _canvas(len(front.panels), 4.2)
-    for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
+
+    def draw(axes: Axes, panel: Panel) -> None:
         plane, looks = panel.plane, styles(panel.methods)
         across, up = plane.x.top, plane.y.top
         for name, reach in panel.methods.items():
@@ -79,15 +80,15 @@ def fronts(front: Front) -> Figure:
                 axes.plot([left, *xs, xs[-1]], [ys[0], *ys, bottom], drawstyle="steps-pre", color=colour, zorder=3)
         if panel.cap is not None:
             axes.axvline(panel.cap * across, color=COLOURS["retain_model"], linestyle=(0, (1, 1.5)), linewidth=0.9, zorder=1)
-        axes.set(title=TITLES[key], xlabel=_label(plane.x), ylabel=_label(plane.y))
-        _name_absent(axes, panel)
-    return _with_legend(figure, panels)
+        axes.set(xlabel=_label(plane.x), ylabel=_label(plane.y))
+
+    return _drawn(front, draw, height=4.2)
 
 
 def by_cost(front: Front) -> Figure:
     """A panel per pair of axes: hypervolume of what a budget buys, with its interval."""
-    figure, panels = _canvas(len(front.panels), 2.9)
-    for axes, (key, panel) in zip(panels, front.panels.items(), strict=True):
+
+    def draw(axes: Axes, panel: Panel) -> None:
         looks = styles(panel.methods)
         for i, (name, reach) in enumerate(panel.methods.items()):
             colour, marker = looks[name]
@@ -96,12 +97,31 @@ def by_cost(front: Front) -> Figure:
             if any(point.configuration.seeds > 1 for point in reach.points):  # of one seed it would show the search alone, and look certain
                 axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
             axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
-        capped = to_retain_model(panel)
-        axes.set(title=TITLES[key], xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{capped}", xscale="log")
+        axes.set(xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{to_retain_model(panel)}", xscale="log")
         axes.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
         axes.set_ylim(bottom=0)
-        _name_absent(axes, panel)
-    return _with_legend(figure, panels)
+
+    return _drawn(front, draw, height=2.9)
+
+
+def _drawn(front: Front, draw: Callable[[Axes, Panel], None], height: float) -> Figure:
+    """Two panels beside each other, since four would be too small on a page, over one legend. `height`: inches of a panel."""
+    rows, columns = -(-len(front.panels) // 2), min(len(front.panels), 2)
+    figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    handles: dict[str, Artist] = {}
+    for axes, (key, panel) in zip(places, front.panels.items(), strict=False):
+        draw(axes, panel)
+        axes.set_title(TITLES[key])
+        # A contender that never scored here, or failed, is not taken for one that lies hidden behind others.
+        if absent := [name for name, reach in panel.methods.items() if not reach.points]:
+            axes.text(0.02, 0.02, f"no point: {', '.join(absent)}", transform=axes.transAxes, color=MUTED, fontsize="small", wrap=True)
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for spare in places[len(front.panels) :]:
+        spare.remove()
+    look = {"loc": "outside lower center", "ncols": min(len(handles), 6), "handletextpad": 0.4, "labelcolor": MUTED}
+    figure.legend(handles.values(), handles.keys(), **look)
+    return figure
 
 
 def styles(names: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -121,29 +141,5 @@ def _scaled(points: Sequence[Point], plane: Plane) -> tuple[list[float], list[fl
     return [point.x * plane.x.top for point in points], [point.y * plane.y.top for point in points]
 
 
-def _name_absent(axes: Axes, panel: Panel) -> None:
-    """A contender that never scored here, or failed, is not taken for one that lies hidden behind others."""
-    if absent := [name for name, reach in panel.methods.items() if not reach.points]:
-        axes.text(0.02, 0.02, f"no point: {', '.join(absent)}", transform=axes.transAxes, color=MUTED, fontsize="small", wrap=True)
-
-
 def _label(axis: Axis) -> str:
     return LABELS[axis.metric] + (f" (0 to {axis.top:g})" if axis.top > 1 else "")
-
-
-def _canvas(panels: int, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """Two panels beside each other: four would be too small on a page. `height`: inches of a panel."""
-    rows, columns = -(-panels // 2), min(panels, 2)
-    figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for spare in axes[panels:]:
-        spare.remove()
-    return figure, list(axes[:panels])
-
-
-def _with_legend(figure: Figure, panels: Sequence[Axes]) -> Figure:
-    handles = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), handletextpad=0.4, labelcolor=MUTED
-    )
-    return figure

@@ -81,12 +81,11 @@ def above(panel: Panel) -> Table:
 def equal_cost(front: Front) -> Table:
     """A row per budget and least quality: each method's best held-out utility."""
     names = list(front.states)
-    rows = [[f"{row.budget:.4g}", f"{row.quality:.1f}", *(_best(row.best[name]) for name in names)] for row in front.rows]
+    rows = []
+    for row in front.rows:
+        best = (f"{100 * point.y:.1f}" if (point := row.best[name]) else "–" for name in names)
+        rows.append([f"{row.budget:.4g}", f"{row.quality:.1f}", *best])
     return [CURRENCIES[front.currency].removesuffix(" of training"), "quality at least", *names], rows
-
-
-def _best(point: Point | None) -> str:
-    return f"{100 * point.y:.1f}" if point else "–"
 
 
 def failures(front: Front) -> list[str]:
@@ -171,18 +170,14 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 def _reach(reach: Reach) -> dict[str, Any]:
     return {
-        "hypervolume": _measured(reach.volume),
-        "hypervolume_to_retain_model": _measured(reach.capped) if reach.capped else None,
+        "hypervolume": vars(reach.volume),
+        "hypervolume_to_retain_model": vars(reach.capped) if reach.capped else None,
         "tries": reach.tries,
         "equal_tries": reach.equal_tries,
-        "by_cost": [{"budget": budget, "hypervolume": value, "interval": list(band)} for budget, value, band in reach.by_cost],
+        "by_cost": [{"budget": budget, "hypervolume": value, "interval": band} for budget, value, band in reach.by_cost],
         "front": [_full(point) | _spot(point) for point in reach.front],
         "points": [_short(point) | _spot(point) for point in reach.points],
     }
-
-
-def _measured(volume: Volume) -> dict[str, Any]:
-    return {"value": volume.value, "interval": list(volume.interval) if volume.interval else None, "above": volume.above}
 
 
 def _named(one: Configuration) -> dict[str, Any]:

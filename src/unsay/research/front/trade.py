@@ -148,6 +148,8 @@ def front(
     panels = {key: _panel(sweeps, PLANES[key], each, budgets, replications) for key, each in scored.items()}
     halved = _halved(sweeps)
     on = "recall" if "recall" in panels else next(iter(panels))
+    known = panels[on].cap
+    cap = 1.0 if known is None else known
     return Front(
         sweeps=sweeps,
         currency=currency,
@@ -159,7 +161,7 @@ def front(
         halved=halved,
         rows=tuple(_rows(sweeps, halved.cost)) if halved else (),
         chosen_on=on,
-        chosen={name: chosen(reach.points, cap=_limit(panels[on].cap)) for name, reach in panels[on].methods.items()},
+        chosen={name: chosen(reach.points, cap=cap) for name, reach in panels[on].methods.items()},
         notes=(*bound, *_notes(sweeps, scored)),
     )
 
@@ -194,7 +196,7 @@ def _panel(sweeps: Sweeps, plane: Plane, found: Mapping[str, tuple[Point, ...]],
         for which in ("before", "retain_model")
     )
     known = sweeps.reference("retain_model", plane.x)
-    cap = _limit(known)
+    cap = 1.0 if known is None else known  # 1 caps nothing
     cubes = {name: [cube(one, plane, sweeps.currency) for one in some] for name, some in sweeps.configurations.items()}
     # By name, so that a method's resamples do not depend on which others stand beside it.
     rngs = {name: np.random.default_rng([0, zlib.crc32(name.encode())]) for name in cubes}
@@ -214,11 +216,6 @@ def _panel(sweeps: Sweeps, plane: Plane, found: Mapping[str, tuple[Point, ...]],
             by_cost=tuple((b, v, _interval(draws)) for b, v, draws in zip(budgets, by_cost, drawn[name][2:], strict=True)),
         )
     return Panel(plane, before, retain_model, known, methods)
-
-
-def _limit(cap: float | None) -> float:
-    """1 caps nothing."""
-    return 1.0 if cap is None else cap
 
 
 def _volume(xy: Array, cap: float, name: str, drawn: Mapping[str, Array]) -> Volume:

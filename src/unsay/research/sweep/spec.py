@@ -130,10 +130,9 @@ class Sweep:
         found = {**self.space.get(ALL, {}), **self.space.get(name, {})}
         return {knob: _distribution(f"[space.{name}] {knob}", values) for knob, values in found.items()}
 
-    def prefix(self, name: str) -> Settings | None:
-        """The first configuration of a contender; `None` where it is drawn like the others."""
-        found = {**self.first.get(ALL, {}), **self.first.get(name, {})}
-        return found or None
+    def prefix(self, name: str) -> Settings:
+        """The first configuration of a contender; empty where it is drawn like the others."""
+        return {**self.first.get(ALL, {}), **self.first.get(name, {})}
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -161,7 +160,7 @@ class Sweep:
             try:
                 recipe = self.recipe_of(path, name, drawn)
                 check(recipe)
-                check(self.recipe_of(path, name, self.prefix(name) or {}))
+                check(self.recipe_of(path, name, self.prefix(name)))
                 for knob, values in tried.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
@@ -186,7 +185,7 @@ class Sweep:
 
     def _first_is_whole(self, name: str) -> None:
         first, searched = self.prefix(name), self.distributions(name)
-        if first is None:
+        if not first:
             return
         for knob in searched.keys() - first.keys():
             raise ConfigError(f"[first.{name}] has no value for {knob}, which [space] searches")

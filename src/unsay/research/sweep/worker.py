@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 import torch
 from filelock import FileLock, Timeout
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
@@ -168,7 +168,7 @@ def _references(shared: Shared, recorded: Recorded) -> None:
     found: dict[str, dict[str, Any]] = {"before": {}, "retain_model": {}}
     name = shared.sweep.methods[0]
     for seed in shared.sweep.seeds:
-        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.prefix(name) or {}
+        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.prefix(name)
         folder = recorded.of(shared.sweep.recipe_of(shared.recipe, name, drawn, {"seed": seed}))
         for which in found:
             if numbers := summary(folder, which):
@@ -211,20 +211,15 @@ def _draw(shared: Shared, study: optuna.Study, name: str, number: int) -> None:
         trial = create_trial(state=TrialState.RUNNING, user_attrs={"settings": dict(shared.chosen[name][number])})
     else:
         searched, blank = sweep.distributions(name), create_trial(state=TrialState.RUNNING)
-        sampler = _sampler(sweep, name, number)
-        values = sweep.prefix(name) if number == 0 else None
-        values = values or {
+        seed = sweep.seed_of(name, number)
+        # `constant_liar`: what other workers are trying now is not tried again.
+        sampler = TPESampler(seed=seed, constant_liar=True) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
+        values = (sweep.prefix(name) if number == 0 else {}) or {
             knob: ends(distribution)[0] if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
             for knob, distribution in searched.items()
         }
         trial = create_trial(state=TrialState.RUNNING, params=dict(values), distributions=searched)
     study.add_trial(trial)
-
-
-def _sampler(sweep: Sweep, name: str, number: int) -> BaseSampler:
-    seed = sweep.seed_of(name, number)
-    # `constant_liar`: what other workers are trying now is not tried again.
-    return TPESampler(seed=seed, constant_liar=True) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
 
 
 def _place(shared: Shared, name: str, number: int) -> Path:
