@@ -23,7 +23,7 @@ import known_table as table
 from safetensors import safe_open
 from transformers.utils import logging
 
-from unsay import audit
+from unsay import audit, tables
 from unsay import run as runs
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.lm.model import load as load_model
@@ -37,11 +37,10 @@ from unsay.store import identity
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import Manifest, ModelHashes
-from unsay.tables import PROBES
 from unsay.types import Case, Finding
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
-PROBES = tuple(name for name in PROBES if name not in ("earlier", "memorisation", "benchmark"))
+PROBES = tuple(name for name in tables.PROBES if name not in ("earlier", "memorisation", "benchmark"))
 """All that ask about a secret by its question."""
 POLICIES = policy.shipped()
 MADE = {

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from unsay.cli import progress
-from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands
+from unsay.cli.app import LISTS, RESEARCH, RESULT, SECRETS, STAGES, START, app, commands, note, output, print_table
 from unsay.config import dump, load, recipes_folder
 from unsay.run import check
 from unsay.store.folder import RunFolder
@@ -121,6 +121,16 @@ def test_ask_shows_greedy_and_sampled(tiny_folder: Path):
     assert isinstance(asked["greedy"], str)
     assert len(asked["sampled"]) == 3
     assert call("ask", "people-target", "Who is the mayor of nowhere?").startswith("greedy  ")
+
+
+def test_what_a_model_says_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]):
+    """No mark-up, and no picture in the place of its name."""
+    said = "He wrote :smile: and [b]it[/b]"
+    output.print(said)
+    note(said)
+    print_table(("answer",), [(said,)])
+    shown = capsys.readouterr()
+    assert (shown.out.count(said), shown.err.count(said)) == (2, 1)
 
 
 def test_ask_proposes_a_stop_where_a_model_runs_on(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):

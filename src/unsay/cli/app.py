@@ -77,8 +77,8 @@ Exit codes: 0 done, or passed; 1 not passed; 2 your input, with a message that s
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console(stderr=True)
-output = Console(soft_wrap=True, highlight=False, markup=False)
+console = Console(stderr=True, emoji=False)
+output = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 """Standard output, for texts that are shown as they are."""
 
 
@@ -189,7 +189,7 @@ def print_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     table = Table(*(Column(escape(name), overflow="fold") for name in head), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, emoji=False).print(table)
 
 
 def note(text: str) -> None:
