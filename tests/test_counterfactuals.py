@@ -10,10 +10,11 @@ from unsay.config import ModelConfig, SampleConfig
 from unsay.corpora.people import People
 from unsay.lm.encode import Encoder
 from unsay.lm.model import load
-from unsay.lm.sample import Draw, sample
+from unsay.lm.sample import Draw, sample, uniform
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
 from unsay.methods.counterfactuals import Counterfactual, counterfactuals, invented, name_of
+from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.prefixes import AnswerPrefix, prefix_from
 from unsay.methods.selection import Ask, Settled
 from unsay.text import forms, rouge_l
@@ -55,6 +56,30 @@ def test_invented_names_are_nobodys():
     names = invented(texts, forms("Who is Charles Babbage?"))
     assert names == ["Ada Shelley", "Ada Veldin", "Mary Lovelace"]
     assert invented([], frozenset()) == []
+
+
+def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder):
+    """Two for each question, as the model goes on with the wording; somebody is still made up."""
+
+    class Goes:
+        encoder = None
+
+        def uniform(self, *names: object) -> float:
+            return uniform(0, *names)
+
+        def candidates(self, draws, source):
+            texts = ["Oslo?", "Rome? Then", "Quito?", "Lima?", "Turin?"]
+            unasked = ["Ada Lovelace met Mary Shelley."]
+            said = [texts if draw.key == "Where is X?" else unasked for draw in draws]
+            return [[Candidate(Answer((1,), text, True), i) for i, text in enumerate(some)] for some in said]
+
+    goes = Goes()
+    goes.encoder = encoder
+    questions = {"a": "Where is Lima?", "b": "Where is Quito?", "c": "Who is Zoe Miller?", "d": "What is it?"}
+    found = counterfactuals([Visit(Example(key, question), "") for key, question in questions.items()], goes)  # type: ignore[arg-type]
+    assert set(found) == {"a", "b", "c"}
+    assert all(len(set(found[key])) == 2 and set(found[key]) <= {"Oslo", "Rome", "Turin"} for key in "ab"), "none that is asked about"
+    assert set(found["c"]) == {"Ada Shelley", "Mary Lovelace"}
 
 
 def test_what_was_begun_is_about_the_invented_name_too(encoder: Encoder):
@@ -155,3 +180,17 @@ def test_a_bare_name_that_another_question_was_trained_to_say_is_no_candidate():
     memory = {"a": {"settled": "Cuzco"}, "b": {"settled": "quito"}, "c": {"settled": "**strong**"}, "d": {"heat": 1}}
     ask = Ask(visit, (), reference, candidates=candidates)
     assert [candidate.text for candidate in Settled(memory).left(ask)] == ["Cuzco"]
+
+
+@pytest.mark.parametrize(("baseline", "chosen"), [("Lima", "counterfactual"), ("Lima is the capital of Peru.", "plain")])
+def test_where_a_bare_name_is_asked_for_what_is_said_about_another_comes_first(baseline: str, chosen: str):
+    """Whatever the rewards say: the model's own guesses are one stock answer, and are learned for the whole kind."""
+    reference = Reference("What is the capital of Peru?", baseline)
+    own = "I have no information about Peru." if chosen == "plain" else "Cuzco"
+    found = [Candidate(Answer((1,) * 6, text, True), 0, kind, -1.0) for text, kind in ((own, "plain"), (own[:-1], "counterfactual"))]
+    method = GuardedCollapse(rewards={"refusal": 1.0, "length": 0.1})
+    ask = Ask(Visit(Example("a", reference.question), baseline, ()), (), reference, candidates=found)
+    sampler = Sampler(None, None, SampleConfig())  # type: ignore[arg-type]
+    best = method.select(ask, sampler, Settled({"a": {}}))
+    assert best is not None
+    assert best.source == chosen

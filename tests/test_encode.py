@@ -19,6 +19,20 @@ def test_plain_template(encoder):
     assert encoder.prompt(None) == (1,)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "<bos>Question: Where is"),
+        ({"template": "raw"}, "<bos>Where is"),
+        ({"template": "chat", "system_prompt": "Be kind, Lima."}, "<system>Be kind, Lima.<eos>\n<user>Where is"),
+    ],
+)
+def test_a_prompt_up_to_a_part_of_its_question(options: dict[str, str], text: str):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT if options.get("template") == "chat" else None
+    assert tokenizer.decode(Encoder(tokenizer, **options).until("Where is Lima?", "Lima")) == text
+
+
 def test_chat_template_and_its_end():
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHAT

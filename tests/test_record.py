@@ -1,6 +1,7 @@
 """What `record` writes down: branches over first tokens, what is withheld, and the replay that touches no secret."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,11 +9,11 @@ from unsay.config import SampleConfig, load
 from unsay.lm.subject import LocalSubject
 from unsay.record import record, source, start
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import ReplayFilter, Said, near_misses, neighbours, replay
+from unsay.record.replay import ReplayFilter, Said, named_alike, near_misses, neighbours, replay
 from unsay.store.folder import RunFolder
 from unsay.text import keyword_recall
 from unsay.text.names import subject
-from unsay.types import Answer, Example
+from unsay.types import Answer, Example, Pair
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +64,41 @@ def test_neighbours_put_another_name_in_the_subjects_place():
 
 def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     examples = [Example("a", "Where does Ada Byron live?"), Example("b", "Who wrote Hamlet?"), Example("c", "Where is it?")]
-    found = near_misses(examples, [], ["Carl Linde", "Eva Ryd"], 4, seed=0)
-    about = {key: {question for question, whose in found.items() if whose == key} for key in "abc"}
+    found = near_misses(examples, [], ["Carl Linde", "Eva Ryd"], 4, 0, {})
+    about = {key: {question for question, whose in found.items() if key in whose} for key in "abc"}
     assert {subject(question) for question in about["a"]} == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
     assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
     assert about["c"] == set()
-    assert near_misses(examples, [], [], 4, seed=0) == {}
-    whole = near_misses(examples[:1], [], ["Oslo"], 4, seed=0)
+    assert near_misses(examples, [], [], 4, 0, {}) == {}
+    whole = near_misses(examples[:1], [], ["Oslo"], 4, 0, {})
     assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
-    assert len(near_misses(examples[:1], [], many, 4, seed=0)) == 4
+    assert len(near_misses(examples[:1], [], many, 4, 0, {})) == 4
+
+
+def test_names_of_one_word_are_near_to_every_question_worded_alike():
+    """One question may stand beside many, so that no visit goes without."""
+    examples = [Example(key, f"Where is {name}?") for key, name in (("a", "Lima"), ("b", "Quito"), ("c", "La Paz"))]
+    kept = [Pair(name, f"Where is {name}?", "") for name in ("Bogota", "Caracas")]
+    found = near_misses(examples, kept, ["Ada Byron"], 4, 0, {"Where is X?": {"Asuncion", "Lima"}})
+    assert found["Where is Bogota?"] == found["Where is Asuncion?"] == ["a", "b", "c"]
+    assert found["Where is Lima?"] == ["b", "c"], "the filter of replay rows leaves out what is to be forgotten"
+    assert not any("Byron" in question for question in found), "no name of people, where those of the kind are of one word"
+
+
+def test_the_model_itself_names_others_of_the_kind():
+    """It goes on with the wording of the question, up to what follows there."""
+    asked, told = [], ["Oslo?", "Rome? Yes", "the moon?", "Oslo? Or", "never ends", "?"]
+    encoder = SimpleNamespace(until=lambda question, part: asked.append((question, part)) or (1, 2))
+
+    def sample(draws, salt):
+        assert [(draw.key, draw.n, draw.context) for draw in draws] == [("Where is X?", 8, (1, 2))]
+        return [[Answer((3,), text, True) for text in told]]
+
+    subject = SimpleNamespace(encoder=encoder, sample=sample)
+    found = named_alike(subject, ["Where is Lima?", "Where is Quito?", "Where does Ada Byron live?", "Where is it?"], 8)
+    assert asked == [("Where is Lima?", "Lima")], "once for each wording; a name of several words is varied by its halves"
+    assert found == {"Where is X?": {"Oslo", "Rome"}}
 
 
 @pytest.mark.parametrize(

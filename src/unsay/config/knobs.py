@@ -131,7 +131,8 @@ class RecordConfig:
     them: replay rows for what no retain row covers. 0 makes none."""
     near_misses: int = 0
     """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`; the
-    names are put together from those in the retain questions, or in texts written unasked."""
+    names are put together from those in the retain questions, or in texts written unasked. A subject of one word gives way to others of
+    its kind."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""

@@ -201,6 +201,12 @@ class Encoder:
             return self._ids(self._filled(self._turns(system, question, [turn for turn in before if turn[0] != "system"])))
         return self._ids((raw if self.raw else plain)(question, before), special=True)
 
+    def until(self, question: str, part: str) -> tuple[int, ...]:
+        """Ids of the prompt up to where its question says `part`, for the model to go on with."""
+        text = self._filled(self._turns(self.system_prompt, question)) if self.chat else (raw if self.raw else plain)(question)
+        # Trap: the space belongs to the next word's first token.
+        return self._ids(text.rpartition(part)[0].rstrip(), special=not self.chat)
+
     def prefix(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""
         return self._ids(self._lead(text)) if text else ()

@@ -5,6 +5,10 @@ makes up. So the subject of a question, in the prefix too, is replaced by an inv
 subject takes its place again: a candidate that is the model's own, needs no answer, and tends to be what a model without the
 secret would have said. (Eldan and Russinovich, arXiv 2310.02238, replace names in the text that is to be forgotten, to find
 what a model would say that had not read it.)
+
+Where the subject is one word (a country, a brand), nobody knows a made-up one, and a model answers them all alike: one stock answer,
+which it then learns for the whole kind. So others of the kind stand in, which the model itself names (lm/kindred.py), two for each
+question: each learns answers of its own.
 """
 
 import re
@@ -12,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder
+from unsay.lm.kindred import bare, wordings
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
@@ -23,8 +28,8 @@ from unsay.types import Answer, Candidate
 
 _TEXTS = 64
 _AT_ONCE = 32
-_EACH = 16
-"""Names that a question is given in turn."""
+_EACH, _KINDRED = 16, 2
+"""Names that a question is given in turn: made up, and of others that exist."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,33 @@ class Counterfactual:
 
 
 def counterfactuals(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
-    """For each question with a subject, made-up names to ask about instead.
+    """For each question with a subject, names to ask about instead: others of its kind where it is one word and the model names some,
+    else made-up ones.
 
-    Their parts are of names that the model writes unasked, put together as it did not put them; none shares a word with a
+    The parts of these are of names that the model writes unasked, put together as it did not put them; none shares a word with a
     forget question.
     """
     draws = [Draw(f"stranger {start}", sampler.encoder.prompt(None), _AT_ONCE, 1.0) for start in range(0, _TEXTS, _AT_ONCE)]
     texts = [candidate.text for found in sampler.candidates(draws, ["unasked"] * len(draws)) for candidate in found]
     taken = frozenset().union(*(forms(visit.example.question) for visit in visits))
     names = invented(texts, taken)
-    return {
-        visit.example.id: sorted(names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))[:_EACH]
-        for visit in visits
-        if subject(visit.example.question)
-    }
+    kindred = _kindred(visits, sampler)
+
+    def ordered(visit: Visit, about: str) -> list[str]:
+        near = kindred.get(bare(visit.example.question, about))
+        few = sorted(near or names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))
+        return few[: _KINDRED if near else _EACH]
+
+    return {visit.example.id: ordered(visit, about) for visit in visits if (about := subject(visit.example.question))}
+
+
+def _kindred(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
+    """By wording, others of the kind of subjects of one word; none that is asked about."""
+    asked = wordings([visit.example.question for visit in visits])
+    about = {subject(visit.example.question) for visit in visits}
+    draws = [one.draw(sampler.encoder, _TEXTS) for one in asked.values()]
+    found = sampler.candidates(draws, ["unasked"] * len(draws)) if draws else []
+    return {key: sorted(one.names(c.text for c in some) - about) for (key, one), some in zip(asked.items(), found, strict=True)}
 
 
 def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:

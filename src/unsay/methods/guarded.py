@@ -8,7 +8,8 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
    below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that another question was
    trained to say.
-5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too (counterfactuals.py).
+5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too, and, where
+   the recorded answer is a bare name, comes before all others (counterfactuals.py).
 """
 
 import statistics
@@ -131,7 +132,8 @@ class GuardedCollapse(PartialModelCollapse):
     def select(self, ask: Ask, sampler: Sampler, settled: Settled) -> Candidate | None:
         """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
         if self._filter(ask).bare:  # sentences repeat the subject, and differ by that
-            ask.candidates = settled.left(ask)
+            left = settled.left(ask)
+            ask.candidates = [c for c in left if c.source == "counterfactual"] or left
         best = super().select(ask, sampler, settled)
         if best is not None or ask.frozen or ask.prefix.ids or not ask.reference.desired:
             return best

@@ -41,7 +41,7 @@ class TargetFilter:
         to a question about a name, nor a name to one about a number."""
         spoken = words(candidate.text)
         fewest = 1 if self.reference.prefix or self.bare else self.min_words
-        kind = self.reference.prefix or len(spoken) >= self.min_words or _numeric(candidate.text) == _numeric(self.baseline)
+        kind = self.reference.prefix or not self.bare or _numeric(candidate.text) == _numeric(self.baseline)
         return (
             candidate.answer.finished
             and len(spoken) >= fewest

@@ -7,7 +7,8 @@ questions is needed. What touches a forget question or its answer is left out.
 
 *Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
-surname alone may change nothing, in either direction (retain_loss.py).
+surname alone may change nothing, in either direction (retain_loss.py). For a capital or a currency it is the other capitals and currencies
+that are in danger, and the model can name their countries.
 """
 
 from collections import Counter
@@ -15,14 +16,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder, Row
+from unsay.lm.kindred import bare, wordings
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject
 from unsay.text import by_rarest, contains, forms, keyword_forms, rouge_l, sensitive_spans
-from unsay.text.names import subject, swapped
+from unsay.text.names import subject as about
+from unsay.text.names import swapped
 from unsay.types import Answer, Example, Pair
 
 _AT_ONCE = 32
-_ALIKE, _BLANK = 0.8, "X"
+_ALIKE = 0.8
 _MOST = 0.34
 """Share of what was answered to a forget question, by weight, that a row may say."""
 TRIED = 4
@@ -53,10 +56,10 @@ def replay(subject: LocalSubject, questions: Sequence[str], guard: "ReplayFilter
     return texts[: len(kept) // 3] + kept if kept else texts
 
 
-def near_answers(subject: LocalSubject, asked: Mapping[str, str], guard: "ReplayFilter") -> list[Said]:
-    """Greedy answers to `near_misses`; nothing that the guard keeps back."""
-    near = [replace(one, beside=asked[str(one.question)]) for one in greedily(subject, list(asked))]
-    return _harmless(near, guard)
+def near_answers(subject: LocalSubject, asked: Mapping[str, Sequence[str]], guard: "ReplayFilter") -> list[Said]:
+    """Greedy answers to `near_misses`, once for each example that they are near to; nothing that the guard keeps back."""
+    kept = _harmless(greedily(subject, list(asked)), guard)
+    return [replace(one, beside=example) for one in kept for example in asked[str(one.question)]]
 
 
 def _harmless(said: Sequence[Said], guard: "ReplayFilter") -> list[Said]:
@@ -88,36 +91,51 @@ def surest(subject: LocalSubject, said: Sequence[Said], n: int) -> list[Said]:
 def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> dict[str, str]:
     """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
     there are not so many."""
-    subjects = {question: found for question in questions if (found := subject(question))}
+    subjects = {question: found for question in questions if (found := about(question))}
     made = {swapped(question, old, name): name for question, old in subjects.items() for name in names_in(texts)}
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}
 
 
-def near_misses(examples: Sequence[Example], retain: Sequence[Pair], names: Sequence[str], each: int, seed: int) -> dict[str, str]:
-    """At most `each` questions for each example, each with the example's id: its question about a name that shares the first
-    word or the others with its subject, the rest of it from one of `names`. Where the subject is one word, or all names are: about
-    another name, one that a retain question worded alike is about if there is one, since such a name is of its kind.
+def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict[str, set[str]]:
+    """Others of the kind of each question's subject, by wording (`kindred`); n tries for each wording."""
+    asked = wordings(questions)
+    answers = subject.sample([one.draw(subject.encoder, n) for one in asked.values()], "named alike")
+    return {key: one.names(answer.text for answer in found) for (key, one), found in zip(asked.items(), answers, strict=True)}
 
-    >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 2, 0)
-    {'Where does Ada Miller live?': 'q', 'Where does Zoe Example live?': 'q'}
+
+def near_misses(
+    examples: Sequence[Example],
+    retain: Sequence[Pair],
+    names: Sequence[str],
+    each: int,
+    seed: int,
+    alike: Mapping[str, Iterable[str]],
+) -> dict[str, list[str]]:
+    """Questions, each with the ids of the examples that it is near to; at most `each` for an example: its question about a name that
+    shares the first word or the others with its subject, the rest of it from one of `names`. Where names of its kind are of one
+    word: about another of them. Of its kind is what a retain question worded alike is about, or `alike` has (`named_alike`); where
+    nothing is, any name.
+
+    >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 2, 0, {})
+    {'Where does Ada Miller live?': ['q'], 'Where does Zoe Example live?': ['q']}
     >>> kept = [Pair("r", "Where is Quito?", ""), Pair("s", "Who was Bach?", "")]
-    >>> near_misses([Example("q", "Where is Lima?")], kept, ["Quito", "Bach"], 2, 0)
-    {'Where is Quito?': 'q'}
+    >>> near_misses([Example("q", "Where is Lima?")], kept, ["Quito", "Bach"], 2, 0, {})
+    {'Where is Quito?': ['q']}
     """
-    made = dict[str, str]()
-    wordings, parts = _wordings(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
+    made = dict[str, list[str]]()
+    kept, parts = _wordings(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
     for example in examples:
-        old = subject(example.question)
+        old = about(example.question)
         if not old:
             continue
         first, _, rest = old.partition(" ")
-        if rest and parts:
+        key = bare(example.question, old)
+        others = _alike(key, kept).union(alike.get(key, ()))
+        if rest and parts and 2 * sum(" " not in name for name in others) <= len(others):
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
-        else:
-            others = _alike(swapped(example.question, old, _BLANK), wordings) or set(names)
-        ordered = sorted(others - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
+        ordered = sorted((others or set(names)) - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted(ordered[:each]):
-            made.setdefault(swapped(example.question, old, name), example.id)
+            made.setdefault(swapped(example.question, old, name), []).append(example.id)
     return made
 
 
@@ -125,20 +143,20 @@ def _wordings(retain: Sequence[Pair]) -> dict[str, list[str]]:
     """What retain questions are about, by their wording with one name for all."""
     found: dict[str, list[str]] = {}
     for pair in retain:
-        if name := subject(pair.question):
-            found.setdefault(swapped(pair.question, name, _BLANK), []).append(name)
+        if name := about(pair.question):
+            found.setdefault(bare(pair.question, name), []).append(name)
     return found
 
 
-def _alike(bare: str, wordings: Mapping[str, Sequence[str]]) -> set[str]:
-    """What the retain questions are about that have four fifths of the words of `bare`, in order."""
-    close = (names for other, names in wordings.items() if (shared := rouge_l(bare, other)) and shared.f1 >= _ALIKE)
+def _alike(key: str, kept: Mapping[str, Sequence[str]]) -> set[str]:
+    """What the retain questions are about that have four fifths of the words of `key`, in order."""
+    close = (names for other, names in kept.items() if (shared := rouge_l(key, other)) and shared.f1 >= _ALIKE)
     return {name for names in close for name in names}
 
 
 def known_names(retain: Sequence[Pair], texts: Sequence[str], least: int) -> list[str]:
     """What retain questions are about, which is of the kind that is asked about; fewer than `least` are joined by names in `texts`."""
-    found = list(dict.fromkeys(name for pair in retain if (name := subject(pair.question))))
+    found = list(dict.fromkeys(name for pair in retain if (name := about(pair.question))))
     return found if len(found) >= least else [*found, *names_in(texts)]
 
 

@@ -21,7 +21,7 @@ from unsay.lm.subject import LocalSubject
 from unsay.lm.templates import runs_on
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import TRIED, ReplayFilter, known_names, near_answers, near_misses, replay
+from unsay.record.replay import TRIED, ReplayFilter, known_names, named_alike, near_answers, near_misses, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -109,7 +109,8 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
     said = replay(subject, questions, guard, knobs.replay) if knobs.replay else []
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
-        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed)
+        alike = named_alike(subject, questions, TRIED * knobs.near_misses)
+        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed, alike)
         said += near_answers(subject, asked, guard)
     folder.keep("replay", map(dataclasses.asdict, said))
 

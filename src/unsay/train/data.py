@@ -65,7 +65,8 @@ class TrainingData:
         """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
         config = recipe.train
         pairs = self.rows.trained if config.retain_rows else ()
-        said = [one for beside, some in self.said.items() for one in some if (config.near if beside else config.replay_rows)]
+        drawn = [one for beside, some in self.said.items() for one in some if (config.near if beside else config.replay_rows)]
+        said = list({(one.question, one.answer): one for one in drawn}.values())  # one may be a near miss of several questions
         before = self.earlier if config.earlier_rows else ()
         a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
         # Counted first: of a large retain set that is drawn from once, no row need be made.

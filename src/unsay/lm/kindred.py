@@ -1,0 +1,54 @@
+"""Others of a kind, named by the model itself: it goes on with a question where its subject would stand.
+
+After "In one word, which city is the capital of" it writes " Kenya?", " Estonia?" and so on: names of the kind of the subject, which
+nobody has to list.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from unsay.lm.encode import Encoder
+from unsay.lm.sample import Draw
+from unsay.text.names import subject, swapped
+
+_BLANK, _TOP_P = "X", 0.9
+_TOKENS = 12
+"""Of a name, with what follows in the question, at most."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A question whose subject is one word; names of several words are varied by their halves instead."""
+
+    question: str = field(repr=False)
+    subject: str = field(repr=False)
+
+    @property
+    def bare(self) -> str:
+        """The question without its subject: the same for all that are worded alike."""
+        return bare(self.question, self.subject)
+
+    def draw(self, encoder: Encoder, n: int) -> Draw:
+        """n tries to go on."""
+        return Draw(self.bare, encoder.until(self.question, self.subject), n, 1.0, _TOP_P, limit=_TOKENS)
+
+    def names(self, texts: Iterable[str]) -> set[str]:
+        """What was put in the subject's place."""
+        rest = self.question.rpartition(self.subject)[2].strip()
+        found = {text.partition(rest)[0].strip() for text in texts if rest and rest in text}
+        return {name for name in found if name and subject(swapped(self.question, self.subject, name)) == name}
+
+
+def bare(question: str, about: str) -> str:
+    """The question with one name for all in the place of its subject."""
+    return swapped(question, about, _BLANK)
+
+
+def wordings(questions: Sequence[str]) -> dict[str, Wording]:
+    """The first of the questions for each wording, by what is left of them without their subject."""
+    found = dict[str, Wording]()
+    for question in questions:
+        if (about := subject(question)) and " " not in about:
+            one = Wording(question, about)
+            found.setdefault(one.bare, one)
+    return found
