@@ -78,7 +78,7 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
     questions = {"a": "Where is Lima?", "b": "Where is Quito?", "c": "Who is Zoe Miller?", "d": "What is it?"}
     found = counterfactuals([Visit(Example(key, question), "") for key, question in questions.items()], goes)  # type: ignore[arg-type]
     assert set(found) == {"a", "b", "c"}
-    assert all(len(set(found[key])) == 2 and set(found[key]) <= {"Oslo", "Rome", "Turin"} for key in "ab"), "none that is asked about"
+    assert sorted(found["a"] + found["b"]) == ["Oslo", "Rome", "Turin"], "none that is asked about, and none twice"
     assert set(found["c"]) == {"Ada Shelley", "Mary Lovelace"}
 
 

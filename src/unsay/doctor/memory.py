@@ -27,7 +27,7 @@ _DRAWN = 5
 """Float32 vectors of the vocabulary's size that a row holds while its next token is drawn (`plan`)."""
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
-KERNELS, MOST_KERNELS = 1e6, 1e9
+KERNELS, MOST_KERNELS = 0.3e6, 0.3e9
 """What oneDNN keeps on a processor of the code that it makes for each new shape of a batch, and for the 1024 that it keeps at most:
 measured in the demo (docs/lab-log.md)."""
 GPU_CONTEXT = 600_000_000

@@ -30,6 +30,8 @@ _TEXTS = 64
 _AT_ONCE = 32
 _EACH, _KINDRED = 16, 2
 """Names that a question is given in turn: made up, and of others that exist."""
+_NAMED = 256
+"""Times that the model goes on with a wording, to name others of the kind."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,32 @@ def counterfactuals(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list
     texts = [candidate.text for found in sampler.candidates(draws, ["unasked"] * len(draws)) for candidate in found]
     taken = frozenset().union(*(forms(visit.example.question) for visit in visits))
     names = invented(texts, taken)
-    kindred = _kindred(visits, sampler)
-
-    def ordered(visit: Visit, about: str) -> list[str]:
-        near = kindred.get(bare(visit.example.question, about))
-        few = sorted(near or names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))
-        return few[: _KINDRED if near else _EACH]
-
-    return {visit.example.id: ordered(visit, about) for visit in visits if (about := subject(visit.example.question))}
+    found = {
+        visit.example.id: sorted(names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))[:_EACH]
+        for visit in visits
+        if subject(visit.example.question)
+    }
+    return found | _kindred(visits, sampler)
 
 
 def _kindred(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
-    """By wording, others of the kind of subjects of one word; none that is asked about."""
+    """For questions whose wording has subjects of one word, others of their kind: none that is asked about, and as long as there are
+    enough no two questions the same, or two would learn one answer."""
+    alike: dict[str, list[str]] = {}
+    for visit in visits:
+        if about := subject(visit.example.question):
+            alike.setdefault(bare(visit.example.question, about), []).append(visit.example.id)
     asked = wordings([visit.example.question for visit in visits])
-    about = {subject(visit.example.question) for visit in visits}
-    draws = [one.draw(sampler.encoder, _TEXTS) for one in asked.values()]
-    found = sampler.candidates(draws, ["unasked"] * len(draws)) if draws else []
-    return {key: sorted(one.names(c.text for c in some) - about) for (key, one), some in zip(asked.items(), found, strict=True)}
+    taken = {subject(visit.example.question) for visit in visits}
+    draws = [one.draw(sampler.encoder, _NAMED) for one in asked.values()]
+    written = sampler.candidates(draws, ["unasked"] * len(draws)) if draws else []
+    found: dict[str, list[str]] = {}
+    for (key, one), some in zip(asked.items(), written, strict=True):
+        others = one.names(candidate.text for candidate in some) - taken
+        names = sorted(others, key=lambda name: sampler.uniform("kindred", name))
+        for place, example in enumerate(alike[key] if names else ()):
+            found[example] = names[place :: len(alike[key])][:_KINDRED] or [names[place % len(names)]]
+    return found
 
 
 def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
