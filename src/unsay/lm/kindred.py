@@ -4,6 +4,7 @@ After "In one word, which city is the capital of" it writes " Kenya?", " Estonia
 nobody has to list.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,13 +29,19 @@ class Wording:
         """The question without its subject: the same for all that are worded alike."""
         return bare(self.question, self.subject)
 
+    @property
+    def halves(self) -> tuple[str, str]:
+        """What stands before the subject, and behind: as a whole word, since "ten" is in "often" too."""
+        *_, last = re.finditer(rf"(?<!\w){re.escape(self.subject)}(?!\w)", self.question)
+        return self.question[: last.start()], self.question[last.end() :]
+
     def draw(self, encoder: Encoder, n: int) -> Draw:
         """n tries to go on."""
-        return Draw(self.bare, encoder.until(self.question, self.subject), n, 1.0, _TOP_P, limit=_TOKENS)
+        return Draw(self.bare, encoder.until(self.halves[0]), n, 1.0, _TOP_P, limit=_TOKENS)
 
     def names(self, texts: Iterable[str]) -> set[str]:
         """What was put in the subject's place."""
-        rest = self.question.rpartition(self.subject)[2].strip()
+        rest = self.halves[1].strip()
         found = {text.partition(rest)[0].strip() for text in texts if rest and rest in text}
         return {name for name in found if name and subject(swapped(self.question, self.subject, name)) == name}
 
@@ -50,5 +57,6 @@ def wordings(questions: Sequence[str]) -> dict[str, Wording]:
     for question in questions:
         if (about := subject(question)) and " " not in about:
             one = Wording(question, about)
-            found.setdefault(one.bare, one)
+            if one.bare != question:  # else nothing can take its place: in a script without spaces it is a part of a word
+                found.setdefault(one.bare, one)
     return found
