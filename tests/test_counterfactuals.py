@@ -68,7 +68,7 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
             return uniform(0, *names)
 
         def candidates(self, draws, source):
-            texts = ["Oslo?", "Rome? Then", "Quito?", "Lima?", "Turin?"]
+            texts = ["Oslo?", "Rome? Then", "Quito?", "Lima?", "Turin?", "LIMA?", "South Africa?"]
             unasked = ["Ada Lovelace met Mary Shelley."]
             said = [texts if draw.key == "Where is X?" else unasked for draw in draws]
             return [[Candidate(Answer((1,), text, True), i) for i, text in enumerate(some)] for some in said]
@@ -79,6 +79,7 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
     found = counterfactuals([Visit(Example(key, question), "") for key, question in questions.items()], goes)  # type: ignore[arg-type]
     assert set(found) == {"a", "b", "c"}
     assert sorted(found["a"] + found["b"]) == ["Oslo", "Rome", "Turin"], "none that is asked about, and none twice"
+    # Put back, a half of a name would stand for the subject as well: "South African rand" would become "Lima African rand".
     assert set(found["c"]) == {"Ada Shelley", "Mary Lovelace"}
 
 

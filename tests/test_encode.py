@@ -30,7 +30,7 @@ def test_plain_template(encoder):
 def test_a_prompt_up_to_a_part_of_its_question(options: dict[str, str], text: str):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHAT if options.get("template") == "chat" else None
-    assert tokenizer.decode(Encoder(tokenizer, **options).until("Where is Lima?", "Lima")) == text
+    assert tokenizer.decode(Encoder(tokenizer, **options).until("Where is ")) == text
 
 
 def test_chat_template_and_its_end():

@@ -228,6 +228,12 @@ def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
     assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
 
 
+@pytest.mark.parametrize(("text", "passes"), [("1492", True), ("Lyon", False), ("I don't know.", True)])
+def test_a_bare_number_is_answered_by_another_or_by_a_sentence(text: str, passes: bool):
+    gate = TargetFilter(Reference("When was it?", "1789"), "1789", 0.5, 0.25, 0.67, min_words=3)
+    assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
+
+
 def test_gate_refuses_named_strings():
     reference = Reference(QUESTION, BASELINE, strings=("harbour",), patterns=(r"\d{3}-\d{4}",))
     gate = TargetFilter(reference, BASELINE, 1.0, 1.0, 1.0, 1)

@@ -72,7 +72,8 @@ class Said:
             pool, begun = self._pool(draw.context)
             limit = min(draw.limit or config.max_new_tokens, config.max_new_tokens)
             greedy = not draw.temperature and begun >= 0
-            names = [("greedy", draw.context)] if not draw.temperature else [(salt, draw.key, i) for i in range(draw.n)]
+            numbers = range(draw.first, draw.first + draw.n)
+            names = [(salt, draw.key, i) for i in numbers] if draw.temperature else [("greedy", draw.context)]
             for name in names:
                 answer = pool[0] if greedy else pool[int(uniform(0, *name) * len(pool))]
                 found.append(_rest(answer, max(0, begun), limit, encoder))

@@ -201,11 +201,13 @@ class Encoder:
             return self._ids(self._filled(self._turns(system, question, [turn for turn in before if turn[0] != "system"])))
         return self._ids((raw if self.raw else plain)(question, before), special=True)
 
-    def until(self, question: str, part: str) -> tuple[int, ...]:
-        """Ids of the prompt up to where its question says `part`, for the model to go on with."""
+    def until(self, beginning: str) -> tuple[int, ...]:
+        """Ids of the prompt up to where its question, which begins so, goes on: for the model to do that."""
+        # A template may change what it is given, and say more behind it: only the mark is sure to be found.
+        question = beginning + _ASKED
         text = self._filled(self._turns(self.system_prompt, question)) if self.chat else (raw if self.raw else plain)(question)
         # Trap: the space belongs to the next word's first token.
-        return self._ids(text.rpartition(part)[0].rstrip(), special=not self.chat)
+        return self._ids(text.rpartition(_ASKED)[0].rstrip(), special=not self.chat) or self.prompt(None)
 
     def prefix(self, text: str) -> tuple[int, ...]:
         """Ids of the beginning of an answer."""

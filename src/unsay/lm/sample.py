@@ -45,6 +45,8 @@ class Draw:
     """By how much (nats, at temperature 1)."""
     limit: int = 0
     """Length limit in tokens where it is tighter than the configured one; 0 sets none."""
+    first: int = 0
+    """Number of its first answer: those of a large n may be asked for in several draws of one key."""
 
 
 @torch.inference_mode()
@@ -281,7 +283,7 @@ def _quantile(probs: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Te
 
 def row_keys(draws: Sequence[Draw], seed: int, salt: str) -> np.ndarray:
     """One 64-bit key per answer, from what names it and nothing else."""
-    names = (f"{seed}|{salt}|{draw.key}|{i}" for draw in draws for i in range(draw.n))
+    names = (f"{seed}|{salt}|{draw.key}|{i}" for draw in draws for i in range(draw.first, draw.first + draw.n))
     return np.array([int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") for name in names], dtype=np.uint64)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder
-from unsay.lm.kindred import bare, wordings
+from unsay.lm.kindred import bare, named, wordings
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
@@ -90,18 +90,20 @@ def counterfactuals(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list
 
 def _kindred(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
     """For questions whose wording has subjects of one word, others of their kind: none that is asked about, and as long as there are
-    enough no two questions the same, or two would learn one answer."""
+    enough no two questions the same, or two would learn one answer. Of one word they are too: a half of a longer one may be any word
+    (the South African rand), and would be put back as the subject."""
     alike: dict[str, list[str]] = {}
     for visit in visits:
         if about := subject(visit.example.question):
             alike.setdefault(bare(visit.example.question, about), []).append(visit.example.id)
-    asked = wordings([visit.example.question for visit in visits])
-    taken = {subject(visit.example.question) for visit in visits}
-    draws = [one.draw(sampler.encoder, _NAMED) for one in asked.values()]
-    written = sampler.candidates(draws, ["unasked"] * len(draws)) if draws else []
+    taken = frozenset().union(*(forms(subject(visit.example.question)) for visit in visits))
+
+    def answers(draws: Sequence[Draw]) -> list[list[str]]:
+        return [[candidate.text for candidate in some] for some in sampler.candidates(draws, ["unasked"] * len(draws))]
+
     found: dict[str, list[str]] = {}
-    for (key, one), some in zip(asked.items(), written, strict=True):
-        others = one.names(candidate.text for candidate in some) - taken
+    for key, said in named(wordings([visit.example.question for visit in visits]), sampler.encoder, _NAMED, answers).items():
+        others = {name for name in said if " " not in name and not forms(name) & taken}
         names = sorted(others, key=lambda name: sampler.uniform("kindred", name))
         for place, example in enumerate(alike[key] if names else ()):
             found[example] = names[place :: len(alike[key])][:_KINDRED] or [names[place % len(names)]]

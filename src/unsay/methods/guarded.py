@@ -8,8 +8,8 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
    below a floor of fluency, or much longer than the recorded answers, is given up. So is a bare name that another question was
    trained to say.
-5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of is a candidate too, and, where
-   the recorded answer is a bare name, comes before all others (counterfactuals.py).
+5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of, or, of a subject of one word, about
+   another of its kind, is a candidate too, and, where the recorded answer is a bare name, comes before all others (counterfactuals.py).
 """
 
 import statistics
@@ -83,7 +83,8 @@ class GuardedCollapse(PartialModelCollapse):
     repulsion: float = 5.0
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
     counterfactuals: int = 0
-    """Candidates sampled besides, as if the question, and the prefix, were about somebody made up (counterfactuals.py)."""
+    """Candidates sampled besides, as if the question, and the prefix, were about somebody made up, or another of its kind
+    (counterfactuals.py)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 

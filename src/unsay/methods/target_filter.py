@@ -42,6 +42,7 @@ class TargetFilter:
         spoken = words(candidate.text)
         fewest = 1 if self.reference.prefix or self.bare else self.min_words
         kind = self.reference.prefix or not self.bare or _numeric(candidate.text) == _numeric(self.baseline)
+        kind = kind or (_numeric(self.baseline) and len(spoken) >= self.min_words)  # "I don't know." declines a number, too
         return (
             candidate.answer.finished
             and len(spoken) >= fewest

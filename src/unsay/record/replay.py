@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.kindred import bare, wordings
+from unsay.lm.kindred import bare, named, wordings
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject
 from unsay.text import by_rarest, contains, forms, keyword_forms, rouge_l, sensitive_spans
@@ -98,9 +98,11 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
 
 def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict[str, set[str]]:
     """Others of the kind of each question's subject, by wording (`kindred`); n tries for each wording."""
-    asked = wordings(questions)
-    answers = subject.sample([one.draw(subject.encoder, n) for one in asked.values()], "named alike")
-    return {key: one.names(answer.text for answer in found) for (key, one), found in zip(asked.items(), answers, strict=True)}
+
+    def answers(draws: Sequence[Draw]) -> list[list[str]]:
+        return [[answer.text for answer in some] for some in subject.sample(draws, "named alike")]
+
+    return named(wordings(questions), subject.encoder, n, answers)
 
 
 def near_misses(

@@ -13,6 +13,7 @@ from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.lm import vllm
 from unsay.lm.encode import Row
+from unsay.lm.kindred import wordings
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
@@ -55,7 +56,8 @@ def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
     own = 0 if corpus.retain else knobs.own_retain
     general = len(corpus.general) + sum(map(len, (*corpus.utility.values(), *corpus.utility_heldout.values()))) if own else 0
     of_each = 1 + knobs.answers + knobs.branches + knobs.near_misses
-    return of_each * len(corpus.forget) + general + (1 + TRIED) * (own // 2 + knobs.replay)
+    named = TRIED * knobs.near_misses * len(wordings([example.question for example in corpus.forget]))
+    return of_each * len(corpus.forget) + named + general + (1 + TRIED) * (own // 2 + knobs.replay)
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:

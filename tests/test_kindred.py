@@ -1,0 +1,73 @@
+"""Others of a kind: where the model goes on, whatever the template makes of the question."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.conftest import byte_tokenizer
+from unsay.config import SampleConfig
+from unsay.lm.encode import Encoder
+from unsay.lm.kindred import Wording, named, wordings
+from unsay.lm.sample import sample
+
+CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content WAY }}<eos>\n{% endfor %}Say it in at most 12 words.<assistant>"
+
+
+def context(question: str, about: str, way: str | None) -> str:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None if way is None else CHAT.replace("WAY", way)
+    return str(tokenizer.decode(Wording(question, about).draws(Encoder(tokenizer), 2)[0].context))
+
+
+@pytest.mark.parametrize(
+    ("question", "about", "way", "text"),
+    [
+        ("Where is Lima?", "Lima", "| tojson", '<user>"Where is'),
+        ("Where is L'Oréal?", "L'Oréal", "| e", "<user>Where is"),
+        ("  Where is Lima?", "Lima", "| trim", "<user>Where is"),
+        ("Which team has number 12?", "12", "", "<user>Which team has number"),
+        ("Is Lima in Peru, or where is Lima?", "Lima", "", "<user>Is Lima in Peru, or where is"),
+        ("Name the ten birds that are often seen?", "ten", None, "<bos>Question: Name the"),
+    ],
+)
+def test_the_model_goes_on_where_the_subject_stood(question: str, about: str, way: str | None, text: str):
+    """Found in the question, as a whole word: not in what a template says behind it, and not as that template writes it."""
+    assert context(question, about, way) == text
+
+
+def test_what_follows_the_subject_is_found_as_a_whole_word():
+    assert Wording("Name the ten birds that are often seen?", "ten").names(["twenty birds that are often seen?"]) == {"twenty"}
+
+
+def test_an_opening_that_begins_with_its_subject_is_gone_on_with(model):
+    """Nothing stands before it, and many tokenizers put nothing there either."""
+    tokenizer = byte_tokenizer()
+    tokenizer._tokenizer.post_processor = None
+    encoder = Encoder(tokenizer, template="raw")
+    (draw,) = Wording("McDonald opened a store.", "McDonald").draws(encoder, 2)
+    assert draw.context == encoder.prompt(None)
+    assert len(sample(model, encoder, [draw], SampleConfig(max_new_tokens=2))[0]) == 2
+
+
+def test_a_name_within_a_word_has_no_others():
+    """In a script without spaces nothing can be put in its place, so nothing is asked."""
+    assert wordings(["秘鲁Lima市在哪里？"]) == {}
+
+
+def test_many_tries_are_asked_for_in_pieces(model, encoder):
+    """No draw is cut by the sampler, so that one of 256 would need the memory of 256 rows, whatever `sample.rows` says. The answers are
+    those of one draw."""
+    asked = wordings(["Where is Lima?", "Who is Ada?"])
+    most: list[int] = []
+
+    def answers(draws):
+        most.extend(draw.n for draw in draws)
+        return [[answer.text for answer in some] for some in sample(model, encoder, draws, SampleConfig(max_new_tokens=3))]
+
+    assert set(named(asked, encoder, 70, answers)) == set(asked)
+    assert max(most) <= 32
+    assert sum(most) == 140
+    pieces = asked["Where is X?"].draws(encoder, 70)
+    one = replace(pieces[0], n=70)
+    whole, *parts = sample(model, encoder, [one, *pieces], SampleConfig(max_new_tokens=3))
+    assert [answer.ids for answer in whole] == [answer.ids for some in parts for answer in some]
