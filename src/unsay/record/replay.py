@@ -132,7 +132,8 @@ def near_misses(
             continue
         first, _, rest = old.partition(" ")
         key = bare(example.question, old)
-        others = _alike(key, kept).union(alike.get(key, ()))
+        # Comparing every wording with every other is slow. Names of several words are mostly varied by halves: equal wordings are enough.
+        others = (set(kept.get(key, ())) if rest else _alike(key, kept)).union(alike.get(key, ()))
         if rest and parts and 2 * sum(" " not in name for name in others) <= len(others):
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
         ordered = sorted((others or set(names)) - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
