@@ -13,7 +13,7 @@ from unsay.lm.model import load
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
-from unsay.methods.counterfactuals import Counterfactual, counterfactuals, invented, name_of
+from unsay.methods.counterfactuals import Counterfactual, borrow, invented, name_of, stand_ins
 from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.prefixes import AnswerPrefix, prefix_from
 from unsay.methods.selection import Ask, Settled
@@ -70,15 +70,23 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
         def candidates(self, draws, source):
             texts = ["Oslo?", "Rome? Then", "Quito?", "Lima?", "Turin?", "LIMA?", "South Africa?"]
             unasked = ["Ada Lovelace met Mary Shelley."]
-            said = [texts if draw.key == "Where is X?" else unasked for draw in draws]
+            said = [texts if draw.key == "Where is X?" else [f"Said of {draw.key[2:]}"] if "|" in draw.key else unasked for draw in draws]
             return [[Candidate(Answer((1,), text, True), i) for i, text in enumerate(some)] for some in said]
 
     goes = Goes()
     goes.encoder = encoder
     questions = {"a": "Where is Lima?", "b": "Where is Quito?", "c": "Who is Zoe Miller?", "d": "What is it?"}
-    found = counterfactuals([Visit(Example(key, question), "") for key, question in questions.items()], goes)  # type: ignore[arg-type]
+    visits = [Visit(Example(key, question), "") for key, question in questions.items()]
+    state = stand_ins(visits, goes)  # type: ignore[arg-type]
+    found = {key: entry["names"] for key, entry in state.items()}
     assert set(found) == {"a", "b", "c"}
     assert sorted(found["a"] + found["b"]) == ["Oslo", "Rome", "Turin"], "none that is asked about, and none twice"
+    # What it says about them before it is trained is kept: later it says one thing about all of them.
+    assert state["b"]["said"] == [f"Said of {name}".replace(name, "Quito") for name in found["b"]]
+    assert state["c"]["said"] == []
+    ask = Ask(visits[0], (), visits[0].reference())
+    borrow([ask], [Draw("", ())], state, goes, 0)  # type: ignore[arg-type]
+    assert [(one.text, one.source) for one in ask.candidates] == [("Said of Lima", "counterfactual")] * len(found["a"])
     # Put back, a half of a name would stand for the subject as well: "South African rand" would become "Lima African rand".
     assert set(found["c"]) == {"Ada Shelley", "Mary Lovelace"}
 
@@ -128,12 +136,13 @@ def target_model() -> tuple[Sampler, list[Visit]]:
 
 def test_names_for_every_question(target_model: tuple[Sampler, list[Visit]]):
     sampler, visits = target_model
-    names = counterfactuals(visits, sampler)
-    assert names == counterfactuals(visits, sampler)
+    state = stand_ins(visits, sampler)
+    assert state == stand_ins(visits, sampler)
+    names = {key: entry["names"] for key, entry in state.items()}
     assert set(names) == {visit.example.id for visit in visits}
     asked = forms(" ".join(visit.example.question for visit in visits))
     assert all(found and not forms(" ".join(found)) & asked for found in names.values())
-    assert name_of(names, replace(visits[0], example=replace(visits[0].example, id="somebody else")), sampler, 0) is None
+    assert name_of(state, replace(visits[0], example=replace(visits[0].example, id="somebody else")), sampler, 0) is None
 
 
 def test_a_target_model_finds_what_to_say_in_the_first_round(target_model: tuple[Sampler, list[Visit]]):
@@ -146,7 +155,7 @@ def test_a_target_model_finds_what_to_say_in_the_first_round(target_model: tuple
         found[count] = targets
     trained = {count: sum(bool(target.rows) for target in targets) for count, targets in found.items()}
     assert trained[0] < len(visits) / 2 < trained[3]
-    names = {name for some in counterfactuals(visits, sampler).values() for name in some}
+    names = {name for entry in stand_ins(visits, sampler).values() for name in entry["names"]}
     for target, visit in zip(found[3], visits, strict=True):
         if target.source == "counterfactual":
             assert not any(name in target.text for name in names)

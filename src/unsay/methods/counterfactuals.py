@@ -8,7 +8,8 @@ what a model would say that had not read it.)
 
 Where the subject is one word (a country, a brand), nobody knows a made-up one, and a model answers them all alike: one stock answer,
 which it then learns for the whole kind. So others of the kind stand in, which the model itself names (lm/kindred.py), two for each
-question: each learns answers of its own.
+question: each learns answers of its own. They are what the model says before it is trained: later it knows the others less well too,
+and comes to say one thing about all of them.
 """
 
 import re
@@ -19,7 +20,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.kindred import bare, named, wordings
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
-from unsay.methods import Visit
+from unsay.methods import State, Visit
 from unsay.methods.prefixes import AnswerPrefix
 from unsay.methods.selection import Ask
 from unsay.text import forms, sensitive_spans
@@ -69,26 +70,28 @@ class Counterfactual:
         return prefix.complete(Candidate(Answer(rest, encoder.decode(rest), True), candidate.draw, candidate.source), encoder)
 
 
-def counterfactuals(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
-    """For each question with a subject, names to ask about instead: others of its kind where it is one word and the model names some,
-    else made-up ones.
+def stand_ins(visits: Sequence[Visit], sampler: Sampler) -> State:
+    """For each question with a subject, the `names` to ask about instead, and where these are others of its kind what the model says
+    about them (`said`)."""
+    others = others_of_kind(visits, sampler)
+    said = _answers_about(visits, others, sampler)
+    made_up = made_up_names([visit for visit in visits if visit.example.id not in others], sampler, visits)
+    return {key: {"names": names, "said": said.get(key, [])} for key, names in (made_up | others).items()}
 
-    The parts of these are of names that the model writes unasked, put together as it did not put them; none shares a word with a
-    forget question.
-    """
+
+def made_up_names(visits: Sequence[Visit], sampler: Sampler, asked: Sequence[Visit]) -> dict[str, list[str]]:
+    """For each question with a subject, names of nobody: of parts of names that the model writes unasked, put together as it did not
+    put them; none shares a word with a question that is `asked`."""
+    about = [visit.example for visit in visits if subject(visit.example.question)]
+    if not about:
+        return {}
     draws = [Draw(f"stranger {start}", sampler.encoder.prompt(None), _AT_ONCE, 1.0) for start in range(0, _TEXTS, _AT_ONCE)]
     texts = [candidate.text for found in sampler.candidates(draws, ["unasked"] * len(draws)) for candidate in found]
-    taken = frozenset().union(*(forms(visit.example.question) for visit in visits))
-    names = invented(texts, taken)
-    found = {
-        visit.example.id: sorted(names, key=lambda name: sampler.uniform(visit.example.id, "stranger", name))[:_EACH]
-        for visit in visits
-        if subject(visit.example.question)
-    }
-    return found | _kindred(visits, sampler)
+    names = invented(texts, frozenset().union(*(forms(visit.example.question) for visit in asked)))
+    return {one.id: sorted(names, key=lambda name: sampler.uniform(one.id, "stranger", name))[:_EACH] for one in about}
 
 
-def _kindred(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
+def others_of_kind(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
     """For questions whose wording has subjects of one word, others of their kind: none that is asked about, and as long as there are
     enough no two questions the same, or two would learn one answer. Of one word they are too: a half of a longer one may be any word
     (the South African rand), and would be put back as the subject."""
@@ -110,6 +113,19 @@ def _kindred(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
     return found
 
 
+def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], sampler: Sampler) -> dict[str, list[str]]:
+    """What the model says, greedily, about those that stand in, as said about the subject; what does not end is left out."""
+    asked = [
+        (visit.example, Counterfactual(subject(visit.example.question), name)) for visit in visits for name in names.get(visit.example.id, ())
+    ]
+    draws = [Draw(f"{example.id}|{who.name}", sampler.encoder.prompt(who.hide(example.question))) for example, who in asked]
+    found: dict[str, list[str]] = {}
+    for (example, who), (said,) in zip(asked, sampler.candidates(draws, ["counterfactual"] * len(draws)) if draws else (), strict=True):
+        if said.answer.finished and said.text:
+            found.setdefault(example.id, []).append(who.reveal(said.text))
+    return found
+
+
 def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
     """Names made of the first word of one name in the texts and the last of another, none of them there as such.
 
@@ -122,24 +138,33 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
     return [f"{first} {last}" for first in firsts for last in lasts if first != last and f"{first} {last}" not in spans]
 
 
-def name_of(names: Mapping[str, Sequence[str]], visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
-    """The invented name of one visit; `None` where the question has no subject or no name was found."""
-    chosen = names.get(visit.example.id, ())
-    if not chosen:
+def name_of(memory: State, visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
+    """The name that stands in at one visit; `None` where the question has no subject or no name was found."""
+    names = memory.get(visit.example.id, {}).get("names", ())
+    if not names:
         return None
-    return Counterfactual(subject(visit.example.question), chosen[int(sampler.uniform(visit.example.id, "name", attempt) * len(chosen))])
+    return Counterfactual(subject(visit.example.question), names[int(sampler.uniform(visit.example.id, "name", attempt) * len(names))])
 
 
-def borrow(asks: Sequence[Ask], draws: Sequence[Draw], names: Mapping[str, Sequence[str]], sampler: Sampler, attempt: int) -> None:
-    """Add to each ask what the model says about somebody made up, as said about the subject. `draws`: how it is sampled."""
-    known = [(ask, draw, who) for ask, draw in zip(asks, draws, strict=True) if (who := name_of(names, ask.visit, sampler, attempt))]
+def borrow(asks: Sequence[Ask], draws: Sequence[Draw], memory: State, sampler: Sampler, attempt: int) -> None:
+    """Add to each ask what the model says about somebody else, as said about the subject: what it said at first, where that is known and
+    no answer is begun, else what it says now. `draws`: how it is sampled."""
+    waiting = []
+    for ask, draw in zip(asks, draws, strict=True):
+        said = memory.get(ask.id, {}).get("said", ())
+        if said and not ask.prefix.ids and not attempt:
+            first = len(ask.candidates)
+            answers = [Answer(sampler.encoder.answer(text), text, True) for text in said]
+            ask.candidates += [Candidate(answer, first + i, "counterfactual") for i, answer in enumerate(answers)]
+        elif who := name_of(memory, ask.visit, sampler, attempt):
+            waiting.append((ask, draw, who))
     asked = [
         replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.prefix, sampler.encoder))
-        for ask, draw, who in known
+        for ask, draw, who in waiting
     ]
-    answers = sampler.candidates(asked, ["counterfactual"] * len(asked)) if asked else []
-    for (ask, _, who), found in zip(known, answers, strict=True):
+    found = sampler.candidates(asked, ["counterfactual"] * len(asked)) if asked else []
+    for (ask, _, who), some in zip(waiting, found, strict=True):
         first = len(ask.candidates)
-        back = (who.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in found)
+        back = (who.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in some)
         ask.candidates += [replace(one, draw=first + one.draw) for one in back if one]
-        ask.sampled += len(found)
+        ask.sampled += len(some)

@@ -22,7 +22,7 @@ from unsay.config.build import not_negative, positive, share
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
-from unsay.methods.counterfactuals import borrow, counterfactuals
+from unsay.methods.counterfactuals import borrow, stand_ins
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
 from unsay.methods.selection import Ask, Settled, add_fluency
@@ -101,8 +101,7 @@ class GuardedCollapse(PartialModelCollapse):
         return super().needs_reference or self.min_fluency is not None
 
     def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:
-        names = counterfactuals(visits, sampler) if self.counterfactuals else {}
-        return {key: {"counterfactuals": found} for key, found in names.items()}
+        return stand_ins(visits, sampler) if self.counterfactuals else {}
 
     # -- the steps of the algorithm, as they differ ----------------------------------------------------------------------
 
@@ -160,9 +159,8 @@ class GuardedCollapse(PartialModelCollapse):
             ask.candidates = [ask.prefix.complete(candidate, sampler.encoder) for candidate in found]
             ask.sampled += len(found)
         if self.counterfactuals:
-            names = {key: entry["counterfactuals"] for key, entry in memory.items() if "counterfactuals" in entry}
             plain = [Draw("", (), self.counterfactuals, self.temperature, self.top_p, limit=self._limit(ask)) for ask in asks]
-            borrow(asks, plain, names, sampler, attempt)
+            borrow(asks, plain, memory, sampler, attempt)
 
     def _draw(self, ask: Ask, sampler: Sampler, attempt: int) -> Draw:
         """How an ask is sampled: as the paper does, or, once nothing has passed, hotter and with the secret repelled."""
