@@ -313,6 +313,16 @@ def test_a_model_that_has_unlearned_says_something_else(encoder):
     assert unasked.ids == (3,) * 80  # it never ends
 
 
+def test_unasked_it_writes_every_text_once_and_the_same_where_its_words_are_repelled(encoder):
+    """A name that two texts hold counts as somebody's: drawn by chance, few texts would have few such names and no other."""
+    said = Said({"q?": SAID}, OTHER, unasked=[Answer((i, 2), "e", True) for i in (10, 11, 12)])
+    said.know(encoder, ["q?"])
+    draws = [Draw("unasked 0", encoder.prompt(None), 3, 1.0), Draw("a", encoder.prompt("q?"), 4, 1.3, repelled=(7,), repulsion=5.0)]
+    answers = said(encoder, draws, load(None).sample, "")
+    assert [answer.ids[0] for answer in answers[:3]] == [10, 11, 12]
+    assert {answer.ids[0] for answer in answers[3:]} <= {10, 11, 12}
+
+
 def test_a_tally_counts_real_work_and_leaves_nothing_behind(model, encoder):
     rows = [encoder.pair("q?", "an answer"), encoder.pair("q?", "another")]
     with counted() as tally:

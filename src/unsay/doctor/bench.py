@@ -26,6 +26,7 @@ from unsay.lm.subject import row_logprobs
 from unsay.methods import Method, uses_retain_rows
 from unsay.methods.retain_loss import softened
 from unsay.probes.scoring import spread
+from unsay.record.replay import neighbours
 from unsay.train import needs_untouched
 from unsay.train.step import Weights, optimizer_step
 from unsay.types import Answer, Corpus, Pair
@@ -34,7 +35,8 @@ T = TypeVar("T")
 BUDGET = 10.0
 """Seconds that each of the measurements may take a part of; asking, on which all counts depend, three times as many."""
 _ASKED, _OTHERS = 6, 24
-"""Forget questions and others that are asked. A batch lasts as long as its longest answer, and it takes some to see a long one."""
+_UNASKED = 32
+"""Forget questions and others that are asked, and texts that nobody asks for. A batch lasts as long as its longest answer, and it takes some to see a long one."""
 
 
 @dataclass
@@ -74,21 +76,30 @@ class Bench:
         """Some forget questions, some others, and nobody's: what the model says, greedily and by chance, as long as time allows."""
         encoder, limit = self.encoder, self.recipe.sample.max_new_tokens
         forget = [example.question for example in spread(self.corpus.forget, _ASKED)]
-        others = [pair.question for pair in spread(self.corpus.retain or self.corpus.general, _OTHERS)]
         prompts = [encoder.prompt(question) for question in forget]
         # Few rows and many, both short: what a row costs beside a step. The shorter answers may be, the fewer tokens the next ones get.
         step = self._ask([Draw("", prompt) for prompt in prompts], 4)[1] / 4
         rows = max(1, min(self.recipe.sample.rows, 96) // len(prompts))
         many = self._ask([Draw("", prompt, rows, 1.0, 0.95) for prompt in prompts], 4)[1] / 4
         length = max(8, min(limit, int(3 * BUDGET / (3 * step + many / 4 + 1e-9))))
-        greedy, _ = self._ask([Draw("", encoder.prompt(question)) for question in (*forget, *others)], length)
+        # Those that `record` will get, for its replay.
+        unasked = [Draw("unasked 0", encoder.prompt(None), _UNASKED, 1.0, limit=2 * length)]
+        (texts,), _ = self.time(lambda: sample(self.model, encoder, unasked, self.recipe.sample, self.recipe.seed, "rehearsal"))
+        greedy, _ = self._ask([Draw("", encoder.prompt(question)) for question in (*forget, *self._others(texts))], length)
         sampled, _ = self._ask([Draw("", prompt, 4, self.recipe.record.temperature) for prompt in prompts], length)
-        unasked, _ = self._ask([Draw("", encoder.prompt(None), 2 * _ASKED, 1.0)], length)
         told = [some[0] for some in greedy[len(forget) :]]
         if not any(answer.finished for answer in told):  # as an answer that the limit allows might
             told += answers(self.corpus.retain or self.corpus.general, self.encoder)[: len(told) + 1]
         known = {question: [*greedy[i], *sampled[i]] for i, question in enumerate(forget)}
-        return Said(known, told or [answer for some in known.values() for answer in some], unasked[0])
+        return Said(known, told or [answer for some in known.values() for answer in some], texts)
+
+    def _others(self, texts: Sequence[Answer]) -> list[str]:
+        """Questions that are to be answered as before: where none are given, forget questions about names in `texts`, as in replay.
+        With answers to the forget questions in their place the pilot would find nothing to replay."""
+        if given := self.corpus.retain or self.corpus.general:
+            return [pair.question for pair in spread(given, _OTHERS)]
+        forget = [example.question for example in self.corpus.forget]
+        return list(neighbours(forget, [text.text for text in texts], _OTHERS, self.recipe.seed))
 
     def costs(self) -> Costs:
         """Measure everything else, and fit."""

@@ -70,12 +70,16 @@ class Said:
         found = []
         for draw in draws:
             pool, begun = self._pool(draw.context)
+            if draw.repelled and self.unasked:  # kept from its own words it writes as it does unasked
+                pool = self.unasked
             limit = min(draw.limit or config.max_new_tokens, config.max_new_tokens)
             greedy = not draw.temperature and begun >= 0
             numbers = range(draw.first, draw.first + draw.n)
             names = [(salt, draw.key, i) for i in numbers] if draw.temperature else [("greedy", draw.context)]
-            for name in names:
-                answer = pool[0] if greedy else pool[int(uniform(0, *name) * len(pool))]
+            for i, name in enumerate(names):
+                # Unasked each once: what is written twice counts as somebody's name (replay.names_in).
+                in_turn = draw.context in self.empty
+                answer = pool[0] if greedy else pool[i % len(pool) if in_turn else int(uniform(0, *name) * len(pool))]
                 found.append(_rest(answer, max(0, begun), limit, encoder))
         return found
 
