@@ -1,6 +1,6 @@
 """What `unsay doctor` says, beside what the run then takes: predicted, measured, ratio.
 
-    python scripts/check_doctor.py demo llama-10m llama-60m own-7b --times 3
+    python scripts/check_doctor.py demo passages llama-10m llama-60m own-7b --times 3
     UNSAY_DATA=DIR python scripts/check_doctor.py gemma own-gemma
 
 Every stage runs in a process of its own, so that the peak of its memory is its own. Seconds of processor time are compared
@@ -69,7 +69,7 @@ STAGES = ("finetune", "record", "train", "audit before", "audit after")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="+", choices=["demo", *LLAMAS, "own-7b", "gemma", "own-gemma"])
+    parser.add_argument("cases", nargs="+", choices=["demo", "passages", *LLAMAS, "own-7b", "gemma", "own-gemma"])
     parser.add_argument("--times", type=int, default=1, help="repeat prediction and run, and take medians")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="a further knob")
     parser.add_argument("--counts", action="store_true", help="compare counts in place of seconds and memory")
@@ -86,6 +86,8 @@ def prepare(case: str, work: Path) -> tuple[str, list[str]]:
     """The recipe and the settings of a case; a random Llama is written to `work`."""
     if case == "demo":
         return "demo", ["train.rounds=16"]
+    if case == "passages":
+        return "passages", ["train.rounds=8"]
     if case == "gemma":
         return "tofu-gemma-270m", [*GEMMA]
     if case == "own-gemma":

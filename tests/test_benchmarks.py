@@ -39,13 +39,14 @@ def ratios(text: str) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("sampler", "k2_best_generate_ratio"),
         ("round", "paper_step_ratio"),
         ("scorer", "scorer_ratio"),
-        pytest.param("memory", "peak_memory_ratio", marks=pytest.mark.slow),  # three fresh processes
+        ("memory", "peak_memory_ratio"),  # three fresh processes
         ("growth", "questions_16_growth_ratio"),
         ("refill", "refill_limit_ratio"),
     ],

@@ -96,6 +96,7 @@ def found(world, refusing) -> dict[str, list[Finding]]:
     return {"retain_model": probed(world, world.retain_model)} | {name: probed(world, model, probes) for name, model in models.items()}
 
 
+@pytest.mark.slow
 def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[Finding]]) -> None:
     wrapped, retain_model, target = (summarise(found[name]) for name in ("refusal-wrapped", "retain_model", "target"))
     assert wrapped["greedy_keyword_recall"] == 0
@@ -105,6 +106,7 @@ def test_greedy_passes_the_refusal_and_prefill_catches_it(found: dict[str, list[
     assert wrapped["prefill_worst_keyword_recall"] > retain_model["prefill_worst_keyword_recall"] + 0.3
 
 
+@pytest.mark.slow
 def test_the_areas_say_which_probe_saw_it(found: dict[str, list[Finding]], table: ModuleType) -> None:
     areas = table.areas(found, dict.fromkeys(found, "retain_model"), "no trigger")
     assert areas["target"]["greedy"].tells
@@ -122,6 +124,7 @@ def test_other_wordings_catch_the_model_that_refuses_one(known: ModuleType, worl
     assert found["paraphrase_keyword_recall"] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "lines"), [("target", 1, ("sampling:", "prefill:")), ("refusal-wrapped", 1, ("prefill:",)), ("retain_model", 0, ())]
 )

@@ -113,6 +113,7 @@ def test_what_changes_a_copy_is_unscored_and_says_why(half: None, name: str) -> 
     assert {one.note for one in found} == {NO_COPY} or name in ("likelihood", "prefix_search")
 
 
+@pytest.mark.slow
 def test_a_whole_run_finds_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_folder: Path) -> None:
     monkeypatch.setattr(placement, "room", lambda: {"cpu": 90_000})
     findings = []

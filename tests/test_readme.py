@@ -34,6 +34,7 @@ def test_shell_lines_run(tmp_path: Path, monkeypatch):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path: Path, monkeypatch):
     (code,) = [block for language, block in BLOCKS if language == "python"]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
