@@ -39,6 +39,13 @@ def test_what_follows_the_subject_is_found_as_a_whole_word():
     assert Wording("Name the ten birds that are often seen?", "ten").names(["twenty birds that are often seen?"]) == {"twenty"}
 
 
+def test_a_question_goes_on_behind_the_name_as_long_as_it_likes(encoder):
+    """Cut before its end nobody would be named."""
+    question = "In which of the many countries does Lima lie, which somebody asked me for in a quiz the other day?"
+    (draw,) = Wording(question, "Lima").draws(encoder, 2)
+    assert draw.limit >= len(encoder.prefix("Montevideo lie, which somebody asked me for in a quiz the other day?"))
+
+
 def test_an_opening_that_begins_with_its_subject_is_gone_on_with(model):
     """Nothing stands before it, and many tokenizers put nothing there either."""
     tokenizer = byte_tokenizer()

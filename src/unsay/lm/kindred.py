@@ -14,8 +14,8 @@ from unsay.text.names import subject, swapped
 
 _BLANK, _TOP_P = "X", 0.9
 _AT_ONCE = 32
-_TOKENS = 12
-"""Of a name, with what follows in the question, at most."""
+_TOKENS = 11
+"""Of a name, at most; what follows it in the question comes on top."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Wording:
 
     def draws(self, encoder: Encoder, n: int) -> list[Draw]:
         """n tries to go on, in draws of few rows: the sampler cuts none, however little memory there is."""
-        context = encoder.until(self.halves[0])
+        before, behind = self.halves
+        context, limit = encoder.until(before), _TOKENS + len(encoder.prefix(behind.strip()))
         starts = range(0, n, _AT_ONCE)
-        return [Draw(self.bare, context, min(_AT_ONCE, n - first), 1.0, _TOP_P, limit=_TOKENS, first=first) for first in starts]
+        return [Draw(self.bare, context, min(_AT_ONCE, n - first), 1.0, _TOP_P, limit=limit, first=first) for first in starts]
 
     def names(self, texts: Iterable[str]) -> set[str]:
         """What was put in the subject's place."""
