@@ -75,6 +75,7 @@ def test_a_run_moves_those_layers_only_and_can_be_turned_back_in_part(tmp_path: 
         torch.testing.assert_close(half[name], torch.lerp(before[name], after[name], 0.5))
 
 
+@pytest.mark.slow
 def test_a_run_that_breaks_off_ends_as_one_that_does_not(tmp_path: Path):
     class Stopped(Exception): ...
 
