@@ -232,7 +232,7 @@ ROWS = (
         "side effects",
         "on WikiText, PMC moves the words of forget answers less than NPO does",
         "`python scripts/side_effects.py demo OUT pmc npo simnpo dpo`, [figure](side-effects.png)",
-        side_effects,
+        lambda: side_effects("people"),
     ),
     Row(
         "multiple choice",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ablation_rows import NO, PARTLY, YES
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-RUNS, SIDE_EFFECTS = RESULTS / "runs.json", RESULTS / "side-effects-people.json"
+RUNS = RESULTS / "runs.json"
 NOT_SHOWN = "not shown"
 
 
@@ -39,9 +39,9 @@ def texts() -> tuple[str, str]:
     return f"invented news, a million parameters; {'; '.join(parts)}", YES if done else f"{PARTLY}: most is gone, not all"
 
 
-def side_effects() -> tuple[str, str]:
+def side_effects(model: str) -> tuple[str, str]:
     """How far the words of forget answers are, in WikiText, from where the retain model has them."""
-    told = json.loads(SIDE_EFFECTS.read_text(encoding="utf-8"))
+    told = json.loads((RESULTS / f"side-effects-{model}.json").read_text(encoding="utf-8"))
     against = {name: one["drift"]["retain_model"] for name, one in told.items() if "retain_model" in one["drift"]}
     parts = [f"{name} {one['mean']:+.4f} ({one['low']:+.3f} to {one['high']:+.3f})" for name, one in against.items()]
     most = max(one["keyword recall"] for name, one in told.items() if name not in ("before", "retain_model"))
