@@ -190,7 +190,8 @@ SMALL = ["sampling.n=10", "prefill.n=4", "prefix_search.rounds=8"]
 def alone(model: str, tmp_path: Path, *more: str, answers: bool = True, probes: Sequence[str] = PROBES) -> RunFolder:
     people = People()
     truth = people.truth()
-    rows = [{"id": e.id, "question": e.question} | ({"answer": truth[e.id].answer} if answers else {}) for e in people.corpus().forget[:: 2 if answers else 8]]
+    asked = people.corpus().forget[:: 2 if answers else 8]
+    rows = [{"id": e.id, "question": e.question} | ({"answer": truth[e.id].answer} if answers else {}) for e in asked]
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps(rows))
     settings = [x for setting in (*SMALL, f"audit.probes={list(probes)}") for x in ("--set", setting)]

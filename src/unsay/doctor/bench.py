@@ -36,7 +36,8 @@ BUDGET = 10.0
 """Seconds that each of the measurements may take a part of; asking, on which all counts depend, three times as many."""
 _ASKED, _OTHERS = 6, 24
 _UNASKED = 32
-"""Forget questions and others that are asked, and texts that nobody asks for. A batch lasts as long as its longest answer, and it takes some to see a long one."""
+"""Forget questions and others that are asked, and texts that nobody asks for. A batch lasts as long as its longest answer, and it
+takes some to see a long one."""
 
 
 @dataclass
