@@ -116,7 +116,9 @@ def others_of_kind(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[
 def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], sampler: Sampler) -> dict[str, list[str]]:
     """What the model says, greedily, about those that stand in, as said about the subject; what does not end is left out."""
     asked = [
-        (visit.example, Counterfactual(subject(visit.example.question), name)) for visit in visits for name in names.get(visit.example.id, ())
+        (visit.example, Counterfactual(subject(visit.example.question), name))
+        for visit in visits
+        for name in names.get(visit.example.id, ())
     ]
     draws = [Draw(f"{example.id}|{who.name}", sampler.encoder.prompt(who.hide(example.question))) for example, who in asked]
     found: dict[str, list[str]] = {}
@@ -140,7 +142,8 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
 
 def name_of(memory: State, visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
     """The name that stands in at one visit; `None` where the question has no subject or no name was found."""
-    names = memory.get(visit.example.id, {}).get("names", ())
+    entry = memory.get(visit.example.id, {})
+    names = entry.get("names") or entry.get("counterfactuals", ())  # of a run that began when nothing was said about them beforehand
     if not names:
         return None
     return Counterfactual(subject(visit.example.question), names[int(sampler.uniform(visit.example.id, "name", attempt) * len(names))])
