@@ -91,6 +91,49 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
     assert set(found["c"]) == {"Ada Shelley", "Mary Lovelace"}
 
 
+class Says:
+    """Goes on with the wording about "Oslo", and says one thing about it."""
+
+    def __init__(self, encoder: Encoder, answer: Answer):
+        self.encoder, self.answer = encoder, answer
+
+    def uniform(self, *names: object) -> float:
+        return uniform(0, *names)
+
+    def candidates(self, draws, source):
+        named = Answer((1,), "Oslo?", True)
+        return [[Candidate(named if draw.key == "Where is X?" else self.answer, 0, kind)] for draw, kind in zip(draws, source, strict=True)]
+
+
+LIMA = Visit(Example("a", "Where is Lima?"), "Peru", (Answer((1, 2, 3), "Peru", True),))
+
+
+def test_what_was_said_before_training_is_no_candidate_where_it_is_too_long(encoder: Encoder):
+    """`pmc.length_ratio` holds for it, too: it would come before all shorter ones."""
+    said = "In Norway, on a fjord"
+    sampler = Says(encoder, Answer(encoder.answer(said), said, True))
+    state = stand_ins([LIMA], sampler)  # type: ignore[arg-type]
+    limit = len(encoder.answer(said))
+    for given, count in ((limit, 1), (limit - 1, 0)):
+        ask = Ask(LIMA, (), LIMA.reference())
+        sampler.answer = Answer(encoder.prefix("Oslo lies"), "Oslo lies", False)  # what it says now: cut at the limit
+        borrow([ask], [Draw("", (), limit=given)], state, sampler, 0)  # type: ignore[arg-type]
+        assert len(ask.candidates) == count
+
+
+def test_the_ledger_counts_what_was_said_before_training_too(encoder: Encoder):
+    """The filter and the reward compare it with the baseline at each visit, though nothing is drawn."""
+    sampler = Says(encoder, Answer(encoder.answer("Norway"), "Norway", True))
+    method = replace(PLAIN, samples=1, counterfactuals=2, tries=1, prefixes=0.0)
+    (target,), _ = method.targets([LIMA], sampler, method.prepare([LIMA], sampler))  # type: ignore[arg-type]
+    assert (target.sampled, target.reads) == (1, {"reward and filter": 2})
+
+
+def test_a_run_that_began_before_there_were_kept_answers_goes_on_with_its_names(encoder: Encoder):
+    found = name_of({"a": {"counterfactuals": ["Oslo"]}}, LIMA, Says(encoder, Answer((), "", True)), 0)  # type: ignore[arg-type]
+    assert found == Counterfactual("Lima", "Oslo")
+
+
 def test_what_was_begun_is_about_the_invented_name_too(encoder: Encoder):
     ids = encoder.answer(SAID)
     with_name = prefix_from(ids[: len(encoder.prefix("Ada Lovelace lives in"))], SAID, encoder)

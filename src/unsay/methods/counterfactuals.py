@@ -150,15 +150,16 @@ def name_of(memory: State, visit: Visit, sampler: Sampler, attempt: int) -> Coun
 
 
 def borrow(asks: Sequence[Ask], draws: Sequence[Draw], memory: State, sampler: Sampler, attempt: int) -> None:
-    """Add to each ask what the model says about somebody else, as said about the subject: what it said at first, where that is known and
-    no answer is begun, else what it says now. `draws`: how it is sampled."""
+    """Add to each ask what the model says about somebody else, as said about the subject: what it said at first, where that is known, of
+    a length that a draw may have, and no answer is begun; else what it says now. `draws`: how it is sampled."""
     waiting = []
     for ask, draw in zip(asks, draws, strict=True):
-        said = memory.get(ask.id, {}).get("said", ())
+        known = [Answer(sampler.encoder.answer(text), text, True) for text in memory.get(ask.id, {}).get("said", ())]
+        said = [answer for answer in known if not draw.limit or len(answer.ids) <= draw.limit]
         if said and not ask.prefix.ids and not attempt:
             first = len(ask.candidates)
-            answers = [Answer(sampler.encoder.answer(text), text, True) for text in said]
-            ask.candidates += [Candidate(answer, first + i, "counterfactual") for i, answer in enumerate(answers)]
+            ask.candidates += [Candidate(answer, first + i, "counterfactual") for i, answer in enumerate(said)]
+            ask.kept += len(said)
         elif who := name_of(memory, ask.visit, sampler, attempt):
             waiting.append((ask, draw, who))
     asked = [

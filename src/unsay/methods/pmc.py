@@ -162,7 +162,8 @@ class PartialModelCollapse:
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         """What is trained on: the sampled ids as they are."""
-        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads={"reward and filter": ask.sampled})
+        reads = {"reward and filter": ask.sampled + ask.kept}
+        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
         return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
     def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:

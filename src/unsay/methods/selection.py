@@ -33,6 +33,8 @@ class Ask:
     temperature: float = 0.0
     source: str = "memory"
     sampled: int = 0
+    kept: int = 0
+    """Candidates besides, which were not drawn for this visit."""
     candidates: list[Candidate] = field(default_factory=list)
     """Those that may become the target."""
 
