@@ -13,6 +13,7 @@ from unsay.cli.app import app
 from unsay.cli.costs import size
 from unsay.config import Recipe, load
 from unsay.doctor.advice import advise
+from unsay.doctor.bench import Bench
 from unsay.doctor.cards import KINDS, cards, number
 from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
@@ -27,7 +28,8 @@ from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
 from unsay.store.clock import duration
 from unsay.tables import PROBES
-from unsay.types import Answer, Case, Finding
+from unsay.train import method_of
+from unsay.types import Answer, Case, Corpus, Example, Finding, Pair
 
 GB = 10**9
 
@@ -321,6 +323,26 @@ def test_unasked_it_writes_every_text_once_and_the_same_where_its_words_are_repe
     answers = said(encoder, draws, load(None).sample, "")
     assert [answer.ids[0] for answer in answers[:3]] == [10, 11, 12]
     assert {answer.ids[0] for answer in answers[3:]} <= {10, 11, 12}
+
+
+@pytest.mark.parametrize(("took", "texts"), [(0.0, 32), (600.0, 12)])
+def test_a_slow_model_writes_fewer_texts_unasked(model, encoder, monkeypatch: pytest.MonkeyPatch, took: float, texts: int):
+    """32 texts of twice the length take longer than all other asking together."""
+    asked: list[Draw] = []
+
+    def said(model, encoder, draws, *_):
+        asked.extend(draws)
+        return [[Answer((7, 2), "It is.", True)] * draw.n for draw in draws]
+
+    class Timed(Bench):
+        def time(self, run):
+            return run(), took
+
+    monkeypatch.setattr("unsay.doctor.bench.sample", said)
+    corpus = Corpus("c", (Example("a", "Where is Lima?"),), (Pair("r", "Where is Rome?", "In Italy."),))
+    recipe = load(None)
+    Timed(recipe, method_of(recipe), model, encoder, corpus).ask()
+    assert [draw.n for draw in asked if draw.context == encoder.prompt(None)] == [texts]
 
 
 def test_a_tally_counts_real_work_and_leaves_nothing_behind(model, encoder):

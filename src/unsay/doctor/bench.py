@@ -36,7 +36,7 @@ BUDGET = 10.0
 """Seconds that each of the measurements may take a part of; asking, on which all counts depend, three times as many."""
 _ASKED, _OTHERS = 6, 24
 _UNASKED = 32
-"""Forget questions and others that are asked, and texts that nobody asks for. A batch lasts as long as its longest answer, and it
+"""Forget questions and others that are asked, and, at most, texts that nobody asks for. A batch lasts as long as its longest answer, and it
 takes some to see a long one."""
 
 
@@ -83,8 +83,9 @@ class Bench:
         rows = max(1, min(self.recipe.sample.rows, 96) // len(prompts))
         many = self._ask([Draw("", prompt, rows, 1.0, 0.95) for prompt in prompts], 4)[1] / 4
         length = max(8, min(limit, int(3 * BUDGET / (3 * step + many / 4 + 1e-9))))
-        # Those that `record` will get, for its replay.
-        unasked = [Draw("unasked 0", encoder.prompt(None), _UNASKED, 1.0, limit=2 * length)]
+        # Those that `record` will get, for its replay. They take as long as all other asking together: fewer of a slow model.
+        count = max(2 * _ASKED, min(_UNASKED, _UNASKED * length // limit))
+        unasked = [Draw("unasked 0", encoder.prompt(None), count, 1.0, limit=2 * length)]
         (texts,), _ = self.time(lambda: sample(self.model, encoder, unasked, self.recipe.sample, self.recipe.seed, "rehearsal"))
         greedy, _ = self._ask([Draw("", encoder.prompt(question)) for question in (*forget, *self._others(texts))], length)
         sampled, _ = self._ask([Draw("", prompt, 4, self.recipe.record.temperature) for prompt in prompts], length)

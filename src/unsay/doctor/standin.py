@@ -66,7 +66,8 @@ class Said:
             self.prompts[encoder.prompt(question)] = self.forget.get(question) or every
 
     def __call__(self, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, salt: str) -> list[Answer]:
-        """`draw.n` answers to each draw, in order; of several answers one by chance, the first to a forget question asked greedily."""
+        """`draw.n` answers to each draw, in order; of several answers one by chance, the first to a forget question asked greedily, and
+        all in turn where nobody asks."""
         found = []
         for draw in draws:
             pool, begun = self._pool(draw.context)
