@@ -15,6 +15,7 @@ and comes to say one thing about all of them.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from unsay.lm.encode import Encoder
 from unsay.lm.kindred import bare, named, wordings
@@ -113,18 +114,21 @@ def others_of_kind(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[
     return found
 
 
-def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], sampler: Sampler) -> dict[str, list[str]]:
-    """What the model says, greedily, about those that stand in, as said about the subject; what does not end is left out."""
+def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], sampler: Sampler) -> dict[str, list[dict[str, Any]]]:
+    """What the model says, greedily, about those that stand in, as said about the subject, with its ids: as they were sampled where no
+    name was put back. What does not end is left out."""
     asked = [
         (visit.example, Counterfactual(subject(visit.example.question), name))
         for visit in visits
         for name in names.get(visit.example.id, ())
     ]
     draws = [Draw(f"{example.id}|{who.name}", sampler.encoder.prompt(who.hide(example.question))) for example, who in asked]
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for (example, who), (said,) in zip(asked, sampler.candidates(draws, ["counterfactual"] * len(draws)) if draws else (), strict=True):
         if said.answer.finished and said.text:
-            found.setdefault(example.id, []).append(who.reveal(said.text))
+            text = who.reveal(said.text)
+            ids = said.answer.ids if text == said.text else sampler.encoder.answer(text)
+            found.setdefault(example.id, []).append({"text": text, "ids": list(ids)})
     return found
 
 
@@ -154,7 +158,7 @@ def borrow(asks: Sequence[Ask], draws: Sequence[Draw], memory: State, sampler: S
     a length that a draw may have, and no answer is begun; else what it says now. `draws`: how it is sampled."""
     waiting = []
     for ask, draw in zip(asks, draws, strict=True):
-        known = [Answer(sampler.encoder.answer(text), text, True) for text in memory.get(ask.id, {}).get("said", ())]
+        known = [Answer(tuple(one["ids"]), one["text"], True) for one in memory.get(ask.id, {}).get("said", ())]
         said = [answer for answer in known if not draw.limit or len(answer.ids) <= draw.limit]
         if said and not ask.prefix.ids and not attempt:
             first = len(ask.candidates)
