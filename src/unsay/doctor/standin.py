@@ -78,7 +78,7 @@ class Said:
             numbers = range(draw.first, draw.first + draw.n)
             names = [(salt, draw.key, i) for i in numbers] if draw.temperature else [("greedy", draw.context)]
             for i, name in enumerate(names):
-                # Unasked each once: what is written twice counts as somebody's name (replay.names_in).
+                # Unasked each once in a draw: what is written twice counts as somebody's name (replay.names_in).
                 in_turn = draw.context in self.empty
                 answer = pool[0] if greedy else pool[i % len(pool) if in_turn else int(uniform(0, *name) * len(pool))]
                 found.append(_rest(answer, max(0, begun), limit, encoder))

@@ -15,7 +15,7 @@ from unsay.text.names import subject, swapped
 _BLANK, _TOP_P = "X", 0.9
 _AT_ONCE = 32
 _TOKENS = 11
-"""Of a name, at most; what follows it in the question comes on top."""
+"""Of a name, at most; what follows it in the question comes on top, as far as `sample.max_new_tokens` reaches."""
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ class GuardedCollapse(PartialModelCollapse):
     repulsion: float = 5.0
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
     counterfactuals: int = 0
-    """Candidates sampled besides, as if the question, and the prefix, were about somebody made up, or another of its kind
-    (counterfactuals.py)."""
+    """Candidates sampled besides, as if the question, and the prefix, were about somebody made up, or another of its kind; of its kind
+    first the answers from before training, however many (counterfactuals.py)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 
