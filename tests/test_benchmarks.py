@@ -56,6 +56,15 @@ def test_every_benchmark_runs(script, capsys, name: str, expected: str):
     assert expected in ratios(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("name", ["sampler", "round", "memory", "growth", "refill"])
+def test_those_that_take_long_begin(script, capsys, name: str):
+    """What they import is there; that they run to the end is a slow test."""
+    with pytest.raises(SystemExit) as ended:
+        script(name).main(["--help"])
+    assert ended.value.code == 0
+    assert "--quick" in capsys.readouterr().out
+
+
 def test_half_precision_is_compared(script, capsys):
     script("modes").main(["--quick", "--json", "--model", "people-target", "--only", "bfloat16"])
     assert {"sampling_bfloat16_ratio", "training_bfloat16_ratio"} <= ratios(capsys.readouterr().out).keys()
