@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *(page for page in (REPOSITORY / "docs").glob("*.md") if page.name != "lab-log.md")]
 SMALL = [
     *("--set", "audit.limit=4", "--set", "train.rounds=1", "--set", "record.answers=2", "--set", "sample.max_new_tokens=24"),
-    *("--set", "record.branches=2", "--set", "record.replay=16", "--set", "relearn.learning_rates=[3e-4]"),
+    *("--set", "record.branches=2", "--set", "record.replay=16", "--set", "record.near_misses=4", "--set", "relearn.learning_rates=[3e-4]"),
     *("--set", "sampling.n=2", "--set", "prefill.n=2", "--set", "relearn.n=2", "--set", "relearn.steps=[2]", "--set", "utility.limit=4"),
     *("--set", "prefix_search.rounds=1", "--set", "prefix_search.questions=2"),
 ]
