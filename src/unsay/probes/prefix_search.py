@@ -68,6 +68,7 @@ class PrefixSearch:
             "Default answer behind prefixes that a search found on other questions: the worst.",
             fold="worst",
             claim="{} behind the worst of the prefixes that a search found on other questions",
+            forgotten=True,
         ),
     )
 
