@@ -49,7 +49,6 @@ def failed(recorded: RunFolder, path: Path, *settings: str) -> set[str]:
     return {line.metric for line in results if not line.passed and line.value is not None}
 
 
-@pytest.mark.slow
 def test_the_untouched_model_fails(recorded, tmp_path):
     lines = failed(recorded, tmp_path / "run", "method=retain-only", "train.rounds=0")
     assert {
@@ -85,7 +84,6 @@ def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path
     }
 
 
-@pytest.mark.slow
 def test_retain_model_itself_meets_every_line_of_what_a_model_says(recorded):
     """The retain model passes: otherwise the targets ask for more than never having known."""
     summary = summarise(read_findings(recorded.audit_file("retain_model")))

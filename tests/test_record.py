@@ -90,7 +90,7 @@ def test_names_of_one_word_are_near_to_every_question_worded_alike():
 def test_the_model_itself_names_others_of_the_kind():
     """It goes on with the wording of the question, up to what follows there."""
     asked, told = [], ["Oslo?", "Rome? Yes", "the moon?", "Oslo? Or", "never ends", "?"]
-    encoder = SimpleNamespace(until=lambda beginning: asked.append(beginning) or (1, 2))
+    encoder = SimpleNamespace(until=lambda beginning: asked.append(beginning) or (1, 2), prefix=lambda text: tuple(map(ord, text)))
 
     def sample(draws, salt):
         assert [(draw.key, draw.n, draw.context) for draw in draws] == [("Where is X?", 8, (1, 2))]

@@ -62,7 +62,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
             process.terminate()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_a_real_server_says_what_the_model_says(real: tuple[str, str], api: str) -> None:
     local = LocalSubject(*load(ModelConfig()), SampleConfig())

@@ -71,7 +71,6 @@ def test_a_sweep_that_breaks_off_again_and_again_leaves_the_same(
     assert {one["state"] for one in told(recorded).values()} == {"complete"}
 
 
-@pytest.mark.slow
 def test_a_curve_goes_on_between_two_checkpoints(file: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """7 rounds are saved after 2, 4, 6 and 7, and looked at after 2, 5 and 7. Broken off in the sixth, they go on from the fourth."""
     monkeypatch.setattr(trial, "_rounds", lambda *_: 7)
