@@ -235,6 +235,12 @@ ROWS = (
         lambda: side_effects("people"),
     ),
     Row(
+        "the same",
+        "",
+        "`UNSAY_DATA=DIR python scripts/side_effects.py tofu-gemma-270m OUT pmc npo simnpo`, [figure](side-effects-gemma.png)",
+        lambda: side_effects("gemma"),
+    ),
+    Row(
         "multiple choice",
         "rivals make the true option the least likely, PMC does not",
         PROBES,

@@ -45,7 +45,9 @@ def side_effects(model: str) -> tuple[str, str]:
     against = {name: one["drift"]["retain_model"] for name, one in told.items() if "retain_model" in one["drift"]}
     parts = [f"{name} {one['mean']:+.4f} ({one['low']:+.3f} to {one['high']:+.3f})" for name, one in against.items()]
     most = max(one["keyword recall"] for name, one in told.items() if name not in ("before", "retain_model"))
-    text = f"mean change of probability against the retain model: {', '.join(parts)}; keyword recall after unlearning at most {most:.2f}"
+    size = {"people": "a million parameters", "gemma": "Gemma 3 270M, two authors"}[model]
+    change = f"mean change of probability against the retain model: {', '.join(parts)}"
+    text = f"{size}: {change}; keyword recall after unlearning at most {most:.2f}"
     if all(one["low"] <= 0 <= one["high"] for one in against.values()):
         return text, f"{NOT_SHOWN}: no method moves them at this size"
     return text, YES if abs(against["pmc"]["mean"]) < abs(against["npo"]["mean"]) else NO
