@@ -15,6 +15,7 @@ from unsay.store.files import write_text
 RESULTS = sorted((Path(__file__).resolve().parents[1] / "results").glob("*.jsonl.xz"))
 CURVES = {"people": 221, "people-model": 143, "tofu-gemma-270m": 27, "tofu-gemma-270m-191": 27}
 CURVES |= {"ablation-people-pmc": 72, "ablation-people-npo": 15, "ablation-people-simnpo": 9, "ablation-people-rewards": 9}
+CURVES |= {"ablation-people-tau": 12, "ablation-people-preset": 6, "ablation-people-tries": 9}
 RELEASED = {"tofu-gemma-270m": ("pmc-official", 0.343), "people": ("pmc", 0.878), "tofu-gemma-270m-191": ("npo", 0.350)}
 """Contender → hypervolume, quality × utility, counted no further than the retain model's: as the comparison's table tells it."""
 
