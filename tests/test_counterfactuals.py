@@ -78,7 +78,7 @@ def test_others_of_the_kind_stand_in_for_a_subject_of_one_word(encoder: Encoder)
     questions = {"a": "Where is Lima?", "b": "Where is Quito?", "c": "Who is Zoe Miller?", "d": "What is it?"}
     visits = [Visit(Example(key, question), "") for key, question in questions.items()]
     state = stand_ins(visits, goes)  # type: ignore[arg-type]
-    found = {key: entry["names"] for key, entry in state.items()}
+    found = {key: entry["counterfactuals"] for key, entry in state.items()}
     assert set(found) == {"a", "b", "c"}
     assert sorted(found["a"] + found["b"]) == ["Oslo", "Rome", "Turin"], "none that is asked about, and none twice"
     # What it says about them before it is trained is kept: later it says one thing about all of them.
@@ -191,7 +191,7 @@ def test_names_for_every_question(target_model: tuple[Sampler, list[Visit]]):
     sampler, visits = target_model
     state = stand_ins(visits, sampler)
     assert state == stand_ins(visits, sampler)
-    names = {key: entry["names"] for key, entry in state.items()}
+    names = {key: entry["counterfactuals"] for key, entry in state.items()}
     assert set(names) == {visit.example.id for visit in visits}
     asked = forms(" ".join(visit.example.question for visit in visits))
     assert all(found and not forms(" ".join(found)) & asked for found in names.values())
@@ -208,7 +208,7 @@ def test_a_target_model_finds_what_to_say_in_the_first_round(target_model: tuple
         found[count] = targets
     trained = {count: sum(bool(target.rows) for target in targets) for count, targets in found.items()}
     assert trained[0] < len(visits) / 2 < trained[3]
-    names = {name for entry in stand_ins(visits, sampler).values() for name in entry["names"]}
+    names = {name for entry in stand_ins(visits, sampler).values() for name in entry["counterfactuals"]}
     for target, visit in zip(found[3], visits, strict=True):
         if target.source == "counterfactual":
             assert not any(name in target.text for name in names)

@@ -72,12 +72,12 @@ class Counterfactual:
 
 
 def stand_ins(visits: Sequence[Visit], sampler: Sampler) -> State:
-    """For each question with a subject, the `names` to ask about instead, and where these are others of its kind what the model says
-    about them (`said`)."""
+    """For each question with a subject, the names to ask about instead (`counterfactuals`), and where these are others of its kind what
+    the model says about them (`said`)."""
     others = others_of_kind(visits, sampler)
     said = _answers_about(visits, others, sampler)
     made_up = made_up_names([visit for visit in visits if visit.example.id not in others], sampler, visits)
-    return {key: {"names": names, "said": said.get(key, [])} for key, names in (made_up | others).items()}
+    return {key: {"counterfactuals": names, "said": said.get(key, [])} for key, names in (made_up | others).items()}
 
 
 def made_up_names(visits: Sequence[Visit], sampler: Sampler, asked: Sequence[Visit]) -> dict[str, list[str]]:
@@ -146,8 +146,7 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
 
 def name_of(memory: State, visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
     """The name that stands in at one visit; `None` where the question has no subject or no name was found."""
-    entry = memory.get(visit.example.id, {})
-    names = entry.get("names") or entry.get("counterfactuals", ())  # of a run that began when nothing was said about them beforehand
+    names = memory.get(visit.example.id, {}).get("counterfactuals", ())
     if not names:
         return None
     return Counterfactual(subject(visit.example.question), names[int(sampler.uniform(visit.example.id, "name", attempt) * len(names))])
