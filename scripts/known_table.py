@@ -14,15 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from unsay.config import ConfigError
 from unsay.measure import summary
 from unsay.measure.distinguisher import told_apart
 from unsay.report import gate
 from unsay.report.evidence import groups_of
-from unsay.stats import area_interval, roc_auc
+from unsay.stats import area_interval, independent_scores, roc_auc
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.types import Finding
@@ -122,33 +120,12 @@ def area(pairs: Sequence[tuple[Scores, Scores]], groups: Mapping[str, str]) -> A
         return None
     found = roc_auc(positive, negative)
     asked = [example for _, _, examples in shared for example in examples]
-    n = independent(found, positive, negative, asked, [groups.get(example) or example for example in asked])
+    of = [groups.get(example) or example for example in asked]
+    if len({*of}) < 2:
+        of = asked
+    # However many pairs of models were asked them, there are no more questions.
+    n = min(float(len({*asked})), independent_scores(positive, negative, of, of))
     return Area(found, *area_interval(found, n, n), n)
-
-
-def independent(found: float, positive: Array, negative: Array, asked: Sequence[str], groups: Sequence[str]) -> float:
-    """How many independent questions would give the area the variance V that it has between groups (Obuchowski 1997, Biometrics 53),
-    with N scores on each side, G groups and v = the shares of the other side that a question's two scores beat, less the area:
-
-        V = G / (G − 1) / N² · Σ_g (Σ_{i in g} v_i)²
-
-    times (z / t_{G − 1})² for the few groups; at most the number of questions, however many pairs of models were asked them. Where the
-    two sides are wholly apart V = 0 says nothing, and the groups count. Of one group, its questions count.
-    """
-    questions, names = len(set(asked)), sorted(set(groups))
-    if len(names) < 2:
-        return questions
-    beats = (positive[:, None] > negative) + (positive[:, None] == negative) / 2
-    moved = beats.mean(1) + beats.mean(0) - 2 * found
-    sums = np.bincount([names.index(group) for group in groups], moved)
-    variance = len(names) / (len(names) - 1) * float(sums @ sums) / len(asked) ** 2
-    if variance < 1e-12:
-        return len(names)
-    # Newcombe's variance of n against n questions, solved for n.
-    plain, alike = found * (1 - found), (1 - found) / (2 - found) + found / (1 + found)
-    n = (plain * alike + ((plain * alike) ** 2 + 4 * variance * plain * (1 - alike)) ** 0.5) / (2 * variance)
-    few = (norm.ppf(0.975) / student.ppf(0.975, len(names) - 1)) ** 2
-    return float(min(questions, max(1.0, n * few)))
 
 
 def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, dict[str, Area | None]]:

@@ -208,7 +208,9 @@ def test_questions_about_one_person_count_less_the_more_they_are_alike(table: Mo
     assert few.n < 5 < many.n <= 40
     apart = table.area([(dict.fromkeys(groups, 1.0), retain_model)], groups)
     assert apart.n == 5  # nothing varies, so that nothing says how alike they are
-    assert table.area([(alike, retain_model)], dict.fromkeys(groups, "one")).n == 40
+    of_one = dict.fromkeys(groups, "one")
+    assert table.area([(alike, retain_model)], of_one) == table.area([(alike, retain_model)], {}), "of one person, each question counts"
+    assert table.area([(dict.fromkeys(groups, 1.0), retain_model)], of_one).n == 40
 
 
 def test_a_probe_that_looks_from_the_other_side_tells_too(table: ModuleType) -> None:

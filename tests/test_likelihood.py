@@ -3,6 +3,7 @@
 import itertools
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -226,6 +227,24 @@ def test_members_and_non_members_share_a_form(model: PreTrainedModel, encoder: E
     assert value(found, "truth_ratio", "pet") is None  # no wrong options: nothing to compare with
 
 
+def test_the_interval_of_an_area_counts_people_where_their_questions_hang_together() -> None:
+    members, others = [float(i < 20) for i in range(40)], [0.5] * 40
+
+    def ends(group: Callable[[int], str]) -> tuple[float, float]:
+        texts = [likelihood.Text(str(i), "", "", group(i)) for i in range(40)]
+        found = likelihood._area("loss", [members, others], [texts, texts])
+        assert [f.metric for f in found] == ["membership_loss", "membership_loss_low", "membership_loss_high"]
+        area, low, high = (f.value for f in found)
+        assert area == 0.5
+        return low, high
+
+    alone, alike, mixed = ends(lambda i: ""), ends(lambda i: str(i // 10)), ends(lambda i: str(i % 7))
+    assert alike[0] < alone[0] - 0.1
+    assert alike[1] > alone[1] + 0.1
+    assert alike[0] < mixed[0], "everybody has told and untold answers"
+    assert ends(lambda i: "one") == alone, "of one person, each question counts"
+
+
 def test_members_against_a_holdout_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand. Members .9 and .2 per token, non-members .5 and .1: three of four pairs in order. The reference finds .9 where the model
     does, so that text is ordinary; the answer of .2 it finds impossible."""
@@ -341,5 +360,5 @@ def test_the_end_of_the_answer_is_no_secret() -> None:
 def test_all_values_are_in_the_unit_interval_and_name_their_example(people: dict[str, list[Finding]]) -> None:
     for found in people.values():
         assert all(f.value is not None and 0 <= f.value <= 1 for f in found)
-        assert len(found) == 40 * (6 + 2 * len(SCORES) + 2 * len(HOLDOUT_SCORES)) + 4 * 20 + len(ATTACKS)
+        assert len(found) == 40 * (6 + 2 * len(SCORES) + 2 * len(HOLDOUT_SCORES)) + 4 * 20 + 3 * len(ATTACKS)
         assert len({(f.metric, f.example, f.setting) for f in found}) == len(found)

@@ -479,7 +479,12 @@ def modern(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str]:
             # Truth ratios of after and the retain model interleave; those before lie below both.
             found.append(Finding("likelihood", "truth_ratio", i / 100 if which == "before" else 0.5 + i / 100 + shift / 1000, f"q{i}"))
             found.append(Finding("multiple_choice", "min_probability", i / 100, f"q{i}"))
-        found.append(Finding("likelihood", "membership_loss", 0.95 if which == "before" else 0.5, n=QUESTIONS))
+        for metric, area in (
+            ("membership_loss", 0.95 if which == "before" else 0.5),
+            ("membership_loss_low", 0.4),
+            ("membership_loss_high", 0.6),
+        ):
+            found.append(Finding("likelihood", metric, area, n=QUESTIONS))
         # Of a hundred words a tenth lost nearly all; of ten that were never likely, nobody counts the loss.
         for i in range(110):
             likely, kept = (0.4 if i < 100 else 0.001), (which != "after" or i >= 10)
@@ -499,9 +504,7 @@ def test_later_probes_get_their_numbers(modern: tuple[dict, str]) -> None:
     assert metrics["forget_quality_p"]["after"] > 0.99
     assert (metrics["forget_quality_d"]["before"], metrics["forget_quality_d"]["retain_model"]) == (1.0, None)
     assert metrics["drift_halved_share"] == {"before": None, "after": pytest.approx(0.1), "retain_model": 0.0}
-    low, high = modern[0]["intervals"]["membership_loss"].values()
-    assert low < 0.5 < high
-    assert high - low < 0.4
+    assert modern[0]["intervals"]["membership_loss"] == {"low": 0.4, "high": 0.6}, "from the probe, which has all scores"
     assert "drift_token_probability" not in modern[0]["intervals"], "words of one text hang together"
 
 

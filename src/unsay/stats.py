@@ -176,7 +176,7 @@ def roc_auc(positive: ArrayLike, negative: ArrayLike) -> float:
     return float((ranks.sum() - len(p) * (len(p) + 1) / 2) / (len(p) * len(n)))
 
 
-def area_interval(area: float, positives: int, negatives: int, confidence: float = 0.95) -> Interval:
+def area_interval(area: float, positives: float, negatives: float, confidence: float = 0.95) -> Interval:
     """Score interval of an area under the ROC curve (Newcombe 2006, Statistics in Medicine 25, method 5).
 
     The ends are the areas A that lie z standard errors from the observed one, the error taken at A itself:
@@ -184,7 +184,7 @@ def area_interval(area: float, positives: int, negatives: int, confidence: float
         V(A) = A (1 − A) / (p q) · (1 + ((p + q)/2 − 1) · ((1 − A)/(2 − A) + A/(1 + A))),   p positives, q negatives
 
     Chosen over DeLong's and the bootstrap's because both give an interval of no width where the two samples do not overlap.
-    Scores must be independent of one another: where several belong to one question, count questions.
+    Scores must be independent of one another; where they are not, `independent_scores` says how many to count.
     """
     if not 0 <= area <= 1 or positives < 1 or negatives < 1:
         raise ValueError(f"an area of {area} over {positives} and {negatives} scores is none")
@@ -199,6 +199,44 @@ def area_interval(area: float, positives: int, negatives: int, confidence: float
     low = 0.0 if area == 0 else float(brentq(beyond, 0.0, min(area, 1 - 1e-12)))
     high = 1.0 if area == 1 else float(brentq(beyond, max(area, 1e-12), 1.0))
     return Interval(low, high)
+
+
+def independent_scores(
+    positive: ArrayLike, negative: ArrayLike, positive_of: Sequence[str], negative_of: Sequence[str], confidence: float = 0.95
+) -> float:
+    """How many independent scores on each side would give the area under the ROC curve the variance V that it has between groups
+    (Obuchowski 1997, Biometrics 53). `positive_of` and `negative_of`: the group of each score; a group may have scores on both sides.
+
+    With P and N scores, G groups on the side that has fewer of them, A the area, and v = the share of the other side that a score wins
+    against (a tie is half a win):
+
+        V = G / (G − 1) · Σ_g (Σ_{positives i of g} (v_i − A) / P + Σ_{negatives j of g} (v_j − A) / N)²
+
+    times (z / t_{G − 1})² for the few groups. Where the two sides are wholly apart, V = 0 says nothing, and the groups count.
+    """
+    p, n = _scores(positive), _scores(negative)
+    if len(p) != len(positive_of) or len(n) != len(negative_of):
+        raise ValueError("each score needs a group")
+    area, few = roc_auc(p, n), min(len({*positive_of}), len({*negative_of}))
+    if few < 2:
+        return 1.0
+    numbers = {name: number for number, name in enumerate(dict.fromkeys([*positive_of, *negative_of]))}
+    moved = np.concatenate([(_wins(p, n) - area) / len(p), (1 - _wins(n, p) - area) / len(n)])
+    sums = np.bincount([numbers[name] for name in [*positive_of, *negative_of]], moved)
+    variance = few / (few - 1) * float(sums @ sums)
+    if variance < _ROUNDING:
+        return float(few)
+    # Newcombe's variance of m against m scores, solved for m.
+    plain, alike = area * (1 - area), (1 - area) / (2 - area) + area / (1 + area)
+    m = (plain * alike + ((plain * alike) ** 2 + 4 * variance * plain * (1 - alike)) ** 0.5) / (2 * variance)
+    half = _alpha(confidence) / 2
+    return float(max(1.0, m * (norm.ppf(half) / student.ppf(half, few - 1)) ** 2))
+
+
+def _wins(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of the others that each score wins against; a tie is half a win."""
+    others = np.sort(others)
+    return (np.searchsorted(others, some, "left") + np.searchsorted(others, some, "right")) / (2 * len(others))
 
 
 def ks_two_sample(first: ArrayLike, second: ArrayLike) -> Apart:

@@ -1,10 +1,10 @@
 """Likelihood: what the probabilities of the answer's own tokens give away, all from one forward per batch."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -19,7 +19,7 @@ from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
 from unsay.probes.options import PAPER, RELEASED, averaged, check_options, choices
 from unsay.probes.scoring import known, missing, spread, unscored
-from unsay.stats import ks_two_sample, roc_auc
+from unsay.stats import area_interval, independent_scores, ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
@@ -30,8 +30,6 @@ NO_TOKENS = "the answer has no token"
 MADE = "made options"
 NO_HOLDOUT = "the corpus has no answers that no model was trained on"
 NO_GRADIENT = "weights in few bits, or in several places, take no gradient"
-Sides = Mapping[str, Sequence[tuple[str, str, str]]]
-"""Setting → (id, question, text) of the members and of the non-members of a membership attack."""
 ROWS = 64
 LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
@@ -48,6 +46,19 @@ def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findi
 
 
 _read = partial(Metric, group=LIKELIHOODS)
+
+
+class Text(NamedTuple):
+    """A text of a membership attack, and whom the question is about: "" where nothing says so."""
+
+    id: str
+    question: str
+    text: str
+    group: str
+
+
+Sides = Mapping[str, Sequence[Text]]
+"""Setting → the members, or the non-members, of a membership attack."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +168,7 @@ class Likelihood:
         if subject.weights is None:
             ids = [example.id for example, _ in pairs]
             found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
-            return [*found, *_whole(dict.fromkeys(membership.ATTACKS), NO_WEIGHTS, 0)]
+            return [*found, *_no_areas(membership.ATTACKS, NO_WEIGHTS)]
         options, holdout = choices(case, self.options), spread(case.corpus.holdout, len(pairs))
         texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
@@ -182,21 +193,22 @@ class Likelihood:
                 for setting, values in ((membership.MEMBER, [member]), (membership.NON_MEMBER, others)):
                     mean = math.fsum(membership.unit(name, value) for value in values) / len(values)
                     found.append(Finding("likelihood", f"{name}_score", mean, example.id, setting, len(values), note))
-        areas = {name: roc_auc(*both) if both[0] else None for name, both in scores.items()}
-        found += _whole(areas, NO_WRONG, len(scores["loss"][0]))
         asked = [(example, options[example.id]) for example, _ in pairs if example.id in options]
+        of = [[e for e, _ in asked], [e for e, (_, *others) in asked for _ in others]]
+        for name, both in scores.items():
+            found += _area(name, both, of) if asked else _no_areas([name], NO_WRONG)
         wrong = {
-            membership.MEMBER: [(e.id, e.question, some[0]) for e, some in asked],
-            membership.NON_MEMBER: [(e.id, e.question, some[1]) for e, some in asked],
+            membership.MEMBER: [Text(e.id, e.question, some[0], e.group) for e, some in asked],
+            membership.NON_MEMBER: [Text(e.id, e.question, some[1], e.group) for e, some in asked],
         }
         found += self._by_gradient(model, encoder, membership.GRADIENT, wrong, NO_WRONG)
         untold = {
-            membership.ANSWER: [(example.id, example.question, fact.answer) for example, fact in pairs],
-            membership.HOLDOUT: [(pair.id, pair.question, pair.answer) for pair in holdout],
+            membership.ANSWER: [Text(example.id, example.question, fact.answer, example.group) for example, fact in pairs],
+            membership.HOLDOUT: [Text(pair.id, pair.question, pair.answer, pair.group) for pair in holdout],
         }
         for name, score_name in membership.HOLDOUT_SCORES.items():
-            of, k = membership.SCORES[score_name], membership.HOLDOUT_K
-            held = [[of(moments[q, text], text, k) for _, q, text in some] for some in untold.values()]
+            score, k = membership.SCORES[score_name], membership.HOLDOUT_K
+            held = [[score(moments[t.question, t.text], t.text, k) for t in some] for some in untold.values()]
             found += _contest(f"holdout_{name}", untold, held, NO_HOLDOUT)
         return [*found, *self._by_gradient(model, encoder, f"holdout_{membership.GRADIENT}", untold, NO_HOLDOUT)]
 
@@ -204,21 +216,34 @@ class Likelihood:
         if not self.gradients:
             return []
         some = {setting: spread(texts, self.gradients) for setting, texts in sides.items()}
-        norms = [gradient_norms(model, encoder, [encoder.pair(q, text) for _, q, text in texts]) for texts in some.values()]
+        norms = [gradient_norms(model, encoder, [encoder.pair(t.question, t.text) for t in texts]) for texts in some.values()]
         values = [[-norm for norm in one] for one in norms if one is not None]
-        return _contest(name, some, values, why) if len(values) == len(norms) else _whole({name: None}, NO_GRADIENT, 0)
+        return _contest(name, some, values, why) if len(values) == len(norms) else _no_areas([name], NO_GRADIENT)
 
 
 def _contest(name: str, sides: Sides, values: Sequence[Sequence[float]], why: str) -> list[Finding]:
     """A finding for each text, and the area under the curve of the first side against the second; that alone where one is empty."""
     if not all(values):
-        return _whole({name: None}, why, 0)
+        return _no_areas([name], why)
     found = [
-        Finding("likelihood", f"{name}_score", membership.unit(name, value), key, setting)
+        Finding("likelihood", f"{name}_score", membership.unit(name, value), text.id, setting)
         for (setting, texts), some in zip(sides.items(), values, strict=True)
-        for (key, _, _), value in zip(texts, some, strict=True)
+        for text, value in zip(texts, some, strict=True)
     ]
-    return [*found, *_whole({name: roc_auc(*values)}, why, min(map(len, values)))]
+    return [*found, *_area(name, values, [*sides.values()])]
+
+
+def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Text | Example]]) -> list[Finding]:
+    """The area under the ROC curve of the first side against the second, and the ends of its interval. Questions of one group hang
+    together; where a side has one group alone, each of its questions counts."""
+    ids, groups = ([[getattr(one, key) for one in side] for side in of] for key in ("id", "group"))
+    names = [side if len({*side}) > 1 else [""] * len(side) for side in groups]
+    members, others = ([name or key for name, key in zip(*both, strict=True)] for both in zip(names, ids, strict=True))
+    (positive, negative), n = values, min(len({*side}) for side in ids)
+    area, independent = roc_auc(positive, negative), min(float(n), independent_scores(positive, negative, members, others))
+    low, high = area_interval(area, independent, independent)
+    key = f"membership_{name}"
+    return [Finding("likelihood", metric, value, n=n) for metric, value in ((key, area), (f"{key}_low", low), (f"{key}_high", high))]
 
 
 def _of_answer(example: Example, moments: membership.Moments, source: str) -> Iterator[Finding]:
@@ -233,11 +258,8 @@ def _of_answer(example: Example, moments: membership.Moments, source: str) -> It
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
 
 
-def _whole(areas: Mapping[str, float | None], why: str, n: int) -> list[Finding]:
-    return [
-        Finding("likelihood", f"membership_{name}", area, n=n if area is not None else 0, note="" if area is not None else why)
-        for name, area in areas.items()
-    ]
+def _no_areas(names: Iterable[str], why: str) -> list[Finding]:
+    return [Finding("likelihood", f"membership_{name}", None, n=0, note=why) for name in names]
 
 
 @torch.inference_mode()

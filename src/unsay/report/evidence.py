@@ -17,7 +17,7 @@ from unsay.measure.summary import asked, each_question, questions, summarise, wh
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values, farthest, scored_by
 from unsay.report.notes import ENDPOINT
-from unsay.stats import Difference, Interval, area_interval, mean_interval
+from unsay.stats import Difference, Interval, mean_interval
 from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.identity import differences
@@ -295,7 +295,11 @@ def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
 
 
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:
-    """95 % intervals of the areas under a curve, n questions on each side: wrong answers to one question hang together."""
-    wanted = {(one.probe, one.finding): key for key, one in every_metric().items() if one.area}
-    known = {wanted[f.probe, f.metric]: f for f in findings if (f.probe, f.metric) in wanted and f.value is not None and f.n}
-    return {key: area_interval(f.value or 0.0, f.n, f.n) for key, f in known.items()}
+    """95 % intervals of the areas under a curve, which the probe takes where it has all scores."""
+    ends = {(f.probe, f.metric): f.value for f in findings if not f.example and f.value is not None}
+    found = {}
+    for key, one in every_metric().items():
+        low, high = (ends.get((one.probe, f"{one.finding}_{end}")) for end in ("low", "high"))
+        if one.area and low is not None and high is not None:
+            found[key] = Interval(low, high)
+    return found
