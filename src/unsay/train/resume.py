@@ -139,6 +139,14 @@ def keep_last(folder: RunFolder) -> None:
     folder.texts.remove(f"{_TEXTS}-*", but=f"{_TEXTS}-{last}")
 
 
+@ranks.main_only
+def keep_weights(folder: RunFolder) -> None:
+    """Of what a finished run keeps to go on from, leave what `trained` reads."""
+    keep_last(folder)
+    for path in folder.state.glob(f"round-*/{_OPTIMIZER}"):
+        path.unlink()
+
+
 def _read(folder: RunFolder, number: int) -> Progress:
     """Raises `_Damaged`, saying what; nothing that is read has been used yet."""
     place, part = _place(folder, number), _SUMS

@@ -69,7 +69,7 @@ class Sweep:
     final: tuple[str, ...] = ()
     """Asked of the last checkpoint besides; empty spares the audit."""
     keep: bool = False
-    """Keep the last checkpoint of every run, for other probes later."""
+    """Keep the last checkpoint of every run, for other probes and for `unsay par` later."""
     settings: Settings = field(default_factory=dict)
     """Knobs that every run has, over the recipe's."""
     fixed: Mapping[str, Settings] = field(default_factory=dict)

@@ -35,6 +35,7 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.store.memory import give_back
 from unsay.tables import entries
 from unsay.train import train
+from unsay.train.resume import keep_weights
 
 _PILOT_ROUNDS = 2
 CURVE, TRIAL = "curve.jsonl", "trial.json"
@@ -261,9 +262,10 @@ def clear(folder: Path) -> None:
 
 
 def _tidy(run: RunFolder, keep: bool) -> None:
-    """What a finished run needs no more: the state for going on and, unless it is kept, the checkpoint."""
+    """What a finished run needs no more: the optimizer's state and, unless they are kept, the weights (`unsay par` moves them)."""
     give_back()
-    shutil.rmtree(run.state, ignore_errors=True)
-    if not keep:
-        for folder in (run.checkpoint, run.adapter, run.planted):
-            shutil.rmtree(folder, ignore_errors=True)
+    if keep:
+        keep_weights(run)
+        return
+    for folder in (run.state, run.checkpoint, run.adapter, run.planted):
+        shutil.rmtree(folder, ignore_errors=True)
