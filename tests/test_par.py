@@ -1,6 +1,7 @@
 """Held-out at par: the dial is turned back as far as every forgetting line passes, and what is left there is told."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from unsay.config import ConfigError
 from unsay.measure.verdict import LineResult
 from unsay.research import par
 from unsay.store.folder import RunFolder
+from unsay.train.resume import keep_weights
 
 POLICY = """
 [[line]]
@@ -91,8 +93,17 @@ def test_the_command_says_it_for_every_run_and_changes_none(run: Path):
     assert min(point["share"] for point in row["points"]) == 0.05, "a line that always holds lets the dial go back to its last step"
     assert row["failed"] == "kept"
     assert found["mean"] == row["held_out_at_par"]
+    assert 0 <= row["wellformed"] <= 1
     assert {path: path.read_bytes() for path in before} == before
     assert "mean of 1 runs" in call("par", str(run))
+
+
+def test_what_a_sweep_keeps_is_enough(run: Path, tmp_path: Path):
+    shutil.copytree(run, tmp_path / "run")
+    keep_weights(RunFolder(tmp_path / "run"))
+    assert not list((tmp_path / "run").rglob("optimizer.pt"))
+    there, here = ([(p.share, p.held_out) for p in par.at_par(RunFolder(path))] for path in (tmp_path / "run", run))
+    assert there == here
 
 
 def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):

@@ -30,7 +30,7 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
         print_json({"runs": rows, "mean": _mean(rows)})
         return
     columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
-    print_table(columns, ([_cell(line[key]) for key in line if key not in ("failed", "points")] for line in rows))
+    print_table(columns, ([_cell(line[key]) for key in line if key not in ("wellformed", "failed", "points")] for line in rows))
     for line in rows:
         there = f"forgets too little at {line['points'][0]['share']:.3g}" if line["share"] is None else f"fails at {line['share']:.3g}"
         if line["failed"]:
@@ -52,6 +52,7 @@ def row(path: Path, points: "list[Point]") -> dict[str, Any]:
         "share": chosen and chosen.share,
         "never_knew": index and index.index,
         "farthest_off": index and index.worst,
+        "wellformed": chosen and chosen.metrics.get("wellformed_share", {}).get("after"),
         "failed": ", ".join(chosen.failed(forgetting=False) if chosen else points[0].failed(forgetting=True)),
         "held_out": next(point.held_out for point in points if point.share == 1),
         "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
