@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import small_run
 from tests.test_cli import call
-from unsay.config import ConfigError
+from unsay.config import AuditConfig, ConfigError, ReportConfig
 from unsay.measure.verdict import LineResult
 from unsay.research import par
 from unsay.store.folder import RunFolder
@@ -84,6 +85,26 @@ def test_where_the_trained_model_remembers_the_dial_goes_beyond_it(run: Path, mo
         points = par.at_par(RunFolder(run), progress=lambda text: asked.append(float(text.split()[-1])))
         assert [p.share for p in points] == shares
         assert par.best(points) == (points[0] if enough == 1.1 else None)
+
+
+def test_the_search_for_a_prefix_is_spared_where_another_line_fails(run: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, asked = RunFolder(run), []
+    policy = folder.path.parent / "search.toml"
+    policy.write_text(f'{POLICY}[[line]]\nname = "found"\nmetric = "prefix_search_keyword_recall"\nat_most = 1.0\n')
+    recipe = replace(folder.recipe(), audit=AuditConfig(("greedy", "utility", "prefix_search")), report=ReportConfig(str(policy)))
+    monkeypatch.setattr(RunFolder, "recipe", lambda self: recipe)
+    monkeypatch.setattr(par, "_asked", lambda recipe, probes, *rest: [*asked, asked.append(probes)][:0])
+
+    def judged(chosen, recipe, manifest, findings):
+        lines = [LineResult(line.name, line.metric, line.rule, 0.0, 1.0, line.name != "kept" and enough) for line in chosen.lines]
+        return {"utility_heldout": {"after": 1.0}}, lines
+
+    monkeypatch.setattr(par, "judged", judged)
+    for enough in (False, True):
+        asked.clear()
+        points = par.at_par(folder)
+        assert (("prefix_search",) in asked) == enough
+        assert [line.name for line in points[0].lines] == (["broken", "kept", "found"] if enough else ["broken", "kept"])
 
 
 def test_the_command_says_it_for_every_run_and_changes_none(run: Path):

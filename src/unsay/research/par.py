@@ -8,6 +8,7 @@ that forgets just enough. What is held out there is one number to develop on. A 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from unsay import audit
 from unsay import run as runs
@@ -27,7 +28,10 @@ from unsay.store.folder import RunFolder, read_findings
 from unsay.train.averaging import averaged
 from unsay.train.resume import trained
 from unsay.train.step import Weights
+from unsay.types import Case, Finding
 
+_DEAR = "prefix_search"
+"""The probe that takes most of the time; it is asked only where every other forgetting line passes."""
 STEPS = 20
 """Parts into which the line up to the trained weights is cut: one step is .05."""
 
@@ -78,7 +82,8 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
         raise ConfigError(
             f"{folder.path} has no audit of the model before and the retain model to be at par with; run `unsay run` to its end"
         )
-    asked = replace(recipe, audit=AuditConfig(_probes(chosen, recipe), recipe.audit.limit))
+    probes = _probes(chosen, recipe)
+    asked, cheap = replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), tuple(name for name in probes if name != _DEAR)
     untouched = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, untouched)
     weights = Weights(model)
@@ -88,15 +93,22 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     judging = runs.reference_judge(recipe, folder, cache=False)
     found: dict[int, Point] = {}
 
+    def judged_by(share: float, findings: Sequence[Finding], names: tuple[str, ...]) -> Point:
+        left = set(probes) - set(names)
+        lines = tuple(line for line in chosen.lines if line.metric not in metrics() or metrics()[line.metric].probe not in left)
+        models = {"before": before, "after": findings, "retain_model": retain_model}
+        return Point(share, *judged(replace(chosen, lines=lines), asked, folder.manifest(), models))
+
     def point(step: int) -> Point:
         if step not in found:
             share = step / STEPS
             progress(f"{folder.path.name} at {share:.2f}")
             with averaged(weights, model, replace(recipe, train=replace(recipe.train, averaging=share)), untouched):
-                findings = audit.run(subject, known, asked, *judging)
-            found[step] = Point(
-                share, *judged(chosen, asked, folder.manifest(), {"before": before, "after": findings, "retain_model": retain_model})
-            )
+                findings = _asked(recipe, cheap, subject, known, judging)
+                found[step] = judged_by(share, findings, cheap)
+                if found[step].forgets and _DEAR in probes:
+                    findings += _asked(recipe, (_DEAR,), subject, known, judging)
+                    found[step] = judged_by(share, findings, probes)
         return found[step]
 
     most = int(MOST_AVERAGING * STEPS)
@@ -106,6 +118,10 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
         middle = (forgets + fails) // 2
         forgets, fails = (middle, fails) if point(middle).forgets else (forgets, middle)
     return [found[step] for step in sorted(found, reverse=True)]
+
+
+def _asked(recipe: Recipe, probes: tuple[str, ...], subject: LocalSubject, known: Case, judging: Sequence[Any]) -> list[Finding]:
+    return audit.run(subject, known, replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), *judging)
 
 
 def best(points: Sequence[Point]) -> Point | None:
