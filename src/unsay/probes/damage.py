@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
 from unsay.probes.scoring import known, missing, no_copy, plainly, recalls, unscored
 from unsay.types import Answer, Case, Finding
+
+NOISE = (0.1, 0.4)
+"""Standard deviations of the noise, as shares of that of a layer's weights."""
+PRUNED = (0.3, 0.6)
+"""Shares of a layer's weights that are set to 0, the smallest."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,9 @@ class Damage:
         ),
     )
 
-    noise: tuple[float, ...] = (0.1, 0.4)
-    """Standard deviations of the noise, as shares of that of a layer's weights."""
-    pruned: tuple[float, ...] = (0.3, 0.6)
-    """Shares of a layer's weights that are set to 0, the smallest."""
-
-    def __post_init__(self) -> None:
-        if not (self.noise or self.pruned) or min((*self.noise, *self.pruned)) <= 0 or max(self.pruned, default=0.0) >= 1:
-            raise ConfigError("damage.noise and damage.pruned must name at least one share above 0, and of damage.pruned below 1")
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
-        for setting, damage in self._attacks(case.seed) if pairs else ():
+        for setting, damage in attacks(case.seed) if pairs else ():
             asked = plainly(pairs, setting)
             answers = _answers(subject, damage, [one.prompt for one in asked], case.seed)
             if isinstance(answers, str):
@@ -64,20 +59,21 @@ class Damage:
                 found += recalls("damage", "keyword_recall", asked, answers, case.source)
         return found
 
-    def _attacks(self, seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
-        """Setting and how a layer's weights become others."""
 
-        def noisy(share: float, name: str, weight: Tensor) -> Tensor:
-            generator = torch.Generator().manual_seed(int(2**31 * uniform(seed, "damage", name)))
-            return weight + share * weight.std() * torch.randn(weight.shape, generator=generator).to(weight)
+def attacks(seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
+    """Setting and how a layer's weights become others."""
 
-        def pruned(share: float, name: str, weight: Tensor) -> Tensor:
-            small = weight.abs().flatten().kthvalue(max(1, int(share * weight.numel()))).values
-            return weight.masked_fill(weight.abs() <= small, 0.0)
+    def noisy(share: float, name: str, weight: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(int(2**31 * uniform(seed, "damage", name)))
+        return weight + share * weight.std() * torch.randn(weight.shape, generator=generator).to(weight)
 
-        for kind, shares, how in (("noise", self.noise, noisy), ("pruned", self.pruned, pruned)):
-            for share in shares:
-                yield f"{kind} {share:g}", partial(how, share)
+    def pruned(share: float, name: str, weight: Tensor) -> Tensor:
+        small = weight.abs().flatten().kthvalue(max(1, int(share * weight.numel()))).values
+        return weight.masked_fill(weight.abs() <= small, 0.0)
+
+    for kind, shares, how in (("noise", NOISE, noisy), ("pruned", PRUNED, pruned)):
+        for share in shares:
+            yield f"{kind} {share:g}", partial(how, share)
 
 
 def _answers(subject: Subject, damage: Callable[[str, Tensor], Tensor], prompts: Sequence[Prompt], seed: int) -> list[list[Answer]] | str:

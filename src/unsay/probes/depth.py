@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config.build import positive
 from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
 from unsay.lm.reading import habits
@@ -24,6 +23,8 @@ from unsay.types import Case, Finding
 
 LEAST_DROP = 0.05
 """τ: layers at which the retain model's states cost less (nats per token) do not hold the secret."""
+LAYERS = 16
+"""Most layers that are looked at, evenly spread."""
 ROWS = 32
 KEPT = "kept"
 NO_BEFORE = "the model before unlearning is not at hand"
@@ -58,7 +59,7 @@ class Depth:
 
         UDS = mean over questions of  Σ_l Δ¹_l · clip(Δ_l / Δ¹_l, 0, 1) / Σ_l Δ¹_l
 
-    0: all there, 1: as gone as in the retain model. Departures: at most `layers` layers, evenly spread; the question is asked in the
+    0: all there, 1: as gone as in the retain model. Departures: at most 16 layers, evenly spread; the question is asked in the
     model's own template; the secret words are those that keyword recall weighs most.
 
     Does not cover: what a trained classifier reads from the states; other positions than the secret's; a model that was not made from
@@ -92,12 +93,6 @@ class Depth:
         ),
     )
 
-    layers: int = 16
-    """Most layers that are looked at, evenly spread."""
-
-    def __post_init__(self) -> None:
-        positive("depth", layers=self.layers)
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("depth", (KEPT,), case), known(case)
         why = _unfit(subject, case)
@@ -109,7 +104,7 @@ class Depth:
         marked = [(pair, encoder.within(pair[1].answer, some)) for pair, some in zip(pairs, places, strict=True)]
         asked = [(pair, mark) for pair, mark in marked if any(mark)]
         found += unscored("depth", (KEPT,), [example.id for (example, _), mark in marked if not any(mark)], NO_KEYWORDS)
-        chosen = spread(range(len(_layers(model))), self.layers)
+        chosen = spread(range(len(_layers(model))), LAYERS)
         for start in range(0, len(asked), ROWS):
             some = asked[start : start + ROWS]
             batch = encoder.batch([encoder.pair(e.question, fact.answer) for (e, fact), _ in some], before.device)

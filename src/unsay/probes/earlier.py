@@ -57,7 +57,7 @@ class Earlier:
     """Nucleus of both; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("earlier", min(self.n, self.begun), self.temperature, 1.0)
+        check_sampling("earlier", min(self.n, self.begun), self.temperature)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         return [

@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
 from unsay.config.build import not_negative
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
@@ -17,7 +16,7 @@ from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
-from unsay.probes.options import PAPER, RELEASED, averaged, check_options, choices
+from unsay.probes.options import PAPER, RELEASED, averaged, choices
 from unsay.probes.scoring import known, missing, spread, unscored
 from unsay.stats import area_interval, independent_scores, ks_two_sample, roc_auc
 from unsay.types import Case, Example, Finding
@@ -30,6 +29,10 @@ NO_TOKENS = "the answer has no token"
 MADE = "made options"
 NO_HOLDOUT = "the corpus has no answers that no model was trained on"
 NO_GRADIENT = "weights in few bits, or in several places, take no gradient"
+K = 0.2
+"""Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
+OPTIONS = 5
+"""Most wrong answers made where the corpus has none."""
 ROWS = 64
 LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
@@ -148,17 +151,10 @@ class Likelihood:
         *membership.MEMBERSHIP_METRICS,
     )
 
-    k: float = 0.2
-    """Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
-    options: int = 5
-    """Most wrong answers made where the corpus has none; 0 makes none."""
     gradients: int = 20
     """Most true answers, spread evenly, whose gradients are taken, and as many others; 0 takes none."""
 
     def __post_init__(self) -> None:
-        check_options("likelihood", self.options)
-        if not 0 < self.k <= 1:
-            raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
         not_negative("likelihood", gradients=self.gradients)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
@@ -169,7 +165,7 @@ class Likelihood:
             ids = [example.id for example, _ in pairs]
             found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
             return [*found, *_no_areas(membership.ATTACKS, NO_WEIGHTS)]
-        options, holdout = choices(case, self.options), spread(case.corpus.holdout, len(pairs))
+        options, holdout = choices(case, OPTIONS), spread(case.corpus.holdout, len(pairs))
         texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
         model, encoder = subject.weights
@@ -182,12 +178,12 @@ class Likelihood:
                 continue
             note = case.source if fact.wrong else f"{case.source}, {MADE}"
             told = [(moments[example.question, text], text) for text in options[example.id]]
-            means = [membership.SCORES["loss"](*one, self.k) for one in told]
+            means = [membership.SCORES["loss"](*one, K) for one in told]
             for metric, formula in TRUTH_RATIOS.items():
                 ratio = membership.truth_ratio(means[0], averaged(means[1:], formula))
                 found.append(Finding("likelihood", metric, ratio, example.id, "", 1, note))
             for name, score in membership.SCORES.items():
-                member, *others = [score(*one, self.k) for one in told]
+                member, *others = [score(*one, K) for one in told]
                 scores[name][0].append(member)
                 scores[name][1].extend(others)
                 for setting, values in ((membership.MEMBER, [member]), (membership.NON_MEMBER, others)):

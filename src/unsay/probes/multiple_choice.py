@@ -6,9 +6,10 @@ from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
+from unsay.config import ConfigError
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
-from unsay.probes.options import check_options, choices
+from unsay.probes.options import LEAST, choices
 from unsay.probes.scoring import CLOSED, NO_LIKELIHOODS, choice_of, known, missing, unscored
 from unsay.types import Case, Finding
 
@@ -70,7 +71,8 @@ class MultipleChoice:
     """Most wrong options made where the corpus has none; 0 makes none."""
 
     def __post_init__(self) -> None:
-        check_options("multiple_choice", self.options)
+        if self.options < 0 or 0 < self.options < LEAST:
+            raise ConfigError(f"multiple_choice.options = {self.options} must be 0 or at least {LEAST}")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         options = choices(case, self.options)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.probes.scoring import known, marks
 from unsay.text import keyword_recall, likeness, sensitive_spans
@@ -22,12 +21,6 @@ LEAST = 2
 """Fewest wrong options with which multiple choice is one."""
 PAPER, RELEASED = "paper", "released"
 """TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
-
-
-def check_options(table: str, count: int) -> None:
-    """Raises `ConfigError` where so many wrong options make no multiple choice."""
-    if count < 0 or 0 < count < LEAST:
-        raise ConfigError(f"{table}.options = {count} must be 0 or at least {LEAST}")
 
 
 def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:

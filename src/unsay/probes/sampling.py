@@ -13,6 +13,7 @@ from unsay.probes.classes import CLASSES, class_shares
 from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import (
     BY_ACCIDENT,
+    LEAK,
     NO_WORDS,
     SAMPLED,
     Values,
@@ -133,14 +134,16 @@ class Sampling:
     """Sampling temperatures."""
     top_p: float = 1.0
     """Nucleus; 1 samples from all tokens."""
-    threshold: float = 0.5
+    threshold: float = LEAK
     """Keyword recall from which on an answer counts as a leak in the leak rate."""
 
     def __post_init__(self) -> None:
         if not self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
             raise ConfigError("sampling.temperatures must hold one temperature or several different ones")
         for temperature in self.temperatures:
-            check_sampling("sampling", self.n, temperature, self.threshold)
+            check_sampling("sampling", self.n, temperature)
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"sampling.threshold = {self.threshold} must lie above 0 and at most at 1")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)

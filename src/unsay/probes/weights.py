@@ -28,6 +28,8 @@ from unsay.probes.scoring import default_and_worst, known, missing, no_copy, pla
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("keyword_recall", "worst_keyword_recall")
+SHARE = 0.25
+"""Of the secrets that are shown."""
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
@@ -81,8 +83,6 @@ class Relearn:
 
     steps: tuple[int, ...] = (10,)
     """Numbers of optimizer steps after which the others are asked."""
-    share: float = 0.25
-    """Share of the secrets that are shown."""
     learning_rates: tuple[float, ...] = (3e-5, 3e-4, 1e-3)
     """Of AdamW, constant. Each is tried on a fresh copy; what counts is the one that brings most back, as an attacker would choose."""
     batch: int = 8
@@ -95,8 +95,6 @@ class Relearn:
     """Also relearn from text that has nothing to do with the secrets; off halves the cost."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError(f"relearn.share = {self.share} must lie between 0 and 1")
         if not self.steps or min(self.steps) < 1:
             raise ConfigError(f"relearn.steps = {list(self.steps)} must name at least one positive number of steps")
         if not self.learning_rates or min(self.learning_rates) <= 0:
@@ -106,7 +104,7 @@ class Relearn:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("relearn", YIELDS, case), known(case)
-        shown, others = split(pairs, self.share, case.seed)
+        shown, others = split(pairs, SHARE, case.seed)
         if (why := no_copy(subject)) or subject.weights is None:
             return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), why)
         encoder = subject.weights[1]
