@@ -230,7 +230,7 @@ def test_the_interval_of_an_area_counts_people_where_their_questions_hang_togeth
     members, others = [float(i < 20) for i in range(40)], [0.5] * 40
 
     def ends(group: Callable[[int], str]) -> tuple[float, float]:
-        texts = [likelihood.Text(str(i), "", "", group(i)) for i in range(40)]
+        texts = [Pair(str(i), "", "", group(i)) for i in range(40)]
         found = likelihood._area("loss", [members, others], [texts, texts])
         assert [f.metric for f in found] == ["membership_loss", "membership_loss_low", "membership_loss_high"]
         area, low, high = (f.value for f in found)

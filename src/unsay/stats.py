@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, ks_2samp, norm, rankdata
+from scipy.stats import beta, binom, norm, rankdata
 from scipy.stats import t as student
 
 _ROUNDING = 1e-20
@@ -27,13 +27,6 @@ class Difference(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class Apart(NamedTuple):
-    """How far two samples lie apart: the Kolmogorov–Smirnov distance D in [0, 1], and its p-value."""
-
-    d: float
-    p: float
 
 
 @lru_cache(maxsize=4096)
@@ -237,13 +230,6 @@ def _wins(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.
     """The share of the others that each score wins against; a tie is half a win."""
     others = np.sort(others)
     return (np.searchsorted(others, some, "left") + np.searchsorted(others, some, "right")) / (2 * len(others))
-
-
-def ks_two_sample(first: ArrayLike, second: ArrayLike) -> Apart:
-    """Kolmogorov–Smirnov test of whether two samples come from one distribution: the largest distance of their distribution
-    functions, and the chance of one so large if they do (exact for small samples; two-sided)."""
-    found = ks_2samp(_scores(first), _scores(second))
-    return Apart(float(found.statistic), float(found.pvalue))
 
 
 def _alpha(confidence: float) -> float:

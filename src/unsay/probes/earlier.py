@@ -71,8 +71,8 @@ class Earlier:
         """What each number of an earlier request is called, and the findings of the other probes that it is."""
         said = Greedy()(subject, request)
         chosen = MultipleChoice()(subject, request)
-        sampled = _worst_of(Sampling(self.n, (self.temperature,), self.top_p)(subject, request))
-        begun = _worst_of(Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)(subject, request))
+        probes = Sampling(self.n, (self.temperature,), self.top_p), Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
+        sampled, begun = ([f for f in probe(subject, request) if f.metric == "worst_keyword_recall"] for probe in probes)
         prefilled = _largest(f for f in begun if f.setting != HALF)
         yield "keyword_recall", (f for f in said if f.metric == "keyword_recall")
         yield "sampling_worst_keyword_recall", sampled
@@ -82,10 +82,6 @@ class Earlier:
         for f in chosen:
             if f.metric in ("most", "least", "chance"):
                 yield f"choice_{f.metric}", [f]
-
-
-def _worst_of(findings: Iterable[Finding]) -> list[Finding]:
-    return [f for f in findings if f.metric == "worst_keyword_recall"]
 
 
 def _largest(findings: Iterable[Finding]) -> list[Finding]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
+from scipy.stats import ks_2samp
 from transformers import PreTrainedModel
 
 from unsay.config.build import not_negative
@@ -18,8 +19,8 @@ from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
 from unsay.probes.options import PAPER, RELEASED, averaged, choices
 from unsay.probes.scoring import known, missing, spread, unscored
-from unsay.stats import area_interval, independent_scores, ks_two_sample, roc_auc
-from unsay.types import Case, Example, Finding
+from unsay.stats import area_interval, independent_scores, roc_auc
+from unsay.types import Case, Example, Finding, Pair
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
 NO_WEIGHTS = "this model shows no likelihoods of all tokens, only of text"
@@ -39,11 +40,12 @@ LOGITS = 1 << 27
 
 
 def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findings, Findings], Whole | None]:
-    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov `d` or `p`."""
+    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): the `statistic` or `pvalue` of Kolmogorov
+    and Smirnov's test (two-sided, exact for small samples)."""
 
     def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
         here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", metric)] for some in (found, retain_model))
-        return Whole(getattr(ks_two_sample(here, there), which), len(here)) if here and there else None
+        return Whole(float(getattr(ks_2samp(here, there), which)), len(here)) if here and there else None
 
     return compute
 
@@ -51,17 +53,8 @@ def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findi
 _read = partial(Metric, group=LIKELIHOODS)
 
 
-class Text(NamedTuple):
-    """A text of a membership attack, and whom the question is about: "" where nothing says so."""
-
-    id: str
-    question: str
-    text: str
-    group: str
-
-
-Sides = Mapping[str, Sequence[Text]]
-"""Setting → the members, or the non-members, of a membership attack."""
+Sides = Mapping[str, Sequence[Pair]]
+"""Setting → the members, or the non-members, of a membership attack: questions with the text that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +97,14 @@ class Likelihood:
             "Distance from the retain model",
             "Largest gap between the two spreads of truth ratios; 0 is no gap.",
             LOWER,
-            compute=_apart("d"),
+            compute=_apart("statistic"),
         ),
         _read(
             "forget_quality_p",
             "Forget quality",
             "Chance of so large a gap between two models that never knew (p-value).",
             HIGHER,
-            compute=_apart("p"),
+            compute=_apart("pvalue"),
         ),
         _read(
             "truth_ratio_released",
@@ -124,7 +117,7 @@ class Likelihood:
             "Forget quality, released code",
             "The same chance from these ratios: what open-unlearning’s leaderboard lists.",
             HIGHER,
-            compute=_apart("p", "truth_ratio_released"),
+            compute=_apart("pvalue", "truth_ratio_released"),
         ),
         _read(
             "extraction_strength",
@@ -194,17 +187,17 @@ class Likelihood:
         for name, both in scores.items():
             found += _area(name, both, of) if asked else _no_areas([name], NO_WRONG)
         wrong = {
-            membership.MEMBER: [Text(e.id, e.question, some[0], e.group) for e, some in asked],
-            membership.NON_MEMBER: [Text(e.id, e.question, some[1], e.group) for e, some in asked],
+            membership.MEMBER: [Pair(e.id, e.question, some[0], e.group) for e, some in asked],
+            membership.NON_MEMBER: [Pair(e.id, e.question, some[1], e.group) for e, some in asked],
         }
         found += self._by_gradient(model, encoder, membership.GRADIENT, wrong, NO_WRONG)
         untold = {
-            membership.ANSWER: [Text(example.id, example.question, fact.answer, example.group) for example, fact in pairs],
-            membership.HOLDOUT: [Text(pair.id, pair.question, pair.answer, pair.group) for pair in holdout],
+            membership.ANSWER: [Pair(example.id, example.question, fact.answer, example.group) for example, fact in pairs],
+            membership.HOLDOUT: holdout,
         }
         for name, score_name in membership.HOLDOUT_SCORES.items():
             score, k = membership.SCORES[score_name], membership.HOLDOUT_K
-            held = [[score(moments[t.question, t.text], t.text, k) for t in some] for some in untold.values()]
+            held = [[score(moments[t.question, t.answer], t.answer, k) for t in some] for some in untold.values()]
             found += _contest(f"holdout_{name}", untold, held, NO_HOLDOUT)
         return [*found, *self._by_gradient(model, encoder, f"holdout_{membership.GRADIENT}", untold, NO_HOLDOUT)]
 
@@ -212,7 +205,7 @@ class Likelihood:
         if not self.gradients:
             return []
         some = {setting: spread(texts, self.gradients) for setting, texts in sides.items()}
-        norms = [gradient_norms(model, encoder, [encoder.pair(t.question, t.text) for t in texts]) for texts in some.values()]
+        norms = [gradient_norms(model, encoder, [encoder.pair(t.question, t.answer) for t in texts]) for texts in some.values()]
         values = [[-norm for norm in one] for one in norms if one is not None]
         return _contest(name, some, values, why) if len(values) == len(norms) else _no_areas([name], NO_GRADIENT)
 
@@ -229,7 +222,7 @@ def _contest(name: str, sides: Sides, values: Sequence[Sequence[float]], why: st
     return [*found, *_area(name, values, [*sides.values()])]
 
 
-def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Text | Example]]) -> list[Finding]:
+def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Pair | Example]]) -> list[Finding]:
     """The area under the ROC curve of the first side against the second, and the ends of its interval. Questions of one group hang
     together; where a side has one group alone, each of its questions counts."""
     ids, groups = ([[getattr(one, key) for one in side] for side in of] for key in ("id", "group"))
@@ -244,12 +237,10 @@ def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Te
 
 def _of_answer(example: Example, moments: membership.Moments, source: str) -> Iterator[Finding]:
     told = moments.first[:-1]  # the last token ends the answer
-    values = (
-        math.exp(float(moments.logprob.double().mean())),
-        membership.extraction_strength(told) if len(told) else None,
-        max(membership.extraction_strength(told), 1 / len(told)) if len(told) else None,
-        membership.exact_memorisation(told) if len(told) else None,
-    )
+    values: list[float | None] = [math.exp(float(moments.logprob.double().mean())), None, None, None]
+    if len(told):
+        strength = membership.extraction_strength(told)
+        values[1:] = strength, max(strength, 1 / len(told)), membership.exact_memorisation(told)
     for metric, value in zip(OF_ANSWER, values, strict=True):
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
 
