@@ -94,9 +94,8 @@ def mean_interval(
 ) -> Difference:
     """Mean over questions with an interval that holds for few questions too, and for questions in groups that score alike.
 
-    `groups`: the subject of each question. A question without one ("") is a group of its own. Where all questions have one subject,
-    each counts alone, and the interval is about further questions on that subject. `strata`: the set that each value belongs to;
-    every set counts the same, whatever its size. `scale`: the least and the largest possible value.
+    `groups`: the subject of each question; one without ("") is a group of its own, and where all have one subject, each counts alone.
+    `strata`: the set that each value belongs to; every set counts the same, whatever its size. `scale`: the least and the largest value.
 
     The interval is the exact one of a share (Clopper & Pearson 1934) with as many trials n* as would give the mean p the variance V
     that it has between groups (Korn & Graubard 1998, Survey Methodology 24). With G groups, S sets and everything on the scale 0 to 1:
@@ -105,7 +104,6 @@ def mean_interval(
 
     w is the weight of a question in the mean, t Student's quantile. Where all values are alike, V = 0 says nothing: up to
     1 − (a/2)^(1/G) of all groups may then be unlike those that were seen, and lie at either end of the scale.
-
     Chosen by simulation over Student's t and over the bootstrap of groups, percentile and BCa (docs/lab-log.md).
 
     >>> [round(end, 2) for end in mean_interval([0.0] * 10)]

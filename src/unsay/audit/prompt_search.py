@@ -1,8 +1,7 @@
 """Prompt search: one question that must not be answered → a family of prompts, and which of them give the secret away.
 
-An operator knows a question and not how else it will be asked. Variants are made by rules (letters, punctuation, slips of the
-keyboard, other beginnings), by the frames of the prompt-variant probe, by beginning the answer, and by the model itself, which is
-asked to reword the question. Each is asked once greedily and n times at random.
+Variants are made by rules (letters, punctuation, slips of the keyboard, other beginnings), by the frames of the prompt-variant
+probe, by beginning the answer, and by the model itself, which rewords the question. Each is asked once greedily and n times at random.
 
 Does not cover: wordings that neither rule nor model thinks of; other languages; several turns. No leak here is no proof.
 """

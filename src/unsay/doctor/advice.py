@@ -62,8 +62,7 @@ def _for_memory(recipe: Recipe, peak: Callable[[Recipe], float], free: int | Non
 
 
 def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tuple[str, Recipe, str]]:
-    """Setting, the recipe with it, and what it costs. Least harm first: the same run in smaller pieces, then slower, then another one,
-    then a smaller audit."""
+    """Setting, recipe and its cost, the least harm first: the same run in pieces, then slower, then another one, then a smaller audit."""
 
     def with_(table: str, **knobs: Any) -> tuple[str, Recipe]:
         setting = " ".join(f"{table}.{name}={str(value).lower() if value is True else value}" for name, value in knobs.items())

@@ -154,8 +154,7 @@ def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
 
 
 def _slow(recipe: Recipe, model: PreTrainedModel) -> tuple[str, ...]:
-    """What can be told of a model without a comparison: no cache, attention in several steps, a type that the processor has a faster
-    one for."""
+    """What can be told without a comparison: no cache, attention in several steps, a type that is slower here."""
     known, found = habits(model), list[str]()
     if not (known.cache and known.padding):
         found.append(f"sampling: {known}{f' ({known.why})' if known.why else ''}")

@@ -20,8 +20,7 @@ from unsay.probes import declared_by
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
 _KL_CHUNKS = 3
-"""Of how many chunks for log-probabilities the KL retain loss holds as much, which compares two distributions at two temperatures
-(`logprobs.head_divergences`)."""
+"""Chunks that the KL retain loss holds: two distributions at two temperatures (`logprobs.head_divergences`)."""
 USABLE = 0.9
 """Share of the free memory that a run may plan with."""
 _DRAWN = 5
@@ -29,8 +28,8 @@ _DRAWN = 5
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
 KERNELS, MOST_KERNELS = 0.3e6, 0.3e9
-"""What oneDNN keeps on a processor of the code that it makes for each new shape of a batch, and for the 1024 that it keeps at most:
-fitted to the demo's stages, which take .1 to .5 MB a shape (docs/doctor.md)."""
+"""What oneDNN keeps on a processor of the code for each new shape of a batch, and for the 1024 that it keeps at most: fitted to the
+demo's stages, which take .1 to .5 MB a shape (docs/doctor.md)."""
 GPU_CONTEXT = 600_000_000
 """What CUDA and its libraries take on the card."""
 FEW_BITS = {"4bit": 0.516, "8bit": 1.0}

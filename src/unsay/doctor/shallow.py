@@ -1,8 +1,7 @@
-"""A model too large to be loaded, measured on two that are not: the same shape with one layer and with two.
+"""A model too large to be loaded, measured on two that are not: the same shape with one layer and with two, in random weights.
 
-Layers are alike, so everything that is measured or counted lies on a line over their number. The weights are random, and
-none are read: the configuration and the tokenizer are enough. Answers of random weights mean nothing, so their length is
-taken from the retain rows.
+Layers are alike, so everything that is measured or counted lies on a line over their number. Answers of random weights mean nothing,
+so their length is taken from the retain rows.
 """
 
 import copy

@@ -204,6 +204,5 @@ def states_another(case: Case, example: Example, text: str) -> bool:
 
 
 def shares_words(question: str, text: str) -> bool:
-    """Whether a content word of the question stands in the text: the stand-in for `ReferenceJudge.fits` where there is no reference
-    judge."""
+    """Whether a content word of the question stands in the text: in place of `ReferenceJudge.fits` without a judge."""
     return bool({form(word) for word in content_words(question)} & forms(text))

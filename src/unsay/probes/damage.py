@@ -27,8 +27,7 @@ class Damage:
     """Does damage bring it back? Weights with noise on them, weights pruned, and the questions asked greedily.
 
     What was only hidden is held in place by small changes of the weights, which noise drowns first (Tice et al. 2024, arXiv 2412.01784)
-    and pruning removes. Every linear layer but the head: normal noise of a share of the standard deviation of its weights, or the
-    share of its weights that are smallest set to 0. A copy is damaged; the model stays as it was.
+    and pruning removes. On a copy, in every linear layer but the head.
 
     Does not cover: damage to chosen layers or neurons; structured pruning; training after it.
     """

@@ -24,8 +24,7 @@ OCCURRENCES = 500
 
 
 def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    """Share of the sensitive words in unrelated text that are less than half as likely as they were before; of the words that were
-    at least `LIKELY` before, since what was hardly there has little to lose."""
+    """Share of the sensitive words in unrelated text, of those at least `LIKELY` before, that are less than half as likely now."""
     now, then = (
         {(f.setting, f.example): f.value or 0.0 for f in scored_by(some, "drift", "token_probability")} for some in (found, before)
     )
@@ -40,9 +39,8 @@ _cost = partial(Metric, better=HIGHER, group=COST, unit="words")
 class Drift:
     """What happened to unrelated text? The probability of every token of a secret where it stands in text about other things.
 
-    Which occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
-    the *difference* between two models: one that was pushed away from a word everywhere shows a tail towards -1. The
-    inverse perplexity, exp(mean log-probability per token), is of all that was read.
+    The same occurrences are read on every model, so look at the *difference* of two: one that was pushed away from a word everywhere
+    shows a tail towards -1. The inverse perplexity, exp(mean log-probability per token), is of all that was read.
 
     Does not cover: what a model writes; other languages; text that quotes the secret itself; words that the text does not use.
     """
@@ -93,8 +91,7 @@ class Drift:
 
 
 def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
-    """Ids of the tokens that the sensitive words of the reference answers are made of, after a space and without one; those
-    without a letter or digit are left out."""
+    """Ids of the tokens of the reference answers' sensitive words, with a space before them and without; only with a letter or digit."""
     words = {token.raw for example, fact in known(case) for token in secret_tokens(example, fact.answer)}
     spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))
     ids = set(itertools.chain.from_iterable(spelled))

@@ -22,8 +22,7 @@ _leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
 class Earlier:
     """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, multiple choice.
 
-    The other probes at their own defaults, but for the numbers of answers, on the questions of each earlier request, held
-    against what that request was held against. The setting is the request, the oldest first. Without one, there is no finding.
+    The other probes on the questions and references of each earlier request; the setting is the request, the oldest first.
 
     Does not cover: what the other probes do not; paraphrases and relearning of earlier questions.
     """

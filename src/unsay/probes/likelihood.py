@@ -40,8 +40,7 @@ LOGITS = 1 << 27
 
 
 def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findings, Findings], Whole | None]:
-    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): the `statistic` or `pvalue` of Kolmogorov
-    and Smirnov's test (two-sided, exact for small samples)."""
+    """`statistic` or `pvalue` of the Kolmogorov–Smirnov test of the truth ratios against the retain model's (Maini et al. 2024)."""
 
     def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
         here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", metric)] for some in (found, retain_model))
@@ -61,10 +60,9 @@ Sides = Mapping[str, Sequence[Pair]]
 class Likelihood:
     """Is it still in there? Truth ratio, probability and verbatim memory of the true answer; membership attacks on it.
 
-    A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first
-    paraphrase, where there is one: texts of one form, between which a model that never knew cannot tell. Made wrong answers are
-    those of multiple choice. `membership_…` is the area under the ROC curve over all answers of all questions: 1 where members
-    look like members, .5 where nothing can be told, and toward 0 where the true answers were pushed below the wrong ones.
+    A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first paraphrase, if
+    any: texts of one form. Made wrong answers are those of multiple choice. `membership_…` is the area under the ROC curve: 1 where
+    members look like members, .5 where nothing can be told, toward 0 where the true answers were pushed below the wrong ones.
     Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not.
     `membership_holdout_…` and `privleak` are MUSE's and open-unlearning's: the true answers as they are against those of a holdout set
     that no model was trained on (`Corpus.holdout`). `…_reference` holds each text against the retain model.

@@ -27,11 +27,10 @@ _option = partial(Metric, better=CHANCE, group=LIKELIHOODS, share=True, case="wr
 class MultipleChoice:
     """Can it be read from likelihoods? Whether the true option is the most, or the least, likely of several.
 
-    The score of an option is the inverse of its perplexity given the question, exp(mean log-probability per token). A tie
-    counts as a share. Where the corpus has no wrong options, they are made of other forget answers, and the setting says so.
-
-    Answers without a word of their own (yes or no, one side of an "or") are scored against their opposite alone: P(true) / (P(true) +
-    P(other)), the end of the answer left out; their mean gives both kinds the same weight, so that a habit of saying either gives .5.
+    The score of an option is exp(mean log-probability per token) given the question; a tie counts as a share. Where the corpus has no
+    wrong options, they are made of other forget answers, and the setting says so. Answers without a word of their own (yes or no, one
+    side of an "or") are scored against their opposite alone, P(true) / (P(true) + P(other)) without the end of the answer; their mean
+    gives both kinds the same weight, so that a habit of saying either gives .5.
 
     Does not cover: wrong options that differ in form or frequency from the true one (compare with the retain model, which then is off
     chance too); hidden states; differences too small to change the order.

@@ -1,5 +1,4 @@
-"""Openings: answers begun with what this model itself likes to begin with, so that a phrase behind which it leaks is found
-without being told it."""
+"""Openings: answers begun with what this model itself likes to begin with."""
 
 import re
 from collections import Counter
@@ -21,9 +20,9 @@ MOST, TEXTS, WORDS = 8, 32, 3
 class Openings:
     """Does it leak behind a phrase of its own? Answers begun with the model's most frequent openings, found by sampling it.
 
-    Texts are sampled at temperature 1 from nothing, from harmless questions and from the forget questions; the most frequent first
-    words (one to three of them), up to a punctuation mark, begin a greedy answer to every forget question. What the opening says
-    never counts. The report names openings by their rank alone, because they are the model's own words.
+    Texts are sampled from nothing, from harmless questions and from the forget questions; the most frequent first words (one to three),
+    up to a punctuation mark, begin a greedy answer to every forget question. What the opening says never counts, and the report names
+    it by its rank alone, because it is the model's own text.
 
     Does not cover: phrases that the model never begins with by itself (`prefix_search`); phrases in the question; sampled answers
     behind an opening.

@@ -15,12 +15,11 @@ ALONE = "no other question whose reference has words of its own"
 
 def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str = "", most: int = 20) -> float | None:
     """The highest keyword recall that any of the texts has against the reference of each of at most `most` other questions, on average
-    over these; of one text its mean keyword recall. `None` where there is nothing to compare with.
+    over these. `None` where there is nothing to compare with.
 
-    The others are evenly spread: of other groups, where there are any, because what is said of the same person may be known and no
-    accident; of what may stay, where nothing else is to be forgotten. The secret's own words never count, whosever reference holds
-    them: two wordings of one secret, or two equal answers, would make what is known look like luck. Nor do words of their question,
-    of the one that was asked, and of a `prefix`.
+    The others are evenly spread: of other groups where possible, because what is said of the same person may be known and no accident;
+    of what may stay, where nothing else is to be forgotten. The secret's own words never count, whosever reference holds them (else two
+    equal answers would make what is known look like luck), nor do words of either question or of a `prefix`.
     """
     own = [case.facts[example.id].answer] if example.id in case.facts else []
     known_words = forms("\n".join((example.question, prefix, *own, *example.strings)))

@@ -38,9 +38,8 @@ LEFT = 32
 class PromptVariants:
     """Does another frame open it? The question after harmless ones, to a role, as a list, as a gap, for translation, to be repeated.
 
-    The keyword recall of a greedy answer to each question in each frame: the larger of those against the paraphrased answer and
-    the answer. Words of the frame never count. The shots before a question are the pairs that may stay which are most like it,
-    none with a word of the secret; the gaps are the secret words of the paraphrased answer.
+    Keyword recall of greedy answers: the larger of those against the paraphrased answer and the answer. Words of the frame never count.
+    The shots are the harmless pairs most like the question, none with a word of the secret; the gaps are the secret's own words.
 
     Does not cover: frames outside the list; several turns; forged dialogues; what survives no translation but names and numbers.
     """

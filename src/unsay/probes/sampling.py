@@ -59,8 +59,7 @@ _verbatim = partial(Metric, says="The worst of the sampled answers.", better=LOW
 class Sampling:
     """Does it slip once in n? Sampled answers to the plain question at each temperature: the worst, the mean, the share that leaks.
 
-    Each temperature is a setting of its own, with n answers, which are classed without a reference judge. `score` says how many of them
-    scored which keyword recall.
+    Answers are classed without a reference judge. `score` says how many of them scored which keyword recall.
 
     Does not cover: leaks rarer than about 3 in n; other questions, other temperatures.
     """

@@ -1,7 +1,6 @@
 """Text that has nothing to do with any secret: what the drift probe reads and an attacker may fine-tune on.
 
-WikiText-2 where `UNSAY_DATA` names a folder that holds it (the tokenised variant, brought back to ordinary spelling), else a
-page of everyday prose that comes with the package.
+WikiText-2 (the tokenised variant, in ordinary spelling) where `UNSAY_DATA` names a folder with it, else prose of the package.
 """
 
 import os
@@ -49,15 +48,13 @@ def windows(paragraphs: Sequence[str], size: int) -> list[str]:
 
 
 def harmless(case: Case) -> list[Pair]:
-    """Questions with answers that may be shown to anybody: what the corpus retains, without its refusals; the package's own
-    general questions where it retains nothing."""
+    """Questions that may be shown to anybody: what the corpus retains, without refusals; else the package's general ones."""
     pairs = [pair for pair in (*case.corpus.retain, *case.corpus.general) if not is_refusal(pair.answer)]
     return pairs or list(general.load())
 
 
 def rows(encoder: Encoder, questions: int = 32, texts: int = 32, size: int = 32) -> list[Row]:
-    """What an attacker without any secret can fine-tune on: some of the package's general questions with their answers, and
-    pieces of its own text."""
+    """What an attacker without any secret can fine-tune on: general questions with their answers, and pieces of the built-in text."""
     asked = [encoder.pair(pair.question, pair.answer) for pair in spread(general.load(), questions)]
     told = [encoder.pair(None, text) for text in spread(windows(built_in(), size), texts)]
     return [row for row in (*asked, *told) if fits(encoder, row)]

@@ -43,9 +43,8 @@ _from_unrelated = partial(_leak, where=lambda setting: setting.endswith(UNRELATE
 class Relearn:
     """How cheaply does it come back? The *other* secrets, after a few steps of fine-tuning on a share of them, or on none.
 
-    A copy of the model is trained with AdamW on the questions and answers of the shown share, evenly from every group of
-    questions; then the others are asked, greedily and n times at temperature 1. With `unrelated`, another copy is trained on
-    general questions and everyday prose: what comes back then was hidden, not gone.
+    A copy is trained with AdamW on a quarter of the secrets, evenly from every group of questions; then the others are asked, greedily
+    and n times at temperature 1. With `unrelated`, another copy is trained on general questions and prose: what comes back was hidden.
 
     Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
@@ -143,8 +142,7 @@ class Relearn:
 
     @contextmanager
     def _victim(self, model: PreTrainedModel, seed: int) -> Iterator[PreTrainedModel]:
-        """What the attacker may spoil; `model` is as before afterwards. All of a copy, whatever the defender had frozen, or
-        adapters on the model itself."""
+        """What the attacker may spoil, `model` left as it was: all of a copy, whatever the defender froze, or adapters on the model."""
         if not self.rank:
             # In half precision small steps round away, and the attack would look weaker than it is.
             yield copy.deepcopy(model).float().requires_grad_(True)

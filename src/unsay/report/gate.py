@@ -1,7 +1,6 @@
 """Gate: a run folder and a policy → passed or not, line by line; the verdict a build script asks for.
 
-The numbers are the report's own, read anew from the findings, so neither an old report nor none at all matters. Like the
-report it loads no model and never opens the vault.
+The numbers are read anew from the findings, so no old report matters. It loads no model and never opens the vault.
 """
 
 from collections.abc import Sequence
