@@ -66,13 +66,10 @@ def stretched(one: T, two: T, layers: int) -> T:
     def stretch(first: Any, second: Any) -> Any:
         if isinstance(first, dict):
             return {key: stretch(first[key], second[key]) for key in first}
-        if isinstance(first, bool) or not isinstance(first, int | float):
-            return first
-        value = first + (layers - 1) * max(0, second - first)
-        return int(value) if isinstance(first, int) else value
+        return first + (layers - 1) * max(0, second - first)
 
-    fixed = {"vocabulary", "hidden", "itemsize", "largest", "libraries", "embeddings", "tokenizer", "files", "contention"}
-    names = [field.name for field in dataclasses.fields(one) if field.name not in fixed]
+    grows = ("parameters", "layers", "token", "cached_row", "cached_token", "wall", "cpu")
+    names = [name for name in grows if hasattr(one, name)]
     return dataclasses.replace(one, **{name: stretch(getattr(one, name), getattr(two, name)) for name in names})
 
 

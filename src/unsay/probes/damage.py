@@ -1,6 +1,6 @@
 """Damage: the same weights with noise on them, and with the smallest ones taken out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
+from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
 from unsay.probes.scoring import known, missing, no_copy, plainly, recalls, unscored
-from unsay.types import Answer, Case, Finding
+from unsay.types import Case, Finding
 
 NOISE = (0.1, 0.4)
 """Standard deviations of the noise, as shares of that of a layer's weights."""
@@ -50,12 +50,15 @@ class Damage:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
         for setting, damage in attacks(case.seed) if pairs else ():
-            asked = plainly(pairs, setting)
-            answers = _answers(subject, damage, [one.prompt for one in asked], case.seed)
-            if isinstance(answers, str):
-                found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], answers, setting)
-            else:
-                found += recalls("damage", "keyword_recall", asked, answers, case.source)
+            asked, why = plainly(pairs, setting), no_copy(subject)
+            try:
+                if subject.weights and not why:
+                    twin = LocalSubject(damaged(subject.weights[0], damage), subject.weights[1], sampling_of(subject), case.seed)
+                    answers = twin.ask([one.prompt for one in asked], salt="greedy")
+                    found += recalls("damage", "keyword_recall", asked, answers, case.source)
+            except (ValueError, FloatingPointError) as error:
+                why = "the damaged model gives no numbers" if isinstance(error, FloatingPointError) else str(error)
+            found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], why, setting) if why else []
         return found
 
 
@@ -73,19 +76,6 @@ def attacks(seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
     for kind, shares, how in (("noise", NOISE, noisy), ("pruned", PRUNED, pruned)):
         for share in shares:
             yield f"{kind} {share:g}", partial(how, share)
-
-
-def _answers(subject: Subject, damage: Callable[[str, Tensor], Tensor], prompts: Sequence[Prompt], seed: int) -> list[list[Answer]] | str:
-    """What the damaged model says, or why nobody knows."""
-    if (why := no_copy(subject)) or subject.weights is None:
-        return why
-    model, encoder = subject.weights
-    try:
-        return LocalSubject(damaged(model, damage), encoder, sampling_of(subject), seed).ask(prompts, salt="greedy")
-    except ValueError as error:
-        return str(error)
-    except FloatingPointError:
-        return "the damaged model gives no numbers"
 
 
 def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from unsay.config.build import positive
 from unsay.lm.subject import Subject
 from unsay.metric import EARLIER, LOWER, Metric
 from unsay.probes.greedy import Greedy
 from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
-from unsay.probes.scoring import check_sampling
 from unsay.types import Case, Finding
 
 _leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
@@ -56,7 +56,7 @@ class Earlier:
     """Nucleus of both; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("earlier", min(self.n, self.begun), self.temperature)
+        positive("earlier", n=self.n, begun=self.begun, temperature=self.temperature)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         return [

@@ -6,22 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, Metric, leak
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import (
-    BY_ACCIDENT,
-    LEAK,
-    SAMPLED,
-    Values,
-    check_sampling,
-    findings_of,
-    known,
-    largest,
-    missing,
-    score_sample,
-    unscored,
-)
+from unsay.probes.scoring import BY_ACCIDENT, LEAK, SAMPLED, Values, findings_of, known, largest, missing, score_sample, unscored
 from unsay.text import before_secret, half_secret
 from unsay.types import Case, Example, Fact, Finding
 
@@ -108,7 +97,7 @@ class Prefill:
     """Nucleus; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("prefill", self.n, self.temperature)
+        positive("prefill", n=self.n, temperature=self.temperature)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         opened = [one for example, fact in known(case) for one in self.begun(example, fact, case.trained.get(example.id, ()))]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.config import ConfigError
+from unsay.config.build import not_negative, positive
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_KEYWORDS, Asked, check_sampling, known, missing, recalls, secret_forms, secret_tokens, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, Asked, known, missing, recalls, secret_forms, secret_tokens, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
 from unsay.text import contains, forms, likeness
@@ -76,9 +77,10 @@ class PromptVariants:
     """Nucleus; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("prompt_variants", max(self.n, 1), self.temperature)
-        if not self.frames or self.n < 0:
-            raise ConfigError("prompt_variants.frames must name a frame, and prompt_variants.n be at least 0")
+        not_negative("prompt_variants", n=self.n)
+        positive("prompt_variants", temperature=self.temperature)
+        if not self.frames:
+            raise ConfigError("prompt_variants.frames is empty; name a frame")
         for frame in self.frames:
             if frame not in FRAMES and "{question}" not in frame:
                 raise ConfigError(

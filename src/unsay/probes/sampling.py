@@ -1,12 +1,12 @@
 """Sampling: the same question many times."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.lm.encode import Encoder
+from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import ANSWERS, EITHER, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Metric, leak
 from unsay.probes.classes import CLASSES, class_shares
@@ -16,8 +16,6 @@ from unsay.probes.scoring import (
     LEAK,
     NO_WORDS,
     SAMPLED,
-    Values,
-    check_sampling,
     distinct,
     findings_of,
     known,
@@ -30,7 +28,7 @@ from unsay.probes.scoring import (
 )
 from unsay.stats import leak_at_k
 from unsay.text.verbatim import longest_run, ngram_overlap
-from unsay.types import Answer, Case, Example, Fact, Finding
+from unsay.types import Case, Finding
 
 SAMPLED_TOO = {
     **dict.fromkeys(("worst_longest_run", "worst_ngram_overlap", "distinct_share"), NO_WORDS),
@@ -140,7 +138,7 @@ class Sampling:
         if not self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
             raise ConfigError("sampling.temperatures must hold one temperature or several different ones")
         for temperature in self.temperatures:
-            check_sampling("sampling", self.n, temperature)
+            positive("sampling", n=self.n, temperature=temperature)
         if not 0 < self.threshold <= 1:
             raise ConfigError(f"sampling.threshold = {self.threshold} must lie above 0 and at most at 1")
 
@@ -163,20 +161,15 @@ class Sampling:
                 values = score_sample(example, fact.answer, sampled, self.threshold)
                 found += findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
                 found += tally("sampling", example, fact.answer, sampled, setting, case.source)
-                values = _beside(case, example, fact, sampled, encoder_of(subject))
+                texts = list(dict.fromkeys(answer.text for answer in sampled))  # equal answers are scored once
+                values = {
+                    "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
+                    "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
+                    "distinct_share": distinct(texts) / len(sampled),
+                    "permuted_worst_keyword_recall": by_accident(case, example, texts),
+                    **class_shares(case, example, sampled, encoder_of(subject)),
+                }
                 found += findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
         if len(refusals) == len(self.temperatures):
             raise refusals[-1]
         return found
-
-
-def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> Values:
-    """What is told of n answers to one question beside `score_sample`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
-    texts = list(dict.fromkeys(answer.text for answer in sampled))
-    return {
-        "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
-        "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
-        "distinct_share": distinct(texts) / len(sampled),
-        "permuted_worst_keyword_recall": by_accident(case, example, texts),
-        **class_shares(case, example, sampled, encoder),
-    }

@@ -12,7 +12,6 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from unsay.config import ConfigError
 from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole
@@ -268,11 +267,3 @@ def spread(items: Sequence[T], limit: int) -> Sequence[T]:
     if not limit or len(items) <= limit:
         return items
     return [items[i * len(items) // limit] for i in range(limit)]
-
-
-def check_sampling(table: str, n: int, temperature: float) -> None:
-    """Raises `ConfigError`."""
-    if n < 1:
-        raise ConfigError(f"{table}.n = {n} must be at least 1")
-    if temperature <= 0:
-        raise ConfigError(f"{table}.temperature = {temperature} must be positive; the greedy probe asks at temperature 0")

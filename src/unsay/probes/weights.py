@@ -6,7 +6,7 @@ The attacker's fine-tune is its own few lines: nothing of how a model is unlearn
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,9 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, LoraConfig
+from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import passing
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.sample import uniform
@@ -98,8 +99,8 @@ class Relearn:
             raise ConfigError(f"relearn.steps = {list(self.steps)} must name at least one positive number of steps")
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ConfigError(f"relearn.learning_rates = {list(self.learning_rates)} must name at least one positive rate")
-        if self.batch < 1 or self.n < 1 or self.rank < 0:
-            raise ConfigError("relearn.batch and relearn.n must be at least 1, relearn.rank at least 0")
+        positive("relearn", batch=self.batch, n=self.n)
+        not_negative("relearn", rank=self.rank)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("relearn", YIELDS, case), known(case)
@@ -137,7 +138,7 @@ class Relearn:
         why = "the attack diverged" if rows else "the model reads less than one row of the text"
         for steps, tried in attacks.items():
             failed = unscored("relearn", YIELDS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
-            found += max(tried, key=_brought_back, default=failed)
+            found += max(tried, key=lambda some: sum(f.value or 0.0 for f in some if f.metric == "worst_keyword_recall"), default=failed)
         return found
 
     @contextmanager
@@ -152,17 +153,21 @@ class Relearn:
 
     def _train(self, attacked: LocalSubject, rows: Sequence[Row], rate: float, seed: int) -> Iterator[int]:
         """Fine-tune, pausing at every number of steps at which secrets are asked for."""
-        optimizer = torch.optim.AdamW(trainable(attacked.model).values(), lr=rate, weight_decay=0.0)
-        batches = _batches(rows, self.batch, seed)
+        model, batches = attacked.model, _batches(rows, self.batch, seed)
+        optimizer = torch.optim.AdamW(trainable(model).values(), lr=rate, weight_decay=0.0)
         for step in range(1, max(self.steps) + 1):
-            _step(attacked.model, attacked.encoder, optimizer, next(batches))
+            # The model stays in evaluation mode: without dropout an attack is the same every time.
+            batch = attacked.encoder.batch(some := next(batches), model.device)
+            loss = batch.mean(-answer_logprobs(model, batch), some[0].role)
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError("relearning diverged")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
+            optimizer.step()
             told(step, max(self.steps), "steps of an attacker")
             if step in self.steps:
                 yield step
-
-
-def _brought_back(findings: Iterable[Finding]) -> float:
-    return sum(f.value for f in findings if f.metric == "worst_keyword_recall" and f.value is not None)
 
 
 Pairs = list[tuple[Example, Fact]]
@@ -186,15 +191,3 @@ def _batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
     stream = itertools.chain.from_iterable(passes)
     while True:
         yield [rows[i] for i in itertools.islice(stream, size)]
-
-
-def _step(model: PreTrainedModel, encoder: Encoder, optimizer: torch.optim.Optimizer, rows: list[Row]) -> None:
-    # The model stays in evaluation mode: without dropout an attack is the same every time.
-    batch = encoder.batch(rows, model.device)
-    loss = batch.mean(-answer_logprobs(model, batch), rows[0].role)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError("relearning diverged")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
-    optimizer.step()
