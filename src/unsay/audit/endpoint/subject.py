@@ -22,6 +22,8 @@ from unsay.types import Answer
 
 HARMLESS = ("What is the capital of France?", "Name the seven days of the week.", "Why is the sky blue?")
 """Asked to see what a server can do."""
+THREADS = 4
+"""Requests at once."""
 DRAWS = 8
 """Most answers asked for in one request."""
 LOOKS = 4
@@ -60,7 +62,7 @@ class EndpointSubject:
             raise Unaskable(NO_PREFILL)
         if any(prompt.question is None for prompt in prompts) and self.config.api == "chat":
             raise Unaskable(NO_BARE_TEXT)
-        pool = ThreadPoolExecutor(self.config.threads)
+        pool = ThreadPoolExecutor(THREADS)
         try:
             return list(pool.map(lambda prompt: self._answers(prompt, n if temperature > 0 else 1, temperature, top_p, salt), prompts))
         except Refused:
