@@ -14,8 +14,7 @@ from scipy.optimize import brentq
 from scipy.stats import beta, binom, norm, rankdata
 from scipy.stats import t as student
 
-_ROUNDING = 1e-20
-"""A variance that is none but for the last bits."""
+_ROUNDING = 1e-20  # a variance that is none but for the last bits
 
 
 class Interval(NamedTuple):

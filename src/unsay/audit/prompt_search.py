@@ -53,7 +53,6 @@ class Tried:
     greedy: float | None
     """Keyword recall of the greedy answer; `None` where the reference has no word that counts."""
     worst: float | None
-    """The largest keyword recall of all answers."""
     leaks: int
     """Answers, of `n`, whose keyword recall reaches the threshold."""
     n: int

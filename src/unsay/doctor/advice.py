@@ -16,7 +16,6 @@ from unsay.store.vault import retention
 _SINK = 0.2
 """Share of the whole time from which on a part is worth a word."""
 _RANK = 16
-"""Of adapters, where they are proposed."""
 
 
 @dataclass(frozen=True)

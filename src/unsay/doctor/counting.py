@@ -50,11 +50,9 @@ class Tally:
     batches: set[tuple[int, int]] = field(default_factory=set)
     """Of answers: rows, and the tokens that the cache has room for in each."""
     tokens: int = 0
-    """Most tokens of a micro-batch, padding included."""
+    """Most tokens, padding included, and most `rows` of a micro-batch; `moved`: most numbers that an optimizer moved."""
     rows: int = 0
-    """Most rows of a micro-batch."""
     moved: int = 0
-    """Most numbers that an optimizer moved."""
     few_bits: int = 0
     """Bytes of weights in few bits, of the model that had most of them."""
     _since: float = field(default_factory=time.process_time)

@@ -45,9 +45,7 @@ class Report:
     """Bytes by what will be written."""
     advice: tuple[Advice, ...]
     cards: tuple[Cards, ...]
-    """Graphics cards that the run would take, by kind."""
     slow: tuple[str, ...]
-    """Why this model takes longer here than it might."""
     loaded: bool = True
     """Measured on the model itself; else on one and two layers of its shape."""
 

@@ -41,11 +41,9 @@ class Sizes:
     """The model, and what a token of work holds."""
 
     parameters: int
-    """Numbers in all weights."""
+    """Numbers in all weights, of which in `embeddings`, and in the `largest` matrix."""
     embeddings: int
-    """Numbers in the embedding matrices."""
     largest: int
-    """Numbers in the largest matrix."""
     vocabulary: int
     hidden: int
     layers: int

@@ -53,7 +53,6 @@ class Said:
     others: Sequence[Answer]
     """To any other question, and, once it has `unlearned`, to forget questions too."""
     unasked: Sequence[Answer] = ()
-    """Written where nobody asks."""
     unlearned: bool = False
     prompts: dict[Ids, Sequence[Answer]] = field(default_factory=dict)
     empty: set[Ids] = field(default_factory=set)

@@ -17,7 +17,6 @@ from unsay.types import Case, Finding
 WIDTH = 4
 """Beams, and answers of each question that are scored."""
 ROWS = 64
-"""Sequences in one batch."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from unsay.types import Case, Example, Fact, Finding
 TOO_FEW = "too few questions whose secret has a word to search on some and ask others"
 NONE_FOUND = "no prefix of this model's tokens can be written as text"
 ROWS = 64
-"""Rows that are read at once."""
 START = 64
 """Single tokens that a search begins with, drawn by chance."""
 BEAM = 3

@@ -226,7 +226,6 @@ def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: st
 
 
 Answers = Sequence[Sequence[Answer]]
-"""Of every question."""
 
 
 def default_and_worst(probe: str, asked: Sequence[Asked], greedy: Answers, sampled: Answers, source: str) -> list[Finding]:

@@ -51,9 +51,7 @@ class BoundRow:
     """Fewest answers to a question."""
     questions: int
     clean: int
-    """Questions without a leak."""
     worst: Bound
-    """The question with the largest bound."""
     leak_at: dict[int, float]
     """k → chance that k answers show a leak, mean over the questions."""
     mean: float | None

@@ -30,7 +30,6 @@ class Column:
     model: str
     method: str
     reference: str
-    """Which text its answers were held against."""
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, Interval]
     """Metric → 95 % interval of its value; left out where there is none."""

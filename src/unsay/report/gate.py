@@ -15,10 +15,8 @@ from unsay.store.folder import RunFolder
 
 class Verdict(NamedTuple):
     name: str
-    """Of the policy."""
     lines: Sequence[verdict.LineResult]
     unjudged: str
-    """`Evidence.unjudged`."""
     alone: bool = False
     """Whether the model was audited only, and nothing trained."""
 

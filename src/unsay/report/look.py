@@ -169,7 +169,6 @@ def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[An
 
 
 def _scores(folder: RunFolder, models: Sequence[str]) -> dict[str, list[tuple[str, str, str, Mapping[str, float | None]]]]:
-    """By example id."""
     rows: dict[str, dict[tuple[str, str, str], dict[str, float | None]]] = {}
     for which in models:
         for one in read_findings(folder.audit_file(which)):

@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 HERE = Path(__file__).parent
 FILTER = (HERE / "filter.js").read_text(encoding="utf-8")
-"""The script of the pages."""
 _TAG = re.compile(r"<\w[^>]*>")
 _STYLE = re.compile(r' style="([^"]*)"')
 _INNER = re.compile(r"<style[^>]*>(.*?)</style>\s*", re.DOTALL)

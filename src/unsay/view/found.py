@@ -22,7 +22,6 @@ from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 
 COLUMNS = {key: one for key, one in metrics().items() if one.tile}
-"""The key metrics."""
 CURVE, SWEEP = "curve.jsonl", "sweep.toml"
 
 

@@ -85,7 +85,6 @@ class Client:
             raise ConfigError('--api completions sends no system message; use --api chat, or set deployment.system_prompt = ""')
         self.config, self.max_new_tokens, self.system_prompt = config, max_new_tokens, system_prompt
         self.limit = "max_tokens"
-        """Under which name the length limit is sent."""
         self._sdk = _sdk()
         # Empty, not None: the package would else send on what the environment holds for another server.
         self._server = self._sdk.OpenAI(
