@@ -71,7 +71,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     if load is None:
         # With what a step needs: the untouched copy, gradients and moments, at most.
         load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < USABLE * machine.free
-    benches, found = [], []
+    found = []
     for layers in (None,) if load else (1, 2):
         say(f"measuring {recipe.model.name}" + (f": random weights of its shape, {layers} of its layers" if layers else ""))
         cpu, start = time.process_time(), time.perf_counter()
@@ -80,8 +80,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         if not layers:  # every stage plans its rows anew; here they are planned once, before anything else takes memory
             rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
             recipe = replace(recipe, sample=replace(recipe.sample, rows=rows))
-        benches.append(Bench(recipe, method, model.eval(), encoder, corpus, [loading]))
-        found.append(_measured(benches[-1]))
+        found.append(_measured(Bench(recipe, method, model.eval(), encoder, corpus, [loading])))
     sizes, costs, said = found[0]
     if not load:
         depth = layers_of(recipe)
@@ -93,7 +92,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         slow += (
             f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",
         )
-    del model, benches
+    del model
     heavier = sizes.parameters / max(1.0, trained(recipe, sizes))
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
         small = stand_in(recipe, encoder, sizes.vocabulary, sizes.layers, Path(folder))

@@ -15,6 +15,7 @@ from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.counting import READ_ROWS
 from unsay.doctor.pilot import Attack, Stage
+from unsay.lm.plan import DRAWN
 from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25
@@ -23,8 +24,6 @@ _KL_CHUNKS = 3
 """Chunks that the KL retain loss holds: two distributions at two temperatures (`logprobs.head_divergences`)."""
 USABLE = 0.9
 """Share of the free memory that a run may plan with."""
-_DRAWN = 5
-"""Float32 vectors of the vocabulary's size that a row holds while its next token is drawn (`plan`)."""
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
 KERNELS, MOST_KERNELS = 0.3e6, 0.3e9
@@ -217,7 +216,7 @@ class _Arithmetic:
         sampling = 0.0
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
-            sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * _DRAWN * self.sizes.vocabulary))
+            sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))
         return self._slack({"sampling": sampling, "scoring": scoring})
 
     def _slack(self, moments: Mapping[str, float]) -> dict[str, float]:

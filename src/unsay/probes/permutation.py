@@ -44,16 +44,19 @@ class _Secrets:
         found = [(example, keys) for example, fact in pairs if (keys := secret_forms(example, fact.answer))]
         self._keys = [keys for _, keys in found]
         self._place = {example.id: [place] for place, (example, _) in enumerate(found)}
-        self._mates: dict[str, list[int]] = {}
+        mates: dict[str, list[int]] = {}
         for place, (example, _) in enumerate(found):
-            self._mates.setdefault(example.group, []).append(place)
+            mates.setdefault(example.group, []).append(place)
+        self._mates = {group: np.array(places) for group, places in mates.items()}
         self._by_rarest = by_rarest(self._keys)
 
     def others(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
-        mates = self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])
+        apart = np.ones(len(self._keys), dtype=bool)
+        apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
         told = [place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words]
-        left = np.delete(np.arange(len(self._keys)), [*mates, *told])
+        apart[told] = False
+        left = np.flatnonzero(apart)
         return [self._keys[left[number]] for number in spread(range(len(left)), most)]
 
 
