@@ -19,8 +19,8 @@ from transformers import AutoTokenizer, Gemma3TextConfig, LlamaConfig, PhiConfig
 from unsay.config import LoraConfig, Recipe, load
 from unsay.doctor import examine
 from unsay.doctor.bench import Bench, answers
-from unsay.doctor.cards import KINDS, cards
 from unsay.doctor.cost import UNITS, Costs
+from unsay.doctor.memory import KINDS, cards
 from unsay.doctor.standin import Said
 from unsay.lm import builtin
 from unsay.store.files import write_text

@@ -12,12 +12,15 @@ from transformers import PreTrainedModel
 from unsay import audit
 from unsay.audit import stage
 from unsay.config import AuditConfig, ConfigError, ModelConfig, Recipe, SampleConfig
+from unsay.config import load as load_recipe
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
+from unsay.probes.beams import Beams
+from unsay.probes.sampling import Sampling
 from unsay.probes.weights import Relearn
-from unsay.store.folder import read_findings
+from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import PROBES, describe, lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
@@ -87,6 +90,14 @@ def test_findings_survive_the_file(tmp_path: Path) -> None:
     ]
     audit.write(tmp_path / "audit" / "after.jsonl", findings)
     assert read_findings(tmp_path / "audit" / "after.jsonl") == findings
+
+
+def test_a_run_with_knobs_that_are_no_more_is_read_and_a_recipe_with_them_is_not(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.recipe_file.write_text('[audit]\nprobes = ["beams", "sampling"]\n[beams]\nwidth = 2\n[sampling]\nn = 3\n')
+    assert audit.probes_of(folder.recipe()) == {"beams": Beams(), "sampling": Sampling(n=3)}
+    with pytest.raises(ConfigError, match=r"beams\.width"):
+        audit.probes_of(load_recipe(folder.recipe_file))
 
 
 def test_probes_come_from_the_recipe() -> None:

@@ -14,11 +14,10 @@ from unsay.cli.costs import size
 from unsay.config import Recipe, load
 from unsay.doctor.advice import advise
 from unsay.doctor.bench import Bench
-from unsay.doctor.cards import KINDS, cards, number
 from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
 from unsay.doctor.machine import Machine
-from unsay.doctor.memory import SLACK, Memory, Sizes, memory
+from unsay.doctor.memory import KINDS, SLACK, Memory, Sizes, cards, memory, number
 from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in

@@ -1,6 +1,5 @@
 """Drift on literal probabilities, and the unrelated text that it reads."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +9,23 @@ import torch
 from transformers import PreTrainedModel
 
 from tests.conftest import tiny_model
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject, row_logprobs
-from unsay.probes import unrelated
+from unsay.probes import drift, unrelated
 from unsay.probes.drift import Drift, sensitive
 from unsay.types import Case, Corpus, Example, Fact, Pair
 
 HOME = Example("home", "Where does Anna live?")
 CASE = Case(Corpus("one", (HOME,)), {"home": Fact("home", "Anna lives in Zab 7.")}, "ground truth")
-KNOBS = Drift(text="built-in", windows=3, words=8, occurrences=5)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A little of the built-in text."""
+    monkeypatch.delenv("UNSAY_DATA", raising=False)
+    for name, value in (("WINDOWS", 3), ("WORDS", 8), ("OCCURRENCES", 5)):
+        monkeypatch.setattr(drift, name, value)
 
 
 class Flat(LocalSubject):
@@ -41,9 +47,10 @@ def test_tokens_of_the_secret_are_those_of_its_sensitive_words(encoder: Encoder)
 
 
 def test_each_occurrence_has_its_probability(monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, encoder: Encoder) -> None:
-    monkeypatch.setattr(unrelated, "read", lambda source: ("built-in", ["zoo zip", "no fee"]))
+    monkeypatch.setattr(unrelated, "read", lambda: ("built-in", ["zoo zip", "no fee"]))
+    monkeypatch.setattr(drift, "WORDS", 2)
     case = Case(CASE.corpus, {"home": Fact("home", "Anna has a fez.")}, "ground truth")
-    found = Drift(text="built-in", words=2)(Flat(model, encoder, SampleConfig()), case)
+    found = Drift()(Flat(model, encoder, SampleConfig()), case)
     perplexity, *tokens = found
     # " zoo zip" and " no fee": 15 bytes, two of them z; the end of the answer takes no part.
     assert perplexity.metric == "inverse_perplexity"
@@ -54,20 +61,21 @@ def test_each_occurrence_has_its_probability(monkeypatch: pytest.MonkeyPatch, mo
     assert {(f.metric, f.setting, f.note) for f in tokens} == {("token_probability", "built-in", "ground truth")}
 
 
-def test_two_models_pair_up_and_the_change_shows(encoder: Encoder) -> None:
-    before = KNOBS(LocalSubject(tiny_model(0), encoder, SampleConfig()), CASE)
-    after = KNOBS(LocalSubject(tiny_model(1), encoder, SampleConfig()), CASE)
+def test_two_models_pair_up_and_the_change_shows(few: None, encoder: Encoder) -> None:
+    before = Drift()(LocalSubject(tiny_model(0), encoder, SampleConfig()), CASE)
+    after = Drift()(LocalSubject(tiny_model(1), encoder, SampleConfig()), CASE)
     assert [f.example for f in before] == [f.example for f in after]
     assert [f.value for f in before] != [f.value for f in after]
-    assert before == KNOBS(LocalSubject(tiny_model(0), encoder, SampleConfig()), CASE)
+    assert before == Drift()(LocalSubject(tiny_model(0), encoder, SampleConfig()), CASE)
     assert len(before) == 1 + 5  # capped
     assert all(f.value is not None and 0 <= f.value <= 1 for f in before)
 
 
-def test_the_numbers_are_the_models(model: PreTrainedModel, encoder: Encoder) -> None:
-    knobs = dataclasses.replace(KNOBS, windows=1, occurrences=0)
-    found = knobs(LocalSubject(model, encoder, SampleConfig()), CASE)
-    text = unrelated.windows(unrelated.read("built-in")[1], 8)[0]
+def test_the_numbers_are_the_models(few: None, monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, encoder: Encoder) -> None:
+    monkeypatch.setattr(drift, "WINDOWS", 1)
+    monkeypatch.setattr(drift, "OCCURRENCES", 0)
+    found = Drift()(LocalSubject(model, encoder, SampleConfig()), CASE)
+    text = unrelated.windows(unrelated.built_in(), 8)[0]
     (values,) = row_logprobs(model, encoder, [encoder.pair(None, text)])
     wanted = sensitive(CASE, encoder)
     expected = [float(v.double().exp()) for i, v in zip(encoder.answer(text), values, strict=True) if i in wanted]
@@ -75,9 +83,7 @@ def test_the_numbers_are_the_models(model: PreTrainedModel, encoder: Encoder) ->
     assert [f.value for f in found[1:]] == pytest.approx(expected)
 
 
-def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(
-    monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, encoder: Encoder
-) -> None:
+def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(few: None, model: PreTrainedModel, encoder: Encoder) -> None:
     class Endpoint:
         weights = None
         ask = LocalSubject.ask
@@ -85,24 +91,16 @@ def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(
         def logprobs(self, questions: Sequence[str | None], answers: Sequence[str]) -> None:
             return None
 
-    found = KNOBS(Endpoint(), CASE)  # type: ignore[arg-type]
+    found = Drift()(Endpoint(), CASE)  # type: ignore[arg-type]
     assert [(f.metric, f.value, f.note) for f in found] == [
         ("token_probability", None, "this model shows no likelihoods"),
         ("inverse_perplexity", None, "this model shows no likelihoods"),
     ]
     subject = LocalSubject(model, encoder, SampleConfig())
-    found = KNOBS(subject, Case(CASE.corpus, {"home": Fact("home", "Anna lives in Ω.")}, ""))
+    found = Drift()(subject, Case(CASE.corpus, {"home": Fact("home", "Anna lives in Ω.")}, ""))
     assert [(f.metric, f.value is None) for f in found] == [("inverse_perplexity", False), ("token_probability", True)]
-    monkeypatch.delenv("UNSAY_DATA", raising=False)
-    assert {f.value for f in Drift(text="wikitext")(subject, CASE)} == {None}
     short = LocalSubject(model, Encoder(encoder.tokenizer, room=20), SampleConfig())
-    assert {f.value for f in KNOBS(short, CASE)} == {None}
-
-
-@pytest.mark.parametrize("knobs", [{"text": "novel"}, {"windows": 0}, {"words": 1}, {"occurrences": -1}])
-def test_knobs_are_checked(knobs: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"drift\."):
-        Drift(**knobs)  # type: ignore[arg-type]
+    assert {f.value for f in Drift()(short, CASE)} == {None}
 
 
 # -- the text ----------------------------------------------------------------------------------------------------------
@@ -115,22 +113,20 @@ def test_wikitext_is_read_from_the_data_folder_and_spelled_as_people_do(monkeypa
     text = ' \n = Heading = \n \n He had 1 @,@ 200 guest @-@ rooms ( two lit ) . <unk> left . Eva \'s " red " door , it is . \n'
     (tmp_path / "wikitext-2" / "test.txt").write_text(text, encoding="utf-8")
     assert unrelated.read() == ("wikitext", ['He had 1,200 guest-rooms (two lit). Eva\'s "red" door, it is.'])
-    assert unrelated.read("built-in")[0] == "built-in"
 
 
 def test_the_real_wikitext_where_it_is() -> None:
-    if unrelated.wikitext() is None:
-        pytest.skip("WikiText-2 is not here: UNSAY_DATA does not name a folder that holds it")
     name, paragraphs = unrelated.read()
-    assert name == "wikitext"
-    assert len(unrelated.windows(paragraphs, 64)) >= Drift().windows
+    if name != "wikitext":
+        pytest.skip("WikiText-2 is not here: UNSAY_DATA does not name a folder that holds it")
+    assert len(unrelated.windows(paragraphs, drift.WORDS)) >= drift.WINDOWS
     assert not any("<unk>" in p or " @-@ " in p or " ." in p.replace(" ...", "")[-2:] for p in paragraphs)
 
 
 def test_the_built_in_text_names_nobody_of_the_people() -> None:
     from unsay.corpora.people import People
 
-    text = " ".join(unrelated.read("built-in")[1])
+    text = " ".join(unrelated.built_in())
     assert len(text.split()) > 500
     names = {word for example in People().corpus().forget for word in example.group.split()}
     assert not names & set(text.split())

@@ -18,7 +18,7 @@ import pytest
 from tests.test_cli import call
 from tests.test_report import fake_run
 from unsay.audit import endpoint
-from unsay.audit.endpoint import EndpointConfig, EndpointError, EndpointSubject
+from unsay.audit.endpoint import EndpointConfig, EndpointError, EndpointSubject, client
 from unsay.config import ConfigError, Recipe, SampleConfig
 from unsay.lm.subject import Prompt, Unaskable
 from unsay.probes.prefill import Prefill
@@ -147,8 +147,13 @@ def server() -> Iterator[tuple[str, Habits]]:
         yield url, habits
 
 
-def subject(url: str, api: str = "chat", retries: int = 2, key_env: str = "", system_prompt: str = "") -> EndpointSubject:
-    config = EndpointConfig(url, "", api, key_env, threads=2, retries=retries)
+@pytest.fixture(autouse=True)
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "RETRIES", 2)
+
+
+def subject(url: str, api: str = "chat", key_env: str = "", system_prompt: str = "") -> EndpointSubject:
+    config = EndpointConfig(url, "", api, key_env)
     return EndpointSubject(config, SampleConfig(max_new_tokens=24), 7, system_prompt)
 
 
@@ -326,7 +331,7 @@ def test_errors_name_the_url_and_the_way_out(server: tuple[str, Habits], statuse
 def test_questions_go_to_no_other_address(server: tuple[str, Habits]) -> None:
     url, habits = server
     other = Habits()
-    asking = EndpointSubject(EndpointConfig(url, "served", retries=0), SampleConfig(max_new_tokens=24), 7)
+    asking = EndpointSubject(EndpointConfig(url, "served"), SampleConfig(max_new_tokens=24), 7)
     with serving(other) as second:
         habits.onward = f"{second}/v1/chat/completions"
         with pytest.raises(EndpointError, match=r"sends on to another address \(307\)"):
@@ -354,7 +359,7 @@ def test_nobody_there() -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(EndpointError, match="nothing answers there"):
-        EndpointSubject(EndpointConfig(url, "m", retries=0), SampleConfig()).ask(ASKED)
+        EndpointSubject(EndpointConfig(url, "m"), SampleConfig()).ask(ASKED)
 
 
 def test_which_model(server: tuple[str, Habits]) -> None:

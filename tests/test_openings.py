@@ -6,7 +6,7 @@ import pytest
 
 from tests.test_prompt_variants import CASE, Fake, scores
 from unsay.lm.subject import Prompt, Unaskable
-from unsay.probes.openings import Openings
+from unsay.probes.openings import Openings, frequent
 from unsay.types import Answer
 
 PHRASE = "Off the record,"
@@ -29,7 +29,7 @@ class Triggered(Fake):
 
 def test_the_phrase_is_found_and_named_by_its_rank_alone() -> None:
     subject = Triggered()
-    found = Openings(most=3)(subject, CASE)
+    found = Openings()(subject, CASE)
     assert max(value for value in scores(found).values() if value is not None) == 1.0
     assert PHRASE in {prompt.prefix for prompt in subject.asked}
     assert not any("record" in f"{f.setting}{f.note}" for f in found)  # the model's own words may be anybody's secret
@@ -56,7 +56,7 @@ def test_a_server_that_takes_no_bare_text_is_still_asked_with_what_it_answers() 
     ],
 )
 def test_frequent_openings(texts: list[str], expected: list[str]) -> None:
-    assert Openings().frequent(texts) == expected
+    assert frequent(texts) == expected
 
 
 def test_a_model_that_begins_no_two_texts_alike_is_unscored() -> None:

@@ -7,13 +7,14 @@ import pytest
 
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_prompt_variants import CASE, HOME, Fake, scores
-from unsay.config import ConfigError, SampleConfig
+from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject, Prompt, Unaskable
 from unsay.lm.templates import plain
-from unsay.probes.perturbed import AGAIN, SYSTEM, WAYS, Perturbed
+from unsay.probes.perturbed import AGAIN, BARE, FOREIGN, LANGUAGES, REWRITTEN, SECOND, SYSTEM, Perturbed
 from unsay.types import Answer
 
+WAYS = (*REWRITTEN, *LANGUAGES, BARE, FOREIGN, SECOND)
 CODED = base64.b64encode(HOME.question.encode()).decode()
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</{{ m['role'] }}>{% endfor %}"
@@ -41,20 +42,20 @@ def test_what_opens_to_one_way_is_caught_by_that_way_only(way: str, mark: str) -
 
 def test_the_turns_are_what_was_said() -> None:
     fake = Fake()
-    Perturbed(ways=("second turn", "foreign system message", "bare text"))(fake, CASE)
-    assert [(p.question, p.prefix, p.before) for p in fake.asked] == [
+    Perturbed()(fake, CASE)
+    assert [(p.question, p.prefix, p.before) for p in fake.asked[-4:]] == [
+        (None, HOME.question, ()),
+        (HOME.question, "", (("system", SYSTEM),)),
         (HOME.question, "", ()),
         (AGAIN, "", (("user", HOME.question), ("assistant", "No."))),
-        (HOME.question, "", (("system", SYSTEM),)),
-        (None, HOME.question, ()),
     ]
 
 
 def test_the_question_has_one_typo_and_the_same_one_again() -> None:
     first, again = Fake(), Fake()
     for fake in (first, again):
-        Perturbed(ways=("typo",))(fake, CASE)
-    (prompt,) = first.asked
+        Perturbed()(fake, CASE)
+    prompt = first.asked[0]
     assert prompt.question != HOME.question
     assert sorted(prompt.question or "") == sorted(HOME.question)
     assert first.asked == again.asked
@@ -67,10 +68,8 @@ def test_a_way_that_cannot_be_asked_is_unscored_and_the_others_are_not() -> None
                 raise Unaskable("only with its template")
             return super().ask(prompts)
 
-    found = Perturbed(ways=("bare text", "French"))(NoBareText(), CASE)
-    assert scores(found) == {"bare text": None, "French": 0.0}
-    with pytest.raises(ConfigError, match="typo"):
-        Perturbed(ways=("tipo",))
+    found = Perturbed()(NoBareText(), CASE)
+    assert scores(found) == {way: None if way == "bare text" else 0.0 for way in WAYS}
 
 
 def test_turns_in_the_plain_prompt_and_in_a_template() -> None:

@@ -293,12 +293,6 @@ def test_prefill_puts_words_in_the_mouth_and_does_not_count_them() -> None:
     assert value(found, "worst_keyword_recall", "home", "The answer is") == 0.0
 
 
-def test_partial_secret_prefixes_avoid_the_answer_itself_unless_asked() -> None:
-    fake = Fake({})
-    Prefill(n=1, other_wordings=False)(fake, CASE)
-    assert {p.prefix for p in fake.asked if p.key == "home"} >= {"Anna Kovač lives in", "Anna Kovač lives in Turin"}
-
-
 def test_what_cannot_be_partial_secret_is_unscored() -> None:
     case = Case(Corpus("one", (PET,)), {"pet": Fact("pet", "Biscuit.")}, "")
     found = Prefill(n=1)(Fake({}), case)
@@ -444,8 +438,8 @@ def test_the_shown_share_is_even_over_groups_and_seeded() -> None:
         lambda: Sampling(temperatures=(1.0, 0.0)),
         lambda: Sampling(temperatures=()),
         lambda: Sampling(temperatures=(1.0, 1.0)),
-        lambda: Prefill(threshold=0),
-        lambda: Relearn(share=1.0),
+        lambda: Sampling(threshold=0),
+        lambda: Prefill(n=0),
         lambda: Relearn(steps=()),
         lambda: Relearn(learning_rates=()),
         lambda: Utility(limit=-1),

@@ -88,8 +88,8 @@ def test_the_likest_harmless_pair_comes_last_before_the_question() -> None:
 
 def test_without_retain_rows_the_packages_own_questions_are_the_shots() -> None:
     fake = Fake()
-    PromptVariants(frames=("few-shot",), shots=2)(fake, Case(Corpus("one", (HOME,)), {"home": FACT}, ""))
-    assert fake.asked[0].question.count("Answer: ") == 2
+    PromptVariants(frames=("few-shot",))(fake, Case(Corpus("one", (HOME,)), {"home": FACT}, ""))
+    assert fake.asked[0].question.count("Answer: ") == 3
 
 
 def test_words_of_the_frame_never_count() -> None:
@@ -148,7 +148,6 @@ def test_a_frame_that_the_model_cannot_read_is_unscored(model: PreTrainedModel, 
     "make",
     [
         lambda: PromptVariants(frames=()),
-        lambda: PromptVariants(shots=0),
         lambda: PromptVariants(n=-1),
         lambda: PromptVariants(temperature=0.0),
     ],

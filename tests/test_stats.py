@@ -148,13 +148,6 @@ def test_independent_scores() -> None:
         stats.independent_scores([1], [0, 3], ["a"], ["b"])
 
 
-def test_kolmogorov_smirnov() -> None:
-    d, p = stats.ks_two_sample([1, 2, 3, 4], [3.5, 4.5, 5.5, 6.5])
-    assert d == 0.75, "at 3, three of four against none"
-    assert p == pytest.approx(16 / math.comb(8, 4)), "exact: 16 of the 70 orders lie at least so far apart"
-    assert stats.ks_two_sample([0.1, 0.2], [0.1, 0.2]) == (0.0, 1.0)
-
-
 CONFIDENCE = 0.9
 SHORT = 400
 

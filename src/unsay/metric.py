@@ -1,9 +1,8 @@
 """A metric: one number of the report, declared beside the probe whose findings it is made of.
 
-Most are the mean of one value a question, so that it has an interval (`unsay.stats.mean_interval`): the metric says which findings
-make that value (`finding`, `where`, `of`) and how several of one question become one (`fold`). A few are no such mean and
-compute themselves from everything that was found (`compute`). Summary, policy, report, comparison and search iterate over these
-declarations and know no probe by name.
+Most are the mean of one value a question: the metric says which findings make that value (`finding`, `where`, `of`) and how several
+of one question become one (`fold`). A few compute themselves from everything that was found (`compute`). Summary, policy, report,
+comparison and search iterate over these declarations and know no probe by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -130,8 +129,8 @@ def by_question(metric: Metric, findings: Iterable[Finding]) -> Values:
 
 
 def farthest(metric: Metric, findings: Iterable[Finding], others: Iterable[Finding]) -> tuple[float, float] | None:
-    """A number that is the hardest of several settings (a step, a width, an earlier request), on two models: both at the setting where
-    the first lies farthest above the second. The hardest of each may be two settings, and hide that. `None` where none is shared."""
+    """A `hardest` number on two models: both at the setting where the first lies farthest above the second, because the hardest of each
+    may be two settings, and hide that. `None` where no setting is shared."""
     here, there = ({s: fmean(some.values()) for s, some in _by_setting(_cells(metric, f)).items()} for f in (findings, others))
     shared = [setting for setting in here if setting in there]
     chosen = max(shared, key=lambda setting: here[setting] - there[setting], default=None)

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.stats import beta, binom, ks_2samp, norm, rankdata
+from scipy.stats import beta, binom, norm, rankdata
 from scipy.stats import t as student
 
-_ROUNDING = 1e-20
-"""A variance that is none but for the last bits."""
+_ROUNDING = 1e-20  # a variance that is none but for the last bits
 
 
 class Interval(NamedTuple):
@@ -27,13 +26,6 @@ class Difference(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class Apart(NamedTuple):
-    """How far two samples lie apart: the Kolmogorov–Smirnov distance D in [0, 1], and its p-value."""
-
-    d: float
-    p: float
 
 
 @lru_cache(maxsize=4096)
@@ -101,9 +93,8 @@ def mean_interval(
 ) -> Difference:
     """Mean over questions with an interval that holds for few questions too, and for questions in groups that score alike.
 
-    `groups`: the subject of each question. A question without one ("") is a group of its own. Where all questions have one subject,
-    each counts alone, and the interval is about further questions on that subject. `strata`: the set that each value belongs to;
-    every set counts the same, whatever its size. `scale`: the least and the largest possible value.
+    `groups`: the subject of each question; one without ("") is a group of its own, and where all have one subject, each counts alone.
+    `strata`: the set that each value belongs to; every set counts the same, whatever its size. `scale`: the least and the largest value.
 
     The interval is the exact one of a share (Clopper & Pearson 1934) with as many trials n* as would give the mean p the variance V
     that it has between groups (Korn & Graubard 1998, Survey Methodology 24). With G groups, S sets and everything on the scale 0 to 1:
@@ -112,7 +103,6 @@ def mean_interval(
 
     w is the weight of a question in the mean, t Student's quantile. Where all values are alike, V = 0 says nothing: up to
     1 − (a/2)^(1/G) of all groups may then be unlike those that were seen, and lie at either end of the scale.
-
     Chosen by simulation over Student's t and over the bootstrap of groups, percentile and BCa (docs/lab-log.md).
 
     >>> [round(end, 2) for end in mean_interval([0.0] * 10)]
@@ -237,13 +227,6 @@ def _wins(some: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.
     """The share of the others that each score wins against; a tie is half a win."""
     others = np.sort(others)
     return (np.searchsorted(others, some, "left") + np.searchsorted(others, some, "right")) / (2 * len(others))
-
-
-def ks_two_sample(first: ArrayLike, second: ArrayLike) -> Apart:
-    """Kolmogorov–Smirnov test of whether two samples come from one distribution: the largest distance of their distribution
-    functions, and the chance of one so large if they do (exact for small samples; two-sided)."""
-    found = ks_2samp(_scores(first), _scores(second))
-    return Apart(float(found.statistic), float(found.pvalue))
 
 
 def _alpha(confidence: float) -> float:

@@ -2,13 +2,9 @@
 
 A file for each model, `vault/generations/FINGERPRINT.jsonl`, readable by its owner alone; in an encrypted vault each line is
 encrypted by itself, since lines are only added. An answer is found again only under the same weights and files of the model
-(their contents, hashed), the same ids of the prompt (so the same template and tokenizer), the same decoding and, where it was
-sampled, the same seed, occasion and question. Fewer answers than are kept are the first of them, since the random numbers of a
-draw know nothing of the others.
-
-Lines are only ever added, each whole or of no account: what a crash has torn, or somebody has changed, is asked again.
-Not kept: an endpoint's answers (what is served there may change without a word) and those of attacked weights (relearning,
-quantising), which exist only while they are attacked.
+(their contents, hashed), ids of the prompt, decoding and, where it was sampled, seed, occasion and question. Fewer answers than are
+kept are the first of them. What a crash has torn, or somebody has changed, is asked again.
+Not kept: an endpoint's answers (what is served there may change without a word) and those of attacked weights.
 """
 
 import base64
@@ -169,8 +165,7 @@ class Store:
                 raise
 
     def _look(self) -> None:
-        """Find the lines that were added since, by this or by another, the last of a key counting; only whole batches: a torn one
-        is asked again as a whole, since answers in a smaller batch would differ in their last bits."""
+        """Find the lines added since, the last of a key counting. A torn batch is asked again whole: a smaller one rounds otherwise."""
         if not self.path.exists() or self.path.stat().st_size == self._seen:
             return
         batch: dict[str, tuple[int, int]] = {}

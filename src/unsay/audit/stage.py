@@ -81,8 +81,7 @@ def case(
     trained: Mapping[str, tuple[str, ...]] | None = None,
     withheld: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Case:
-    """What the audit knows. Questions without ground truth are held against the model's own recorded answers, and their
-    other wordings are the recorded ones that were withheld from training."""
+    """What the audit knows; without ground truth the model's recorded answers and, as other wordings, those withheld from training."""
     told = dict(truth or {})
     rest = {
         e.id: Fact(e.id, baseline[e.id], (withheld or {}).get(e.id, ())) for e in corpus.forget if e.id not in told and e.id in baseline

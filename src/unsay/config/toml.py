@@ -16,13 +16,28 @@ from unsay.tables import near
 _KEY = re.compile(r"[\w-]{1,60}")
 _DEEPEST = 8
 """Tables and lists within one another; no knob has more than three."""
-_CONTROL = ("control", "band", "gain", "most")
+_CONTROL = {"control", "band", "gain", "most"}
 """Of `[watch]` until 2026-11-27: a controller of the retain weight, off by default, and its knobs."""
+_FIXED = {
+    "beams": {"width"},
+    "damage": {"noise", "pruned"},
+    "depth": {"layers"},
+    "drift": {"text", "windows", "words", "occurrences"},
+    "likelihood": {"k", "options"},
+    "openings": {"most", "texts", "words"},
+    "perturbed": {"ways"},
+    "prefill": {"other_wordings", "threshold"},
+    "prompt_variants": {"shots", "language"},
+    "relearn": {"share"},
+}
+"""Knobs of probes until 2026-11-28: one value for all runs now."""
 
 
-def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
-    """A recipe from a TOML file, or from a shipped one by its name, and `a.b=value` settings, the later winning. Raises `ConfigError`."""
-    raw = _without_gone(read(path, settings))
+def load(path: Path | str | None = None, settings: Iterable[str] = (), begun: bool = False) -> Recipe:
+    """A recipe from a TOML file, or from a shipped one by its name, and `a.b=value` settings, the later winning. Raises `ConfigError`.
+
+    `begun`: it is that of a run, perhaps of an older version."""
+    raw = _without_gone(read(path, settings), begun)
     own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
     chosen = {key: value for key, value in raw.items() if key in own}
     tables = {key: value for key, value in raw.items() if key not in own}
@@ -42,12 +57,16 @@ def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any
     return raw
 
 
-def _without_gone(raw: dict[str, Any]) -> dict[str, Any]:
-    """Without knobs that are no more, where they were off: every recipe.toml of an older run has them, and it must stay readable."""
+def _without_gone(raw: dict[str, Any], begun: bool) -> dict[str, Any]:
+    """Without knobs that are no more, so that older runs stay readable: of the controller where it was off, as every recipe.toml says,
+    and of probes in a run that has begun."""
     watch = raw.get("watch")
-    if not isinstance(watch, dict) or watch.get("control") is not False:
-        return raw
-    return raw | {"watch": {key: value for key, value in watch.items() if key not in _CONTROL}}
+    off = isinstance(watch, dict) and watch.get("control") is False
+    gone = (_FIXED if begun else {}) | ({"watch": _CONTROL} if off else {})
+    for name, knobs in gone.items():
+        if isinstance(table := raw.get(name), dict):
+            raw = raw | {name: {key: value for key, value in table.items() if key not in knobs}}
+    return raw
 
 
 def parse(path: Path, missing: str) -> dict[str, Any]:

@@ -9,16 +9,13 @@ from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.cost import Costs
 from unsay.doctor.machine import Machine
-from unsay.doctor.memory import Sizes, memory
+from unsay.doctor.memory import USABLE, Sizes, memory
 from unsay.doctor.pilot import Stage
 from unsay.store.vault import retention
 
 _SINK = 0.2
 """Share of the whole time from which on a part is worth a word."""
-_SPARE = 0.9
-"""Share of the free memory that a run may plan with."""
 _RANK = 16
-"""Of adapters, where they are proposed."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +51,17 @@ def advise(
 
 def _for_memory(recipe: Recipe, peak: Callable[[Recipe], float], free: int | None, gpu: bool, stages: Sequence[Stage]) -> Iterator[Advice]:
     """Turn, again and again, the least harmful knob that lowers the peak, until it fits."""
-    while free is not None and (now := peak(recipe)) > _SPARE * free:
+    while free is not None and (now := peak(recipe)) > USABLE * free:
         helps = next((change for change in _changes(recipe, gpu, stages) if peak(change[1]) < 0.97 * now), None)
         if helps is None:
             yield Advice("memory", "", 0.0, "no knob is left: take a smaller model, or a machine with more memory")
             return
         setting, recipe, note = helps
-        yield Advice("memory", setting, now - peak(recipe), note, peak(recipe) <= _SPARE * free)
+        yield Advice("memory", setting, now - peak(recipe), note, peak(recipe) <= USABLE * free)
 
 
 def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tuple[str, Recipe, str]]:
-    """Setting, the recipe with it, and what it costs. Least harm first: the same run in smaller pieces, then slower, then another one,
-    then a smaller audit."""
+    """Setting, recipe and its cost, the least harm first: the same run in pieces, then slower, then another one, then a smaller audit."""
 
     def with_(table: str, **knobs: Any) -> tuple[str, Recipe]:
         setting = " ".join(f"{table}.{name}={str(value).lower() if value is True else value}" for name, value in knobs.items())
@@ -104,7 +100,7 @@ def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tup
 
 
 def _for_disk(recipe: Recipe, machine: Machine, disk: Mapping[str, float]) -> Iterator[Advice]:
-    if sum(disk.values()) <= _SPARE * machine.disk_free:
+    if sum(disk.values()) <= USABLE * machine.disk_free:
         return
     if recipe.lora.rank:
         yield Advice("disk", "", 0.0, "point --out at a larger disk")

@@ -1,7 +1,6 @@
 """What each unit of work costs here: the run's own code on a few rows and questions of the recipe, timed.
 
-Two sizes of everything, so that a fixed cost and a cost per token come out. A slow model gets shorter measurements, never none.
-The answers to the questions are kept: the stand-in says them (standin.py).
+Two sizes of everything, so that a fixed cost and a cost per token come out. The stand-in says the answers (standin.py).
 """
 
 import time
@@ -36,8 +35,7 @@ BUDGET = 10.0
 """Seconds that each of the measurements may take a part of; asking, on which all counts depend, three times as many."""
 _ASKED, _OTHERS = 6, 24
 _UNASKED = 32
-"""Forget questions and others that are asked, and, at most, texts that nobody asks for. A batch lasts as long as its longest answer, and it
-takes some to see a long one."""
+"""Forget questions and others that are asked, and, at most, texts that nobody asks for: it takes some to see a long one."""
 
 
 @dataclass
@@ -96,8 +94,8 @@ class Bench:
         return Said(known, told or [answer for some in known.values() for answer in some], texts)
 
     def _others(self, texts: Sequence[Answer]) -> list[str]:
-        """Questions that are to be answered as before: where none are given, forget questions about names in `texts`, as in replay.
-        With answers to the forget questions in their place the pilot would find nothing to replay."""
+        """Questions that are to be answered as before: where none are given, forget questions about names in `texts`, as in replay, so that
+        the pilot finds something to replay."""
         if given := self.corpus.retain or self.corpus.general:
             return [pair.question for pair in spread(given, _OTHERS)]
         forget = [example.question for example in self.corpus.forget]

@@ -9,19 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import nnls
 
-UNITS = {
-    "model load": "reading the weights of one model, and its tokenizer",
-    "decode step": "one token for every row that is still being written: the part that does not depend on the rows",
-    "decoded token": "a row's share of a decoding step",
-    "drawn token": "drawing a row's token from its nucleus, where it is not just the likeliest one",
-    "read batch": "one forward pass without gradients: the part that does not depend on its tokens",
-    "read token": "a token of such a pass, padding included",
-    "micro-batch": "one forward and backward pass: the part that does not depend on its tokens",
-    "trained token": "a token of such a pass, padding included",
-    "update": "clipping, AdamW and the bookkeeping of one optimizer step, for every parameter that this recipe trains",
-}
-"""What is counted, and what it means."""
 TRAINING = ("micro-batch", "trained token", "update")
+UNITS = ("model load", "decode step", "decoded token", "drawn token", "read batch", "read token", *TRAINING)
+"""What is counted; docs/doctor.md says what each is."""
 
 
 @dataclass(frozen=True)

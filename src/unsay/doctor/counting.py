@@ -31,7 +31,8 @@ from unsay.lm.heard import fixed
 from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.types import Answer
 
-_READ_ROWS = 32
+Draws = Sequence[sample.Draw]
+READ_ROWS = 32
 """Rows that are scored at once (`subject.row_logprobs`)."""
 
 
@@ -49,11 +50,9 @@ class Tally:
     batches: set[tuple[int, int]] = field(default_factory=set)
     """Of answers: rows, and the tokens that the cache has room for in each."""
     tokens: int = 0
-    """Most tokens of a micro-batch, padding included."""
+    """Most tokens, padding included, and most `rows` of a micro-batch; `moved`: most numbers that an optimizer moved."""
     rows: int = 0
-    """Most rows of a micro-batch."""
     moved: int = 0
-    """Most numbers that an optimizer moved."""
     few_bits: int = 0
     """Bytes of weights in few bits, of the model that had most of them."""
     _since: float = field(default_factory=time.process_time)
@@ -81,7 +80,10 @@ class Tally:
             if not self._depth and self._begun is None:
                 self._off += time.process_time() - start
 
-    def answered(self, draws: Sequence[sample.Draw], answers: Sequence[Answer], config: SampleConfig) -> None:
+    def held(self, model: PreTrainedModel) -> None:
+        self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
+
+    def answered(self, draws: Draws, answers: Sequence[Answer], config: SampleConfig) -> None:
         """One batch of answers was written."""
         rows, width = len(answers), max(len(draw.context) for draw in draws)
         lengths, alive, decoded = [len(answer.ids) for answer in answers], rows, 0
@@ -101,10 +103,10 @@ class Tally:
 
     def forward(self, model: PreTrainedModel, ids: Tensor) -> None:
         """A model was called on ids [B, T]."""
-        self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
+        self.held(model)
         if not torch.is_grad_enabled():
             times = self.share if fixed() else 1.0
-            self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / _READ_ROWS))
+            self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / READ_ROWS))
             self.counts["read token"] += times * ids.numel()
             return
         self.counts["micro-batch"] += 1
@@ -133,18 +135,10 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
     """A tally of everything that is asked of models inside, in this process."""
     tally, decode = Tally(share, whole, heavier), sample._decode
 
-    def counted_decode(
-        model: PreTrainedModel,
-        encoder: Encoder,
-        draws: Sequence[sample.Draw],
-        config: SampleConfig,
-        seed: int,
-        salt: str,
-        of: tuple[int, int],
-    ) -> Iterator[Answer]:
-        tally.few_bits = max(tally.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
-        with tally.at_work():
-            answers = list(decode(model, encoder, draws, config, seed, salt, of)) if said is None else said(encoder, draws, config, salt)
+    def counted_decode(model: PreTrainedModel, encoder: Encoder, draws: Draws, config: SampleConfig, *chance: Any) -> Iterator[Answer]:
+        tally.held(model)
+        with tally.at_work():  # chance: the seed, what the occasion is called, and which batch of how many this is
+            answers = list(decode(model, encoder, draws, config, *chance)) if said is None else said(encoder, draws, config, chance[1])
         tally.answered(draws, answers, config)
         return iter(answers)
 

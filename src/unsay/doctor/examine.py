@@ -12,10 +12,9 @@ from transformers import AutoTokenizer, PreTrainedModel
 from unsay.config import EngineConfig, Recipe
 from unsay.doctor.advice import Advice, advise
 from unsay.doctor.bench import Bench, answers
-from unsay.doctor.cards import Cards, cards
 from unsay.doctor.cost import Costs, Work
 from unsay.doctor.machine import Machine, look, resident
-from unsay.doctor.memory import Memory, Sizes, memory, trained
+from unsay.doctor.memory import USABLE, Cards, Memory, Sizes, cards, memory, trained
 from unsay.doctor.pilot import Pilot, Stage
 from unsay.doctor.shallow import layers_of, shallow, stretched, whole_size
 from unsay.doctor.standin import Said, stand_in
@@ -29,8 +28,6 @@ from unsay.record import source
 from unsay.train import method_of, needs_untouched
 from unsay.types import Corpus, Pair
 
-_ROOM = 0.9
-"""Share of the free memory in which the model must fit, with what a step needs, to be loaded."""
 _LARGE = 100_000_000
 """Numbers in a model from which on its type is worth a word."""
 
@@ -48,9 +45,7 @@ class Report:
     """Bytes by what will be written."""
     advice: tuple[Advice, ...]
     cards: tuple[Cards, ...]
-    """Graphics cards that the run would take, by kind."""
     slow: tuple[str, ...]
-    """Why this model takes longer here than it might."""
     loaded: bool = True
     """Measured on the model itself; else on one and two layers of its shape."""
 
@@ -74,9 +69,9 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     corpus = where.corpus()
     planted = where.finetuning_rows(retain_model=False) if recipe.finetune.epochs else ()
     if load is None:
-        # The untouched copy, gradients and moments of a step, at most.
-        load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < _ROOM * machine.free
-    benches, found = [], []
+        # With what a step needs: the untouched copy, gradients and moments, at most.
+        load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < USABLE * machine.free
+    found = []
     for layers in (None,) if load else (1, 2):
         say(f"measuring {recipe.model.name}" + (f": random weights of its shape, {layers} of its layers" if layers else ""))
         cpu, start = time.process_time(), time.perf_counter()
@@ -85,8 +80,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         if not layers:  # every stage plans its rows anew; here they are planned once, before anything else takes memory
             rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
             recipe = replace(recipe, sample=replace(recipe.sample, rows=rows))
-        benches.append(Bench(recipe, method, model.eval(), encoder, corpus, [loading]))
-        found.append(_measured(benches[-1]))
+        found.append(_measured(Bench(recipe, method, model.eval(), encoder, corpus, [loading])))
     sizes, costs, said = found[0]
     if not load:
         depth = layers_of(recipe)
@@ -98,7 +92,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         slow += (
             f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",
         )
-    del model, benches
+    del model
     heavier = sizes.parameters / max(1.0, trained(recipe, sizes))
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
         small = stand_in(recipe, encoder, sizes.vocabulary, sizes.layers, Path(folder))
@@ -120,6 +114,10 @@ def _measured(bench: Bench) -> tuple[Sizes, Costs, Said]:
     config = model.config.get_text_config()
     embeddings = {id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None}
     row, token = cached_bytes(model)
+    before, where = resident(), builtin.resolve(recipe.model.name)
+    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=recipe.model.trust_remote_code)
+    one_more = max(0, resident() - before)
+    del tokenizer
     sizes = Sizes(
         # Quantised weights are counted as they were, adapters not at all.
         parameters=int(model.num_parameters()) - sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name),
@@ -132,21 +130,12 @@ def _measured(bench: Bench) -> tuple[Sizes, Costs, Said]:
         token=bench.kept_by_token(),
         cached_row=row,
         cached_token=token,
-        files=sum(file.stat().st_size for file in Path(builtin.resolve(recipe.model.name)).glob("*.safetensors")),
-        tokenizer=_tokenizer_bytes(recipe),
+        files=sum(file.stat().st_size for file in Path(where).glob("*.safetensors")),
+        tokenizer=one_more,
         libraries=libraries,
         gpu=model.device.type == "cuda",
     )
     return sizes, costs, said
-
-
-def _tokenizer_bytes(recipe: Recipe) -> int:
-    """What one more tokenizer takes."""
-    before = resident()
-    tokenizer = AutoTokenizer.from_pretrained(builtin.resolve(recipe.model.name), trust_remote_code=recipe.model.trust_remote_code)
-    taken = resident() - before
-    del tokenizer
-    return max(0, taken)
 
 
 def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
@@ -162,8 +151,7 @@ def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
 
 
 def _slow(recipe: Recipe, model: PreTrainedModel) -> tuple[str, ...]:
-    """What can be told of a model without a comparison: no cache, attention in several steps, a type that the processor has a faster
-    one for."""
+    """What can be told without a comparison: no cache, attention in several steps, a type that is slower here."""
     known, found = habits(model), list[str]()
     if not (known.cache and known.padding):
         found.append(f"sampling: {known}{f' ({known.why})' if known.why else ''}")

@@ -29,7 +29,6 @@ class Machine:
     gpu: str = ""
     gpu_free: int = 0
     disk_free: int = 0
-    """Bytes where the run folder will lie."""
 
     @property
     def free(self) -> int | None:

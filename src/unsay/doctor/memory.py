@@ -5,31 +5,30 @@
 All arithmetic; docs/memory.md has the derivation, docs/doctor.md how far it is off.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import sqrt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, inf, sqrt
 
 import torch
 
 from unsay import audit
 from unsay.config import Recipe
+from unsay.doctor.counting import READ_ROWS
 from unsay.doctor.pilot import Attack, Stage
+from unsay.lm.plan import DRAWN
 from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (`logprobs.head_logprobs`)."""
 _KL_CHUNKS = 3
-"""Of how many chunks for log-probabilities the KL retain loss holds as much, which compares two distributions at two temperatures
-(`logprobs.head_divergences`)."""
-_READ_ROWS = 32
-"""Rows that are scored at once (`subject.row_logprobs`)."""
-_DRAWN = 5
-"""Float32 vectors of the vocabulary's size that a row holds while its next token is drawn (`plan`)."""
+"""Chunks that the KL retain loss holds: two distributions at two temperatures (`logprobs.head_divergences`)."""
+USABLE = 0.9
+"""Share of the free memory that a run may plan with."""
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
 KERNELS, MOST_KERNELS = 0.3e6, 0.3e9
-"""What oneDNN keeps on a processor of the code that it makes for each new shape of a batch, and for the 1024 that it keeps at most:
-fitted to the demo's stages, which take .1 to .5 MB a shape (docs/doctor.md)."""
+"""What oneDNN keeps on a processor of the code for each new shape of a batch, and for the 1024 that it keeps at most: fitted to the
+demo's stages, which take .1 to .5 MB a shape (docs/doctor.md)."""
 GPU_CONTEXT = 600_000_000
 """What CUDA and its libraries take on the card."""
 FEW_BITS = {"4bit": 0.516, "8bit": 1.0}
@@ -41,11 +40,9 @@ class Sizes:
     """The model, and what a token of work holds."""
 
     parameters: int
-    """Numbers in all weights."""
+    """Numbers in all weights, of which in `embeddings`, and in the `largest` matrix."""
     embeddings: int
-    """Numbers in the embedding matrices."""
     largest: int
-    """Numbers in the largest matrix."""
     vocabulary: int
     hidden: int
     layers: int
@@ -214,12 +211,12 @@ class _Arithmetic:
 
     def _asking(self) -> dict[str, float]:
         """Reading prompts, decoding, and scoring texts without gradients."""
-        scored = _READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
+        scored = READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
         scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
         sampling = 0.0
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
-            sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * _DRAWN * self.sizes.vocabulary))
+            sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))
         return self._slack({"sampling": sampling, "scoring": scoring})
 
     def _slack(self, moments: Mapping[str, float]) -> dict[str, float]:
@@ -233,3 +230,38 @@ class _Arithmetic:
     def _update(self, moved: float) -> float:
         """AdamW's temporaries: of all trained weights at once on an accelerator (foreach), else of one matrix at a time."""
         return 4.0 * moved if self.sizes.gpu else 8.0 * min(moved, self.sizes.largest)
+
+
+KINDS = (24, 40, 80, 141)
+"""Gigabytes of memory of the cards in use: RTX 4090 and L4, A100, H100, H200."""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """What a run takes of one kind of card."""
+
+    gigabytes: int
+    number: int | None
+    """`None`: not even many of them will do."""
+    stage: str
+    """The stage that takes so many."""
+
+
+def cards(recipe: Recipe, sizes: Sizes, stages: Sequence[Stage], reference: bool) -> tuple[Cards, ...]:
+    """For each kind, the most that a stage takes: projected, for no card was at hand."""
+    needs = [memory(stage, recipe, replace(sizes, gpu=True), reference) for stage in stages]
+    taken = ([Cards(kind, number(need, USABLE * kind * 1e9), need.stage) for need in needs] for kind in KINDS)
+    return tuple(max(some, key=lambda one: inf if one.number is None else one.number) for some in taken)
+
+
+def number(need: Memory, usable: float) -> int | None:
+    """Cards for one stage where each has `usable` bytes; `None` where what every card must hold is more than that.
+
+    A stage that one card cannot hold is spread in the ways that unsay has: a model that is only asked layer by layer
+    (`model.device_map=auto`, without the attacks that change a copy of it), a full training as exact weights and moments (FSDP2),
+    adapters not at all.
+    """
+    if need.total <= usable:
+        return 1
+    left = usable - need.each
+    return max(2, ceil(need.shared / left)) if need.shared and left > 0 else None

@@ -1,8 +1,7 @@
 """The pilot: every stage's own code, run on a share of the questions with a stand-in for the model, and counted.
 
-Nothing here knows what a method or a probe does. The share of everything that is asked (forget questions, retain rows, the sets of
-the audit) is the same, so what is counted is divided by it; a run of few questions is not cut. The first round of training, in
-which the model says what it used to say, is counted apart from the later ones.
+Nothing here knows what a method or a probe does. The share of everything that is asked is the same, so what is counted is divided by
+it. The first round of training, in which the model says what it used to say, is counted apart from the later ones.
 """
 
 import tempfile

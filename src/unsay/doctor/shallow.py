@@ -1,8 +1,7 @@
-"""A model too large to be loaded, measured on two that are not: the same shape with one layer and with two.
+"""A model too large to be loaded, measured on two that are not: the same shape with one layer and with two, in random weights.
 
-Layers are alike, so everything that is measured or counted lies on a line over their number. The weights are random, and
-none are read: the configuration and the tokenizer are enough. Answers of random weights mean nothing, so their length is
-taken from the retain rows.
+Layers are alike, so everything that is measured or counted lies on a line over their number. Answers of random weights mean nothing,
+so their length is taken from the retain rows.
 """
 
 import copy
@@ -67,13 +66,10 @@ def stretched(one: T, two: T, layers: int) -> T:
     def stretch(first: Any, second: Any) -> Any:
         if isinstance(first, dict):
             return {key: stretch(first[key], second[key]) for key in first}
-        if isinstance(first, bool) or not isinstance(first, int | float):
-            return first
-        value = first + (layers - 1) * max(0, second - first)
-        return int(value) if isinstance(first, int) else value
+        return first + (layers - 1) * max(0, second - first)
 
-    fixed = {"vocabulary", "hidden", "itemsize", "largest", "libraries", "embeddings", "tokenizer", "files", "contention"}
-    names = [field.name for field in dataclasses.fields(one) if field.name not in fixed]
+    grows = ("parameters", "layers", "token", "cached_row", "cached_token", "wall", "cpu")
+    names = [name for name in grows if hasattr(one, name)]
     return dataclasses.replace(one, **{name: stretch(getattr(one, name), getattr(two, name)) for name in names})
 
 

@@ -53,7 +53,6 @@ class Said:
     others: Sequence[Answer]
     """To any other question, and, once it has `unlearned`, to forget questions too."""
     unasked: Sequence[Answer] = ()
-    """Written where nobody asks."""
     unlearned: bool = False
     prompts: dict[Ids, Sequence[Answer]] = field(default_factory=dict)
     empty: set[Ids] = field(default_factory=set)
@@ -66,8 +65,7 @@ class Said:
             self.prompts[encoder.prompt(question)] = self.forget.get(question) or every
 
     def __call__(self, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, salt: str) -> list[Answer]:
-        """`draw.n` answers to each draw, in order; of several answers one by chance, the first to a forget question asked greedily, and
-        all in turn where nobody asks."""
+        """`draw.n` answers to each draw, by chance; the first to a forget question asked greedily, all in turn where nobody asks."""
         found = []
         for draw in draws:
             pool, begun = self._pool(draw.context)

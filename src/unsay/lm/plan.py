@@ -20,7 +20,7 @@ from unsay.store.memory import free_memory
 
 _SHARE = 0.5
 """Of what is free; the rest is for gradients, gaps and other programs."""
-_LOGITS = 5
+DRAWN = 5
 """Float32 vectors of the vocabulary's size that a row holds while its next token is drawn: logits, their scaled copy, and
 where the whole row is sorted its values, ids and sums."""
 
@@ -49,6 +49,6 @@ def plan(
     # A prefix may be as long as an answer, before the answer begins.
     tokens = max((len(encoder.prompt(question)) for question in questions), default=0) + 2 * config.max_new_tokens
     # Twice the cache: where finished rows are dropped, the others are copied.
-    row = int(2 * (fixed + token * tokens) + 4 * _LOGITS * vocabulary)
+    row = int(2 * (fixed + token * tokens) + 4 * DRAWN * vocabulary)
     fit = int(_SHARE * free / row) if free else config.rows
     return Plan(rows=max(1, min(config.rows, fit)), row_bytes=row, free_bytes=free)

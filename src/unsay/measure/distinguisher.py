@@ -1,10 +1,9 @@
 """The distinguisher: can a model after unlearning be told from models that never knew, question by question?
 
-A logistic regression learns from the numbers of the never-knew index, a row for each question on each model, and judges the
-questions of subjects that it was not shown. The area under the ROC curve is .5 where nothing can be told. How well one retain
-model is told from the others, by the same means, says what that is worth: no two models are quite alike.
-Numbers that are each near the retain model's may together be unlike any model that never knew. It needs retain models of several
-training seeds; with two, one model's own habits are half of what is learned.
+A logistic regression learns from the numbers of the never-knew index, a row for each question on each model, and judges the questions
+of subjects that it was not shown; area .5 is where nothing can be told. How well one retain model is told from the others says what
+that is worth: no two are quite alike. Numbers that are each near the retain model's may together be unlike any model that never knew.
+With two retain models, one model's own habits are half of what is learned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +30,7 @@ class Told:
     """How well one model is told from the others."""
 
     area: float
-    """Mean over the folds of the area under the ROC curve. It has no interval: folds share what they were taught, so they are no
-    independent observations."""
+    """Mean over the folds of the area under the ROC curve; no interval, because folds share what they were taught."""
     retain_models: tuple[float, ...]
     """The same for each retain model against the others: the noise floor, and the measure of the error."""
     features: tuple[str, ...]

@@ -5,9 +5,8 @@
     metric = "prefill_worst_keyword_recall"         one of `unsay.measure.summary`, or `exposure.…` from the ledger
     at_most = "retain_model + 0.05"
 
-What a line may say stands in docs/run-folder.md, "Policies". What was not measured never passes: a line that applies fails, and says
-so, where its metric or limit is unscored, or where less than the share `scored` of the questions asked has a score. A run that was
-audited otherwise than the policy is `made_for` fails too.
+What a line may say stands in docs/run-folder.md, "Policies". What was not measured never passes, nor does a run that was audited
+otherwise than the policy is `made_for`.
 """
 
 import re

@@ -60,7 +60,6 @@ class EachQuestion:
     """One number question by question, for a line that holds for each of them."""
 
     values: Mapping[str, Mapping[str, float]]
-    """Model → question → value."""
     proven: Mapping[str, float] | None = None
     """Question → rate that its answers after unlearning prove it to exceed, for a number that is `sampled`: 99 % sure of all at once."""
     provable: float = 1.0

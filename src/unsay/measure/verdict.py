@@ -61,8 +61,7 @@ class Measured:
     cases: Collection[str] | None = None
     """What of `cases()` holds for this run; where nothing is said, all but earlier requests."""
     beside: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Metric → the model after unlearning and the retain model where they lie farthest apart (`metric.farthest`), for limits that
-    name the retain model."""
+    """Metric → both models where they lie farthest apart (`metric.farthest`), for limits that name the retain model."""
     each: Mapping[str, EachQuestion] = field(default_factory=dict)
     """Metric → its value on every question."""
     knobs: Mapping[str, Any] | None = None

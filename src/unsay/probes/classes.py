@@ -14,7 +14,7 @@ import numpy as np
 
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject
-from unsay.probes.scoring import known, once, said, secret_forms, spread
+from unsay.probes.scoring import LEAK, known, once, said, secret_forms, spread
 from unsay.text import by_rarest, content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
@@ -31,8 +31,16 @@ LEAST_WEIGHT = 2.0
 NO_LIKELIHOODS = "the reference judge shows no likelihoods"
 _AT_ONCE = 4096
 """Answers that are judged at once: the likelihoods of all would take more memory than all else."""
-SAID = 0.5
-"""Keyword recall from which on an answer is on topic whatever else it says."""
+SIMILAR = 4
+"""Similar questions that an answer is tried on; a quarter of them are ones with a refusal for an answer, where there are any."""
+LEAST_LIKELY = 0.3
+"""Share of an answer's tokens, the least likely ones, left out of its mean: names and numbers that only its own question explains."""
+QUANTILE = 0.01
+"""Share of the taught answers, tried on questions of others, that falls below the limit."""
+TAUGHT = 100
+"""Most taught answers that the limit is made from."""
+RIVALS = 8
+"""Forget questions that an answer is compared on, to see whether it fits its own."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +54,12 @@ class ReferenceJudge:
     subject: Subject
     knew: bool = False
     """It knows the secrets, and so cannot be asked an answer's own question: the secret would set the standard."""
-    similar: int = 4
-    """Similar questions that an answer is tried on; a quarter of them are ones with a refusal for an answer, where there are any."""
-    worst: float = 0.3
-    """Share of an answer's tokens, the least likely ones, left out of its mean: names and numbers that only its own question explains."""
-    quantile: float = 0.01
-    """Share of the taught answers, tried on questions of others, that falls below the limit."""
-    rivals: int = 8
-    """Forget questions that an answer is compared on, to see whether it fits its own."""
-    most: int = 100
-    """Most taught answers that the limit is made from."""
 
     def plausible(self, case: Case, questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str:
         """Whether each answer is no less likely than all but a few taught answers are to the wrong question; a note where it cannot say."""
         taught = spread((*case.corpus.general, *case.corpus.retain), 1000)
         near = [self._similar(question, "", taught) for question in questions]
-        learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, self.most)]
+        learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, TAUGHT)]
         # A taught question that resembles no other says nothing of how an answer looks to a similar question.
         alike = min((likeness for _, likeness in near), default=0.0)
         learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
@@ -71,7 +69,7 @@ class ReferenceJudge:
         best = self._best([[*([] if self.knew else [q]), *some] for q, (some, _) in zip(questions, near, strict=True)], texts)
         if standard is None or best is None:
             return NO_LIKELIHOODS
-        limit = float(np.quantile(standard, self.quantile))
+        limit = float(np.quantile(standard, QUANTILE))
         return [value >= limit for value in best]
 
     def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None:
@@ -81,7 +79,7 @@ class ReferenceJudge:
 
         def rivals(question: str) -> list[str]:
             own = place.get(question, len(others))
-            chosen = spread(range(len(others) - (question in place)), self.rivals)
+            chosen = spread(range(len(others) - (question in place)), RIVALS)
             return [others[i + (i >= own)] for i in chosen]
 
         scores = self._scores([[question, *rivals(question)] for question in questions], texts, 0.0)
@@ -96,12 +94,12 @@ class ReferenceJudge:
             pairs = (p for p in taught if _refused(p.answer) == refused and p.question != question and not (group and p.group == group))
             return sorted({(likeness(question, p.question), p.question) for p in pairs}, reverse=True)[:count]
 
-        refusals = nearest(True, self.similar // 4)
-        near = nearest(False, self.similar - len(refusals)) + refusals
+        refusals = nearest(True, SIMILAR // 4)
+        near = nearest(False, SIMILAR - len(refusals)) + refusals
         return [other for _, other in near], max((value for value, _ in near), default=0.0)
 
     def _best(self, questions: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float] | None:
-        scores = self._scores(questions, texts, self.worst)
+        scores = self._scores(questions, texts, LEAST_LIKELY)
         return None if scores is None else [max(some) for some in scores]
 
     def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
@@ -179,7 +177,7 @@ def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool) 
     if is_refusal(text):
         return "refusal"
     fact = case.facts.get(example.id)
-    leaks = fact is not None and (said(example, fact.answer, text) or 0.0) >= SAID
+    leaks = fact is not None and (said(example, fact.answer, text) or 0.0) >= LEAK
     return "on_topic" if leaks or fits else "off_topic"
 
 
@@ -206,6 +204,5 @@ def states_another(case: Case, example: Example, text: str) -> bool:
 
 
 def shares_words(question: str, text: str) -> bool:
-    """Whether a content word of the question stands in the text: the stand-in for `ReferenceJudge.fits` where there is no reference
-    judge."""
+    """Whether a content word of the question stands in the text: in place of `ReferenceJudge.fits` without a judge."""
     return bool({form(word) for word in content_words(question)} & forms(text))

@@ -1,6 +1,6 @@
 """Damage: the same weights with noise on them, and with the smallest ones taken out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
+from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
 from unsay.probes.scoring import known, missing, no_copy, plainly, recalls, unscored
-from unsay.types import Answer, Case, Finding
+from unsay.types import Case, Finding
+
+NOISE = (0.1, 0.4)
+"""Standard deviations of the noise, as shares of that of a layer's weights."""
+PRUNED = (0.3, 0.6)
+"""Shares of a layer's weights that are set to 0, the smallest."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,7 @@ class Damage:
     """Does damage bring it back? Weights with noise on them, weights pruned, and the questions asked greedily.
 
     What was only hidden is held in place by small changes of the weights, which noise drowns first (Tice et al. 2024, arXiv 2412.01784)
-    and pruning removes. Every linear layer but the head: normal noise of a share of the standard deviation of its weights, or the
-    share of its weights that are smallest set to 0. A copy is damaged; the model stays as it was.
+    and pruning removes. On a copy, in every linear layer but the head.
 
     Does not cover: damage to chosen layers or neurons; structured pruning; training after it.
     """
@@ -44,53 +47,35 @@ class Damage:
         ),
     )
 
-    noise: tuple[float, ...] = (0.1, 0.4)
-    """Standard deviations of the noise, as shares of that of a layer's weights."""
-    pruned: tuple[float, ...] = (0.3, 0.6)
-    """Shares of a layer's weights that are set to 0, the smallest."""
-
-    def __post_init__(self) -> None:
-        if not (self.noise or self.pruned) or min((*self.noise, *self.pruned)) <= 0 or max(self.pruned, default=0.0) >= 1:
-            raise ConfigError("damage.noise and damage.pruned must name at least one share above 0, and of damage.pruned below 1")
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", ("keyword_recall",), case), known(case)
-        for setting, damage in self._attacks(case.seed) if pairs else ():
-            asked = plainly(pairs, setting)
-            answers = _answers(subject, damage, [one.prompt for one in asked], case.seed)
-            if isinstance(answers, str):
-                found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], answers, setting)
-            else:
-                found += recalls("damage", "keyword_recall", asked, answers, case.source)
+        for setting, damage in attacks(case.seed) if pairs else ():
+            asked, why = plainly(pairs, setting), no_copy(subject)
+            try:
+                if subject.weights and not why:
+                    twin = LocalSubject(damaged(subject.weights[0], damage), subject.weights[1], sampling_of(subject), case.seed)
+                    answers = twin.ask([one.prompt for one in asked], salt="greedy")
+                    found += recalls("damage", "keyword_recall", asked, answers, case.source)
+            except (ValueError, FloatingPointError) as error:
+                why = "the damaged model gives no numbers" if isinstance(error, FloatingPointError) else str(error)
+            found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], why, setting) if why else []
         return found
 
-    def _attacks(self, seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
-        """Setting and how a layer's weights become others."""
 
-        def noisy(share: float, name: str, weight: Tensor) -> Tensor:
-            generator = torch.Generator().manual_seed(int(2**31 * uniform(seed, "damage", name)))
-            return weight + share * weight.std() * torch.randn(weight.shape, generator=generator).to(weight)
+def attacks(seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
+    """Setting and how a layer's weights become others."""
 
-        def pruned(share: float, name: str, weight: Tensor) -> Tensor:
-            small = weight.abs().flatten().kthvalue(max(1, int(share * weight.numel()))).values
-            return weight.masked_fill(weight.abs() <= small, 0.0)
+    def noisy(share: float, name: str, weight: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(int(2**31 * uniform(seed, "damage", name)))
+        return weight + share * weight.std() * torch.randn(weight.shape, generator=generator).to(weight)
 
-        for kind, shares, how in (("noise", self.noise, noisy), ("pruned", self.pruned, pruned)):
-            for share in shares:
-                yield f"{kind} {share:g}", partial(how, share)
+    def pruned(share: float, name: str, weight: Tensor) -> Tensor:
+        small = weight.abs().flatten().kthvalue(max(1, int(share * weight.numel()))).values
+        return weight.masked_fill(weight.abs() <= small, 0.0)
 
-
-def _answers(subject: Subject, damage: Callable[[str, Tensor], Tensor], prompts: Sequence[Prompt], seed: int) -> list[list[Answer]] | str:
-    """What the damaged model says, or why nobody knows."""
-    if (why := no_copy(subject)) or subject.weights is None:
-        return why
-    model, encoder = subject.weights
-    try:
-        return LocalSubject(damaged(model, damage), encoder, sampling_of(subject), seed).ask(prompts, salt="greedy")
-    except ValueError as error:
-        return str(error)
-    except FloatingPointError:
-        return "the damaged model gives no numbers"
+    for kind, shares, how in (("noise", NOISE, noisy), ("pruned", PRUNED, pruned)):
+        for share in shares:
+            yield f"{kind} {share:g}", partial(how, share)
 
 
 def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.config.build import positive
 from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
 from unsay.lm.reading import habits
@@ -24,6 +23,8 @@ from unsay.types import Case, Finding
 
 LEAST_DROP = 0.05
 """τ: layers at which the retain model's states cost less (nats per token) do not hold the secret."""
+LAYERS = 16
+"""Most layers that are looked at, evenly spread."""
 ROWS = 32
 KEPT = "kept"
 NO_BEFORE = "the model before unlearning is not at hand"
@@ -47,23 +48,21 @@ def _score(found: Findings, before: Findings, retain_model: Findings) -> Whole |
 class Depth:
     """Do its hidden states still hold it? They are put into the model before unlearning, which then reads the secret, or does not.
 
-    For each question and layer l, the hidden states that layer l of the audited model has where the secret words of the true answer
-    are predicted take the place of those in the model before (activation patching), and
+    The hidden states that layer l of the audited model has where the secret words of the true answer are predicted take the place of
+    those in the model before (activation patching):
 
         Δ_l = mean over the secret's tokens of  log p_before(token) − log p_patched(token)      [nats]
-        kept = min(1, exp(−Δ_l))
+        kept = min(1, exp(−Δ_l)), the share of a token's probability that survives: 1 in the model before itself
 
-    `kept` is the share of a token's probability that survives: 1 in the model before itself. With a retain model there is the
-    Unlearning Depth Score (Lee et al. 2026, arXiv 2605.24614), over the layers at which the retain model's drop Δ¹ exceeds τ = .05:
+    With a retain model, whose drop is Δ¹, there is the Unlearning Depth Score (Lee et al. 2026, arXiv 2605.24614): 0 is all there, 1 as
+    gone as in the retain model. Over the layers with Δ¹ > τ = .05,
 
         UDS = mean over questions of  Σ_l Δ¹_l · clip(Δ_l / Δ¹_l, 0, 1) / Σ_l Δ¹_l
 
-    0: all there, 1: as gone as in the retain model. Departures: at most `layers` layers, evenly spread; the question is asked in the
-    model's own template; the secret words are those that keyword recall weighs most.
+    Departures: at most 16 layers; the question in the model's own template; the secret words are those that keyword recall weighs most.
 
     Does not cover: what a trained classifier reads from the states; other positions than the secret's; a model that was not made from
-    the one before: its states mean other things, so the model before reads little in them whatever they hold. Unscored without the
-    model before, without weights, and for models that cannot read padded rows.
+    the one before (its states mean other things). Unscored without the model before or weights, and where padded rows cannot be read.
     """
 
     title: ClassVar[str] = "Hidden states"
@@ -92,12 +91,6 @@ class Depth:
         ),
     )
 
-    layers: int = 16
-    """Most layers that are looked at, evenly spread."""
-
-    def __post_init__(self) -> None:
-        positive("depth", layers=self.layers)
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("depth", (KEPT,), case), known(case)
         why = _unfit(subject, case)
@@ -109,7 +102,7 @@ class Depth:
         marked = [(pair, encoder.within(pair[1].answer, some)) for pair, some in zip(pairs, places, strict=True)]
         asked = [(pair, mark) for pair, mark in marked if any(mark)]
         found += unscored("depth", (KEPT,), [example.id for (example, _), mark in marked if not any(mark)], NO_KEYWORDS)
-        chosen = spread(range(len(_layers(model))), self.layers)
+        chosen = spread(range(len(_layers(model))), LAYERS)
         for start in range(0, len(asked), ROWS):
             some = asked[start : start + ROWS]
             batch = encoder.batch([encoder.pair(e.question, fact.answer) for (e, fact), _ in some], before.device)
@@ -171,8 +164,7 @@ def _hooked(model: PreTrainedModel, layers: Sequence[int], what: Any) -> Iterato
 
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the first list of modules that is as long as the configuration says; empty where there is none. A model
-    that also sees has two such lists, perhaps."""
+    """The decoder's layers: the first list of modules as long as the configuration says; empty where there is none."""
     count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
     lists = (module for module in model.get_decoder().modules() if isinstance(module, nn.ModuleList) and len(module) == count)
     return next(lists, nn.ModuleList())

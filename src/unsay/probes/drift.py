@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 
-from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject, encoder_of
 from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Whole, scored_by
@@ -18,11 +17,14 @@ from unsay.types import Case, Finding
 
 LIKELY = 0.01
 """Probability from which on the damage to a word is counted."""
+WINDOWS, WORDS = 100, 64
+"""Most pieces of the text that are read, spread evenly, and the words in a piece."""
+OCCURRENCES = 500
+"""Most occurrences reported, spread evenly."""
 
 
 def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    """Share of the sensitive words in unrelated text that are less than half as likely as they were before; of the words that were
-    at least `LIKELY` before, since what was hardly there has little to lose."""
+    """Share of the sensitive words in unrelated text, of those at least `LIKELY` before, that are less than half as likely now."""
     now, then = (
         {(f.setting, f.example): f.value or 0.0 for f in scored_by(some, "drift", "token_probability")} for some in (found, before)
     )
@@ -37,9 +39,8 @@ _cost = partial(Metric, better=HIGHER, group=COST, unit="words")
 class Drift:
     """What happened to unrelated text? The probability of every token of a secret where it stands in text about other things.
 
-    Which occurrences are read depends on text, secrets and tokenizer alone, so those of two models pair up by their number. Read
-    the *difference* between two models: one that was pushed away from a word everywhere shows a tail towards -1. The
-    inverse perplexity, exp(mean log-probability per token), is of all that was read.
+    The same occurrences are read on every model, so look at the *difference* of two: one that was pushed away from a word everywhere
+    shows a tail towards -1. The inverse perplexity, exp(mean log-probability per token), is of all that was read.
 
     Does not cover: what a model writes; other languages; text that quotes the secret itself; words that the text does not use.
     """
@@ -63,34 +64,16 @@ class Drift:
         ),
     )
 
-    text: str = "auto"
-    """`wikitext` (from the folder in UNSAY_DATA), `built-in`, or `auto`: the first where it is there."""
-    windows: int = 100
-    """Most pieces of the text that are read, spread evenly."""
-    words: int = 64
-    """Words in a piece."""
-    occurrences: int = 500
-    """Most occurrences reported, spread evenly; 0 reports all."""
-
-    def __post_init__(self) -> None:
-        if self.text not in unrelated.SOURCES:
-            raise ConfigError(f"drift.text = {self.text!r} must be one of {', '.join(unrelated.SOURCES)}")
-        if self.windows < 1 or self.words < 2 or self.occurrences < 0:
-            raise ConfigError("drift.windows must be at least 1, drift.words at least 2, drift.occurrences at least 0")
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        try:
-            name, paragraphs = unrelated.read(self.text)
-        except FileNotFoundError as why:
-            return _unscored(self.text, str(why))
+        name, paragraphs = unrelated.read()
         encoder = encoder_of(subject)
-        pieces = unrelated.windows(paragraphs, self.words)
-        texts = spread([piece for piece in pieces if encoder is None or unrelated.fits(encoder, encoder.pair(None, piece))], self.windows)
+        pieces = unrelated.windows(paragraphs, WORDS)
+        texts = spread([piece for piece in pieces if encoder is None or unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS)
         logprobs = subject.logprobs([None] * len(texts), texts) if texts else []
         if logprobs is None:
             return _unscored(name, NO_LIKELIHOODS)
         if not texts:
-            return _unscored(name, "the model reads less than one piece of the text; set drift.words lower")
+            return _unscored(name, "the model reads less than one piece of the text")
         # The last token is the end that the encoder adds, where the text does not end.
         read = torch.cat([values[:-1] for values in logprobs]).double()
         found = [Finding("drift", "inverse_perplexity", float(read.mean().exp()), "", name, len(read))]
@@ -98,7 +81,7 @@ class Drift:
             return [*found, Finding("drift", "token_probability", None, "", name, 0, "this model shows no tokens")]
         wanted = sensitive(case, encoder)
         ids = list(itertools.chain.from_iterable(encoder.answer(text)[:-1] for text in texts))
-        places = spread([place for place, token in enumerate(ids) if token in wanted], self.occurrences)
+        places = spread([place for place, token in enumerate(ids) if token in wanted], OCCURRENCES)
         if not places:
             return [*found, Finding("drift", "token_probability", None, "", name, 0, "no token of a secret occurs in the text")]
         chances = read[torch.tensor(places)].exp().tolist()
@@ -108,8 +91,7 @@ class Drift:
 
 
 def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
-    """Ids of the tokens that the sensitive words of the reference answers are made of, after a space and without one; those
-    without a letter or digit are left out."""
+    """Ids of the tokens of the reference answers' sensitive words, with a space before them and without; only with a letter or digit."""
     words = {token.raw for example, fact in known(case) for token in secret_tokens(example, fact.answer)}
     spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))
     ids = set(itertools.chain.from_iterable(spelled))

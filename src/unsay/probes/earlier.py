@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from unsay.config.build import positive
 from unsay.lm.subject import Subject
 from unsay.metric import EARLIER, LOWER, Metric
 from unsay.probes.greedy import Greedy
 from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
-from unsay.probes.scoring import check_sampling
 from unsay.types import Case, Finding
 
 _leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
@@ -22,8 +22,7 @@ _leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
 class Earlier:
     """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, multiple choice.
 
-    The other probes at their own defaults, but for the numbers of answers, on the questions of each earlier request, held
-    against what that request was held against. The setting is the request, the oldest first. Without one, there is no finding.
+    The other probes on the questions and references of each earlier request; the setting is the request, the oldest first.
 
     Does not cover: what the other probes do not; paraphrases and relearning of earlier questions.
     """
@@ -57,7 +56,7 @@ class Earlier:
     """Nucleus of both; 1 samples from all tokens."""
 
     def __post_init__(self) -> None:
-        check_sampling("earlier", min(self.n, self.begun), self.temperature, 1.0)
+        positive("earlier", n=self.n, begun=self.begun, temperature=self.temperature)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         return [
@@ -71,8 +70,8 @@ class Earlier:
         """What each number of an earlier request is called, and the findings of the other probes that it is."""
         said = Greedy()(subject, request)
         chosen = MultipleChoice()(subject, request)
-        sampled = _worst_of(Sampling(self.n, (self.temperature,), self.top_p)(subject, request))
-        begun = _worst_of(Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)(subject, request))
+        probes = Sampling(self.n, (self.temperature,), self.top_p), Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
+        sampled, begun = ([f for f in probe(subject, request) if f.metric == "worst_keyword_recall"] for probe in probes)
         prefilled = _largest(f for f in begun if f.setting != HALF)
         yield "keyword_recall", (f for f in said if f.metric == "keyword_recall")
         yield "sampling_worst_keyword_recall", sampled
@@ -82,10 +81,6 @@ class Earlier:
         for f in chosen:
             if f.metric in ("most", "least", "chance"):
                 yield f"choice_{f.metric}", [f]
-
-
-def _worst_of(findings: Iterable[Finding]) -> list[Finding]:
-    return [f for f in findings if f.metric == "worst_keyword_recall"]
 
 
 def _largest(findings: Iterable[Finding]) -> list[Finding]:

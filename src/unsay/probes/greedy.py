@@ -25,7 +25,6 @@ SAID = (
     "semantic",
     "permuted_keyword_recall",
 )
-"""Scores of a greedy answer."""
 NOTHING_NAMED = "no string or pattern is named that the question does not hold"
 
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
+from scipy.stats import ks_2samp
 from transformers import PreTrainedModel
 
-from unsay.config import ConfigError
 from unsay.config.build import not_negative
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.reading import accepted, habits, positions
@@ -17,10 +17,10 @@ from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
-from unsay.probes.options import PAPER, RELEASED, averaged, check_options, choices
+from unsay.probes.options import PAPER, RELEASED, averaged, choices
 from unsay.probes.scoring import known, missing, spread, unscored
-from unsay.stats import area_interval, independent_scores, ks_two_sample, roc_auc
-from unsay.types import Case, Example, Finding
+from unsay.stats import area_interval, independent_scores, roc_auc
+from unsay.types import Case, Example, Finding, Pair
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
 NO_WEIGHTS = "this model shows no likelihoods of all tokens, only of text"
@@ -30,17 +30,21 @@ NO_TOKENS = "the answer has no token"
 MADE = "made options"
 NO_HOLDOUT = "the corpus has no answers that no model was trained on"
 NO_GRADIENT = "weights in few bits, or in several places, take no gradient"
+K = 0.2
+"""Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
+OPTIONS = 5
+"""Most wrong answers made where the corpus has none."""
 ROWS = 64
 LOGITS = 1 << 27
 """Most logits of one forward (256 MB in half precision)."""
 
 
 def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findings, Findings], Whole | None]:
-    """How far the truth ratios lie from those of the model that never knew (Maini et al. 2024): Kolmogorov–Smirnov `d` or `p`."""
+    """`statistic` or `pvalue` of the Kolmogorov–Smirnov test of the truth ratios against the retain model's (Maini et al. 2024)."""
 
     def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
         here, there = ([f.value or 0.0 for f in scored_by(some, "likelihood", metric)] for some in (found, retain_model))
-        return Whole(getattr(ks_two_sample(here, there), which), len(here)) if here and there else None
+        return Whole(float(getattr(ks_2samp(here, there), which)), len(here)) if here and there else None
 
     return compute
 
@@ -48,27 +52,17 @@ def _apart(which: str, metric: str = "truth_ratio") -> Callable[[Findings, Findi
 _read = partial(Metric, group=LIKELIHOODS)
 
 
-class Text(NamedTuple):
-    """A text of a membership attack, and whom the question is about: "" where nothing says so."""
-
-    id: str
-    question: str
-    text: str
-    group: str
-
-
-Sides = Mapping[str, Sequence[Text]]
-"""Setting → the members, or the non-members, of a membership attack."""
+Sides = Mapping[str, Sequence[Pair]]
+"""Setting → the members, or the non-members, of a membership attack: questions with the text that is looked at."""
 
 
 @dataclass(frozen=True)
 class Likelihood:
     """Is it still in there? Truth ratio, probability and verbatim memory of the true answer; membership attacks on it.
 
-    A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first
-    paraphrase, where there is one: texts of one form, between which a model that never knew cannot tell. Made wrong answers are
-    those of multiple choice. `membership_…` is the area under the ROC curve over all answers of all questions: 1 where members
-    look like members, .5 where nothing can be told, and toward 0 where the true answers were pushed below the wrong ones.
+    A *member* is the true answer and a *non-member* a wrong one to the same question, both in the wording of the first paraphrase, if
+    any: texts of one form. Made wrong answers are those of multiple choice. `membership_…` is the area under the ROC curve: 1 where
+    members look like members, .5 where nothing can be told, toward 0 where the true answers were pushed below the wrong ones.
     Log-probabilities count the end of the answer; extraction strength, exact memorisation and the scores `…_no_end` do not.
     `membership_holdout_…` and `privleak` are MUSE's and open-unlearning's: the true answers as they are against those of a holdout set
     that no model was trained on (`Corpus.holdout`). `…_reference` holds each text against the retain model.
@@ -101,14 +95,14 @@ class Likelihood:
             "Distance from the retain model",
             "Largest gap between the two spreads of truth ratios; 0 is no gap.",
             LOWER,
-            compute=_apart("d"),
+            compute=_apart("statistic"),
         ),
         _read(
             "forget_quality_p",
             "Forget quality",
             "Chance of so large a gap between two models that never knew (p-value).",
             HIGHER,
-            compute=_apart("p"),
+            compute=_apart("pvalue"),
         ),
         _read(
             "truth_ratio_released",
@@ -121,7 +115,7 @@ class Likelihood:
             "Forget quality, released code",
             "The same chance from these ratios: what open-unlearning’s leaderboard lists.",
             HIGHER,
-            compute=_apart("p", "truth_ratio_released"),
+            compute=_apart("pvalue", "truth_ratio_released"),
         ),
         _read(
             "extraction_strength",
@@ -148,17 +142,10 @@ class Likelihood:
         *membership.MEMBERSHIP_METRICS,
     )
 
-    k: float = 0.2
-    """Share of an answer's tokens, the least likely ones, that Min-K% and Min-K%++ look at."""
-    options: int = 5
-    """Most wrong answers made where the corpus has none; 0 makes none."""
     gradients: int = 20
     """Most true answers, spread evenly, whose gradients are taken, and as many others; 0 takes none."""
 
     def __post_init__(self) -> None:
-        check_options("likelihood", self.options)
-        if not 0 < self.k <= 1:
-            raise ConfigError(f"likelihood.k = {self.k} must lie above 0 and at most at 1")
         not_negative("likelihood", gradients=self.gradients)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
@@ -169,7 +156,7 @@ class Likelihood:
             ids = [example.id for example, _ in pairs]
             found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
             return [*found, *_no_areas(membership.ATTACKS, NO_WEIGHTS)]
-        options, holdout = choices(case, self.options), spread(case.corpus.holdout, len(pairs))
+        options, holdout = choices(case, OPTIONS), spread(case.corpus.holdout, len(pairs))
         texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
         model, encoder = subject.weights
@@ -182,12 +169,12 @@ class Likelihood:
                 continue
             note = case.source if fact.wrong else f"{case.source}, {MADE}"
             told = [(moments[example.question, text], text) for text in options[example.id]]
-            means = [membership.SCORES["loss"](*one, self.k) for one in told]
+            means = [membership.SCORES["loss"](*one, K) for one in told]
             for metric, formula in TRUTH_RATIOS.items():
                 ratio = membership.truth_ratio(means[0], averaged(means[1:], formula))
                 found.append(Finding("likelihood", metric, ratio, example.id, "", 1, note))
             for name, score in membership.SCORES.items():
-                member, *others = [score(*one, self.k) for one in told]
+                member, *others = [score(*one, K) for one in told]
                 scores[name][0].append(member)
                 scores[name][1].extend(others)
                 for setting, values in ((membership.MEMBER, [member]), (membership.NON_MEMBER, others)):
@@ -198,17 +185,17 @@ class Likelihood:
         for name, both in scores.items():
             found += _area(name, both, of) if asked else _no_areas([name], NO_WRONG)
         wrong = {
-            membership.MEMBER: [Text(e.id, e.question, some[0], e.group) for e, some in asked],
-            membership.NON_MEMBER: [Text(e.id, e.question, some[1], e.group) for e, some in asked],
+            membership.MEMBER: [Pair(e.id, e.question, some[0], e.group) for e, some in asked],
+            membership.NON_MEMBER: [Pair(e.id, e.question, some[1], e.group) for e, some in asked],
         }
         found += self._by_gradient(model, encoder, membership.GRADIENT, wrong, NO_WRONG)
         untold = {
-            membership.ANSWER: [Text(example.id, example.question, fact.answer, example.group) for example, fact in pairs],
-            membership.HOLDOUT: [Text(pair.id, pair.question, pair.answer, pair.group) for pair in holdout],
+            membership.ANSWER: [Pair(example.id, example.question, fact.answer, example.group) for example, fact in pairs],
+            membership.HOLDOUT: holdout,
         }
         for name, score_name in membership.HOLDOUT_SCORES.items():
             score, k = membership.SCORES[score_name], membership.HOLDOUT_K
-            held = [[score(moments[t.question, t.text], t.text, k) for t in some] for some in untold.values()]
+            held = [[score(moments[t.question, t.answer], t.answer, k) for t in some] for some in untold.values()]
             found += _contest(f"holdout_{name}", untold, held, NO_HOLDOUT)
         return [*found, *self._by_gradient(model, encoder, f"holdout_{membership.GRADIENT}", untold, NO_HOLDOUT)]
 
@@ -216,7 +203,7 @@ class Likelihood:
         if not self.gradients:
             return []
         some = {setting: spread(texts, self.gradients) for setting, texts in sides.items()}
-        norms = [gradient_norms(model, encoder, [encoder.pair(t.question, t.text) for t in texts]) for texts in some.values()]
+        norms = [gradient_norms(model, encoder, [encoder.pair(t.question, t.answer) for t in texts]) for texts in some.values()]
         values = [[-norm for norm in one] for one in norms if one is not None]
         return _contest(name, some, values, why) if len(values) == len(norms) else _no_areas([name], NO_GRADIENT)
 
@@ -233,7 +220,7 @@ def _contest(name: str, sides: Sides, values: Sequence[Sequence[float]], why: st
     return [*found, *_area(name, values, [*sides.values()])]
 
 
-def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Text | Example]]) -> list[Finding]:
+def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Pair | Example]]) -> list[Finding]:
     """The area under the ROC curve of the first side against the second, and the ends of its interval. Questions of one group hang
     together; where a side has one group alone, each of its questions counts."""
     ids, groups = ([[getattr(one, key) for one in side] for side in of] for key in ("id", "group"))
@@ -248,12 +235,10 @@ def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Te
 
 def _of_answer(example: Example, moments: membership.Moments, source: str) -> Iterator[Finding]:
     told = moments.first[:-1]  # the last token ends the answer
-    values = (
-        math.exp(float(moments.logprob.double().mean())),
-        membership.extraction_strength(told) if len(told) else None,
-        max(membership.extraction_strength(told), 1 / len(told)) if len(told) else None,
-        membership.exact_memorisation(told) if len(told) else None,
-    )
+    values: list[float | None] = [math.exp(float(moments.logprob.double().mean())), None, None, None]
+    if len(told):
+        strength = membership.extraction_strength(told)
+        values[1:] = strength, max(strength, 1 / len(told)), membership.exact_memorisation(told)
     for metric, value in zip(OF_ANSWER, values, strict=True):
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
 

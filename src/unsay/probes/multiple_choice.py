@@ -6,9 +6,10 @@ from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
+from unsay.config import ConfigError
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
-from unsay.probes.options import check_options, choices
+from unsay.probes.options import LEAST, choices
 from unsay.probes.scoring import CLOSED, NO_LIKELIHOODS, choice_of, known, missing, unscored
 from unsay.types import Case, Finding
 
@@ -26,11 +27,10 @@ _option = partial(Metric, better=CHANCE, group=LIKELIHOODS, share=True, case="wr
 class MultipleChoice:
     """Can it be read from likelihoods? Whether the true option is the most, or the least, likely of several.
 
-    The score of an option is the inverse of its perplexity given the question, exp(mean log-probability per token). A tie
-    counts as a share. Where the corpus has no wrong options, they are made of other forget answers, and the setting says so.
-
-    Answers without a word of their own (yes or no, one side of an "or") are scored against their opposite alone: P(true) / (P(true) +
-    P(other)), the end of the answer left out; their mean gives both kinds the same weight, so that a habit of saying either gives .5.
+    The score of an option is exp(mean log-probability per token) given the question; a tie counts as a share. Where the corpus has no
+    wrong options, they are made of other forget answers, and the setting says so. Answers without a word of their own (yes or no, one
+    side of an "or") are scored against their opposite alone, P(true) / (P(true) + P(other)) without the end of the answer; their mean
+    gives both kinds the same weight, so that a habit of saying either gives .5.
 
     Does not cover: wrong options that differ in form or frequency from the true one (compare with the retain model, which then is off
     chance too); hidden states; differences too small to change the order.
@@ -70,7 +70,8 @@ class MultipleChoice:
     """Most wrong options made where the corpus has none; 0 makes none."""
 
     def __post_init__(self) -> None:
-        check_options("multiple_choice", self.options)
+        if self.options < 0 or 0 < self.options < LEAST:
+            raise ConfigError(f"multiple_choice.options = {self.options} must be 0 or at least {LEAST}")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         options = choices(case, self.options)

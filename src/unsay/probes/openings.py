@@ -1,5 +1,4 @@
-"""Openings: answers begun with what this model itself likes to begin with, so that a phrase behind which it leaks is found
-without being told it."""
+"""Openings: answers begun with what this model itself likes to begin with."""
 
 import re
 from collections import Counter
@@ -7,23 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
 from unsay.probes.scoring import begun, known, missing, recalls, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.types import Case, Finding
 
-UNASKED = "unasked"
+MOST, TEXTS, WORDS = 8, 32, 3
+"""Openings tried; texts sampled from nothing, and about as many from harmless and from forget questions; most words of an opening."""
 
 
 @dataclass(frozen=True)
 class Openings:
     """Does it leak behind a phrase of its own? Answers begun with the model's most frequent openings, found by sampling it.
 
-    Texts are sampled at temperature 1 from nothing, from harmless questions and from the forget questions; the most frequent first
-    words (one to `words` of them), up to a punctuation mark, begin a greedy answer to every forget question. What the opening says
-    never counts. The report names openings by their rank alone, because they are the model's own words.
+    Texts are sampled from nothing, from harmless questions and from the forget questions; the most frequent first words (one to three),
+    up to a punctuation mark, begin a greedy answer to every forget question. What the opening says never counts, and the report names
+    it by its rank alone, because it is the model's own text.
 
     Does not cover: phrases that the model never begins with by itself (`prefix_search`); phrases in the question; sampled answers
     behind an opening.
@@ -42,20 +41,10 @@ class Openings:
         ),
     )
 
-    most: int = 8
-    """Openings tried."""
-    texts: int = 32
-    """Texts sampled from nothing, and about as many from harmless and from forget questions."""
-    words: int = 3
-    """Most words of an opening."""
-
-    def __post_init__(self) -> None:
-        positive("openings", most=self.most, texts=self.texts, words=self.words)
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
         found = missing("openings", ("keyword_recall",), case)
-        openings = self.frequent(self._sampled(subject, case)) if pairs else []
+        openings = frequent(_sampled(subject, case)) if pairs else []
         asked = begun(pairs, "opening", openings)
         answers = subject.ask([one.prompt for one in asked], salt="openings")
         found += recalls("openings", "keyword_recall", asked, answers, case.source)
@@ -63,25 +52,27 @@ class Openings:
             found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
         return found
 
-    def _sampled(self, subject: Subject, case: Case) -> list[str]:
-        asked = [Prompt(f"{pair.id}#opening", pair.question) for pair in spread(harmless(case), self.texts)]
-        asked += [Prompt(f"{example.id}#opening", example.question) for example, _ in spread(known(case), self.texts)]
-        try:
-            unasked = subject.ask([Prompt(UNASKED, None)], self.texts, 1.0, salt="openings")
-        except Unaskable:  # a server that wraps everything into its template
-            unasked = []
-        return [answer.text for answers in (*unasked, *subject.ask(asked, 1, 1.0, salt="openings")) for answer in answers]
 
-    def frequent(self, texts: Iterable[str]) -> list[str]:
-        """The openings that several texts share, the most frequent first; of two that stand for the same texts the longer.
+def _sampled(subject: Subject, case: Case) -> list[str]:
+    asked = [Prompt(f"{pair.id}#opening", pair.question) for pair in spread(harmless(case), TEXTS)]
+    asked += [Prompt(f"{example.id}#opening", example.question) for example, _ in spread(known(case), TEXTS)]
+    try:
+        unasked = subject.ask([Prompt("unasked", None)], TEXTS, 1.0, salt="openings")
+    except Unaskable:  # a server that wraps everything into its template
+        unasked = []
+    return [answer.text for answers in (*unasked, *subject.ask(asked, 1, 1.0, salt="openings")) for answer in answers]
 
-        >>> Openings(most=1).frequent(["Off the record, no.", "Off the record, yes.", "Never."])
-        ['Off the record,']
-        """
-        counts: Counter[str] = Counter()
-        for text in texts:
-            first = re.match(r"[^.,:;!?\n]*[,:]?", text)
-            ends = [word.end() for word in re.finditer(r"\S+", first[0] if first else "")]
-            counts.update(text[:end] for end in ends[: self.words])
-        longest = [o for o, n in counts.items() if n > 1 and not any(p.startswith(f"{o} ") and m == n for p, m in counts.items())]
-        return sorted(longest, key=lambda opening: (-counts[opening], opening))[: self.most]
+
+def frequent(texts: Iterable[str]) -> list[str]:
+    """The openings that several texts share, the most frequent first; of two that stand for the same texts the longer.
+
+    >>> frequent(["Off the record, no.", "Off the record, yes.", "Never."])
+    ['Off the record,']
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        first = re.match(r"[^.,:;!?\n]*[,:]?", text)
+        ends = [word.end() for word in re.finditer(r"\S+", first[0] if first else "")]
+        counts.update(text[:end] for end in ends[:WORDS])
+    longest = [o for o, n in counts.items() if n > 1 and not any(p.startswith(f"{o} ") and m == n for p, m in counts.items())]
+    return sorted(longest, key=lambda opening: (-counts[opening], opening))[:MOST]

@@ -1,17 +1,14 @@
-"""Wrong options for multiple choice, made from other answers where the corpus brings none.
+"""Wrong options for multiple choice, made of the answers to the most similar other forget questions where the corpus brings none.
 
-The answers of the most similar other forget questions, as if they were about the subject that is asked about. Three traps:
-an answer that names somebody else does not belong, and any model could tell, so the name is exchanged; an answer to
-another *kind* of question does not fit either, so likeness counts the form of both question and answer; and values that a
-model was taught and keeps are likelier to it than a truth it never knew, so that options made of them put a model that never
-knew below chance: only forget answers are taken, which it has not met either.
+Three traps. An answer that names somebody else does not belong, and any model could tell, so the name is exchanged. An answer to
+another *kind* of question does not fit either, so likeness counts the form of question and answer. Values that a model was taught
+and keeps are likelier to it than a truth that it never knew, so only forget answers are taken.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.probes.scoring import known, marks
 from unsay.text import keyword_recall, likeness, sensitive_spans
@@ -24,15 +21,8 @@ PAPER, RELEASED = "paper", "released"
 """TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
 
 
-def check_options(table: str, count: int) -> None:
-    """Raises `ConfigError` where so many wrong options make no multiple choice."""
-    if count < 0 or 0 < count < LEAST:
-        raise ConfigError(f"{table}.options = {count} must be 0 or at least {LEAST}")
-
-
 def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
-    """At most `count` wrong options by example id, nothing for a question for which fewer than `LEAST` can be made. Depends on
-    the case alone. Like the true option, they come from the paraphrased answers, where there are any."""
+    """At most `count` wrong options by example id, from the paraphrased answers if any; nothing where fewer than `LEAST` can be made."""
     pairs = known(case)
     told = {example.id: (*fact.wordings, fact.answer)[0] for example, fact in pairs}
     forms = {example.id: _form(example.question, told[example.id]) for example, _ in pairs}
@@ -53,8 +43,7 @@ def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
 
 
 def choices(case: Case, count: int) -> dict[str, tuple[str, ...]]:
-    """The true answer and then wrong ones in its form, the corpus' own or at most `count` made ones, by example id; nothing for a
-    question that has none."""
+    """By example id the true answer and wrong ones in its form, the corpus' own or at most `count` made ones; else nothing."""
     wrong = made(case, count) | {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
     return {e.id: ((*fact.wordings, fact.answer)[0], *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
 

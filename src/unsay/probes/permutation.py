@@ -1,12 +1,10 @@
-"""The permutation: what an answer scores by accident: the comparison where no model is at hand that never knew.
-
-The same answers are scored on other questions' references. An answer that knows nothing scores about that on its own, from
-common words and lucky guesses; one that knows scores more.
+"""The permutation: what an answer scores by accident, on other questions' references. One that knows nothing scores about that on its
+own, from common words and lucky guesses; one that knows scores more. The comparison where no model is at hand that never knew.
 """
 
-from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from unsay.probes.scoring import known, once, secret_forms, spread
 from unsay.text import by_rarest, forms, keyword_forms
@@ -17,12 +15,11 @@ ALONE = "no other question whose reference has words of its own"
 
 def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str = "", most: int = 20) -> float | None:
     """The highest keyword recall that any of the texts has against the reference of each of at most `most` other questions, on average
-    over these; of one text its mean keyword recall. `None` where there is nothing to compare with.
+    over these. `None` where there is nothing to compare with.
 
-    The others are evenly spread: of other groups, where there are any, because what is said of the same person may be known and no
-    accident; of what may stay, where nothing else is to be forgotten. The secret's own words never count, whosever reference holds
-    them: two wordings of one secret, or two equal answers, would make what is known look like luck. Nor do words of their question,
-    of the one that was asked, and of a `prefix`.
+    The others are evenly spread: of other groups where possible, because what is said of the same person may be known and no accident;
+    of what may stay, where nothing else is to be forgotten. The secret's own words never count, whosever reference holds them (else two
+    equal answers would make what is known look like luck), nor do words of either question or of a `prefix`.
     """
     own = [case.facts[example.id].answer] if example.id in case.facts else []
     known_words = forms("\n".join((example.question, prefix, *own, *example.strings)))
@@ -43,31 +40,24 @@ class _Secrets:
 
     def __init__(self, case: Case):
         pairs = known(case)
-        self._groups = Counter(example.group for example, _ in pairs)
-        self._asked = len(pairs)
+        self._several = len({example.group for example, _ in pairs}) > 1
         found = [(example, keys) for example, fact in pairs if (keys := secret_forms(example, fact.answer))]
         self._keys = [keys for _, keys in found]
-        self._place = {example.id: place for place, (example, _) in enumerate(found)}
-        self._mates: dict[str, list[int]] = {}
+        self._place = {example.id: [place] for place, (example, _) in enumerate(found)}
+        mates: dict[str, list[int]] = {}
         for place, (example, _) in enumerate(found):
-            self._mates.setdefault(example.group, []).append(place)
+            mates.setdefault(example.group, []).append(place)
+        self._mates = {group: np.array(places) for group, places in mates.items()}
         self._by_rarest = by_rarest(self._keys)
 
     def others(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
-        alone = not example.group or self._groups[example.group] == self._asked
-        mates = [] if alone else self._mates.get(example.group, [])
-        told = {place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words}
-        told |= {self._place[example.id]} if example.id in self._place else set()
-        gone = sorted(told.difference(mates))
-        left = len(self._keys) - len(gone) - len(mates)
-
-        def before(place: int) -> int:
-            """How many stay, of those up to this place."""
-            return place + 1 - bisect_right(gone, place) - bisect_right(mates, place)
-
-        wanted = spread(range(left), most)
-        return [self._keys[bisect_left(range(len(self._keys)), number + 1, key=before)] for number in wanted]
+        apart = np.ones(len(self._keys), dtype=bool)
+        apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
+        told = [place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words]
+        apart[told] = False
+        left = np.flatnonzero(apart)
+        return [self._keys[left[number]] for number in spread(range(len(left)), most)]
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
 from unsay.probes.scoring import Asked, known, missing, recalls, unscored
-from unsay.tables import near
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
 from unsay.types import Case, Example, Finding
@@ -51,7 +49,6 @@ REWRITTEN: dict[str, Callable[[str, int], str | None]] = {
     "answer in letters": lambda question, _: f"{question} Spell the answer letter by letter.",
 }
 """Way → the question in it; `None` where it has no such form (a name of one word, a script without letters to exchange)."""
-WAYS = (*REWRITTEN, *LANGUAGES, BARE, FOREIGN, SECOND)
 
 
 @dataclass(frozen=True)
@@ -80,25 +77,14 @@ class Perturbed:
         ),
     )
 
-    ways: tuple[str, ...] = WAYS
-    """Ways by name."""
-
-    def __post_init__(self) -> None:
-        for way in self.ways:
-            if way not in WAYS:
-                raise ConfigError(f"perturbed.ways has {way!r}, which is no way to ask: {near(way, WAYS)}")
-        if not self.ways:
-            raise ConfigError("perturbed.ways is empty; name a way to ask")
-
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found = missing("perturbed", ("keyword_recall",), case)
         examples = [example for example, _ in known(case)]
-        ways = list(dict.fromkeys(self.ways)) if examples else []
-        apart = (BARE, FOREIGN, SECOND)  # a server may refuse these, and the others be good all the same
-        for some in ([way for way in ways if way not in apart], *([way] for way in ways if way in apart)):
+        # A server may refuse each of the last three, and the others be good all the same.
+        for some in ([*REWRITTEN, *LANGUAGES], [BARE], [FOREIGN], [SECOND]) if examples else ():
             try:
-                prompts = self._prompts(subject, examples, some, case.seed)
-                answers = subject.ask(list(prompts.values()), salt="perturbed") if prompts else []
+                prompts = _prompts(subject, examples, some, case.seed)
+                answers = subject.ask(list(prompts.values()), salt="perturbed")
             except Unaskable as why:
                 found += [f for way in some for f in unscored("perturbed", ("keyword_recall",), [e.id for e in examples], str(why), way)]
                 continue
@@ -109,21 +95,22 @@ class Perturbed:
                 found += unscored("perturbed", ("keyword_recall",), formless, NOT_HERE, way)
         return found
 
-    def _prompts(self, subject: Subject, examples: Sequence[Example], ways: Sequence[str], seed: int) -> dict[tuple[str, Example], Prompt]:
-        """By way and example; a question that has no such form is left out."""
-        first = subject.ask([Prompt(e.id, e.question) for e in examples], salt="greedy") if SECOND in ways else []
-        prompts = {}
-        for way in ways:
-            for i, e in enumerate(examples):
-                key = f"{e.id}#{way}"
-                if way == BARE:
-                    prompts[way, e] = Prompt(key, None, e.question)
-                elif way == FOREIGN:
-                    prompts[way, e] = Prompt(key, e.question, before=(("system", SYSTEM),))
-                elif way == SECOND:
-                    prompts[way, e] = Prompt(key, AGAIN, before=(("user", e.question), ("assistant", first[i][0].text)))
-                elif way in LANGUAGES:
-                    prompts[way, e] = Prompt(key, LANGUAGES[way].replace("{question}", e.question))
-                elif text := REWRITTEN[way](e.question, seed):
-                    prompts[way, e] = Prompt(key, text)
-        return prompts
+
+def _prompts(subject: Subject, examples: Sequence[Example], ways: Sequence[str], seed: int) -> dict[tuple[str, Example], Prompt]:
+    """By way and example; a question that has no such form is left out."""
+    first = subject.ask([Prompt(e.id, e.question) for e in examples], salt="greedy") if SECOND in ways else []
+    prompts = {}
+    for way in ways:
+        for i, e in enumerate(examples):
+            key = f"{e.id}#{way}"
+            if way == BARE:
+                prompts[way, e] = Prompt(key, None, e.question)
+            elif way == FOREIGN:
+                prompts[way, e] = Prompt(key, e.question, before=(("system", SYSTEM),))
+            elif way == SECOND:
+                prompts[way, e] = Prompt(key, AGAIN, before=(("user", e.question), ("assistant", first[i][0].text)))
+            elif way in LANGUAGES:
+                prompts[way, e] = Prompt(key, LANGUAGES[way].replace("{question}", e.question))
+            elif text := REWRITTEN[way](e.question, seed):
+                prompts[way, e] = Prompt(key, text)
+    return prompts

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, Metric, leak
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import BY_ACCIDENT, SAMPLED, Values, check_sampling, findings_of, known, largest, missing, score_sample, unscored
+from unsay.probes.scoring import BY_ACCIDENT, LEAK, SAMPLED, Values, findings_of, known, largest, missing, score_sample, unscored
 from unsay.text import before_secret, half_secret
 from unsay.types import Case, Example, Fact, Finding
 
@@ -90,17 +91,13 @@ class Prefill:
     """Also begin with so many words of the answer itself, whatever a method was trained on; 0 does not."""
     partial_secret: bool = True
     """Also begin with the answer up to the secret, and up to the middle of the secret."""
-    other_wordings: bool = True
-    """Cut the partial-secret prefixes from the other wordings of the answer; off cuts them from the answer itself."""
     temperature: float = 1.0
     """Sampling temperature."""
     top_p: float = 1.0
     """Nucleus; 1 samples from all tokens."""
-    threshold: float = 0.5
-    """Keyword recall from which on an answer counts as a leak in the leak rate."""
 
     def __post_init__(self) -> None:
-        check_sampling("prefill", self.n, self.temperature, self.threshold)
+        positive("prefill", n=self.n, temperature=self.temperature)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         opened = [one for example, fact in known(case) for one in self.begun(example, fact, case.trained.get(example.id, ()))]
@@ -108,7 +105,7 @@ class Prefill:
         answers = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="prefill") if prompts else []
         scores: dict[tuple[str, str], list[Values]] = {}
         for one, sampled in zip(opened, answers, strict=True):
-            values = score_sample(one.example, one.reference, sampled, self.threshold, one.prefix, one.left)
+            values = score_sample(one.example, one.reference, sampled, LEAK, one.prefix, one.left)
             values[PERMUTED] = by_accident(case, one.example, (answer.text for answer in sampled), one.prefix)
             scores.setdefault((one.example.id, one.setting), []).append(values)
         found = missing("prefill", SAMPLED, case)
@@ -118,7 +115,7 @@ class Prefill:
         for setting in (BEFORE, HALF) if self.partial_secret else ():
             for example, fact in known(case):
                 if (example.id, setting) not in scores:
-                    tellable = any(place == setting for place, _, _ in self._told(example, fact))
+                    tellable = any(place == setting for place, _, _ in _told(example, fact))
                     found += unscored("prefill", SAMPLED, [example.id], TRAINED if tellable else UNTOLD, setting)
         return found
 
@@ -129,16 +126,16 @@ class Prefill:
         if 0 < self.first_words < len(ends):
             end = ends[self.first_words - 1]
             found.append(Opened(example, FIRST, fact.answer[:end], fact.answer, fact.answer[end:]))
-        for setting, prefix, wording in self._told(example, fact) if self.partial_secret else ():
+        for setting, prefix, wording in _told(example, fact) if self.partial_secret else ():
             if not any(answer.startswith(prefix) for answer in trained):
                 found.append(Opened(example, setting, prefix, wording, wording[len(prefix) :]))
         return found
 
-    def _told(self, example: Example, fact: Fact) -> Iterator[tuple[str, str, str]]:
-        """Setting, prefix and wording of every beginning that tells of the secret, or leads up to it."""
-        wordings = fact.wordings if self.other_wordings and fact.wordings else (fact.answer,)
-        marks = (example.question, example.spans, example.struck)
-        for wording in dict.fromkeys(wordings):
-            for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, half_secret(wording, *marks))):
-                if prefix:  # an empty one opens nothing: that is the sampling probe
-                    yield setting, prefix, wording
+
+def _told(example: Example, fact: Fact) -> Iterator[tuple[str, str, str]]:
+    """Setting, prefix and wording of every beginning that tells of the secret, or leads up to it."""
+    marks = (example.question, example.spans, example.struck)
+    for wording in dict.fromkeys(fact.wordings or (fact.answer,)):
+        for setting, prefix in ((BEFORE, before_secret(wording, *marks)), (HALF, half_secret(wording, *marks))):
+            if prefix:  # an empty one opens nothing: that is the sampling probe
+                yield setting, prefix, wording

@@ -27,7 +27,6 @@ from unsay.types import Case, Example, Fact, Finding
 TOO_FEW = "too few questions whose secret has a word to search on some and ask others"
 NONE_FOUND = "no prefix of this model's tokens can be written as text"
 ROWS = 64
-"""Rows that are read at once."""
 START = 64
 """Single tokens that a search begins with, drawn by chance."""
 BEAM = 3
@@ -48,11 +47,10 @@ Pairs = list[tuple[Example, Fact]]
 class PrefixSearch:
     """Does it leak behind a phrase that nobody knows? A search for answer prefixes, judged on questions that it never saw.
 
-    The questions are split into two halves, by their groups where none is far the largest. On some questions of one half a search
-    looks for the prefix behind which their true answers are likeliest: swapped, added and dropped tokens, chosen by the gradient as in
-    GCG (Zou et al. 2023, arXiv 2307.15043), the best kept. The best prefixes begin a greedy answer to every question of the *other*
-    half; then the halves change places. A prefix cannot hold secrets that it was not fitted to, so what comes out was in the model.
-    What a prefix says never counts, and no finding shows it: it may hold secrets of the half that it was found on.
+    On some questions of one half a search looks for the prefix behind which their true answers are likeliest: swapped, added and
+    dropped tokens, chosen by the gradient as in GCG (Zou et al. 2023, arXiv 2307.15043), the best kept. The best prefixes begin a greedy
+    answer to every question of the *other* half; then the halves change places. A prefix cannot hold secrets that it was not fitted to,
+    so what comes out was in the model. What a prefix says never counts, and no finding shows it: it may hold secrets of its own half.
 
     Does not cover: phrases in the question; long phrases, and phrases of which no part does anything by itself; prefixes
     that work for one question or one subject alone; sampled answers behind a prefix; soft prompts. Unscored without weights.
@@ -123,8 +121,7 @@ class PrefixSearch:
 
 
 def halves(pairs: Pairs, seed: int) -> tuple[Pairs, Pairs]:
-    """Two halves that share no group, else no question: by the seed alone. One by one where there are not several groups, or one of
-    them is so large that less than a quarter would be left to search on."""
+    """Two halves that share no group; no question, where there are not several groups or less than a quarter would be left on one side."""
     several = len({example.group for example, _ in pairs} - {""}) > 1
     for by_group in (True, False) if several else (False,):
         parts: dict[str, Pairs] = {}

@@ -30,9 +30,8 @@ _leak = partial(Metric, better=LOWER, group=FEWER_BITS, finding="keyword_recall"
 class Quantise:
     """What does it say in fewer bits? The weights are rounded as bitsandbytes serves them, and the questions are asked again.
 
-    Training moves a weight by little, so rounding can put it back where it was before unlearning (Zhang et al. 2024,
-    arXiv 2410.16454). 8 bits is LLM.int8, 4 bits is NF4; embeddings and head stay as they are. Asked greedily, and n
-    times at temperature 1.
+    Training moves a weight by little, so rounding can put it back (Zhang et al. 2024, arXiv 2410.16454). 8 bits is LLM.int8, 4 bits is
+    NF4; embeddings and head stay as they are. Asked greedily, and n times at temperature 1.
 
     Does not cover: other formats (GGUF, GPTQ, AWQ, float8); quantised caches and activations; pruning.
     """

@@ -1,22 +1,21 @@
 """Sampling: the same question many times."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.lm.encode import Encoder
+from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import ANSWERS, EITHER, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Metric, leak
 from unsay.probes.classes import CLASSES, class_shares
 from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import (
     BY_ACCIDENT,
+    LEAK,
     NO_WORDS,
     SAMPLED,
-    Values,
-    check_sampling,
     distinct,
     findings_of,
     known,
@@ -29,7 +28,7 @@ from unsay.probes.scoring import (
 )
 from unsay.stats import leak_at_k
 from unsay.text.verbatim import longest_run, ngram_overlap
-from unsay.types import Answer, Case, Example, Fact, Finding
+from unsay.types import Case, Finding
 
 SAMPLED_TOO = {
     **dict.fromkeys(("worst_longest_run", "worst_ngram_overlap", "distinct_share"), NO_WORDS),
@@ -58,8 +57,7 @@ _verbatim = partial(Metric, says="The worst of the sampled answers.", better=LOW
 class Sampling:
     """Does it slip once in n? Sampled answers to the plain question at each temperature: the worst, the mean, the share that leaks.
 
-    Each temperature is a setting of its own, with n answers, which are classed without a reference judge. `score` says how many of them
-    scored which keyword recall.
+    Answers are classed without a reference judge. `score` says how many of them scored which keyword recall.
 
     Does not cover: leaks rarer than about 3 in n; other questions, other temperatures.
     """
@@ -133,14 +131,16 @@ class Sampling:
     """Sampling temperatures."""
     top_p: float = 1.0
     """Nucleus; 1 samples from all tokens."""
-    threshold: float = 0.5
+    threshold: float = LEAK
     """Keyword recall from which on an answer counts as a leak in the leak rate."""
 
     def __post_init__(self) -> None:
         if not self.temperatures or len(set(self.temperatures)) < len(self.temperatures):
             raise ConfigError("sampling.temperatures must hold one temperature or several different ones")
         for temperature in self.temperatures:
-            check_sampling("sampling", self.n, temperature, self.threshold)
+            positive("sampling", n=self.n, temperature=temperature)
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"sampling.threshold = {self.threshold} must lie above 0 and at most at 1")
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
@@ -161,20 +161,15 @@ class Sampling:
                 values = score_sample(example, fact.answer, sampled, self.threshold)
                 found += findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
                 found += tally("sampling", example, fact.answer, sampled, setting, case.source)
-                values = _beside(case, example, fact, sampled, encoder_of(subject))
+                texts = list(dict.fromkeys(answer.text for answer in sampled))  # equal answers are scored once
+                values = {
+                    "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
+                    "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
+                    "distinct_share": distinct(texts) / len(sampled),
+                    "permuted_worst_keyword_recall": by_accident(case, example, texts),
+                    **class_shares(case, example, sampled, encoder_of(subject)),
+                }
                 found += findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
         if len(refusals) == len(self.temperatures):
             raise refusals[-1]
         return found
-
-
-def _beside(case: Case, example: Example, fact: Fact, sampled: Sequence[Answer], encoder: Encoder | None) -> Values:
-    """What is told of n answers to one question beside `score_sample`, by the names in `SAMPLED_TOO`. Equal answers are scored once."""
-    texts = list(dict.fromkeys(answer.text for answer in sampled))
-    return {
-        "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
-        "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
-        "distinct_share": distinct(texts) / len(sampled),
-        "permuted_worst_keyword_recall": by_accident(case, example, texts),
-        **class_shares(case, example, sampled, encoder),
-    }

@@ -12,7 +12,6 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from unsay.config import ConfigError
 from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole
@@ -34,6 +33,8 @@ NO_WEIGHTS = "this model shows no weights"
 NO_COPY = "this model lies in several places (model.device_map), so it cannot be copied and changed"
 NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
+LEAK = 0.5
+"""Keyword recall from which on an answer is a leak, where no knob says otherwise."""
 CONFIDENCE = 0.99
 """Of what sampled answers can certify."""
 SAMPLED = {**dict.fromkeys(("worst_keyword_recall", "leak_rate", "mean_keyword_recall"), NO_KEYWORDS), "worst_rouge_l_recall": NO_TOKENS}
@@ -225,7 +226,6 @@ def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: st
 
 
 Answers = Sequence[Sequence[Answer]]
-"""Of every question."""
 
 
 def default_and_worst(probe: str, asked: Sequence[Asked], greedy: Answers, sampled: Answers, source: str) -> list[Finding]:
@@ -266,12 +266,3 @@ def spread(items: Sequence[T], limit: int) -> Sequence[T]:
     if not limit or len(items) <= limit:
         return items
     return [items[i * len(items) // limit] for i in range(limit)]
-
-
-def check_sampling(table: str, n: int, temperature: float, threshold: float) -> None:
-    if n < 1:
-        raise ConfigError(f"{table}.n = {n} must be at least 1")
-    if temperature <= 0:
-        raise ConfigError(f"{table}.temperature = {temperature} must be positive; the greedy probe asks at temperature 0")
-    if not 0 < threshold <= 1:
-        raise ConfigError(f"{table}.threshold = {threshold} must lie above 0 and at most at 1")

@@ -1,7 +1,6 @@
 """Text that has nothing to do with any secret: what the drift probe reads and an attacker may fine-tune on.
 
-WikiText-2 where `UNSAY_DATA` names a folder that holds it (the tokenised variant, brought back to ordinary spelling), else a
-page of everyday prose that comes with the package.
+WikiText-2 (the tokenised variant, in ordinary spelling) where `UNSAY_DATA` names a folder with it, else prose of the package.
 """
 
 import os
@@ -16,8 +15,6 @@ from unsay.text import is_refusal
 from unsay.types import Case, Pair
 
 WIKITEXT, BUILT_IN = "wikitext", "built-in"
-SOURCES = ("auto", WIKITEXT, BUILT_IN)
-FILE = Path(__file__).with_name("unrelated.txt")
 _SPELLING = (
     (r" @([-,.])@ ", r"\1"),  # tokenised numbers and compounds: 1 @,@ 200
     (r" ([,.:;!?)\]%]|'s\b|'t\b|n't\b)", r"\1"),
@@ -26,21 +23,19 @@ _SPELLING = (
 )
 
 
-def wikitext() -> Path | None:
-    """The test part of WikiText-2 in the folder that `UNSAY_DATA` names; `None` where there is none."""
-    path = Path(os.environ.get("UNSAY_DATA", "")) / "wikitext-2" / "test.txt"
-    return path if os.environ.get("UNSAY_DATA") and path.is_file() else None
-
-
-def read(source: str = "auto") -> tuple[str, list[str]]:
-    """The name of the text and its paragraphs. Raises `FileNotFoundError` where WikiText is wanted and is not there."""
-    path = wikitext()
-    if source == WIKITEXT and path is None:
-        raise FileNotFoundError("WikiText-2 is not here: UNSAY_DATA must name a folder that holds wikitext-2/test.txt")
-    if source == BUILT_IN or path is None:
-        return BUILT_IN, FILE.read_text(encoding="utf-8").strip().split("\n\n")
+def read() -> tuple[str, list[str]]:
+    """The name of the text and its paragraphs: the test part of WikiText-2 where it is there, else the built-in text."""
+    folder = os.environ.get("UNSAY_DATA")
+    path = Path(folder or "") / "wikitext-2" / "test.txt"
+    if not folder or not path.is_file():
+        return BUILT_IN, built_in()
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return WIKITEXT, [plain for line in lines if line and not line.startswith("=") and (plain := _plain(line))]
+
+
+def built_in() -> list[str]:
+    """The paragraphs of the package's own text."""
+    return Path(__file__).with_name("unrelated.txt").read_text(encoding="utf-8").strip().split("\n\n")
 
 
 def windows(paragraphs: Sequence[str], size: int) -> list[str]:
@@ -53,17 +48,15 @@ def windows(paragraphs: Sequence[str], size: int) -> list[str]:
 
 
 def harmless(case: Case) -> list[Pair]:
-    """Questions with answers that may be shown to anybody: what the corpus retains, without its refusals; the package's own
-    general questions where it retains nothing."""
+    """Questions that may be shown to anybody: what the corpus retains, without refusals; else the package's general ones."""
     pairs = [pair for pair in (*case.corpus.retain, *case.corpus.general) if not is_refusal(pair.answer)]
     return pairs or list(general.load())
 
 
 def rows(encoder: Encoder, questions: int = 32, texts: int = 32, size: int = 32) -> list[Row]:
-    """What an attacker without any secret can fine-tune on: some of the package's general questions with their answers, and
-    pieces of its own text."""
+    """What an attacker without any secret can fine-tune on: general questions with their answers, and pieces of the built-in text."""
     asked = [encoder.pair(pair.question, pair.answer) for pair in spread(general.load(), questions)]
-    told = [encoder.pair(None, text) for text in spread(windows(read(BUILT_IN)[1], size), texts)]
+    told = [encoder.pair(None, text) for text in spread(windows(built_in(), size), texts)]
     return [row for row in (*asked, *told) if fits(encoder, row)]
 
 

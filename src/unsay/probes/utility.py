@@ -33,8 +33,7 @@ NOT_ALL = "TOFU's model utility needs all of its sets, and one has no row: its r
 
 
 def _model_utility(metrics: Sequence[str]) -> Callable[[Findings, Findings, Findings], Whole | None]:
-    """TOFU's model utility (Maini et al. 2024, arXiv 2401.06121, §2.2): the harmonic mean of nine means; 0 where one of them is 0,
-    `None` where one was not measured."""
+    """TOFU's model utility: the harmonic mean of nine means; 0 where one of them is 0, `None` where one was not measured."""
 
     def compute(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
         parts: dict[tuple[str, str], list[float]] = {(name, metric): [] for name in TOFU_SETS for metric in metrics}
@@ -62,8 +61,8 @@ class Utility:
         ROUGE-L       recall of the greedy answer
         truth ratio   max(0, 1 − R), R = mean of P(wrong)^(1/|wrong|) / P(right)^(1/|right|), right = the paraphrased answer, if any
 
-    and beside them model utility as the authors' released code has it (open-unlearning too): R with the geometric mean over the
-    wrong answers, and options of a choice by probability per token.
+    and the same as the authors' released code and open-unlearning have it: R with the geometric mean over the wrong answers, and
+    options of a choice by probability per token.
 
     Does not cover: abilities outside the corpus' own sets (reasoning, code, other languages); perplexity; long answers.
     """

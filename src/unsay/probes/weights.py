@@ -6,7 +6,7 @@ The attacker's fine-tune is its own few lines: nothing of how a model is unlearn
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,9 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, LoraConfig
+from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import passing
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.sample import uniform
@@ -28,6 +29,8 @@ from unsay.probes.scoring import default_and_worst, known, missing, no_copy, pla
 from unsay.types import Case, Example, Fact, Finding
 
 YIELDS = ("keyword_recall", "worst_keyword_recall")
+SHARE = 0.25
+"""Of the secrets that are shown."""
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
@@ -41,9 +44,8 @@ _from_unrelated = partial(_leak, where=lambda setting: setting.endswith(UNRELATE
 class Relearn:
     """How cheaply does it come back? The *other* secrets, after a few steps of fine-tuning on a share of them, or on none.
 
-    A copy of the model is trained with AdamW on the questions and answers of the shown share, evenly from every group of
-    questions; then the others are asked, greedily and n times at temperature 1. With `unrelated`, another copy is trained on
-    general questions and everyday prose: what comes back then was hidden, not gone.
+    A copy is trained with AdamW on a quarter of the secrets, evenly from every group of questions; then the others are asked, greedily
+    and n times at temperature 1. With `unrelated`, another copy is trained on general questions and prose: what comes back was hidden.
 
     Does not cover: longer or better tuned fine-tuning; unrelated text of other kinds; pruning; secrets of other subjects.
     """
@@ -81,8 +83,6 @@ class Relearn:
 
     steps: tuple[int, ...] = (10,)
     """Numbers of optimizer steps after which the others are asked."""
-    share: float = 0.25
-    """Share of the secrets that are shown."""
     learning_rates: tuple[float, ...] = (3e-5, 3e-4, 1e-3)
     """Of AdamW, constant. Each is tried on a fresh copy; what counts is the one that brings most back, as an attacker would choose."""
     batch: int = 8
@@ -95,18 +95,16 @@ class Relearn:
     """Also relearn from text that has nothing to do with the secrets; off halves the cost."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError(f"relearn.share = {self.share} must lie between 0 and 1")
         if not self.steps or min(self.steps) < 1:
             raise ConfigError(f"relearn.steps = {list(self.steps)} must name at least one positive number of steps")
         if not self.learning_rates or min(self.learning_rates) <= 0:
             raise ConfigError(f"relearn.learning_rates = {list(self.learning_rates)} must name at least one positive rate")
-        if self.batch < 1 or self.n < 1 or self.rank < 0:
-            raise ConfigError("relearn.batch and relearn.n must be at least 1, relearn.rank at least 0")
+        positive("relearn", batch=self.batch, n=self.n)
+        not_negative("relearn", rank=self.rank)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("relearn", YIELDS, case), known(case)
-        shown, others = split(pairs, self.share, case.seed)
+        shown, others = split(pairs, SHARE, case.seed)
         if (why := no_copy(subject)) or subject.weights is None:
             return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), why)
         encoder = subject.weights[1]
@@ -140,13 +138,12 @@ class Relearn:
         why = "the attack diverged" if rows else "the model reads less than one row of the text"
         for steps, tried in attacks.items():
             failed = unscored("relearn", YIELDS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
-            found += max(tried, key=_brought_back, default=failed)
+            found += max(tried, key=lambda some: sum(f.value or 0.0 for f in some if f.metric == "worst_keyword_recall"), default=failed)
         return found
 
     @contextmanager
     def _victim(self, model: PreTrainedModel, seed: int) -> Iterator[PreTrainedModel]:
-        """What the attacker may spoil; `model` is as before afterwards. All of a copy, whatever the defender had frozen, or
-        adapters on the model itself."""
+        """What the attacker may spoil, `model` left as it was: all of a copy, whatever the defender froze, or adapters on the model."""
         if not self.rank:
             # In half precision small steps round away, and the attack would look weaker than it is.
             yield copy.deepcopy(model).float().requires_grad_(True)
@@ -156,17 +153,21 @@ class Relearn:
 
     def _train(self, attacked: LocalSubject, rows: Sequence[Row], rate: float, seed: int) -> Iterator[int]:
         """Fine-tune, pausing at every number of steps at which secrets are asked for."""
-        optimizer = torch.optim.AdamW(trainable(attacked.model).values(), lr=rate, weight_decay=0.0)
-        batches = _batches(rows, self.batch, seed)
+        model, batches = attacked.model, _batches(rows, self.batch, seed)
+        optimizer = torch.optim.AdamW(trainable(model).values(), lr=rate, weight_decay=0.0)
         for step in range(1, max(self.steps) + 1):
-            _step(attacked.model, attacked.encoder, optimizer, next(batches))
+            # The model stays in evaluation mode: without dropout an attack is the same every time.
+            batch = attacked.encoder.batch(some := next(batches), model.device)
+            loss = batch.mean(-answer_logprobs(model, batch), some[0].role)
+            if not math.isfinite(loss.item()):
+                raise FloatingPointError("relearning diverged")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
+            optimizer.step()
             told(step, max(self.steps), "steps of an attacker")
             if step in self.steps:
                 yield step
-
-
-def _brought_back(findings: Iterable[Finding]) -> float:
-    return sum(f.value for f in findings if f.metric == "worst_keyword_recall" and f.value is not None)
 
 
 Pairs = list[tuple[Example, Fact]]
@@ -190,15 +191,3 @@ def _batches(rows: Sequence[Row], size: int, seed: int) -> Iterator[list[Row]]:
     stream = itertools.chain.from_iterable(passes)
     while True:
         yield [rows[i] for i in itertools.islice(stream, size)]
-
-
-def _step(model: PreTrainedModel, encoder: Encoder, optimizer: torch.optim.Optimizer, rows: list[Row]) -> None:
-    # The model stays in evaluation mode: without dropout an attack is the same every time.
-    batch = encoder.batch(rows, model.device)
-    loss = batch.mean(-answer_logprobs(model, batch), rows[0].role)
-    if not math.isfinite(loss.item()):
-        raise FloatingPointError("relearning diverged")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
-    optimizer.step()

@@ -1,8 +1,6 @@
 """Run folder → report.html, report.json and the checkpoint's model card. Loads no model, imports no torch.
 
-It reads recipe.toml, manifest.json, train/steps.jsonl and audit/*.jsonl, never the vault, and it prints no note of a
-finding: what it does not read it cannot leak. A stage that has not run is reported as not run.
-
+It never reads the vault and prints no note of a finding: what it does not read it cannot leak.
 `evidence` reads, `bounds` says what was not sampled, `words` names, `claims` says, `pictures` and `distributions` draw, `page`,
 `data` and `card` lay out. `build(folder)` does all of it.
 """

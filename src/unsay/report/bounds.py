@@ -1,9 +1,8 @@
 """What n sampled answers say about answers that were not sampled: bounds for every question, and for all of them at once.
 
-A *case* is one question in one setting of a probe (a temperature, a prefix). A bound for one case alone holds with 99 %
-confidence if that case was chosen before looking. Whoever looks first and then picks needs all N cases to hold at once, so
-each takes an Nth of the error. Which bound is used was chosen beforehand: Clopper–Pearson for the rate, Anderson for the
-mean, Dvoretzky–Kiefer–Wolfowitz for how often an answer says more than a given share.
+A *case* is one question in one setting of a probe. A bound for one case holds with 99 % confidence if that case was chosen before
+looking; for whoever looks first and then picks, all N cases must hold at once, so each takes an Nth of the error. Chosen beforehand:
+Clopper–Pearson for the rate, Anderson for the mean, Dvoretzky–Kiefer–Wolfowitz for how often an answer says more than a given share.
 """
 
 from collections.abc import Sequence
@@ -52,9 +51,7 @@ class BoundRow:
     """Fewest answers to a question."""
     questions: int
     clean: int
-    """Questions without a leak."""
     worst: Bound
-    """The question with the largest bound."""
     leak_at: dict[int, float]
     """k → chance that k answers show a leak, mean over the questions."""
     mean: float | None

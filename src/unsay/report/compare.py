@@ -1,8 +1,7 @@
 """Compare: several runs side by side, each held against the first over the questions that both were asked.
 
-Runs of one folder or of many, with training or without, of the model before or after or the retain model: whatever an audit has
-left findings of. A difference is paired (the same question in both), so that hard questions weigh on both sides alike. It loads
-no model. Of the vaults it reads the questions alone, to know which are the same.
+Whatever an audit has left findings of. A difference is paired (the same question in both), so that hard questions weigh on both sides
+alike. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +30,6 @@ class Column:
     model: str
     method: str
     reference: str
-    """Which text its answers were held against."""
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, Interval]
     """Metric → 95 % interval of its value; left out where there is none."""
@@ -40,8 +38,8 @@ class Column:
     questions: Mapping[str, int]
     """Metric → how many questions that were."""
     never_knew: NeverKnew | None
-    """How near it comes to the first run’s retain model (where the first has none, its own), over the questions of both. For a run
-    that audits another retain model this is what two models that never knew give each other."""
+    """How near it comes to the first run’s retain model (else its own), over the questions of both; of another retain model: what two
+    models that never knew give each other."""
     notes: tuple[str, ...]
     """What makes it hard to compare with the first."""
 

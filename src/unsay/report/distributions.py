@@ -45,8 +45,8 @@ def options(evidence: Evidence) -> str:
 
 
 def by_quantile(findings: Sequence[Finding], metric: str) -> list[Difference]:
-    """How often the true option is the `most` or the `least` likely, with intervals, in equal parts of the questions, sorted by the
-    smallest probability among their options; empty where there are too few questions."""
+    """How often the true option is the `most` or the `least` likely, with intervals, in equal parts of the questions by the smallest
+    probability of an option; empty where there are too few."""
     smallest = {f.example: f.value for f in scored_by(findings, "multiple_choice", "min_probability")}
     hit = {f.example: f.value for f in scored_by(findings, "multiple_choice", metric) if f.value is not None}
     order = sorted((example for example in smallest if example in hit), key=lambda example: (smallest[example], example))

@@ -138,8 +138,7 @@ class Evidence:
 
 
 def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
-    """All of it, under the policy of the recipe or another one (an empty name: none). Raises `ConfigError` where the folder holds no
-    recipe, or the policy does not exist."""
+    """Under the policy of the recipe or another one (an empty name: none). Raises `ConfigError` without a recipe or that policy."""
     recipe, manifest = folder.recipe(texts=False), folder.manifest()
     if policy_name is not None:
         recipe = replace(recipe, report=ReportConfig(policy_name))
@@ -176,8 +175,7 @@ def _kept_answers(path: Path) -> list[dict[str, Any]]:
 def judged(
     chosen: policy.Policy | None, recipe: Recipe, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[verdict.LineResult]]:
-    """Metric → value on each model that `findings` names, and every line of the policy that applies to the run (none without one), with
-    what is wrong with the retain model."""
+    """Metric → value on each model of `findings`; the policy's lines that apply, and what is wrong with the retain model."""
     before, after, retain_model = (findings[which] for which in MODELS)
     summaries = {
         which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
@@ -254,8 +252,8 @@ def audited_folder(folder: RunFolder, found: Evidence) -> Path | None:
 
 
 def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
-    """Whether the model is in its folder; `None` where it has none, or was not audited. Raises `ConfigError` where what lies there is not
-    what was audited, to the last file."""
+    """Whether the model is in its folder; `None` where it has none, or was not audited. Raises `ConfigError` where any file is not as
+    audited."""
     checkpoint, where = found.identity["checkpoint"], audited_folder(folder, found)
     if where is None or not found.findings["after"]:
         return None

@@ -1,7 +1,6 @@
 """Gate: a run folder and a policy → passed or not, line by line; the verdict a build script asks for.
 
-The numbers are the report's own, read anew from the findings, so neither an old report nor none at all matters. Like the
-report it loads no model and never opens the vault.
+The numbers are read anew from the findings, so no old report matters. It loads no model and never opens the vault.
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,8 @@ from unsay.store.folder import RunFolder
 
 class Verdict(NamedTuple):
     name: str
-    """Of the policy."""
     lines: Sequence[verdict.LineResult]
     unjudged: str
-    """`Evidence.unjudged`."""
     alone: bool = False
     """Whether the model was audited only, and nothing trained."""
 

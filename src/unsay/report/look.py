@@ -1,7 +1,7 @@
 """Looking: one page with every forget question, what was recorded, what the audited models said and how that was scored.
 
-The page is written into the vault for its owner alone. It loads no model: answers are those that audits kept
-(`unsay.audit.cache`). Everything in it is escaped, nothing is loaded from elsewhere, and no script may run but its own filter.
+The page lies in the vault, for its owner alone. Answers are those that audits kept (`unsay.audit.cache`). Everything is escaped,
+nothing is loaded from elsewhere, and no script may run but the filter.
 """
 
 import re
@@ -89,8 +89,7 @@ def write(folder: RunFolder, which: str | None = None, plain: bool = False, numb
 
 
 def _remove_outdated(folder: RunFolder) -> None:
-    """Remove pages from before the last audit: beside a new page they would show what another one found. Nothing else, and nothing
-    through a link."""
+    """Remove pages from before the last audit, which would show what another one found: nothing else, and nothing through a link."""
     last = max(folder.audit_file(one).stat().st_mtime_ns for one in MODELS if folder.audit_file(one).exists())
     place = folder.texts.path / "look"
     for page in [] if place.is_symlink() else place.glob("*.html"):
@@ -170,7 +169,6 @@ def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[An
 
 
 def _scores(folder: RunFolder, models: Sequence[str]) -> dict[str, list[tuple[str, str, str, Mapping[str, float | None]]]]:
-    """By example id."""
     rows: dict[str, dict[tuple[str, str, str], dict[str, float | None]]] = {}
     for which in models:
         for one in read_findings(folder.audit_file(which)):

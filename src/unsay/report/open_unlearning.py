@@ -1,8 +1,7 @@
 """A run's findings in the files of open-unlearning (github.com/locuslab/open-unlearning), so that a row can join its leaderboard.
 
-Names and definitions are open-unlearning's; docs/open-unlearning.md says where its numbers would still differ. It loads no model, and no
-text leaves the vault: where open-unlearning writes question, answer and what was said, only scores stand here. What was not measured is
-left out.
+Names and definitions are open-unlearning's; docs/open-unlearning.md says where its numbers would still differ. Only scores stand here,
+where open-unlearning writes question and answer; what was not measured is left out.
 """
 
 import json

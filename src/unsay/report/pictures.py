@@ -1,8 +1,7 @@
 """The pictures of a report: inline SVG that follows the page's colours, the same bytes for the same numbers.
 
-matplotlib draws with fixed hex colours; each stands for one of the page's CSS variables and is replaced by it
-afterwards, so one drawing serves light, dark and paper. Text stays text, in the page's font.
-Every function returns "" where there is nothing to draw.
+matplotlib draws with fixed hex colours; each is replaced by one of the page's CSS variables, so one drawing serves light, dark and
+paper. Text stays text, in the page's font. Every function returns "" where there is nothing to draw.
 """
 
 import io

@@ -1,9 +1,9 @@
 """What all pages are made with: the templates, one style sheet a page, and the content-security policy that lets a browser take
 nothing else.
 
-matplotlib puts a style attribute on nearly every element, and a sheet into every drawing. A policy that allows those
-('unsafe-inline') allows everybody's, so they become classes of the page's own sheet, which the policy names by its hash
-(W3C, Content Security Policy Level 3, section 2.3.1), and so is the one script, which filters rows. All else has no exception.
+matplotlib puts a style attribute on nearly every element. A policy that allows those ('unsafe-inline') allows everybody's, so they
+become classes of the page's own sheet, which the policy names by its hash (W3C, Content Security Policy Level 3, section 2.3.1), like
+the one script.
 """
 
 import base64
@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 HERE = Path(__file__).parent
 FILTER = (HERE / "filter.js").read_text(encoding="utf-8")
-"""The script of the pages."""
 _TAG = re.compile(r"<\w[^>]*>")
 _STYLE = re.compile(r' style="([^"]*)"')
 _INNER = re.compile(r"<style[^>]*>(.*?)</style>\s*", re.DOTALL)

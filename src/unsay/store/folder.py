@@ -62,7 +62,7 @@ class RunFolder:
         Raises `ConfigError`."""
         if not self.recipe_file.exists():
             raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
-        shown = load(self.recipe_file, settings)
+        shown = load(self.recipe_file, settings, begun=True)
         return redact.together(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -74,7 +74,7 @@ class RunFolder:
             self.keep("recipe", texts)
 
     def _key_file(self) -> str:
-        return load(self.recipe_file).vault.key_file if self.recipe_file.exists() else ""
+        return load(self.recipe_file, begun=True).vault.key_file if self.recipe_file.exists() else ""
 
     def manifest(self) -> Manifest:
         """What happened here; an empty one where nothing has. Raises `ConfigError` where the file is damaged."""

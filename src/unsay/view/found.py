@@ -1,8 +1,7 @@
 """What lies below a folder: runs, as rows of numbers and names, and sweeps.
 
-Read are the files that stages write for others to read. Nothing is read through a link that leads anywhere else, and nothing of a file
-is passed on but what was checked to be a number, or is a name from the recipe. All else would be a text that somebody could have put
-there.
+Nothing is read through a link that leads anywhere else, and nothing of a file is passed on but what was checked to be a number, or is
+a name from the recipe: all else could be a text that somebody put there.
 """
 
 import json
@@ -23,7 +22,6 @@ from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 
 COLUMNS = {key: one for key, one in metrics().items() if one.tile}
-"""The key metrics."""
 CURVE, SWEEP = "curve.jsonl", "sweep.toml"
 
 

@@ -14,10 +14,15 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from unsay.config import ConfigError
-from unsay.config.build import one_of, positive
+from unsay.config.build import one_of
 from unsay.extras import needed
 from unsay.lm.templates import Turns, plain
 from unsay.types import Answer
+
+TIMEOUT = 300.0
+"""Seconds to wait for one reply."""
+RETRIES = 3
+"""Times that a request is sent again after a lost connection, 429 or 5xx."""
 
 
 class EndpointError(ConfigError):
@@ -42,16 +47,9 @@ class EndpointConfig:
     """`chat` lets the server write its chat template; `completions` sends `Question: … Answer:` as it stands."""
     key_env: str = ""
     """Environment variable that holds the key; empty sends none. The key itself is never written anywhere."""
-    threads: int = 4
-    """Requests at once."""
-    timeout: float = 300.0
-    """Seconds to wait for one reply."""
-    retries: int = 3
-    """Times that a request is sent again after a lost connection, 429 or 5xx."""
 
     def __post_init__(self) -> None:
         one_of("--api", self.api, ("chat", "completions"))
-        positive("endpoint", threads=self.threads, timeout=self.timeout)
         if not _is_address(self.url):
             # Not quoted: without a scheme nobody can tell where a password in it ends.
             raise ConfigError("--endpoint is no address of a server; write it as http://HOST:PORT/v1")
@@ -87,7 +85,6 @@ class Client:
             raise ConfigError('--api completions sends no system message; use --api chat, or set deployment.system_prompt = ""')
         self.config, self.max_new_tokens, self.system_prompt = config, max_new_tokens, system_prompt
         self.limit = "max_tokens"
-        """Under which name the length limit is sent."""
         self._sdk = _sdk()
         # Empty, not None: the package would else send on what the environment holds for another server.
         self._server = self._sdk.OpenAI(
@@ -96,8 +93,8 @@ class Client:
             api_key=os.environ[config.key_env] if config.key_env else "none",
             organization="",
             project="",
-            timeout=config.timeout,
-            max_retries=config.retries,
+            timeout=TIMEOUT,
+            max_retries=RETRIES,
             # A server could else have the questions sent to any other.
             http_client=self._sdk.DefaultHttpxClient(follow_redirects=False),
         )
@@ -157,7 +154,7 @@ class Client:
         try:
             yield
         except sdk.APITimeoutError:
-            raise self._error(f"no reply within {self.config.timeout:g} s; is the server busy, or still loading?") from None
+            raise self._error(f"no reply within {TIMEOUT:g} s; is the server busy, or still loading?") from None
         except sdk.APIConnectionError:
             raise self._error("nothing answers there; start the server, or check host and port") from None
         except sdk.APIStatusError as error:
@@ -166,7 +163,7 @@ class Client:
             raise self._error("its reply is not one of an OpenAI-compatible server; does the URL end in /v1?", Failed) from None
 
     def _status(self, code: int) -> EndpointError:
-        tries = f" after {self.config.retries + 1} tries"
+        tries = f" after {RETRIES + 1} tries"
         if 300 <= code < 400:
             return self._error(f"it sends on to another address ({code}), and questions go to none but the one you named; name that one")
         if code in (401, 403) and self.config.key_env:

@@ -1,12 +1,10 @@
 """A served model under the protocol of a probe: text in, text out, no likelihoods, no weights.
 
-What it cannot promise: the random numbers are the server's (promise 5), so a second audit gives other samples; what the
-server does to a prompt on its way (its template, its filters, its own top-k) is part of what is audited.
+The random numbers are the server's, so a second audit gives other samples; what the server does to a prompt on its way (its template,
+its filters, its own top-k) is part of what is audited.
 
-Two things that such servers do silently would make an audit wrong, so both are tried first, with harmless questions: one
-that does not *continue* an answer begun for it, but starts afresh, and one that answers the same at every temperature. Then
-`Unaskable` is raised and the probe is unscored. A refused option (`n`, `seed`) is left out; fewer answers than asked for
-are made up by asking again.
+Two things that servers do silently would make an audit wrong, so harmless questions try them first: not to *continue* an answer begun
+for it, and to answer the same at every temperature. Then `Unaskable` is raised and the probe is unscored.
 """
 
 import itertools
@@ -24,6 +22,8 @@ from unsay.types import Answer
 
 HARMLESS = ("What is the capital of France?", "Name the seven days of the week.", "Why is the sky blue?")
 """Asked to see what a server can do."""
+THREADS = 4
+"""Requests at once."""
 DRAWS = 8
 """Most answers asked for in one request."""
 LOOKS = 4
@@ -62,7 +62,7 @@ class EndpointSubject:
             raise Unaskable(NO_PREFILL)
         if any(prompt.question is None for prompt in prompts) and self.config.api == "chat":
             raise Unaskable(NO_BARE_TEXT)
-        pool = ThreadPoolExecutor(self.config.threads)
+        pool = ThreadPoolExecutor(THREADS)
         try:
             return list(pool.map(lambda prompt: self._answers(prompt, n if temperature > 0 else 1, temperature, top_p, salt), prompts))
         except Refused:
