@@ -16,8 +16,13 @@ from unsay.tables import near
 _KEY = re.compile(r"[\w-]{1,60}")
 _DEEPEST = 8
 """Tables and lists within one another; no knob has more than three."""
-_CONTROL = ("control", "band", "gain", "most")
-"""Of `[watch]` until 2026-11-27: a controller of the retain weight, off by default, and its knobs."""
+GONE: dict[str, dict[str, Any]] = {
+    "sample": {"window": 256},
+    "record": {"least_logprob": -0.5, "withheld": ["The answer is"]},
+    "train": {"clip": 1.0},
+    "watch": {"control": False, "band": [0.02, 0.1], "gain": 1.25, "most": 8.0},
+}
+"""Knobs that are no more, by table, with the value that now always holds: every recipe.toml of an older run has them."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = ()) -> Recipe:
@@ -43,11 +48,12 @@ def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any
 
 
 def _without_gone(raw: dict[str, Any]) -> dict[str, Any]:
-    """Without knobs that are no more, where they were off: every recipe.toml of an older run has them, and it must stay readable."""
-    watch = raw.get("watch")
-    if not isinstance(watch, dict) or watch.get("control") is not False:
-        return raw
-    return raw | {"watch": {key: value for key, value in watch.items() if key not in _CONTROL}}
+    """Without knobs that are no more, where they say what holds now."""
+    tables = {name: raw[name] for name in GONE if isinstance(raw.get(name), dict)}
+    return raw | {
+        name: {key: value for key, value in table.items() if key not in GONE[name] or value != GONE[name][key]}
+        for name, table in tables.items()
+    }
 
 
 def parse(path: Path, missing: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from unsay import audit
 from unsay import run as runs
 from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, deployment
+from unsay.config.toml import GONE
 from unsay.lm.encode import Encoder
 from unsay.lm.model import default_device
 from unsay.lm.plan import planned
@@ -58,6 +59,8 @@ class Recorded:
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
         told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
+        for name in ("sample", "record"):  # those of sweeps begun before have another name otherwise
+            told[name] |= GONE[name]
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
         with folder.claimed(wait=True):  # another worker may be at it
