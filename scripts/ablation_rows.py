@@ -35,7 +35,7 @@ unsay ablate runs/ablate-my                                                  # d
   (`pmc.samples.svg`, `.png`). A bar reaches from the least to the largest seed, the line goes through the means. There are
   three seeds unless `--seeds` says otherwise.
 - It is a sweep with `budget = 0`: the folder is a sweep's, the same command goes on after an interruption (a `kill -9` too), other workers
-  may join in, and values or knobs may be added later. More than one worker needs `pip install 'unsay[sweep]'`.
+  may join in, and values or knobs may be added later. It needs `pip install 'unsay[sweep]'`; drawing does not.
 
 **Rounds.** With the default schedule the learning rate falls to zero at the last round, so that a model in the middle of a long run is
 not the end of a short one: every value of `train.rounds` gets a run of its own. With `train.schedule = "constant"` the two are the same

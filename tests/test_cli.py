@@ -252,7 +252,7 @@ def test_how_much_is_said(tmp_path: Path):
 
 
 def test_help_loads_no_library_that_takes_seconds():
-    heavy = ("torch", "transformers", "peft", "matplotlib", "scipy", "nltk", "starlette", "uvicorn")
+    heavy = ("torch", "transformers", "peft", "matplotlib", "scipy", "nltk", "optuna", "starlette", "uvicorn")
     code = f"import sys; from unsay.cli.app import commands; commands(); print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
 from scripts.keep_sweep import keep
 from tests.sweep.conftest import NONE, scores, told
 from tests.test_cli import call

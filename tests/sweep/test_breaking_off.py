@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
 from tests.sweep.conftest import NONE, begun, scores, told
 from unsay.research.sweep import launch, trial, worker
 from unsay.run import Watchers
@@ -31,8 +33,8 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
     def failing(real: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
         def put(source: Any, target: Any) -> None:
             counted[0] += 1
-            if counted[1] and counted[0] % counted[1] == 0:
-                raise Crash
+            if counted[1] and counted[0] % counted[1] == 0 and "optuna" not in str(source):
+                raise Crash  # (Optuna's own lock, left behind, is taken over after half a minute)
             real(source, target)
 
         return put

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
+
+import unsay.research.sweep
 from tests.sweep.conftest import SWEEP, begun
 from tests.test_cli import call
+from unsay.cli import comparing
 from unsay.config import ConfigError, load, recipe_path, recipes_folder
-from unsay.research.sweep import launch
-from unsay.research.sweep.spec import Sweep, load_sweep
+from unsay.research.sweep.spec import load_sweep
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 
@@ -30,9 +34,9 @@ def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(
     ("setting", "named"),
     [
         ("configuration=3", "did you mean 'configurations'"),
-        ("sampler=tpe", "unknown key 'sampler'"),
+        ("sampler=tbe", "did you mean 'tpe'"),
         ("floor=50", "floor = 50"),
-        ('probes=["greedy"]', "probes lacks utility"),
+        ("sampler=tpe", "probes lacks paraphrase"),
         ("methods=[]", "methods"),
         ('methods=["gd", "gd"]', "methods"),
         ('methods=["gd", "recorded"]', "'recorded' cannot name"),
@@ -65,8 +69,9 @@ def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(
     ],
 )
 def test_a_mistake_in_the_file_is_named_before_any_work(file: Path, tmp_path: Path, setting: str, named: str):
+    probes = ('probes=["greedy", "utility"]',) if setting == "sampler=tpe" else ()
     with pytest.raises(ConfigError) as error:
-        begun(file, tmp_path / "out", "floor=0.5", setting)
+        begun(file, tmp_path / "out", setting, *probes)
     assert named in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -89,7 +94,7 @@ def test_every_shipped_sweep_can_be_tried_out(path: Path):
         pytest.skip("UNSAY_DATA does not say where TOFU lies")
     sweep.try_out(recipe)
     assert len(sweep.methods) > 1
-    assert all(sweep.prefix(name) or not sweep.searched(name) for name in sweep.methods)
+    assert all(sweep.prefix(name) for name in sweep.methods)
 
 
 def test_what_is_secret_in_the_recipe_stays_out_of_the_sweeps_own_files(file: Path, tmp_path: Path):
@@ -122,24 +127,13 @@ def test_a_sweep_does_not_go_on_with_another_secret(file: Path, tmp_path: Path):
         begun(tmp_path / "sweep.toml", tmp_path / "out")
 
 
-def test_more_workers_name_the_extra_they_lack(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ConfigError, match=r"more than one worker needs an extra .*unsay\[sweep\]"):
-        launch.submit(begun(file, tmp_path / "out"), 2, "local", [])
-
-
-def test_a_sweep_made_with_a_knob_that_is_gone_can_be_read(file: Path, tmp_path: Path):
-    (tmp_path / "sweep.toml").write_text(f'sampler = "random"\n{SWEEP}')
-    assert load_sweep(tmp_path / "sweep.toml") == load_sweep(file)
-
-
-def test_what_is_drawn_is_what_always_was():
-    """The values that Optuna's RandomSampler drew for sweeps until 2026-11-28."""
-    spaces = {"a": [0.3, 0.65, 1.0], "b": {"low": 1e-5, "high": 1e-3, "log": True}, "c": {"low": 2, "high": 9}}
-    spaces |= {"d": {"low": -1.0, "high": 2.5}, "e": {"low": 1, "high": 50, "log": True}}
-    sweep = Sweep(recipe="demo", methods=("pmc",), space={"all": spaces})
-    assert [tuple(sweep.configuration("pmc", number).values()) for number in range(3)] == [
-        (0.65, 0.00022430365692522887, 3, 1.5332347879350507, 13),
-        (0.3, 0.0008492762188775209, 8, 1.014422679105083, 1),
-        (1.0, 0.00016588744981665493, 6, 1.737883837337344, 39),
-    ]
+@pytest.mark.parametrize(("missing", "mended"), [("optuna", True), ("unsay.store.memory", False)])
+def test_only_a_missing_extra_is_called_one(missing: str, mended: bool, monkeypatch: pytest.MonkeyPatch):
+    for name in ("launch", "spec"):  # to be imported anew
+        monkeypatch.delitem(sys.modules, f"unsay.research.sweep.{name}")
+        monkeypatch.delattr(unsay.research.sweep, name)
+    for name in [name for name in sys.modules if name.startswith(f"{missing}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError if mended else ModuleNotFoundError):
+        comparing.sweep("people")

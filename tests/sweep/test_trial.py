@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
 from tests.sweep.conftest import NONE, begun, told
 from unsay import audit
 from unsay.config import ConfigError, Recipe

@@ -4,12 +4,16 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("optuna", reason="the extra `sweep` is not installed")
+
+import optuna
 
 from tests.sweep.conftest import NONE, begun, settings_of, told
 from tests.test_cli import call
@@ -17,6 +21,7 @@ from unsay.config import ConfigError
 from unsay.research.front.curves import read
 from unsay.research.sweep import launch, worker
 from unsay.research.sweep.spec import Sweep
+from unsay.research.sweep.trial import Outcome
 from unsay.research.sweep.worker import Shared
 
 
@@ -25,10 +30,10 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Configurations that take no time: only the handing out is real."""
     ran: list[str] = []
 
-    def run(sweep: Sweep, path: Path, name: str, drawn: dict[str, Any], place: Path, recorded: object) -> str:
+    def run(sweep: Sweep, path: Path, name: str, drawn: dict[str, Any], place: Path, recorded: object) -> Outcome:
         ran.append(f"{name} {place.name}")
         time.sleep(0.01)
-        return ""
+        return Outcome(drawn["train.learning_rate"])
 
     monkeypatch.setattr(worker, "run_configuration", run)
     monkeypatch.setattr(worker, "_references", lambda shared, recorded: None)
@@ -44,8 +49,9 @@ def test_contenders_take_turns_and_the_first_configuration_is_the_given_one(file
     assert 1e-4 <= settings_of(tmp_path)["idle/000"]["train.learning_rate"] <= 1e-2
 
 
-def test_two_workers_share_and_do_nothing_twice(file: Path, tmp_path: Path, instant: list[str]):
-    one = begun(file, tmp_path, "configurations=6")
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_two_workers_share_and_do_nothing_twice(file: Path, tmp_path: Path, instant: list[str], sampler: str):
+    one = begun(file, tmp_path, "configurations=6", f"sampler={sampler}")
     threads = [threading.Thread(target=launch.work, args=(one, NONE)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -87,9 +93,9 @@ def test_a_recipe_that_changes_under_a_worker_stops_it(file: Path, tmp_path: Pat
     shutil.copytree(file.parent, tmp_path / "files")
     shared = begun(tmp_path / "files" / "sweep.toml", tmp_path / "out", "configurations=2")
 
-    def run(sweep: Sweep, path: Path, *_: object) -> str:
+    def run(sweep: Sweep, path: Path, *_: object) -> Outcome:
         path.write_text(path.read_text() + "\n[paraphrase]\nn = 1\n")
-        return ""
+        return Outcome(0.5)
 
     monkeypatch.setattr(worker, "run_configuration", run)
     with pytest.raises(ConfigError, match=r"recipe\.toml differs"):
@@ -101,20 +107,21 @@ def test_what_its_worker_has_just_finished_is_not_taken_again(
     file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     shared = begun(file, tmp_path, "configurations=1", 'methods=["gd"]')
-    claim = worker._claim(shared)
+    studies = shared.studies()
+    claim = worker._claim(shared, studies)
     assert claim is not None
     locked = worker._locked
 
     def just_then(*asked: Any) -> Any:
-        """Between this worker's look at the trial and its hand on the lock, the other one finishes."""
+        """Between this worker's look into the journal and its hand on the lock, the other one finishes."""
         if claim.lock.is_locked:
-            worker.note(claim.folder, state="complete")
+            worker._settle(shared.studies()["gd"], claim, Outcome(0.5))
             claim.lock.release()
         return locked(*asked)
 
     monkeypatch.setattr(worker, "_locked", just_then)
-    assert worker._claim(shared) is None
-    assert locked(tmp_path / "gd" / "000") is not None, "and its lock is let go"
+    assert worker._claim(shared, shared.studies()) is None
+    assert locked(shared, "gd", 0) is not None, "and its lock is let go"
 
 
 def test_what_was_chosen_goes_on_with_more_of_it(file: Path, tmp_path: Path, instant: list[str]):
@@ -135,10 +142,10 @@ def test_what_was_chosen_goes_on_with_more_of_it(file: Path, tmp_path: Path, ins
         launch.begin(replace(chosen(["idle", "gd"]), chosen=None))
 
 
-def test_a_trial_says_how_it_ended(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):
-    outcomes: Iterator[str | Exception] = iter(["", "low", FloatingPointError("gone")])
+def test_optuna_reads_the_journal(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):
+    outcomes = iter([Outcome(0.25), Outcome(0.1, pruned="low"), FloatingPointError("gone")])
 
-    def run(*_: object) -> str:
+    def run(*_: object) -> Outcome:
         found = next(outcomes)
         if isinstance(found, Exception):
             raise found
@@ -146,6 +153,10 @@ def test_a_trial_says_how_it_ended(file: Path, tmp_path: Path, instant: list[str
 
     monkeypatch.setattr(worker, "run_configuration", run)
     launch.work(begun(file, tmp_path, "configurations=3", 'methods=["gd"]'), NONE)
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "optuna.log"))
+    study = optuna.load_study(study_name="gd", storage=optuna.storages.JournalStorage(journal))
+    assert [(one.state.name, one.value) for one in study.trials] == [("COMPLETE", 0.25), ("PRUNED", None), ("FAIL", None)]
+    assert [one.params for one in study.trials] == list(settings_of(tmp_path).values())
     assert [(one["state"], one["why"]) for one in told(tmp_path).values()] == [
         ("complete", ""),
         ("pruned", "low"),

@@ -14,6 +14,7 @@ from unsay.cli.progress import landed, watching
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
+from unsay.extras import needed
 
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]
 Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
@@ -54,8 +55,8 @@ def sweep(
     slurm: Slurm = None,
 ) -> None:
     """Run configurations × seeds of every method, each a curve of checkpoints against its cost. Interrupted sweeps go on."""
-    from unsay.research.sweep import launch
-
+    with needed("a sweep", "sweep", "optuna", "submitit"):
+        from unsay.research.sweep import launch
     path = sweep_path(file)
     folder = out or Path("runs") / f"sweep-{path.stem}"
     try:
@@ -100,9 +101,9 @@ def ablate(
             raise ConfigError(f"{recipe} is no ablation's folder; to run one, say what varies: --over KNOB=VALUE,VALUE")
         folder = out or _folder(found, "")
     else:
-        from unsay.research.ablate import ablation
-        from unsay.research.sweep import launch
-
+        with needed("a sweep", "sweep", "optuna", "submitit"):
+            from unsay.research.ablate import ablation
+            from unsay.research.sweep import launch
         found = folder = out or Path("runs") / f"ablate-{recipe_path(recipe).stem}"
         shared = ablation(recipe, over, folder, settings or [], seeds)
         if workers == 1:

@@ -4,7 +4,6 @@ Every method gets the same number of configurations, the same seeds and the same
 written under `[first]`, the others are drawn from `[space]`.
 """
 
-import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from unsay.config import ConfigError, Recipe, build, load
 from unsay.config.build import not_negative, one_of, positive
@@ -41,50 +40,6 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A list of values, each as likely as any other."""
-
-    ends: tuple[Any, ...]
-    """All of them: what is tried out before the first run."""
-
-    def holds(self, value: Any) -> bool:
-        return value in self.ends
-
-    def drawn(self, rng: np.random.RandomState) -> Any:
-        return self.ends[rng.uniform(size=len(self.ends)).argmax()] if len(self.ends) > 1 else self.ends[0]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers between two ends, whole ones where both ends are; with `log` evenly by their logarithms."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.low, self.high
-
-    @property
-    def whole(self) -> bool:
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def holds(self, value: Any) -> bool:
-        return type(value) in ((int,) if self.whole else (int, float)) and self.low <= value <= self.high
-
-    def drawn(self, rng: np.random.RandomState) -> float:
-        if self.low == self.high:
-            return self.low
-        beyond = 0.5 if self.whole else 0.0  # each whole number is as likely as any other
-        low, high = self.low - beyond, self.high + beyond
-        value = math.exp(rng.uniform(math.log(low), math.log(high))) if self.log else rng.uniform(low, high)
-        if self.whole:
-            return min(max(round(value), self.low), self.high)
-        return float(np.clip(value, self.low, np.nextafter(self.high, self.high - 1)))
-
-
-@dataclass(frozen=True)
 class Sweep:
     """What is tried, checked as far as it can be without the recipe."""
 
@@ -105,6 +60,8 @@ class Sweep:
     """By contender: the rounds that are points of its curves, in place of even ones; the last round is one in any case."""
     floor: float = 0.5
     """A run ends, and its configuration with it, at a checkpoint whose utility is below this share of that before; 0 never."""
+    sampler: str = "random"
+    """How configurations are drawn: `random`, the same whatever the machines and their number, or `tpe`, which learns from those done."""
     seed: int = 0
     """Seed of the drawing."""
     probes: tuple[str, ...] = ("greedy", "paraphrase", "utility")
@@ -126,15 +83,19 @@ class Sweep:
         self._scalars()
         self._names()
         for name in self.methods:
+            self.distributions(name)
             self._first_is_whole(name)
 
     def _scalars(self) -> None:
+        one_of("sampler", self.sampler, ("random", "tpe"))
         positive("sweep", configurations=self.configurations, checkpoints=self.checkpoints)
         not_negative("sweep", budget=self.budget)
         if not 0 <= self.floor <= 1:
             raise ConfigError(f"floor = {self.floor} is a share from 0 to 1")
-        if self.floor and "utility" not in self.probes:
-            raise ConfigError("probes lacks utility, which the floor looks at; add it, or set floor = 0")
+        needed = {"utility"} if self.floor else set()
+        needed |= {"greedy", "paraphrase", "utility"} if self.sampler == "tpe" else set()
+        if lacking := sorted(needed - set(self.probes)):
+            raise ConfigError(f"probes lacks {', '.join(lacking)}, which the floor or the sampler looks at")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError("seeds must hold at least one number, and each once")
 
@@ -164,10 +125,10 @@ class Sweep:
             if knob.rpartition(".")[2] in SENSITIVE:  # what is set stands in sweep.toml and trial.json, and is printed
                 raise ConfigError(f"{where} {knob} may be secret, and the files of a sweep are no vault; set it in the recipe")
 
-    def searched(self, name: str) -> "dict[str, Choice | Range]":
-        """What is searched for a contender, by knob. Raises `ConfigError`."""
+    def distributions(self, name: str) -> dict[str, BaseDistribution]:
+        """What is searched for a contender. Raises `ConfigError`."""
         found = {**self.space.get(ALL, {}), **self.space.get(name, {})}
-        return {knob: _checked(f"[space.{name}] {knob}", values) for knob, values in found.items()}
+        return {knob: _distribution(f"[space.{name}] {knob}", values) for knob, values in found.items()}
 
     def prefix(self, name: str) -> Settings:
         """The first configuration of a contender; empty where it is drawn like the others."""
@@ -178,12 +139,9 @@ class Sweep:
         """All probes, of the checkpoints and of the last one."""
         return tuple(dict.fromkeys((*self.probes, *self.final)))
 
-    def configuration(self, name: str, number: int) -> Settings:
-        """One configuration of a contender: the same whoever draws it, and when."""
-        if number == 0 and (first := self.prefix(name)):
-            return first
-        rng = np.random.RandomState(zlib.crc32(f"{self.seed} {name} {number}".encode()))
-        return {knob: space.drawn(rng) for knob, space in self.searched(name).items()}
+    def seed_of(self, name: str, number: int) -> int:
+        """Seed of the drawing of one configuration, whoever draws it and when."""
+        return zlib.crc32(f"{self.seed} {name} {number}".encode())
 
     def recipe_of(self, path: Path, name: str, drawn: Settings, more: Settings | None = None) -> Recipe:
         """The recipe of one run. `path`: the recipe file. Later settings win: `[settings]`, `[fixed]`, what was drawn, `more`."""
@@ -197,7 +155,7 @@ class Sweep:
         Raises `ConfigError`. What only a combination of values breaks shows when it is drawn.
         """
         for name in self.methods:
-            tried = {knob: space.ends for knob, space in self.searched(name).items()}
+            tried = {knob: ends(distribution) for knob, distribution in self.distributions(name).items()}
             drawn = {knob: values[0] for knob, values in tried.items()}
             try:
                 recipe = self.recipe_of(path, name, drawn)
@@ -226,23 +184,21 @@ class Sweep:
         return self.configurations >= old.configurations and set(self.methods) >= set(old.methods) and rest(self) == rest(old)
 
     def _first_is_whole(self, name: str) -> None:
-        first, searched = self.prefix(name), self.searched(name)
+        first, searched = self.prefix(name), self.distributions(name)
         if not first:
             return
         for knob in searched.keys() - first.keys():
             raise ConfigError(f"[first.{name}] has no value for {knob}, which [space] searches")
         for knob in first.keys() - searched.keys():
             raise ConfigError(f"[first.{name}] {knob} is not searched; put it under [fixed.{name}]")
-        for knob, space in searched.items():
-            if not space.holds(first[knob]):
+        for knob, distribution in searched.items():
+            if not _inside(distribution, first[knob]):
                 raise ConfigError(f"[first.{name}] {knob} = {first[knob]!r} lies outside of its [space]")
 
 
 def load_sweep(path: Path, settings: Iterable[str] = ()) -> Sweep:
     """A sweep from its file and `key=value` settings. Raises `ConfigError`."""
     raw = read(path, settings)
-    if raw.get("sampler") == "random":  # a knob until 2026-11-28; sweeps made before have it in their sweep.toml
-        del raw["sampler"]
     # `train.batch = 4` without quotes is a table to TOML, and would replace all of the recipe's [train].
     if isinstance(own := raw.get("settings"), dict):
         raw["settings"] = _dotted(own)
@@ -265,16 +221,30 @@ def _dotted(knobs: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _checked(where: str, values: Any) -> "Choice | Range":
+def _distribution(where: str, values: Any) -> BaseDistribution:
     if isinstance(values, Sequence) and not isinstance(values, str):
         if not values or not all(isinstance(value, str | int | float | bool) for value in values):
             raise ConfigError(f"{where} takes a list of numbers, texts or true/false")
-        return Choice(tuple(values))
+        return CategoricalDistribution(list(values))
     if not isinstance(values, Mapping) or not {"low", "high"} <= values.keys() <= {"low", "high", "log"}:
         raise ConfigError(f"{where} takes a list of values, or {{ low = …, high = …, log = true }}")
-    space = Range(values["low"], values["high"], bool(values.get("log", False)))
-    if not all(type(end) in (int, float) for end in space.ends) or not -math.inf < space.low <= space.high < math.inf:
-        raise ConfigError(f"{where}: low and high must be numbers, and low not above high")
-    if space.log and space.low <= 0:
-        raise ConfigError(f"{where}: with log = true, low must be above 0")
-    return space
+    low, high, log = values["low"], values["high"], bool(values.get("log", False))
+    kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+    try:
+        return kind(low, high, log=log)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _inside(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    kinds = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    return type(value) in kinds and distribution.low <= value <= distribution.high  # type: ignore[attr-defined]
+
+
+def ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """The listed values, or both ends of the range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    return distribution.low, distribution.high  # type: ignore[attr-defined]

@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -24,6 +26,7 @@ from unsay.lm.model import default_device
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
+from unsay.research.front.area import PLANES, hypervolume
 from unsay.research.front.counted import OVER
 from unsay.research.sweep.spec import Settings, Sweep
 from unsay.run import Watchers
@@ -41,6 +44,14 @@ CURVE, TRIAL = "curve.jsonl", "trial.json"
 
 class _Measured(Exception):
     """The pilot has seen what it was to see."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    value: float
+    """Hypervolume of the curve, unlearn quality × utility (0 to 1), a mean over the seeds."""
+    pruned: str = ""
+    """Why the configuration was given up; empty where it was not."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +99,10 @@ def on_gpu() -> bool:
     return default_device().type == "cuda"
 
 
-def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> str:
-    """Every seed of one configuration; returns why it was given up, empty where it was not. `path`: the recipe file.
-
-    Raises `FloatingPointError` where the model falls apart.
-    """
+def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> Outcome:
+    """Every seed of one configuration. `path`: the recipe file. Raises `FloatingPointError` where the model falls apart."""
     rounds = _rounds(sweep, path, name, drawn, folder, recorded)
+    values = []
     for seed in sweep.seeds:
         recipe = sweep.recipe_of(path, name, drawn, {"seed": seed, **_schedule(rounds, sweep.checkpoints)})
         # The last audit asks what the curve has not asked already.
@@ -107,10 +116,11 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
             runs.run_audit(recipe, run, "after", recorded.watchers)
         _tidy(run, sweep.keep)
         points = curve(run)
+        values.append(volume(points))
         low = (points[-1]["metrics"].get("utility") or 0.0) if points else 0.0
         if low < floor:
-            return f"utility {low:.1f} below the floor of {floor:.1f} with seed {seed}, checkpoint {len(points)}"
-    return ""
+            return Outcome(fmean(values), f"utility {low:.1f} below the floor of {floor:.1f} with seed {seed}, checkpoint {len(points)}")
+    return Outcome(fmean(values))
 
 
 def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> int:
@@ -227,6 +237,12 @@ def curve(run: RunFolder) -> list[dict[str, Any]]:
     """The checkpoints that were looked at so far (docs/sweep.md); none where there was no look yet."""
     path = run.path / CURVE
     return read_jsonl(path) if path.exists() else []
+
+
+def volume(points: Sequence[dict[str, Any]]) -> float:
+    """Hypervolume of a curve, unlearn quality × utility (0 to 1)."""
+    plane = PLANES["quality"]
+    return float(hypervolume([(plane.x.of(point["metrics"]), plane.y.of(point["metrics"])) for point in points])) if points else 0.0
 
 
 def summary(run: RunFolder, which: str) -> dict[str, float | None]:

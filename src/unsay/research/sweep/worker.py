@@ -1,8 +1,9 @@
 """Who runs what: a worker takes one configuration after another until none is left.
 
-One folder is shared by any number of workers, on any number of machines that see it. Configurations are handed out under a lock, the
-contenders in turn, so that what else happens on a machine falls on all of them alike. `trial.json` says how far each has come. A worker
-holds a lock on its trial as long as it lives; what a dead one has left half done, the next one goes on with.
+One folder is shared by any number of workers, on any number of machines that see it. Configurations are kept by Optuna in a
+journal (`optuna.log`), handed out under a lock, the contenders in turn, so that what else happens on a machine falls on all
+of them alike. A worker holds a lock on its trial as long as it lives; what a dead one has left half done, the next one goes
+on with.
 """
 
 import json
@@ -11,13 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 from filelock import FileLock, Timeout
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import TrialState, create_trial
 
 from unsay.config import ConfigError, dump, load
 from unsay.config.toml import flat
-from unsay.research.sweep.spec import Settings, Sweep, load_sweep
-from unsay.research.sweep.trial import TRIAL, Recorded, clear, note, run_configuration, summary
+from unsay.research.sweep.spec import Settings, Sweep, ends, load_sweep
+from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, note, run_configuration, summary
 from unsay.run import Watchers, check
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
@@ -34,6 +39,7 @@ class _Claim:
     """A configuration in hand."""
 
     name: str
+    number: int
     settings: Settings
     folder: Path
     lock: FileLock
@@ -50,12 +56,19 @@ class Shared:
     """The sweep's own, that of all its runs."""
     chosen: Chosen | None = None
 
+    def studies(self) -> dict[str, optuna.Study]:
+        """The trials of each contender, as the journal has them."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = JournalStorage(JournalFileBackend(str(self.folder / "optuna.log")))
+        sampler = RandomSampler()  # unused: `_drawn` draws
+        return {
+            name: optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True, sampler=sampler)
+            for name in self.sweep.methods
+        }
+
     def wanted(self, name: str) -> int:
         """How many configurations a contender is to have."""
         return self.sweep.configurations if self.chosen is None else len(self.chosen.get(name, ()))
-
-    def configuration(self, name: str, number: int) -> Settings:
-        return self.sweep.configuration(name, number) if self.chosen is None else self.chosen[name][number]
 
     def alone(self) -> FileLock:
         """What only one worker may do at a time."""
@@ -121,19 +134,19 @@ def work(shared: Shared, watchers: Watchers) -> int:
     sweep, folder = shared.sweep, shared.folder
     recorded = Recorded(folder / "recorded", sweep.asked, watchers)
     _references(shared, recorded)
-    done = 0
-    while (claim := _claim(shared)) is not None:
+    studies, done = shared.studies(), 0
+    while (claim := _claim(shared, studies)) is not None:
+        study = studies[claim.name]
         try:
             watchers.note(f"{claim.name} {claim.folder.name}: {json.dumps(claim.settings)}")
             if why := _unusable(shared, claim):
-                _fail(claim, why)
+                _fail(study, claim, why)
             else:
-                why = run_configuration(sweep, shared.recipe, claim.name, claim.settings, claim.folder, recorded)
-                note(claim.folder, state="pruned" if why else "complete", why=why)
+                _settle(study, claim, run_configuration(sweep, shared.recipe, claim.name, claim.settings, claim.folder, recorded))
         except (FloatingPointError, torch.OutOfMemoryError) as error:
             # Of this configuration. Anything else (a model or data that this machine lacks, a full disk) ends the worker, and the
             # configuration waits for another.
-            _fail(claim, f"{type(error).__name__}: {error}")
+            _fail(study, claim, f"{type(error).__name__}: {error}")
         finally:
             claim.lock.release()
             give_back()
@@ -167,39 +180,55 @@ def _references(shared: Shared, recorded: Recorded) -> None:
 # -- handing out -----------------------------------------------------------------------------------------------------------
 
 
-def _claim(shared: Shared) -> _Claim | None:
+def _claim(shared: Shared, studies: Mapping[str, optuna.Study]) -> _Claim | None:
     """The next configuration: one that a dead worker has left, else a new one of the contender that has had the fewest."""
     _same_recipe(shared)  # every run reads the file anew, and hours may lie between two of them
     with shared.alone():
-        had = {}
-        for name in shared.sweep.methods:
-            found = sorted(path.parent for path in (shared.folder / name).glob(f"*/{TRIAL}"))
-            for folder in found:
-                if _trial(folder)["state"] == "running" and (lock := _locked(folder)):
-                    # Its worker may have finished it in between, and let go of it only then.
-                    if (trial := _trial(folder))["state"] == "running":
-                        return _Claim(name, trial["settings"], folder, lock)
+        trials = {name: study.get_trials(deepcopy=False) for name, study in studies.items()}
+        for name, some in trials.items():
+            for trial in some:
+                if trial.state == TrialState.RUNNING and (lock := _locked(shared, name, trial.number)):
+                    # Its worker may have finished it since the journal was read, and let go of it only then.
+                    if studies[name].trials[trial.number].state == TrialState.RUNNING:
+                        return _claimed(shared, studies[name], name, trial.number, lock)
                     lock.release()
-            had[name] = len(found)
-        open_ones = [name for name in had if had[name] < shared.wanted(name)]
+        had = {name: len(some) for name, some in trials.items()}
+        open_ones = [name for name in shared.sweep.methods if had[name] < shared.wanted(name)]
         if not open_ones:
             return None
         name = min(open_ones, key=had.__getitem__)
         number = had[name]
-        settings, folder = dict(shared.configuration(name, number)), shared.folder / name / f"{number:03d}"
-        lock = _locked(folder)
+        _draw(shared, studies[name], name, number)
+        lock = _locked(shared, name, number)
         assert lock is not None, "a trial that was just made is locked by nobody"
-        note(folder, method=name, number=number, settings=settings, state="running", why="", seeds=list(shared.sweep.seeds))
-        return _Claim(name, settings, folder, lock)
+        return _claimed(shared, studies[name], name, number, lock)
 
 
-def _trial(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-    return found
+def _draw(shared: Shared, study: optuna.Study, name: str, number: int) -> None:
+    """A new trial of a contender, with its values: one line of the journal, so that no worker ever finds half of it."""
+    sweep = shared.sweep
+    if shared.chosen is not None:
+        trial = create_trial(state=TrialState.RUNNING, user_attrs={"settings": dict(shared.chosen[name][number])})
+    else:
+        searched, blank = sweep.distributions(name), create_trial(state=TrialState.RUNNING)
+        seed = sweep.seed_of(name, number)
+        # `constant_liar`: what other workers are trying now is not tried again.
+        sampler = TPESampler(seed=seed, constant_liar=True) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
+        values = (sweep.prefix(name) if number == 0 else {}) or {
+            knob: ends(distribution)[0] if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
+            for knob, distribution in searched.items()
+        }
+        trial = create_trial(state=TrialState.RUNNING, params=dict(values), distributions=searched)
+    study.add_trial(trial)
 
 
-def _locked(folder: Path) -> FileLock | None:
+def _place(shared: Shared, name: str, number: int) -> Path:
+    return shared.folder / name / f"{number:03d}"
+
+
+def _locked(shared: Shared, name: str, number: int) -> FileLock | None:
     """The lock of a trial, or `None` where a living worker holds it."""
+    folder = _place(shared, name, number)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -209,6 +238,25 @@ def _locked(folder: Path) -> FileLock | None:
     return lock
 
 
-def _fail(claim: _Claim, why: str) -> None:
-    clear(claim.folder)
+def _claimed(shared: Shared, study: optuna.Study, name: str, number: int, lock: FileLock) -> _Claim:
+    trial = study.trials[number]
+    settings = trial.user_attrs.get("settings", trial.params)
+    folder = _place(shared, name, number)
+    if not (folder / TRIAL).exists():
+        note(folder, method=name, number=number, settings=dict(settings), state="running", why="", seeds=list(shared.sweep.seeds))
+    return _Claim(name, number, settings, folder, lock)
+
+
+def _settle(study: optuna.Study, claim: _Claim, outcome: Outcome) -> None:
+    # `trial.json` first: a worker that dies between the two leaves a trial that is run again and finds everything done.
+    note(claim.folder, state="pruned" if outcome.pruned else "complete", why=outcome.pruned)
+    if outcome.pruned:
+        study.tell(claim.number, state=TrialState.PRUNED)
+    else:
+        study.tell(claim.number, outcome.value)
+
+
+def _fail(study: optuna.Study, claim: _Claim, why: str) -> None:
     note(claim.folder, state="failed", why=why)
+    clear(claim.folder)
+    study.tell(claim.number, state=TrialState.FAIL)
