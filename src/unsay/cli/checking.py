@@ -12,6 +12,7 @@ from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_re
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
+from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.lm import builtin
 
@@ -76,7 +77,7 @@ def _files(given: Sequence[str], named: Mapping[str, str], tables: Mapping[str, 
 
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
-    from unsay import audit, corpora, record, run, train
+    from unsay import audit, record, run, train
     from unsay.measure import policy
     from unsay.probes.scoring import unscorable
 
@@ -98,8 +99,8 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
             hints.append(Notice("hint", "", text))
     hints += _endless(recipe) if recipe.model.template != "raw" else []
     hints += _unlike(recipe, source) if source else []
-    if isinstance(source, corpora.Handed):
-        summaries, notices = source.examined(recipe.model.system_prompt or "")
+    if isinstance(source, Files):
+        summaries, notices = examine(source, recipe.model.system_prompt)
         return summaries, [*of(problems), *notices, *hints]
     corpus = problems.attempt(source.corpus) if source else None
     truth = problems.attempt(source.truth) if source and corpus else None

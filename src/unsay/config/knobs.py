@@ -139,12 +139,7 @@ class RecordConfig:
     """Present answers recorded to each of their questions: retain rows that keep it forgotten."""
 
     def __post_init__(self) -> None:
-        not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, replay=self.replay)
-        not_negative("record", near_misses=self.near_misses)
-        if self.own_retain < 0:
-            raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
-        if self.earlier_answers < 0:
-            raise ConfigError(f"record.earlier_answers = {self.earlier_answers} must not be negative; 0 keeps none")
+        not_negative("record", **{key: value for key, value in vars(self).items() if key != "earlier"})
 
 
 @dataclass(frozen=True)

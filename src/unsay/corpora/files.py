@@ -14,7 +14,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.corpora import formats, general, parts, rows
@@ -22,9 +22,6 @@ from unsay.corpora.columns import Layout
 from unsay.corpora.parts import Parts, same
 from unsay.corpora.rows import FileRow, Problems, among
 from unsay.types import Corpus, Pair, Truth
-
-if TYPE_CHECKING:
-    from unsay.corpora.checked import Notice, Summary
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,8 @@ class Files:
         return ()
 
     def paths(self) -> tuple[str, ...]:
+        """The files that it reads."""
         return tuple(name for name in (self.forget, self.retain, self.paraphrases) if name)
-
-    def examined(self, system_prompt: str) -> "tuple[list[Summary], list[Notice]]":
-        from unsay.corpora.checked import examine  # which reads this file
-
-        return examine(self, system_prompt)
 
     def read(self, problems: Problems) -> Parts:
         """What stands in the files, row by row and held against each other; complaints go to `problems`.

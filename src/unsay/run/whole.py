@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unsay import audit, report
 from unsay.config import ConfigError, Recipe, deployment, dump
-from unsay.corpora import Handed
+from unsay.corpora.files import Files
 from unsay.lm import builtin, vllm
 from unsay.lm.heard import counting
 from unsay.measure import policy
@@ -123,7 +123,7 @@ def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
     """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
     that are gone are no matter."""
     handed = source(recipe)
-    if not isinstance(handed, Handed) or not all(Path(name).is_file() for name in handed.paths()):
+    if not isinstance(handed, Files) or not all(Path(name).is_file() for name in handed.paths()):
         return
     now, then = handed.corpus(), read_handed(folder)
     if (now.forget, now.retain) != (then.forget, then.retain):

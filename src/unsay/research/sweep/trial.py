@@ -69,7 +69,8 @@ class Recorded:
         tables = {name: table for name, table in recipe.tables.items() if name in taken}
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
-        told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
+        alike = ("title", "seed", "method", "train", "watch", "report")
+        told = {name: value for name, value in asdict(shared).items() if name not in alike}
         for name in ("sample", "record"):  # those of sweeps begun before have another name otherwise
             told[name] |= GONE[name]
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
@@ -89,9 +90,6 @@ class Recorded:
         """What recording took, which every run is charged."""
         manifest = self.of(recipe).manifest()
         return Cost(manifest.seconds["record"], manifest.cpu_seconds["record"])
-
-
-_ALIKE = ("title", "seed", "method", "train", "watch", "report")
 
 
 def on_gpu() -> bool:
