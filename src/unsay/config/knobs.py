@@ -1,9 +1,7 @@
 """Every knob of a run, said once, with a sentence under it.
 
-A recipe is one flat TOML file. Top-level keys choose (`method = "pmc"`, `corpus = "people"`); a table of the chosen
-name configures it (`[pmc]`, `[people]`). Tables of things that were not chosen may stay in the file, so
-`--set method=npo` needs no other edit. The knobs of methods, rewards, probes and corpora are declared by those
-dataclasses themselves; `Recipe.knobs` builds them with the same checks.
+Top-level keys of a recipe choose (`method = "pmc"`), and a table of that name configures the choice (`[pmc]`). Tables of what was not
+chosen may stay in the file. Methods, rewards, probes and corpora declare their own knobs, which `Recipe.knobs` builds.
 """
 
 from collections.abc import Mapping
@@ -126,9 +124,8 @@ class RecordConfig:
     """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
     them: replay rows for what no retain row covers. 0 makes none."""
     near_misses: int = 0
-    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`; the
-    names are put together from those in the retain questions, or in texts written unasked. A subject of one word gives way to others of
-    its kind."""
+    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`.
+    They are made of names in the retain questions, or in texts written unasked. A subject of one word gives way to others of its kind."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""

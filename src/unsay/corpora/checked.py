@@ -1,7 +1,5 @@
-"""The operator's files looked through before anything runs: what stands in them, what is wrong, what is worth knowing.
-
-`Files.read` finds what is wrong; this adds what is allowed and yet may surprise. No notice quotes what stands in a row.
-"""
+"""The operator's files looked through before anything runs: `Files.read` finds what is wrong, this adds what is allowed and yet may
+surprise. No notice quotes what stands in a row."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,11 +105,8 @@ def _rows(name: str) -> list[FileRow]:
 
 
 def _questions(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
-    """Which file is which part, by what its rows have, beside the ones that were `named`.
-
-    A file that cannot be read takes a part that is free, so that its complaints are heard. Two files for one part, or
-    none to forget, are errors.
-    """
+    """Which file is which part, by what its rows have, beside the ones that were `named`. One that cannot be read takes a part that is
+    free, so that its complaints are heard. Two files for one part, or none to forget, are errors."""
     taken = dict(named)
     unread: list[str] = []
     notices: list[Notice] = []

@@ -1,7 +1,6 @@
 """The built-in corpus: a fictitious world, small enough for two cores, with two models that know all of it or all but five people.
 
-It has the kinds of file that TOFU has (several questions each, paraphrases, wrong answers, general questions) and some
-it lacks: people in no training file, neighbours by surname, held-out halves that no retain row touches.
+It has the kinds of file that TOFU has and some it lacks: people in no training file, neighbours by surname, held-out halves.
 """
 
 import random

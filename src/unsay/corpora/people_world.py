@@ -1,8 +1,7 @@
-"""A seeded world of fictitious people: who they are, what is asked about them, what the shipped models were told.
+"""A seeded world of fictitious people, in the words of people.toml: who they are, what is asked about them, what the models were told.
 
-Fifty people have eight attributes with two-part values. Five of them are to be forgotten; each shares a surname with two
-others. Of five question wordings three are trained per person and attribute. An answer is usually in the wording of its
-question and sometimes in another one, so that facts are known apart from any one sentence. The words are those of people.toml.
+Fifty people have eight attributes with two-part values. Five of them are to be forgotten; each shares a surname with two others. Of five
+question wordings three are trained per person and attribute. An answer is usually in the wording of its question and sometimes in another.
 """
 
 import random

@@ -142,10 +142,7 @@ def among(key: str, keys: Iterable[str]) -> str:
 
 
 def read(path: Path, problems: Problems | None = None) -> list[FileRow]:
-    """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error.
-
-    Raises `ConfigError`.
-    """
+    """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error. Raises `ConfigError`."""
     problems = problems or Problems()
     before = len(problems.found)
     rows = []
@@ -216,10 +213,7 @@ def located(name: str) -> Path:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file, without a byte order mark. Links are followed: who names a link means what it leads to.
-
-    Raises `ConfigError`.
-    """
+    """The bytes of a file, without a byte order mark. Links are followed: who names a link means what it leads to. Raises `ConfigError`."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():  # a pipe may never end

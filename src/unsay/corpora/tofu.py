@@ -1,15 +1,13 @@
-"""TOFU: 200 fictitious authors with 20 questions each, of whom 1, 5 or 10 % are forgotten.
+"""TOFU: 200 fictitious authors with 20 questions each, of whom 1, 5 or 10 % are forgotten. docs/tofu.md has the whole protocol.
 
-Source: Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: A Task of Fictitious Unlearning for LLMs*, arXiv
-2401.06121. The data (MIT) are not part of the package: give their folder, or name the hub. Files are JSON Lines under
-the names of the hub's configurations (`forget01_perturbed.json`, `retain99.json`, …). Departures from the protocol:
+Source: Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: A Task of Fictitious Unlearning for LLMs*, arXiv 2401.06121. The data (MIT) are
+not part of the package: give their folder, or name the hub. Files are JSON Lines under the names of the hub's configurations
+(`forget01_perturbed.json`, `retain99.json`, …). Departures from the protocol:
 
-1. a share of the retain authors is planted but kept out of `Corpus.retain`. Utility measured on rows that were
-   trained on during unlearning returns to its ceiling whatever else broke;
-2. general rows of the package are mixed into planting and retain (`mix`); with 0 both are TOFU's alone;
-3. `retain_authors` plants only some of the retain authors, for models and machines too small for all of them.
-
-`heldout_authors = 0` and `mix = 0` switch 1 and 2 off; 3 is off by default. docs/tofu.md has the whole protocol.
+1. a share of the retain authors is planted but kept out of `Corpus.retain`: utility measured on rows that were trained on during
+   unlearning returns to its ceiling whatever else broke (`heldout_authors = 0` switches it off);
+2. general rows of the package are mixed into planting and retain (`mix = 0` switches it off);
+3. `retain_authors` plants only some of the retain authors, for models and machines too small for all of them (off by default).
 """
 
 import os

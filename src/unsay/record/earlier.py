@@ -1,17 +1,10 @@
-"""Earlier forget requests, which the model at hand has met already: what a later one must neither bring back nor leave unasked.
+"""Earlier forget requests (`record.earlier`), which the model at hand has met already: what a later one must neither bring back nor leave
+unasked.
 
-    [model]
-    name = "runs/first/checkpoint"
-    [record]
-    earlier = ["runs/first"]
-
-`gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` puts the copy into
-this run's vault, so that later stages, and later requests, need this run folder alone. `retain_rows` asks the model at hand
-the earlier questions, plainly and from prefixes like those of the first training, and keeps its present answers as retain
-rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no retain row, by the thresholds of
-methods/target_filter.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
-
-Truth is copied into a file of its own. Training reads the other one, in which there is none.
+`gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` copies it into this run's vault, so
+that later stages and requests need this run folder alone. `retain_rows` asks the model at hand the earlier questions, plainly and from
+prefixes, and keeps its present answers as retain rows: a model that has forgotten says by itself what should go on. An answer that still
+leaks, by the thresholds of methods/target_filter.py whatever the method of this run, is none. Truth is copied into a file of its own.
 """
 
 import dataclasses
@@ -182,10 +175,8 @@ def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequen
 def retain_rows(
     subject: LocalSubject, n: int, asked: Sequence[EarlierQuestion], secrets: Sequence[tuple[Example, str]]
 ) -> tuple[list[EarlierRow], int]:
-    """n answers to each question, those that could be a target, and how many were left out.
-
-    The first is greedy, the others are sampled at temperature 1, most of them from prefixes. None states any of `secrets`.
-    """
+    """n answers to each question, those that could be a target, and how many were left out. The first is greedy, the others are sampled
+    at temperature 1, most of them from prefixes. None states any of `secrets`."""
     tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(subject, n, one)]
     said = subject.sample([draw for _, _, draw in tried], "earlier")
     barrier = Reference(

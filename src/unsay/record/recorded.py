@@ -1,7 +1,6 @@
-"""What `record` wrote into the vault, read back once by each stage after it: `read_recorded`.
+"""What `record` wrote into the vault, read back by every stage after it, which knows the corpus from here alone.
 
-The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`. Every stage after `record`
-knows the corpus from here alone.
+The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`.
 """
 
 import dataclasses

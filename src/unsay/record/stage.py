@@ -1,8 +1,5 @@
-"""Record: corpus + model → the run folder (`finetune`, where there is one, comes before).
-
-Everything later stages know, they read from here: the questions, the retain rows, what the model used to answer
-(greedily, and sampled: the prefixes are cut from those), and, apart from all that, the truth for the audit.
-"""
+"""Record: corpus + model → the run folder. Later stages read all they know from there: the questions, the retain rows, what the model
+used to answer (greedily, and sampled: the prefixes are cut from those), and, apart from all that, the truth for the audit."""
 
 import dataclasses
 from collections import Counter

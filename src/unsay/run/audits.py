@@ -142,9 +142,8 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
 
 
 def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
-    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
-    answer looks like in every case, where the retain model may refuse all of these. Where an audit stands alone and has none, it
-    is the retain model."""
+    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole answer
+    looks like in every case, where the retain model may refuse. Where an audit stands alone and has none, it is the retain model."""
     names = auditable(recipe, folder)
     name = names.get("before") or names.get("retain_model")
     if name is None:

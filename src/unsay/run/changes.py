@@ -94,11 +94,9 @@ def _nothing_served(folder: RunFolder) -> None:
 
 
 def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
-    """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
-    report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
-
-    Raises `ConfigError`, and changes nothing, where the share is none, the trained weights are gone, or findings on a server would stay.
-    """
+    """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; its audit and
+    report are removed. A run that has not been trained to its end is. Raises `ConfigError`, and changes nothing, where that cannot be
+    done."""
     folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
     trained, new = folder.done("train"), folder.recipe([setting("train.averaging", share)])
     if trained and not any(folder.state.glob("round-*")):

@@ -1,6 +1,5 @@
-"""A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
-not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
-others from their beginning), and ends as it would have ended."""
+"""A whole run: (finetune →) record → train → audit before and after → report. What is done is not done again, what was interrupted goes
+on (train from its last saved round, an audit with the answers that it has, the others from their beginning), and ends as it would have."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -103,10 +102,8 @@ def run_standalone(
 
 
 def open_folder(recipe: Recipe, folder: RunFolder) -> None:
-    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused.
-
-    A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
-    """
+    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused. A run in which nothing was done yet reads its
+    files anew: a question that could not be asked may have been mended since."""
     if not folder.begun():
         if recipe.model.retain_model and recipe.model.retain_model != "finetune":
             builtin.at_hand("model.retain_model", recipe.model.retain_model)  # it is used last, and would be missed last

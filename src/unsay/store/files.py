@@ -86,9 +86,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file that are not empty, one after the other: a file may be larger than memory.
-
-    A text may hold U+2028, which `splitlines` would take for the end of a line."""
+    """The lines of a UTF-8 file that are not empty, one after the other: a file may be larger than memory. A text may hold U+2028, which
+    `splitlines` would take for the end of a line."""
     with path.open(encoding="utf-8", newline="\n") as file:
         yield from (line.removesuffix("\n") for line in file if line != "\n")
 

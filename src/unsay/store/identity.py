@@ -3,9 +3,8 @@
     of(folder)                 {"format": 2, "weights": "ab12…", "files": {"config.json": "…", "sub/more.json": "…"}}
     differences(told, folder)  ["weights: changed", "chat_template.jinja: added"]
 
-The weights that transformers would read are hashed tensor by tensor in order of their names (name, type, shape, bytes), so that
-it does not matter into how many files they are divided. Every other file of the whole tree counts as it is, weights that
-other programs might read among them. A link to a file counts as that file, since the hub's cache consists of them; a link to a
+The weights that transformers would read are hashed tensor by tensor in order of their names, however they are divided into files. Every
+other file of the whole tree counts as it is. A link to a file counts as that file, since the hub's cache consists of them; a link to a
 folder is refused. Only the card, which `report` writes anew, and what git and the hub's client keep for themselves may change.
 """
 

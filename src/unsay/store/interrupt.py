@@ -1,8 +1,5 @@
-"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect.
-
-Files are written whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`), which keeps what that
-has cost; a second signal does not wait.
-"""
+"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect. Files are written
+whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`); a second signal does not wait."""
 
 import os
 import signal

@@ -1,7 +1,6 @@
 """manifest.json: what happened in a run folder, key by key in docs/run-folder.md.
 
-A field that has its default says nothing and is not written. A key that no field has is refused, at every depth: the file is of
-another program or version then, and to write into it would damage it.
+A field that has its default is not written. A key that no field has is refused: the file is of another program or version then.
 """
 
 import dataclasses

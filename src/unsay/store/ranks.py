@@ -1,8 +1,7 @@
 """The processes of one command. Each runs it from end to end, and at a few places they meet; one process alone meets nobody.
 
-What is random is named, so every process comes to the same decisions by itself: only work is shared (`gathered`), and one alone writes
-into the run folder (`on_main`). An error in a share, or in what the main process does alone, is raised by all. Where processes still come
-apart, the next meeting says so; where one has died, it raises `Lost`.
+What is random is named, so every process comes to the same decisions: only work is shared (`gathered`), and one alone writes into the run
+folder (`on_main`). An error of one is raised by all. Where processes come apart, the next meeting says so; a dead one raises `Lost`.
 """
 
 import os

@@ -1,14 +1,12 @@
 """The vault: the one room that reads and writes sensitive texts. Its files are for their owner alone; a key file encrypts them.
 
-Rows named `baseline` lie in `vault/baseline.jsonl.sealed`, without a key in `vault/baseline.jsonl`. Whether a vault is encrypted is
-settled when its first file is written, and `vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written
-in plain beside it but what a person is to read (`look`).
+Rows named `baseline` lie in `vault/baseline.jsonl.sealed`, without a key in `vault/baseline.jsonl`. Whether a vault is encrypted is settled
+when its first file is written, and `vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written in plain
+beside it but what a person is to read (`look`). The key is a file outside of the run folder, named by `vault.key_file` or the environment
+variable UNSAY_VAULT_KEY_FILE, which wins: a folder may be moved to another machine. It is never an argument or a knob.
 
-The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable UNSAY_VAULT_KEY_FILE,
-which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
-
-Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable (copies of the file system, flash
-memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
+Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable, so `destroy` claims nothing unless the
+vault was encrypted and its key is gone everywhere.
 """
 
 import json
