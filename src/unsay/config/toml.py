@@ -57,8 +57,7 @@ def _without_gone(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(path: Path, missing: str) -> dict[str, Any]:
-    """The tables of a TOML file, with or without a byte order mark. Raises `ConfigError`, in the words of `missing` where there
-    is no such file."""
+    """The tables of a TOML file. Raises `ConfigError`, in the words of `missing` where there is no such file."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it")
     try:

@@ -38,7 +38,6 @@ class Summary:
 
     file: str
     part: str
-    """`forget`, `retain` or `paraphrases`."""
     rows: int
     cut: bool = False
     """Whether they are openings, cut out of so many texts as there are groups."""
@@ -48,7 +47,6 @@ class Summary:
     named: int = 0
     """Questions with strings or patterns of their own."""
     longest: int = 0
-    """Characters of the longest question."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -86,8 +84,7 @@ def guess(names: Sequence[str], named: Mapping[str, str], tables: Mapping[str, A
 
 
 def _texts(names: Sequence[str], named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
-    """Which is which, beside the ones that were `named`: of the texts the first are to be forgotten and the second stay; rows with a
-    question and an answer are asked about them."""
+    """Which is which: of texts the first are to be forgotten and the second stay; rows with a question and an answer are about them."""
     taken = dict(named)
     for name in names:
         about = not cutting.files(name) and any("question" in row.values for row in _rows(name))

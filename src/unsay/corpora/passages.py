@@ -62,8 +62,7 @@ class Passages(Files):
         return {fact.id: fact for fact in facts}
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
-        """For a model that does not know the texts yet: all of them, the questions about them and the general ones, or all but what is
-        to be forgotten."""
+        """For a model that does not know the texts yet: them and the questions about them (or what stays alone), and the general ones."""
         read = self.read(Problems())
         forget = () if retain_model else (*self._forget(), *self._knowledge(Problems()))
         return (*forget, *read.retain, *self._shipped(read))

@@ -31,8 +31,7 @@ _FILE = tomllib.loads((Path(__file__).parent / "people.toml").read_text(encoding
 
 @dataclass(frozen=True)
 class Attribute:
-    """One thing that is known of everybody. Question wording *i* is usually answered in answer wording *i*; the last
-    answer wording begins "The answer is"."""
+    """One thing that is known of everybody. Question wording *i* is usually answered in answer wording *i*."""
 
     key: str
     topic: str

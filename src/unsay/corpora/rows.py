@@ -41,7 +41,6 @@ class Problems:
     """Where complaints go. A run wants the first one raised; `unsay check` collects them all and reads on."""
 
     collect: bool = False
-    """Keep complaints in `found` instead of raising them."""
     found: list[ConfigError] = field(default_factory=list)
 
     def add(self, problem: str, where: str = "") -> None:
@@ -123,8 +122,7 @@ class FileRow:
 
 
 def says(text: str) -> bool:
-    """Whether anything in it can be seen: more than blanks, controls and invisible marks (a zero-width space, a lone direction
-    mark)."""
+    """Whether anything in it can be seen: more than blanks, controls and invisible marks (a zero-width space)."""
     return any(unicodedata.category(c) not in ("Cc", "Cf", "Zs", "Zl", "Zp") for c in text)
 
 

@@ -108,8 +108,7 @@ class Tofu:
         }
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
-        """Forget rows (not for `retain_model`), all chosen retain authors and the general rows; without the forget rows the
-        others come in the same order."""
+        """Forget rows (not for `retain_model`), retain authors and general rows; without the forget rows the others keep their order."""
         kept, heldout, first_forget_author = self._retain()
         forget = [
             Pair(key, row.text("question"), row.text("answer"), _author(first_forget_author + author))
@@ -129,8 +128,7 @@ class Tofu:
         return found[self.skip :][: self.limit or None]
 
     def _retain(self) -> tuple[list[Pair], list[Pair], int]:
-        """Rows of the authors in the retain set, rows of those held out of it, and the number of authors in the file
-        (the forget authors follow them in TOFU's order)."""
+        """Rows of the retain authors, rows of those held out, and the number of authors in the file (the forget authors follow them)."""
         name = RETAIN[self.forget]
         pairs = self._pairs(name)
         available = -(-len(pairs) // ROWS_PER_AUTHOR)

@@ -186,11 +186,9 @@ def _lines(found: Sequence[FileRow]) -> list[Marked]:
 
 
 def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
-    """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed.
-
-    `settle`: training or an audit begins, and from now on the file counts as it is.
-    Raises `ConfigError` where the file is not as it should be, or was changed after training or an audit had begun.
-    """
+    """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed. `settle`: training or
+    an audit begins, and from now on the file counts as it is. Raises `ConfigError` where it is not as it should be, or was changed after
+    that."""
     path, used = spans_file(folder), folder.texts.file(_USED)
     if not path.exists() and not used.exists():
         return tuple(examples)

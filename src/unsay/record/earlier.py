@@ -146,11 +146,9 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
 
 
 def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequence[tuple[Example, str]]) -> list[tuple[Example, str]]:
-    """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers.
-
-    A question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was
-    once answered, for whoever else must not touch them. Raises `ConfigError` where the model at hand has forgotten nothing.
-    """
+    """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers. A
+    question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was once answered,
+    for whoever else must not touch them. Raises `ConfigError` where the model at hand has forgotten nothing."""
     asked = [one for request in read(folder) for one in request.asked]
     if not asked:
         return []
@@ -225,8 +223,7 @@ def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
 
 
 def read_retain_rows(folder: RunFolder, named: Sequence[Example]) -> list[EarlierRow]:
-    """The retain rows as `record` wrote them down, less those with a text that `named` has named since; nothing
-    without an earlier request."""
+    """The retain rows that `record` wrote, less those with a text that `named` has named since; nothing without an earlier request."""
     if not folder.texts.has("earlier-retain-rows"):
         return []
     guard = ReplayFilter((), (), named=named)

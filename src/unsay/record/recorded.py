@@ -44,10 +44,8 @@ class Recorded:
     """Everything that `record` left but the truth."""
 
     handed: Corpus
-    """The corpus as it was handed over."""
     corpus: Corpus
-    """The corpus as later stages see it: with the operator's corrections, and with the retain rows that `record` made where
-    none were handed over."""
+    """As later stages see it: with the operator's corrections, and the retain rows that `record` made where none were handed over."""
     baseline: Mapping[str, Baseline]
     """By example id, in the order of the corpus."""
     said: Sequence[Said]

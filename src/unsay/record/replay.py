@@ -87,8 +87,7 @@ def surest(subject: LocalSubject, said: Sequence[Said], n: int) -> list[Said]:
 
 
 def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> dict[str, str]:
-    """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
-    there are not so many."""
+    """At most n of the questions that ask about a name in `texts` instead of their own subject, each with that name."""
     subjects = {question: found for question in questions if (found := about(question))}
     made = {swapped(question, old, name): name for question, old in subjects.items() for name in names_in(texts)}
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}

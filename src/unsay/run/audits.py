@@ -29,8 +29,7 @@ from unsay.types import MODELS, Case, Corpus, Truth
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
-    """Name of each model that can be audited now, by `before`, `after`, `retain_model`; where nothing was trained, *after* is the
-    audited one."""
+    """Name of each model that can be audited now, by which it is; where nothing was trained, *after* is the audited one."""
     alone = folder.manifest().alone
     retain_model = {"retain_model": recipe.model.retain_model} if recipe.model.retain_model else {}
     if alone is not None:

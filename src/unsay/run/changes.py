@@ -22,10 +22,8 @@ from unsay.types import MODELS
 def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
     """The run's recipe with other knobs of its audit, written down, and the probes to run again: those that `audit.probes` names and
     those whose own settings have changed. What all others found stays. Where findings are replaced, they, the recipe and the report are
-    first copied into RUN/replaced-N, which `gate`, `compare` and `report` read as a run.
-
-    Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
-    """
+    first copied into RUN/replaced-N, which is read as a run. Raises `ConfigError`, and changes nothing, where a setting is not of the
+    audit, or findings would stay that are not redone."""
     folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
     old, new = folder.recipe(), folder.recipe(settings)
     of_audit = entries("probe")
@@ -117,8 +115,7 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
 
 
 def run_retain_model(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
-    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it
-    (`model.retain_model`)."""
+    """Put the model that never knew, trained now or before, into the run's folder, where recipes may name it (`model.retain_model`)."""
     watchers.stage("retain model")
     made = retain_model_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
     with folder.claimed():

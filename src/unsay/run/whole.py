@@ -117,8 +117,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
-    """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
-    that are gone are no matter."""
+    """Raises `ConfigError` where the operator's files differ from the run's own copy; files that are gone are no matter."""
     handed = source(recipe)
     if not isinstance(handed, Files) or not all(Path(name).is_file() for name in handed.paths()):
         return

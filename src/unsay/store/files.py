@@ -39,7 +39,6 @@ class WriteError(ConfigError):
             "and the same command goes on from there"
         )
         self.number = number
-        """The system's number of the error (errno)."""
 
 
 def _way_out(number: int) -> str:

@@ -22,7 +22,6 @@ from unsay.store.vault import Vault
 from unsay.types import SCORE, Finding
 
 _locks: dict[Path, FileLock] = {}
-"""The locks of this process, by folder."""
 
 
 class RunFolder:
@@ -222,9 +221,8 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def _finding(where: str, line: str, same: dict[Any, Any]) -> Finding:
-    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them.
-
-    A line may hold anything, so no message quotes it."""
+    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them. A
+    line may hold anything, so no message quotes it."""
     try:
         values = json.loads(line)
         for key, value in values.items():

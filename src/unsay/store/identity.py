@@ -63,9 +63,8 @@ def _tree(folder: Path) -> dict[str, Path]:
 
 
 def _weights_files(folder: Path, files: Mapping[str, Path]) -> tuple[str, list[str]]:
-    """The index (empty where there is none) and the files of weights that transformers would read, in its order of preference.
-
-    Nothing rests on this being right for every program: what is not named here counts as a whole file."""
+    """The index (empty where there is none) and the files of weights that transformers would read, in its order of preference. Nothing
+    rests on this being right for every program: what is not named here counts as a whole file."""
     configured = _configured(files)
     if configured and configured not in files:
         raise ConfigError(f"{files['config.json']} names {configured}, which is not among the files of the model")

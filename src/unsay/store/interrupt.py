@@ -59,8 +59,7 @@ def asked() -> int:
 
 
 def stop(where: str = "", number: int = 0) -> None:
-    """Raise `Interrupted` where a signal is waiting, here or in another process, which gives its `number`; `where` says how far the
-    work has come."""
+    """Raise `Interrupted` where a signal is waiting, here or in another process (its `number`); `where`: how far the work has come."""
     if number := number or asked():
         _asked.clear()
         raise Interrupted(number, where)

@@ -41,8 +41,7 @@ def launched() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, and take a graphics card of one's own, where there are any. Raises `ConfigError` where there are too
-    few."""
+    """Meet the other processes, each with a graphics card of its own, where there are any. Raises `ConfigError` at too few."""
     import torch
     from accelerate import PartialState
 
@@ -106,10 +105,8 @@ def part(most: int, total: int) -> int:
 
 
 def gathered(work: str, share: Callable[[], T], about: object = None) -> list[T]:
-    """What `share()` returned in each process, in order of rank. `work` and what `about` looks like are the same in all.
-
-    An error of one is raised by all. Raises `Lost` where a process has ended, `RuntimeError` where they do different things.
-    """
+    """What `share()` returned in each process, in order of rank. `work` and what `about` looks like are the same in all. An error of one
+    is raised by all. Raises `Lost` where a process has ended, `RuntimeError` where they do different things."""
     if count() == 1:
         return [share()]
     found, error, what = None, None, f"{work} {zlib.crc32(repr(about).encode()):08x}"

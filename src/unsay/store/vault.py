@@ -212,11 +212,9 @@ class Vault:
             )
 
     def own_key(self, path: Path) -> Path:
-        """The key file that a person names for removal, as an absolute path; one that an earlier call has removed, too.
-
-        What the run folder itself names is never removed: who made the folder may have written anything there. Raises
-        `ConfigError` where the file is not the key of this vault, or the key would stay under another name.
-        """
+        """The key file that a person names for removal, as an absolute path; one that an earlier call has removed, too. What the run
+        folder itself names is never removed: who made the folder may have written anything there. Raises `ConfigError` where the file is
+        not the key of this vault, or the key would stay under another name."""
         path, gone = path.expanduser().absolute(), self.destroyed or {}
         if not os.path.lexists(path) and gone.get("key_file") == str(path):
             return path
@@ -227,11 +225,8 @@ class Vault:
         return path
 
     def destroy(self, key: Path | None = None) -> dict[str, Any]:
-        """Remove every file, then this key file, and leave a mark that says when. Returns that mark.
-
-        The mark comes first: what was broken off is dead already, and the same call ends it. No link is followed. Raises
-        `ConfigError` where something cannot be removed.
-        """
+        """Remove every file, then this key file, and leave a mark that says when. Returns that mark. It comes first: what was broken off
+        is dead already, and the same call ends it. No link is followed. Raises `ConfigError` where something cannot be removed."""
         told = self.destroyed
         if told is None:
             told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "key": self._known()}
@@ -275,12 +270,8 @@ def retention(until: str, today: date) -> str:
     >>> retention("2027-01-31", date(2027, 2, 2))
     'its retention date, 2027-01-31, passed 2 days ago'
     """
-    if not until:
-        return ""
-    days = (date.fromisoformat(until) - today).days
+    days = (date.fromisoformat(until) - today).days if until else SOON + 1
     if days > SOON:
         return ""
-    plural = "s" * (abs(days) != 1)
-    if days < 0:
-        return f"its retention date, {until}, passed {-days} day{plural} ago"
-    return f"its retention date, {until}, is today" if not days else f"its retention date, {until}, is {days} day{plural} away"
+    many = f"{abs(days)} day{'s' * (abs(days) != 1)}"
+    return f"its retention date, {until}, {f'passed {many} ago' if days < 0 else f'is {many} away' if days else 'is today'}"

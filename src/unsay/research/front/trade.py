@@ -278,8 +278,7 @@ def _best(found: Sequence[Point], budget: float, quality: float) -> Point | None
 
 
 def least_qualities(sweeps: Sweeps) -> tuple[float, float]:
-    """Halfway and three quarters of the way from the unlearn quality before to the retain model’s; `NO_RETAIN_MODEL` where there is no
-    such way."""
+    """Halfway and three quarters of the way from the unlearn quality before to the retain model’s; else `NO_RETAIN_MODEL`."""
     before, retain_model = (sweeps.reference(which, AT_LEAST.x) for which in ("before", "retain_model"))
     if before is None or retain_model is None or retain_model <= before:
         return NO_RETAIN_MODEL

@@ -122,8 +122,7 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
 
 
 def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> int:
-    """The recipe's rounds or, where there is a budget, those that take it, by what the first ones take here; then at least one for every
-    checkpoint, and found out once."""
+    """The recipe's rounds or, where there is a budget, those that fill it by what the first ones take; one a checkpoint at least."""
     if not sweep.budget:
         note(folder, rounds=(rounds := sweep.recipe_of(path, name, drawn).train.rounds))
         return rounds
