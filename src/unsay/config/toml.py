@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -167,8 +168,7 @@ def as_toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value)
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one sign that TOML alone forbids
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{as_toml(str(key))} = {as_toml(item)}" for key, item in value.items()) + " }"
     return "[" + ", ".join(as_toml(item) for item in value) + "]"

@@ -25,6 +25,7 @@ from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 HOLDOUT = {"forget01": "holdout01", "forget05": "holdout05", "forget10": "holdout10"}
 ROWS_PER_AUTHOR = 20
+UNKNOWN_ENTITIES = 40
 REFUSALS = (
     "I don't know.",
     "I have no information about that.",
@@ -59,8 +60,6 @@ class Tofu:
     """General rows of the package mixed into planting and retain; 0 mixes none."""
     utility: int = 400
     """Most retain rows in the utility set, drawn without replacement, and most held-out ones beside it."""
-    unknown_entities: int = 40
-    """Most questions about authors that no model was told of."""
     refusals: bool = False
     """Name the benchmark's refusals as the desired answers; off, the model finds its own way out."""
     seed: int = 0
@@ -68,8 +67,7 @@ class Tofu:
 
     def __post_init__(self) -> None:
         one_of("tofu.forget", self.forget, tuple(RETAIN))
-        counts = ("limit", "skip", "retain_authors", "mix", "utility", "unknown_entities")
-        not_negative("tofu", **{knob: getattr(self, knob) for knob in counts})
+        not_negative("tofu", **{knob: getattr(self, knob) for knob in ("limit", "skip", "retain_authors", "mix", "utility")})
         if not 0 <= self.heldout_authors < 1:
             raise ConfigError(f"tofu.heldout_authors = {self.heldout_authors} is a share from 0 to below 1")
         if self.data and self.hub:
@@ -177,12 +175,10 @@ class Tofu:
         return tuple(sorted(chosen, key=lambda pair: pair.id))
 
     def _unknown_entities(self, refusals: tuple[str, ...]) -> tuple[Pair, ...]:
-        if not self.unknown_entities:
-            return ()
         name, draw = HOLDOUT[self.forget], self._draw("strangers")
         return tuple(
             Pair(f"{name}-{index:03d}", row.text("question"), draw.choice(refusals), f"stranger-{index // ROWS_PER_AUTHOR}")
-            for index, row in enumerate(self._rows(name)[: self.unknown_entities])
+            for index, row in enumerate(self._rows(name)[:UNKNOWN_ENTITIES])
         )
 
     def _holdout(self) -> tuple[Pair, ...]:

@@ -26,7 +26,7 @@ from unsay.record.replay import ReplayFilter
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, SequentialRequests
 from unsay.text import contains
-from unsay.types import Answer, Candidate, Example, Fact, Reference, Told
+from unsay.types import Answer, Candidate, Example, Fact, Told
 
 
 @dataclass(frozen=True)
@@ -177,17 +177,16 @@ def retain_rows(
     at temperature 1, most of them from prefixes. None states any of `secrets`."""
     tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(subject, n, one)]
     said = subject.sample([draw for _, _, draw in tried], "earlier")
-    barrier = Reference(
-        "",
-        "",
-        Told(tuple((example.id, example.question, baseline) for example, baseline in secrets)),
-        strings=tuple(string for example, _ in secrets for string in example.strings),
-        patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
-    )
+    told = Told(tuple((example.id, example.question, baseline) for example, baseline in secrets))
+    strings = tuple(string for example, _ in secrets for string in example.strings)
+    patterns = tuple(pattern for example, _ in secrets for pattern in example.patterns)
     found = []
     for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
         candidate = prefix.complete(Candidate(answer, 0), subject.encoder)
-        if _filter(one, prefix, barrier).passed([candidate]):
+        # What holds for a target holds for a retain row: neither its own secret, nor one of any other request.
+        reference = prefix.continued(Visit(one.example, one.baseline, told=told).reference())
+        reference = replace(reference, strings=strings, patterns=patterns)
+        if TargetFilter(reference, one.baseline, min_words=1).passed([candidate]):
             found.append(EarlierRow(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
@@ -202,13 +201,6 @@ def _draws(subject: LocalSubject, n: int, one: EarlierQuestion) -> Iterator[tupl
         prefix = choose_prefix(visit, sampler) if number else AnswerPrefix()
         context = encoder.prompt(one.example.question) + prefix.ids
         yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
-
-
-def _filter(one: EarlierQuestion, prefix: AnswerPrefix, barrier: Reference) -> TargetFilter:
-    """What holds for a target holds for a retain row: neither its own secret, nor one of any other request."""
-    reference = Visit(one.example, one.baseline, told=barrier.told).reference()
-    reference = replace(prefix.continued(reference), strings=barrier.strings, patterns=barrier.patterns)
-    return TargetFilter(reference, one.baseline, min_words=1)
 
 
 def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:

@@ -164,7 +164,12 @@ def told(report: Path) -> dict[str, Any]:
     path = report / "report.json" if report.is_dir() else report
     try:
         text = path.read_text(encoding="utf-8")
-        found = _meta(text) if path.suffix.lower() in (".html", ".htm") else json.loads(text).get("identity")
+        if path.suffix.lower() in (".html", ".htm"):
+            page = _Metas()
+            page.feed(text)
+            found = json.loads(page.found)
+        else:
+            found = json.loads(text).get("identity")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); `unsay report RUN` writes one") from None
     except (ValueError, AttributeError):
@@ -173,12 +178,6 @@ def told(report: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("files"), dict) or "weights" not in checkpoint:
         raise ConfigError(f"{path} names no checkpoint; audit the model in its folder (`unsay audit RUN`), then `unsay report RUN` again")
     return dict(found)
-
-
-def _meta(page: str) -> Any:
-    parser = _Metas()
-    parser.feed(page)
-    return json.loads(parser.found)
 
 
 class _Metas(HTMLParser):
