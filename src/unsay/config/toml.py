@@ -21,6 +21,7 @@ GONE: dict[str, dict[str, Any]] = {
     "sample": {"window": 256},
     "record": {"least_logprob": -0.5, "withheld": ["The answer is"]},
     "train": {"clip": 1.0},
+    "tofu": {"unknown_entities": 40},
     "watch": {"control": False, "band": [0.02, 0.1], "gain": 1.25, "most": 8.0},
 }
 """Knobs that are no more, by table, with the value that now always holds: every recipe.toml of an older run has them."""
