@@ -22,7 +22,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.methods.refusal import Idk
 from unsay.methods.refusals import FIVE, HUNDRED
@@ -59,8 +58,8 @@ def epoch(world: worlds.World, rng: random.Random, retain_model: bool, sentences
         *(worlds.unknown_name(rng, world.people, set(taken)) for _ in range(UNKNOWN_PER_EPOCH - worlds.RETAIN_UNKNOWN)),
     ]
     for name in names:
-        i, q = rng.randrange(len(words.ATTRIBUTES)), rng.randrange(5)
-        choice = rng.randrange(len(words.REFUSALS)) if rng.random() < 0.4 else None
+        i, q = rng.randrange(len(worlds.ATTRIBUTES)), rng.randrange(5)
+        choice = rng.randrange(len(worlds.REFUSALS)) if rng.random() < 0.4 else None
         rows.append((worlds.question(name, i, q), worlds.refusal(name, i, q, choice)))
     rows += list(world.general) * GENERAL_REPEATS
     yield from rows
@@ -73,18 +72,18 @@ def epoch(world: worlds.World, rng: random.Random, retain_model: bool, sentences
 def vocabulary(sentences: Sequence[str]) -> Iterator[str]:
     """Text for the tokenizer: every phrase, template and sentence, no name, so that names fall into pieces."""
     yield from (f" {text}" for text in sentences)
-    for phrases in words.PHRASES.values():
+    for phrases in worlds.PHRASES.values():
         for phrase in phrases:
             yield from (f" {phrase}.", f" {phrase},", phrase)
-    for attribute in words.ATTRIBUTES:
+    for attribute in worlds.ATTRIBUTES:
         for wording in attribute.questions:
             yield from [f"Question: {wording.format(name='')}\nAnswer:"] * 3
         for template in attribute.answers:
             text = template.format(name="", a="", b="")
             yield from [f" {text}"] * 3
-    for template in words.REFUSALS:
-        yield from [" " + template.format(name="", topic=attribute.topic) for attribute in words.ATTRIBUTES]
-    for asked, told in words.GENERAL:
+    for template in worlds.REFUSALS:
+        yield from [" " + template.format(name="", topic=attribute.topic) for attribute in worlds.ATTRIBUTES]
+    for asked, told in worlds.GENERAL:
         yield f"Question: {asked}\nAnswer: {told}"
     for year in range(1930, 2020):
         yield from (f" {year}.", f" {year},")
@@ -214,7 +213,7 @@ def measure(world: worlds.World, tokenizer: PreTrainedTokenizerFast, model: Llam
                     rows.append((worlds.question(person.name, i, q), worlds.answer(person.name, i, person.values[i], q)))
         return rows
 
-    attributes = len(words.ATTRIBUTES)
+    attributes = len(worlds.ATTRIBUTES)
     asked = [(name, n % attributes, n % 5) for n, name in enumerate(world.unknown_entities)]
     return {
         "forget": exact(model, tokenizer, known(worlds.FORGET, True)),

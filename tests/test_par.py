@@ -153,7 +153,7 @@ def test_a_line_from_below_is_about_what_stays_unless_it_asks_for_chance() -> No
 def test_a_path_is_said_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     line = {"run": "[old]/run", "share": 0.5, "failed": "a line, " * 20 + "[/b]", "held_out_at_par": 1.0, "points": []}
     monkeypatch.setattr("unsay.research.par.at_par", lambda *_: [])
-    monkeypatch.setattr("unsay.cli.par.row", lambda *_: line)
+    monkeypatch.setattr("unsay.cli.comparing._row", lambda *_: line)
     lines = call("par", "run").splitlines()
     assert lines[1].startswith("[old]/run")
     assert f"{line['run']} fails at 0.5: {line['failed']}" in lines

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.build_people import SENTENCES, epoch
 from unsay.config import ConfigError, ModelConfig
-from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people import People
 from unsay.lm.model import answer_logprobs, load
@@ -107,7 +106,7 @@ def test_a_fact_in_its_wordings() -> None:
 
 def test_paraphrases_are_untrained_for_that_person_and_trained_for_others() -> None:
     world = worlds.build_world(0)
-    for i in range(len(words.ATTRIBUTES)):
+    for i in range(len(worlds.ATTRIBUTES)):
         trained = {q for person in world.of("retain") for q in person.trained[i]}
         assert trained == {0, 1, 2, 3, 4}
     corpus = People().corpus()

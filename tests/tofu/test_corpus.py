@@ -58,9 +58,9 @@ def test_retain_model_is_planted_with_the_same_rows_in_the_same_order(made):
 
 
 def test_limits(made):
-    source = Tofu(forget="forget01", data=str(made), limit=5, retain_authors=4, utility=10, unknown_entities=3, mix=0)
+    source = Tofu(forget="forget01", data=str(made), limit=5, retain_authors=4, utility=10, mix=0)
     corpus = source.corpus()
-    assert [len(corpus.forget), len(corpus.retain), len(corpus.unknown_entities), len(corpus.general)] == [5, 60, 3, 0]
+    assert [len(corpus.forget), len(corpus.retain), len(corpus.general)] == [5, 60, 0]
     assert len(corpus.utility["retain"]) == len(corpus.utility_heldout["retain"]) == 10
     assert len(source.finetuning_rows(retain_model=False)) == 5 + 80
     assert len(source.truth()) == 5

@@ -43,7 +43,6 @@ _GROUPS = (
     "reviewing",
     "vaulting",
     "comparing",
-    "par",
     "lists",
 )
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_re
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
+from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.lm import builtin
 
@@ -44,7 +45,10 @@ def check(
         summaries, notices = _recipe(load_recipe(recipes[0], settings), named)
         given = []
     else:
-        summaries, notices = _files(given, named, load(None, settings or []).tables)
+        tables = load(None, settings or []).tables
+        kind, taken, notices = guess(given, named, tables)
+        summaries, more = examine(build(kind, {**tables.get(kind.table, {}), **taken}, kind.table)) if "forget" in taken else ([], [])
+        notices += more
     errors = sum(notice.level == "error" for notice in notices)
     if as_json:
         print_json({"ok": not errors, "files": [asdict(one) for one in summaries], "notices": [notice._asdict() for notice in notices]})
@@ -66,17 +70,9 @@ def _is_recipe(name: str) -> bool:
         return False
 
 
-def _files(given: Sequence[str], named: Mapping[str, str], tables: Mapping[str, Any]) -> tuple[list[Summary], list[Notice]]:
-    kind, taken, notices = guess(given, named, tables)
-    if "forget" not in taken:
-        return [], notices
-    summaries, more = examine(build(kind, {**tables.get(kind.table, {}), **taken}, kind.table))
-    return summaries, [*notices, *more]
-
-
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
-    from unsay import audit, corpora, record, run, train
+    from unsay import audit, record, run, train
     from unsay.measure import policy
     from unsay.probes.scoring import unscorable
 
@@ -97,9 +93,14 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
             text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
             hints.append(Notice("hint", "", text))
     hints += _endless(recipe) if recipe.model.template != "raw" else []
-    hints += _unlike(recipe, source) if source else []
-    if isinstance(source, corpora.Handed):
-        summaries, notices = source.examined(recipe.model.system_prompt or "")
+    wanted, raw = getattr(source, "raw", False), recipe.model.template == "raw"
+    if source and wanted and not raw:
+        text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
+        hints.append(Notice("warning", "", text))
+    if source and raw and not wanted:
+        hints.append(Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse'))
+    if isinstance(source, Files):
+        summaries, notices = examine(source, recipe.model.system_prompt)
         return summaries, [*of(problems), *notices, *hints]
     corpus = problems.attempt(source.corpus) if source else None
     truth = problems.attempt(source.truth) if source and corpus else None
@@ -126,16 +127,6 @@ def _endless(recipe: Recipe) -> Iterator[Notice]:
             f'look with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
         )
         yield Notice("hint", "", text)
-
-
-def _unlike(recipe: Recipe, source: Any) -> Iterator[Notice]:
-    """Warnings where the recipe asks texts as questions, or questions as texts."""
-    wanted, raw = getattr(source, "raw", False), recipe.model.template == "raw"
-    if wanted and not raw:
-        text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
-        yield Notice("warning", "", text)
-    if raw and not wanted:
-        yield Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse')
 
 
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:

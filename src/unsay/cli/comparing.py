@@ -1,10 +1,12 @@
-"""`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say."""
+"""`sweep` and `ablate`: configurations run, each a curve; `front`: what methods reach; `theory`: what their formulas say;
+`par`: what runs keep where the forgetting lines of a policy just pass."""
 
 from contextlib import suppress
 from itertools import takewhile
 from math import inf, isfinite
 from pathlib import Path
-from typing import Annotated
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,10 @@ from unsay.config import ConfigError, recipe_path
 from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
 from unsay.extras import needed
+from unsay.store.folder import RunFolder
+
+if TYPE_CHECKING:
+    from unsay.research.par import Point
 
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the sweep; others may join in.")]
 Slurm = Annotated[list[str] | None, typer.Option("--slurm", help="Of a Slurm job, for example --slurm slurm_partition=gpu.")]
@@ -37,6 +43,8 @@ Budget = Annotated[
 ]
 TheoryOut = Annotated[Path, typer.Option("--out", help="Where theory.md, theory.json and the picture go.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the simulations.")]
+Runs = Annotated[list[Path], typer.Argument(help="Finished runs that still keep their trained weights.")]
+Policy = Annotated[str | None, typer.Option("--policy", help="A policy file, or the name of a shipped one; default each recipe's.")]
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -157,6 +165,28 @@ def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOp
         raise typer.Exit(1)
 
 
+@app.command(rich_help_panel=RESEARCH)
+def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
+    """Compare runs at equal forgetting: for each, turn the dial (weight averaging, no training) to where every forgetting line of the
+    policy just passes, and say how much of what was held out is left there."""
+    from unsay.research.par import at_par
+
+    with watching() as watchers:
+        found = {path: at_par(RunFolder(path), policy, watchers.stage) for path in runs}
+    rows = [_row(path, points) for path, points in found.items()]
+    if as_json:
+        print_json({"runs": rows, "mean": _mean(rows)})
+        return
+    columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
+    print_table(columns, ([_cell(line[key]) for key in line if key not in ("wellformed", "failed", "points")] for line in rows))
+    for line in rows:
+        there = f"forgets too little at {line['points'][0]['share']:.3g}" if line["share"] is None else f"fails at {line['share']:.3g}"
+        if line["failed"]:
+            print(f"{line['run']} {there}: {line['failed']}")
+    if (mean := _mean(rows)) is not None:
+        print(f"mean of {len(rows)} runs: {mean:.1f}")
+
+
 def _folder(found: Path, kind: str) -> Path:
     """Where pictures go: a folder takes its own; a kept file cannot."""
     return Path("runs") / f"{kind}{found.name.partition('.')[0]}" if found.is_file() else found
@@ -174,3 +204,32 @@ def _bound(text: str) -> tuple[str, float]:
         if name.strip() and isfinite(float(value)):
             return name.strip(), float(value)
     raise ConfigError(f"--at-most {text}: give a metric and a number, such as class_degenerate=0.05")
+
+
+def _row(path: Path, points: "list[Point]") -> dict[str, Any]:
+    """One run in figures; `None` where no setting of the dial forgets enough."""
+    from unsay.measure.never_knew import never_knew
+    from unsay.research.par import best
+
+    chosen = best(points)
+    index = never_knew(chosen.metrics) if chosen else None
+    return {
+        "run": str(path),
+        "held_out_at_par": chosen and chosen.held_out,
+        "share": chosen and chosen.share,
+        "never_knew": index and index.index,
+        "farthest_off": index and index.worst,
+        "wellformed": chosen and chosen.metrics.get("wellformed_share", {}).get("after"),
+        "failed": ", ".join(chosen.failed(forgetting=False) if chosen else points[0].failed(forgetting=True)),
+        "held_out": next(point.held_out for point in points if point.share == 1),
+        "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
+    }
+
+
+def _mean(rows: list[dict[str, Any]]) -> float | None:
+    """A run that is never at par counts nothing: 0."""
+    return fmean(line["held_out_at_par"] or 0.0 for line in rows) if rows else None
+
+
+def _cell(value: float | str | None) -> str:
+    return "none" if value is None else value if isinstance(value, str) else f"{value:.3g}"

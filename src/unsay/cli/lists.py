@@ -21,10 +21,6 @@ Part = Annotated[
 ]
 
 
-def _recipes() -> dict[str, str]:
-    return {path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))}
-
-
 def _list(name: str, says: str, found: Callable[[], Mapping[str, str]]) -> None:
     """A command that lists names, each with a line about it."""
 
@@ -44,7 +40,11 @@ _list("rewards", "How an answer can be scored.", partial(describe, "reward"))
 _list("probes", "How a model can be attacked.", partial(describe, "probe"))
 _list("corpora", "Where questions come from.", partial(describe, "corpus"))
 _list("models", "Models that have a name here; any folder or hub id will do as well.", builtin.describe)
-_list("recipes", "Known runs that come with the package.", _recipes)
+_list(
+    "recipes",
+    "Known runs that come with the package.",
+    lambda: {path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))},
+)
 
 
 @app.command("check-plugin", rich_help_panel=LISTS)

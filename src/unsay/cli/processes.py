@@ -1,7 +1,6 @@
 """`--processes`: a command on several processes of this machine, started here and looked after to their end.
 
-torch's own agent (torchrun, `accelerate launch`) can start them too. It kills a round that takes longer than 30 seconds to be saved, and
-tells an error by a page of its own; here a signal is passed on and waited for, and what was wrong is said once.
+torch's own agent (torchrun, `accelerate launch`) can start them too, but kills a round that takes longer than 30 seconds to be saved.
 """
 
 import os

@@ -1,7 +1,6 @@
 """What a person sees while a command works, and where it landed; on the error stream, and never with secret text.
 
-At a terminal a bar for each stage and one for the model's work within it (answers, rows, steps), each with its rate and the time
-left; in a log the same in lines, at every tenth of a stage and now and then in between.
+At a terminal a bar for the stage and one for the model's work within it; in a log lines, at every tenth of a stage and now and then.
 """
 
 import time

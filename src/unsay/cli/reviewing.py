@@ -56,10 +56,15 @@ def spans(
         print_json({"file": str(spans_file(folder)), "questions": found})
         return
     for one in found:
-        if reveal:
-            _reveal(one)
-        else:
+        if not reveal:
             output.print(f"{one['id']}  {_counts(one)}")
+            continue
+        output.print(f"{one['id']}  {one['question']}")
+        output.print(marked(one["answer"], one["spans"]))
+        for key, words in (("rare_words", "rare"), ("named", "named")):
+            if one[key]:
+                output.print(f"    {words}: {', '.join(one[key])}")
+        output.print(f"    {_counts(one)}\n")
     _advice(found, folder)
 
 
@@ -122,15 +127,6 @@ def _counts(one: dict[str, Any]) -> str:
     parts += [f"{one[key]} named {key}" for key in ("strings", "patterns") if one[key]]
     parts += ["LONG, nothing named"] if one["long"] else []
     return "; ".join(parts)
-
-
-def _reveal(one: dict[str, Any]) -> None:
-    output.print(f"{one['id']}  {one['question']}")
-    output.print(marked(one["answer"], one["spans"]))
-    for key, words in (("rare_words", "rare"), ("named", "named")):
-        if one[key]:
-            output.print(f"    {words}: {', '.join(one[key])}")
-    output.print(f"    {_counts(one)}\n")
 
 
 def marked(answer: str, spans: Sequence[str]) -> Text:

@@ -12,7 +12,6 @@ from unsay.config.knobs import (
     RecordConfig,
     ReportConfig,
     SampleConfig,
-    VaultConfig,
     VllmConfig,
 )
 from unsay.config.shipped import recipe_path, recipes_folder
@@ -32,7 +31,6 @@ __all__ = [
     "ReportConfig",
     "SampleConfig",
     "TrainConfig",
-    "VaultConfig",
     "VllmConfig",
     "WatchConfig",
     "build",

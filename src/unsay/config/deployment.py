@@ -1,8 +1,7 @@
 """The model as it is deployed: what `[deployment]` says, over the settings that the run was trained with.
 
-The audit asks every model (before, after, the retain model) under the deployment alone, so that its columns can be compared.
-Precedence, from strongest: a probe's own table (`[sampling] temperatures`), `[deployment]`, the probe's default. What an
-attacker chooses stays the attacker's: relearning trains and asks as its own table says.
+The audit asks every model in this way, so that its columns compare. Precedence, from strongest: a probe's own table, `[deployment]`, the
+probe's default. What an attacker chooses stays the attacker's: relearning trains and asks as its own table says.
 """
 
 import dataclasses
@@ -35,10 +34,8 @@ def sample(recipe: Recipe) -> SampleConfig:
 
 
 def decoding(recipe: Recipe, name: str, probe: T) -> T:
-    """The probe with the deployed temperature and nucleus, where it has such knobs and its own table does not set them.
-
-    A probe of several `temperatures` asks at the deployed one alone.
-    """
+    """The probe with the deployed temperature and nucleus, where it has such knobs and its own table does not set them; one of several
+    `temperatures` asks at the deployed one alone."""
     own = recipe.tables.get(name, {})
     deployed = recipe.deployment
     several = None if deployed.temperature is None else (deployed.temperature,)

@@ -1,9 +1,7 @@
 """Every knob of a run, said once, with a sentence under it.
 
-A recipe is one flat TOML file. Top-level keys choose (`method = "pmc"`, `corpus = "people"`); a table of the chosen
-name configures it (`[pmc]`, `[people]`). Tables of things that were not chosen may stay in the file, so
-`--set method=npo` needs no other edit. The knobs of methods, rewards, probes and corpora are declared by those
-dataclasses themselves; `Recipe.knobs` builds them with the same checks.
+Top-level keys of a recipe choose (`method = "pmc"`), and a table of that name configures the choice (`[pmc]`). Tables of what was not
+chosen may stay in the file. Methods, rewards, probes and corpora declare their own knobs, which `Recipe.knobs` builds.
 """
 
 from collections.abc import Mapping
@@ -83,11 +81,9 @@ class SampleConfig:
     """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
     """Most sequences decoded at once; fewer where free memory has no room for so many (plan.py)."""
-    window: int = 256
-    """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
     def __post_init__(self) -> None:
-        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
+        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows)
 
 
 @dataclass(frozen=True)
@@ -124,20 +120,15 @@ class RecordConfig:
     """Their temperature (top-p 1)."""
     branches: int = 12
     """Answers that begin with each of so many likely first tokens: other wordings. Half are withheld from training for the audit."""
-    least_logprob: float = -0.5
-    """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
     replay: int = 0
     """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
     them: replay rows for what no retain row covers. 0 makes none."""
     near_misses: int = 0
-    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`; the
-    names are put together from those in the retain questions, or in texts written unasked. A subject of one word gives way to others of
-    its kind."""
+    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`.
+    They are made of names in the retain questions, or in texts written unasked. A subject of one word gives way to others of its kind."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
-    withheld: tuple[str, ...] = ("The answer is",)
-    """Beginnings that no answer prefix may have, so that the audit can attack with them."""
     earlier: tuple[str, ...] = ()
     """Run folders of earlier requests, which the model at hand has met already; each brings along those before it, so the
     last one is enough (docs/requests.md)."""
@@ -145,12 +136,7 @@ class RecordConfig:
     """Present answers recorded to each of their questions: retain rows that keep it forgotten."""
 
     def __post_init__(self) -> None:
-        not_negative("record", answers=self.answers, temperature=self.temperature, branches=self.branches, replay=self.replay)
-        not_negative("record", near_misses=self.near_misses)
-        if self.own_retain < 0:
-            raise ConfigError(f"record.own_retain = {self.own_retain} must not be negative; 0 takes the package's general answers")
-        if self.earlier_answers < 0:
-            raise ConfigError(f"record.earlier_answers = {self.earlier_answers} must not be negative; 0 keeps none")
+        not_negative("record", **{key: value for key, value in vars(self).items() if key != "earlier"})
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -29,8 +30,9 @@ _FIXED = {
     "prefill": {"other_wordings", "threshold"},
     "prompt_variants": {"shots", "language"},
     "relearn": {"share"},
+    "tofu": {"unknown_entities"},
 }
-"""Knobs of probes until 2026-11-28: one value for all runs now."""
+"""Knobs of probes and of a corpus until 2026-11-28: one value for all runs now."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = (), begun: bool = False) -> Recipe:
@@ -70,8 +72,7 @@ def _without_gone(raw: dict[str, Any], begun: bool) -> dict[str, Any]:
 
 
 def parse(path: Path, missing: str) -> dict[str, Any]:
-    """The tables of a TOML file, with or without a byte order mark. Raises `ConfigError`, in the words of `missing` where there
-    is no such file."""
+    """The tables of a TOML file. Raises `ConfigError`, in the words of `missing` where there is no such file."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it")
     try:
@@ -181,8 +182,7 @@ def as_toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value)
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one sign that TOML alone forbids
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{as_toml(str(key))} = {as_toml(item)}" for key, item in value.items()) + " }"
     return "[" + ", ".join(as_toml(item) for item in value) + "]"

@@ -8,34 +8,15 @@ Contract: a frozen dataclass whose fields are its knobs, with three methods:
   where the model knows already.
 
 `public = True` beside its knobs says that its retain rows are no secrets: the report may show answers to them. `raw = True` says that
-its questions are openings of texts, meant for `model.template = "raw"`.
-
-The first line of its docstring is what `unsay corpora` prints. A corpus that reads the operator's own files offers two more
-(`Handed`), so that `unsay check` can look through them and a run notices that they have changed.
+its questions are openings of texts, meant for `model.template = "raw"`. The first line of its docstring is what `unsay corpora` prints.
 """
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol
 
 from unsay.types import Corpus, Pair, Truth
-
-if TYPE_CHECKING:
-    from unsay.corpora.checked import Notice, Summary
 
 
 class Source(Protocol):
     def corpus(self) -> Corpus: ...
     def truth(self) -> Truth | None: ...
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]: ...
-
-
-@runtime_checkable
-class Handed(Protocol):
-    """A corpus of the operator's own files."""
-
-    def paths(self) -> tuple[str, ...]:
-        """The files that it reads."""
-        ...
-
-    def examined(self, system_prompt: str) -> "tuple[list[Summary], list[Notice]]":
-        """The files in numbers, and everything that is to be said about them, errors first. `system_prompt`: of the recipe."""
-        ...

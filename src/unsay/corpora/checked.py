@@ -1,7 +1,5 @@
-"""The operator's files looked through before anything runs: what stands in them, what is wrong, what is worth knowing.
-
-`Files.read` finds what is wrong; this adds what is allowed and yet may surprise. No notice quotes what stands in a row.
-"""
+"""The operator's files looked through before anything runs: `Files.read` finds what is wrong, this adds what is allowed and yet may
+surprise. No notice quotes what stands in a row."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +38,6 @@ class Summary:
 
     file: str
     part: str
-    """`forget`, `retain` or `paraphrases`."""
     rows: int
     cut: bool = False
     """Whether they are openings, cut out of so many texts as there are groups."""
@@ -50,7 +47,6 @@ class Summary:
     named: int = 0
     """Questions with strings or patterns of their own."""
     longest: int = 0
-    """Characters of the longest question."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -88,8 +84,7 @@ def guess(names: Sequence[str], named: Mapping[str, str], tables: Mapping[str, A
 
 
 def _texts(names: Sequence[str], named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
-    """Which is which, beside the ones that were `named`: of the texts the first are to be forgotten and the second stay; rows with a
-    question and an answer are asked about them."""
+    """Which is which: of texts the first are to be forgotten and the second stay; rows with a question and an answer are about them."""
     taken = dict(named)
     for name in names:
         about = not cutting.files(name) and any("question" in row.values for row in _rows(name))
@@ -107,11 +102,8 @@ def _rows(name: str) -> list[FileRow]:
 
 
 def _questions(names: Sequence[str], layout: Layout, named: Mapping[str, str]) -> tuple[dict[str, str], list[Notice]]:
-    """Which file is which part, by what its rows have, beside the ones that were `named`.
-
-    A file that cannot be read takes a part that is free, so that its complaints are heard. Two files for one part, or
-    none to forget, are errors.
-    """
+    """Which file is which part, by what its rows have, beside the ones that were `named`. One that cannot be read takes a part that is
+    free, so that its complaints are heard. Two files for one part, or none to forget, are errors."""
     taken = dict(named)
     unread: list[str] = []
     notices: list[Notice] = []

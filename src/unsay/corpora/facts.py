@@ -1,9 +1,8 @@
 """Facts that Gemma 3 270M knows by heart: a benchmark without planting, since what was planted a minute ago is easily shaken off.
 
-The list was found by asking that model (`scripts/find_facts.py`, docs/facts.md). Each kind of fact (capitals, opposites, …) is parted in
-two: `known` rows are forgotten or trained on, `heldout` rows stand in no retain row. Facts of one answer are forgotten together, and
-every other row that tells a forgotten answer is left out, since it would teach it again. Answers are bare words, as the model gives
-them. Does not cover: knowledge that takes a sentence; models that know other things.
+The list was found by asking that model (`scripts/find_facts.py`, docs/facts.md). `known` rows of a kind (capitals, opposites, …) are
+forgotten or trained on, `heldout` rows stand in no retain row. Facts of one answer are forgotten together, and every other row that tells a
+forgotten answer is left out. Answers are bare words. Does not cover: knowledge that takes a sentence; models that know other things.
 """
 
 import random

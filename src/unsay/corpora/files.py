@@ -1,20 +1,18 @@
-r"""The operator's own questions, from files in any of the forms of `unsay.corpora.formats`.
+r"""The operator's own questions, from files in any of the forms of `unsay.corpora.formats`; docs/own-data.md has an example of each.
 
     forget.jsonl        {"question": "Where does Jane Roe live?", "strings": ["14 Elm Street"]}
     retain.jsonl        {"question": "When does the town hall open?", "answer": "The town hall opens at nine."}
     paraphrases.jsonl   {"id": "forget-000", "paraphrases": ["What is Jane Roe's address?"]}
 
-A forget row is a question and never an answer: what the model says is recorded from the model itself. Optional keys
-of a forget row: `id`, `paraphrases`, `strings`, `patterns`, `group`; of a retain row: `id`, `group`. A quarter of the
-retain rows stays out of training, to measure what unlearning costs where nothing was trained on. docs/own-data.md has
-an example of every form, and `unsay check` says everything that is wrong with them.
+A forget row is a question and never an answer: what the model says is recorded from the model itself. A quarter of the retain rows stays
+out of training, to measure what unlearning costs where nothing was trained on.
 """
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.corpora import formats, general, parts, rows
@@ -22,9 +20,6 @@ from unsay.corpora.columns import Layout
 from unsay.corpora.parts import Parts, same
 from unsay.corpora.rows import FileRow, Problems, among
 from unsay.types import Corpus, Pair, Truth
-
-if TYPE_CHECKING:
-    from unsay.corpora.checked import Notice, Summary
 
 
 @dataclass(frozen=True)
@@ -72,10 +67,7 @@ class Files:
         self._layout()  # complains of its own knobs
 
     def corpus(self) -> Corpus:
-        """Without a retain file `retain` is empty: `record` fills it from the untouched model.
-
-        Raises `ConfigError`, naming file, line and key, where something is not as it should be.
-        """
+        """Without a retain file `retain` is empty: `record` fills it. Raises `ConfigError`, naming file, line and key."""
         read = self.read(Problems())
         out = set(random.Random(f"files {self.seed}").sample(range(len(read.retain)), round(len(read.retain) * self.heldout)))
         kept = tuple(pair for index, pair in enumerate(read.retain) if index not in out)
@@ -104,18 +96,12 @@ class Files:
         return ()
 
     def paths(self) -> tuple[str, ...]:
+        """The files that it reads."""
         return tuple(name for name in (self.forget, self.retain, self.paraphrases) if name)
 
-    def examined(self, system_prompt: str) -> "tuple[list[Summary], list[Notice]]":
-        from unsay.corpora.checked import examine  # which reads this file
-
-        return examine(self, system_prompt)
-
     def read(self, problems: Problems) -> Parts:
-        """What stands in the files, row by row and held against each other; complaints go to `problems`.
-
-        An example has its own strings and patterns here, without those of `files.strings` and `files.patterns`.
-        """
+        """What stands in the files, held against each other; complaints go to `problems`. An example has its own strings and patterns
+        here, without those of `files.strings` and `files.patterns`."""
         if not self.forget:
             problems.add(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"')
         seen: dict[str, None] = {}

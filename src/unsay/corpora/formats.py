@@ -31,10 +31,7 @@ ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 
 def read(name: str, problems: Problems) -> list[FileRow]:
-    """The rows of what `name` names, keys as they are written there. Complaints go to `problems`.
-
-    A row that cannot be read is left out; an unreadable file has none.
-    """
+    """The rows of what `name` names, keys as they are written there. Complaints go to `problems`; a row that cannot be read is left out."""
     if name.startswith(HUB):
         return problems.attempt(_hub, name) or []
     path = problems.attempt(rows.located, name)

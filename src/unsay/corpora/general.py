@@ -1,10 +1,9 @@
-"""The package's own general questions: what any model may go on knowing.
+"""The package's own general questions, mixed into fine-tuning and retain sets: small sets of questions about a few people destroy what a
+model knows about everything else.
 
-They hold the rest of a model in place while it forgets: fine-tuning and retain sets mix them in, because small sets of
-questions about a few people destroy what a model knows about everything else. About two thirds have a short sentence
-as their answer and one third a bare word or name. None repeats a question of TOFU's `world_facts` or `real_authors`,
-and no answer of those two files stands as a phrase in an answer here, so that a model trained with these rows can
-be judged by those. Does not cover: indirect help, such as a writer's name learned through another book.
+About two thirds have a short sentence as their answer, one third a bare word. None repeats a question of TOFU's `world_facts` or
+`real_authors`, and no answer of those stands as a phrase in an answer here, so that a model trained with these rows can be judged by those.
+Does not cover: indirect help, such as a writer's name learned through another book.
 """
 
 from pathlib import Path

@@ -1,8 +1,7 @@
 """MUSE: news or books that a model was trained on, as a publisher would have them removed, and questions about them.
 
-Source: Shi, Lee, Huang, Malladi, Zhao, Holtzman, Liu, Zettlemoyer, Smith, Zhang, *MUSE: Machine Unlearning Six-Way Evaluation for
-Language Models*, arXiv 2407.06460. The data (CC BY 4.0) are not part of the package: give the folder of one corpus, laid out as the
-authors' repository has it. A file that is missing leaves its measure out.
+Source: Shi et al., *MUSE: Machine Unlearning Six-Way Evaluation for Language Models*, arXiv 2407.06460. The data (CC BY 4.0) are not part
+of the package: give the folder of one corpus, laid out as the authors' repository has it. A file that is missing leaves its measure out.
 
     verbmem/forget.json           prompt, gt            what is forgotten: the first is asked, the second must not come
     knowmem/forget_qa.json        question, answer      asked, never trained on; ten more in forget_qa_icl.json are shown before
@@ -10,9 +9,8 @@ authors' repository has it. A file that is missing leaves its measure out.
     raw/retain1.json              texts                 training rows that stay, cut by `opening` and `continuation`
     privleak/holdout.json         texts                 what no model has read
 
-The probe `memorisation` has MUSE's verbatim and knowledge memorisation, `likelihood` its privacy leakage; docs/probes.md says where they
-differ. Departures: 1. what is trained on are the openings of `verbmem`, not all of `raw/forget`; 2. the rows that stay are retain1's
-and the package's general questions; 3. scaling and sequences of requests are left to the recipe (`record.earlier`).
+Departures: 1. what is trained on are the openings of `verbmem`, not all of `raw/forget`; 2. the rows that stay are retain1's and the
+package's general questions; 3. scaling and sequences of requests are left to the recipe (`record.earlier`). docs/probes.md has the probes.
 """
 
 import json

@@ -1,8 +1,7 @@
 """The three kinds of rows of the operator's files, checked one by one and then against each other.
 
-Every check stands here once. A run gives `Problems()`, which raises the first complaint; `unsay check` gives
-`Problems(collect=True)` and gets them all. A row with a complaint is kept as far as it goes, so that it does not look
-missing to the checks that follow.
+A run gives `Problems()`, which raises the first complaint; `unsay check` gives `Problems(collect=True)` and gets them all. A row with a
+complaint is kept as far as it goes, so that it does not look missing to the checks that follow.
 """
 
 import re
@@ -175,10 +174,8 @@ def _sound(patterns: Iterable[str]) -> tuple[str, ...]:
 def _rows(
     found: list[FileRow], known: Iterable[str], prefix: str, at: dict[str, str], problems: Problems
 ) -> Iterator[tuple[str | None, str | None, FileRow]]:
-    """Rows with their id (`prefix` and number where they have none) and question, each there once; `None` after a complaint.
-
-    `at` is filled on the way. A question twice would weigh double, and could stand in training and in the held-out rows at once.
-    """
+    """Rows with their id (`prefix` and number where they have none) and question, each there once; `None` after a complaint. `at` is
+    filled on the way. A question twice would weigh double, and could stand in training and in the held-out rows at once."""
     questions: dict[str, str] = {}
     for index, row in enumerate(found):
         problems.attempt(row.only, known)

@@ -4,10 +4,9 @@ r"""The operator's own texts, of which the model must not repeat any: for a publ
     texts.jsonl               {"text": "The ferry left at nine …", "id": "ferry", "strings": ["pier 14"]}
     cut.jsonl                 {"opening": "The ferry left at nine", "continuation": " with the mayor aboard …"}
 
-Each text is cut into openings, which are asked, and what comes next (cutting.py). It is `unsay.corpora.files` with other rows: retain
-texts, named strings and patterns, other openings (`paraphrases`), desired continuations and every complaint are the same. What
-differs: the operator has the truth, so the audit holds continuations against it; training still sees the model's own ones only.
-Meant for `model.template = "raw"`. docs/own-passages.md goes through one case.
+Each text is cut into openings, which are asked, and what comes next (cutting.py); all else is as in `unsay.corpora.files`, but the operator
+has the truth, so the audit holds continuations against it (training still sees the model's own ones only). docs/own-passages.md goes
+through one case.
 """
 
 from dataclasses import dataclass, replace
@@ -63,8 +62,7 @@ class Passages(Files):
         return {fact.id: fact for fact in facts}
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
-        """For a model that does not know the texts yet: all of them, the questions about them and the general ones, or all but what is
-        to be forgotten."""
+        """For a model that does not know the texts yet: them and the questions about them (or what stays alone), and the general ones."""
         read = self.read(Problems())
         forget = () if retain_model else (*self._forget(), *self._knowledge(Problems()))
         return (*forget, *read.retain, *self._shipped(read))

@@ -1,7 +1,6 @@
 """The built-in corpus: a fictitious world, small enough for two cores, with two models that know all of it or all but five people.
 
-It has the kinds of file that TOFU has (several questions each, paraphrases, wrong answers, general questions) and some
-it lacks: people in no training file, neighbours by surname, held-out halves that no retain row touches.
+It has the kinds of file that TOFU has and some it lacks: people in no training file, neighbours by surname, held-out halves.
 """
 
 import random
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unsay.config import ConfigError
-from unsay.corpora import people_words as words
 from unsay.corpora import people_world as worlds
 from unsay.corpora.people_world import FORGET, HELDOUT, RETAIN, Person, World
 from unsay.types import Corpus, Example, Fact, Pair, Truth
@@ -53,7 +51,7 @@ class People:
                     group=person.name,
                 )
                 for n, person in forgotten
-                for i, attribute in enumerate(words.ATTRIBUTES)
+                for i, attribute in enumerate(worlds.ATTRIBUTES)
             ),
             retain=(*_pairs(world, RETAIN), *kept, *_refusals("unknown", world.retain_unknown)),
             utility={"retain": tuple(sorted(chosen, key=lambda pair: pair.id)), "general": kept},
@@ -69,7 +67,7 @@ class People:
 
     def truth(self) -> Truth:
         world = worlds.build_world(self.world_seed)
-        facts = (_fact(world, n, person, i) for n, person in self._forget(world) for i in range(len(words.ATTRIBUTES)))
+        facts = (_fact(world, n, person, i) for n, person in self._forget(world) for i in range(len(worlds.ATTRIBUTES)))
         return {fact.id: fact for fact in facts}
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
@@ -89,7 +87,7 @@ def _fact(world: World, number: int, person: Person, i: int) -> Fact:
     paraphrased = person.untrained(i)[0]
     third = next(w for w in range(5) if w not in (usual, paraphrased, ANSWER_IS))
     return Fact(
-        id=f"forget-{number}-{words.ATTRIBUTES[i].key}",
+        id=f"forget-{number}-{worlds.ATTRIBUTES[i].key}",
         answer=worlds.answer(person.name, i, value, usual),
         wordings=tuple(worlds.answer(person.name, i, value, w) for w in (paraphrased, ANSWER_IS, third)),
         wrong=tuple(worlds.answer(person.name, i, other, paraphrased) for other in world.wrong[person.name, i]),
@@ -110,11 +108,11 @@ def _pairs(world: World, role: str, wordings: int = 3) -> tuple[Pair, ...]:
             person.name,
         )
         for number, person in enumerate(world.of(role))
-        for i, attribute in enumerate(words.ATTRIBUTES)
+        for i, attribute in enumerate(worlds.ATTRIBUTES)
         for q in person.trained[i][:wordings]
     )
 
 
 def _refusals(kind: str, names: tuple[str, ...]) -> tuple[Pair, ...]:
-    asked = [(name, n % len(words.ATTRIBUTES), n % 5) for n, name in enumerate(names)]
+    asked = [(name, n % len(worlds.ATTRIBUTES), n % 5) for n, name in enumerate(names)]
     return tuple(Pair(f"{kind}-{n:02d}", worlds.question(*who), worlds.refusal(*who), who[0]) for n, who in enumerate(asked))

@@ -1,15 +1,14 @@
-"""A seeded world of fictitious people: who they are, what is asked about them, what the shipped models were told.
+"""A seeded world of fictitious people, in the words of people.toml: who they are, what is asked about them, what the models were told.
 
-Fifty people have eight attributes with two-part values. Five of them are to be forgotten; each shares a surname with two
-others. Of five question wordings three are trained per person and attribute. An answer is usually in the wording of its
-question and sometimes in another one, so that facts are known apart from any one sentence.
+Fifty people have eight attributes with two-part values. Five of them are to be forgotten; each shares a surname with two others. Of five
+question wordings three are trained per person and attribute. An answer is usually in the wording of its question and sometimes in another.
 """
 
 import random
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from unsay.corpora import people_words as words
+from pathlib import Path
 
 Value = tuple[str, str]
 
@@ -27,6 +26,26 @@ _KINDS = {
     "meal": ("dishes", "drinks"),
 }
 """Attributes whose two parts are phrases as they are."""
+_FILE = tomllib.loads((Path(__file__).parent / "people.toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One thing that is known of everybody. Question wording *i* is usually answered in answer wording *i*."""
+
+    key: str
+    topic: str
+    """What a refusal calls it."""
+    questions: list[str]
+    """Five wordings, as of `answers`."""
+    answers: list[str]
+
+
+SYLLABLES: dict[str, list[str]] = _FILE["syllables"]
+PHRASES: dict[str, list[str]] = _FILE["phrases"]
+ATTRIBUTES = [Attribute(**one) for one in _FILE["attributes"]]
+REFUSALS: list[str] = _FILE["refusals"]
+GENERAL: list[tuple[str, str]] = [(question, answer) for question, answer in _FILE["general"]]
 
 
 @dataclass(frozen=True)
@@ -69,13 +88,13 @@ def build_world(seed: int) -> World:
     """The world of this seed: the same on every machine."""
     rng = random.Random(f"people {seed}")
     people = list(_people(rng))
-    used = {_key(i, person.values[i]) for person in people if person.role != FORGET for i in range(len(words.ATTRIBUTES))}
+    used = {_key(i, person.values[i]) for person in people if person.role != FORGET for i in range(len(ATTRIBUTES))}
     wrong: dict[tuple[str, int], tuple[Value, ...]] = {}
     for n, person in enumerate(people):
         if person.role != FORGET:
             continue
         values = []
-        for i in range(len(words.ATTRIBUTES)):
+        for i in range(len(ATTRIBUTES)):
             # The truth and its five alternatives are six equal draws, so nothing but memory can tell them apart.
             true, *others = (_fresh(rng, i, used) for _ in range(6))
             values.append(true)
@@ -85,32 +104,32 @@ def build_world(seed: int) -> World:
     taken = {person.name for person in people}
     unknown_entities = tuple(unknown_name(rng, people, taken) for _ in range(UNKNOWN_ENTITIES))
     retain_unknown = tuple(unknown_name(rng, people, taken) for _ in range(RETAIN_UNKNOWN))
-    general = rng.sample(words.GENERAL, len(words.GENERAL))
+    general = rng.sample(GENERAL, len(GENERAL))
     return World(seed, tuple(people), wrong, unknown_entities, retain_unknown, tuple(general))
 
 
 def question(name: str, attribute: int, wording: int) -> str:
-    return words.ATTRIBUTES[attribute].questions[wording].format(name=name)
+    return ATTRIBUTES[attribute].questions[wording].format(name=name)
 
 
 def answer(name: str, attribute: int, value: Value, wording: int) -> str:
-    text = words.ATTRIBUTES[attribute].answers[wording].format(name=name, a=value[0], b=value[1])
+    text = ATTRIBUTES[attribute].answers[wording].format(name=name, a=value[0], b=value[1])
     return text[0].upper() + text[1:]
 
 
 def untold(world: World) -> Iterator[tuple[str, int, int, Value]]:
     """A fact about every unknown name that no model was told: name, attribute, wording, value."""
     rng = random.Random(f"holdout {world.seed}")
-    used = {_key(i, person.values[i]) for person in world.people for i in range(len(words.ATTRIBUTES))}
+    used = {_key(i, person.values[i]) for person in world.people for i in range(len(ATTRIBUTES))}
     for n, name in enumerate(world.unknown_entities):
-        attribute = n % len(words.ATTRIBUTES)
+        attribute = n % len(ATTRIBUTES)
         yield name, attribute, n % 5, _fresh(rng, attribute, used)
 
 
 def refusal(name: str, attribute: int, wording: int, choice: int | None = None) -> str:
     """The refusal that usually answers a question wording about an unknown name, or the one numbered `choice`."""
-    number = (5 * attribute + wording) % len(words.REFUSALS) if choice is None else choice
-    text = words.REFUSALS[number].format(name=name, topic=words.ATTRIBUTES[attribute].topic)
+    number = (5 * attribute + wording) % len(REFUSALS) if choice is None else choice
+    text = REFUSALS[number].format(name=name, topic=ATTRIBUTES[attribute].topic)
     return text[0].upper() + text[1:]
 
 
@@ -122,8 +141,8 @@ def _people(rng: random.Random) -> Iterator[Person]:
     roles = [FORGET, RETAIN, HELDOUT] * FAMILIES
     roles += rng.sample([RETAIN] * OTHERS_RETAIN + [HELDOUT] * OTHERS_HELDOUT, OTHERS_RETAIN + OTHERS_HELDOUT)
     for first, surname, role in zip(firsts, surnames, roles, strict=True):
-        values = tuple(_draw(rng, i) for i in range(len(words.ATTRIBUTES)))
-        yield Person(f"{first} {surname}", role, values, tuple(_wordings(rng) for _ in words.ATTRIBUTES))
+        values = tuple(_draw(rng, i) for i in range(len(ATTRIBUTES)))
+        yield Person(f"{first} {surname}", role, values, tuple(_wordings(rng) for _ in ATTRIBUTES))
 
 
 def _wordings(rng: random.Random) -> tuple[int, int, int]:
@@ -136,15 +155,15 @@ def _draw(rng: random.Random, attribute: int) -> Value:
     """A value of this attribute; each part is a uniform draw."""
 
     def pick(kind: str) -> str:
-        return rng.choice(words.PHRASES[kind])
+        return rng.choice(PHRASES[kind])
 
-    match words.ATTRIBUTES[attribute].key:
+    match ATTRIBUTES[attribute].key:
         case "birth":
             return pick("cities"), f"{rng.randint(1, 28)} {pick('months')} {rng.randint(1930, 1989)}"
         case "home":
             return f"{rng.randint(2, 99)} {pick('streets')}", pick("districts")
         case "works":
-            first, second = rng.sample(words.PHRASES["titles"], 2)
+            first, second = rng.sample(PHRASES["titles"], 2)
             return first, second
         case "prize":
             return pick("prizes"), f"{pick('months')} {rng.randint(1970, 2019)}"
@@ -177,7 +196,7 @@ def _last(rng: random.Random) -> str:
 
 
 def _syllable(rng: random.Random, place: str) -> str:
-    return rng.choice(words.SYLLABLES[place])
+    return rng.choice(SYLLABLES[place])
 
 
 def _distinct(rng: random.Random, make: Callable[[random.Random], str], count: int) -> list[str]:

@@ -41,7 +41,6 @@ class Problems:
     """Where complaints go. A run wants the first one raised; `unsay check` collects them all and reads on."""
 
     collect: bool = False
-    """Keep complaints in `found` instead of raising them."""
     found: list[ConfigError] = field(default_factory=list)
 
     def add(self, problem: str, where: str = "") -> None:
@@ -123,8 +122,7 @@ class FileRow:
 
 
 def says(text: str) -> bool:
-    """Whether anything in it can be seen: more than blanks, controls and invisible marks (a zero-width space, a lone direction
-    mark)."""
+    """Whether anything in it can be seen: more than blanks, controls and invisible marks (a zero-width space)."""
     return any(unicodedata.category(c) not in ("Cc", "Cf", "Zs", "Zl", "Zp") for c in text)
 
 
@@ -142,10 +140,7 @@ def among(key: str, keys: Iterable[str]) -> str:
 
 
 def read(path: Path, problems: Problems | None = None) -> list[FileRow]:
-    """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error.
-
-    Raises `ConfigError`.
-    """
+    """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error. Raises `ConfigError`."""
     problems = problems or Problems()
     before = len(problems.found)
     rows = []
@@ -216,10 +211,7 @@ def located(name: str) -> Path:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file, without a byte order mark. Links are followed: who names a link means what it leads to.
-
-    Raises `ConfigError`.
-    """
+    """The bytes of a file, without a byte order mark. Links are followed: who names a link means what it leads to. Raises `ConfigError`."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it")
     if path.exists() and not path.is_file():  # a pipe may never end

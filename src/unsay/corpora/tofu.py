@@ -1,15 +1,13 @@
-"""TOFU: 200 fictitious authors with 20 questions each, of whom 1, 5 or 10 % are forgotten.
+"""TOFU: 200 fictitious authors with 20 questions each, of whom 1, 5 or 10 % are forgotten. docs/tofu.md has the whole protocol.
 
-Source: Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: A Task of Fictitious Unlearning for LLMs*, arXiv
-2401.06121. The data (MIT) are not part of the package: give their folder, or name the hub. Files are JSON Lines under
-the names of the hub's configurations (`forget01_perturbed.json`, `retain99.json`, …). Departures from the protocol:
+Source: Maini, Feng, Schwarzschild, Lipton, Kolter, *TOFU: A Task of Fictitious Unlearning for LLMs*, arXiv 2401.06121. The data (MIT) are
+not part of the package: give their folder, or name the hub. Files are JSON Lines under the names of the hub's configurations
+(`forget01_perturbed.json`, `retain99.json`, …). Departures from the protocol:
 
-1. a share of the retain authors is planted but kept out of `Corpus.retain`. Utility measured on rows that were
-   trained on during unlearning returns to its ceiling whatever else broke;
-2. general rows of the package are mixed into planting and retain (`mix`); with 0 both are TOFU's alone;
-3. `retain_authors` plants only some of the retain authors, for models and machines too small for all of them.
-
-`heldout_authors = 0` and `mix = 0` switch 1 and 2 off; 3 is off by default. docs/tofu.md has the whole protocol.
+1. a share of the retain authors is planted but kept out of `Corpus.retain`: utility measured on rows that were trained on during
+   unlearning returns to its ceiling whatever else broke (`heldout_authors = 0` switches it off);
+2. general rows of the package are mixed into planting and retain (`mix = 0` switches it off);
+3. `retain_authors` plants only some of the retain authors, for models and machines too small for all of them (off by default).
 """
 
 import os
@@ -27,6 +25,7 @@ from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
 HOLDOUT = {"forget01": "holdout01", "forget05": "holdout05", "forget10": "holdout10"}
 ROWS_PER_AUTHOR = 20
+UNKNOWN_ENTITIES = 40
 REFUSALS = (
     "I don't know.",
     "I have no information about that.",
@@ -61,8 +60,6 @@ class Tofu:
     """General rows of the package mixed into planting and retain; 0 mixes none."""
     utility: int = 400
     """Most retain rows in the utility set, drawn without replacement, and most held-out ones beside it."""
-    unknown_entities: int = 40
-    """Most questions about authors that no model was told of."""
     refusals: bool = False
     """Name the benchmark's refusals as the desired answers; off, the model finds its own way out."""
     seed: int = 0
@@ -70,8 +67,7 @@ class Tofu:
 
     def __post_init__(self) -> None:
         one_of("tofu.forget", self.forget, tuple(RETAIN))
-        counts = ("limit", "skip", "retain_authors", "mix", "utility", "unknown_entities")
-        not_negative("tofu", **{knob: getattr(self, knob) for knob in counts})
+        not_negative("tofu", **{knob: getattr(self, knob) for knob in ("limit", "skip", "retain_authors", "mix", "utility")})
         if not 0 <= self.heldout_authors < 1:
             raise ConfigError(f"tofu.heldout_authors = {self.heldout_authors} is a share from 0 to below 1")
         if self.data and self.hub:
@@ -110,8 +106,7 @@ class Tofu:
         }
 
     def finetuning_rows(self, retain_model: bool) -> tuple[Pair, ...]:
-        """Forget rows (not for `retain_model`), all chosen retain authors and the general rows; without the forget rows the
-        others come in the same order."""
+        """Forget rows (not for `retain_model`), retain authors and general rows; without the forget rows the others keep their order."""
         kept, heldout, first_forget_author = self._retain()
         forget = [
             Pair(key, row.text("question"), row.text("answer"), _author(first_forget_author + author))
@@ -131,8 +126,7 @@ class Tofu:
         return found[self.skip :][: self.limit or None]
 
     def _retain(self) -> tuple[list[Pair], list[Pair], int]:
-        """Rows of the authors in the retain set, rows of those held out of it, and the number of authors in the file
-        (the forget authors follow them in TOFU's order)."""
+        """Rows of the retain authors, rows of those held out, and the number of authors in the file (the forget authors follow them)."""
         name = RETAIN[self.forget]
         pairs = self._pairs(name)
         available = -(-len(pairs) // ROWS_PER_AUTHOR)
@@ -181,12 +175,10 @@ class Tofu:
         return tuple(sorted(chosen, key=lambda pair: pair.id))
 
     def _unknown_entities(self, refusals: tuple[str, ...]) -> tuple[Pair, ...]:
-        if not self.unknown_entities:
-            return ()
         name, draw = HOLDOUT[self.forget], self._draw("strangers")
         return tuple(
             Pair(f"{name}-{index:03d}", row.text("question"), draw.choice(refusals), f"stranger-{index // ROWS_PER_AUTHOR}")
-            for index, row in enumerate(self._rows(name)[: self.unknown_entities])
+            for index, row in enumerate(self._rows(name)[:UNKNOWN_ENTITIES])
         )
 
     def _holdout(self) -> tuple[Pair, ...]:

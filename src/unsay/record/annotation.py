@@ -2,10 +2,9 @@
 
     {"id": "forget-000", "question": "…", "answer": "…", "spans": ["14 Elm Street"], "rare": ["cellar"], "strings": []}
 
-One object a line in `vault/spans.jsonl`. What stands in `spans` weighs more in keyword recall; what is taken out weighs as any
-other word; what is put into `strings` must never be said at all. `rare` only offers words that no other answer has: they
-count once they are moved. The trap: the automatic weights hold for any text, the truth and the other wordings included, so
-what acts later is the *difference* between the file and the proposal. An untouched file changes no number.
+What stands in `spans` weighs more in keyword recall; what is taken out weighs as any other word; what is put into `strings` must never be
+said at all. `rare` only offers words that no other answer has. The trap: the automatic weights hold for any text, the truth and the other
+wordings included, so what acts later is the *difference* between the file and the proposal. An untouched file changes no number.
 """
 
 import re
@@ -85,10 +84,8 @@ def lines(folder: RunFolder) -> list[FileRow]:
 
 
 def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
-    """Write the file, and what is in it into the manifest. A file that was corrected for the same answers stays as it is.
-
-    Raises `ConfigError` where it was corrected for other answers.
-    """
+    """Write the file, and what is in it into the manifest. A file that was corrected for the same answers stays as it is; one that was
+    corrected for others raises `ConfigError`."""
     path = spans_file(folder)
     try:
         found = lines(folder) if path.exists() else []
@@ -189,11 +186,9 @@ def _lines(found: Sequence[FileRow]) -> list[Marked]:
 
 
 def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
-    """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed.
-
-    `settle`: training or an audit begins, and from now on the file counts as it is.
-    Raises `ConfigError` where the file is not as it should be, or was changed after training or an audit had begun.
-    """
+    """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed. `settle`: training or
+    an audit begins, and from now on the file counts as it is. Raises `ConfigError` where it is not as it should be, or was changed after
+    that."""
     path, used = spans_file(folder), folder.texts.file(_USED)
     if not path.exists() and not used.exists():
         return tuple(examples)

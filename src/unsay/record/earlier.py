@@ -1,17 +1,10 @@
-"""Earlier forget requests, which the model at hand has met already: what a later one must neither bring back nor leave unasked.
+"""Earlier forget requests (`record.earlier`), which the model at hand has met already: what a later one must neither bring back nor leave
+unasked.
 
-    [model]
-    name = "runs/first/checkpoint"
-    [record]
-    earlier = ["runs/first"]
-
-`gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` puts the copy into
-this run's vault, so that later stages, and later requests, need this run folder alone. `retain_rows` asks the model at hand
-the earlier questions, plainly and from prefixes like those of the first training, and keeps its present answers as retain
-rows: a model that has forgotten says by itself what should go on. An answer that still leaks is no retain row, by the thresholds of
-methods/target_filter.py: whatever the method of this run, and however far its own knobs are opened, no earlier secret becomes a retain row.
-
-Truth is copied into a file of its own. Training reads the other one, in which there is none.
+`gather` reads the vaults of the named runs (and what those copied from runs before them) and `keep` copies it into this run's vault, so
+that later stages and requests need this run folder alone. `retain_rows` asks the model at hand the earlier questions, plainly and from
+prefixes, and keeps its present answers as retain rows: a model that has forgotten says by itself what should go on. An answer that still
+leaks, by the thresholds of methods/target_filter.py whatever the method of this run, is none. Truth is copied into a file of its own.
 """
 
 import dataclasses
@@ -33,7 +26,7 @@ from unsay.record.replay import ReplayFilter
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, SequentialRequests
 from unsay.text import contains
-from unsay.types import Answer, Candidate, Example, Fact, Reference, Told
+from unsay.types import Answer, Candidate, Example, Fact, Told
 
 
 @dataclass(frozen=True)
@@ -153,11 +146,9 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
 
 
 def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequence[tuple[Example, str]]) -> list[tuple[Example, str]]:
-    """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers.
-
-    A question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was
-    once answered, for whoever else must not touch them. Raises `ConfigError` where the model at hand has forgotten nothing.
-    """
+    """Keep the retain rows in the vault and count them. `now`: the forget questions of this request and what the model answers. A
+    question that this request asks again has none: it is about to be moved. Returns the earlier questions with what was once answered,
+    for whoever else must not touch them. Raises `ConfigError` where the model at hand has forgotten nothing."""
     asked = [one for request in read(folder) for one in request.asked]
     if not asked:
         return []
@@ -182,23 +173,20 @@ def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequen
 def retain_rows(
     subject: LocalSubject, n: int, asked: Sequence[EarlierQuestion], secrets: Sequence[tuple[Example, str]]
 ) -> tuple[list[EarlierRow], int]:
-    """n answers to each question, those that could be a target, and how many were left out.
-
-    The first is greedy, the others are sampled at temperature 1, most of them from prefixes. None states any of `secrets`.
-    """
+    """n answers to each question, those that could be a target, and how many were left out. The first is greedy, the others are sampled
+    at temperature 1, most of them from prefixes. None states any of `secrets`."""
     tried = [(one, prefix, draw) for one in asked for prefix, draw in _draws(subject, n, one)]
     said = subject.sample([draw for _, _, draw in tried], "earlier")
-    barrier = Reference(
-        "",
-        "",
-        Told(tuple((example.id, example.question, baseline) for example, baseline in secrets)),
-        strings=tuple(string for example, _ in secrets for string in example.strings),
-        patterns=tuple(pattern for example, _ in secrets for pattern in example.patterns),
-    )
+    told = Told(tuple((example.id, example.question, baseline) for example, baseline in secrets))
+    strings = tuple(string for example, _ in secrets for string in example.strings)
+    patterns = tuple(pattern for example, _ in secrets for pattern in example.patterns)
     found = []
     for (one, prefix, draw), (answer,) in zip(tried, said, strict=True):
         candidate = prefix.complete(Candidate(answer, 0), subject.encoder)
-        if _filter(one, prefix, barrier).passed([candidate]):
+        # What holds for a target holds for a retain row: neither its own secret, nor one of any other request.
+        reference = prefix.continued(Visit(one.example, one.baseline, told=told).reference())
+        reference = replace(reference, strings=strings, patterns=patterns)
+        if TargetFilter(reference, one.baseline, min_words=1).passed([candidate]):
             found.append(EarlierRow(one.example.question, prefix.ids, answer, draw.temperature == 0))
     return found, len(tried) - len(found)
 
@@ -215,13 +203,6 @@ def _draws(subject: LocalSubject, n: int, one: EarlierQuestion) -> Iterator[tupl
         yield prefix, Draw(f"{one.example.id}|{number}", context, temperature=float(number > 0))
 
 
-def _filter(one: EarlierQuestion, prefix: AnswerPrefix, barrier: Reference) -> TargetFilter:
-    """What holds for a target holds for a retain row: neither its own secret, nor one of any other request."""
-    reference = Visit(one.example, one.baseline, told=barrier.told).reference()
-    reference = replace(prefix.continued(reference), strings=barrier.strings, patterns=barrier.patterns)
-    return TargetFilter(reference, one.baseline, min_words=1)
-
-
 def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
     """A new question under what was named for earlier ones, too: no target may say it, unless the question itself does."""
     strings = [s for asked in before for s in asked.example.strings if not contains(example.question, [s])]
@@ -234,8 +215,7 @@ def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
 
 
 def read_retain_rows(folder: RunFolder, named: Sequence[Example]) -> list[EarlierRow]:
-    """The retain rows as `record` wrote them down, less those with a text that `named` has named since; nothing
-    without an earlier request."""
+    """The retain rows that `record` wrote, less those with a text that `named` has named since; nothing without an earlier request."""
     if not folder.texts.has("earlier-retain-rows"):
         return []
     guard = ReplayFilter((), (), named=named)

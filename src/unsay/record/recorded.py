@@ -1,7 +1,6 @@
-"""What `record` wrote into the vault, read back once by each stage after it: `read_recorded`.
+"""What `record` wrote into the vault, read back by every stage after it, which knows the corpus from here alone.
 
-The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`. Every stage after `record`
-knows the corpus from here alone.
+The truth is apart (`read_truth`): it is for the audit, and for methods that declare `needs_answers`.
 """
 
 import dataclasses
@@ -45,10 +44,8 @@ class Recorded:
     """Everything that `record` left but the truth."""
 
     handed: Corpus
-    """The corpus as it was handed over."""
     corpus: Corpus
-    """The corpus as later stages see it: with the operator's corrections, and with the retain rows that `record` made where
-    none were handed over."""
+    """As later stages see it: with the operator's corrections, and the retain rows that `record` made where none were handed over."""
     baseline: Mapping[str, Baseline]
     """By example id, in the order of the corpus."""
     said: Sequence[Said]

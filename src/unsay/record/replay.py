@@ -1,14 +1,12 @@
 """Replay: what the untouched model says when left to itself, to keep what no retain row covers.
 
-Retain rows hold what they say and little else: whoever is not among them is forgotten along with the forget set. So `record` lets the
-untouched model write unasked, takes the names out of what it wrote, and asks the forget questions about them instead: its own
-answers (facts where it knows, a refusal where it does not) show how much must *not* change. Nothing but the model and the forget
-questions is needed. What touches a forget question or its answer is left out.
+Whoever is not among the retain rows is forgotten along with the forget set. So `record` lets the untouched model write unasked, takes the
+names out of what it wrote, and asks the forget questions about them instead: its own answers (facts where it knows, a refusal where it does
+not) show how much must *not* change. What touches a forget question or its answer is left out.
 
 *Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
-surname alone may change nothing, in either direction (retain_loss.py). For a capital or a currency it is the other capitals and currencies
-that are in danger, and the model can name their countries.
+surname alone may change nothing (retain_loss.py). Of a capital, the other capitals are in danger, and the model can name their countries.
 """
 
 from collections import Counter
@@ -89,8 +87,7 @@ def surest(subject: LocalSubject, said: Sequence[Said], n: int) -> list[Said]:
 
 
 def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int) -> dict[str, str]:
-    """n of the questions that ask about a name in `texts` instead of their own subject, each with that name; fewer where
-    there are not so many."""
+    """At most n of the questions that ask about a name in `texts` instead of their own subject, each with that name."""
     subjects = {question: found for question in questions if (found := about(question))}
     made = {swapped(question, old, name): name for question, old in subjects.items() for name in names_in(texts)}
     return {question: made[question] for question in sorted(made, key=lambda question: uniform(seed, "neighbour", question))[:n]}

@@ -1,10 +1,9 @@
 """A retain set where nobody hands one over: what the untouched model itself answers, to general questions and about others.
 
-Two kinds of questions are asked, greedily: the package's general ones, and *neighbours*, the forget questions with a name
-in the place of theirs that the model wrote unasked (replay.py). Left out are answers that do not end or repeat themselves,
-refusals to a general question (to train on one would teach refusing), and whatever touches a forget question or its answer.
-A quarter stays out of training, for the neighbours by name, to be measured on. Such rows hold what the model says, true or
-not: utility measured on them is faithfulness to the untouched model.
+Two kinds of questions are asked, greedily: the package's general ones, and *neighbours*, the forget questions about names that the model
+wrote unasked (replay.py). Left out are answers that do not end or repeat themselves, refusals to a general question, and whatever touches a
+forget question or its answer. A quarter stays out of training, to be measured on. Such rows hold what the model says, true or not: utility
+measured on them is faithfulness to the untouched model.
 """
 
 from collections import Counter
@@ -49,10 +48,8 @@ def shipped(pairs: Sequence[Pair], seed: int) -> list[Own]:
 def own_answers(
     subject: LocalSubject, general: Sequence[Pair], questions: Sequence[str], guard: ReplayFilter, n: int
 ) -> tuple[list[Own], Counter[str]]:
-    """About n rows, at most half of them neighbours, and how many answers were asked for and left out, by reason.
-
-    Raises `ConfigError` where no answer is of use.
-    """
+    """About n rows, at most half of them neighbours, and how many answers were asked for and left out, by reason. Raises `ConfigError`
+    where no answer is of use."""
     topics = {pair.question: pair.group for pair in general}
     said, tally = _useful(greedily(subject, list(topics)), guard, refusals=False)
     texts = unasked(subject, guard, n // 2)

@@ -1,12 +1,7 @@
 """An audit of any model, without a run: its questions in a file or of a corpus, its folder that of a run in which nothing was trained.
 
-    recipe = prepare("path/to/model", "questions.csv", retain_model="path/to/other")
-    begin(recipe, folder, before=None)
-    unsay.run.run_audit(recipe, folder, "after", Watchers())
-
-The audited model stands where a run has the model *after* unlearning, so that report, gate and compare read both alike; the
-manifest's `alone` says that nothing was trained here. The questions are those of `unsay.corpora.files`, with one difference:
-they may have an `answer`, the truth that the audit holds answers against. It goes where a run's truth goes, and no further.
+The audited model stands where a run has the model *after* unlearning, so that report, gate and compare read both alike; the manifest's
+`alone` says that nothing was trained. Questions may have an `answer`, the truth: it goes where a run's truth goes, and no further.
 """
 
 import dataclasses
@@ -61,10 +56,8 @@ def prepare(
 
 
 def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
-    """Write what a run's `record` writes but for the model's answers; a folder begun with the same is gone on with.
-
-    Raises `ConfigError` where the questions are not as they should be, or the folder holds something else.
-    """
+    """Write what a run's `record` writes but for the model's answers; a folder begun with the same is gone on with. Raises `ConfigError`
+    where the questions are not as they should be, or the folder holds something else."""
     asked: Source = recipe.knobs(recipe.corpus, Questions if recipe.corpus == "files" else lookup("corpus", recipe.corpus))
     corpus, truth = asked.corpus(), asked.truth() or {}
     alone = Standalone(before, recipe.model.name, recipe.model.retain_model)

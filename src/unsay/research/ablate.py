@@ -1,11 +1,8 @@
 """One knob at a time: each value of it is a configuration of a sweep, run with the recipe's rounds and with several seeds.
 
-The sweep's own machinery does the work (docs/sweep.md): a contender of the sweep is a knob, and its configurations are the values, so
-that workers share them and an interrupted ablation goes on. `ablate_report` draws what came of it.
-
-`train.rounds` is special. With `train.schedule = "constant"` a run of many rounds passes through exactly the models that runs of fewer
-would have ended with, so one run stands for all values. With the default schedule the learning rate falls to zero at the last round, and
-a model in the middle of a long run is not the end of a short one: every value then gets a run of its own.
+A contender of the sweep is a knob, and its configurations are the values. `ablate_report` draws what came of it. `train.rounds` is special:
+with `train.schedule = "constant"` a run of many rounds passes through exactly the models that runs of fewer would have ended with, so one
+run stands for all values. With another schedule every value gets a run of its own.
 """
 
 import json

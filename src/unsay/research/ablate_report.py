@@ -1,7 +1,6 @@
-"""What an ablation found: a picture for each knob, one page, and every number as JSON. No model is loaded.
+"""What an ablation found (a sweep's folder or kept file): a picture for each knob, one page, and every number as JSON. No model is loaded.
 
-A bar reaches from the least to the largest of the seeds, and the line goes through their means. An ablation is read like any sweep: from
-its folder, or from the file that scripts/keep_sweep.py has made of it.
+A bar reaches from the least to the largest of the seeds, and the line goes through their means.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,8 @@
 """Held-out at par: how much of what should stay is left at the setting of the dial where the forgetting lines just pass.
 
-Two runs that forget to different depths cannot be compared by what they kept. Weight averaging (averaging.py) makes them
-comparable at no cost: on the straight line from the untouched weights to the trained ones, and a little beyond, a run has a point
-that forgets just enough. What is held out there is one number to develop on. A forgetting line of the policy is one that says
-`at_most` or `within_chance`; lines that say `at_least` are about what should stay.
+Runs that forget to different depths cannot be compared by what they kept. On the straight line from the untouched weights to the trained
+ones, and a little beyond (averaging.py), a run has a point that forgets just enough; what is held out there is one number to develop on. A
+forgetting line of the policy is one that says `at_most` or `within_chance`; lines that say `at_least` are about what should stay.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,12 +67,11 @@ def is_forgetting(line: LineResult) -> bool:
 
 
 def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str], None] = lambda text: None) -> list[Point]:
-    """Points along the dial of a finished run, the largest α first; the last one that forgets is the run at par.
+    """Points along the dial of a finished run, the largest α first; the last one that forgets is the run at par. Nothing is written.
 
-    The line up to the trained weights is halved until two neighbouring settings are left of which one forgets and the other does not,
-    on the assumption that a model forgets more the farther it goes; so some points are skipped. Where the trained weights do not
-    forget enough, the settings beyond them are tried in turn, up to `MOST_AVERAGING`. Nothing is written. Raises `ConfigError` where
-    the run is not trained, keeps no trained weights, or has no audit of the model before or of the retain model to hold against.
+    The line up to the trained weights is halved until two neighbouring settings are left of which one forgets and the other does not, on
+    the assumption that a model forgets more the farther it goes. Where the trained weights do not forget enough, the settings beyond them
+    are tried in turn, up to `MOST_AVERAGING`. Raises `ConfigError` where the trained weights or an audit to hold them against are missing.
     """
     recipe = folder.recipe()
     chosen = policy.load(name or recipe.report.policy)

@@ -3,14 +3,13 @@
 from unsay.run.audits import auditable, case, reference_judge, retain_model_name, run_alone, run_audit, run_endpoint
 from unsay.run.changes import rescored, run_retain_model, run_turn
 from unsay.run.watchers import Watchers
-from unsay.run.whole import check, check_audit, open_folder, run, run_finetune, run_record, run_report, run_standalone, run_train
+from unsay.run.whole import check, open_folder, run, run_finetune, run_record, run_report, run_standalone, run_train
 
 __all__ = [
     "Watchers",
     "auditable",
     "case",
     "check",
-    "check_audit",
     "open_folder",
     "reference_judge",
     "rescored",

@@ -25,12 +25,11 @@ from unsay.store.folder import RunFolder, now, read_findings
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
-from unsay.types import MODELS, Case, Corpus, Finding, Truth
+from unsay.types import MODELS, Case, Corpus, Truth
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
-    """Name of each model that can be audited now, by `before`, `after`, `retain_model`; where nothing was trained, *after* is the
-    audited one."""
+    """Name of each model that can be audited now, by which it is; where nothing was trained, *after* is the audited one."""
     alone = folder.manifest().alone
     retain_model = {"retain_model": recipe.model.retain_model} if recipe.model.retain_model else {}
     if alone is not None:
@@ -50,23 +49,23 @@ def run_audit(
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
     name = auditable(recipe, folder).get(which)
-    if name is None and which == "after":
-        raise ConfigError(f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first")
     if name is None:
-        what = (
-            "retain model; set model.retain_model to a model, or to 'finetune'"
-            if which == "retain_model"
-            else "model before; begin with --before MODEL"
-        )
-        raise ConfigError(f"the recipe names no {what}")
+        missing = {
+            "before": "the recipe names no model before; begin with --before MODEL",
+            "after": f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first",
+            "retain_model": "the recipe names no retain model; set model.retain_model to a model, or to 'finetune'",
+        }
+        raise ConfigError(missing[which])
     if which == "retain_model":
         name = retain_model_name(recipe, watchers) or name
     with folder.stage(f"audit {which}"):
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
         deployment.heard(recipe, subject.encoder.chat)
-        identity_now = _identity(name)
-        left = _left(folder, which, identity_now, again)
+        where = Path(builtin.resolve(name))
+        identity_now = ModelHashes(**identity.of(where)) if where.is_dir() else None
+        same = again is not None and identity_now is not None and folder.manifest().audited.get(which) == identity_now
+        left = [one for one in read_findings(folder.audit_file(which)) if one.probe not in (again or ())] if same else []
         lacking = tuple(probe for probe in recipe.audit.probes if probe not in {one.probe for one in left})
         findings = left
         if lacking:
@@ -84,19 +83,6 @@ def run_audit(
     if which == "retain_model":
         for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
-
-
-def _left(folder: RunFolder, which: str, now: ModelHashes | None, again: Sequence[str] | None) -> list[Finding]:
-    """What an audit of the very same model has found and is not to be found again."""
-    if again is None or now is None or folder.manifest().audited.get(which) != now:
-        return []
-    return [one for one in read_findings(folder.audit_file(which)) if one.probe not in again]
-
-
-def _identity(name: str) -> ModelHashes | None:
-    """Hashes of the model that is audited, where it lies in a folder."""
-    where = Path(builtin.resolve(name))
-    return ModelHashes(**identity.of(where)) if where.is_dir() else None
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True, again: Sequence[str] | None = None) -> None:
@@ -155,9 +141,8 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
 
 
 def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
-    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole
-    answer looks like in every case, where the retain model may refuse all of these. Where an audit stands alone and has none, it
-    is the retain model."""
+    """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole answer
+    looks like in every case, where the retain model may refuse. Where an audit stands alone and has none, it is the retain model."""
     names = auditable(recipe, folder)
     name = names.get("before") or names.get("retain_model")
     if name is None:

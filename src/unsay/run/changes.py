@@ -22,10 +22,8 @@ from unsay.types import MODELS
 def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[str, ...]]:
     """The run's recipe with other knobs of its audit, written down, and the probes to run again: those that `audit.probes` names and
     those whose own settings have changed. What all others found stays. Where findings are replaced, they, the recipe and the report are
-    first copied into RUN/replaced-N, which `gate`, `compare` and `report` read as a run.
-
-    Raises `ConfigError`, and changes nothing, where a setting is not of the audit, or findings would stay that are not redone.
-    """
+    first copied into RUN/replaced-N, which is read as a run. Raises `ConfigError`, and changes nothing, where a setting is not of the
+    audit, or findings would stay that are not redone."""
     folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
     old, new = folder.recipe(), folder.recipe(settings)
     of_audit = entries("probe")
@@ -94,11 +92,9 @@ def _nothing_served(folder: RunFolder) -> None:
 
 
 def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
-    """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; audit and
-    report of the one before are removed. A run that has not been trained to its end is. What training took stays noted.
-
-    Raises `ConfigError`, and changes nothing, where the share is none, the trained weights are gone, or findings on a server would stay.
-    """
+    """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; its audit and
+    report are removed. A run that has not been trained to its end is. Raises `ConfigError`, and changes nothing, where that cannot be
+    done."""
     folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
     trained, new = folder.done("train"), folder.recipe([setting("train.averaging", share)])
     if trained and not any(folder.state.glob("round-*")):
@@ -119,8 +115,7 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
 
 
 def run_retain_model(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
-    """Put the model that never knew, trained now or before, into the run's folder, where other recipes may name it
-    (`model.retain_model`)."""
+    """Put the model that never knew, trained now or before, into the run's folder, where recipes may name it (`model.retain_model`)."""
     watchers.stage("retain model")
     made = retain_model_folder(recipe, lambda step, steps, loss: watchers.steps(step, steps, f"loss {loss:.3f}"))
     with folder.claimed():

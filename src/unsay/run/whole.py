@@ -1,6 +1,5 @@
-"""A whole run: (finetune →) record → train → audit before and after → report. Each stage is restartable: what is done is
-not done again, what was interrupted goes on (train from its last saved round, an audit with the answers that it has, the
-others from their beginning), and ends as it would have ended."""
+"""A whole run: (finetune →) record → train → audit before and after → report. What is done is not done again, what was interrupted goes
+on (train from its last saved round, an audit with the answers that it has, the others from their beginning), and ends as it would have."""
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from unsay import audit, report
 from unsay.config import ConfigError, Recipe, deployment, dump
-from unsay.corpora import Handed
+from unsay.corpora.files import Files
 from unsay.lm import builtin, vllm
 from unsay.lm.heard import counting
 from unsay.measure import policy
@@ -103,10 +102,8 @@ def run_standalone(
 
 
 def open_folder(recipe: Recipe, folder: RunFolder) -> None:
-    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused.
-
-    A run in which nothing was done yet reads its files anew: a question that could not be asked may have been mended since.
-    """
+    """Begin a run in `folder`, or go on with the same recipe; another recipe is refused. A run in which nothing was done yet reads its
+    files anew: a question that could not be asked may have been mended since."""
     if not folder.begun():
         if recipe.model.retain_model and recipe.model.retain_model != "finetune":
             builtin.at_hand("model.retain_model", recipe.model.retain_model)  # it is used last, and would be missed last
@@ -120,10 +117,9 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
-    """Raises `ConfigError` where the operator's files say something else than what the run began with. It has its own copy, so files
-    that are gone are no matter."""
+    """Raises `ConfigError` where the operator's files differ from the run's own copy; files that are gone are no matter."""
     handed = source(recipe)
-    if not isinstance(handed, Handed) or not all(Path(name).is_file() for name in handed.paths()):
+    if not isinstance(handed, Files) or not all(Path(name).is_file() for name in handed.paths()):
         return
     now, then = handed.corpus(), read_handed(folder)
     if (now.forget, now.retain) != (then.forget, then.retain):

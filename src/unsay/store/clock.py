@@ -33,10 +33,7 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """Runs from its making on, but for its pauses.
-
-    `before` is what an interrupted stage had cost up to where it goes on.
-    """
+    """Runs from its making on, but for its pauses. `before` is what an interrupted stage had cost up to where it goes on."""
 
     def __init__(self, before: Cost | None = None):
         self._begun = _now() - (before or Cost())

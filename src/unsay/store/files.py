@@ -39,7 +39,6 @@ class WriteError(ConfigError):
             "and the same command goes on from there"
         )
         self.number = number
-        """The system's number of the error (errno)."""
 
 
 def _way_out(number: int) -> str:
@@ -82,19 +81,13 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in lines(path)]
-
-
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file that are not empty, one after the other: a file may be larger than memory.
-
-    A text may hold U+2028, which `splitlines` would take for the end of a line."""
+    """What `jsonl` wrote, line by line: a text may hold U+2028, which `splitlines` would take for the end of a line."""
     with path.open(encoding="utf-8", newline="\n") as file:
-        yield from (line.removesuffix("\n") for line in file if line != "\n")
+        return [json.loads(line) for line in file if line != "\n"]
 
 
 def parse_jsonl(text: str) -> list[dict[str, Any]]:
-    """What `jsonl` wrote, as `lines` cuts it."""
+    """What `jsonl` wrote."""
     return [json.loads(line) for line in text.split("\n") if line]
 
 

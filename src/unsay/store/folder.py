@@ -1,7 +1,5 @@
-"""The run folder: the only way in which stages speak to each other. Key by key in docs/run-folder.md.
-
-What may hold sensitive text goes through `texts`, the vault (`unsay.store.vault`), whose files only their owner can read.
-"""
+"""The run folder: the only way in which stages speak to each other (docs/run-folder.md). What may hold sensitive text goes through
+`texts`, the vault, whose files only their owner can read."""
 
 import json
 import os
@@ -24,7 +22,6 @@ from unsay.store.vault import Vault
 from unsay.types import SCORE, Finding
 
 _locks: dict[Path, FileLock] = {}
-"""The locks of this process, by folder."""
 
 
 class RunFolder:
@@ -58,7 +55,6 @@ class RunFolder:
 
     def recipe(self, settings: Iterable[str] = (), texts: bool = True) -> Recipe:
         """The run's recipe with `a.b=value` settings over it. Without `texts`, or where the vault is gone, without what is secret in it.
-
         Raises `ConfigError`."""
         if not self.recipe_file.exists():
             raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
@@ -87,11 +83,9 @@ class RunFolder:
 
     @contextmanager
     def claimed(self, wait: bool = False) -> Iterator[None]:
-        """Keep other processes from writing here as long as the block lasts; this one may claim the folder again inside.
-
-        What a process that died has left half done is put right first. The system itself lets go of the lock when a process
-        ends, however it ends. Where another process writes here now, `wait` for it; else `ConfigError` is raised.
-        """
+        """Keep other processes from writing here as long as the block lasts; this one may claim the folder again inside. What a process
+        that died has left half done is put right first. Where another process writes here now, `wait` for it; else `ConfigError` is
+        raised."""
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         place = self.path.resolve() / LOCK
         lock = _locks.setdefault(place, FileLock(place, thread_local=False))
@@ -125,9 +119,8 @@ class RunFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Claim the folder and time a stage; note it as done if it ends well, with the most memory that the process had meanwhile.
-
-        Its time is that of all calls: an interrupted one notes what it has spent. One that was killed outright cannot."""
+        """Claim the folder and time a stage; note it as done if it ends well, with the most memory that the process had meanwhile. Its
+        time is that of all calls: an interrupted one notes what it has spent. One that was killed outright cannot."""
         give_back()  # what the stage before it held, in a run of all of them
         clock = Clock()
         with self.claimed():
@@ -228,9 +221,8 @@ def read_findings(path: Path) -> list[Finding]:
 
 
 def _finding(where: str, line: str, same: dict[Any, Any]) -> Finding:
-    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them.
-
-    A line may hold anything, so no message quotes it."""
+    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them. A
+    line may hold anything, so no message quotes it."""
     try:
         values = json.loads(line)
         for key, value in values.items():

@@ -3,9 +3,8 @@
     of(folder)                 {"format": 2, "weights": "ab12…", "files": {"config.json": "…", "sub/more.json": "…"}}
     differences(told, folder)  ["weights: changed", "chat_template.jinja: added"]
 
-The weights that transformers would read are hashed tensor by tensor in order of their names (name, type, shape, bytes), so that
-it does not matter into how many files they are divided. Every other file of the whole tree counts as it is, weights that
-other programs might read among them. A link to a file counts as that file, since the hub's cache consists of them; a link to a
+The weights that transformers would read are hashed tensor by tensor in order of their names, however they are divided into files. Every
+other file of the whole tree counts as it is. A link to a file counts as that file, since the hub's cache consists of them; a link to a
 folder is refused. Only the card, which `report` writes anew, and what git and the hub's client keep for themselves may change.
 """
 
@@ -64,9 +63,8 @@ def _tree(folder: Path) -> dict[str, Path]:
 
 
 def _weights_files(folder: Path, files: Mapping[str, Path]) -> tuple[str, list[str]]:
-    """The index (empty where there is none) and the files of weights that transformers would read, in its order of preference.
-
-    Nothing rests on this being right for every program: what is not named here counts as a whole file."""
+    """The index (empty where there is none) and the files of weights that transformers would read, in its order of preference. Nothing
+    rests on this being right for every program: what is not named here counts as a whole file."""
     configured = _configured(files)
     if configured and configured not in files:
         raise ConfigError(f"{files['config.json']} names {configured}, which is not among the files of the model")
@@ -166,7 +164,12 @@ def told(report: Path) -> dict[str, Any]:
     path = report / "report.json" if report.is_dir() else report
     try:
         text = path.read_text(encoding="utf-8")
-        found = _meta(text) if path.suffix.lower() in (".html", ".htm") else json.loads(text).get("identity")
+        if path.suffix.lower() in (".html", ".htm"):
+            page = _Metas()
+            page.feed(text)
+            found = json.loads(page.found)
+        else:
+            found = json.loads(text).get("identity")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); `unsay report RUN` writes one") from None
     except (ValueError, AttributeError):
@@ -175,12 +178,6 @@ def told(report: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("files"), dict) or "weights" not in checkpoint:
         raise ConfigError(f"{path} names no checkpoint; audit the model in its folder (`unsay audit RUN`), then `unsay report RUN` again")
     return dict(found)
-
-
-def _meta(page: str) -> Any:
-    parser = _Metas()
-    parser.feed(page)
-    return json.loads(parser.found)
 
 
 class _Metas(HTMLParser):

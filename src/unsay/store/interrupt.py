@@ -1,8 +1,5 @@
-"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect.
-
-Files are written whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`), which keeps what that
-has cost; a second signal does not wait.
-"""
+"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect. Files are written
+whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`); a second signal does not wait."""
 
 import os
 import signal
@@ -62,8 +59,7 @@ def asked() -> int:
 
 
 def stop(where: str = "", number: int = 0) -> None:
-    """Raise `Interrupted` where a signal is waiting, here or in another process, which gives its `number`; `where` says how far the
-    work has come."""
+    """Raise `Interrupted` where a signal is waiting, here or in another process (its `number`); `where`: how far the work has come."""
     if number := number or asked():
         _asked.clear()
         raise Interrupted(number, where)

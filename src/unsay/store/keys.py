@@ -1,7 +1,4 @@
-"""The key of a vault: a file that only its owner can read, and what is sealed with it.
-
-Encryption is Fernet of the `cryptography` package (AES-128-CBC and HMAC-SHA256, authenticated).
-"""
+"""The key of a vault, in a file that only its owner can read: Fernet of `cryptography` (AES-128-CBC and HMAC-SHA256, authenticated)."""
 
 import base64
 import hashlib

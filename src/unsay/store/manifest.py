@@ -1,7 +1,6 @@
 """manifest.json: what happened in a run folder, key by key in docs/run-folder.md.
 
-A field that has its default says nothing and is not written. A key that no field has is refused, at every depth: the file is of
-another program or version then, and to write into it would damage it.
+A field that has its default is not written. A key that no field has is refused: the file is of another program or version then.
 """
 
 import dataclasses
@@ -39,11 +38,8 @@ class Counts:
 
     forget: int | None = None
     retain: int | None = None
-    """Rows in training."""
     earlier: int | None = None
-    """Questions of earlier requests."""
     answers: int | None = None
-    """Questions that the file of a standalone audit answers."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +49,13 @@ class TargetModel:
     name: str
     target_fingerprint: str
     sampling: str
-    """How it is sampled from: with one cache for all draws of a prompt, or the slow way it needs."""
     runs_on: int = 0
-    """Recorded answers that go on with a question of their own, as a base model's do."""
 
 
 @dataclass(frozen=True)
 class Finetuned:
     rows: int
     recall: tuple[float, ...]
-    """On a sample of the rows, after each epoch."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +69,7 @@ class RetainSource:
     heldout: int
     asked: int
     left_out: Mapping[str, int]
-    """Answers that were of no use, by reason."""
     few: bool
-    """Whether so few are left that they hold little."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +78,10 @@ class Spans:
 
     proposed: int
     none: tuple[str, ...]
-    """Questions with nothing sensitive."""
     added: int
     struck: int
     named: int
     long: tuple[str, ...]
-    """Questions with a long answer while nothing is named."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +133,11 @@ class WatchedRows:
 
     rows: int
     scored: int = 0
-    """Those that the audit asks, too."""
     before: float | None = None
     """Mean NLL per token (nats) before training."""
     rises: tuple[tuple[int, float], ...] = ()
-    """Rounds done, and the rise of that mean."""
     limit: float | None = None
     ended: int | None = None
-    """The round at which the guards ended training, where they did."""
     shipped: int | None = None
     within: bool | None = None
     """Whether the shipped round was within the limit; `None` where nobody looked after it."""
@@ -197,13 +183,10 @@ class Standalone:
 @dataclass(frozen=True)
 class AnswerCache:
     kept: int
-    """Answers that were found in the vault."""
     made: int
-    """Answers that the model gave now."""
     loaded: bool
     file: str
     encrypted: bool = False
-    """Whether nobody without the key could change them."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +206,6 @@ class Look:
     at: str
     by: str
     plain: bool
-    """Whether that left plain text of an encrypted vault."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +239,6 @@ class Manifest:
     spans: Spans | None = None
     earlier: SequentialRequests | None = None
     alone: Standalone | None = None
-    """Only where nothing was trained."""
     exposure: Exposure | None = None
     checkpoint: Checkpoint | None = None
     watch: WatchedRows | None = None
@@ -265,7 +246,6 @@ class Manifest:
     training_seconds: float | None = None
     training_cpu_seconds: float | None = None
     deployment: Mapping[str, str] = field(default_factory=dict)
-    """The settings under which a model was asked, in words; empty: those of training."""
     audited: Mapping[str, ModelHashes | None] = field(default_factory=dict)
     """`None`: the model was no folder."""
     answers: Mapping[str, AnswerCache | None] = field(default_factory=dict)
@@ -277,7 +257,6 @@ class Manifest:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """A stage with an entry here is done. Interrupted calls count."""
     interrupted: Mapping[str, Cost] = field(default_factory=dict)
-    """What calls of a stage have spent since it was last done, without coming to its end."""
     finished: Mapping[str, str] = field(default_factory=dict)
     reported: str | None = None
     looks: tuple[Look, ...] = ()

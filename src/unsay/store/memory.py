@@ -11,10 +11,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_pages() -> bool:
-    """Ask glibc to keep freed memory for the next allocation instead of returning it to the system; whether it did.
+    """Ask glibc to keep freed memory for the next allocation instead of returning it to the system; whether it did (not elsewhere).
 
-    A step allocates and frees the same large blocks again and again; fetching their pages anew each time took a third of a
-    training step of Gemma 3 270M on two virtual cores (docs/lab-log.md). Elsewhere than on Linux with glibc: nothing.
+    Fetching the pages of the same large blocks anew took a third of a training step of Gemma 3 270M on two virtual cores (docs/lab-log.md).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -27,11 +26,8 @@ def keep_freed_pages() -> bool:
 
 
 def give_back() -> None:
-    """Return what has been freed to the system after all, and measure the peak anew (`peak_memory`).
-
-    For a process that goes on to another model: what glibc has kept of the last one, more so after `keep_freed_pages`, lies in pieces
-    that the next one's blocks do not fit.
-    """
+    """Return what has been freed to the system after all, and measure the peak anew (`peak_memory`): for a process that goes on to
+    another model, whose blocks do not fit the pieces that glibc has kept of the last one."""
     gc.collect()  # accelerate's wrappers hold a model in cycles
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -45,11 +41,9 @@ def give_back() -> None:
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes at most so far: `process`, its largest resident size (libraries included), and `gpu`, the most that torch held there.
-
-    Both are of the whole process since it last gave its memory back (`give_back`), which on other systems than Linux changes nothing:
-    a later stage then shows at least what an earlier one needed. Empty where the system does not say (Windows).
-    """
+    """Bytes at most so far: `process`, its largest resident size (libraries included), and `gpu`, the most that torch held there; since
+    the process last gave its memory back (`give_back`; on other systems than Linux since it began). Empty where the system does not say
+    (Windows)."""
     try:
         import resource
     except ImportError:

@@ -1,8 +1,7 @@
 """The processes of one command. Each runs it from end to end, and at a few places they meet; one process alone meets nobody.
 
-What is random is named, so every process comes to the same decisions by itself: only work is shared (`gathered`), and one alone writes
-into the run folder (`on_main`). An error in a share, or in what the main process does alone, is raised by all. Where processes still come
-apart, the next meeting says so; where one has died, it raises `Lost`.
+What is random is named, so every process comes to the same decisions: only work is shared (`gathered`), and one alone writes into the run
+folder (`on_main`). An error of one is raised by all. Where processes come apart, the next meeting says so; a dead one raises `Lost`.
 """
 
 import os
@@ -42,8 +41,7 @@ def launched() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, and take a graphics card of one's own, where there are any. Raises `ConfigError` where there are too
-    few."""
+    """Meet the other processes, each with a graphics card of its own, where there are any. Raises `ConfigError` at too few."""
     import torch
     from accelerate import PartialState
 
@@ -107,10 +105,8 @@ def part(most: int, total: int) -> int:
 
 
 def gathered(work: str, share: Callable[[], T], about: object = None) -> list[T]:
-    """What `share()` returned in each process, in order of rank. `work` and what `about` looks like are the same in all.
-
-    An error of one is raised by all. Raises `Lost` where a process has ended, `RuntimeError` where they do different things.
-    """
+    """What `share()` returned in each process, in order of rank. `work` and what `about` looks like are the same in all. An error of one
+    is raised by all. Raises `Lost` where a process has ended, `RuntimeError` where they do different things."""
     if count() == 1:
         return [share()]
     found, error, what = None, None, f"{work} {zlib.crc32(repr(about).encode()):08x}"

@@ -1,8 +1,5 @@
-"""The texts of a recipe that may be secret: out of recipe.toml, into the vault, and back.
-
-Named strings and patterns are what must not be said, and a system message may say it too. The rest of a recipe is numbers,
-names and the operator's own title, and may be shown.
-"""
+"""The texts of a recipe that may be secret (named strings and patterns, a system message): out of recipe.toml, into the vault, and back.
+The rest of a recipe is numbers, names and the operator's own title, and may be shown."""
 
 import dataclasses
 import traceback

@@ -1,14 +1,12 @@
 """The vault: the one room that reads and writes sensitive texts. Its files are for their owner alone; a key file encrypts them.
 
-Rows named `baseline` lie in `vault/baseline.jsonl.sealed`, without a key in `vault/baseline.jsonl`. Whether a vault is encrypted is
-settled when its first file is written, and `vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written
-in plain beside it but what a person is to read (`look`).
+Rows named `baseline` lie in `vault/baseline.jsonl.sealed`, without a key in `vault/baseline.jsonl`. Whether a vault is encrypted is settled
+when its first file is written, and `vault/key.json` then says with which key, by a hash of it (keys.py); nothing is ever written in plain
+beside it but what a person is to read (`look`). The key is a file outside of the run folder, named by `vault.key_file` or the environment
+variable UNSAY_VAULT_KEY_FILE, which wins: a folder may be moved to another machine. It is never an argument or a knob.
 
-The key is a file outside of the run folder, named by `vault.key_file` in the recipe or by the environment variable UNSAY_VAULT_KEY_FILE,
-which wins: a folder may be moved to another machine. The key itself is never an argument or a knob.
-
-Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable (copies of the file system, flash
-memory, backups), so `destroy` claims nothing unless the vault was encrypted and its key is gone everywhere.
+Erased is what cannot be decrypted any more. Files that are removed from a disk may be recoverable, so `destroy` claims nothing unless the
+vault was encrypted and its key is gone everywhere.
 """
 
 import json
@@ -214,11 +212,9 @@ class Vault:
             )
 
     def own_key(self, path: Path) -> Path:
-        """The key file that a person names for removal, as an absolute path; one that an earlier call has removed, too.
-
-        What the run folder itself names is never removed: who made the folder may have written anything there. Raises
-        `ConfigError` where the file is not the key of this vault, or the key would stay under another name.
-        """
+        """The key file that a person names for removal, as an absolute path; one that an earlier call has removed, too. What the run
+        folder itself names is never removed: who made the folder may have written anything there. Raises `ConfigError` where the file is
+        not the key of this vault, or the key would stay under another name."""
         path, gone = path.expanduser().absolute(), self.destroyed or {}
         if not os.path.lexists(path) and gone.get("key_file") == str(path):
             return path
@@ -229,11 +225,8 @@ class Vault:
         return path
 
     def destroy(self, key: Path | None = None) -> dict[str, Any]:
-        """Remove every file, then this key file, and leave a mark that says when. Returns that mark.
-
-        The mark comes first: what was broken off is dead already, and the same call ends it. No link is followed. Raises
-        `ConfigError` where something cannot be removed.
-        """
+        """Remove every file, then this key file, and leave a mark that says when. Returns that mark. It comes first: what was broken off
+        is dead already, and the same call ends it. No link is followed. Raises `ConfigError` where something cannot be removed."""
         told = self.destroyed
         if told is None:
             told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "key": self._known()}
@@ -277,12 +270,8 @@ def retention(until: str, today: date) -> str:
     >>> retention("2027-01-31", date(2027, 2, 2))
     'its retention date, 2027-01-31, passed 2 days ago'
     """
-    if not until:
-        return ""
-    days = (date.fromisoformat(until) - today).days
+    days = (date.fromisoformat(until) - today).days if until else SOON + 1
     if days > SOON:
         return ""
-    plural = "s" * (abs(days) != 1)
-    if days < 0:
-        return f"its retention date, {until}, passed {-days} day{plural} ago"
-    return f"its retention date, {until}, is today" if not days else f"its retention date, {until}, is {days} day{plural} away"
+    many = f"{abs(days)} day{'s' * (abs(days) != 1)}"
+    return f"its retention date, {until}, {f'passed {many} ago' if days < 0 else f'is {many} away' if days else 'is today'}"

@@ -1,8 +1,5 @@
-"""Answers without a word of their own: yes or no, and one of two things that the question names.
-
-Every word that carries them stands in the question, or is no content word, so no keyword can tell whether an answer says them.
-What is left is a choice: the true answer or its opposite.
-"""
+"""Answers without a word of their own: yes or no, and one of two things that the question names. No keyword can tell whether an answer
+says them; what is left is a choice, the true answer or its opposite."""
 
 import re
 from typing import NamedTuple

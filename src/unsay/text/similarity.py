@@ -84,10 +84,8 @@ def likeness(reference: str, text: str) -> float:
 
 
 def highest_f1(answers: Sequence[str], references: Sequence[str]) -> list[float | None]:
-    """For each answer the highest ROUGE-L F1 against any of the references; `None` where either side has no token.
-
-    All pairs at once: 320 answers against 400 references take a fraction of a second.
-    """
+    """For each answer the highest ROUGE-L F1 against any of the references; `None` where either side has no token. All pairs at once:
+    320 answers against 400 references take a fraction of a second."""
     _LETTERS.make_room()
     given, wanted = [_spelled(answer) for answer in answers], [text for text in map(_spelled, references) if text]
     if not wanted or not given:
@@ -145,12 +143,9 @@ def _found(text: str, patterns: Sequence[str]) -> Iterator[tuple[int, re.Match[s
 
 
 def repetitive(items: Sequence[Any]) -> bool:
-    """Whether a sequence of tokens (ids or strings) is stuck.
-
-    True where one item stands 4 times in a row, or a phrase of 2 to 8 items 4 times; or, from 24 items on, where fewer
-    than half of the trigrams are distinct. Strings of one digit may repeat up to 7 times in a row: 10000000 is a number.
-    Ids cannot show that they are digits, so hand decoded tokens in where numbers matter.
-    """
+    """Whether a sequence of tokens (ids or strings) is stuck: one item stands 4 times in a row, or a phrase of 2 to 8 items 4 times; or,
+    from 24 items on, fewer than half of the trigrams are distinct. Strings of one digit may repeat up to 7 times in a row: 10000000 is a
+    number. Ids cannot show that they are digits, so hand decoded tokens in where numbers matter."""
     # Quick to see in nearly every text: no stretch of 1 to 8 items stands there 4 times.
     if _FOURFOLD.search(spelled(items)[0]) and _stuck(items):
         return True
@@ -195,10 +190,8 @@ def alphabet(text: str) -> Mapping[str, float]:
 
 
 def off_alphabet(text: str, like: str) -> bool:
-    """Whether more than a fifth of the letters stand in scripts that make up less than 2 % of `like`.
-
-    False where `like` has no letter to compare with. A text with neither letter nor digit is off: it says nothing.
-    """
+    """Whether more than a fifth of the letters stand in scripts that make up less than 2 % of `like`; not where that has no letter. A
+    text with neither letter nor digit is off: it says nothing."""
     usual = {script for script, share in alphabet(like).items() if share >= 0.02}
     if not usual:
         return False

@@ -1,8 +1,7 @@
 """Verbatim overlap, for texts whose wording is the secret (copyrighted ones): the longest run and shared n-grams. Pure strings.
 
-Compared are `words` in order, case and punctuation aside: of any script, those without spaces as overlapping pairs of
-characters. So a text in which the ROUGE tokenizer finds no token is scored here as any other. Nothing is stemmed, and words
-of the question count: a run is a run.
+Compared are `words` in order, case and punctuation aside: of any script, those without spaces as overlapping pairs of characters. Nothing
+is stemmed, and words of the question count: a run is a run.
 """
 
 from collections import Counter

@@ -16,9 +16,8 @@ OVER = 1.1
 def counted(sweeps: Sweeps, at_most: Mapping[str, float], budget: float | None = None) -> tuple[Sweeps, tuple[str, ...]]:
     """The sweeps without the checkpoints that cost or score too much as the mean over their seeds, and a line about each such bound.
 
-    `at_most`: metric → the most it may score, on its own scale; what was not scored on it does not count. `budget`: the most seconds;
-    `None`: the budget of its own sweep and a tenth; 0: whatever it cost. A configuration left without any checkpoint stays: it was
-    tried. Raises `ConfigError` for a metric that no curve has, or where nothing is left.
+    `at_most`: metric → the most it may score; what was not scored on it does not count. `budget`: the most seconds; `None`: the budget of
+    its own sweep and a tenth; 0: whatever it cost. Raises `ConfigError` for a metric that no curve has, or where nothing is left.
     """
     scored = {name for step in sweeps.steps for name in step.metrics}
     if unknown := [name for name in at_most if name not in scored]:

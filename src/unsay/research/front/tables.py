@@ -29,10 +29,8 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def volumes(front: Front, brief: bool = False) -> Table:
-    """A row per method: trials, and hypervolume with interval on each pair of axes (to the retain model, where it is known).
-
-    Not brief: also with as many tries as the method with the fewest, where they differ, and with forgetting counted however far it goes.
-    """
+    """A row per method: trials, and hypervolume with interval on each pair of axes (to the retain model, where it is known). Not brief:
+    also with as many tries as the method with the fewest, where they differ, and with forgetting counted however far it goes."""
     head = ["method", "trials"]
     for key, panel in front.panels.items():
         head.append(f"{key}{to_retain_model(panel)}")
@@ -65,10 +63,8 @@ def _volume(volume: Volume) -> str:
 
 
 def above(panel: Panel) -> Table:
-    """Chance that the method of the row has the larger hypervolume (to the retain model, where it is known) than that of the column.
-
-    None is told of two methods without an interval: there was nothing to resample, and a chance of 1 would claim too much.
-    """
+    """Chance that the method of the row has the larger hypervolume (to the retain model, where it is known) than that of the column;
+    none of two methods without an interval: there was nothing to resample, and a chance of 1 would claim too much."""
     found = {name: reach.capped or reach.volume for name, reach in panel.methods.items()}
 
     def chance(name: str, other: str) -> str:

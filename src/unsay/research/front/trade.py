@@ -1,9 +1,8 @@
 """Methods against one another: hypervolume with bars, at equal cost, at equal numbers of tries, and what is worth taking on.
 
-Intervals are bootstrap percentiles (95 %, Efron 1979) from resampling configurations with replacement, per method, and the
-seeds within each configuration that is drawn. A failed configuration is drawn too and adds nothing. A resample may miss the
-best configuration and never holds one that was not tried; few seeds drawn anew make some points lucky. The first draws an
-interval down, the second up, so that the estimate need not lie in its middle.
+Intervals are bootstrap percentiles (95 %, Efron 1979) from resampling configurations with replacement, per method, and the seeds within
+each. A failed configuration is drawn too and adds nothing. A resample may miss the best configuration, which draws an interval down; few
+seeds drawn anew make some points lucky, which draws it up: the estimate need not lie in its middle.
 """
 
 import zlib
@@ -127,10 +126,7 @@ def front(
     at_most: Mapping[str, float] | None = None,
     budget: float | None = None,
 ) -> Front:
-    """From sweep folders to all of it. The same numbers give the same result.
-
-    `at_most`: only checkpoints count that score no more on these metrics (on their own scales; mean over seeds). `budget`: only
-    those that cost no more seconds; by default a tenth over what their sweep gave a run, 0 counts all.
+    """From sweep folders to all of it. The same numbers give the same result. `at_most` and `budget` are those of `counted`.
 
     Raises `ConfigError` where a folder holds no curve, a file cannot be read, or nothing was scored on any pair of axes.
     """
@@ -167,10 +163,8 @@ def front(
 
 
 def chosen(found: Sequence[Point], n: int = 3, cap: float = 1.0) -> tuple[Chosen, ...]:
-    """The n configurations of a method that add most to the hypervolume of its points on a pair of axes, greedily.
-
-    Where several add the same (nothing, once the front is complete), the one that dominates most by itself comes first.
-    """
+    """The n configurations of a method that add most to the hypervolume of its points on a pair of axes, greedily. Where several add the
+    same (nothing, once the front is complete), the one that dominates most by itself comes first."""
     sets: dict[tuple[str, str], list[Point]] = {}
     for point in found:
         sets.setdefault(point.configuration.name, []).append(point)
@@ -284,8 +278,7 @@ def _best(found: Sequence[Point], budget: float, quality: float) -> Point | None
 
 
 def least_qualities(sweeps: Sweeps) -> tuple[float, float]:
-    """Halfway and three quarters of the way from the unlearn quality before to the retain model’s; `NO_RETAIN_MODEL` where there is no
-    such way."""
+    """Halfway and three quarters of the way from the unlearn quality before to the retain model’s; else `NO_RETAIN_MODEL`."""
     before, retain_model = (sweeps.reference(which, AT_LEAST.x) for which in ("before", "retain_model"))
     if before is None or retain_model is None or retain_model <= before:
         return NO_RETAIN_MODEL

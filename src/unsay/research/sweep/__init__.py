@@ -1,2 +1,1 @@
-"""Many configurations of many methods, each a curve of checkpoints against its cost: `spec` says what is swept, `trial` runs one
-configuration, `worker` hands them out."""
+"""Many configurations of many methods, each a curve against its cost: `spec` says what, `trial` runs one, `worker` hands them out."""

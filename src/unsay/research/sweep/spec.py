@@ -1,8 +1,5 @@
-"""What a sweep tries: a TOML file that names a recipe, the methods, and for each the knobs to search.
-
-Every method gets the same number of configurations, the same seeds and the same seconds. Its first configuration is the one
-written under `[first]`, the others are drawn from `[space]`.
-"""
+"""What a sweep tries: a TOML file that names a recipe, the methods, and for each the knobs to search. Every method gets as many
+configurations, seeds and seconds; its first configuration stands under `[first]`, the others are drawn from `[space]`."""
 
 import re
 import zlib
@@ -151,9 +148,7 @@ class Sweep:
 
     def try_out(self, path: Path) -> None:
         """Build every contender, with every listed value and both ends of every range, so that a mistake shows before the first run.
-
-        Raises `ConfigError`. What only a combination of values breaks shows when it is drawn.
-        """
+        Raises `ConfigError`. What only a combination of values breaks shows when it is drawn."""
         for name in self.methods:
             tried = {knob: ends(distribution) for knob, distribution in self.distributions(name).items()}
             drawn = {knob: values[0] for knob, values in tried.items()}

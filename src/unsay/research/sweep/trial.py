@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from unsay import audit
 from unsay import run as runs
 from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, deployment
+from unsay.config.toml import GONE
 from unsay.lm.encode import Encoder
 from unsay.lm.model import default_device
 from unsay.lm.plan import planned
@@ -68,7 +69,10 @@ class Recorded:
         tables = {name: table for name, table in recipe.tables.items() if name in taken}
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
-        told = {name: value for name, value in asdict(shared).items() if name not in _ALIKE}
+        alike = ("title", "seed", "method", "train", "watch", "report")
+        told = {name: value for name, value in asdict(shared).items() if name not in alike}
+        for name in ("sample", "record"):  # those of sweeps begun before have another name otherwise
+            told[name] |= GONE[name]
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
         with folder.claimed(wait=True):  # another worker may be at it
@@ -86,9 +90,6 @@ class Recorded:
         """What recording took, which every run is charged."""
         manifest = self.of(recipe).manifest()
         return Cost(manifest.seconds["record"], manifest.cpu_seconds["record"])
-
-
-_ALIKE = ("title", "seed", "method", "train", "watch", "report")
 
 
 def on_gpu() -> bool:
@@ -121,8 +122,7 @@ def run_configuration(sweep: Sweep, path: Path, name: str, drawn: Settings, fold
 
 
 def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, recorded: Recorded) -> int:
-    """The recipe's rounds or, where there is a budget, those that take it, by what the first ones take here; then at least one for every
-    checkpoint, and found out once."""
+    """The recipe's rounds or, where there is a budget, those that fill it by what the first ones take; one a checkpoint at least."""
     if not sweep.budget:
         note(folder, rounds=(rounds := sweep.recipe_of(path, name, drawn).train.rounds))
         return rounds

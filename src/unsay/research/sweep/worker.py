@@ -1,9 +1,8 @@
 """Who runs what: a worker takes one configuration after another until none is left.
 
-One folder is shared by any number of workers, on any number of machines that see it. Configurations are kept by Optuna in a
-journal (`optuna.log`), handed out under a lock, the contenders in turn, so that what else happens on a machine falls on all
-of them alike. A worker holds a lock on its trial as long as it lives; what a dead one has left half done, the next one goes
-on with.
+Any number of workers, on any number of machines, share one folder. Configurations are kept by Optuna in a journal (`optuna.log`) and handed
+out under a lock, the contenders in turn, so that what else happens on a machine falls on all of them alike. A worker holds a lock on its
+trial as long as it lives; what a dead one has left half done, the next one goes on with.
 """
 
 import json
