@@ -17,7 +17,6 @@ from filelock import FileLock
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError, FinetuneConfig, Recipe
-from unsay.config.toml import GONE
 from unsay.lm import builtin
 from unsay.lm.adapters import adapted, load_to_train, merged
 from unsay.lm.encode import Batch, Encoder
@@ -56,7 +55,7 @@ def retain_model_folder(recipe: Recipe, progress: Progress | None = None) -> Pat
         identity.of(base) if base.is_dir() else "",  # a path may hold other weights tomorrow; a hub id is told by its revision
         asdict(recipe.lora),
         asdict(recipe.finetune),
-        asdict(recipe.sample) | GONE["sample"],  # what was made before keeps its name
+        asdict(recipe.sample),
         recipe.seed,
         [asdict(row) for row in rows],
     ]
