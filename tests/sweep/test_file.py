@@ -50,7 +50,7 @@ def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(
         ("space.gd.gd.retain_weight=3", "[space.gd] gd.retain_weight takes a list"),
         ("space.gd.gd.retain_weight={low = 2.0, high = 1.0}", "[space.gd] gd.retain_weight: "),
         ("first.gd.gd.retain_weight=3.0", "[first.gd] gd.retain_weight = 3.0 lies outside"),
-        ("space.gd.train.passes=[1, 2]", "[first.gd] has no value for train.passes"),
+        ("space.gd.train.clip=[1.0, 2.0]", "[first.gd] has no value for train.clip"),
         ("first.gd.train.batch=2", "[first.gd] train.batch is not searched"),
         ("settings.method=gd", "[settings] method cannot be set in a sweep: contenders are named in `methods`"),
         ("fixed.all.method=gd", "[fixed.all] method cannot be set"),

@@ -81,9 +81,11 @@ class SampleConfig:
     """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
     """Most sequences decoded at once; fewer where free memory has no room for so many (plan.py)."""
+    window: int = 256
+    """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
     def __post_init__(self) -> None:
-        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows)
+        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class RecordConfig:
     """Their temperature (top-p 1)."""
     branches: int = 12
     """Answers that begin with each of so many likely first tokens: other wordings. Half are withheld from training for the audit."""
+    least_logprob: float = -0.5
+    """Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
     replay: int = 0
     """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
     them: replay rows for what no retain row covers. 0 makes none."""
@@ -129,6 +133,8 @@ class RecordConfig:
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""
+    withheld: tuple[str, ...] = ("The answer is",)
+    """Beginnings that no answer prefix may have, so that the audit can attack with them."""
     earlier: tuple[str, ...] = ()
     """Run folders of earlier requests, which the model at hand has met already; each brings along those before it, so the
     last one is enough (docs/requests.md)."""

@@ -41,6 +41,8 @@ class TrainConfig:
     """Retain rows of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
     """Micro-batches per optimizer step; the loss is the mean over all of them."""
+    clip: float = 1.0
+    """Largest gradient norm."""
     retain_loss: str = "nll"
     """What the retain term holds to: `nll`, its rows' own words, or `kl`, the untouched model's distribution at each of them."""
     gradient_checkpointing: bool = False
@@ -87,7 +89,7 @@ class TrainConfig:
         )
         if not 0 < self.averaging <= MOST_AVERAGING:
             raise ConfigError(f"train.averaging = {self.averaging:g} must be above 0 and at most {MOST_AVERAGING:g}")
-        positive("train", batch=self.batch, accumulation=self.accumulation, passes=self.passes)
+        positive("train", clip=self.clip, batch=self.batch, accumulation=self.accumulation, passes=self.passes)
         positive("train", save_every=self.save_every, max_skipped=self.max_skipped)
 
 

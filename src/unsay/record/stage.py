@@ -26,10 +26,6 @@ from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
 from unsay.tables import lookup
 from unsay.types import Answer, Corpus, Example
 
-_LEAST_LOGPROB = -0.5
-"""Branches of a lower mean log-probability per token (nats, first token left out) are noise and not kept."""
-_WITHHELD = "the answer is"
-"""No answer prefix may begin so, so that the audit can attack with it."""
 Told = Sequence[tuple[Example, str]]
 """The forget questions of this request and of earlier ones, with what was answered to them."""
 
@@ -89,12 +85,13 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = subject.sample(greedy + sampled, "record")
     branched = _branches(subject, recipe, ids, contexts)
+    withheld = tuple(map(str.casefold, recipe.record.withheld))
     found = {}
     for i, key in enumerate(ids):
         favourite = answers[i][0].text
         every = (*answers[len(ids) + i], *branched[i])
         held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
-        held |= {answer.text for answer in every if answer.text.casefold().startswith(_WITHHELD)}
+        held |= {answer.text for answer in every if answer.text.casefold().startswith(withheld)}
         held.discard(favourite)  # what the model would say anyway is where depth matters most
         found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
     return found
@@ -135,7 +132,7 @@ def _branches(subject: LocalSubject, recipe: Recipe, ids: Sequence[str], context
     scores = subject.row_logprobs([Row(draw.context, rest.ids) for _, _, draw, rest in whole])
     branches: list[list[Answer]] = [[] for _ in ids]
     for (i, token, _, rest), score in zip(whole, scores, strict=True):
-        if float(score.mean()) >= _LEAST_LOGPROB:
+        if float(score.mean()) >= knobs.least_logprob:
             branches[i].append(Answer((token, *rest.ids), subject.encoder.decode((token, *rest.ids)), True))
     return branches
 

@@ -90,7 +90,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                     for target in chosen if methods.uses_retain_rows(method) else ():
                         rows += data.retain_rows(recipe, encoder, number, again, target.example)
                     noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
-                    step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, noise)
+                    step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state, sampler)
     _ship(recipe, folder, model, encoder, weights, name, monitor)

@@ -17,9 +17,6 @@ from unsay.store import ranks
 
 T = TypeVar("T")
 
-CLIP = 1.0
-"""Largest norm of the gradient."""
-
 
 class Weights:
     """What an optimizer moves, by name, always in float32.
@@ -98,6 +95,7 @@ def optimizer_step(
     rows: Sequence[Row],
     loss: Callable[[Batch], dict[str, Tensor]],
     parts: int = 1,
+    clip: float = 1.0,
     noise: int = 0,
 ) -> Step:
     """Step once over `rows`.
@@ -142,7 +140,7 @@ def optimizer_step(
         return Step(terms, math.nan)
     if len(shares) > 1 and not spread:
         weights.sum_over_ranks([touched for _, touched in shares])
-    norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), CLIP)))
+    norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), clip)))
     if math.isfinite(norm):
         optimizer.step()
         weights.write_back()

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 from unsay import audit
 from unsay import run as runs
 from unsay.config import AuditConfig, Recipe, ReportConfig, TrainConfig, WatchConfig, deployment
-from unsay.config.toml import GONE
 from unsay.lm.encode import Encoder
 from unsay.lm.model import default_device
 from unsay.lm.plan import planned
@@ -71,8 +70,6 @@ class Recorded:
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
         alike = ("title", "seed", "method", "train", "watch", "report")
         told = {name: value for name, value in asdict(shared).items() if name not in alike}
-        for name in ("sample", "record"):  # those of sweeps begun before have another name otherwise
-            told[name] |= GONE[name]
         key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
         with folder.claimed(wait=True):  # another worker may be at it
