@@ -37,7 +37,7 @@ class Row:
     context: tuple[int, ...] = field(repr=False)
     answer: tuple[int, ...] = field(repr=False)
     role: str = "forget"
-    """Which term of the loss it belongs to: `forget`, `preferred`, `retain`, `align`."""
+    """Which term of the loss it belongs to: `forget`, `preferred`, `rejected`, `retain`, `align`."""
     weight: float = 1.0
     reference: float = 0.0
     """Log-probability (nats) of the whole `answer` under the untouched model, where a method compares with it."""

@@ -81,6 +81,8 @@ class Target:
     """What the `forget` row says, in words."""
     prefix: str = field(default="", repr=False)
     """What its context had already said of an answer."""
+    rejected: str = field(default="", repr=False)
+    """The answer that a further row pushes away, in words."""
     source: str = ""
     sampled: int = 0
     """Candidates drawn."""

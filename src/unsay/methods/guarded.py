@@ -10,6 +10,7 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
    trained to say.
 5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of, or, of a subject of one word, about
    another of its kind, is a candidate too, and, where the recorded answer is a bare name, comes before all others (counterfactuals.py).
+6. *Rejection*, where asked for: the recorded answer is pushed away beside the target, with a force that fades (rejection.py).
 """
 
 import statistics
@@ -17,14 +18,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from torch import Tensor
+from transformers import PreTrainedModel
+
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive, share
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Batch
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.counterfactuals import borrow, stand_ins
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
+from unsay.methods.rejection import faded, rejection, with_rejected
+from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, Settled, add_fluency
 from unsay.methods.target_filter import TargetFilter
 from unsay.types import Answer, Candidate
@@ -85,6 +93,9 @@ class GuardedCollapse(PartialModelCollapse):
     counterfactuals: int = 0
     """Candidates sampled besides, as if the question, and the prefix, were about somebody made up, or another of its kind; of its kind
     first the answers from before training, however many (counterfactuals.py)."""
+    reject: float = 0.0
+    """ρ: weight with which the recorded answer is pushed away beside the target, until the two lie far apart (rejection.py). It reads
+    what should go, and the ledger says so; 0 does not."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 
@@ -93,12 +104,12 @@ class GuardedCollapse(PartialModelCollapse):
         if not self.target_filter:
             raise ConfigError('pmc.target_filter is what makes pmc.preset = "guarded"; "paper", "official" and "align" go without it')
         positive("pmc", tries=self.tries)
-        not_negative("pmc", counterfactuals=self.counterfactuals, heat=self.heat, repulsion=self.repulsion)
+        not_negative("pmc", counterfactuals=self.counterfactuals, heat=self.heat, repulsion=self.repulsion, reject=self.reject)
         share("pmc", prefixes=self.prefixes, at_secret=self.at_secret)
 
     @property
     def needs_reference(self) -> bool:
-        return super().needs_reference or self.min_fluency is not None
+        return super().needs_reference or self.min_fluency is not None or self.reject > 0
 
     def prepare(self, visits: Sequence[Visit], sampler: Sampler) -> State:
         return stand_ins(visits, sampler) if self.counterfactuals else {}
@@ -149,6 +160,20 @@ class GuardedCollapse(PartialModelCollapse):
         further = {"prefix": bool(ask.prefix.ids), "repulsion": ask.source == "repelled"}
         reads = {**target.reads, **{reader: 1 for reader, did in further.items() if did}}
         return replace(target, reads=reads, prefix=ask.prefix.text if target.rows else "")
+
+    # -- rejection --------------------------------------------------------------------------------------------------------
+
+    def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
+        targets, state = super().targets(visits, sampler, state)
+        return (with_rejected(targets, visits, sampler.encoder) if self.reject else targets), state
+
+    def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
+        if not self.reject or reference is None:
+            return super().loss(model, reference, batch)
+        logp = retain_logprobs(model, reference, batch)
+        batch = faded(batch, logp, reference)
+        terms = {"forget": batch.mean(-logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
+        return terms | {"rejected": rejection(batch, logp, self.reject)}
 
     # -- target filter and exploration ------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ def leak(target: Target, visit: Visit) -> float:
         spans=example.spans,
         struck=example.struck,
     )
-    return own_leak(target.text, reference)
+    return max(own_leak(text, reference) for text in (target.text, target.rejected))
 
 
 def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> RoundExposure:

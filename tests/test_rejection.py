@@ -1,0 +1,103 @@
+"""PMC's rejection: the recorded answer goes beside the target, with a force that fades, and the ledger says that it was read."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.conftest import tiny_model
+from tests.test_methods import BASELINE, PLAIN, QUESTION, Parrot, visit
+from tests.test_methods import parrot as without_reference
+from tests.test_preference_losses import logp
+from unsay.lm.adapters import Untouched
+from unsay.lm.encode import Row
+from unsay.methods import LOSS
+from unsay.train.ledger import leak, of_round
+from unsay.train.step import micro_batches
+
+REJECTING = replace(PLAIN, reject=0.5)
+
+
+def parrot(model, encoder, text: str) -> Parrot:
+    sampler = without_reference(model, encoder, text)
+    object.__setattr__(sampler, "reference", Untouched(model))
+    return sampler
+
+
+def test_without_it_nothing_is_read_in_the_loss(model, encoder):
+    (target,), _ = PLAIN.targets([visit(encoder)], parrot(model, encoder, "Somewhere else entirely."), {})
+    assert [row.role for row in target.rows] == ["forget"]
+    assert LOSS not in target.reads
+    assert leak(target, visit(encoder)) < 0.5
+
+
+def test_the_recorded_answer_is_the_second_row_and_counts_as_trained_on(model, encoder):
+    mine = visit(encoder)
+    (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
+    kept, rejected = target.rows
+    assert (kept.role, rejected.role) == ("forget", "rejected")
+    assert kept.context == rejected.context == encoder.prompt(QUESTION)
+    assert rejected.answer == encoder.answer(BASELINE)
+    assert kept.pair == rejected.pair == "a"
+    assert leak(target, mine) == 1.0
+    told = of_round(0, [target], {"a": mine}, passes=2)
+    assert (told.over_half, told.baseline_reads[LOSS]) == (2, 2)
+    assert len(list(micro_batches(target.rows, 2))) == 1, "a pair is not cut"
+
+
+def test_after_a_prefix_the_rest_of_the_recorded_answer_is_rejected(model, encoder):
+    (target,), _ = replace(REJECTING, prefixes=1.0).targets([visit(encoder)], parrot(model, encoder, "boats."), {})
+    kept, rejected = target.rows
+    said = len(kept.context) - len(encoder.prompt(QUESTION))
+    assert said > 0
+    assert kept.context == rejected.context
+    assert rejected.answer == encoder.answer(BASELINE)[said:]
+
+
+def test_a_visit_without_a_target_rejects_nothing(model, encoder):
+    (target,), _ = REJECTING.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
+    assert (target.rows, target.rejected) == ((), "")
+
+
+def rows_of(encoder) -> list[Row]:
+    return [
+        replace(encoder.pair(QUESTION, "Nobody knows.", "forget"), pair="a"),
+        replace(encoder.pair(QUESTION, BASELINE, "rejected"), pair="a"),
+        replace(encoder.pair("And Bob?", "Who knows.", "forget"), pair="b"),
+        replace(encoder.pair("And Bob?", "In Oslo.", "rejected"), pair="b"),
+        encoder.pair("Who?", "Bob.", "retain"),
+    ]
+
+
+def test_the_loss_is_the_formula(model, encoder):
+    """By hand, against another model as the untouched one."""
+    other = tiny_model(seed=3)
+    rows = rows_of(encoder)
+    terms = REJECTING.loss(model, Untouched(other), encoder.batch(rows))
+    gained = [logp(model, row) - logp(other, row) for row in rows]
+    forces = [2 / (1 + math.exp(0.1 * (gained[i] - gained[i + 1]))) for i in (0, 2)]
+    assert forces[0] != pytest.approx(1, abs=1e-3)
+    kept = sum(w * -logp(model, row) for w, row in zip(forces, rows[0:4:2], strict=True)) / sum(len(row.answer) for row in rows[0:4:2])
+    lost = sum(w * logp(model, row) for w, row in zip(forces, rows[1:4:2], strict=True)) / sum(len(row.answer) for row in rows[1:4:2])
+    assert terms["forget"].item() == pytest.approx(kept, rel=1e-4)
+    assert terms["rejected"].item() == pytest.approx(0.5 * lost, rel=1e-4)
+    assert terms["retain"].item() == pytest.approx(REJECTING.retain_weight * -logp(model, rows[4]) / len(rows[4].answer), rel=1e-4)
+
+
+def test_it_pushes_the_answer_away_and_ends_by_itself(encoder):
+    model, rows = tiny_model(), rows_of(encoder)[:2]
+    untouched, batch = Untouched(model), encoder.batch(rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    forces = []
+    for _ in range(60):
+        terms = REJECTING.loss(model, untouched, batch)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        forces.append(math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)))
+        optimizer.step()
+    before = untouched.answer_logprobs(batch).sum(1)
+    after = [logp(model, row) for row in rows]
+    assert after[0] > before[0] + 5
+    assert after[1] < before[1] - 20
+    assert forces[-1] < forces[0] / 10, "far apart, hardly any force is left"
