@@ -142,7 +142,8 @@ class RecordConfig:
     """Present answers recorded to each of their questions: retain rows that keep it forgotten."""
 
     def __post_init__(self) -> None:
-        not_negative("record", **{key: value for key, value in vars(self).items() if key != "earlier"})
+        unchecked = ("least_logprob", "withheld", "earlier")
+        not_negative("record", **{key: value for key, value in vars(self).items() if key not in unchecked})
 
 
 @dataclass(frozen=True)
