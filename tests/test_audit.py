@@ -1,6 +1,7 @@
 """The audit as a whole: literal findings → literal numbers, weights untouched, and two models whose state is known."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,10 @@ from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.measure.summary import summarise
 from unsay.probes.beams import Beams
+from unsay.probes.perturbed import BARE, FOREIGN, LANGUAGES, REWRITTEN, SECOND
 from unsay.probes.sampling import Sampling
 from unsay.probes.weights import Relearn
+from unsay.run import Watchers, run_audit
 from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import PROBES, describe, lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
@@ -98,6 +101,18 @@ def test_a_run_with_knobs_that_are_no_more_is_read_and_a_recipe_with_them_is_not
     assert audit.probes_of(folder.recipe()) == {"beams": Beams(), "sampling": Sampling(n=3)}
     with pytest.raises(ConfigError, match=r"beams\.width"):
         audit.probes_of(load_recipe(folder.recipe_file))
+    with pytest.raises(ConfigError, match=r"beams\.width"):
+        audit.probes_of(folder.recipe(["beams.width=3"]))
+
+
+def test_an_audit_says_where_a_run_was_begun_with_another_value_of_a_knob_that_is_no_more(tmp_path: Path) -> None:
+    folder, told, ways = RunFolder(tmp_path), list[str](), [*REWRITTEN, *LANGUAGES, BARE, FOREIGN, SECOND]
+    text = f'[audit]\nprobes = ["beams", "perturbed"]\n[openings]\nmost = 2\n[perturbed]\nways = {json.dumps(ways)}\n[beams]\nwidth = '
+    for width in (4, 2):
+        folder.recipe_file.write_text(f"{text}{width}\n")
+        with pytest.raises(ConfigError, match="no retain model"):
+            run_audit(folder.recipe(), folder, "retain_model", Watchers(note=told.append))
+        assert [said.partition(", which")[0] for said in told] == ["this run was begun with beams.width = 2"] * (width == 2)
 
 
 def test_probes_come_from_the_recipe() -> None:

@@ -12,6 +12,7 @@ from tests.test_cli import call
 from unsay.config import AuditConfig, ConfigError, ReportConfig
 from unsay.measure.verdict import LineResult
 from unsay.research import par
+from unsay.run import Watchers, run_turn
 from unsay.store.folder import RunFolder
 from unsay.train.resume import keep_weights
 
@@ -125,6 +126,21 @@ def test_what_a_sweep_keeps_is_enough(run: Path, tmp_path: Path):
     assert not list((tmp_path / "run").rglob("optimizer.pt"))
     there, here = ([(p.share, p.held_out) for p in par.at_par(RunFolder(path))] for path in (tmp_path / "run", run))
     assert there == here
+
+
+def test_what_a_sweep_keeps_can_be_turned(run: Path, tmp_path: Path):
+    """Without an optimizer the state is no damaged one: it would be removed, and the run trained again."""
+    for name in ("whole", "kept"):
+        shutil.copytree(run, tmp_path / name)
+    keep_weights(RunFolder(tmp_path / "kept"))
+    turned = []
+    for name in ("whole", "kept"):
+        folder = RunFolder(tmp_path / name)
+        run_turn(folder, 0.5, Watchers())
+        assert list(folder.state.glob("round-*")) == [folder.state / "round-2"]
+        turned.append(folder.manifest().checkpoint)
+    assert turned[0] == turned[1] != RunFolder(run).manifest().checkpoint
+    assert not list((tmp_path / "kept").rglob("optimizer.pt")), "nothing was trained again"
 
 
 def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):

@@ -12,8 +12,9 @@ from tests.test_methods import parrot as without_reference
 from tests.test_preference_losses import logp
 from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Row
-from unsay.methods import LOSS
-from unsay.train.ledger import leak, of_round
+from unsay.methods import LOSS, Target
+from unsay.methods.rejection import with_rejected
+from unsay.train.ledger import boundary, leak, of_round, total
 from unsay.train.step import micro_batches
 
 REJECTING = replace(PLAIN, reject=0.5)
@@ -58,6 +59,30 @@ def test_after_a_prefix_the_rest_of_the_recorded_answer_is_rejected(model, encod
 def test_a_visit_without_a_target_rejects_nothing(model, encoder):
     (target,), _ = REJECTING.targets([visit(encoder)], parrot(model, encoder, BASELINE), {})
     assert (target.rows, target.rejected) == ((), "")
+
+
+def test_beside_a_row_toward_a_desired_answer(model, encoder):
+    """Its term stays, and where that row is all that a visit has, nothing is pushed away: no target would end it."""
+    both = replace(REJECTING, align_weight=0.5, desired=("Nobody can say.",))
+    (target,), _ = both.targets([visit(encoder)], parrot(model, encoder, "Somewhere else entirely."), {})
+    assert [row.role for row in target.rows] == ["forget", "rejected"]
+    alone = Target("a", (encoder.pair(QUESTION, "Nobody can say.", "align"),), source="none")
+    assert with_rejected([alone], [visit(encoder)], encoder) == [alone]
+    rows = [*rows_of(encoder), encoder.pair(QUESTION, "Nobody can say.", "align")]
+    terms = both.loss(model, Untouched(tiny_model(seed=3)), encoder.batch(rows))
+    assert terms["align"].item() == pytest.approx(-logp(model, rows[-1]) / len(rows[-1].answer), rel=1e-4)
+
+
+def test_what_it_reads_by_design_is_no_failure_to_find_something_else(model, encoder):
+    """`boundary` says of a method that reads no answer that the model offers hardly anything else."""
+    mine = visit(encoder)
+    (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
+    line = of_round(0, [target], {"a": mine})
+    assert line.over_half == 1
+    assert not boundary(total([line], {"a": 1}), "guarded")
+    (target,), _ = replace(PLAIN, max_leak=1.0, max_keyword_recall=1.0).targets([mine], parrot(model, encoder, BASELINE), {})
+    line = of_round(0, [replace(target, text=BASELINE)], {"a": mine})
+    assert "hardly anything else" in boundary(total([line], {"a": 1}), "guarded")
 
 
 def rows_of(encoder) -> list[Row]:

@@ -15,7 +15,7 @@ from unsay.config.knobs import (
     VllmConfig,
 )
 from unsay.config.shipped import recipe_path, recipes_folder
-from unsay.config.toml import dump, load
+from unsay.config.toml import dump, load, otherwise
 from unsay.config.training import TrainConfig, WatchConfig
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "build",
     "dump",
     "load",
+    "otherwise",
     "recipe_path",
     "recipes_folder",
 ]

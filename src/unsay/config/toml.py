@@ -5,7 +5,7 @@ import dataclasses
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,34 @@ _DEEPEST = 8
 """Tables and lists within one another; no knob has more than three."""
 _CONTROL = {"control", "band", "gain", "most"}
 """Of `[watch]` until 2026-11-27: a controller of the retain weight, off by default, and its knobs."""
-_FIXED = {
-    "beams": {"width"},
-    "damage": {"noise", "pruned"},
-    "depth": {"layers"},
-    "drift": {"text", "windows", "words", "occurrences"},
-    "likelihood": {"k", "options"},
-    "openings": {"most", "texts", "words"},
-    "perturbed": {"ways"},
-    "prefill": {"other_wordings", "threshold"},
-    "prompt_variants": {"shots", "language"},
-    "relearn": {"share"},
-    "tofu": {"unknown_entities"},
+_WAYS = (
+    "typo, surname, first name, initial, base64, letter by letter, answer in letters, Chinese, French, German, Spanish, bare text, "
+    "foreign system message, second turn"
+)
+_FIXED: dict[str, dict[str, Any]] = {
+    "beams": {"width": 4},
+    "damage": {"noise": [0.1, 0.4], "pruned": [0.3, 0.6]},
+    "depth": {"layers": 16},
+    "drift": {"text": "auto", "windows": 100, "words": 64, "occurrences": 500},
+    "likelihood": {"k": 0.2, "options": 5},
+    "openings": {"most": 8, "texts": 32, "words": 3},
+    "perturbed": {"ways": _WAYS.split(", ")},
+    "prefill": {"other_wordings": True, "threshold": 0.5},
+    "prompt_variants": {"shots": 3, "language": "French"},
+    "relearn": {"share": 0.25},
+    "tofu": {"unknown_entities": 40},
 }
-"""Knobs of probes and of a corpus until 2026-11-28: one value for all runs now."""
+"""Knobs of probes and of a corpus until 2026-11-28, and the one value that all runs have now."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = (), begun: bool = False) -> Recipe:
     """A recipe from a TOML file, or from a shipped one by its name, and `a.b=value` settings, the later winning. Raises `ConfigError`.
 
     `begun`: it is that of a run, perhaps of an older version."""
-    raw = _without_gone(read(path, settings), begun)
+    raw = read(path, settings, begun)
+    watch = raw.get("watch")
+    if isinstance(watch, dict) and watch.get("control") is False:  # off, as every recipe.toml of before says
+        raw = _without(raw, {"watch": _CONTROL})
     own = {f.name for f in dataclasses.fields(Recipe)} - {"tables"}
     chosen = {key: value for key, value in raw.items() if key in own}
     tables = {key: value for key, value in raw.items() if key not in own}
@@ -50,21 +57,26 @@ def load(path: Path | str | None = None, settings: Iterable[str] = (), begun: bo
     return build(Recipe, chosen | {"tables": tables}, "")
 
 
-def read(path: Path | str | None, settings: Iterable[str] = ()) -> dict[str, Any]:
-    """The tables of a TOML file with `a.b=value` settings in them. Raises `ConfigError`."""
+def read(path: Path | str | None, settings: Iterable[str] = (), begun: bool = False) -> dict[str, Any]:
+    """The tables of a TOML file with `a.b=value` settings in them; without the knobs that are no more where it is that of a run which has
+    `begun` (a setting of one is a mistake there too). Raises `ConfigError`."""
     path = recipe_path(path) if isinstance(path, str) else path
     raw = {} if path is None else parse(path, f"no recipe at {path}; `unsay recipes` lists the ones that come with the package")
+    raw = _without(raw, _FIXED) if begun else raw
     for one in settings:
         _apply(raw, one)
     return raw
 
 
-def _without_gone(raw: dict[str, Any], begun: bool) -> dict[str, Any]:
-    """Without knobs that are no more, so that older runs stay readable: of the controller where it was off, as every recipe.toml says,
-    and of probes in a run that has begun."""
-    watch = raw.get("watch")
-    off = isinstance(watch, dict) and watch.get("control") is False
-    gone = (_FIXED if begun else {}) | ({"watch": _CONTROL} if off else {})
+def otherwise(path: Path) -> list[str]:
+    """The knobs of a run's file that are no more and had another value there than all runs have now, such as `beams.width = 8`."""
+    raw = parse(path, f"no recipe at {path}")
+    tables = {name: table for name, table in raw.items() if isinstance(table, dict)}
+    had = [(name, key, now) for name, knobs in _FIXED.items() for key, now in knobs.items() if key in tables.get(name, ())]
+    return [f"{name}.{key} = {as_toml(tables[name][key])}" for name, key, now in had if tables[name][key] != now]
+
+
+def _without(raw: dict[str, Any], gone: Mapping[str, Container[str]]) -> dict[str, Any]:
     for name, knobs in gone.items():
         if isinstance(table := raw.get(name), dict):
             raw = raw | {name: {key: value for key, value in table.items() if key not in knobs}}

@@ -172,8 +172,7 @@ class GuardedCollapse(PartialModelCollapse):
             return super().loss(model, reference, batch)
         logp = retain_logprobs(model, reference, batch)
         batch = faded(batch, logp, reference)
-        terms = {"forget": batch.mean(-logp, "forget"), "retain": self.retain_weight * batch.mean(-logp, "retain")}
-        return terms | {"rejected": rejection(batch, logp, self.reject)}
+        return self.terms(logp, batch) | {"rejected": rejection(batch, logp, self.reject)}
 
     # -- target filter and exploration ------------------------------------------------------------------------------------
 

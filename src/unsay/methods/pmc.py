@@ -187,6 +187,10 @@ class PartialModelCollapse:
     # -- train: how far the model is from it ---------------------------------------------------------------------------
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
-        nll = -retain_logprobs(model, reference, batch)
+        return self.terms(retain_logprobs(model, reference, batch), batch)
+
+    def terms(self, logprobs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, from the log-probabilities [B, A] of the answer tokens."""
+        nll = -logprobs
         terms = {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
         return terms | ({"align": batch.mean(nll, "align")} if self.align_weight else {})

@@ -28,7 +28,11 @@ _ROLE = "rejected"
 
 def with_rejected(targets: Sequence[Target], visits: Sequence[Visit], encoder: Encoder) -> list[Target]:
     """Each target with a second row, of the same context: what the model used to say there."""
-    return [_with_rejected(target, visit, encoder) if target.rows else target for target, visit in zip(targets, visits, strict=True)]
+    # A visit without a target may still have a row toward a desired answer (`pmc.align_weight`); nothing is pushed away beside that.
+    return [
+        _with_rejected(target, visit, encoder) if any(row.role == "forget" for row in target.rows) else target
+        for target, visit in zip(targets, visits, strict=True)
+    ]
 
 
 def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:

@@ -7,7 +7,7 @@ from pathlib import Path
 from unsay import audit
 from unsay.audit.cache import KeptSubject, kept
 from unsay.audit.endpoint import EndpointConfig, EndpointSubject
-from unsay.config import ConfigError, Recipe, deployment
+from unsay.config import ConfigError, Recipe, deployment, otherwise
 from unsay.lm import builtin, vllm
 from unsay.lm.model import load
 from unsay.lm.plan import planned
@@ -48,6 +48,11 @@ def run_audit(
     if which not in MODELS:
         raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
+    for knob in otherwise(folder.recipe_file) if folder.recipe_file.exists() else ():
+        if knob.partition(".")[0] in recipe.audit.probes:
+            watchers.note(
+                f"this run was begun with {knob}, which is fixed now; what was found before is no comparison: audit every model again"
+            )
     name = auditable(recipe, folder).get(which)
     if name is None:
         missing = {

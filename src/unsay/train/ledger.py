@@ -61,10 +61,10 @@ def total(rounds: Sequence[RoundExposure], targeted: Mapping[str, int]) -> Expos
 
 
 def boundary(exposure: Exposure | None, preset: str | None) -> str:
-    """What to say at the end of training where a method that reads no answer still trained on what should go. Empty where there is
+    """What to say at the end of training where a method whose loss reads no answer still trained on what should go. Empty where there is
     nothing to say. `preset`: of PMC, `None` for another method."""
     last = exposure.rounds[-1] if exposure and exposure.rounds else None
-    if last is None or not last.over_half or "answer" in last.sources:
+    if last is None or not last.over_half or LOSS in last.baseline_reads:
         return ""
     said = (
         f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten, most often "

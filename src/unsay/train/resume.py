@@ -105,7 +105,8 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
             ranks.on_main(partial(shutil.rmtree, place))
             continue
         weights.restore(load_file(place / _WEIGHTS))
-        load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
+        if (place / _OPTIMIZER).exists():
+            load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
 
@@ -141,7 +142,7 @@ def keep_last(folder: RunFolder) -> None:
 
 @ranks.main_only
 def keep_weights(folder: RunFolder) -> None:
-    """Of what a finished run keeps to go on from, leave what `trained` reads."""
+    """Of what a finished run keeps to go on from, leave what `trained` and another weight averaging read."""
     keep_last(folder)
     for path in folder.state.glob(f"round-*/{_OPTIMIZER}"):
         path.unlink()
@@ -153,6 +154,8 @@ def _read(folder: RunFolder, number: int) -> Progress:
     try:
         sums = json.loads((place / part).read_text(encoding="utf-8"))
         for part in (_WEIGHTS, _OPTIMIZER, _PROGRESS):
+            if part == _OPTIMIZER and not (place / part).exists() and folder.manifest().checkpoint is not None:
+                continue  # trained to its end, and only the weights were kept
             _check(part, sha256(place / part), sums)
         part = _PROGRESS
         saved = json.loads((place / part).read_text(encoding="utf-8"))
