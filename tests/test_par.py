@@ -106,6 +106,7 @@ def test_the_search_for_a_prefix_is_spared_where_another_line_fails(run: Path, m
         points = par.at_par(folder)
         assert (("prefix_search",) in asked) == enough
         assert [line.name for line in points[0].lines] == (["broken", "kept", "found"] if enough else ["broken", "kept"])
+        assert points[0].unasked == (() if enough else ("prefix_search",))
 
 
 def test_the_command_says_it_for_every_run_and_changes_none(run: Path):
@@ -164,6 +165,14 @@ def test_a_line_from_below_is_about_what_stays_unless_it_asks_for_chance() -> No
     assert par.is_forgetting(line("prefill_worst_keyword_recall", "≤ retain_model + 0.05"))
     assert par.is_forgetting(line("closed_probability", "≥ 0.25")), "an answer that is always reversed tells it too"
     assert not par.is_forgetting(line("utility_heldout", "≥ before * 0.97"))
+
+
+def test_the_command_says_what_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [replace(point(1.25, 90, False), unasked=("prefix_search",)), point(1.0, 95, False)]
+    monkeypatch.setattr("unsay.research.par.at_par", lambda *_: points)
+    assert "run forgets too little at 1.25, prefix_search not asked: sampling" in call("par", "run")
+    (row,) = json.loads(call("par", "run", "--json"))["runs"]
+    assert [one["unasked"] for one in row["points"]] == [["prefix_search"], []]
 
 
 def test_a_path_is_said_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,7 +180,11 @@ def par(runs: Runs, policy: Policy = None, as_json: JsonOption = False) -> None:
     columns = ("run", "held out at par", "at", "never-knew index", "farthest off", "held out at 1")
     print_table(columns, ([_cell(line[key]) for key in line if key not in ("wellformed", "failed", "points")] for line in rows))
     for line in rows:
-        there = f"forgets too little at {line['points'][0]['share']:.3g}" if line["share"] is None else f"fails at {line['share']:.3g}"
+        if line["share"] is not None:
+            there = f"fails at {line['share']:.3g}"
+        else:
+            spared = "".join(f", {name} not asked" for name in line["points"][0]["unasked"])
+            there = f"forgets too little at {line['points'][0]['share']:.3g}{spared}"
         if line["failed"]:
             print(f"{line['run']} {there}: {line['failed']}")
     if (mean := _mean(rows)) is not None:
@@ -222,7 +226,9 @@ def _row(path: Path, points: "list[Point]") -> dict[str, Any]:
         "wellformed": chosen and chosen.metrics.get("wellformed_share", {}).get("after"),
         "failed": ", ".join(chosen.failed(forgetting=False) if chosen else points[0].failed(forgetting=True)),
         "held_out": next(point.held_out for point in points if point.share == 1),
-        "points": [{"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)]} for p in points],
+        "points": [
+            {"share": p.share, "held_out": p.held_out, "failed": [*p.failed(True), *p.failed(False)], "unasked": p.unasked} for p in points
+        ],
     }
 
 

@@ -44,6 +44,8 @@ class Point:
     metrics: Mapping[str, Mapping[str, float | None]]
     """Metric → value before, after (at this setting) and the retain model."""
     lines: Sequence[LineResult]
+    unasked: tuple[str, ...] = ()
+    """Probes that were spared because another forgetting line fails: their lines are not among `lines`."""
 
     @property
     def held_out(self) -> float:
@@ -95,7 +97,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
         left = set(probes) - set(names)
         lines = tuple(line for line in chosen.lines if line.metric not in metrics() or metrics()[line.metric].probe not in left)
         models = {"before": before, "after": findings, "retain_model": retain_model}
-        return Point(share, *judged(replace(chosen, lines=lines), asked, folder.manifest(), models))
+        return Point(share, *judged(replace(chosen, lines=lines), asked, folder.manifest(), models), tuple(sorted(left)))
 
     def point(step: int) -> Point:
         if step not in found:
