@@ -14,7 +14,7 @@ KEEP_MORE = (
     "Train again with more rows of what should stay (`files.retain`, `record.own_retain`), or at half the rate (`train.learning_rate`) "
     "for more rounds; takes longer, and forgets more slowly. Or, if no line about secrets fails, move the weights part of the way "
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return. Or train again with "
-    "`pmc.reject = 0.1`: on the built-in people it kept most, but training then reads what should go, and the line on exposure says so."
+    "`pmc.reject = 0.1`: on the built-in people it kept most, but training then reads what should go, and the report counts it."
 )
 FORGET_MORE = (
     "Where little is missing, move the weights a tenth further than training did: `unsay train RUN --averaging 1.1`; takes minutes, and "
