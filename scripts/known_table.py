@@ -120,11 +120,10 @@ def area(pairs: Sequence[tuple[Scores, Scores]], groups: Mapping[str, str]) -> A
         return None
     found = roc_auc(positive, negative)
     asked = [example for _, _, examples in shared for example in examples]
-    of = [groups.get(example) or example for example in asked]
-    if len({*of}) < 2:
-        of = asked
-    # However many pairs of models were asked them, there are no more questions.
-    n = min(float(len({*asked})), independent_scores(positive, negative, of, of))
+    # However many pairs of models were asked them, there are no more questions. Of one person, each question counts.
+    of, n = [groups.get(example) or example for example in asked], float(len({*asked}))
+    if len({*of}) > 1:
+        n = min(n, independent_scores(positive, negative, of, of))
     return Area(found, *area_interval(found, n, n), n)
 
 

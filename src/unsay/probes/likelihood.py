@@ -227,7 +227,9 @@ def _area(name: str, values: Sequence[Sequence[float]], of: Sequence[Sequence[Pa
     names = [side if len({*side}) > 1 else [""] * len(side) for side in groups]
     members, others = ([name or key for name, key in zip(*both, strict=True)] for both in zip(names, ids, strict=True))
     (positive, negative), n = values, min(len({*side}) for side in ids)
-    area, independent = roc_auc(positive, negative), min(float(n), independent_scores(positive, negative, members, others))
+    area, independent = roc_auc(positive, negative), float(n)
+    if any(name for side in names for name in side):
+        independent = min(independent, independent_scores(positive, negative, members, others))
     low, high = area_interval(area, independent, independent)
     key = f"membership_{name}"
     return [Finding("likelihood", metric, value, n=n) for metric, value in ((key, area), (f"{key}_low", low), (f"{key}_high", high))]
