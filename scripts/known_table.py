@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unsay.config import ConfigError
 from unsay.measure import summary
@@ -25,7 +24,6 @@ from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.types import Finding
 
-Array = NDArray[np.float64]
 Scores = Mapping[str, float]
 """Question → score."""
 

@@ -209,7 +209,7 @@ def areas_of_shares(rng: np.random.Generator) -> Iterator[bool]:
 
 def areas_of_groups(rng: np.random.Generator) -> Iterator[bool]:
     """Ten people with eight questions each, on either side, whose scores hang together by half: Φ(1/√2) again. Counted question by
-    question, the interval holds the area in 68 % of cases where 90 % are claimed."""
+    question, the interval holds the area in 61 % of 1,000 replications."""
     true, of = 0.5 * (1 + math.erf(0.5)), [str(i // 8) for i in range(80)]
     while True:
         p, n = (middle + (rng.normal(0, 1, 80) + np.repeat(rng.normal(0, 1, 10), 8)) / math.sqrt(2) for middle in (1, 0))
