@@ -23,7 +23,7 @@ from unsay.config import Recipe
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.lm.sharded import whole
-from unsay.methods import Method, Target, Visit
+from unsay.methods import Target, Visit
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import write_jsonl
@@ -49,7 +49,6 @@ class Monitor:
         self,
         recipe: Recipe,
         folder: RunFolder,
-        method: Method,
         data: TrainingData,
         model: PreTrainedModel,
         encoder: Encoder,
