@@ -66,8 +66,8 @@ def prompt_search(
         worst = "unscored" if one.worst is None else f"{one.worst:.2f}"
         output.print(f"{key}  {'leaks' if one.leaking else 'silent'}  {one.leaks:3} of {one.n}  worst {worst}  {one.variant.kind}")
         if reveal:
-            asked = " … ".join(filter(None, (one.variant.question, one.variant.prefix)))
-            output.print(f"    asked   {asked}\n    answer  {one.answer}")
+            words = " … ".join(filter(None, (one.variant.question, one.variant.prefix)))
+            output.print(f"    asked   {words}\n    answer  {one.answer}")
     where = f"; {len(rows)} rows in {out}" if rows else ", and nothing is written"
     output.print(f"{sum(one.leaking for _, one in shown)} of {len(shown)} variants leak{where}")
 

@@ -62,7 +62,7 @@ class Monitor:
         self.recipe, self.folder, self.data, self.model, self.encoder = recipe, folder, data, model, encoder
         self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
         self.told, self.watch = told, watch
-        self.progress = resume.restore(folder, weights, optimizer)
+        self.progress = resume.restore(folder, weights, optimizer, recipe.train.rounds)
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen)
         self.noted = Manifest()
