@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 
 from unsay import methods
 from unsay.config import ConfigError, Recipe, SampleConfig, TrainConfig
-from unsay.lm.adapters import Untouched, adapt, adapted, load_to_train, merged, save_adapter
+from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refilled, save_adapter
 from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import fingerprint, load, save, trainable
+from unsay.lm.model import fingerprint, save
 from unsay.lm.plan import planned
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
@@ -135,7 +135,7 @@ def _ship(monitor: Monitor) -> None:
     rounds = monitor.ship()
     averaging(weights, model, recipe, name)
     if weights.spread:
-        model = _plain(recipe, name, weights)
+        model = refilled(recipe, name, weights.whole())
     model.eval()
     if adapted(model):
         save_adapter(model, folder.adapter)
@@ -151,18 +151,6 @@ def _ship(monitor: Monitor) -> None:
         )
     )
     resume.keep_last(folder)
-
-
-def _plain(recipe: Recipe, name: str, weights: Weights) -> PreTrainedModel:
-    """A model that is not spread, with these weights."""
-    whole = weights.whole()
-    model, _ = load(recipe.model, name, device=torch.device("cpu"))
-    if recipe.lora.rank:
-        adapt(model, recipe.lora)
-    with torch.no_grad():
-        for key, parameter in trainable(model).items():
-            parameter.copy_(whole[key])
-    return model
 
 
 def _share_of_peak(config: TrainConfig, step: int, steps_a_round: int) -> float:
