@@ -14,6 +14,7 @@ from unsay.measure.verdict import LineResult
 from unsay.research import par
 from unsay.run import Watchers, run_turn
 from unsay.store.folder import RunFolder
+from unsay.train import train
 from unsay.train.resume import keep_weights
 
 POLICY = """
@@ -142,6 +143,17 @@ def test_what_a_sweep_keeps_can_be_turned(run: Path, tmp_path: Path):
         turned.append(folder.manifest().checkpoint)
     assert turned[0] == turned[1] != RunFolder(run).manifest().checkpoint
     assert not list((tmp_path / "kept").rglob("optimizer.pt")), "nothing was trained again"
+
+
+def test_what_a_sweep_keeps_is_not_trained_on(run: Path, tmp_path: Path):
+    """Without the optimizer's moments it would end elsewhere than a run of as many rounds."""
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    keep_weights(folder)
+    kept = {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"keeps no optimizer to go on with .*--out DIR"):
+        train(folder.recipe(["train.rounds=3"]), folder)
+    assert {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()} == kept
 
 
 def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
