@@ -79,10 +79,10 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     recipe = folder.recipe()
     chosen = policy.load(name or recipe.report.policy)
     before, retain_model = (read_findings(folder.audit_file(which)) for which in ("before", "retain_model"))
-    if not before or not retain_model:
-        raise ConfigError(
-            f"{folder.path} has no audit of the model before and the retain model to be at par with; run `unsay run` to its end"
-        )
+    if not before:
+        raise ConfigError(f"{folder.path} has no audit of the model before; run `unsay run` to its end")
+    if not retain_model and any("retain_model" in line.limit for line in chosen.lines):
+        raise ConfigError(f"policy {chosen.name} compares with a retain model, and {folder.path} has audited none; say --policy default")
     probes = _probes(chosen, recipe)
     asked, cheap = replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), tuple(name for name in probes if name != _DEAR)
     untouched = target_model_name(recipe, folder)
