@@ -177,7 +177,7 @@ def test_a_retain_model_is_needed_where_the_policy_names_one(run: Path, tmp_path
     row, with_one = (json.loads(call("par", str(path), "--json"))["runs"][0] for path in (tmp_path / "run", run))
     assert row["points"] == with_one["points"]
     assert row["never_knew"] is None
-    with pytest.raises(ConfigError, match="demo compares with a retain model.*--policy default"):
+    with pytest.raises(ConfigError, match=r"demo compares with a retain model.*--policy default"):
         par.at_par(RunFolder(tmp_path / "run"), "demo")
 
 
