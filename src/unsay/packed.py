@@ -37,7 +37,7 @@ class _Rows:
             self._last = bytearray()
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        for part in chain(map(zlib.decompress, self._parts), [self._last]):
+        for part in chain(map(zlib.decompress, self._parts), [bytes(self._last)]):
             yield from self._row.iter_unpack(part)
 
 

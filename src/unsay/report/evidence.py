@@ -184,11 +184,11 @@ def judged(
     chosen: policy.Policy | None, recipe: Recipe, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[verdict.LineResult]]:
     """Metric → value on each model of `findings`; the policy's lines that apply, and what is wrong with the retain model."""
-    findings = {which: Packed.of(found) for which, found in findings.items()}
-    before, after, retain_model = (findings[which] for which in MODELS)
+    packed = {which: Packed.of(found) for which, found in findings.items()}
+    before, after, retain_model = (packed[which] for which in MODELS)
     summaries = {
         which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
-        for which, found in findings.items()
+        for which, found in packed.items()
     }
     metrics = {key: {which: summaries[which].get(key) for which in findings} for key in every_metric()}
     if chosen is None:
@@ -201,7 +201,7 @@ def judged(
         asked(after),
         _cases(manifest, after),
         {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(m, after, retain_model))},
-        {line.metric: each_question(findings, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
+        {line.metric: each_question(packed, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
         _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
     leaking = examined(before, retain_model, groups_of(retain_model))

@@ -71,8 +71,8 @@ def run_audit(
         where = Path(builtin.resolve(name))
         identity_now = ModelHashes(**identity.of(where)) if where.is_dir() else None
         same = again is not None and identity_now is not None and folder.manifest().audited.get(which) == identity_now
-        before = each_finding(folder.audit_file(which)) if same else ()
-        findings = left = Packed(one for one in before if one.probe not in (again or ()))
+        before = each_finding(folder.audit_file(which))
+        findings = left = Packed(one for one in before if one.probe not in (again or ())) if same else Packed()
         lacking = tuple(probe for probe in recipe.audit.probes if probe not in left.probes)
         if lacking:
             few = replace(recipe, audit=replace(recipe.audit, probes=lacking))
