@@ -5,23 +5,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain, starmap
-from typing import Any, NamedTuple
+from typing import Any
 
 from unsay.types import Finding
 
 _AT_ONCE = 1 << 15
 """Bytes that are compressed together."""
-
-
-class Head(NamedTuple):
-    """What many findings have in common."""
-
-    probe: str
-    metric: str
-    setting: str
-    n: int
-    note: str
-    scored: bool
 
 
 class _Rows:
@@ -45,8 +34,8 @@ class Packed(Sequence[Finding]):
     """The findings probe by probe, those of one in their order. A finding is made anew when somebody looks at it."""
 
     def __init__(self, findings: Iterable[Finding] = ()):
-        self.heads: dict[Head, int] = {}
-        """How many findings begin so, in the order of their first."""
+        self.heads: dict[Finding, int] = {}
+        """A finding without question and group, its value 0 where it has one → how many are like it; in the order of their first."""
         self.groups: dict[str, str] = {}
         """Question → its group, where it has one."""
         self.kinds: dict[tuple[str, str], _Rows] = {}
@@ -54,11 +43,11 @@ class Packed(Sequence[Finding]):
         self.probes: dict[str, _Rows] = {}
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
-        heads: dict[Head, int] = {}
+        heads: dict[Finding, int] = {}
         places: dict[tuple[str, str], int] = {}
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
-            head = Head(f.probe, f.metric, f.setting, f.n, f.note, f.value is not None)
+            head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
             self.heads[head] = self.heads.get(head, 0) + 1
             if f.group:
                 self.groups[f.example] = f.group
@@ -79,15 +68,15 @@ class Packed(Sequence[Finding]):
     def scored(self) -> "Packed":
         """Those with a value alone, kind by kind."""
         found = copy(self)
-        found.heads, found._all = {head: n for head, n in self.heads.items() if head.scored}, False
+        found.heads, found._all = {head: n for head, n in self.heads.items() if head.value is not None}, False
         return found
 
     def kind(self, probe: str, metric: str) -> Iterator[Finding]:
         """The findings of one kind, in their order."""
         for number, place, value in self.kinds.get((probe, metric), ()):
             head, (example, group) = self._heads[number], self._places[place]
-            if head.scored or self._all:
-                yield Finding(probe, metric, value if head.scored else None, example, head.setting, head.n, head.note, group)
+            if self._all or head.value is not None:
+                yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:
         """The findings of one probe, in their order."""

@@ -74,7 +74,7 @@ def _outside(evidence: Evidence, scored: Collection[str]) -> str:
 
 def _half_run(evidence: Evidence, scored: Collection[str]) -> list[str]:
     """Numbers of the claim that a probe was to give and could not, though it gave others."""
-    failed = [f for f in evidence.findings["after"].heads if not f.scored and f.probe in scored]
+    failed = [f for f in evidence.findings["after"].heads if f.value is None and f.probe in scored]
     return [
         f"“{one.title}” of {one.probe}"
         for key, one in metrics().items()

@@ -99,7 +99,9 @@ class Evidence:
 
     def settings(self, probe: str) -> list[str]:
         """The variants of a probe that gave a number on the model after unlearning."""
-        return list(dict.fromkeys(f.setting for f in self.findings["after"].heads if f.probe == probe and f.scored and f.setting))
+        return list(
+            dict.fromkeys(f.setting for f in self.findings["after"].heads if f.probe == probe and f.value is not None and f.setting)
+        )
 
     def answers(self, probe: str) -> int:
         """Answers per question of a sampling probe; the fewest, where they differ."""
@@ -121,12 +123,12 @@ class Evidence:
     @property
     def scored(self) -> set[str]:
         """Probes that gave a number on the model after unlearning."""
-        return {f.probe for f in self.findings["after"].heads if f.scored}
+        return {f.probe for f in self.findings["after"].heads if f.value is not None}
 
     @property
     def without_result(self) -> list[str]:
         """Probes that the recipe asks for and that gave no number, though there was something to ask."""
-        return [name for name in self.recipe.audit.probes if name not in self.scored and (name != "earlier" or self.earlier)]
+        return [name for name in self.recipe.audit.probes if name not in self.value is not None and (name != "earlier" or self.earlier)]
 
     @property
     def unknown(self) -> list[str]:

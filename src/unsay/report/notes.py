@@ -126,7 +126,7 @@ def endpoint(manifest: Manifest, findings: Sequence[Finding], probes: Sequence[s
     if not findings or served is None:
         return ""
     heads = Packed.of(findings).heads
-    scored = {f.probe for f in heads if f.scored}
+    scored = {f.probe for f in heads if f.value is not None}
     missing = [name for name in probes if name not in scored and any(f.probe == name for f in heads)]
     why = [text for key, text in _WHY.items() if getattr(served, key) == "no"]
     unscored = f" Unscored there: {', '.join(missing)} (it shows no likelihoods and no weights{''.join('; ' + text for text in why)})."
