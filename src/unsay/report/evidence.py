@@ -128,7 +128,7 @@ class Evidence:
     @property
     def without_result(self) -> list[str]:
         """Probes that the recipe asks for and that gave no number, though there was something to ask."""
-        return [name for name in self.recipe.audit.probes if name not in self.value is not None and (name != "earlier" or self.earlier)]
+        return [name for name in self.recipe.audit.probes if name not in self.scored and (name != "earlier" or self.earlier)]
 
     @property
     def unknown(self) -> list[str]:
