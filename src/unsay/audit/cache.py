@@ -211,11 +211,15 @@ class _Places:
     def put(self, key: str, start: int) -> None:
         self._new[hash(key)] = start
         if len(self._new) > max(1 << 14, len(self._keys) // 8):
-            keys = np.concatenate([self._keys, np.fromiter(self._new, np.int64)])
-            starts = np.concatenate([self._starts, np.fromiter(self._new.values(), np.int64)])
-            order = np.argsort(keys, kind="stable")
-            last = np.append(np.diff(keys[order]) != 0, True)  # of equal keys the newest
-            self._keys, self._starts, self._new = keys[order][last], starts[order][last], {}
+            keys, starts = (np.fromiter(some, np.int64) for some in (self._new, self._new.values()))
+            order = np.argsort(keys)
+            places, keys, starts = np.searchsorted(self._keys, keys[order]), keys[order], starts[order]
+            there = np.append(self._keys, 0)[places] == keys
+            there &= places < len(self._keys)
+            self._starts[places[there]] = starts[there]
+            self._keys = np.insert(self._keys, places[~there], keys[~there])
+            self._starts = np.insert(self._starts, places[~there], starts[~there])
+            self._new = {}
 
     def get(self, key: str) -> int | None:
         """`None` where there is none; two keys of one hash are one, so what is read must say its key."""
