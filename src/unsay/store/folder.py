@@ -229,8 +229,8 @@ def each_finding(path: Path) -> Iterator[Finding]:
 def _finding(where: str, line: str) -> Finding:
     """A line as a finding; a text that many lines hold is there once. A line may hold anything, so no message quotes it."""
     try:
-        values = json.loads(line)
-        one = Finding(**{key: sys.intern(value) if type(value) is str else value for key, value in values.items()})
+        values: dict[str, Any] = {key: sys.intern(some) if type(some) is str else some for key, some in json.loads(line).items()}
+        one = Finding(**values)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{where} cannot be read as a finding; audit again") from None
     if wrong := _wrong(one):
