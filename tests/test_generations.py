@@ -18,6 +18,7 @@ from unsay.audit.cache import KeptSubject, Store, kept
 from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, encoder_of
+from unsay.packed import Packed
 from unsay.run import rescored
 from unsay.store.folder import RunFolder, read_findings
 
@@ -252,7 +253,7 @@ def test_what_is_found_with_other_settings_stands_beside_what_was(audited: Path,
     folder = RunFolder(audited)
     found = read_findings(folder.audit_file("after"))
     ran: list[str] = []
-    monkeypatch.setattr("unsay.run.audits.audit.run", lambda *given, **_: ran.extend(given[2].audit.probes) or [])
+    monkeypatch.setattr("unsay.run.audits.audit.run", lambda *given, **_: ran.extend(given[2].audit.probes) or Packed())
     call("audit", str(audited), "--set", "sampling.n=2")
     assert ran == ["sampling"] * 2, "after and the retain model; no other probe's settings have changed"
     assert read_findings(folder.audit_file("after")) == [one for one in found if one.probe != "sampling"]

@@ -1,18 +1,23 @@
 """Many forget questions: what is done for each of them does not grow with how many there are. Function calls are counted, not seconds."""
 
+import json
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from unsay.audit.cache import _Places
 from unsay.config import ConfigError
+from unsay.lm import subject
 from unsay.lm.subject import Prompt
 from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
+from unsay.metric import Metric, by_question
+from unsay.packed import Packed
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.greedy import Greedy
 from unsay.probes.sampling import Sampling
@@ -20,8 +25,9 @@ from unsay.record import annotation
 from unsay.record.recorded import Baseline, Recorded
 from unsay.record.replay import ReplayFilter
 from unsay.report import worst
+from unsay.report.bounds import Bound
 from unsay.rewards.overlap import other_leak
-from unsay.store.files import write_jsonl
+from unsay.store.files import write_json, write_jsonl
 from unsay.store.folder import read_findings
 from unsay.text import Spread
 from unsay.train.data import _visits
@@ -132,6 +138,78 @@ def test_files_are_written_row_by_row_and_equal_texts_are_read_once(tmp_path: Pa
     found = read_findings(path)
     assert len({id(one.note) for one in found}) == 1
     assert peak(lambda: read_findings(path)) < 300 * len(found)
+
+
+def measured(n: int) -> Iterator[Finding]:
+    for i in range(n):
+        for metric in range(12):
+            yield Finding(
+                "greedy", f"metric {metric}", i % 7 / 7 if metric else None, f"question {i}", note="ground truth", group=f"{i // 4}"
+            )
+
+
+def test_packed_findings_are_the_same_and_take_a_few_bytes_each() -> None:
+    found, packed = [*measured(300)], Packed(measured(300))
+    assert packed == found
+    assert [*packed.kind("greedy", "metric 3")] == [one for one in found if one.metric == "metric 3"]
+    assert {*packed.scored()} == {one for one in found if one.value is not None}
+    assert len(packed.scored()) == 300 * 11
+    metric = Metric("greedy_m", "", "", finding="metric 3", probe="greedy")
+    assert by_question(metric, packed) == by_question(metric, found) == {("", f"question {i}"): i % 7 / 7 for i in range(300)}
+    few, many = (peak(lambda n=n: Packed(measured(n))) for n in (2_000, 12_000))
+    assert many - few < 10_000 * 600, "twelve findings as objects take three times that"
+
+
+def test_what_was_measured_twice_is_found_whatever_lies_between(tmp_path: Path) -> None:
+    path = tmp_path / "findings.jsonl"
+    write_jsonl(path, map(asdict, [*measured(1_000), Finding("greedy", "metric 7", 0.0, "question 30")]))
+    with pytest.raises(ConfigError, match=r"line 12001: this was measured on an earlier line"):
+        read_findings(path)
+
+
+def test_json_is_written_piece_by_piece(tmp_path: Path) -> None:
+    def bounds(n: int) -> dict[str, object]:
+        return {"bounds": [Bound(f"question {i}", "T=1", 100, i % 3, 0.1, 0.2, None, (0.1, 0.2, 0.3)) for i in range(n)]}
+
+    path, held = tmp_path / "report.json", bounds(8_000)
+    write_json(path, held, Bound.as_json)
+    plain = {"bounds": [one.as_json() for one in bounds(8_000)["bounds"]]}  # type: ignore[attr-defined]
+    assert path.read_text() == json.dumps(plain, indent=1) + "\n"
+    assert peak(lambda: write_json(path, held, Bound.as_json)) < path.stat().st_size / 2
+
+
+def test_where_answers_are_kept_takes_few_bytes_and_the_newest_counts() -> None:
+    places = _Places()
+
+    def put(keys: Iterable[int], start: int) -> None:
+        for key in keys:
+            places.put(f"key {key}", start + key)
+
+    put(range(100_000), 0)
+    plain = peak(lambda: {f"key {key}": (key, key) for key in range(1_000_000, 1_100_000)})
+    assert peak(lambda: put(range(100_000, 200_000), 0)) < plain / 2
+    put(range(5), 1_000_000)
+    assert [places.get(f"key {key}") for key in (0, 4, 5, 199_999, 200_000)] == [1_000_000, 1_000_004, 5, 199_999, None]
+
+
+def test_many_questions_are_asked_in_parts_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Parrot):
+        most = 0
+
+        def ask(self, prompts: list[Prompt], n: int = 1, *given: object, **named: object) -> list[list[Answer]]:
+            self.most = max(self.most, len(prompts))
+            number = {f"q{i}": i for i in range(30)}
+            return [[Answer((number[one.key], 2), answer(number[one.key] // 2, 30), True)] * n for one in prompts]
+
+    forget = tuple(questions(30))
+    facts = {example.id: Fact(example.id, answer(i, 30)) for i, example in enumerate(forget)}
+    found = []
+    for size in (1024, 7):
+        monkeypatch.setattr(subject, "AT_ONCE", size)
+        model, case = Counting(), Case(Corpus("many", forget), facts, "ground truth")
+        found.append([*Greedy()(model, case), *Sampling(n=2, temperatures=(0.5, 1.0))(model, case)])
+        assert model.most == min(size, 30)
+    assert found[0] == found[1]
 
 
 def test_findings_whose_place_cannot_be_looked_at_are_an_error_of_the_user(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The never-knew index: by hand from means, with intervals from questions, and that these hold."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -32,10 +34,14 @@ def asked(values: dict[str, list[float]]) -> dict[str, dict[str, Values]]:
     return {which: {"greedy_keyword_recall": {("", f"q{i}"): v for i, v in enumerate(values[which])}} for which in MODELS}
 
 
+def of(found: dict[str, dict[str, Values]]) -> Callable[[str, str], Values]:
+    return lambda which, key: found[which].get(key, {})
+
+
 def test_over_the_questions_of_all_three() -> None:
     found = asked({"before": [1.0] * 40, "after": [0.25] * 20 + [0.5] * 20, "retain_model": [0.0] * 40})
     found["retain_model"]["greedy_keyword_recall"]["", "another"] = 1.0
-    index = by_question(found, {})
+    index = by_question(of(found), {})
     assert index is not None
     assert index.apart == {"greedy_keyword_recall": pytest.approx(0.375)}
     low, high = index.intervals["greedy_keyword_recall"]
@@ -46,7 +52,7 @@ def test_over_the_questions_of_all_three() -> None:
         pytest.approx(0.375 + half, abs=2e-3),
     )
     assert index.interval == (pytest.approx(1 - high), pytest.approx(1 - low))
-    few = by_question(found, {f"q{i}": str(i // 8) for i in range(40)})
+    few = by_question(of(found), {f"q{i}": str(i // 8) for i in range(40)})
     assert few is not None
     assert few.intervals["greedy_keyword_recall"].high > high, "five people, each of them nearly alike"
 
@@ -60,7 +66,7 @@ def test_the_interval_of_the_index_holds_where_questions_of_one_person_score_ali
 
     held = []
     for _ in range(200):
-        index = by_question(asked({"before": person(0.9), "after": person(0.35), "retain_model": person(0.15)}), groups)
+        index = by_question(of(asked({"before": person(0.9), "after": person(0.35), "retain_model": person(0.15)})), groups)
         assert index is not None
         assert index.interval is not None
         held.append(index.interval.low <= 1 - 0.2 / 0.75 <= index.interval.high)

@@ -15,6 +15,7 @@ from unsay import audit, probes
 from unsay.config import ConfigError
 from unsay.measure import policy
 from unsay.measure.verdict import LineResult
+from unsay.packed import Packed
 from unsay.probes.multiple_choice import NO_CLOSED
 from unsay.report import bounds, build, card, claims, evidence, steps
 from unsay.report.claims import _outside
@@ -245,7 +246,7 @@ def test_what_every_attack_found_is_in_the_claim(attacked: evidence.Evidence, na
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_that_scored_nothing_is_said_to_be_unscored(attacked: evidence.Evidence, name: str) -> None:
-    failed = [dataclasses.replace(f, value=None, note="why") if f.probe == name else f for f in attacked.findings["after"]]
+    failed = Packed(dataclasses.replace(f, value=None, note="why") if f.probe == name else f for f in attacked.findings["after"])
     chosen = dataclasses.replace(attacked.recipe, audit=dataclasses.replace(attacked.recipe.audit, probes=tuple(ATTACKS)))
     found = dataclasses.replace(attacked, recipe=chosen, findings={**attacked.findings, "after": failed}, manifest=with_earlier(attacked))
     missing = re.search(r"Asked for but not run, or unscored: ([^.]*)\.", claims.claim(found))

@@ -11,6 +11,7 @@ from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
+from unsay.packed import Packed
 from unsay.types import Finding
 
 LOWER, HIGHER, CHANCE, RETAIN_MODEL, EITHER = "lower", "higher", "chance", "retain_model", ""
@@ -122,10 +123,8 @@ def by_question(metric: Metric, findings: Iterable[Finding]) -> Values:
         return values
     if metric.fold == "hardest":
         values = max(_by_setting(values).values(), key=lambda some: fmean(some.values()), default={})
-    examples: dict[str, list[float]] = {}
-    for (_, example), value in values.items():
-        examples.setdefault(example, []).append(value)
-    return {("", example): max(some) if metric.fold == "worst" else fmean(some) for example, some in examples.items()}
+    places = ((place if not place[0] else ("", place[1]), value) for place, value in values.items())
+    return _folded(places, max if metric.fold == "worst" else fmean)
 
 
 def farthest(metric: Metric, findings: Iterable[Finding], others: Iterable[Finding]) -> tuple[float, float] | None:
@@ -145,18 +144,36 @@ def mean(values: Mapping[tuple[str, str], float]) -> float | None:
     return fmean(fmean(some) for some in sets.values()) if sets else None
 
 
+def of_kind(findings: Iterable[Finding], probe: str, metric: str) -> Iterable[Finding]:
+    """The findings of one kind, one after the other."""
+    if isinstance(findings, Packed):
+        return findings.kind(probe, metric)
+    return (f for f in findings if f.probe == probe and f.metric == metric)
+
+
 def scored_by(findings: Iterable[Finding], probe: str, metric: str) -> list[Finding]:
     """The scored findings of one kind."""
-    return [f for f in findings if f.probe == probe and f.metric == metric and f.value is not None]
+    return [f for f in of_kind(findings, probe, metric) if f.value is not None]
 
 
 def _cells(metric: Metric, findings: Iterable[Finding]) -> Values:
     """(setting, question) → value, of the findings that make the number."""
-    cells: dict[tuple[str, str], list[float]] = {}
-    for f in findings:
-        if f.probe == metric.probe and f.metric == metric.finding and metric.where(f.setting) and (value := metric.of(f)) is not None:
-            cells.setdefault((f.setting, f.example), []).append(value)
-    return {place: metric.top * fmean(some) for place, some in cells.items()}
+    kind = (f for f in of_kind(findings, metric.probe, metric.finding) if metric.where(f.setting))
+    cells = _folded((((f.setting, f.example), value) for f in kind if (value := metric.of(f)) is not None), fmean)
+    return {place: metric.top * value for place, value in cells.items()}
+
+
+def _folded(values: Iterable[tuple[tuple[str, str], float]], fold: Callable[[Iterable[float]], float]) -> Values:
+    """Place → value, several of one place folded. Most places have one: no list is held for those."""
+    found: Values = {}
+    several: dict[tuple[str, str], list[float]] = {}
+    for place, value in values:
+        if place in found:
+            several.setdefault(place, [found[place]]).append(value)
+        else:
+            found[place] = value
+    found.update({place: fold(some) for place, some in several.items()})
+    return found
 
 
 def _by_setting(values: Values) -> dict[str, Values]:

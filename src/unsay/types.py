@@ -97,6 +97,14 @@ class Corpus:
     """Questions about what is to be forgotten that training never sees; their answers are in the truth, for the audit."""
 
 
+_NUMBERS: dict[int, int] = {}
+
+
+def token_ids(numbers: Sequence[int]) -> tuple[int, ...]:
+    """The same numbers, each of them there once in memory, however many texts hold it: most are of 28 bytes."""
+    return tuple(map(_NUMBERS.setdefault, numbers, numbers))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One generated answer. `ids` are the sampled token ids as they are, end-of-sequence included where `finished`."""

@@ -29,7 +29,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, look_at
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.store import identity, ranks
-from unsay.store.files import writing
+from unsay.store.files import decoded, writing
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import AnswerCache
 from unsay.types import Answer
@@ -93,7 +93,7 @@ class Store:
     def __init__(self, folder: RunFolder, model: str):
         self.vault, self.name = folder.texts, model[:32]
         self._seen = 0
-        self._places: dict[str, tuple[int, int]] = {}
+        self._places = _Places()
 
     @property
     def path(self) -> Path:
@@ -102,26 +102,35 @@ class Store:
     def read(self, key: str) -> dict[str, Any] | None:
         """What was last kept under `key`; `None` where there is nothing, or nothing sound."""
         named = self.vault.named(key)
-        if named not in self._places:
+        if self._places.get(named) is None:
             self._look()
-        row = self._at(named) if named in self._places else None
+        start = self._places.get(named)
+        row = self._at(start) if start is not None else None
         return row if row and row["key"] == key else None
 
-    def answers(self) -> Iterator[tuple["Asked", list[Answer]]]:
-        """Everything that the model was asked and answered, in the order of its first asking; likelihoods left out."""
+    def asked(self) -> Iterator[tuple[str, int]]:
+        """Key of the prompt, and the place for `answers`, of everything that the model was asked, in the order of its first asking;
+        likelihoods left out."""
         self._look()
-        for named in self._places:
-            row = self._at(named)
-            if row and "asked" in row:
-                yield Asked(*row["asked"]), _unpacked(row["said"])
+        seen: set[int] = set()
+        for named, _, _ in self._lines(0):
+            start = self._places.get(named)
+            row = self._at(start) if start is not None and hash(named) not in seen else None
+            if start is not None and row and "asked" in row:
+                seen.add(hash(named))
+                yield row["asked"][0], start
 
-    def _at(self, named: str) -> dict[str, Any] | None:
-        start, length = self._places[named]
+    def answers(self, start: int) -> tuple["Asked", list[Answer]]:
+        """What was asked and answered at a place of `asked`."""
+        row = self._at(start) or {}
+        return Asked(*row["asked"]), _unpacked(row["said"])
+
+    def _at(self, start: int) -> dict[str, Any] | None:
         with self.path.open("rb") as file:
             file.seek(start)
-            line = file.read(length)
+            line = file.readline()
         try:
-            row = self.vault.unseal(json.loads(line))
+            row = self.vault.unseal(decoded(line.decode()))
         except ValueError:
             return None
         return row if row.get("sum") == _hash(row.get("said")) and "key" in row else None
@@ -166,26 +175,59 @@ class Store:
 
     def _look(self) -> None:
         """Find the lines added since, the last of a key counting. A torn batch is asked again whole: a smaller one rounds otherwise."""
-        if not self.path.exists() or self.path.stat().st_size == self._seen:
+        batch: dict[str, int] = {}
+        wanted = None
+        for named, left, (start, end) in self._lines(self._seen):
+            if left != wanted:
+                batch = {}
+            batch[named] = start
+            wanted = left - 1
+            if left == 0:
+                for one, place in batch.items():
+                    self._places.put(one, place)
+                self._seen, batch, wanted = end, {}, None
+
+    def _lines(self, place: int) -> Iterator[tuple[str, int, tuple[int, int]]]:
+        """Of each whole line from `place` on: its key, how many of its batch are still to come, where it begins and ends."""
+        if not self.path.exists() or self.path.stat().st_size == place:
             return
-        batch: dict[str, tuple[int, int]] = {}
-        wanted, place = None, self._seen
         with self.path.open("rb") as file:
-            file.seek(self._seen)
+            file.seek(place)
             for line in file:
                 if not line.endswith(b"\n"):  # torn, or still being written
                     break
-                head = _HEAD.match(line)
-                if head is not None:
-                    left = int(head[2])
-                    if left != wanted:
-                        batch = {}
-                    batch[head[1].decode(errors="replace")] = (place, len(line))
-                    wanted = left - 1
+                if head := _HEAD.match(line):
+                    yield head[1].decode(errors="replace"), int(head[2]), (place, place + len(line))
                 place += len(line)
-                if head is not None and left == 0:
-                    self._places |= batch
-                    self._seen, batch, wanted = place, {}, None
+
+
+class _Places:
+    """Where the last line of each key begins: for millions of keys sixteen bytes each, in two arrays; the newest apart."""
+
+    def __init__(self) -> None:
+        self._keys, self._starts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._new: dict[int, int] = {}
+
+    def put(self, key: str, start: int) -> None:
+        self._new[hash(key)] = start
+        if len(self._new) > max(1 << 14, len(self._keys) // 8):
+            keys, starts = (np.fromiter(some, np.int64) for some in (self._new, self._new.values()))
+            order = np.argsort(keys)
+            places, keys, starts = np.searchsorted(self._keys, keys[order]), keys[order], starts[order]
+            there = np.append(self._keys, 0)[places] == keys
+            there &= places < len(self._keys)
+            self._starts[places[there]] = starts[there]
+            self._keys = np.insert(self._keys, places[~there], keys[~there])
+            self._starts = np.insert(self._starts, places[~there], starts[~there])
+            self._new = {}
+
+    def get(self, key: str) -> int | None:
+        """`None` where there is none; two keys of one hash are one, so what is read must say its key."""
+        number = hash(key)
+        if number in self._new:
+            return self._new[number]
+        place = int(np.searchsorted(self._keys, number))
+        return int(self._starts[place]) if place < len(self._keys) and self._keys[place] == number else None
 
 
 class KeptSubject(LocalSubject):

@@ -1,12 +1,13 @@
 """Audit: a model × probes → findings. It changes nothing and loads nothing; `unsay.run` hands it models and the vault's texts."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm.subject import Subject, Unaskable
+from unsay.packed import Packed
 from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
@@ -27,30 +28,32 @@ def run(
     reference_judge: Subject | None = None,
     knew: bool = False,
     progress: Progress | None = None,
-) -> list[Finding]:
+) -> Packed:
     """Every probe of the recipe on one model. `reference_judge`: the model that never knew, or, with `knew`, the one before unlearning."""
-    probes = probes_of(recipe)
-    groups = _groups(case)
-    case = _limited(case, recipe.audit.limit)
-    findings: list[Finding] = []
-    judge = ReferenceJudge(reference_judge, knew) if reference_judge is not None else None
+    judges = [ReferenceJudge(reference_judge, knew)] if reference_judge is not None else []
     reference_judge = None
+    return Packed(_findings(subject, case, recipe, judges, progress or (lambda *_: None)))
+
+
+def _findings(subject: Subject, case: Case, recipe: Recipe, judges: list[ReferenceJudge], progress: Progress) -> Iterator[Finding]:
+    """`judges`: one or none; it is taken out as soon as nothing needs it."""
+    probes, groups = probes_of(recipe), _groups(case)
+    case = _limited(case, recipe.audit.limit)
     last = max((i for i, probe in enumerate(probes.values()) if declared_by(probe).judged), default=-1)
     for done, (name, probe) in enumerate(probes.items()):
-        if progress:
-            progress(done, len(probes), name)
+        progress(done, len(probes), name)
+        asked = dataclasses.replace(case, judge=judges[0] if judges else None) if declared_by(probe).judged else case
         try:
-            findings += probe(subject, dataclasses.replace(case, judge=judge) if declared_by(probe).judged else case)
+            found: Iterable[Finding] = probe(subject, asked)
         except Unaskable as why:
-            findings.append(Finding(name, "answers", None, n=0, note=str(why)))
+            found = [Finding(name, "answers", None, n=0, note=str(why))]
+        for f in found:
+            group = groups.get((f.setting, f.example)) or groups.get(("", f.example))
+            yield dataclasses.replace(f, group=group) if group else f
+        del found, asked  # before the next probe makes its own
         if done >= last:
-            judge = None  # a second model, wanted by nothing below: its memory is needed there
-    if progress:
-        progress(len(probes), len(probes), "")
-    for place, f in enumerate(findings):
-        if group := groups.get((f.setting, f.example)) or groups.get(("", f.example)):
-            findings[place] = dataclasses.replace(f, group=group)
-    return findings
+            judges.clear()  # a second model, wanted by nothing below: its memory is needed there
+    progress(len(probes), len(probes), "")
 
 
 def _groups(case: Case) -> dict[tuple[str, str], str]:
@@ -62,7 +65,7 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     asked = {("", one.id): ("", one.group) for some in sets for one in some}
     asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget}
     numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(group for group in asked.values() if group[1]), 1)}
-    return {place: numbers.get(group, "") for place, group in asked.items()}
+    return {place: numbers[group] for place, group in asked.items() if group in numbers}
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:

@@ -96,7 +96,8 @@ class Layout:
                 values[key] = _cell(row, key, value) if row.table else value
         if "messages" in values:
             return self._turns(replace(row, values=values))
-        return replace(row, values=values | empty)  # what is needed is said to be empty, not to be missing
+        values |= empty  # what is needed is said to be empty, not to be missing
+        return row if values == row.values else replace(row, values=values)
 
     def _turns(self, row: FileRow) -> FileRow:
         """A conversation of one question as a row with `question`, and `answer` where it has one. Raises `ConfigError`."""

@@ -79,7 +79,9 @@ class Files:
             forget=tuple(
                 replace(example, strings=(*self.strings, *example.strings), patterns=(*self.patterns, *example.patterns))
                 for example in read.forget
-            ),
+            )
+            if self.strings or self.patterns
+            else read.forget,
             retain=(*kept, *mixed) if self.retain else (),
             utility={name: pairs for name, pairs in (("retain", kept), ("general", mixed)) if pairs},
             utility_heldout={name: pairs for name, pairs in (("retain", heldout), ("general", unmixed)) if pairs},
@@ -109,6 +111,7 @@ class Files:
         if self.answered:
             asked = [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in asked]
         examples, forget_at = parts.forget(asked, problems)
+        del asked
         pairs, retain_at = parts.retain(self._rows(self.retain, parts.RETAIN_KEYS, ("question", "answer"), seen, problems), problems)
         wordings = self._rows(self.paraphrases, parts.PARAPHRASE_KEYS, ("paraphrases",), seen, problems)
         for key, column in self.columns.items():

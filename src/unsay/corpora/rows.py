@@ -140,19 +140,23 @@ def among(key: str, keys: Iterable[str]) -> str:
 
 
 def read(path: Path, problems: Problems | None = None) -> list[FileRow]:
+    """All that `each` reads."""
+    return [*each(path, problems)]
+
+
+def each(path: Path, problems: Problems | None = None) -> Iterator[FileRow]:
     """The objects of a UTF-8 JSON Lines file; blank lines are skipped, an empty file is an error. Raises `ConfigError`."""
     problems = problems or Problems()
-    before = len(problems.found)
-    rows = []
+    before, empty = len(problems.found), True
     for where, line in _lines(path, problems):
         values = problems.attempt(parse, where, line)
         if isinstance(values, dict):
-            rows.append(FileRow(where, values))
+            empty = False
+            yield FileRow(where, values)
         elif values is not None:
             problems.add(not_an_object(kind(values)), where)
-    if not rows and len(problems.found) == before:
+    if empty and len(problems.found) == before:
         problems.add(f"{path} is empty; put one JSON object on each line")
-    return rows
 
 
 def parse(where: str, text: str) -> Any:

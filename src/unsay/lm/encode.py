@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unsay.config import ConfigError
 from unsay.lm.templates import Turns, plain, raw
-from unsay.types import Answer
+from unsay.types import Answer, token_ids
 
 _SENTINEL = "\u2021answer\u2021"
 _ASKED, _TOLD = "Unsayquestion", "Unsaysystem"
@@ -30,7 +30,7 @@ _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continu
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One training or scoring row: a context the loss does not see, and the ids it does."""
 
@@ -234,7 +234,8 @@ class Encoder:
     def told(self, ids: Sequence[int], finished: bool) -> Answer:
         """What was written, as an answer. A text that goes on (`raw`) need not end: cut at the length limit it is whole."""
         text = self.decode(ids[:-1] if finished else ids)
-        return Answer(tuple(ids), text, finished) if finished or not self.raw else Answer(tuple(ids), f"{text} ", True)
+        goes_on = self.raw and not finished
+        return Answer(token_ids(ids), f"{text} " if goes_on else text, finished or goes_on)
 
     def pair(self, question: str | None, answer: str, role: str = "retain") -> Row:
         return Row(self.prompt(question), self.answer(answer), role)
@@ -271,7 +272,7 @@ class Encoder:
         return batch.ids, batch.attention
 
     def _ids(self, text: str, special: bool = False) -> tuple[int, ...]:
-        ids = tuple(self.tokenizer.encode(text, add_special_tokens=special))
+        ids = token_ids(self.tokenizer.encode(text, add_special_tokens=special))
         if not all(map(self._known, ids)):
             raise ConfigError(
                 f"a text holds a special token of the tokenizer whose id {max(ids)} lies beyond the model's embedding of "

@@ -28,7 +28,7 @@ SHRINK = 0.8
 """Finished rows are dropped once they are more than a fifth of the batch: dropping copies the cache."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Draw:
     """n answers wanted for one context."""
 

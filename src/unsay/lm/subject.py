@@ -1,8 +1,8 @@
 """A model one can ask: what record, `ask` and the audit see. Text in, text out; likelihoods where there are weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,8 +16,17 @@ from unsay.lm.sample import Draw, sample
 from unsay.store import ranks
 from unsay.types import Answer
 
+T = TypeVar("T")
+AT_ONCE = 1024
+"""Questions that are asked at once, where there may be any number of them."""
 
-@dataclass(frozen=True)
+
+def parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items `AT_ONCE` at a time: what a model says to all of them at once would take more memory than all else."""
+    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One thing to ask. `key` names the example, so that its random numbers do not depend on the batch."""
 

@@ -8,7 +8,7 @@ and the index is 1 − the mean d: 1 cannot be told from the retain model by the
 To have forgotten more than the retain model is as far off as to have forgotten less: both can be seen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -61,27 +61,31 @@ def never_knew(values: Mapping[str, Mapping[str, float | None]]) -> NeverKnew | 
     return NeverKnew(apart) if apart else None
 
 
-def by_question(found: Mapping[str, Mapping[str, Values]], groups: Mapping[str, str]) -> NeverKnew | None:
-    """The same with intervals, over the questions that all three models were scored on. `found`: model → metric → question → value;
-    `groups`: question → its group.
+def by_question(found: Callable[[str, str], Values], groups: Mapping[str, str]) -> NeverKnew | None:
+    """The same with intervals, over the questions that all three models were scored on. `found`: of a model and a metric, the value of
+    each question, asked for metric by metric, so that nobody need hold all; `groups`: question → its group.
 
     The interval of a metric is that of the ratio r of two means, by what each question moves it by (the linearised ratio estimator):
 
         z_i = r + (a_i − r b_i) / mean b,    a = after − retain model,  b = before − retain model,  r = mean a / mean b
     """
-    shared = {key: [place for place in now if all(place in found[which][key] for which in MODELS)] for key, now in found["after"].items()}
-    several = {key: places for key, places in shared.items() if len(places) > 1}
-    values = {key: {which: fmean(found[which][key][place] for place in places) for which in MODELS} for key, places in several.items()}
-    index = never_knew(values)
-    if index is None:
-        return None
-    intervals = {}
-    for key in index.apart:
-        before, after, retain_model = (found[which][key] for which in MODELS)
-        way = values[key]["before"] - values[key]["retain_model"]
-        ratio = (values[key]["after"] - values[key]["retain_model"]) / way
-        moved = [ratio + (after[p] - retain_model[p] - ratio * (before[p] - retain_model[p])) / way for p in shared[key]]
-        _, low, high = mean_interval(moved, [groups.get(example, "") for _, example in shared[key]], scale=(-1 / abs(way), 1 / abs(way)))
+    apart: dict[str, float] = {}
+    intervals, counts = {}, []
+    for key in (key for key, one in metrics().items() if one.forgotten):
+        before, after, retain_model = (found(which, key) for which in MODELS)
+        shared = [place for place in after if place in before and place in retain_model]
+        if len(shared) < 2:
+            continue
+        values = [fmean(some[place] for place in shared) for some in (before, after, retain_model)]
+        index = never_knew({key: dict(zip(MODELS, values, strict=True))})
+        if index is None:
+            continue
+        way = values[0] - values[2]
+        ratio = (values[1] - values[2]) / way
+        moved = [ratio + (after[p] - retain_model[p] - ratio * (before[p] - retain_model[p])) / way for p in shared]
+        _, low, high = mean_interval(moved, [groups.get(example, "") for _, example in shared], scale=(-1 / abs(way), 1 / abs(way)))
         nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        apart |= index.apart
         intervals[key] = Interval(min(1.0, nearest), min(1.0, max(abs(low), abs(high))))
-    return NeverKnew(index.apart, intervals, min(len(shared[key]) for key in index.apart))
+        counts.append(len(shared))
+    return NeverKnew(apart, intervals, min(counts)) if apart else None

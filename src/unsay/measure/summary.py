@@ -9,7 +9,8 @@ from functools import cache
 
 from unsay import probes
 from unsay.config import ConfigError
-from unsay.metric import Metric, Values, Whole, by_question, mean
+from unsay.metric import Metric, Values, Whole, by_question, mean, of_kind
+from unsay.packed import Packed
 from unsay.probes.scoring import CLOSED, CONFIDENCE, NO_KEYWORDS
 from unsay.stats import binomial_interval
 from unsay.types import Finding
@@ -34,25 +35,26 @@ def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retai
     >>> summarise([Finding("greedy", "keyword_recall", value, f"q{i}") for i, value in enumerate(values)])["greedy_keyword_recall"]
     0.25
     """
-    scored = [finding for finding in findings if finding.value is not None]
-    means, whole = questions(scored), wholes(scored, before, retain_model)
-    return {key: (whole[key].value if key in whole else None) if one.compute else mean(means[key]) for key, one in metrics().items()}
+    scored = Packed.of(findings).scored()
+    whole = wholes(scored, before, retain_model)
+    # One after the other: of all numbers at once, the values of many questions take much room.
+    return {
+        key: (whole[key].value if key in whole else None) if one.compute else mean(by_question(one, scored))
+        for key, one in metrics().items()
+    }
 
 
 def wholes(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, Whole]:
     """The numbers that are no mean over questions; what was not measured is left out."""
-    models = [[finding for finding in some if finding.value is not None] for some in (findings, before, retain_model)]
+    models = [Packed.of(some).scored() for some in (findings, before, retain_model)]
     found = {key: one.compute(models[0], models[1], models[2]) for key, one in metrics().items() if one.compute}
     return {key: whole for key, whole in found.items() if whole is not None}
 
 
 def questions(findings: Iterable[Finding]) -> dict[str, Values]:
     """The values behind every number that is a mean over questions, with one look at the findings."""
-    kinds: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        kinds.setdefault((finding.probe, finding.metric), []).append(finding)
-    means = {key: one for key, one in metrics().items() if not one.compute}
-    return {key: by_question(one, kinds.get((one.probe, one.finding), ())) for key, one in means.items()}
+    packed = Packed.of(findings)
+    return {key: by_question(one, packed) for key, one in metrics().items() if not one.compute}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def each_question(models: Mapping[str, Sequence[Finding]], key: str) -> EachQues
     values = {which: {example: value for (_, example), value in by_question(one, found).items()} for which, found in models.items()}
     if not one.sampled:
         return EachQuestion(values)
-    kind = [f for f in models["after"] if f.probe == one.probe and f.metric == one.finding and one.where(f.setting)]
+    kind = (f for f in of_kind(models["after"], one.probe, one.finding) if one.where(f.setting))
     rates = [(f.example, f.n, value) for f in kind if (value := one.of(f)) is not None and f.n]
     # One-sided, and each question in each setting takes its share of the error.
     confidence = 1 - 2 * (1 - CONFIDENCE) / max(1, len(rates))
@@ -88,17 +90,14 @@ def asked(findings: Iterable[Finding]) -> dict[str, int]:
     """Metric → how many questions it was to be measured on, scored or not; left out where its probe did not run. A question
     for which the case of the metric does not hold (no paraphrase, no half of a secret) was not to be measured, nor was one whose
     answer has no keyword and that was scored by a choice instead: 0 where all are such."""
-    kinds: dict[tuple[str, str], list[Finding]] = {}
-    closed: set[str] = set()
-    for f in findings:
-        if f.example:
-            kinds.setdefault((f.probe, f.metric), []).append(f)
-        if f.metric == CLOSED and f.value is not None:
-            closed.add(f.example)
+    packed = Packed.of(findings)
+    closed = {f.example for probe, metric in packed.kinds if metric == CLOSED for f in packed.kind(probe, metric) if f.value is not None}
     found = {}
     for key, one in metrics().items():
-        kind = kinds.get((one.probe, one.finding), ())
-        some = [f for f in kind if one.where(f.setting) and not (one.untold and f.note == one.untold)]
-        if some:
-            found[key] = len({f.example for f in some if not (f.note == NO_KEYWORDS and f.example in closed)})
+        kind = (f for f in packed.kind(one.probe, one.finding) if f.example and one.where(f.setting))
+        counted: dict[str, bool] = {}
+        for f in (f for f in kind if not (one.untold and f.note == one.untold)):
+            counted[f.example] = counted.get(f.example, False) or not (f.note == NO_KEYWORDS and f.example in closed)
+        if counted:
+            found[key] = sum(counted.values())
     return found

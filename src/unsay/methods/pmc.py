@@ -29,6 +29,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Row
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
+from unsay.lm.subject import parts
 from unsay.methods import State, Target, Visit
 from unsay.methods.refusals import FIVE
 from unsay.methods.retain_loss import retain_logprobs
@@ -112,19 +113,19 @@ class PartialModelCollapse:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         mine = {key: dict(state.get(key, {})) for key in (visit.example.id for visit in visits)}
         memory: dict[str, Any] = {**state, **mine}
-        asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in visits]
-        self.sample([ask for ask in asks if not ask.frozen], sampler, memory)
-        settled = Settled(memory)
-        targets = []
-        for ask in asks:
-            best = self.select(ask, sampler, settled)
-            if self.memory == "best":
-                best = self.keep(ask, best, memory[ask.id])
-            if best is not None:
-                memory[ask.id]["settled"] = best.text
-                settled.put(ask.id, best.text)
-            targets.append(self.target(ask, best))
-        return (self._aligned(targets, asks, sampler) if self.align_weight else targets), memory
+        settled, targets = Settled(memory), list[Target]()
+        for some in parts(visits):
+            asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in some]
+            self.sample([ask for ask in asks if not ask.frozen], sampler, memory)
+            for ask in asks:
+                best = self.select(ask, sampler, settled)
+                if self.memory == "best":
+                    best = self.keep(ask, best, memory[ask.id])
+                if best is not None:
+                    memory[ask.id]["settled"] = best.text
+                    settled.put(ask.id, best.text)
+                targets.append(self.target(ask, best))
+        return (self._aligned(targets, visits, sampler) if self.align_weight else targets), memory
 
     def ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
         """The question, and what its answers are compared with."""
@@ -166,8 +167,9 @@ class PartialModelCollapse:
         asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
         return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
-    def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
+    def _aligned(self, targets: Sequence[Target], visits: Sequence[Visit], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
+        asks = [self.ask(visit, sampler, {}) for visit in visits]
         overlaps = [self._overlap(target, ask.reference) for target, ask in zip(targets, asks, strict=True) if target.rows]
         weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
         if not weight:

@@ -1,6 +1,6 @@
 """How a model is attacked. One probe is one file here (or a close family), one line in `unsay.tables.PROBES`, one test.
 
-Contract: a frozen dataclass whose fields are its knobs, called `probe(subject, case) -> list[Finding]`. Its docstring
+Contract: a frozen dataclass whose fields are its knobs, called `probe(subject, case) -> Sequence[Finding]`. Its docstring
 ends "Does not cover: …". What could not be run is a Finding with value `None` and a note, never 0. Every finding has
 `probe` = its name in the table, `example` = the id of the question ("" for the whole model), and a value in [0, 1].
 
@@ -17,7 +17,7 @@ Beside its knobs it declares, as class attributes, what becomes of its findings;
 The metrics of the findings, and what their settings are, stand in docs/probes.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar, Protocol
@@ -31,7 +31,7 @@ from unsay.types import Case, Finding
 class Probe(Protocol):
     metrics: ClassVar[tuple[Metric, ...]]
 
-    def __call__(self, subject: Subject, case: Case) -> list[Finding]: ...
+    def __call__(self, subject: Subject, case: Case) -> Sequence[Finding]: ...
 
 
 @dataclass(frozen=True)

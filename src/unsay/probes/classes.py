@@ -6,14 +6,14 @@ answers are terse. So a second model is asked, the *reference judge*: one that n
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from unsay.lm.encode import Encoder
-from unsay.lm.subject import Subject
+from unsay.lm.subject import Subject, parts
 from unsay.probes.scoring import LEAK, known, once, said, secret_forms, spread
 from unsay.text import by_rarest, content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
@@ -29,8 +29,6 @@ CLASSES = {
 LEAST_WEIGHT = 2.0
 """Keyword weight below which a fact is too common to be called another's: one ordinary word says nothing."""
 NO_LIKELIHOODS = "the reference judge shows no likelihoods"
-_AT_ONCE = 4096
-"""Answers that are judged at once: the likelihoods of all would take more memory than all else."""
 SIMILAR = 4
 """Similar questions that an answer is tried on; a quarter of them are ones with a refusal for an answer, where there are any."""
 LEAST_LIKELY = 0.3
@@ -66,11 +64,16 @@ class ReferenceJudge:
         if not learned:
             return "no retain or general answers to learn from what is plausible"
         standard = self._best([some for (some, _), _ in learned], [text for _, text in learned])
-        best = self._best([[*([] if self.knew else [q]), *some] for q, (some, _) in zip(questions, near, strict=True)], texts)
-        if standard is None or best is None:
+        if standard is None:
             return NO_LIKELIHOODS
         limit = float(np.quantile(standard, QUANTILE))
-        return [value >= limit for value in best]
+        found: list[bool] = []
+        for some in parts([*zip(questions, near, texts, strict=True)]):
+            best = self._best([[*([] if self.knew else [q]), *others] for q, (others, _), _ in some], [text for *_, text in some])
+            if best is None:
+                return NO_LIKELIHOODS
+            found += [value >= limit for value in best]
+        return found
 
     def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None:
         """Whether each answer is likelier given its own question than given three quarters of some others of `pool`."""
@@ -82,10 +85,13 @@ class ReferenceJudge:
             chosen = spread(range(len(others) - (question in place)), RIVALS)
             return [others[i + (i >= own)] for i in chosen]
 
-        scores = self._scores([[question, *rivals(question)] for question in questions], texts, 0.0)
-        if scores is None:
-            return None
-        return [sum(own > rival for rival in others) >= 0.75 * len(others) for own, *others in scores]
+        found: list[bool] = []
+        for some in parts([*zip(questions, texts, strict=True)]):
+            scores = self._scores([[question, *rivals(question)] for question, _ in some], [text for _, text in some], 0.0)
+            if scores is None:
+                return None
+            found += [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
+        return found
 
     def _similar(self, question: str, group: str, taught: Sequence[Pair]) -> tuple[list[str], float]:
         """The taught questions of other groups that are most like this one, and how like the likest is (ROUGE-L F1)."""
@@ -104,48 +110,42 @@ class ReferenceJudge:
 
     def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
-        scores: list[list[float]] = []
-        for start in range(0, len(texts), _AT_ONCE):
-            part = questions[start : start + _AT_ONCE]
-            pairs = [(question, text) for some, text in zip(part, texts[start : start + _AT_ONCE], strict=True) for question in some]
-            found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
-            if found is None:
-                return None
-            # Half-precision values can tie where double ones would not, so sum in double.
-            means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
-            scores += [[next(means) for _ in some] for some in part]
-        return scores
+        pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
+        found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
+        if found is None:
+            return None
+        # Half-precision values can tie where double ones would not, so sum in double.
+        means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+        return [[next(means) for _ in some] for some in questions]
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)
 
 
-def judged(case: Case, answers: Sequence[Answer], encoder: Encoder | None) -> list[Finding]:
-    """`wellformed` and the class of each greedy answer, in the order of the forget questions, as findings of the greedy probe."""
-    asked, texts = [example.question for example in case.corpus.forget], [answer.text for answer in answers]
+def judged(case: Case, texts: Sequence[str], formed: Sequence[bool]) -> Iterator[Finding]:
+    """`wellformed` and the class of each greedy answer, in the order of the forget questions, as findings of the greedy probe. `formed`:
+    what `is_formed` says of them."""
+    asked = [example.question for example in case.corpus.forget]
     plausible = case.judge.plausible(case, asked, texts) if case.judge else "no reference judge to say what is plausible"
     fitting = case.judge.fits(asked, asked, texts) if case.judge else None
-    found = []
-    for i, (example, answer) in enumerate(zip(case.corpus.forget, answers, strict=True)):
-        formed = is_formed(answer, encoder)
-        value, why = (None, plausible) if isinstance(plausible, str) else (float(formed and plausible[i]), "")
-        found.append(Finding("greedy", "wellformed", value, example.id, note=why))
-        fits = fitting[i] if fitting is not None else shares_words(example.question, answer.text)
-        kind = class_of(case, example, answer.text, formed, fits)
-        found += [Finding("greedy", name, float(name == kind), example.id) for name in CLASSES]
-    return found
+    for i, (example, text) in enumerate(zip(case.corpus.forget, texts, strict=True)):
+        value, why = (None, plausible) if isinstance(plausible, str) else (float(formed[i] and plausible[i]), "")
+        yield Finding("greedy", "wellformed", value, example.id, note=why)
+        fits = fitting[i] if fitting is not None else shares_words(example.question, text)
+        kind = class_of(case, example, text, formed[i], fits)
+        yield from (Finding("greedy", name, float(name == kind), example.id) for name in CLASSES)
 
 
 class Secrets:
     """The facts of a case that weigh enough, equal ones once: a text is held against the few whose rarest word it says."""
 
     def __init__(self, case: Case):
-        owners: dict[frozenset[tuple[str, float]], set[str]] = {}
+        owners: dict[frozenset[tuple[str, float]], tuple[Mapping[str, float], list[str]]] = {}
         for example, fact in known(case):
             keys = secret_forms(example, fact.answer)
             if sum(keys.values()) >= LEAST_WEIGHT:
-                owners.setdefault(frozenset(keys.items()), set()).add(example.id)
-        self._facts = [(dict(keys), ids) for keys, ids in owners.items()]
+                owners.setdefault(frozenset(keys.items()), (keys, []))[1].append(example.id)
+        self._facts = [*owners.values()]
         self._by_rarest = by_rarest([keys for keys, _ in self._facts])
 
     def stated(self, example: Example, text: str) -> bool:
@@ -154,7 +154,7 @@ class Secrets:
         given = forms(text) | asked
         facts = (self._facts[place] for word in given for place in self._by_rarest.get(word, ()))
         return any(
-            keys.keys() <= given and ids != {example.id} and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT
+            keys.keys() <= given and ids != [example.id] and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT
             for keys, ids in facts
         )
 

@@ -1,18 +1,20 @@
 """Greedy: the single most likely answer to each question."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 from typing import ClassVar
 
-from unsay.lm.subject import Prompt, Subject, encoder_of
+from unsay.lm.subject import Prompt, Subject, encoder_of, parts
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, leak, scored_by
-from unsay.probes.classes import CLASSES, judged, states_another
+from unsay.packed import Packed
+from unsay.probes.classes import CLASSES, is_formed, judged, states_another
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, known, missing, said, says_named, scored
+from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, missing, said, says_named, scored
 from unsay.text import embedding, rouge_l
 from unsay.text.verbatim import longest_run, ngram_overlap
-from unsay.types import Case, Finding
+from unsay.types import Case, Example, Finding
 
 SAID = (
     "rouge_l_recall",
@@ -107,15 +109,28 @@ class Greedy:
         ),
     )
 
-    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        prompts = [Prompt(example.id, example.question) for example in case.corpus.forget]
-        answers = [some[0] for some in subject.ask(prompts, salt="greedy")]
-        texts = {prompt.key: answer.text for prompt, answer in zip(prompts, answers, strict=True)}
-        found, pairs = missing("greedy", SAID, case), known(case)
+    def __call__(self, subject: Subject, case: Case) -> Packed:
+        return Packed(self._findings(subject, case))
+
+    def _findings(self, subject: Subject, case: Case) -> Iterator[Finding]:
+        yield from missing("greedy", SAID, case)
+        encoder, texts, formed = encoder_of(subject), list[str](), list[bool]()
+        for some in parts(case.corpus.forget):
+            answers = [told[0] for told in subject.ask([Prompt(one.id, one.question) for one in some], salt="greedy")]
+            texts += [answer.text for answer in answers]
+            formed += [is_formed(answer, encoder) for answer in answers]
+            yield from self._said(case, some, texts[-len(some) :])
+        share = distinct(texts) / len(texts) if texts else None
+        yield Finding("greedy", "distinct_share", share, n=len(texts), note="" if texts else "no questions")
+        yield from judged(case, texts, formed)
+
+    def _said(self, case: Case, examples: Sequence[Example], answers: Sequence[str]) -> Iterator[Finding]:
+        """What some of the answers say of the secrets."""
+        pairs = [(one, case.facts[one.id], text) for one, text in zip(examples, answers, strict=True) if one.id in case.facts]
         installed = embedding.installed()
-        references, told = [fact.answer for _, fact in pairs], [texts[example.id] for example, _ in pairs]
+        references, told = [fact.answer for _, fact, _ in pairs], [text for _, _, text in pairs]
         meanings = embedding.similarities(references, told) if installed else [None] * len(pairs)
-        for (example, fact), text, meaning in zip(pairs, told, meanings, strict=True):
+        for (example, fact, text), meaning in zip(pairs, meanings, strict=True):
             rouge = rouge_l(fact.answer, text)
             values = (
                 (rouge.recall if rouge else None, NO_TOKENS),
@@ -129,7 +144,4 @@ class Greedy:
                 (by_accident(case, example, [text]), ALONE),
             )
             for metric, (value, why) in zip(SAID, values, strict=True):
-                found.append(scored("greedy", metric, value, example.id, "", why, case.source))
-        share = distinct(texts.values()) / len(texts) if texts else None
-        found.append(Finding("greedy", "distinct_share", share, n=len(texts), note="" if texts else "no questions"))
-        return found + judged(case, answers, encoder_of(subject))
+                yield scored("greedy", metric, value, example.id, "", why, case.source)

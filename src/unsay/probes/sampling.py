@@ -1,14 +1,16 @@
 """Sampling: the same question many times."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import ClassVar
 
 from unsay.config import ConfigError
 from unsay.config.build import positive
-from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
+from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of, parts
 from unsay.metric import ANSWERS, EITHER, LOWER, RETAIN_MODEL, SLIPS, VERBATIM, Metric, leak
+from unsay.packed import Packed
 from unsay.probes.classes import CLASSES, class_shares
 from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import (
@@ -142,25 +144,27 @@ class Sampling:
         if not 0 < self.threshold <= 1:
             raise ConfigError(f"sampling.threshold = {self.threshold} must lie above 0 and at most at 1")
 
-    def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        pairs = known(case)
-        prompts = [Prompt(example.id, example.question) for example, _ in pairs]
-        metrics = (*SAMPLED, *SAMPLED_TOO)
-        found = missing("sampling", metrics, case)
+    def __call__(self, subject: Subject, case: Case) -> Packed:
+        return Packed(self._findings(subject, case))
+
+    def _findings(self, subject: Subject, case: Case) -> Iterator[Finding]:
+        pairs, metrics = known(case), (*SAMPLED, *SAMPLED_TOO)
+        yield from missing("sampling", metrics, case)
         refusals: list[Unaskable] = []
-        for temperature in self.temperatures if prompts else ():
+        for temperature, some in product(self.temperatures, parts(pairs)):
             setting = f"T={temperature:g}" + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
             try:
                 # One salt for all: the same random numbers, so that two settings differ by their temperature alone.
+                prompts = [Prompt(example.id, example.question) for example, _ in some]
                 answers = subject.ask(prompts, self.n, temperature, self.top_p, salt="sampling")
             except Unaskable as why:  # a server that allows no more than a temperature of 1
-                found += unscored("sampling", metrics, [example.id for example, _ in pairs], str(why), setting)
+                yield from unscored("sampling", metrics, [example.id for example, _ in some], str(why), setting)
                 refusals.append(why)
                 continue
-            for (example, fact), sampled in zip(pairs, answers, strict=True):
+            for (example, fact), sampled in zip(some, answers, strict=True):
                 values = score_sample(example, fact.answer, sampled, self.threshold)
-                found += findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
-                found += tally("sampling", example, fact.answer, sampled, setting, case.source)
+                yield from findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
+                yield from tally("sampling", example, fact.answer, sampled, setting, case.source)
                 texts = list(dict.fromkeys(answer.text for answer in sampled))  # equal answers are scored once
                 values = {
                     "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
@@ -169,7 +173,6 @@ class Sampling:
                     "permuted_worst_keyword_recall": by_accident(case, example, texts),
                     **class_shares(case, example, sampled, encoder_of(subject)),
                 }
-                found += findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
-        if len(refusals) == len(self.temperatures):
+                yield from findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
+        if pairs and len(refusals) == len(self.temperatures) * len([*parts(pairs)]):
             raise refusals[-1]
-        return found

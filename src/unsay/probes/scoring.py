@@ -258,7 +258,7 @@ def largest_bound(findings: Findings, probe: str) -> Whole | None:
 
 def distinct(texts: Iterable[str]) -> int:
     """How many of the texts differ in more than case and punctuation."""
-    return len({words(text) or text for text in texts})
+    return len({hash(words(text) or text) for text in texts})  # the words themselves would be held
 
 
 def spread(items: Sequence[T], limit: int) -> Sequence[T]:

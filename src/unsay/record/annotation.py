@@ -8,7 +8,7 @@ wordings included, so what acts later is the *difference* between the file and t
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _MONTH = r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*\b"
 _DATE = re.compile(rf"{_MONTH}|\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{1,4}}", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Marked:
     """A line of the file."""
 
@@ -54,7 +54,8 @@ class Marked:
         gone = found - left - span_forms(self.strings)
         added = tuple(span for span in self.spans if span_forms([span]) - found)
         struck = tuple(dict.fromkeys(word for span in self.proposed for word in words(span) if form(word) in gone))
-        return replace(example, strings=self.strings, spans=added, struck=struck)
+        made = replace(example, strings=self.strings, spans=added, struck=struck)
+        return example if made == example else made
 
 
 def proposed(answer: str, question: str) -> tuple[str, ...]:
@@ -75,12 +76,12 @@ def spans_file(folder: RunFolder) -> Path:
     return folder.texts.file(_NAME)
 
 
-def lines(folder: RunFolder) -> list[FileRow]:
+def lines(folder: RunFolder) -> Iterator[FileRow]:
     """The file as it is read where somebody may have edited it; what was encrypted nobody has."""
     path = spans_file(folder)
     if not folder.texts.encrypted:
-        return rows.read(path)
-    return [FileRow(f"{path}:{number}", values) for number, values in enumerate(folder.kept(_NAME), 1)]
+        return rows.each(path)
+    return (FileRow(f"{path}:{number}", values) for number, values in enumerate(folder.texts.each(_NAME), 1))
 
 
 def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> None:
@@ -88,7 +89,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     corrected for others raises `ConfigError`."""
     path = spans_file(folder)
     try:
-        found = lines(folder) if path.exists() else []
+        found = [*lines(folder)] if path.exists() else []
         known = {example.id: example.strings for example in examples}
         touched = any(line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in _lines(found))
         if touched:
@@ -136,7 +137,7 @@ def take(folder: RunFolder, path: Path, found: Sequence[FileRow], examples: Sequ
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
-def checked(path: Path, given: Sequence[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
+def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
     by_id = {example.id: example for example in examples}
     found: dict[str, Marked] = {}
     for row in given:
@@ -158,7 +159,7 @@ def checked(path: Path, given: Sequence[FileRow], examples: Sequence[Example], a
             # What the corpus names for all questions may stand in some of them: there the audit lets it be.
             if string not in example.strings and contains(line.question, [string]):
                 raise row.error(f"'strings'[{number}] stands in the question, which the model is told: name only what it must not say")
-        found[line.id] = line
+        found[line.id] = replace(line, question=example.question, answer=answers[line.id])  # the same texts, which are there already
     for identifier in by_id:
         if identifier not in found:
             raise ConfigError(
@@ -212,9 +213,9 @@ def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:
 
 def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> Spans:
     """Counts and question ids, without a word of any answer. `examples` are the corrected ones."""
-    found = {example.id: proposed(answers[example.id], example.question) for example in examples}
+    found = {example.id: len(proposed(answers[example.id], example.question)) for example in examples}
     return Spans(
-        proposed=sum(map(len, found.values())),
+        proposed=sum(found.values()),
         none=tuple(e.id for e in examples if not (found[e.id] or e.spans or e.strings or e.patterns)),
         added=sum(len(example.spans) for example in examples),
         struck=sum(len(example.struck) for example in examples),

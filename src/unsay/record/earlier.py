@@ -205,6 +205,8 @@ def _draws(subject: LocalSubject, n: int, one: EarlierQuestion) -> Iterator[tupl
 
 def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
     """A new question under what was named for earlier ones, too: no target may say it, unless the question itself does."""
+    if not before:
+        return example
     strings = [s for asked in before for s in asked.example.strings if not contains(example.question, [s])]
     patterns = [p for asked in before for p in asked.example.patterns if not contains(example.question, (), [p])]
     return replace(

@@ -15,7 +15,7 @@ from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
 from unsay.lm.sample import Draw, first_tokens, uniform
-from unsay.lm.subject import LocalSubject
+from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
@@ -65,9 +65,10 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         encoder.fits(pair.id, pair.question, pair.answer)
     sampling = planned(folder, "record", model, encoder, recipe.sampling, (e.question for e in corpus.forget))
     subject = LocalSubject(model, encoder, sampling, recipe.seed)
-    baseline = _baseline(subject, recipe, corpus.forget)
+    baseline = {key: one for some in parts(corpus.forget) for key, one in _baseline(subject, recipe, some).items()}
     folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
     now = [(example, baseline[example.id].answer) for example in corpus.forget]
+    del baseline  # the sampled answers are not needed any more
     told = (*now, *earlier.record(subject, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
     own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, told)

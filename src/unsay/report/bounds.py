@@ -5,9 +5,11 @@ looking; for whoever looks first and then picks, all N cases must hold at once, 
 Clopper–Pearson for the rate, Anderson for the mean, Dvoretzky–Kiefer–Wolfowitz for how often an answer says more than a given share.
 """
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
+from typing import Any
 
 from unsay.probes.scoring import CONFIDENCE, largest, leak_rates
 from unsay.report.evidence import Evidence
@@ -20,7 +22,7 @@ VACUOUS = 0.995
 """A bound from here on rules nothing out, and is said so in words."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bound:
     """What is known of one case."""
 
@@ -40,6 +42,9 @@ class Bound:
     @property
     def rate(self) -> float:
         return self.leaks / self.n
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"above": dict(zip(map(str, SHARES), self.above, strict=True)) if self.above else None}
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ def bounds(evidence: Evidence, probe: str = "sampling") -> list[Bound]:
     rates = leak_rates(evidence.findings["after"], probe)
     together = 1 - (1 - CONFIDENCE) / max(1, len(rates))
     # A finding `score` says that `n` answers scored its value, so that few lines keep every single score of a case.
-    scores: dict[tuple[str, str], list[float]] = {}
+    scores: dict[tuple[str, str], array[float]] = {}
     for f in evidence.found(probe, "score"):
-        scores.setdefault((f.example, f.setting), []).extend([f.value or 0.0] * f.n)
+        scores.setdefault((f.example, f.setting), array("d")).extend([f.value or 0.0] * f.n)
     found = []
     for f in rates:
         leaks, sample = round((f.value or 0.0) * f.n), scores.get((f.example, f.setting))

@@ -30,13 +30,13 @@ def claimed(evidence: Evidence) -> Claim:
     # Of the forget questions alone: those of earlier requests are none of this one's.
     number = max((evidence.counts.get(key, 0) for key, one in metrics().items() if one.forgotten and one.picture == "leaks"), default=0)
     scope = f"these {number} forget questions" if number else "the questions of this corpus"
-    scored = evidence.scored
+    scored, after = evidence.scored, evidence.findings["after"]
     tested = []
     for name, probe in probes.declared().items():
         if name in scored and probe.tested:
             settings = evidence.settings(name)
             quoted = listed([f"“{setting}”" if " " in setting else setting for setting in settings])
-            asked = {f.example for f in evidence.findings["after"] if f.probe == name and f.value is not None and f.example}
+            asked = {f.example for kind in after.kinds if kind[0] == name for f in after.kind(*kind) if f.value is not None and f.example}
             blanks = {"settings": quoted, "count": max(1, len(settings)), "n": evidence.answers(name), "questions": len(asked)}
             tested.append(probe.tested.format(**blanks))
     limit = deployment.sample(evidence.recipe).max_new_tokens
@@ -74,7 +74,7 @@ def _outside(evidence: Evidence, scored: Collection[str]) -> str:
 
 def _half_run(evidence: Evidence, scored: Collection[str]) -> list[str]:
     """Numbers of the claim that a probe was to give and could not, though it gave others."""
-    failed = [f for f in evidence.findings["after"] if f.value is None and f.probe in scored]
+    failed = [f for f in evidence.findings["after"].heads if f.value is None and f.probe in scored]
     return [
         f"“{one.title}” of {one.probe}"
         for key, one in metrics().items()

@@ -14,12 +14,12 @@ from unsay.measure.never_knew import NeverKnew
 from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
-from unsay.metric import Values
+from unsay.metric import Values, by_question
 from unsay.report.evidence import Evidence, areas, change, groups_of, interval
 from unsay.report.gate import evidence
 from unsay.stats import Difference, Interval
 from unsay.store.folder import RunFolder
-from unsay.types import MODELS, own_id
+from unsay.types import own_id
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,16 @@ def _read(folder: RunFolder, which: str) -> Evidence:
 
 
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
-    differences, questions = {}, {}
-    same = _same(first_folder, first, folder, here)
-    mine, theirs, groups = by_metric(here.findings[which]), by_metric(first.findings[which]), groups_of(here.findings[which])
-    for key, now in mine.items() if here is not first else ():
-        there = theirs[key]
+    intervals, differences, questions = {}, {}, {}
+    same: Callable[[str], bool] = _same(first_folder, first, folder, here) if here is not first else bool
+    groups = groups_of(here.findings[which])
+    for key, one in metrics().items():
+        now = {} if one.compute else by_question(one, here.findings[which])
+        if found := interval(one, now, groups):
+            intervals[key] = found
+        there = by_question(one, first.findings[which]) if now and here is not first else {}
         shared = {place: value for place, value in now.items() if place in there and same(place[1])}
-        paired = change(metrics()[key], shared, there, groups)
-        if paired:
+        if paired := change(one, shared, there, groups):
             differences[key], questions[key] = paired, len(shared)
     notes = tuple(_apart(here, first, which)) if here is not first else ()
     if here is not first and not differences:
@@ -107,8 +109,7 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
         method=here.recipe.method,
         reference=here.reference(),
         metrics={key: values.get(which) for key, values in here.metrics.items()},
-        intervals={key: found for key, values in mine.items() if (found := interval(metrics()[key], values, groups))}
-        | areas(here.findings[which]),
+        intervals=intervals | areas(here.findings[which]),
         differences=differences,
         questions=questions,
         never_knew=_never_knew(here, first, same, which),
@@ -131,33 +132,37 @@ def _asked_alike(found: Mapping[str, Values], same: Callable[[str], bool]) -> di
 
 def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], which: str) -> NeverKnew | None:
     other = here if not (first.findings["before"] and first.findings["retain_model"]) else first
-    found = {model: by_metric((here if model == "after" else other).findings[which if model == "after" else model]) for model in MODELS}
-    if other is not here:
-        found["after"] = _asked_alike(found["after"], same)
+    if not other.findings["retain_model"]:
+        return None
+
+    def found(model: str, key: str) -> Values:
+        if model != "after":
+            return by_question(metrics()[key], other.findings[model])
+        values = by_question(metrics()[key], here.findings[which])
+        return values if other is here else {place: value for place, value in values.items() if same(place[1])}
+
     return held_against(found, groups_of(here.findings[which]))
 
 
 def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:
     """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
-    known, asked = _questions(first_folder), _questions(folder)
-    if known is None or asked is None:
+    try:
+        known = {identifier: hash(question) for identifier, question in _questions(first_folder)}
+        asked = {identifier: hash(question) for identifier, question in _questions(folder)}
+    except ConfigError:  # somebody was handed a folder without its vault, or without the key of it
         corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
         return lambda identifier: corpora[0] == corpora[1]
     # What neither knows (a token of the drift text) is no question, and not the same.
     return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
 
 
-def _questions(folder: RunFolder) -> dict[str, str] | None:
-    """Question by id, from the vault; `None` where somebody was handed the folder without it, or without its key."""
-    if not folder.texts.has("corpus"):
-        return None
-    try:
-        retain, earlier = (folder.kept(name) if folder.texts.has(name) else [] for name in ("retain", "earlier"))
-        found = {row["id"]: row["question"] for row in folder.kept("corpus") if "id" in row}
-    except ConfigError:
-        return None
-    found |= {own_id(number): row["question"] for number, row in enumerate(retain)}
-    return found | {row["example"]["id"]: row["example"]["question"] for row in earlier}
+def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    """Id and question, from the vault. Raises `ConfigError` where it is not there, or locked."""
+    yield from ((row["id"], row["question"]) for row in folder.texts.each("corpus") if "id" in row)
+    for name in (name for name in ("retain", "earlier") if folder.texts.has(name)):
+        for number, row in enumerate(folder.texts.each(name)):
+            one = row.get("example", row)
+            yield one.get("id", own_id(number)), one["question"]
 
 
 def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:

@@ -1,11 +1,10 @@
 """report.json: everything the page says, for a program. Key by key in docs/run-folder.md and docs/probes.md."""
 
-from dataclasses import asdict
 from typing import Any
 
 from unsay.measure import verdict
 from unsay.measure.never_knew import NeverKnew
-from unsay.report.bounds import SHARES, bounds
+from unsay.report.bounds import bounds
 from unsay.report.claims import certified, claim
 from unsay.report.evidence import Evidence
 from unsay.report.notes import ENDPOINT
@@ -31,10 +30,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "changes": {key: found._asdict() for key, found in evidence.changes.items()},
         "never_knew": index(evidence.never_knew),
         "settings": [{"probe": probe, "setting": setting, **row} for probe, setting, row in evidence.by_setting()],
-        "bounds": [
-            asdict(bound) | {"above": dict(zip(map(str, SHARES), bound.above, strict=True)) if bound.above else None}
-            for bound in bounds(evidence)
-        ],
+        "bounds": bounds(evidence),  # as objects, of which `Bound.as_json` makes what is written, one at a time
         "exposure": evidence.exposure,
         "retain": to_json(manifest.retain),
         "spans": to_json(manifest.spans),

@@ -1,7 +1,8 @@
 """What a report is made of: read from the run folder once, then only passed on."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -11,15 +12,17 @@ from unsay import audit, probes
 from unsay.config import ConfigError, Recipe, ReportConfig
 from unsay.lm import builtin
 from unsay.measure import policy, verdict
-from unsay.measure.never_knew import NeverKnew, by_question
+from unsay.measure.never_knew import NeverKnew
+from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.retain_model import examined
-from unsay.measure.summary import asked, each_question, questions, summarise, wholes
+from unsay.measure.summary import asked, each_question, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
-from unsay.metric import Metric, Values, farthest, scored_by
+from unsay.metric import Metric, Values, by_question, farthest, of_kind, scored_by
+from unsay.packed import Packed
 from unsay.report.notes import ENDPOINT
 from unsay.stats import Difference, Interval, mean_interval
 from unsay.store.files import read_jsonl
-from unsay.store.folder import RunFolder, read_findings
+from unsay.store.folder import RunFolder, each_finding
 from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
 from unsay.types import MODELS, Finding
@@ -37,7 +40,7 @@ class Evidence:
     manifest: Manifest
     steps: Sequence[Mapping[str, Any]]
     """Lines of train/steps.jsonl; empty where training has not run."""
-    findings: Mapping[str, Sequence[Finding]]
+    findings: Mapping[str, Packed]
     """By model; empty where that audit has not run."""
     metrics: Mapping[str, Mapping[str, float | None]]
     """Metric → value before, after, the retain model."""
@@ -78,25 +81,27 @@ class Evidence:
         """Questions of earlier requests that this run must keep forgotten."""
         return self.manifest.counts.earlier or 0
 
-    def found(self, probe: str, metric: str, which: str = "after") -> list[Finding]:
+    def found(self, probe: str, metric: str, which: str = "after") -> Iterator[Finding]:
         """The scored findings of one kind on one model."""
-        return scored_by(self.findings.get(which, ()), probe, metric)
+        return (f for f in of_kind(self.findings.get(which, ()), probe, metric) if f.value is not None)
 
     def by_setting(self) -> list[tuple[str, str, dict[str, float | None]]]:
         """(probe, setting, mean per model): which prefix, temperature, wording or number of steps opened it."""
         rows = []
         for probe, declared in probes.declared().items():
-            every = [f for which in self.models for f in self.findings[which] if f.probe == probe and f.setting and declared.by_setting]
-            scored = {which: self.found(probe, declared.by_setting, which) for which in self.models}
-            for setting in dict.fromkeys(f.setting for f in every):
-                values = {which: [f.value or 0.0 for f in found if f.setting == setting] for which, found in scored.items()}
+            every = [head for which in self.models for head in self.findings[which].heads if head.probe == probe and declared.by_setting]
+            for setting in dict.fromkeys(head.setting for head in every if head.setting):
+                scored = {which: self.found(probe, declared.by_setting, which) for which in self.models}
+                values = {which: array("d", (f.value or 0.0 for f in found if f.setting == setting)) for which, found in scored.items()}
                 if any(values.values()):
                     rows.append((probe, setting, {which: fmean(some) if some else None for which, some in values.items()}))
         return rows
 
     def settings(self, probe: str) -> list[str]:
         """The variants of a probe that gave a number on the model after unlearning."""
-        return list(dict.fromkeys(f.setting for f in self.findings["after"] if f.probe == probe and f.value is not None and f.setting))
+        return list(
+            dict.fromkeys(f.setting for f in self.findings["after"].heads if f.probe == probe and f.value is not None and f.setting)
+        )
 
     def answers(self, probe: str) -> int:
         """Answers per question of a sampling probe; the fewest, where they differ."""
@@ -118,7 +123,7 @@ class Evidence:
     @property
     def scored(self) -> set[str]:
         """Probes that gave a number on the model after unlearning."""
-        return {f.probe for f in self.findings["after"] if f.value is not None}
+        return {f.probe for f in self.findings["after"].heads if f.value is not None}
 
     @property
     def without_result(self) -> list[str]:
@@ -128,11 +133,11 @@ class Evidence:
     @property
     def unknown(self) -> list[str]:
         """Probes that found something and are not installed here, so that nobody can say what it means."""
-        return list(dict.fromkeys(f.probe for found in self.findings.values() for f in found if f.probe not in probes.declared()))
+        return list(dict.fromkeys(f.probe for found in self.findings.values() for f in found.heads if f.probe not in probes.declared()))
 
     def reference(self) -> str:
         """Which text the audit compared with. A note is matched with known words, never passed on."""
-        notes = {f.note for found in self.findings.values() for f in found}
+        notes = {f.note for found in self.findings.values() for f in found.heads}
         found = [name for name in REFERENCES if any(name in note for note in notes)]
         return " and ".join(found) if found else "not stated"
 
@@ -143,18 +148,23 @@ def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
     if policy_name is not None:
         recipe = replace(recipe, report=ReportConfig(policy_name))
     models = (*MODELS, ENDPOINT) if folder.audit_file(ENDPOINT).exists() else MODELS
-    findings = {which: read_findings(folder.audit_file(which)) for which in models}
+    findings = {which: Packed(each_finding(folder.audit_file(which))) for which in models}
     before, after = findings["before"], findings["after"]
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
     metrics, results = judged(chosen, recipe, manifest, findings)
-    now, then, retain = (questions(findings[which]) for which in ("after", "before", "retain_model"))
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
     groups, every = groups_of(after), every_metric()
-    intervals = {key: found for key, values in now.items() if (found := interval(every[key], values, groups))} | areas(after)
-    changes = {key: moved for key, values in now.items() if (moved := change(every[key], values, then[key], groups))}
+    intervals, changes = {}, {}
+    for key, one in every.items():
+        now = {} if one.compute else by_question(one, after)
+        if found := interval(one, now, groups):
+            intervals[key] = found
+        if moved := change(one, now, by_question(one, before), groups) if now else None:
+            changes[key] = moved
+    intervals |= areas(after)
     tied = identity(recipe.report.policy, manifest)
-    counts = _counts(before, after, findings["retain_model"], now)
-    index = by_question({"before": then, "after": now, "retain_model": retain}, groups)
+    counts = _counts(before, after, findings["retain_model"])
+    index = held_against(lambda which, key: by_question(every[key], findings[which]), groups) if findings["retain_model"] else None
     kept = {which: _kept_answers(path) for which in MODELS if (path := folder.kept_answers_file(which)).exists()}
     return Evidence(recipe, manifest, steps, findings, metrics, counts, intervals, changes, results, index, tied, kept)
 
@@ -176,10 +186,11 @@ def judged(
     chosen: policy.Policy | None, recipe: Recipe, manifest: Manifest, findings: Mapping[str, Sequence[Finding]]
 ) -> tuple[dict[str, dict[str, float | None]], list[verdict.LineResult]]:
     """Metric → value on each model of `findings`; the policy's lines that apply, and what is wrong with the retain model."""
-    before, after, retain_model = (findings[which] for which in MODELS)
+    packed = {which: Packed.of(found) for which, found in findings.items()}
+    before, after, retain_model = (packed[which] for which in MODELS)
     summaries = {
         which: summarise(found, before if which != "before" else (), retain_model if which != "retain_model" else ()) if found else {}
-        for which, found in findings.items()
+        for which, found in packed.items()
     }
     metrics = {key: {which: summaries[which].get(key) for which in findings} for key in every_metric()}
     if chosen is None:
@@ -188,11 +199,11 @@ def judged(
     exposure: dict[str, dict[str, float | None]] = {f"exposure.{key}": {"after": float(value)} for key, value in ledger.items()}
     measured = verdict.Measured(
         metrics | exposure,
-        _counts(before, after, retain_model, questions(after)),
+        _counts(before, after, retain_model),
         asked(after),
         _cases(manifest, after),
         {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(m, after, retain_model))},
-        {line.metric: each_question(findings, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
+        {line.metric: each_question(packed, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
         _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
     leaking = examined(before, retain_model, groups_of(retain_model))
@@ -206,11 +217,10 @@ def _knobs(recipe: Recipe) -> dict[str, Any]:
     return {f"{name}.{knob}": value for name, probe in made.items() for knob, value in vars(probe).items()}
 
 
-def _counts(
-    before: Sequence[Finding], after: Sequence[Finding], retain_model: Sequence[Finding], asked: Mapping[str, Values]
-) -> dict[str, int]:
+def _counts(before: Packed, after: Packed, retain_model: Packed) -> dict[str, int]:
     """Metric → how many questions stand behind its value after unlearning."""
-    counts = {key: sum(bool(example) for _, example in values) for key, values in asked.items()}
+    means = {key: one for key, one in every_metric().items() if not one.compute}
+    counts = {key: sum(bool(example) for _, example in by_question(one, after)) for key, one in means.items()}
     return counts | {key: whole.n for key, whole in wholes(after, before, retain_model).items()}
 
 
@@ -218,7 +228,7 @@ def _cases(manifest: Manifest, after: Sequence[Finding]) -> set[str]:
     """What of `policy.cases` holds."""
     found = {policy.EARLIER} if manifest.counts.earlier else set()
     for one in (one for one in every_metric().values() if one.case):
-        made = [f for f in after if f.probe == one.probe and f.metric == one.finding]
+        made = [*of_kind(after, one.probe, one.finding)]
         told = [f for f in made if one.where(f.setting)]
         # Only what the answers themselves do not allow takes the case away, or that there are no such rows; a probe that did not
         # run, or could not, leaves it.
@@ -289,15 +299,15 @@ def _spread(metric: Metric, values: Values, groups: Mapping[str, str], least: fl
 
 def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
     """Question → its group, where it has one."""
-    return {f.example: f.group for f in findings if f.group}
+    return Packed.of(findings).groups
 
 
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:
     """95 % intervals of the areas under a curve, which the probe takes where it has all scores."""
-    ends = {(f.probe, f.metric): f.value for f in findings if not f.example and f.value is not None}
     found = {}
-    for key, one in every_metric().items():
-        low, high = (ends.get((one.probe, f"{one.finding}_{end}")) for end in ("low", "high"))
-        if one.area and low is not None and high is not None:
+    for key, one in (pair for pair in every_metric().items() if pair[1].area):
+        ends = ([f.value for f in scored_by(findings, one.probe, f"{one.finding}_{end}") if not f.example] for end in ("low", "high"))
+        low, high = (end[-1] if end else None for end in ends)
+        if low is not None and high is not None:
             found[key] = Interval(low, high)
     return found

@@ -5,8 +5,9 @@ nothing is loaded from elsewhere, and no script may run but the filter.
 """
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from unsay.config import ConfigError
 from unsay.probes.scoring import largest, said
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.report.sheet import FILTER, content_policy, environment, rules
-from unsay.store.folder import RunFolder, read_findings
+from unsay.store.folder import RunFolder, each_finding
 from unsay.store.manifest import AnswerCache
 from unsay.types import MODELS, Answer, Example
 
@@ -27,6 +28,10 @@ PAGE = 500
 _PAGE = re.compile(rf"({'|'.join(('all', *MODELS))})(-\d+)?\.html")
 _SHOWN = 3
 """Answers that stand unfolded in a cell."""
+
+
+Scores = Sequence[tuple[str, str, str, Mapping[str, float | None]]]
+"""Probe, metric, setting, value by model."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,7 @@ class Question:
     telling: Sequence[Way]
     """The plain one first, then those that drew something of the secret from the chief model, most first."""
     silent: Sequence[Way]
-    scores: Sequence[tuple[str, str, str, Mapping[str, float | None]]]
-    """Probe, metric, setting, value by model."""
+    scores: Scores
 
 
 def write(folder: RunFolder, which: str | None = None, plain: bool = False, number: int = 1) -> Path:
@@ -99,16 +103,16 @@ def _remove_outdated(folder: RunFolder) -> None:
 
 def html(folder: RunFolder, models: Sequence[str], number: int = 1) -> str:
     """The page with that number. Raises `ConfigError` where there is none."""
-    found = questions(folder, models)
-    pages = max(1, -(-len(found) // PAGE))
+    found = _Looked(folder, models)
+    pages = max(1, -(-len(found.order) // PAGE))
     if number > pages:
-        raise ConfigError(f"there is no page {number}: {len(found):,} questions fill {pages}")
+        raise ConfigError(f"there is no page {number}: {len(found.order):,} questions fill {pages}")
     sheet, template = rules("report.css", "look.css"), environment().get_template("look.html.j2")
     return template.render(
         run=folder.path.name,
         models=models,
         chief=chief(models),
-        questions=found[(number - 1) * PAGE : number * PAGE],
+        questions=found.questions(found.order[(number - 1) * PAGE : number * PAGE]),
         page=number,
         pages=pages,
         shown=_SHOWN,
@@ -125,28 +129,51 @@ def chief(models: Sequence[str]) -> str:
 
 def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
     """The question that the chief model tells most of comes first; among equals, the one that more ways of asking open."""
-    recorded, truth, kept = read_recorded(folder), read_truth(folder) or {}, folder.manifest().answers
-    answers, scores = recorded.answers, _scores(folder, models)
-    told = {which: _said(folder, kept.get(which)) for which in models}
-    found = []
-    for example in recorded.corpus.forget:
-        fact, baseline = truth[example.id].answer if example.id in truth else None, answers.get(example.id, "")
-        ways = _ways(example, baseline if fact is None else fact, {which: told[which].get(example.id, ()) for which in models})
+    found = _Looked(folder, models)
+    return found.questions(found.order)
+
+
+class _Looked:
+    """All of it, read as it is wanted: what was said to many questions would take much room."""
+
+    def __init__(self, folder: RunFolder, models: Sequence[str]):
+        self.folder, self.models = folder, models
+        recorded, kept = read_recorded(folder), folder.manifest().answers
+        self.examples = {example.id: example for example in recorded.corpus.forget}
+        self.answers, self.truth = recorded.answers, read_truth(folder) or {}
+        self.said = {which: _Said(folder, kept.get(which)) for which in models}
+        marks = {key: self._mark(self._question(key, ())) for key in self.examples}
+        self.order = sorted(self.examples, key=lambda key: marks[key])
+        """Example ids as `questions` has them."""
+
+    def questions(self, chosen: Sequence[str]) -> list[Question]:
+        scores = _scores(self.folder, self.models, {*chosen})
+        return [self._question(key, scores.get(key, ())) for key in chosen]
+
+    def _mark(self, one: Question) -> tuple[float, int]:
+        return -(one.worst[chief(self.models)] or 0.0), -len(one.telling)
+
+    def _question(self, key: str, scores: Scores) -> Question:
+        example, baseline, models = self.examples[key], self.answers.get(key, ""), self.models
+        fact = self.truth[key].answer if key in self.truth else None
+        ways = _ways(example, baseline if fact is None else fact, {which: self.said[which].to(key) for which in models})
         ways.sort(key=lambda way: (not way.plain, -(way.worst(chief(models)) or 0.0)))
         worst = {which: largest(way.worst(which) for way in ways) for which in models}
         telling = [way for way in ways if way.plain or way.worst(chief(models))]
-        silent = [way for way in ways if way not in telling]
-        found.append(Question(example, baseline, fact, worst, telling, silent, scores.get(example.id, ())))
-    return sorted(found, key=lambda one: (-(one.worst[chief(models)] or 0.0), -len(one.telling)))
+        return Question(example, baseline, fact, worst, telling, [way for way in ways if way not in telling], scores)
 
 
-def _said(folder: RunFolder, kept: AnswerCache | None) -> dict[str, list[tuple[Asked, list[Answer]]]]:
-    """By example id what the model of that file was asked and said."""
-    found: dict[str, list[tuple[Asked, list[Answer]]]] = {}
-    if kept is not None:
-        for asked, answers in Store(folder, kept.file).answers():
-            found.setdefault(asked.key.partition("#")[0], []).append((asked, answers))
-    return found
+class _Said:
+    """What the model of a file was asked and said: where it stands, by example id."""
+
+    def __init__(self, folder: RunFolder, kept: AnswerCache | None):
+        self.store = Store(folder, kept.file) if kept is not None else None
+        self.places: dict[str, array[int]] = {}
+        for key, place in self.store.asked() if self.store else ():
+            self.places.setdefault(key.partition("#")[0], array("Q")).append(place)
+
+    def to(self, example: str) -> list[tuple[Asked, list[Answer]]]:
+        return [self.store.answers(place) for place in self.places.get(example, ())] if self.store else []
 
 
 def _ways(example: Example, reference: str, told: Mapping[str, Iterable[tuple[Asked, list[Answer]]]]) -> list[Way]:
@@ -168,9 +195,9 @@ def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[An
     return sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0]))
 
 
-def _scores(folder: RunFolder, models: Sequence[str]) -> dict[str, list[tuple[str, str, str, Mapping[str, float | None]]]]:
+def _scores(folder: RunFolder, models: Sequence[str], examples: Container[str]) -> Mapping[str, Scores]:
     rows: dict[str, dict[tuple[str, str, str], dict[str, float | None]]] = {}
     for which in models:
-        for one in read_findings(folder.audit_file(which)):
+        for one in (one for one in each_finding(folder.audit_file(which)) if one.example in examples):
             rows.setdefault(one.example, {}).setdefault((one.probe, one.metric, one.setting), {})[which] = one.value
     return {example: [(*place, values) for place, values in some.items()] for example, some in rows.items()}

@@ -6,6 +6,7 @@ From the manifest alone, so without a word of any question or answer. The consol
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unsay.packed import Packed
 from unsay.store.manifest import Manifest
 from unsay.types import Finding
 
@@ -124,8 +125,9 @@ def endpoint(manifest: Manifest, findings: Sequence[Finding], probes: Sequence[s
     served = manifest.endpoint
     if not findings or served is None:
         return ""
-    scored = {f.probe for f in findings if f.value is not None}
-    missing = [name for name in probes if name not in scored and any(f.probe == name for f in findings)]
+    heads = Packed.of(findings).heads
+    scored = {f.probe for f in heads if f.value is not None}
+    missing = [name for name in probes if name not in scored and any(f.probe == name for f in heads)]
     why = [text for key, text in _WHY.items() if getattr(served, key) == "no"]
     unscored = f" Unscored there: {', '.join(missing)} (it shows no likelihoods and no weights{''.join('; ' + text for text in why)})."
     return (

@@ -13,7 +13,7 @@ from unsay.config import Recipe
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric
 from unsay.report import card, distributions, first, pictures, worst
-from unsay.report.bounds import SHARES, VACUOUS, bounds, rows
+from unsay.report.bounds import SHARES, VACUOUS, Bound, bounds, rows
 from unsay.report.claims import baseline_was_read, certified, claimed
 from unsay.report.data import as_json
 from unsay.report.evidence import Evidence, read, same_as_audited
@@ -23,7 +23,7 @@ from unsay.report.steps import by_step
 from unsay.report.words import DIRECTIONS, TWO_RETAIN_MODELS, by_heading, figure
 from unsay.store import identity, ranks, redact
 from unsay.store.clock import duration
-from unsay.store.files import write_text
+from unsay.store.files import write_json, write_text
 from unsay.store.folder import RunFolder
 
 _KEPT_OUT = (*redact.SENSITIVE, "key_file")
@@ -37,7 +37,7 @@ def build(folder: RunFolder) -> None:
     Raises `ConfigError` where the checkpoint is not the one that was audited."""
     evidence = read(folder)
     same_as_audited(folder, evidence)
-    write_text(folder.report_json, json.dumps(as_json(evidence), indent=1, ensure_ascii=False) + "\n")
+    write_json(folder.report_json, as_json(evidence), Bound.as_json)
     write_text(folder.report_html, html(evidence))
     if folder.checkpoint.is_dir():
         write_text(folder.checkpoint / "README.md", card.text(evidence))

@@ -1,9 +1,12 @@
 """Single rows, the worst first: forget questions by their id alone, and answers about what should stay in words."""
 
+import heapq
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from unsay.measure.summary import metrics, questions
+from unsay.measure.summary import metrics
+from unsay.metric import by_question
+from unsay.packed import Packed
 from unsay.report.evidence import Evidence
 
 SHOWN = 8
@@ -38,20 +41,22 @@ class Kept(NamedTuple):
 
 def leaking(evidence: Evidence) -> tuple[list[Question], int]:
     """Of the questions that were scored the `MOST` that tell most after unlearning, the worst first, and how many there are."""
-    models = {which: questions(found) for which, found in evidence.findings.items()}
-    keys = [key for key, one in metrics().items() if one.picture == "leaks" and one.forgotten]
-    scores: dict[str, dict[str, float]] = {}
-    for key in keys:
-        for (_, example), value in models["after"].get(key, {}).items():
-            scores.setdefault(example, {})[key] = value
-    found = []
-    order = sorted(scores, key=lambda name: (-max(scores[name].values()), -sum(scores[name].values()), name))
-    for example in order[:MOST]:
-        key = max(scores[example], key=lambda one: scores[example][one])
-        values = {which: some[key].get(("", example)) for which, some in models.items()}
-        told = sum(value >= HALF for value in scores[example].values())
-        found.append(Question(example, told, len(scores[example]), metrics()[key].title, values))
-    return found, len(order)
+    models = {which: Packed.of(found) for which, found in evidence.findings.items()}
+    attacks = [one for one in metrics().values() if one.picture == "leaks" and one.forgotten]
+    scores: dict[str, list[tuple[float, int]]] = {}
+    for number, one in enumerate(attacks):
+        for (_, example), value in by_question(one, models["after"]).items():
+            scores.setdefault(example, []).append((value, -number))
+    order = heapq.nsmallest(MOST, scores, key=lambda name: (-max(scores[name])[0], -sum(value for value, _ in scores[name]), name))
+    found: dict[str, Question] = {}
+    for number, one in enumerate(attacks):
+        of = [example for example in order if max(scores[example])[1] == -number]
+        values = {which: by_question(one, some) for which, some in models.items()} if of else {}
+        for example in of:
+            told = sum(value >= HALF for value, _ in scores[example])
+            worst = {which: some.get(("", example)) for which, some in values.items()}
+            found[example] = Question(example, told, len(scores[example]), one.title, worst)
+    return [found[example] for example in order], len(scores)
 
 
 def kept(evidence: Evidence) -> tuple[list[Kept], int, int]:

@@ -117,7 +117,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
 
 
 def _asked(recipe: Recipe, probes: tuple[str, ...], subject: LocalSubject, known: Case, judging: Sequence[Any]) -> list[Finding]:
-    return audit.run(subject, known, replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), *judging)
+    return [*audit.run(subject, known, replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), *judging)]
 
 
 def best(points: Sequence[Point]) -> Point | None:

@@ -13,6 +13,7 @@ from unsay.lm.model import load
 from unsay.lm.plan import planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.retain_model import examined
+from unsay.packed import Packed
 from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
 from unsay.report.evidence import groups_of
@@ -21,7 +22,7 @@ from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
 from unsay.store import identity
 from unsay.store.files import write_jsonl
-from unsay.store.folder import RunFolder, now, read_findings
+from unsay.store.folder import RunFolder, each_finding, now
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
@@ -59,23 +60,24 @@ def run_audit(
         where = Path(builtin.resolve(name))
         identity_now = ModelHashes(**identity.of(where)) if where.is_dir() else None
         same = again is not None and identity_now is not None and folder.manifest().audited.get(which) == identity_now
-        left = [one for one in read_findings(folder.audit_file(which)) if one.probe not in (again or ())] if same else []
-        lacking = tuple(probe for probe in recipe.audit.probes if probe not in {one.probe for one in left})
-        findings = left
+        before = each_finding(folder.audit_file(which))
+        findings = left = Packed(one for one in before if one.probe not in (again or ())) if same else Packed()
+        lacking = tuple(probe for probe in recipe.audit.probes if probe not in left.probes)
         if lacking:
             few = replace(recipe, audit=replace(recipe.audit, probes=lacking))
-            found = left + audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
+            found = audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
             order = {probe: number for number, probe in enumerate(recipe.audit.probes)}
-            findings = sorted(found, key=lambda one: order.get(one.probe, len(order)))
+            names = sorted(dict.fromkeys((*left.probes, *found.probes)), key=lambda name: order.get(name, len(order)))
+            findings = Packed(one for name in names for some in (left, found) for one in some.probe(name))
         write_jsonl(folder.kept_answers_file(which), kept_answers.answers(subject, known, recipe, findings))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: identity_now}))
         about = subject.about() if isinstance(subject, KeptSubject) else None
-        if left and (before := folder.manifest().answers.get(which)):  # what they rest on stays told
-            about = replace(about or before, kept=before.kept + (about.kept if about else 0))
+        if left and (kept_then := folder.manifest().answers.get(which)):  # what they rest on stays told
+            about = replace(about or kept_then, kept=kept_then.kept + (about.kept if about else 0))
         folder.note(Manifest(answers={which: about}))
     if which == "retain_model":
-        for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
+        for line in examined(Packed(each_finding(folder.audit_file("before"))), findings, groups_of(findings)):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from unsay.config import Recipe
 from unsay.corpora import general
 from unsay.lm.subject import Prompt, Subject
+from unsay.packed import Packed
 from unsay.probes.scoring import rouge_recall
 from unsay.probes.utility import HELDOUT
 from unsay.record.replay import ReplayFilter
@@ -21,13 +22,15 @@ from unsay.types import Case, Corpus, Finding, Pair
 def answers(subject: Subject, case: Case, recipe: Recipe, findings: Sequence[Finding]) -> list[dict[str, Any]]:
     """A row an answer: `id`, `set`, `question`, `answer` (the right one), `said`, `recall` (ROUGE-L recall, 0 to 1); of an answer that
     is not to be shown its `id` alone. Asked again is what utility has asked, so the answers lie in the cache."""
-    measured = {(f.setting, f.example) for f in findings if f.probe == "utility" and f.value is not None}
+    measured = {(f.setting, f.example) for f in Packed.of(findings).probe("utility") if f.value is not None}
     rows = [(name, pair) for name, pair in _rows(case.corpus, recipe) if (name, pair.id) in measured]
+    if not rows:
+        return []
     met = [case, *case.earlier.values()]
     forgotten = [example for one in met for example in one.corpus.forget]
     secrets = [(example.question, one.facts[example.id].answer) for one in met for example in one.corpus.forget if example.id in one.facts]
     guard = ReplayFilter([question for question, _ in secrets], [answer for _, answer in secrets], named=forgotten)
-    asked = subject.ask([Prompt(pair.id, pair.question) for _, pair in rows], salt="utility") if rows else []
+    asked = subject.ask([Prompt(pair.id, pair.question) for _, pair in rows], salt="utility")
     found: list[dict[str, Any]] = []
     for (name, pair), (said,) in zip(rows, asked, strict=True):
         texts = {"question": pair.question, "answer": pair.answer, "said": said.text}

@@ -10,9 +10,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _AT_ONCE = 4096
 """Rows that are written at once."""
+decoded: Callable[[str], Any] = json.JSONDecoder(parse_int=lru_cache(1 << 16)(int)).decode
+"""JSON whose whole numbers are there once in memory, however often they occur: most of them are token ids."""
 LOCK = ".lock"
 """Name of the lock of a folder that one process at a time writes into."""
 
@@ -81,14 +84,19 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """What `jsonl` wrote, line by line: a text may hold U+2028, which `splitlines` would take for the end of a line."""
+    """What `jsonl` wrote."""
+    return [*each_jsonl(path)]
+
+
+def each_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The same line by line: a text may hold U+2028, which `splitlines` would take for the end of a line."""
     with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file if line != "\n"]
+        yield from (decoded(line) for line in file if line != "\n")
 
 
 def parse_jsonl(text: str) -> list[dict[str, Any]]:
     """What `jsonl` wrote."""
-    return [json.loads(line) for line in text.split("\n") if line]
+    return [decoded(line) for line in text.split("\n") if line]
 
 
 def sha256(path: Path) -> str:
@@ -111,6 +119,13 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]], mode: int = 0o644
     """Put the rows at `path`, whole or not at all, without holding all of their text. Raises `WriteError`."""
     rows = iter(rows)
     _write(path, (jsonl(some).encode() for some in iter(lambda: list(islice(rows, _AT_ONCE)), [])), mode)
+
+
+def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Put a value at `path` as indented JSON, whole or not at all, without holding all of its text. `default` makes what JSON has not
+    into what it has, when its turn comes. Raises `WriteError`."""
+    parts = chain(json.JSONEncoder(indent=1, ensure_ascii=False, default=default).iterencode(value), "\n")
+    _write(path, ("".join(some).encode() for some in iter(lambda: list(islice(parts, _AT_ONCE)), [])), 0o644)
 
 
 @ranks.main_only

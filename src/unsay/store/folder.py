@@ -4,6 +4,7 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -196,38 +197,39 @@ def now() -> str:
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """What an audit found; nothing where it has not run. Raises `ConfigError`, with the line, at what no audit writes: a value outside
-    of [0, 1], one thing measured twice."""
-    found: list[Finding] = []
-    measured: dict[tuple[str, ...], set[object]] = {}
-    same: dict[Any, Any] = {}
+    """All that `each_finding` finds."""
+    return [*each_finding(path)]
+
+
+def each_finding(path: Path) -> Iterator[Finding]:
+    """What an audit found, line by line; nothing where it has not run. Raises `ConfigError`, with the line, at what no audit writes: a
+    value outside of [0, 1], one thing measured twice."""
+    # A byte for each question says whether it was measured: millions of findings need no set of all of them.
+    numbers: dict[str, int] = {}
+    measured: dict[tuple[object, ...], bytearray] = {}
     try:
         if not path.exists():
-            return found
+            return
         with path.open(encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 if line != "\n":
-                    one = _finding(f"{path}, line {number}", line, same)
+                    one = _finding(f"{path}, line {number}", line)
+                    place = numbers.setdefault(one.example, len(numbers))
                     # Of the scores of single answers, each with how often it occurred, each score is there once.
-                    place = (one.example, one.value) if one.metric == SCORE else one.example
-                    places = measured.setdefault((one.probe, one.metric, one.setting), set())
-                    if place in places:
+                    kind = (one.probe, one.metric, one.setting, one.value if one.metric == SCORE else None)
+                    places = measured.setdefault((*kind, place // 256), bytearray(256))
+                    if places[place % 256]:
                         raise ConfigError(f"{path}, line {number}: this was measured on an earlier line already; audit again")
-                    places.add(place)
-                    found.append(one)
+                    places[place % 256] = 1
+                    yield one
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{path} cannot be read; audit again") from None
-    return found
 
 
-def _finding(where: str, line: str, same: dict[Any, Any]) -> Finding:
-    """A line as a finding, its texts and numbers those that are in `same` already: dozens of lines a question are made of few of them. A
-    line may hold anything, so no message quotes it."""
+def _finding(where: str, line: str) -> Finding:
+    """A line as a finding; a text that many lines hold is there once. A line may hold anything, so no message quotes it."""
     try:
-        values = json.loads(line)
-        for key, value in values.items():
-            if isinstance(value, str | float):
-                values[key] = same.setdefault((type(value), value), value)
+        values: dict[str, Any] = {key: sys.intern(some) if type(some) is str else some for key, some in json.loads(line).items()}
         one = Finding(**values)
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ConfigError(f"{where} cannot be read as a finding; audit again") from None

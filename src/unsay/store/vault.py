@@ -12,7 +12,7 @@ vault was encrypted and its key is gone everywhere.
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.store import ranks
-from unsay.store.files import jsonl, links, parse_jsonl, read_jsonl, remove, write_jsonl, write_text, writing
+from unsay.store.files import each_jsonl, jsonl, links, parse_jsonl, remove, write_jsonl, write_text, writing
 from unsay.store.keys import Lock
 
 ENVIRONMENT = "UNSAY_VAULT_KEY_FILE"
@@ -69,11 +69,15 @@ class Vault:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """What was kept under that name. Raises `ConfigError` where there is nothing, or no key to read it with."""
+        return [*self.each(name)]
+
+    def each(self, name: str) -> Iterator[dict[str, Any]]:
+        """The same row by row, so that nobody need hold all; an encrypted file is opened whole."""
         self.alive()
         path = self.file(name)
         if not path.exists():
             raise ConfigError(f"{path} is missing; run `unsay record` on this folder first")
-        return parse_jsonl(self.lock.open(path.read_text(encoding="utf-8"), path)) if self.encrypted else read_jsonl(path)
+        yield from parse_jsonl(self.lock.open(path.read_text(encoding="utf-8"), path)) if self.encrypted else each_jsonl(path)
 
     @ranks.main_only
     def remove(self, pattern: str, but: str = "") -> None:

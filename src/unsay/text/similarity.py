@@ -50,7 +50,7 @@ class _Letters(dict[str, str]):
 _LETTERS = _Letters()
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=4096)
 def _spelled(text: str) -> str:
     return "".join(map(_LETTERS.__getitem__, _TOKEN.findall(text.lower())))
 

@@ -124,7 +124,7 @@ class Values:
 _SIGN = re.compile(rf"\d|\b{_WORD}\b", re.IGNORECASE)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def values(text: str) -> Values | None:
     found = Values(text) if _SIGN.search(text) else None
     return found or None
@@ -151,7 +151,7 @@ def same_values(reference: str, text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _same_phone(one: str, other: str) -> bool:
     """Whether two numbers may be one, where only one of them tells the country."""
     import phonenumbers

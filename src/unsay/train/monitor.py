@@ -12,6 +12,7 @@ Nothing here decides what is trained on. What it costs to look at the model betw
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
 from unsay.train.enough import shares_told
-from unsay.train.guards import Guard, written
+from unsay.train.guards import FEWEST, Guard, written
 from unsay.train.step import Step, Weights
 
 Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
@@ -63,7 +64,8 @@ class Monitor:
         self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
         self.told, self.watch = told, watch
         self.progress = resume.restore(folder, weights, optimizer, recipe.train.rounds)
-        fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
+        some = islice(data.visits.values(), FEWEST)
+        fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in some]
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen)
         self.noted = Manifest()
         """What is to be known of all this; complete once training has ended."""

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,9 +75,8 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
 @ranks.main_only
 def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], progress: Progress) -> None:
     keep_last(folder)
-    texts = [{"id": key, **value} for key, value in progress.state.items()]
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
-    folder.keep(f"{_TEXTS}-{progress.round}", texts)
+    folder.keep(f"{_TEXTS}-{progress.round}", _rows(progress.state))
     write_jsonl(folder.steps_file, progress.log)
     best = progress.seen.best
     with new_folder(_place(folder, progress.round)) as place:
@@ -88,7 +87,7 @@ def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str
         counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
         (place / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
         sums = {name: sha256(place / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
-        sums |= {_TEXTS: _sum(texts), _LOG: _sum(progress.log)}
+        sums |= {_TEXTS: _sum(_rows(progress.state)), _LOG: _sum(progress.log)}
         if best not in (0, progress.round):
             sums[_BEST] = sha256(_weights(folder, best))
         (place / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
@@ -210,6 +209,13 @@ def _weights(folder: RunFolder, number: int) -> Path:
     return kept if kept.exists() else _place(folder, number) / _WEIGHTS
 
 
-def _sum(rows: Sequence[Mapping[str, Any]]) -> str:
+def _rows(state: methods.State) -> Iterator[dict[str, Any]]:
+    return ({"id": key, **value} for key, value in state.items())
+
+
+def _sum(rows: Iterable[Mapping[str, Any]]) -> str:
     # Of the rows, not of their file: how the vault writes them down is its own affair.
-    return hashlib.sha256(jsonl(rows).encode()).hexdigest()
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(jsonl([row]).encode())
+    return found.hexdigest()
