@@ -99,7 +99,7 @@ def test_a_run_with_knobs_that_are_no_more_is_read_and_a_recipe_with_them_is_not
     folder = RunFolder(tmp_path)
     folder.recipe_file.write_text('[audit]\nprobes = ["beams", "sampling"]\n[beams]\nwidth = 2\n[sampling]\nn = 3\n')
     assert audit.probes_of(folder.recipe()) == {"beams": Beams(), "sampling": Sampling(n=3)}
-    with pytest.raises(ConfigError, match=r"beams\.width"):
+    with pytest.raises(ConfigError, match=r"'beams\.width': no knob any more, it is 4 in every run; take it out"):
         audit.probes_of(load_recipe(folder.recipe_file))
     with pytest.raises(ConfigError, match=r"beams\.width"):
         audit.probes_of(folder.recipe(["beams.width=3"]))

@@ -137,7 +137,7 @@ def test_skips_in_a_row_end_the_run_and_the_last_good_state_stays(tmp_path, sett
     # What is left on the disk is the first round's work: the second moved nothing.
     model = tiny_model().to(torch.bfloat16)
     weights = Weights(model)
-    progress = resume.restore(folder, weights, torch.optim.AdamW(weights.exact.values()))
+    progress = resume.restore(folder, weights, torch.optim.AdamW(weights.exact.values()), 0)
     assert (progress.round, progress.seen.in_a_row, len(progress.log)) == (2, 2, 4)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.exact.values())
 

@@ -14,6 +14,7 @@ from unsay.measure.verdict import LineResult
 from unsay.research import par
 from unsay.run import Watchers, run_turn
 from unsay.store.folder import RunFolder
+from unsay.train import train
 from unsay.train.resume import keep_weights
 
 POLICY = """
@@ -144,6 +145,17 @@ def test_what_a_sweep_keeps_can_be_turned(run: Path, tmp_path: Path):
     assert not list((tmp_path / "kept").rglob("optimizer.pt")), "nothing was trained again"
 
 
+def test_what_a_sweep_keeps_is_not_trained_on(run: Path, tmp_path: Path):
+    """Without the optimizer's moments it would end elsewhere than a run of as many rounds."""
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    keep_weights(folder)
+    kept = {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"keeps no optimizer to go on with .*--out DIR"):
+        train(folder.recipe(["train.rounds=3"]), folder)
+    assert {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()} == kept
+
+
 def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
     (tmp_path / "run").mkdir()
     for path in run.rglob("*"):
@@ -153,9 +165,20 @@ def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
             target.write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match="keeps no trained weights"):
         par.at_par(RunFolder(tmp_path / "run"))
-    (tmp_path / "run/audit/retain_model.jsonl").unlink()
-    with pytest.raises(ConfigError, match="before and the retain model"):
+    (tmp_path / "run/audit/before.jsonl").unlink()
+    with pytest.raises(ConfigError, match="no audit of the model before"):
         par.at_par(RunFolder(tmp_path / "run"))
+
+
+def test_a_retain_model_is_needed_where_the_policy_names_one(run: Path, tmp_path: Path):
+    """Who has none, an operator most of the time, turns the dial by limits that are numbers."""
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/audit/retain_model.jsonl").unlink()
+    row, with_one = (json.loads(call("par", str(path), "--json"))["runs"][0] for path in (tmp_path / "run", run))
+    assert row["points"] == with_one["points"]
+    assert row["never_knew"] is None
+    with pytest.raises(ConfigError, match=r"demo compares with a retain model.*--policy default"):
+        par.at_par(RunFolder(tmp_path / "run"), "demo")
 
 
 def test_a_line_from_below_is_about_what_stays_unless_it_asks_for_chance() -> None:

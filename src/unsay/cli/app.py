@@ -106,8 +106,7 @@ RecipeArgument = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; default runs/RECIPE.")]
 SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings),
+    list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings)
 ]
 DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).", callback=_hear_data)]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]

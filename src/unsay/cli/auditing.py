@@ -53,44 +53,39 @@ def audit(
     from unsay import run as runs
     from unsay.audit.endpoint import EndpointConfig
 
-    with watching() as watchers:
-        if endpoint is None and (model or key_env or api != "chat"):
-            raise ConfigError("--model, --api and --key-env say how to reach a server; give its URL with --endpoint")
-        if endpoint is not None and ranks.count() > 1:
-            raise ConfigError("--endpoint asks a server, which needs no --processes")
-        if endpoint is not None and which:
-            raise ConfigError("--endpoint audits what is deployed, --which the models of the run; give one of them")
-        if endpoint is not None and (questions or corpus or settings):
-            raise ConfigError("--endpoint audits what is deployed as the run says; give it without --questions, --corpus and --set")
-        if questions is not None and corpus is not None:
-            raise ConfigError("--questions and --corpus name two sources of questions; give one of them")
-        if questions is not None or corpus is not None:
-            if which:
-                raise ConfigError("--which names the models of a run; without one all that are named are audited")
-            folder = RunFolder(out or Path("runs") / f"audit-{Path(run).name}")
-            named = {"before": before, "retain_model": retain_model}
+    served, alone = endpoint is not None, questions is not None or corpus is not None
+    folder = RunFolder(out or Path("runs") / f"audit-{Path(run).name}") if alone else RunFolder(run)
+    how = f"a model without a run: unsay audit {run} --questions FILE"
+    refused = (
+        (not served and (model or key_env or api != "chat"), "--model, --api and --key-env say how to reach a server: --endpoint URL"),
+        (served and ranks.count() > 1, "--endpoint asks a server, which needs no --processes"),
+        (served and which, "--endpoint audits what is deployed, --which the models of the run; give one of them"),
+        (served and (alone or settings), "--endpoint audits what is deployed as the run says; leave --questions, --corpus and --set out"),
+        (questions is not None and corpus is not None, "--questions and --corpus name two sources of questions; give one of them"),
+        (alone and which, "--which names the models of a run; without one all that are named are audited"),
+        (not alone and (retain_model or before or out), f"--retain-model, --before and --out are for {how}"),
+        (not alone and not folder.recipe_file.exists(), f"{run} is not a run folder (no recipe.toml); to audit {how}"),
+        (settings and which, "--set changes how every model of the run is audited; leave --which out, so that their numbers compare"),
+    )
+    for wrong, text in refused:
+        if wrong:
+            raise ConfigError(text)
+    if alone:
+        named = {"before": before, "retain_model": retain_model}
+        with watching() as watchers:
             runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], corpus=corpus or "files", **named)
+        landed(folder.report_html)
+        return
+    with watching() as watchers, folder.claimed():
+        recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
+        if endpoint is not None:
+            runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
+        elif which is None and folder.manifest().alone is not None:
+            runs.run_alone(recipe, folder, watchers, not no_cache, again)
         else:
-            if retain_model or before or out:
-                raise ConfigError(f"--retain-model, --before and --out are for a model without a run: unsay audit {run} --questions FILE")
-            folder = RunFolder(run)
-            if not folder.recipe_file.exists():
-                how = f"to audit a model without a run: unsay audit {run} --questions FILE"
-                raise ConfigError(f"{run} is not a run folder (no recipe.toml); {how}")
-            if settings and which:
-                raise ConfigError("--set changes how every model of the run is audited; leave --which out, so that their numbers compare")
-            with folder.claimed():
-                recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
-                if endpoint is not None:
-                    runs.run_endpoint(recipe, folder, EndpointConfig(endpoint, model, api, key_env), watchers, not no_cache)
-                    landed(folder.audit_file("endpoint"))
-                    return
-                if which is None and folder.manifest().alone is not None:
-                    runs.run_alone(recipe, folder, watchers, not no_cache, again)
-                else:
-                    for one in [which] if which else runs.auditable(recipe, folder):
-                        runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
-    landed(folder.audit_file("after").parent if questions is None and corpus is None else folder.report_html)
+            for one in [which] if which else runs.auditable(recipe, folder):
+                runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
+    landed(folder.audit_file("endpoint") if served else folder.audit_file("after").parent)
 
 
 @app.command(rich_help_panel=RESULT)

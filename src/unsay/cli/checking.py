@@ -92,13 +92,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         if name and problems.attempt(builtin.at_hand, key, name) is False:
             text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
             hints.append(Notice("hint", "", text))
-    hints += _endless(recipe) if recipe.model.template != "raw" else []
-    wanted, raw = getattr(source, "raw", False), recipe.model.template == "raw"
-    if source and wanted and not raw:
-        text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
-        hints.append(Notice("warning", "", text))
-    if source and raw and not wanted:
-        hints.append(Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse'))
+    hints += _form(recipe, getattr(source, "raw", False) if source else None)
     if isinstance(source, Files):
         summaries, notices = examine(source, recipe.model.system_prompt)
         return summaries, [*of(problems), *notices, *hints]
@@ -113,8 +107,13 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     return summaries, [*of(problems), *hints]
 
 
-def _endless(recipe: Recipe) -> Iterator[Notice]:
-    """A hint where the model may be a base model, whose answers go on and on: its tokenizer has no chat template."""
+def _form(recipe: Recipe, goes_on: bool | None) -> Iterator[Notice]:
+    """A hint where the model may be a base model, whose answers go on and on: its tokenizer has no chat template. A warning where it is
+    to go on with texts and is asked questions, or the other way about. `goes_on`: what the corpus needs; `None` where it is not known."""
+    if recipe.model.template == "raw":
+        if goes_on is False:
+            yield Notice("warning", "", 'model.template = "raw" sends bare questions; it is for the corpora passages and muse')
+        return
     name, folder = recipe.model.name, Path(recipe.model.name)
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -127,6 +126,9 @@ def _endless(recipe: Recipe) -> Iterator[Notice]:
             f'look with `unsay ask {name} "…"`, and set stop = "\\n" under [model] where it does'
         )
         yield Notice("hint", "", text)
+    if goes_on:
+        text = 'openings of texts are asked as questions; set template = "raw" under [model] for the model to go on with them'
+        yield Notice("warning", "", text)
 
 
 def _lines(summaries: Sequence[Summary], notices: Sequence[Notice], most: int, guessed: Container[str]) -> Iterator[str]:

@@ -14,10 +14,7 @@ from unsay.tables import describe
 
 Part = Annotated[
     str,
-    typer.Argument(
-        help="Of a probe, reward, method or corpus, of this package or of an installed one.",
-        autocompletion=completing.parts,
-    ),
+    typer.Argument(help="Of a probe, reward, method or corpus, of this package or of an installed one.", autocompletion=completing.parts),
 ]
 
 

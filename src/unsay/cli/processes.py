@@ -40,8 +40,7 @@ def _ended_with(parent: int) -> None:
 
 
 ProcessesOption = Annotated[
-    int,
-    typer.Option("--processes", min=1, callback=_several, help="Share the work among so many processes here, one graphics card each."),
+    int, typer.Option("--processes", min=1, callback=_several, help="Share the work among so many processes here, one graphics card each.")
 ]
 
 

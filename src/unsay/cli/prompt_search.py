@@ -57,21 +57,19 @@ def prompt_search(
         rows = prompt_search.questions(found) if form == "questions" else prompt_search.paraphrases(found)
         if rows:
             write_text(out, jsonl(rows), mode=0o600)
-    shown = [(example.id, one, _about(one, reveal)) for example, tried in found for one in tried]
-    leaking = sum(one.leaking for _, one, _ in shown)
+    shown = [(example.id, one) for example, tried in found for one in tried]
     if as_json:
-        variants = [{"id": key, **about} for key, _, about in shown]
+        variants = [{"id": key, **_about(one, reveal)} for key, one in shown]
         print_json({"file": str(out) if rows else None, "rows": len(rows), "variants": variants})
         return
-    for key, one, about in shown:
+    for key, one in shown:
         worst = "unscored" if one.worst is None else f"{one.worst:.2f}"
         output.print(f"{key}  {'leaks' if one.leaking else 'silent'}  {one.leaks:3} of {one.n}  worst {worst}  {one.variant.kind}")
         if reveal:
-            output.print(
-                f"    asked   {about['question']}{' … ' + about['prefix'] if about['prefix'] else ''}\n    answer  {about['answer']}"
-            )
+            words = " … ".join(filter(None, (one.variant.question, one.variant.prefix)))
+            output.print(f"    asked   {words}\n    answer  {one.answer}")
     where = f"; {len(rows)} rows in {out}" if rows else ", and nothing is written"
-    output.print(f"{leaking} of {len(shown)} variants leak{where}")
+    output.print(f"{sum(one.leaking for _, one in shown)} of {len(shown)} variants leak{where}")
 
 
 def _asked(question: str | None, questions: str | None, answer: str | None) -> list[tuple[Example, str | None]]:

@@ -56,15 +56,12 @@ def spans(
         print_json({"file": str(spans_file(folder)), "questions": found})
         return
     for one in found:
-        if not reveal:
+        if reveal:
+            words = {"rare": one["rare_words"], "named": one["named"]}
+            lines = [f"    {name}: {', '.join(some)}" for name, some in words.items() if some]
+            output.print(f"{one['id']}  {one['question']}", marked(one["answer"], one["spans"]), *lines, f"    {_counts(one)}\n", sep="\n")
+        else:
             output.print(f"{one['id']}  {_counts(one)}")
-            continue
-        output.print(f"{one['id']}  {one['question']}")
-        output.print(marked(one["answer"], one["spans"]))
-        for key, words in (("rare_words", "rare"), ("named", "named")):
-            if one[key]:
-                output.print(f"    {words}: {', '.join(one[key])}")
-        output.print(f"    {_counts(one)}\n")
     _advice(found, folder)
 
 

@@ -7,18 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli.app import (
-    STAGES,
-    START,
-    DataOption,
-    OutOption,
-    RecipeArgument,
-    RunArgument,
-    SeedOption,
-    SetOption,
-    app,
-    load_recipe,
-)
+from unsay.cli.app import STAGES, START, DataOption, OutOption, RecipeArgument, RunArgument, SeedOption, SetOption, app, load_recipe
 from unsay.cli.processes import ProcessesOption
 from unsay.cli.progress import landed, watching
 from unsay.config import Recipe, recipe_path

@@ -10,7 +10,9 @@ import typer
 
 from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, print_json
 from unsay.cli.progress import landed
-from unsay.config import ConfigError, dump
+from unsay.config import ConfigError, Recipe, dump
+from unsay.store import redact
+from unsay.store.files import LOCK, links, remove, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import DestroyedVault, Manifest
 
@@ -25,6 +27,12 @@ _RECOVERABLE = (
     "Files that are removed from a disk may be recoverable (copies that the file system keeps, flash memory, backups), "
     "so no erasure is claimed for them."
 )
+_LISTS = {
+    "removed": "removed",
+    "remains": "remains",
+    "linked": "remains elsewhere, where links led, and is yours to remove",
+    "handed": "the files that the questions came from remain, and are yours to remove",
+}
 
 
 @app.command(rich_help_panel=SECRETS)
@@ -100,54 +108,55 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
 
     Nothing outside of the run folder is removed but the key file that you name. Broken off, the same command goes on with it.
     """
-    from unsay.store import redact
-    from unsay.store.files import LOCK, links, remove, write_text
-
     folder = RunFolder(run)
     folder.recipe(texts=False)  # says where this is no run folder
     with folder.claimed():
-        recipe, vault, manifest = folder.recipe(texts=False), folder.texts, folder.manifest()
+        recipe, vault = folder.recipe(texts=False), folder.texts
         for path in (folder.vault, folder.state.parent):
             if path.is_symlink():  # what lies in it may be anybody's
                 raise ConfigError(f"{path} is a link to {path.resolve()}, and nothing is removed through a link; move that folder back")
         own_key = vault.own_key(key) if key else None
         parts = [path for path in (folder.vault, folder.state, folder.planted) if os.path.lexists(path)]
         keys = [own_key] if own_key and own_key.exists() else []
-        if vault.emptied and parts == [folder.vault] and not keys and manifest.vault is not None:
+        if vault.emptied and parts == [folder.vault] and not keys and folder.manifest().vault is not None:
             vault.alive()  # says that it was destroyed, and when
         if not yes:
             typer.echo("To be removed: " + ", ".join(map(str, [*parts, *keys])), err=True)
             typer.confirm("Remove this? It cannot be taken back.", abort=True, err=True)
         linked = [path for part in parts for path in links(part)]
-        # A folder of an earlier version has its texts in the recipe still.
-        shown, texts = redact.apart(recipe)
-        write_text(folder.recipe_file, dump(shown), mode=0o600)
-        plain = bool(texts) or any(look.plain for look in manifest.looks)
-        for path in (folder.state, folder.planted):
-            remove(path)
-        gone = vault.destroy(own_key)
-        encrypted, key_removed = gone["encrypted"], bool(own_key) or (manifest.vault is not None and manifest.vault.key_removed)
-        told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
-        folder.note(Manifest(vault=told))
-    remains = [path for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault]
+        told, plain = _end(folder, recipe, own_key)
     survived = [path for path in parts if path != folder.vault and os.path.lexists(path)]
-    linked = [path for path in linked if path.exists()]
-    handed = [Path(value) for value in recipe.tables.get(recipe.corpus, {}).values() if isinstance(value, str) and os.path.exists(value)]
-    removed = [path for path in (*parts, *keys) if path not in survived]
+    lists = {
+        "removed": [str(path) for path in (*parts, *keys) if path not in survived],
+        "not_removed": list(map(str, survived)),
+        "linked": [str(path) for path in linked if path.exists()],
+        "handed": [one for one in recipe.tables.get(recipe.corpus, {}).values() if isinstance(one, str) and os.path.exists(one)],
+        "remains": [str(path) for path in sorted(folder.path.iterdir()) if path.name != LOCK and path != folder.vault],
+    }
     if as_json:
-        lists = {"removed": removed, "not_removed": survived, "linked": linked, "handed": handed, "remains": remains}
-        print_json(asdict(told) | {name: list(map(str, paths)) for name, paths in lists.items()})
+        print_json(asdict(told) | lists)
     else:
-        print("removed: " + ", ".join(map(str, removed)))
-        print("remains: " + (", ".join(map(str, remains)) or "nothing"))
-        if linked:
-            print("remains elsewhere, where links led, and is yours to remove: " + ", ".join(map(str, linked)))
-        if handed:
-            print("the files that the questions came from remain, and are yours to remove: " + ", ".join(map(str, handed)))
+        for name, words in _LISTS.items():
+            if lists[name]:
+                print(f"{words}: {', '.join(lists[name])}")
         print(_claim(told, plain, weights=len(parts) > 1))
     if survived:
-        typer.echo(f"could not be removed: {', '.join(map(str, survived))}; look at their rights, then give this command again", err=True)
+        typer.echo(f"could not be removed: {', '.join(lists['not_removed'])}; look at their rights, then give this command again", err=True)
         raise typer.Exit(1)
+
+
+def _end(folder: RunFolder, recipe: Recipe, own_key: Path | None) -> tuple[DestroyedVault, bool]:
+    """Remove the texts and the weights; what may be claimed of them now, and whether any were written out in plain."""
+    before, (shown, texts) = folder.manifest(), redact.apart(recipe)
+    plain = bool(texts) or any(look.plain for look in before.looks)  # a folder of an earlier version has its texts in the recipe still
+    write_text(folder.recipe_file, dump(shown), mode=0o600)
+    for path in (folder.state, folder.planted):
+        remove(path)
+    gone = folder.texts.destroy(own_key)
+    encrypted, key_removed = gone["encrypted"], bool(own_key) or (before.vault is not None and before.vault.key_removed)
+    told = DestroyedVault(gone["at"], encrypted, key_removed, erased=encrypted and key_removed and not plain)
+    folder.note(Manifest(vault=told))
+    return told, plain
 
 
 def _claim(told: DestroyedVault, plain: bool, weights: bool) -> str:

@@ -15,6 +15,24 @@ T = TypeVar("T")
 _NAME = re.compile(r"[\w.+~\\:/-]{0,200}", re.ASCII)
 _WHOLE = 2**63
 """Whole numbers of TOML have 64 bits; what comes after (seeds, tensors) has no room for more."""
+_WAYS = (
+    "typo, surname, first name, initial, base64, letter by letter, answer in letters, Chinese, French, German, Spanish, bare text, "
+    "foreign system message, second turn"
+)
+FIXED: dict[str, dict[str, Any]] = {
+    "beams": {"width": 4},
+    "damage": {"noise": [0.1, 0.4], "pruned": [0.3, 0.6]},
+    "depth": {"layers": 16},
+    "drift": {"text": "auto", "windows": 100, "words": 64, "occurrences": 500},
+    "likelihood": {"k": 0.2, "options": 5},
+    "openings": {"most": 8, "texts": 32, "words": 3},
+    "perturbed": {"ways": _WAYS.split(", ")},
+    "prefill": {"other_wordings": True, "threshold": 0.5},
+    "prompt_variants": {"shots": 3, "language": "French"},
+    "relearn": {"share": 0.25},
+    "tofu": {"unknown_entities": 40},
+}
+"""Knobs of probes and of a corpus until 2026-11-28, and the one value that all runs have now."""
 
 
 class NoFolder(ConfigError):
@@ -29,7 +47,8 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     for key, value in values.items():
         path = _below(where, key)
         if key not in known:
-            raise ConfigError(f"unknown key {path!r}: {near(key[:80], known)}")
+            fixed = f"no knob any more, it is {FIXED[where][key]!r} in every run; take it out" if key in FIXED.get(where, ()) else ""
+            raise ConfigError(f"unknown key {path!r}: {fixed or near(key[:80], known)}")
         arguments[key] = _convert(hints[key], value, path)
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
         if f.init and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in arguments:

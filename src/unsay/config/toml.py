@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unsay.config.build import ConfigError, build, named
+from unsay.config.build import FIXED, ConfigError, build, named
 from unsay.config.knobs import Recipe
 from unsay.config.shipped import recipe_path
 from unsay.tables import near
@@ -19,24 +19,6 @@ _DEEPEST = 8
 """Tables and lists within one another; no knob has more than three."""
 _CONTROL = {"control", "band", "gain", "most"}
 """Of `[watch]` until 2026-11-27: a controller of the retain weight, off by default, and its knobs."""
-_WAYS = (
-    "typo, surname, first name, initial, base64, letter by letter, answer in letters, Chinese, French, German, Spanish, bare text, "
-    "foreign system message, second turn"
-)
-_FIXED: dict[str, dict[str, Any]] = {
-    "beams": {"width": 4},
-    "damage": {"noise": [0.1, 0.4], "pruned": [0.3, 0.6]},
-    "depth": {"layers": 16},
-    "drift": {"text": "auto", "windows": 100, "words": 64, "occurrences": 500},
-    "likelihood": {"k": 0.2, "options": 5},
-    "openings": {"most": 8, "texts": 32, "words": 3},
-    "perturbed": {"ways": _WAYS.split(", ")},
-    "prefill": {"other_wordings": True, "threshold": 0.5},
-    "prompt_variants": {"shots": 3, "language": "French"},
-    "relearn": {"share": 0.25},
-    "tofu": {"unknown_entities": 40},
-}
-"""Knobs of probes and of a corpus until 2026-11-28, and the one value that all runs have now."""
 
 
 def load(path: Path | str | None = None, settings: Iterable[str] = (), begun: bool = False) -> Recipe:
@@ -62,7 +44,7 @@ def read(path: Path | str | None, settings: Iterable[str] = (), begun: bool = Fa
     `begun` (a setting of one is a mistake there too). Raises `ConfigError`."""
     path = recipe_path(path) if isinstance(path, str) else path
     raw = {} if path is None else parse(path, f"no recipe at {path}; `unsay recipes` lists the ones that come with the package")
-    raw = _without(raw, _FIXED) if begun else raw
+    raw = _without(raw, FIXED) if begun else raw
     for one in settings:
         _apply(raw, one)
     return raw
@@ -72,7 +54,7 @@ def otherwise(path: Path) -> list[str]:
     """The knobs of a run's file that are no more and had another value there than all runs have now, such as `beams.width = 8`."""
     raw = parse(path, f"no recipe at {path}")
     tables = {name: table for name, table in raw.items() if isinstance(table, dict)}
-    had = [(name, key, now) for name, knobs in _FIXED.items() for key, now in knobs.items() if key in tables.get(name, ())]
+    had = [(name, key, now) for name, knobs in FIXED.items() for key, now in knobs.items() if key in tables.get(name, ())]
     return [f"{name}.{key} = {as_toml(tables[name][key])}" for name, key, now in had if tables[name][key] != now]
 
 

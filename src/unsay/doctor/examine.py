@@ -87,11 +87,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         sizes, costs = stretched(sizes, found[1][0], depth), stretched(costs, found[1][1], depth)
     if planted or not load:
         said = _planted(planted or _taught(corpus), corpus, encoder)
-    slow = _slow(recipe, model)
-    if engine != "builtin":
-        slow += (
-            f"engine.name = {engine!r} was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)",
-        )
+    slow = _slow(recipe, model, engine)
     del model
     heavier = sizes.parameters / max(1.0, trained(recipe, sizes))
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
@@ -151,8 +147,8 @@ def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
     return found
 
 
-def _slow(recipe: Recipe, model: PreTrainedModel) -> tuple[str, ...]:
-    """What can be told without a comparison: no cache, attention in several steps, a type that is slower here."""
+def _slow(recipe: Recipe, model: PreTrainedModel, engine: str) -> tuple[str, ...]:
+    """What can be told without a comparison: no cache, attention in several steps, a type that is slower here; an engine not tried."""
     known, found = habits(model), list[str]()
     if not (known.cache and known.padding):
         found.append(f"sampling: {known}{f' ({known.why})' if known.why else ''}")
@@ -161,6 +157,9 @@ def _slow(recipe: Recipe, model: PreTrainedModel) -> tuple[str, ...]:
     bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     if recipe.model.dtype == "float32" and model.device.type == "cpu" and model.num_parameters() > _LARGE and bf16():
         found.append("float32, on a processor that has bfloat16: model.dtype=bfloat16 may be faster, and rounds")
+    if engine != "builtin":
+        text = "was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)"
+        found.append(f"engine.name = {engine!r} {text}")
     return tuple(found)
 
 

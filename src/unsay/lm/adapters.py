@@ -5,7 +5,7 @@ peft injects them into the model itself (`PreTrainedModel.add_adapter`) instead 
 off it *is* the untouched model, to the bit. So a method that compares with that model needs no second copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -198,13 +198,19 @@ def merged(model: PreTrainedModel, recipe: Recipe, name: str | None = None) -> P
     """A plain model that does what the adapted `model` does, made from it (which is used up) or, where its weights are
     quantised, from the full weights of `name` loaded again on the CPU: the checkpoint then carries no rounding to 4 bits."""
     if recipe.model.quantization != "none":
-        adapters = trainable(model)
-        model, _ = load(recipe.model, name, device=torch.device("cpu"))
-        adapt(model, recipe.lora)
-        with torch.no_grad():
-            for key, parameter in trainable(model).items():
-                parameter.copy_(adapters[key])
+        model = refilled(recipe, name, trainable(model))
     fold(model)
+    return model
+
+
+@torch.no_grad()
+def refilled(recipe: Recipe, name: str | None, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """The model `name` on the CPU, neither in few bits nor spread, with these weights in place of those that train."""
+    model, _ = load(recipe.model, name, device=torch.device("cpu"))
+    if recipe.lora.rank:
+        adapt(model, recipe.lora)
+    for key, parameter in trainable(model).items():
+        parameter.copy_(weights[key])
     return model
 
 

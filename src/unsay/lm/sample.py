@@ -51,12 +51,7 @@ class Draw:
 
 @torch.inference_mode()
 def sample(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    draws: Sequence[Draw],
-    config: SampleConfig,
-    seed: int = 0,
-    salt: str = "",
+    model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], config: SampleConfig, seed: int = 0, salt: str = ""
 ) -> list[list[Answer]]:
     """Answers for every draw, in order. `salt` names the occasion (a probe, a round) in the random numbers.
 

@@ -53,15 +53,7 @@ class GuardedCollapse(PartialModelCollapse):
     retain_weight: float = 2.5
     """λ."""
     rewards: Mapping[str, float] = field(
-        default_factory=lambda: {
-            "overlap": 1.0,
-            "keys": 0.5,
-            "fluency": 1.0,
-            "length": 0.15,
-            "topic": 0.1,
-            "distinct": 0.1,
-            "refusal": 0.3,
-        }
+        default_factory=lambda: {"overlap": 1.0, "keys": 0.5, "fluency": 1.0, "length": 0.15, "topic": 0.1, "distinct": 0.1, "refusal": 0.3}
     )
     """Weights of the rewards (`unsay rewards`); the score is their weighted mean."""
     target_filter: bool = True

@@ -161,28 +161,21 @@ class Likelihood:
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
         model, encoder = subject.weights
         moments = dict(zip(texts, row_moments(model, encoder, [encoder.pair(*text) for text in texts]), strict=True))
-        scores: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in membership.SCORES}
+        asked = [(example, options[example.id]) for example, _ in pairs if example.id in options]
+        scores = {
+            name: {e.id: [score(moments[e.question, text], text, K) for text in some] for e, some in asked}
+            for name, score in membership.SCORES.items()
+        }
         for example, fact in pairs:
             found += _of_answer(example, moments[example.question, fact.answer], case.source)
-            if example.id not in options:
+            if example.id in options:
+                note = case.source if fact.wrong else f"{case.source}, {MADE}"
+                found += _of_options(example.id, {name: some[example.id] for name, some in scores.items()}, note)
+            else:
                 found += unscored("likelihood", (*TRUTH_RATIOS, *members), [example.id], NO_WRONG)
-                continue
-            note = case.source if fact.wrong else f"{case.source}, {MADE}"
-            told = [(moments[example.question, text], text) for text in options[example.id]]
-            means = [membership.SCORES["loss"](*one, K) for one in told]
-            for metric, formula in TRUTH_RATIOS.items():
-                ratio = membership.truth_ratio(means[0], averaged(means[1:], formula))
-                found.append(Finding("likelihood", metric, ratio, example.id, "", 1, note))
-            for name, score in membership.SCORES.items():
-                member, *others = [score(*one, K) for one in told]
-                scores[name][0].append(member)
-                scores[name][1].extend(others)
-                for setting, values in ((membership.MEMBER, [member]), (membership.NON_MEMBER, others)):
-                    mean = math.fsum(membership.unit(name, value) for value in values) / len(values)
-                    found.append(Finding("likelihood", f"{name}_score", mean, example.id, setting, len(values), note))
-        asked = [(example, options[example.id]) for example, _ in pairs if example.id in options]
         of = [[e for e, _ in asked], [e for e, (_, *others) in asked for _ in others]]
-        for name, both in scores.items():
+        for name, some in scores.items():
+            both = [one[0] for one in some.values()], [value for one in some.values() for value in one[1:]]
             found += _area(name, both, of) if asked else _no_areas([name], NO_WRONG)
         wrong = {
             membership.MEMBER: [Pair(e.id, e.question, some[0], e.group) for e, some in asked],
@@ -243,6 +236,17 @@ def _of_answer(example: Example, moments: membership.Moments, source: str) -> It
         values[1:] = strength, max(strength, 1 / len(told)), membership.exact_memorisation(told)
     for metric, value in zip(OF_ANSWER, values, strict=True):
         yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
+
+
+def _of_options(example: str, scores: Mapping[str, Sequence[float]], note: str) -> Iterator[Finding]:
+    """Truth ratios and scores of one question. `scores`: of the true answer, then of each wrong one."""
+    right, *wrong = scores["loss"]
+    for metric, formula in TRUTH_RATIOS.items():
+        yield Finding("likelihood", metric, membership.truth_ratio(right, averaged(wrong, formula)), example, "", 1, note)
+    for name, values in scores.items():
+        for setting, some in ((membership.MEMBER, values[:1]), (membership.NON_MEMBER, values[1:])):
+            mean = math.fsum(membership.unit(name, value) for value in some) / len(some)
+            yield Finding("likelihood", f"{name}_score", mean, example, setting, len(some), note)
 
 
 def _no_areas(names: Iterable[str], why: str) -> list[Finding]:

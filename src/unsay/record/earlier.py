@@ -208,9 +208,7 @@ def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
     strings = [s for asked in before for s in asked.example.strings if not contains(example.question, [s])]
     patterns = [p for asked in before for p in asked.example.patterns if not contains(example.question, (), [p])]
     return replace(
-        example,
-        strings=tuple(dict.fromkeys((*example.strings, *strings))),
-        patterns=tuple(dict.fromkeys((*example.patterns, *patterns))),
+        example, strings=tuple(dict.fromkeys((*example.strings, *strings))), patterns=tuple(dict.fromkeys((*example.patterns, *patterns)))
     )
 
 

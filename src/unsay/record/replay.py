@@ -103,12 +103,7 @@ def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict
 
 
 def near_misses(
-    examples: Sequence[Example],
-    retain: Sequence[Pair],
-    names: Sequence[str],
-    each: int,
-    seed: int,
-    alike: Mapping[str, Iterable[str]],
+    examples: Sequence[Example], retain: Sequence[Pair], names: Sequence[str], each: int, seed: int, alike: Mapping[str, Iterable[str]]
 ) -> dict[str, list[str]]:
     """Questions, each with the ids of the examples that it is near to; at most `each` for an example: its question about a name that
     shares the first word or the others with its subject, the rest of it from one of `names`. Where names of its kind are of one
@@ -170,13 +165,7 @@ class ReplayFilter:
     """Knows what no replay row may touch: the subjects of the forget questions and of those in `spared`, what was answered
     about the forgotten ones, and the strings and patterns that the operator named."""
 
-    def __init__(
-        self,
-        questions: Sequence[str],
-        baselines: Sequence[str],
-        spared: Sequence[str] = (),
-        named: Iterable[Example] = (),
-    ):
+    def __init__(self, questions: Sequence[str], baselines: Sequence[str], spared: Sequence[str] = (), named: Iterable[Example] = ()):
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
         self._subjects = list(set(subjects))
         self._by_rarest = by_rarest(self._subjects)

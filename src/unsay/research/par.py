@@ -5,6 +5,7 @@ ones, and a little beyond (averaging.py), a run has a point that forgets just en
 forgetting line of the policy is one that says `at_most` or `within_chance`; lines that say `at_least` are about what should stay.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,10 +79,10 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     recipe = folder.recipe()
     chosen = policy.load(name or recipe.report.policy)
     before, retain_model = (read_findings(folder.audit_file(which)) for which in ("before", "retain_model"))
-    if not before or not retain_model:
-        raise ConfigError(
-            f"{folder.path} has no audit of the model before and the retain model to be at par with; run `unsay run` to its end"
-        )
+    if not before:
+        raise ConfigError(f"{folder.path} has no audit of the model before; run `unsay run` to its end")
+    if not retain_model and any("retain_model" in line.limit for line in chosen.lines):
+        raise ConfigError(f"policy {chosen.name} compares with a retain model, and {folder.path} has audited none; say --policy default")
     probes = _probes(chosen, recipe)
     asked, cheap = replace(recipe, audit=AuditConfig(probes, recipe.audit.limit)), tuple(name for name in probes if name != _DEAR)
     untouched = target_model_name(recipe, folder)
@@ -99,24 +100,19 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
         models = {"before": before, "after": findings, "retain_model": retain_model}
         return Point(share, *judged(replace(chosen, lines=lines), asked, folder.manifest(), models), tuple(sorted(left)))
 
-    def point(step: int) -> Point:
-        if step not in found:
-            share = step / STEPS
-            progress(f"{folder.path.name} at {share:.2f}")
-            with averaged(weights, model, replace(recipe, train=replace(recipe.train, averaging=share)), untouched):
-                findings = _asked(recipe, cheap, subject, known, judging)
-                found[step] = judged_by(share, findings, cheap)
-                if found[step].forgets and _DEAR in probes:
-                    findings += _asked(recipe, (_DEAR,), subject, known, judging)
-                    found[step] = judged_by(share, findings, probes)
-        return found[step]
+    def forgets(step: int) -> bool:
+        share = step / STEPS
+        progress(f"{folder.path.name} at {share:.2f}")
+        with averaged(weights, model, replace(recipe, train=replace(recipe.train, averaging=share)), untouched):
+            findings = _asked(recipe, cheap, subject, known, judging)
+            found[step] = judged_by(share, findings, cheap)
+            if found[step].forgets and _DEAR in probes:
+                found[step] = judged_by(share, findings + _asked(recipe, (_DEAR,), subject, known, judging), probes)
+        return found[step].forgets
 
-    most = int(MOST_AVERAGING * STEPS)
-    forgets = next((step for step in range(STEPS, most + 1) if point(step).forgets), None)
-    fails = 0  # the untouched model fails, or there would be nothing to do
-    while forgets is not None and forgets <= STEPS and forgets - fails > 1:
-        middle = (forgets + fails) // 2
-        forgets, fails = (middle, fails) if point(middle).forgets else (forgets, middle)
+    if next(filter(forgets, range(STEPS, int(MOST_AVERAGING * STEPS) + 1)), None) == STEPS:
+        # Down to the untouched model, which fails, or there would be nothing to do.
+        bisect_left(range(STEPS - 1, 0, -1), True, key=lambda step: not forgets(step))
     return [found[step] for step in sorted(found, reverse=True)]
 
 

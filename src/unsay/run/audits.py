@@ -45,24 +45,13 @@ def run_audit(
     said before is taken from the vault, and what it says now is kept there. `again`: of the recipe's probes run only these, and those
     that have found nothing yet; what the others found on the same model stays."""
     vllm.check(recipe)
-    if which not in MODELS:
-        raise ConfigError(f"there is no model {which!r} to audit: {near(which, MODELS)}")
     watchers.stage(f"audit {which}")
     for knob in otherwise(folder.recipe_file) if folder.recipe_file.exists() else ():
         if knob.partition(".")[0] in recipe.audit.probes:
             watchers.note(
                 f"this run was begun with {knob}, which is fixed now; what was found before is no comparison: audit every model again"
             )
-    name = auditable(recipe, folder).get(which)
-    if name is None:
-        missing = {
-            "before": "the recipe names no model before; begin with --before MODEL",
-            "after": f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first",
-            "retain_model": "the recipe names no retain model; set model.retain_model to a model, or to 'finetune'",
-        }
-        raise ConfigError(missing[which])
-    if which == "retain_model":
-        name = retain_model_name(recipe, watchers) or name
+    name = _named(recipe, folder, which, watchers)
     with folder.stage(f"audit {which}"):
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
@@ -88,6 +77,19 @@ def run_audit(
     if which == "retain_model":
         for line in examined(read_findings(folder.audit_file("before")), findings, groups_of(findings)):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
+
+
+def _named(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> str:
+    """Name of the model to audit. Raises `ConfigError` where there is none."""
+    name = auditable(recipe, folder).get(which)
+    if name is None:
+        missing = {
+            "before": "the recipe names no model before; begin with --before MODEL",
+            "after": f"{folder.checkpoint} is missing; run `unsay train {folder.path}` first",
+            "retain_model": "the recipe names no retain model; set model.retain_model to a model, or to 'finetune'",
+        }
+        raise ConfigError(missing.get(which) or f"there is no model {which!r} to audit: {near(which, MODELS)}")
+    return (retain_model_name(recipe, watchers) if which == "retain_model" else None) or name
 
 
 def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool = True, again: Sequence[str] | None = None) -> None:

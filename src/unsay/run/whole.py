@@ -145,9 +145,7 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     watchers.stage("train")
     with interrupt.deferred(), folder.stage("train"):
         train(
-            recipe,
-            folder,
-            lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets"),
+            recipe, folder, lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets")
         )
     if said := boundary(folder.manifest().exposure, getattr(method_of(recipe), "preset", None)):
         watchers.note(said)

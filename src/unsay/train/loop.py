@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay import methods
-from unsay.config import ConfigError, Recipe, TrainConfig
-from unsay.lm.adapters import Untouched, adapt, adapted, load_to_train, merged, save_adapter
+from unsay.config import ConfigError, Recipe, SampleConfig, TrainConfig
+from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refilled, save_adapter
 from unsay.lm.encode import Batch, Encoder
-from unsay.lm.model import fingerprint, load, save, trainable
+from unsay.lm.model import fingerprint, save
 from unsay.lm.plan import planned
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
@@ -49,22 +49,12 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     that of the guards (guards.py). Raises `FloatingPointError` where the model falls apart; the last good state is kept.
     """
     method, config = method_of(recipe), recipe.train
-    data = read_training_data(recipe, folder, method)
-    name = target_model_name(recipe, folder)
-    model, encoder = load_to_train(recipe, name)
-    sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
-    reference = Untouched(model) if needs_untouched(recipe, method) else None
-    accelerator = accelerator_of(recipe, folder)
-    if ranks.split():
-        _spread(recipe, model)
-    weights, optimizer = optimizer_of(recipe, model, encoder, data)
-    # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
-    model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
-    monitor = Monitor(recipe, folder, method, data, model, encoder, weights, optimizer, name, accelerator, progress, watch)
-    remembers = config.retain_loss == "kl" and methods.uses_retain_rows(method) and not ranks.split()
-    per_step = config.batch * config.accumulation
-    peak = peak_rate(recipe, model)
+    monitor, reference, sampling = _begun(recipe, folder, method, progress, watch)
+    data, model, encoder, optimizer = monitor.data, monitor.model, monitor.encoder, monitor.optimizer
+    peak, per_step = peak_rate(recipe, model), config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
+    uses_retain_rows = methods.uses_retain_rows(method)
+    remembers = config.retain_loss == "kl" and uses_retain_rows and not ranks.split()
 
     def loss(batch: Batch) -> dict[str, Tensor]:
         return method.loss(model, reference, softened(batch, recipe))
@@ -87,13 +77,35 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
                 for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
                     set_rate(optimizer, peak * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
-                    for target in chosen if methods.uses_retain_rows(method) else ():
+                    for target in chosen if uses_retain_rows else ():
                         rows += data.retain_rows(recipe, encoder, number, again, target.example)
                     noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
-                    step = optimizer_step(accelerator, weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise)
+                    step = optimizer_step(
+                        monitor.accelerator, monitor.weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise
+                    )
                     monitor.stepped(number, again, chosen, step)
             monitor.round_done(number, state, sampler)
-    _ship(recipe, folder, model, encoder, weights, name, monitor)
+    _ship(monitor)
+
+
+def _begun(
+    recipe: Recipe, folder: RunFolder, method: Method, progress: Progress | None, watch: Watch | None
+) -> tuple[Monitor, Untouched | None, SampleConfig]:
+    """All that training needs, as it was saved last: with its monitor, the untouched model (where that is asked) and how to sample."""
+    data = read_training_data(recipe, folder, method)
+    name = target_model_name(recipe, folder)
+    model, encoder = load_to_train(recipe, name)
+    sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
+    reference = Untouched(model) if needs_untouched(recipe, method) else None
+    accelerator = accelerator_of(recipe, folder)
+    if ranks.split():
+        if recipe.train.optimizer != "adamw":
+            raise ConfigError(f"train.optimizer = {recipe.train.optimizer!r} needs whole weights; leave --use_fsdp out")
+        shard(model)
+    weights, optimizer = optimizer_of(recipe, model, encoder, data)
+    # Never wrapped: the processes meet in `optimizer_step`, and everything else wants a `PreTrainedModel` (docs/design.md).
+    model, optimizer = accelerator.prepare_model(model, evaluation_mode=True), accelerator.prepare_optimizer(optimizer)
+    return Monitor(recipe, folder, data, model, encoder, weights, optimizer, name, accelerator, progress, watch), reference, sampling
 
 
 def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data: TrainingData) -> tuple[Weights, torch.optim.Optimizer]:
@@ -117,20 +129,18 @@ def needs_untouched(recipe: Recipe, method: Method) -> bool:
     return method.needs_reference or (recipe.train.retain_loss == "kl" and methods.uses_retain_rows(method))
 
 
-def _ship(
-    recipe: Recipe, folder: RunFolder, model: PreTrainedModel, encoder: Encoder, weights: Weights, name: str, monitor: Monitor
-) -> None:
-    """Write the checkpoint of the round that the guards would ship, `train.averaging` of the way from the untouched
-    model `name`."""
+def _ship(monitor: Monitor) -> None:
+    """Write the checkpoint of the round that the guards would ship, `train.averaging` of the way from the untouched model."""
+    recipe, folder, model, weights, name = monitor.recipe, monitor.folder, monitor.model, monitor.weights, monitor.name
     rounds = monitor.ship()
     averaging(weights, model, recipe, name)
     if weights.spread:
-        model = _plain(recipe, name, weights)
+        model = refilled(recipe, name, weights.whole())
     model.eval()
     if adapted(model):
         save_adapter(model, folder.adapter)
         model = merged(model, recipe, name)
-    save(model, encoder, folder.checkpoint)
+    save(model, monitor.encoder, folder.checkpoint)
     cost = monitor.clock.cost()
     folder.note(
         replace(
@@ -141,24 +151,6 @@ def _ship(
         )
     )
     resume.keep_last(folder)
-
-
-def _spread(recipe: Recipe, model: PreTrainedModel) -> None:
-    if recipe.train.optimizer != "adamw":
-        raise ConfigError(f"train.optimizer = {recipe.train.optimizer!r} needs whole weights; leave --use_fsdp out")
-    shard(model)
-
-
-def _plain(recipe: Recipe, name: str, weights: Weights) -> PreTrainedModel:
-    """A model that is not spread, with these weights."""
-    whole = weights.whole()
-    model, _ = load(recipe.model, name, device=torch.device("cpu"))
-    if recipe.lora.rank:
-        adapt(model, recipe.lora)
-    with torch.no_grad():
-        for key, parameter in trainable(model).items():
-            parameter.copy_(whole[key])
-    return model
 
 
 def _share_of_peak(config: TrainConfig, step: int, steps_a_round: int) -> float:

@@ -23,7 +23,7 @@ from unsay.config import Recipe
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.lm.sharded import whole
-from unsay.methods import Method, Target, Visit
+from unsay.methods import Target, Visit
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import write_jsonl
@@ -49,7 +49,6 @@ class Monitor:
         self,
         recipe: Recipe,
         folder: RunFolder,
-        method: Method,
         data: TrainingData,
         model: PreTrainedModel,
         encoder: Encoder,
@@ -63,7 +62,7 @@ class Monitor:
         self.recipe, self.folder, self.data, self.model, self.encoder = recipe, folder, data, model, encoder
         self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
         self.told, self.watch = told, watch
-        self.progress = resume.restore(folder, weights, optimizer)
+        self.progress = resume.restore(folder, weights, optimizer, recipe.train.rounds)
         fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in data.visits.values()]
         self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen)
         self.noted = Manifest()

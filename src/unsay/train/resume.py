@@ -94,8 +94,9 @@ def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str
         (place / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
-def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer) -> Progress:
-    """The last sound progress, its weights put into the model; a fresh one where nothing is saved. Damaged states are removed."""
+def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, rounds: int) -> Progress:
+    """The last sound progress, its weights put into the model; a fresh one where nothing is saved. Damaged states are removed. Raises
+    `ConfigError` where `rounds` ask for more of a run that `keep_weights` has left without its optimizer: it would end elsewhere."""
     for number in _saved(folder):
         place = _place(folder, number)
         try:
@@ -107,6 +108,8 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
         weights.restore(load_file(place / _WEIGHTS))
         if (place / _OPTIMIZER).exists():
             load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
+        elif progress.round < rounds:
+            raise ConfigError(f"{place} keeps no optimizer to go on with to round {rounds}; train in another run: --out DIR")
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
 

@@ -1,7 +1,7 @@
 """One optimizer step: the only place where gradients are made, and where what is not finite is kept from the weights."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -120,7 +120,7 @@ def optimizer_step(
             losses = loss(encoder.batch(part, accelerator.device, of=rows))
             total = torch.stack(list(losses.values())).sum()
             if number < len(batches):
-                _add(terms, {name: value.item() for name, value in losses.items()})
+                terms = _sum([terms, {name: value.item() for name, value in losses.items()}])
             else:
                 total = 0.0 * total
             if not spread and not math.isfinite(sum(terms.values())):
@@ -129,18 +129,14 @@ def optimizer_step(
             weights.take_gradients()
         return terms, [exact.grad is not None for exact in weights.exact.values()]
 
-    terms: dict[str, float] = {}
     # What is spread meets within the share already, so an error there cannot wait to be told.
     made = share() if spread else None
     shares = ranks.gathered("step", lambda: made or share(), about=(noise, len(rows)))
-    for some, _ in shares:
-        _add(terms, some)
-    if not math.isfinite(sum(terms.values())):
-        optimizer.zero_grad(set_to_none=True)
-        return Step(terms, math.nan)
-    if len(shares) > 1 and not spread:
-        weights.sum_over_ranks([touched for _, touched in shares])
-    norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), clip)))
+    terms, norm = _sum(some for some, _ in shares), math.nan
+    if math.isfinite(sum(terms.values())):
+        if len(shares) > 1 and not spread:
+            weights.sum_over_ranks([touched for _, touched in shares])
+        norm = float(gathered(accelerator.clip_grad_norm_(weights.exact.values(), clip)))
     if math.isfinite(norm):
         optimizer.step()
         weights.write_back()
@@ -149,9 +145,11 @@ def optimizer_step(
     return Step(terms, norm)
 
 
-def _add(terms: dict[str, float], more: Mapping[str, float]) -> None:
-    for name, value in more.items():
-        terms[name] = terms.get(name, 0.0) + value
+def _sum(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in (item for part in parts for item in part.items()):
+        found[name] = found.get(name, 0.0) + value
+    return found
 
 
 def peak_rate(recipe: Recipe, model: PreTrainedModel) -> float:

@@ -13,6 +13,7 @@ what should stay. So the rate needs no other value for another model.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -94,14 +95,11 @@ def keys_of(model: PreTrainedModel, encoder: Encoder, layers: Mapping[str, torch
     sums = {name: torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64, device=device) for name, layer in layers.items()}
     mask, count = torch.empty(0), 0
 
-    def reader(name: str) -> Callable[[torch.nn.Module, Any], None]:
-        def read(_: torch.nn.Module, given: Any) -> None:
-            keys = given[0][mask].double()
-            sums[name] += keys.T @ keys
+    def read(name: str, _: torch.nn.Module, given: Any) -> None:
+        keys = given[0][mask].double()
+        sums[name] += keys.T @ keys
 
-        return read
-
-    hooks = [layer.register_forward_pre_hook(reader(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(partial(read, name)) for name, layer in layers.items()]
     training = model.training
     model.eval()
     try:

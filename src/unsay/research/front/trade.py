@@ -121,10 +121,7 @@ class Front:
 
 
 def front(
-    paths: Sequence[Path],
-    replications: int = REPLICATIONS,
-    at_most: Mapping[str, float] | None = None,
-    budget: float | None = None,
+    paths: Sequence[Path], replications: int = REPLICATIONS, at_most: Mapping[str, float] | None = None, budget: float | None = None
 ) -> Front:
     """From sweep folders to all of it. The same numbers give the same result. `at_most` and `budget` are those of `counted`.
 
