@@ -1,28 +1,34 @@
 """How many graphics cards four well-known models take, as `unsay doctor` projects it from one and two layers of their shapes.
 
-    python scripts/cards.py --out runs/cards.json                       # minutes; 20 GB of memory for the largest
+    python scripts/cards.py --out runs/cards.json                       # minutes; 4 GB of memory for the largest
     python scripts/cards.py --out runs/cards.json --model Phi-1.5
 
 No weights are read and nothing is timed: the shapes are those of the models' published configurations, the tokenizer is the built-in
-one, so texts are somewhat longer in tokens than these models' own. A model that is in `--out` already is not measured again.
-docs/scaling.md has the table.
+one, so texts are somewhat longer in tokens than these models' own. The layers are measured at two and at three eighths of their
+width, because whatever a token keeps lies on a line over the width; the weights are counted at their own. A model that is in `--out`
+already is not measured again. docs/scaling.md has the table.
 """
 
 import argparse
+import copy
 import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import AutoTokenizer, Gemma3TextConfig, LlamaConfig, PhiConfig, PreTrainedConfig
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3TextConfig, LlamaConfig, PhiConfig, PreTrainedConfig
 
 from unsay.config import LoraConfig, Recipe, load
 from unsay.doctor import examine
 from unsay.doctor.bench import Bench, answers
 from unsay.doctor.cost import UNITS, Costs
-from unsay.doctor.memory import KINDS, cards
+from unsay.doctor.examine import measured
+from unsay.doctor.memory import KINDS, Sizes, cards
+from unsay.doctor.shallow import layers_of, shallow, stretched
 from unsay.doctor.standin import Said
 from unsay.lm import builtin
+from unsay.record import source
 from unsay.store.files import write_text
 from unsay.train import method_of, needs_untouched
 
@@ -73,17 +79,64 @@ def measure(shape: PreTrainedConfig) -> dict[str, dict[str, object]]:
     """By way of training and kind of card: the number, and the stage that takes most."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shape.architectures = [{"phi": "PhiForCausalLM", "llama": "LlamaForCausalLM"}.get(shape.model_type, "Gemma3ForCausalLM")]
-        shape.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(builtin.resolve("people-target")).save_pretrained(folder)
-        recipe = load("demo", [*SETTINGS, f'model.name="{folder}"', "model.retain_model="])
+        recipe = recipe_of(narrowed(shape, FEW), folder / "few")
         report = examine(recipe, folder / "run", load=False, say=lambda text: print(" ", text, flush=True))
-    found: dict[str, dict[str, object]] = {"billions": {"": round(report.sizes.parameters / 1e9, 2)}}
+        sizes = widened(report.sizes, sizes_of(recipe_of(narrowed(shape, MANY), folder / "many")), shape)
+    found: dict[str, dict[str, object]] = {"billions": {"": round(sizes.parameters / 1e9, 2)}}
     for way, (rank, bits) in WAYS.items():
         changed = _way(recipe, rank, bits)
-        some = cards(changed, report.sizes, report.stages, needs_untouched(changed, method_of(changed)))
+        some = cards(changed, sizes, report.stages, needs_untouched(changed, method_of(changed)))
         found[way] = {str(one.gigabytes): [one.number, one.stage] for one in some}
     return found
+
+
+FEW, MANY, ALL = 2, 3, 8
+"""Eighths of its width at which a model is measured, and all of them. At two none is left with a single head of keys and values,
+of which torch makes no copy where it makes one of several."""
+WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+
+
+def narrowed(shape: PreTrainedConfig, eighths: int) -> PreTrainedConfig:
+    """The shape with as many layers and words, and heads as wide, but only so many eighths of the heads and of the numbers in a layer."""
+    found = copy.deepcopy(shape)
+    for name in WIDTHS:
+        setattr(found, name, getattr(shape, name) * eighths // ALL)
+    return found
+
+
+def recipe_of(shape: PreTrainedConfig, folder: Path) -> Recipe:
+    """Recipe `demo` with a model of this shape, whose configuration and tokenizer are written to `folder`."""
+    shape.architectures = [{"phi": "PhiForCausalLM", "llama": "LlamaForCausalLM"}.get(shape.model_type, "Gemma3ForCausalLM")]
+    shape.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(builtin.resolve("people-target")).save_pretrained(folder)
+    return load("demo", [*SETTINGS, f'model.name="{folder}"', "model.retain_model="])
+
+
+def sizes_of(recipe: Recipe) -> Sizes:
+    """As `examine` measures them: on one layer and two."""
+    corpus, found = source(recipe).corpus(), list[Sizes]()
+    for layers in (1, 2):
+        model, encoder = shallow(recipe, layers)
+        found.append(measured(Bench(recipe, method_of(recipe), model, encoder, corpus))[0])
+    return stretched(*found, layers_of(recipe))
+
+
+def widened(few: Sizes, many: Sizes, shape: PreTrainedConfig) -> Sizes:
+    """Those of the whole width: on the line through `FEW` and `MANY`, and the weights as they are counted where none is made."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(shape)
+    matrices = {id(one.weight): one.weight.numel() for one in (model.get_input_embeddings(), model.get_output_embeddings())}
+    steps = (ALL - FEW) / (MANY - FEW)
+    grows = ("token", "cached_row", "cached_token")
+    lines = {name: getattr(few, name) + steps * (getattr(many, name) - getattr(few, name)) for name in grows}
+    return replace(
+        few,
+        parameters=model.num_parameters(),
+        embeddings=sum(matrices.values()),
+        largest=max(one.numel() for one in model.parameters()),
+        hidden=shape.hidden_size,
+        **lines,
+    )
 
 
 def _way(recipe: Recipe, rank: int, bits: str) -> Recipe:

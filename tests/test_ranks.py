@@ -62,6 +62,15 @@ def copied(recorded: Path, folder: Path) -> Path:
     return shutil.copytree(recorded, folder / "run")
 
 
+def changed(path: Path, *settings: tuple[str, str, str]) -> None:
+    """Knobs of a recorded run, in the first table that has them: (name, value before, value now)."""
+    recipe = path / "recipe.toml"
+    for name, before, now in settings:
+        text = recipe.read_text()
+        assert f"\n{name} = {before}\n" in text, name
+        recipe.write_text(text.replace(f"\n{name} = {before}\n", f"\n{name} = {now}\n", 1))
+
+
 def done(ended: Death) -> Death:
     assert ended.status == 0, ended.said
     return ended
@@ -86,6 +95,8 @@ def same(path: Path, alone: Path) -> None:
 
 SPREAD = {"ACCELERATE_USE_FSDP": "true"}
 """As `accelerate launch --use_fsdp` has it."""
+OFFLOADED = {"FSDP_OFFLOAD_PARAMS": "true"}
+"""As `accelerate launch --fsdp_offload_params true` has it."""
 
 
 def test_two_do_the_whole_run_that_one_does(mortal: Mortal, settings: list[str], alone: Path, tmp_path: Path) -> None:
@@ -111,6 +122,13 @@ def test_a_mistake_of_the_user_is_told_once(mortal: Mortal, tmp_path: Path) -> N
     ended = mortal.run(["train", str(tmp_path), "--processes", "3"])
     assert ended.status == 2
     assert ended.said.count("unsay: ") == 1, ended.said
+
+
+def test_shares_in_memory_are_for_weights_that_are_spread(mortal: Mortal, tmp_path: Path) -> None:
+    ended = mortal.run(["train", str(tmp_path), "--processes", "2"], environment=OFFLOADED)
+    assert ended.status == 2
+    assert ended.said.count("unsay: ") == 1, ended.said
+    assert "ACCELERATE_USE_FSDP" in ended.said
 
 
 @pytest.mark.slow
@@ -157,14 +175,38 @@ def test_a_signal_stops_all_at_the_end_of_a_round_and_spread_ones_go_on(
 
 
 @pytest.mark.slow
+def test_shares_in_memory_are_trained_alike(mortal: Mortal, recorded: Path, alone: Path, tmp_path: Path) -> None:
+    done(mortal.run(["train", str(copied(recorded, tmp_path)), "--processes", "2"], environment=SPREAD | OFFLOADED))
+    same(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
 def test_adapters_are_trained_by_several(mortal: Mortal, recorded: Path, tmp_path: Path) -> None:
     found = []
     for processes in ("1", "2"):
         path = copied(recorded, tmp_path / processes)
-        recipe = path / "recipe.toml"
-        recipe.write_text(recipe.read_text().replace("[lora]\nrank = 0", "[lora]\nrank = 2"))
+        changed(path, ("rank", "0", "2"))
         done(mortal.run(["train", str(path), "--processes", processes]))
         assert (path / "adapter").is_dir()
+        found.append(load_file(path / "checkpoint" / "model.safetensors"))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)
+
+
+PAIRS = (("retain_loss", '"kl"', '"nll"'), ("samples", "3", "3\nreject = 0.5"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("knobs", [(), PAIRS], ids=["kl", "reject"])
+def test_a_spread_model_with_adapters_is_asked_untouched_by_all_or_by_none(
+    mortal: Mortal, recorded: Path, tmp_path: Path, knobs: tuple[tuple[str, str, str], ...]
+) -> None:
+    """Of three processes one has the rows that are compared with the untouched model, which is the spread one itself."""
+    found = []
+    for processes in ("1", "3"):
+        path = copied(recorded, tmp_path / processes)
+        changed(path, ("rank", "0", "2"), ("batch", "2", "1"), ("retain_rows", "0", "1"), *knobs)
+        done(mortal.run(["train", str(path), "--processes", processes], environment=SPREAD))
         found.append(load_file(path / "checkpoint" / "model.safetensors"))
     for name, weight in found[0].items():
         torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)

@@ -97,6 +97,19 @@ def test_a_lost_workers_configuration_is_taken_up_by_another(file: Path, finishe
     assert scores(out) == scores(finished)
 
 
+@pytest.mark.slow
+def test_workers_of_this_machine_share_what_there_is(file: Path, finished: Path, tmp_path: Path) -> None:
+    """submitit's local executor, waited for."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "unsay", "sweep", str(file), "--out", str(out), "--workers", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    logs = [path.read_text() for path in out.glob("jobs/*_log.out")]
+    assert len(logs) == 2
+    assert [sum(log.count(f"{name} 000: ") > 0 for log in logs) for name in ("gd", "idle")] == [1, 1], "each is run by one of them"
+    assert scores(out) == scores(finished)
+
+
 def test_what_a_cluster_refuses_is_told(file: Path, cluster: Path, tmp_path: Path) -> None:
     said = submitted(file, tmp_path / "out", "--slurm", "slurm_partition=none")
     assert said.returncode == 2

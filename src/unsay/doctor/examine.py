@@ -80,7 +80,7 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         if not layers:  # every stage plans its rows anew; here they are planned once, before anything else takes memory
             rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
             recipe = replace(recipe, sample=replace(recipe.sample, rows=rows))
-        found.append(_measured(Bench(recipe, method, model.eval(), encoder, corpus, [loading])))
+        found.append(measured(Bench(recipe, method, model.eval(), encoder, corpus, [loading])))
     sizes, costs, said = found[0]
     if not load:
         depth = layers_of(recipe)
@@ -100,7 +100,8 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     return Report(machine, sizes, costs, tuple(stages), memories, disk, advice, kinds, slow, loaded=load)
 
 
-def _measured(bench: Bench) -> tuple[Sizes, Costs, Said]:
+def measured(bench: Bench) -> tuple[Sizes, Costs, Said]:
+    """The sizes of the model on the bench, what its work costs, and what it says."""
     bench.warm()
     model, recipe = bench.model, bench.recipe
     tensors = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers())}

@@ -166,6 +166,12 @@ class Untouched:
         with torch.no_grad(), self.model() as model:
             return answer_states(model, batch)
 
+    def take_part(self, batch: Batch) -> None:
+        """Ask for nothing, with the first row. Where the model is spread, a process without a row to ask about comes here: it *is* the
+        model in training, which all processes put together at once, or wait for each other."""
+        if ranks.split() and adapted(self._model):
+            self.answer_states(batch.of(torch.arange(len(batch.roles), device=batch.ids.device) == 0))
+
     def remember(self, rows: Sequence[Row], encoder: Encoder) -> None:
         """Read these rows now, and answer for them from memory. They are read in batches of their own, so that what an interrupted run
         remembers is the same to the bit. Nothing is remembered where the states would be logits, or take more than `_REMEMBERED` bytes."""

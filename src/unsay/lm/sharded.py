@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
@@ -32,8 +32,9 @@ def shard(model: PreTrainedModel) -> None:
         raise ConfigError(f"the layers of {type(model).__name__} are not found, so it cannot be spread; leave --use_fsdp out")
     plain_head(model)  # found out by trying, while every call is open to it
     mesh = init_device_mesh(model.device.type, (ranks.count(),))
+    where = CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if ranks.offloaded() else OffloadPolicy()
     for part in (*layers, model):
-        fully_shard(part, mesh=mesh)
+        fully_shard(part, mesh=mesh, offload_policy=where)
         part.set_gradient_divide_factor(1.0)  # a loss is a share of the whole step's, so gradients are summed
         part.set_force_sum_reduction_for_comms(True)
     model.states_and_head = MethodType(states_and_head, model)
@@ -66,7 +67,8 @@ def like(tensor: Tensor, value: Tensor) -> Tensor:
     """`value`, the same in all processes, spread as `tensor` is."""
     if not isinstance(tensor, DTensor) or isinstance(value, DTensor):
         return value
-    return distribute_tensor(value.to(tensor.device, tensor.dtype), tensor.device_mesh, tensor.placements)
+    # It is dealt out on the cards, also where shares lie in memory (`CPUOffloadPolicy`).
+    return distribute_tensor(value.to(tensor.dtype), tensor.device_mesh, tensor.placements).to(tensor.device)
 
 
 def all_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def faded(batch: Batch, logprobs: Tensor, reference: Untouched) -> Batch:
     """The batch with the weights of its pairs times w. `logprobs` [B, A]: of the answer tokens, under the model in training."""
     mine = torch.tensor([role in ("forget", _ROLE) for role in batch.roles], device=logprobs.device)
     if not mine.any():
+        reference.take_part(batch)
         return batch
     some, gained = batch.of(mine), torch.zeros(len(batch.roles), device=logprobs.device)
     gained[mine] = sum_by_row(logprobs.detach()[mine], some.mask) - sum_by_row(reference.answer_logprobs(some), some.mask)

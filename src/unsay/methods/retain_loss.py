@@ -40,6 +40,8 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     """
     kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
     if not kept.any():
+        if batch.soft and reference is not None:
+            reference.take_part(batch)
         return answer_logprobs(model, batch)
     if reference is None:
         raise ValueError("a soft batch needs the untouched model")

@@ -25,8 +25,8 @@ _LONGEST = timedelta(hours=4)
 """That one process waits for the others: a checkpoint may be written, an attack on the weights be made meanwhile."""
 _place = [0, 1]
 """The number of this process, and how many there are."""
-_split: list[None] = []
-"""One entry where the model in training is to be spread over the processes."""
+_split: list[bool] = []
+"""One entry where the model in training is to be spread over the processes: whether each keeps its share in the processor's memory."""
 _apart: list[None] = []
 """One entry for every block around in which this process meets nobody."""
 
@@ -50,8 +50,13 @@ def join() -> None:
         raise ConfigError(f"{here} processes need a graphics card each, and there are {cards} here; start {cards}, or say --device cpu")
     if not cards:
         os.environ["ACCELERATE_USE_CPU"] = "true"
-    _split[:] = [None] * (os.environ.pop("ACCELERATE_USE_FSDP", "").lower() == "true")  # here, so that accelerate wraps nothing
+    spread, offloaded = (os.environ.get(name, "").lower() == "true" for name in ("ACCELERATE_USE_FSDP", "FSDP_OFFLOAD_PARAMS"))
+    if offloaded and not spread:
+        raise ConfigError("FSDP_OFFLOAD_PARAMS is for weights that are spread; set ACCELERATE_USE_FSDP=true too, or leave it out")
+    _split[:] = [offloaded] * spread
+    # accelerate reads both, too: to let cards' processes meet about what lies in memory. After that it would wrap the model itself.
     state = PartialState(cpu=not cards, timeout=_LONGEST)
+    os.environ.pop("ACCELERATE_USE_FSDP", None)
     _place[:] = state.process_index, state.num_processes
 
 
@@ -77,6 +82,11 @@ def count() -> int:
 def split() -> bool:
     """Whether each process is to keep a share of the model in training (`accelerate launch --use_fsdp`)."""
     return bool(_split)
+
+
+def offloaded() -> bool:
+    """Whether that share lies in the processor's memory, not on the card (`--fsdp_offload_params true`)."""
+    return any(_split)
 
 
 def is_main() -> bool:
