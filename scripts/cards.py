@@ -1,12 +1,12 @@
 """How many graphics cards four well-known models take, as `unsay doctor` projects it from one and two layers of their shapes.
 
-    python scripts/cards.py --out runs/cards.json                       # minutes; 4 GB of memory for the largest
+    python scripts/cards.py --out runs/cards.json                       # 3 processor minutes; 10 GB for the largest
     python scripts/cards.py --out runs/cards.json --model Phi-1.5
 
 No weights are read and nothing is timed: the shapes are those of the models' published configurations, the tokenizer is the built-in
 one, so texts are somewhat longer in tokens than these models' own. The layers are measured at two and at three eighths of their
-width, because whatever a token keeps lies on a line over the width; the weights are counted at their own. A model that is in `--out`
-already is not measured again. docs/scaling.md has the table.
+width, because whatever a token keeps lies on a line over the width; the weights are counted at their own, and what the recipe does
+with its own small model. A model that is in `--out` already is not measured again. docs/scaling.md has the table.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import copy
 import json
 import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from unsay.doctor.bench import Bench, answers
 from unsay.doctor.cost import UNITS, Costs
 from unsay.doctor.examine import measured
 from unsay.doctor.memory import KINDS, Sizes, cards
+from unsay.doctor.pilot import Stage
 from unsay.doctor.shallow import layers_of, shallow, stretched
 from unsay.doctor.standin import Said
 from unsay.lm import builtin
@@ -75,17 +77,23 @@ def untimed() -> None:
     Bench.warm, Bench.ask, Bench.costs = lambda bench: None, said, lambda bench: nothing  # type: ignore[method-assign]
 
 
+@cache
+def stages() -> tuple[Stage, ...]:
+    """What the recipe does, counted on its own small model: rows and tokens are those of its texts, whatever model reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = load("demo", [*SETTINGS, "model.retain_model="])
+        return examine(recipe, Path(folder) / "run", load=False, say=lambda text: print(" ", text, flush=True)).stages
+
+
 def measure(shape: PreTrainedConfig) -> dict[str, dict[str, object]]:
     """By way of training and kind of card: the number, and the stage that takes most."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        recipe = recipe_of(narrowed(shape, FEW), folder / "few")
-        report = examine(recipe, folder / "run", load=False, say=lambda text: print(" ", text, flush=True))
-        sizes = widened(report.sizes, sizes_of(recipe_of(narrowed(shape, MANY), folder / "many")), shape)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe, wider = (recipe_of(narrowed(shape, n), Path(folder) / str(n)) for n in (FEW, MANY))
+        sizes = widened(sizes_of(recipe), sizes_of(wider), shape)
     found: dict[str, dict[str, object]] = {"billions": {"": round(sizes.parameters / 1e9, 2)}}
     for way, (rank, bits) in WAYS.items():
         changed = _way(recipe, rank, bits)
-        some = cards(changed, sizes, report.stages, needs_untouched(changed, method_of(changed)))
+        some = cards(changed, sizes, stages(), needs_untouched(changed, method_of(changed)))
         found[way] = {str(one.gigabytes): [one.number, one.stage] for one in some}
     return found
 
