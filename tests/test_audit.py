@@ -16,7 +16,7 @@ from unsay.config import AuditConfig, ConfigError, ModelConfig, Recipe, SampleCo
 from unsay.config import load as load_recipe
 from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
-from unsay.lm.subject import LocalSubject
+from unsay.lm.subject import LocalSubject, Unaskable
 from unsay.measure.summary import summarise
 from unsay.probes.beams import Beams
 from unsay.probes.perturbed import BARE, FOREIGN, LANGUAGES, REWRITTEN, SECOND
@@ -223,3 +223,20 @@ def test_a_finding_has_the_number_of_its_questions_group_and_never_its_name() ->
     assert [groups.get(("", f"q{i}")) for i in range(4)] == ["1", "2", "1", None]
     assert groups["", "n"] == "2"
     assert groups["request 1", "q1"] == "3", "an id of an earlier request may be one of this run too"
+
+
+@pytest.mark.parametrize("made", [list, tuple, iter])
+def test_what_a_probe_yields_is_taken_and_one_that_cannot_ask_leaves_the_others_alone(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lazy(Sampling):
+        def __call__(self, subject, case):
+            yield Finding("sampling", "leak_rate", 0.5, "q0")
+            raise Unaskable("not so hot")
+
+    class Given(Beams):
+        def __call__(self, subject, case):
+            return made([Finding("beams", "keyword_recall", 1.0, "q0"), Finding("beams", "keyword_recall", None, "q1", note="no")])
+
+    monkeypatch.setattr(stage, "probes_of", lambda recipe: {"sampling": Lazy(), "beams": Given()})
+    found = audit.run(None, Case(Corpus("two", ()), {}, ""), Recipe())
+    given = [Finding("beams", "keyword_recall", 1.0, "q0"), Finding("beams", "keyword_recall", None, "q1", note="no")]
+    assert found == [Finding("sampling", "answers", None, n=0, note="not so hot"), *given]

@@ -156,6 +156,17 @@ def test_what_a_sweep_keeps_is_not_trained_on(run: Path, tmp_path: Path):
     assert {path: path.read_bytes() for path in folder.state.rglob("*") if path.is_file()} == kept
 
 
+def test_what_a_sweep_ended_early_and_keeps_loses_nothing_to_a_turn_that_is_refused(run: Path, tmp_path: Path):
+    shutil.copytree(run, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    keep_weights(folder)
+    folder.write_recipe(folder.recipe(["train.rounds=3"]))  # as where the utility fell below the floor after the second of three
+    kept = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(ConfigError, match=r"keeps no optimizer to go on with .*--out DIR"):
+        run_turn(folder, 0.5, Watchers())
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"} == kept
+
+
 def test_without_trained_weights_there_is_no_dial(run: Path, tmp_path: Path):
     (tmp_path / "run").mkdir()
     for path in run.rglob("*"):

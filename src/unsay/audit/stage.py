@@ -44,7 +44,7 @@ def _findings(subject: Subject, case: Case, recipe: Recipe, judges: list[Referen
         progress(done, len(probes), name)
         asked = dataclasses.replace(case, judge=judges[0] if judges else None) if declared_by(probe).judged else case
         try:
-            found: Iterable[Finding] = probe(subject, asked)
+            found: Iterable[Finding] = Packed.of(probe(subject, asked))  # here: a probe of another package may ask while it yields
         except Unaskable as why:
             found = [Finding(name, "answers", None, n=0, note=str(why))]
         for f in found:

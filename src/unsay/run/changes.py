@@ -14,7 +14,7 @@ from unsay.store import ranks
 from unsay.store.files import new_folder, remove
 from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import entries
-from unsay.train import train
+from unsay.train import resume, train
 from unsay.train.finetune import retain_model_folder
 from unsay.types import MODELS
 
@@ -99,6 +99,8 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
     trained, new = folder.done("train"), folder.recipe([setting("train.averaging", share)])
     if trained and not any(folder.state.glob("round-*")):
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
+    if trained:
+        resume.refuse_more(folder, new.train.rounds)  # here too: further down the checkpoint and its audit are gone
     _nothing_served(folder)
     with folder.claimed():
         folder.undo("audit after")

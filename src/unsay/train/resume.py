@@ -107,10 +107,16 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
         weights.restore(load_file(place / _WEIGHTS))
         if (place / _OPTIMIZER).exists():
             load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
-        elif progress.round < rounds:
-            raise ConfigError(f"{place} keeps no optimizer to go on with to round {rounds}; train in another run: --out DIR")
+        refuse_more(folder, rounds)
         return progress
     return Progress(0, 0, Cost(), {}, {}, [], [])
+
+
+def refuse_more(folder: RunFolder, rounds: int) -> None:
+    """Raises `ConfigError` where `keep_weights` has left no optimizer and there are fewer rounds than these."""
+    number = next(iter(_saved(folder)), rounds)
+    if number < rounds and not (_place(folder, number) / _OPTIMIZER).exists():
+        raise ConfigError(f"{_place(folder, number)} keeps no optimizer to go on with to round {rounds}; train in another run: --out DIR")
 
 
 def trained(folder: RunFolder, weights: Weights) -> None:
