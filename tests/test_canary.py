@@ -233,7 +233,7 @@ def wrong(given: Place, mine: Path) -> list[tuple[int, tuple[str | Path, ...]]]:
         (2, ("gate", run, "--policy", mine / "policy.toml")),
         (2, ("gate", given.path / "nowhere")),
         (2, ("compare", run)),
-        (2, ("par", run)),
+        (2, ("par", run, "--policy", "demo")),
         (2, ("view", given.path / "nowhere")),
         (2, ("compare", run, given.path / "nowhere")),
         (2, ("audit", run, "--endpoint", f"http://user:{SECRET}@127.0.0.1:9/v1")),

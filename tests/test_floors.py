@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "unsay"
 FLOORS = (
     "types tables stats",
-    "extras",
+    "extras packed",
     "metric config text",
     "store",
     "corpora rewards lm",
@@ -23,7 +23,7 @@ FLOORS = (
     "__main__",
 )
 LEVEL = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
-SPINE = {"types", "tables", "extras", "metric", "stats", "config", "text", "store", "corpora", "lm"}
+SPINE = {"types", "tables", "extras", "packed", "metric", "stats", "config", "text", "store", "corpora", "lm"}
 TRAIN = {"rewards", "methods", "record", "train"}
 AUDIT = {"probes", "measure", "audit"}
 ROOF = {"contract", "report", "run", "doctor", "research", "api", "view", "cli", "__main__"}

@@ -234,8 +234,7 @@ class Encoder:
     def told(self, ids: Sequence[int], finished: bool) -> Answer:
         """What was written, as an answer. A text that goes on (`raw`) need not end: cut at the length limit it is whole."""
         text = self.decode(ids[:-1] if finished else ids)
-        goes_on = self.raw and not finished
-        return Answer(token_ids(ids), f"{text} " if goes_on else text, finished or goes_on)
+        return Answer(token_ids(ids), text if finished or not self.raw else f"{text} ", finished or self.raw)
 
     def pair(self, question: str | None, answer: str, role: str = "retain") -> Row:
         return Row(self.prompt(question), self.answer(answer), role)
