@@ -1,6 +1,8 @@
 """Many forget questions: what is done for each of them does not grow with how many there are. Function calls are counted, not seconds."""
 
+import copy
 import json
+import pickle
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -225,3 +227,13 @@ def peak(work: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_packed_findings_can_be_copied_and_those_scored_asked_for_by_probe() -> None:
+    values = (0.5, None, 0.0, 1.0)
+    found = [Finding(probe, metric, value, f"q{i}") for i, value in enumerate(values) for probe in "ab" for metric in "mk"]
+    packed = Packed(found)
+    assert pickle.loads(pickle.dumps(packed)) == copy.deepcopy(packed) == packed
+    scored = packed.scored()
+    assert pickle.loads(pickle.dumps(scored)) == scored
+    assert [*scored.probe("b")] == [f for metric in "mk" for f in found if (f.probe, f.metric) == ("b", metric) and f.value is not None]

@@ -17,17 +17,17 @@ class _Rows:
     """Rows of numbers, compressed."""
 
     def __init__(self, form: str):
-        self._row, self._parts, self._last = struct.Struct(form), list[bytes](), bytearray()
+        self._form, self._parts, self._last = form, list[bytes](), bytearray()  # no `Struct`: it cannot be copied, nor sent
 
     def add(self, *numbers: float) -> None:
-        self._last += self._row.pack(*numbers)
+        self._last += struct.pack(self._form, *numbers)
         if len(self._last) >= _AT_ONCE:
             self._parts.append(zlib.compress(self._last, 1))
             self._last = bytearray()
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for part in chain(map(zlib.decompress, self._parts), [bytes(self._last)]):
-            yield from self._row.iter_unpack(part)
+            yield from struct.iter_unpack(self._form, part)
 
 
 class Packed(Sequence[Finding]):
@@ -79,7 +79,9 @@ class Packed(Sequence[Finding]):
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:
-        """The findings of one probe, in their order."""
+        """The findings of one probe, in their order; of `scored`, kind by kind."""
+        if not self._all:
+            return chain.from_iterable(self.kind(*kind) for kind in self.kinds if kind[0] == name)
         kinds = [*starmap(self.kind, self.kinds)]
         return (next(kinds[number]) for (number,) in self.probes.get(name, ()))
 
