@@ -113,7 +113,7 @@ class PartialModelCollapse:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         mine = {key: dict(state.get(key, {})) for key in (visit.example.id for visit in visits)}
         memory: dict[str, Any] = {**state, **mine}
-        settled, targets = Settled(memory), list[Target]()
+        settled, targets, asked = Settled(memory), list[Target](), list[Ask]()
         for some in parts(visits):
             asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in some]
             self.sample([ask for ask in asks if not ask.frozen], sampler, memory)
@@ -125,7 +125,8 @@ class PartialModelCollapse:
                     memory[ask.id]["settled"] = best.text
                     settled.put(ask.id, best.text)
                 targets.append(self.target(ask, best))
-        return (self._aligned(targets, visits, sampler) if self.align_weight else targets), memory
+            asked += asks if self.align_weight else []
+        return (self._aligned(targets, asked, sampler) if self.align_weight else targets), memory
 
     def ask(self, visit: Visit, sampler: Sampler, entry: Mapping[str, Any]) -> Ask:
         """The question, and what its answers are compared with."""
@@ -167,9 +168,8 @@ class PartialModelCollapse:
         asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
         return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
-    def _aligned(self, targets: Sequence[Target], visits: Sequence[Visit], sampler: Sampler) -> list[Target]:
+    def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
-        asks = [self.ask(visit, sampler, {}) for visit in visits]
         overlaps = [self._overlap(target, ask.reference) for target, ask in zip(targets, asks, strict=True) if target.rows]
         weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
         if not weight:
