@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import byte_tokenizer
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.kindred import Wording, named, wordings
+from unsay.lm.kindred import Wording, named, others_alike, wordings
 from unsay.lm.sample import sample
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content WAY }}<eos>\n{% endfor %}Say it in at most 12 words.<assistant>"
@@ -78,3 +78,19 @@ def test_many_tries_are_asked_for_in_pieces(model, encoder):
     one = replace(pieces[0], n=70)
     whole, *parts = sample(model, encoder, [one, *pieces], SampleConfig(max_new_tokens=3))
     assert [answer.ids for answer in whole] == [answer.ids for some in parts for answer in some]
+
+
+def test_others_are_asked_about_as_several_questions_are(encoder):
+    """The model is shown some of the questions, so that it knows whom to name; of what it writes on, only the first question counts."""
+    kept = ["Where is Lima?", "Where is Quito?", "Where is Bogota?", "Who was Bach?"]
+    contexts: list[str] = []
+
+    def answers(draws):
+        contexts.extend(encoder.tokenizer.decode(draw.context) for draw in draws)
+        return [["Oslo?\nWhere is Rome?", "Lima?", "never ends", "Cairo? Yes"] for _ in draws]
+
+    asked = others_alike(kept, encoder, 2, 20, 0, answers)
+    assert sorted(asked) == ["Where is Cairo?", "Where is Oslo?"], "nobody who is asked about already, and no kind of one question"
+    assert others_alike(kept, encoder, 1, 20, 0, answers) == asked[:1]
+    assert all(sum(question in context for question in kept[:3]) == 2 and context.rstrip().endswith("Where is") for context in contexts)
+    assert others_alike(kept[:2], encoder, 2, 20, 0, answers) == [], "two questions are no kind"

@@ -10,7 +10,7 @@ from unsay.config import SampleConfig, load
 from unsay.lm.subject import LocalSubject
 from unsay.record import expected_answers, record, source, start
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import TRIED, ReplayFilter, Said, named_alike, near_misses, neighbours, replay
+from unsay.record.replay import TRIED, ReplayFilter, Said, kindred_answers, named_alike, near_misses, neighbours, replay
 from unsay.store.folder import RunFolder
 from unsay.text import keyword_recall
 from unsay.text.names import subject
@@ -114,6 +114,19 @@ def test_the_model_itself_names_others_of_the_kind():
 def test_what_replay_leaves_out(text: str, harmless: bool):
     guard = ReplayFilter(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
     assert guard.harmless(text) == harmless
+
+
+def test_kindred_are_asked_about_once_and_touch_nothing_that_is_spared(encoder):
+    """Rome is held out, and a kept question is a retain row already."""
+    retain = [Pair(name, f"Where is {name}?", "There.") for name in ("Lima", "Quito", "Bogota")]
+
+    def sample(draws, salt):
+        return [[Answer((3,), text, True) for text in (["Oslo?", "Rome?", "Lima?"] if draw.temperature else ["There."])] for draw in draws]
+
+    subject = SimpleNamespace(encoder=encoder, sample=sample, seed=0)
+    guard = ReplayFilter(["Where does Ada Byron live?"], ["In Turin."], ["Where is Rome?"])
+    found = kindred_answers(subject, retain, guard, 4)
+    assert [(one.question, one.answer.text, one.beside) for one in found] == [("Where is Oslo?", "There.", "")]
 
 
 def test_a_replay_row_keeps_its_ids(model, encoder):

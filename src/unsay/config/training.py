@@ -34,7 +34,7 @@ class TrainConfig:
     """Retain rows that each visit brings, drawn with replacement; the paper uses 1. Where the questions do not fill one step, `retain_loss
     = "kl"` brings as many as a full one has, of each kind of row."""
     replay_rows: int = 1
-    """Replay rows that each visit brings, where `record.replay` made some."""
+    """Replay rows that each visit brings, where `record.replay` or `record.kindred` made some."""
     near_rows: int = 1
     """Near misses of its question that each visit brings with `retain_loss = "kl"`, where `record.near_misses` found some."""
     earlier_rows: int = 2

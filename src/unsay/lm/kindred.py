@@ -1,26 +1,29 @@
 """Others of a kind, named by the model itself: it goes on with a question where its subject would stand.
 
 After "In one word, which city is the capital of" it writes " Kenya?", " Estonia?" and so on: names of the kind of the subject, which
-nobody has to list.
+nobody has to list. Where several questions are worded alike, it is shown some of them first: "which country is" alone may go on with
+anything.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder
-from unsay.lm.sample import Draw
+from unsay.lm.sample import Draw, uniform
 from unsay.text.names import subject, swapped
 
 _BLANK, _TOP_P = "X", 0.9
 _AT_ONCE = 32
+_SHOWN, _A_SHOW = 3, 16
+"""Questions that are shown at most, and tries after the same ones."""
 _TOKENS = 11
 """Of a name, at most; what follows it in the question comes on top, as far as `sample.max_new_tokens` reaches."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """A question whose subject is one word; names of several words are varied by their halves instead."""
+    """A question and what it is about."""
 
     question: str = field(repr=False)
     subject: str = field(repr=False)
@@ -38,10 +41,14 @@ class Wording:
 
     def draws(self, encoder: Encoder, n: int) -> list[Draw]:
         """n tries to go on, in draws of few rows: the sampler cuts none, however little memory there is."""
+        whole = self.draw(encoder, n)
+        return [replace(whole, n=min(_AT_ONCE, n - first), first=first) for first in range(0, n, _AT_ONCE)]
+
+    def draw(self, encoder: Encoder, n: int, shown: Sequence["Wording"] = ()) -> Draw:
+        """n tries to go on after the questions `shown`."""
         before, behind = self.halves
-        context, limit = encoder.until(before), _TOKENS + len(encoder.prefix(behind.strip()))
-        starts = range(0, n, _AT_ONCE)
-        return [Draw(self.bare, context, min(_AT_ONCE, n - first), 1.0, _TOP_P, limit=limit, first=first) for first in starts]
+        context = encoder.until("\n".join([*(one.question for one in shown), before]))
+        return Draw(self.bare, context, n, 1.0, _TOP_P, limit=_TOKENS + len(encoder.prefix(behind.strip())))
 
     def names(self, texts: Iterable[str]) -> set[str]:
         """What was put in the subject's place."""
@@ -57,6 +64,34 @@ def named(asked: Mapping[str, Wording], encoder: Encoder, n: int, answers: Calla
     for (key, _), some in zip(draws, answers([draw for _, draw in draws]) if draws else (), strict=True):
         texts[key] += some
     return {key: one.names(texts[key]) for key, one in asked.items()}
+
+
+def others_alike(
+    questions: Sequence[str], encoder: Encoder, n: int, tries: int, seed: int, answers: Callable[[list[Draw]], list[list[str]]]
+) -> list[str]:
+    """At most n further questions for each wording that several of the questions share, about others of their kind, whom the model names
+    in so many tries; `answers` asks it."""
+    shown = [
+        sorted(some, key=lambda one: uniform(seed, "shown", number, one.question))[: _SHOWN + 1]
+        for some in alike(questions)
+        for number in range(-(-tries // _A_SHOW))
+    ]
+    draws = [replace(last.draw(encoder, _A_SHOW, rest), key=f"{last.bare}|{number}") for number, (last, *rest) in enumerate(shown)]
+    found: dict[str, set[str]] = {}
+    for (last, *_), texts in zip(shown, answers(draws) if draws else (), strict=True):
+        names = last.names(text.partition("\n")[0] for text in texts)  # a base model goes on with further questions
+        found.setdefault(last.bare, set()).update(swapped(last.question, last.subject, name) for name in names)
+    asked = (sorted(some.difference(questions), key=lambda question: uniform(seed, "kindred", question)) for some in found.values())
+    return [question for some in asked for question in some[:n]]
+
+
+def alike(questions: Iterable[str]) -> list[list[Wording]]:
+    """The questions with a subject, those that are worded alike together, where there are several."""
+    found: dict[str, list[Wording]] = {}
+    for question in questions:
+        if (about := subject(question)) and (one := Wording(question, about)).bare != question:
+            found.setdefault(one.bare, []).append(one)
+    return [some for some in found.values() if len(some) >= _SHOWN]
 
 
 def bare(question: str, about: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject, parts
 from unsay.probes.scoring import LEAK, known, once, said, secret_forms, spread
-from unsay.text import by_rarest, content_words, form, forms, is_refusal, likeness, repetitive, words
+from unsay.text import FormSets, content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = {
@@ -146,17 +146,14 @@ class Secrets:
             if sum(keys.values()) >= LEAST_WEIGHT:
                 owners.setdefault(frozenset(keys.items()), (keys, []))[1].append(example.id)
         self._facts = [*owners.values()]
-        self._by_rarest = by_rarest([keys for keys, _ in self._facts])
+        self._index = FormSets([keys for keys, _ in self._facts])
 
     def stated(self, example: Example, text: str) -> bool:
         """Whether the text states all that is news to its question of a fact of another one."""
         asked = forms(example.question)
         given = forms(text) | asked
-        facts = (self._facts[place] for word in given for place in self._by_rarest.get(word, ()))
-        return any(
-            keys.keys() <= given and ids != [example.id] and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT
-            for keys, ids in facts
-        )
+        facts = (self._facts[place] for place in self._index.within(given))
+        return any(ids != [example.id] and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT for keys, ids in facts)
 
 
 def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from unsay.probes.scoring import known, once, secret_forms, spread
-from unsay.text import by_rarest, forms, keyword_forms
+from unsay.text import FormSets, forms, keyword_forms
 from unsay.types import Case, Example
 
 ALONE = "no other question whose reference has words of its own"
@@ -48,14 +48,13 @@ class _Secrets:
         for place, (example, _) in enumerate(found):
             mates.setdefault(example.group, []).append(place)
         self._mates = {group: np.array(places) for group, places in mates.items()}
-        self._by_rarest = by_rarest(self._keys)
+        self._index = FormSets(self._keys)
 
     def others(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
         apart = np.ones(len(self._keys), dtype=bool)
         apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
-        told = [place for word in known_words for place in self._by_rarest.get(word, ()) if self._keys[place].keys() <= known_words]
-        apart[told] = False
+        apart[[*self._index.within(known_words)]] = False
         left = np.flatnonzero(apart)
         return [self._keys[left[number]] for number in spread(range(len(left)), most)]
 

@@ -7,17 +7,21 @@ not) show how much must *not* change. What touches a forget question or its answ
 *Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
 surname alone may change nothing (retain_loss.py). Of a capital, the other capitals are in danger, and the model can name their countries.
+
+*Kindred* are others of the kind of a retain question: retain rows show a few languages and currencies, and what is like them but not
+among them goes first. The model is shown some of the questions, names others, and is held to what it says about them.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.kindred import bare, named, wordings
+from unsay.lm.kindred import bare, named, others_alike, wordings
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject
-from unsay.text import by_rarest, contains, forms, keyword_forms, rouge_l, sensitive_spans
+from unsay.text import FormSets, contains, forms, keyword_forms, rouge_l, sensitive_spans
 from unsay.text.names import subject as about
 from unsay.text.names import swapped
 from unsay.types import Answer, Example, Pair
@@ -96,10 +100,19 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
 def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict[str, set[str]]:
     """Others of the kind of each question's subject, by wording (`kindred`); n tries for each wording."""
 
-    def answers(draws: Sequence[Draw]) -> list[list[str]]:
-        return [[answer.text for answer in some] for some in subject.sample(draws, "named alike")]
+    return named(wordings(questions), subject.encoder, n, partial(_texts, subject))
 
-    return named(wordings(questions), subject.encoder, n, answers)
+
+def kindred_answers(subject: LocalSubject, retain: Sequence[Pair], guard: "ReplayFilter", n: int) -> list[Said]:
+    """Greedy answers to questions that are worded like several of the retain questions, about others of their kind, at most n for each
+    wording; nothing that the guard keeps back."""
+    questions = [pair.question for pair in retain]
+    asked = others_alike(questions, subject.encoder, n, TRIED * n, subject.seed, partial(_texts, subject))
+    return _harmless(greedily(subject, asked), guard)
+
+
+def _texts(subject: LocalSubject, draws: Sequence[Draw]) -> list[list[str]]:
+    return [[answer.text for answer in some] for some in subject.sample(draws, "named alike")]
 
 
 def near_misses(
@@ -167,8 +180,7 @@ class ReplayFilter:
 
     def __init__(self, questions: Sequence[str], baselines: Sequence[str], spared: Sequence[str] = (), named: Iterable[Example] = ()):
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
-        self._subjects = list(set(subjects))
-        self._by_rarest = by_rarest(self._subjects)
+        self._subjects = FormSets(list(set(subjects)))
         self._totals = []
         self._holders: dict[str, list[tuple[int, float]]] = {}
         """Form → (number, weight) of the secrets that have it as a keyword."""
@@ -184,8 +196,7 @@ class ReplayFilter:
     def harmless(self, text: str) -> bool:
         """Whether a text may stand in a replay row."""
         said = forms(text)
-        subjects = (self._subjects[place] for word in said for place in self._by_rarest.get(word, ()))
-        if any(subject <= said for subject in subjects) or contains(text, self.strings, self.patterns):
+        if any(True for _ in self._subjects.within(said)) or contains(text, self.strings, self.patterns):
             return False
         told: dict[int, float] = {}
         for word in said:

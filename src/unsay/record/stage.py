@@ -10,7 +10,7 @@ from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.lm import vllm
 from unsay.lm.encode import Row
-from unsay.lm.kindred import wordings
+from unsay.lm.kindred import alike, wordings
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
@@ -19,7 +19,7 @@ from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import TRIED, ReplayFilter, known_names, named_alike, near_answers, near_misses, replay
+from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
@@ -54,7 +54,8 @@ def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
     general = len(corpus.general) + sum(map(len, (*corpus.utility.values(), *corpus.utility_heldout.values()))) if own else 0
     of_each = 1 + knobs.answers + knobs.branches + knobs.near_misses
     named = TRIED * knobs.near_misses * len(wordings([example.question for example in corpus.forget]))
-    return of_each * len(corpus.forget) + named + general + (1 + TRIED) * (own // 2 + knobs.replay)
+    kindred = (1 + TRIED) * knobs.kindred * len(alike([pair.question for pair in corpus.retain]))
+    return of_each * len(corpus.forget) + named + kindred + general + (1 + TRIED) * (own // 2 + knobs.replay)
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
@@ -101,7 +102,7 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
 def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
-    if not (knobs.replay or knobs.near_misses):
+    if not (knobs.replay or knobs.near_misses or knobs.kindred):
         return
     measured = [*corpus.utility_heldout.values(), corpus.unknown_entities]
     spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
@@ -109,9 +110,11 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
     said = replay(subject, questions, guard, knobs.replay) if knobs.replay else []
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
-        alike = named_alike(subject, questions, TRIED * knobs.near_misses)
-        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed, alike)
+        others = named_alike(subject, questions, TRIED * knobs.near_misses)
+        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed, others)
         said += near_answers(subject, asked, guard)
+    if knobs.kindred:
+        said += kindred_answers(subject, corpus.retain, guard, knobs.kindred)
     folder.keep("replay", map(dataclasses.asdict, said))
 
 

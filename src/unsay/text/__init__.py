@@ -1,9 +1,9 @@
 """Words, spans and likeness of texts: pure strings, no model."""
 
 from unsay.text.keywords import (
+    FormSets,
     Spread,
     before_secret,
-    by_rarest,
     content_words,
     form,
     forms,
@@ -19,10 +19,10 @@ from unsay.text.refusals import is_refusal
 from unsay.text.similarity import alphabet, contains, highest_f1, likeness, matches, off_alphabet, repetitive, rouge_l, squeezed
 
 __all__ = [
+    "FormSets",
     "Spread",
     "alphabet",
     "before_secret",
-    "by_rarest",
     "contains",
     "content_words",
     "form",
