@@ -411,3 +411,13 @@ def test_refusals(text: str) -> None:
 @pytest.mark.parametrize("text", ["", *ANSWERS.strip().splitlines(), *FACTS_ELSEWHERE.strip().splitlines()])
 def test_no_refusals(text: str) -> None:
     assert not t.is_refusal(text)
+
+
+def test_sets_within_a_text_are_found_whatever_their_rarest_words_are():
+    """Compared with looking at every set: of one form, of several, equal ones, and an empty one, which is in no text."""
+    draw = random.Random(0)
+    sets = [frozenset(draw.choices("abcdefghij", weights=range(1, 11), k=draw.randint(1, 4))) for _ in range(300)] + [frozenset()]
+    index = t.FormSets(sets)
+    for size in range(11):
+        said = frozenset(draw.sample("abcdefghij", size))
+        assert sorted(index.within(said)) == [place for place, one in enumerate(sets) if one and one <= said]

@@ -6,7 +6,7 @@ answers are terse. So a second model is asked, the *reference judge*: one that n
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import Subject, parts
-from unsay.probes.scoring import LEAK, known, once, said, secret_forms, spread
-from unsay.text import FormSets, content_words, form, forms, is_refusal, likeness, repetitive, words
+from unsay.probes.scoring import LEAK, Secrets, once, said, secret_forms, spread
+from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
 CLASSES = {
@@ -136,26 +136,6 @@ def judged(case: Case, texts: Sequence[str], formed: Sequence[bool]) -> Iterator
         yield from (Finding("greedy", name, float(name == kind), example.id) for name in CLASSES)
 
 
-class Secrets:
-    """The facts of a case that weigh enough, equal ones once: a text is held against the few whose rarest word it says."""
-
-    def __init__(self, case: Case):
-        owners: dict[frozenset[tuple[str, float]], tuple[Mapping[str, float], list[str]]] = {}
-        for example, fact in known(case):
-            keys = secret_forms(example, fact.answer)
-            if sum(keys.values()) >= LEAST_WEIGHT:
-                owners.setdefault(frozenset(keys.items()), (keys, []))[1].append(example.id)
-        self._facts = [*owners.values()]
-        self._index = FormSets([keys for keys, _ in self._facts])
-
-    def stated(self, example: Example, text: str) -> bool:
-        """Whether the text states all that is news to its question of a fact of another one."""
-        asked = forms(example.question)
-        given = forms(text) | asked
-        facts = (self._facts[place] for place in self._index.within(given))
-        return any(ids != [example.id] and sum(w for key, w in keys.items() if key not in asked) >= LEAST_WEIGHT for keys, ids in facts)
-
-
 def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:
     """Class → share of the answers to one question, without a reference judge: an answer fits that shares a word with its question."""
     counts: Counter[str] = Counter()
@@ -192,12 +172,14 @@ def is_formed(answer: Answer, encoder: Encoder | None = None) -> bool:
 def states_another(case: Case, example: Example, text: str) -> bool:
     """Whether the text states the whole fact of another forget question, and not the whole of its own.
 
-    Whole = all keywords, weighing at least 2. Words of either question are not news.
+    Whole = all keywords; those that neither question holds weigh at least 2.
     """
     own = case.facts.get(example.id)
     if own is not None and secret_forms(example, own.answer).keys() <= forms(text):
         return False
-    return once(case, Secrets).stated(example, text)
+    secrets, asked = once(case, Secrets), forms(example.question)
+    stated = (secrets.keys[place] for place in secrets.index.within(forms(text) | asked) if secrets.examples[place].id != example.id)
+    return any(sum(weight for key, weight in keys.items() if key not in asked) >= LEAST_WEIGHT for keys in stated)
 
 
 def shares_words(question: str, text: str) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from unsay.probes.scoring import known, once, secret_forms, spread
-from unsay.text import FormSets, forms, keyword_forms
+from unsay.probes.scoring import Secrets, known, once, spread
+from unsay.text import forms, keyword_forms
 from unsay.types import Case, Example
 
 ALONE = "no other question whose reference has words of its own"
@@ -23,7 +23,7 @@ def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str 
     """
     own = [case.facts[example.id].answer] if example.id in case.facts else []
     known_words = forms("\n".join((example.question, prefix, *own, *example.strings)))
-    references = [_without(keys, known_words) for keys in once(case, _Secrets).others(example, known_words, most)]
+    references = [_without(keys, known_words) for keys in once(case, _Others).keys(example, known_words, most)]
     if not references:
         pairs = spread((*case.corpus.retain, *case.corpus.general), most)
         left = [_without(keyword_forms(pair.answer, pair.question), known_words) for pair in pairs]
@@ -35,28 +35,25 @@ def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str 
     return sum(best) / len(best)
 
 
-class _Secrets:
-    """The references of a case that have words of their own, in order."""
+class _Others:
+    """Which secrets belong to other questions."""
 
     def __init__(self, case: Case):
-        pairs = known(case)
-        self._several = len({example.group for example, _ in pairs}) > 1
-        found = [(example, keys) for example, fact in pairs if (keys := secret_forms(example, fact.answer))]
-        self._keys = [keys for _, keys in found]
-        self._place = {example.id: [place] for place, (example, _) in enumerate(found)}
-        mates: dict[str, list[int]] = {}
-        for place, (example, _) in enumerate(found):
-            mates.setdefault(example.group, []).append(place)
-        self._mates = {group: np.array(places) for group, places in mates.items()}
-        self._index = FormSets(self._keys)
+        self._several = len({example.group for example, _ in known(case)}) > 1
+        self._secrets = once(case, Secrets)
+        self._place: dict[str, list[int]] = {}
+        self._mates: dict[str, list[int]] = {}
+        for place, example in enumerate(self._secrets.examples):
+            self._place[example.id] = [place]
+            self._mates.setdefault(example.group, []).append(place)
 
-    def others(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
+    def keys(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
-        apart = np.ones(len(self._keys), dtype=bool)
+        apart = np.ones(len(self._secrets.keys), dtype=bool)
         apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
-        apart[[*self._index.within(known_words)]] = False
+        apart[[*self._secrets.index.within(known_words)]] = False
         left = np.flatnonzero(apart)
-        return [self._keys[left[number]] for number in spread(range(len(left)), most)]
+        return [self._secrets.keys[left[number]] for number in spread(range(len(left)), most)]
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

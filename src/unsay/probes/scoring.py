@@ -16,7 +16,7 @@ from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole
 from unsay.stats import clopper_pearson_upper
-from unsay.text import contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
+from unsay.text import FormSets, contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
 from unsay.text.closed import Alternatives, alternatives
 from unsay.text.keywords import SENSITIVE, Token, tokens
 from unsay.text.readings import readings, uncovered
@@ -59,6 +59,17 @@ def once(case: Case, make: Callable[[Case], T]) -> T:
         kept[name] = make(case)
     found: T = kept[name]
     return found
+
+
+class Secrets:
+    """The secrets of a case that have words of their own, in the order of their questions."""
+
+    def __init__(self, case: Case):
+        found = [(example, keys) for example, fact in known(case) if (keys := secret_forms(example, fact.answer))]
+        self.examples = [example for example, _ in found]
+        self.keys = [keys for _, keys in found]
+        """Form → weight."""
+        self.index = FormSets(self.keys)
 
 
 def missing(probe: str, metrics: Collection[str], case: Case) -> list[Finding]:
