@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import byte_tokenizer
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.kindred import Wording, named, others_alike, wordings
+from unsay.lm.kindred import Wording, alike, named, others_alike, wordings
 from unsay.lm.sample import sample
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content WAY }}<eos>\n{% endfor %}Say it in at most 12 words.<assistant>"
@@ -87,10 +87,29 @@ def test_others_are_asked_about_as_several_questions_are(encoder):
 
     def answers(draws):
         contexts.extend(encoder.tokenizer.decode(draw.context) for draw in draws)
-        return [["Oslo?\nWhere is Rome?", "Lima?", "never ends", "Cairo? Yes"] for _ in draws]
+        return [["Oslo?\nWhere is Rome?", "never ends", "Cairo? Yes"] for _ in draws]
 
-    asked = others_alike(kept, encoder, 2, 20, 0, answers)
-    assert sorted(asked) == ["Where is Cairo?", "Where is Oslo?"], "nobody who is asked about already, and no kind of one question"
-    assert others_alike(kept, encoder, 1, 20, 0, answers) == asked[:1]
+    groups = alike(kept, [])
+    asked = others_alike(groups, encoder, 2, 20, 0, answers)
+    assert sorted(asked) == ["Where is Cairo?", "Where is Oslo?"], "one retain question is no kind"
+    assert others_alike(groups, encoder, 1, 20, 0, answers) == asked[:1]
     assert all(sum(question in context for question in kept[:3]) == 2 and context.rstrip().endswith("Where is") for context in contexts)
-    assert others_alike(kept[:2], encoder, 2, 20, 0, answers) == [], "two questions are no kind"
+
+
+def test_a_forget_question_shows_its_own_kind(encoder):
+    """Alone it is shown itself, beside retain questions those; where these are several, nothing changes for them."""
+    assert [[one.subject for one in some] for some in alike(["Where is Lima?"], ["Who was Bach?", "Where is Rome?"])] == [
+        ["Bach"],
+        ["Lima", "Rome"],
+    ]
+    several = [f"Where is {name}?" for name in ("Lima", "Quito", "Bogota")]
+    assert [[one.question for one in some] for some in alike(several, ["Where is Rome?"])] == [several]
+    (alone,) = alike([], ["Who was Bach?"])
+    contexts: list[str] = []
+
+    def answers(draws):
+        contexts.extend(encoder.tokenizer.decode(draw.context) for draw in draws)
+        return [["Liszt?"] for _ in draws]
+
+    assert others_alike([alone], encoder, 4, 4, 0, answers) == ["Who was Liszt?"]
+    assert "Who was Bach?" in contexts[0]

@@ -125,7 +125,7 @@ def test_kindred_are_asked_about_once_and_touch_nothing_that_is_spared(encoder):
 
     subject = SimpleNamespace(encoder=encoder, sample=sample, seed=0)
     guard = ReplayFilter(["Where does Ada Byron live?"], ["In Turin."], ["Where is Rome?"])
-    found = kindred_answers(subject, retain, guard, 4)
+    found = kindred_answers(subject, retain, [], guard, 4)
     assert [(one.question, one.answer.text, one.beside) for one in found] == [("Where is Oslo?", "There.", "")]
 
 

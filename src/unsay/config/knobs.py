@@ -131,8 +131,8 @@ class RecordConfig:
     """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`.
     They are made of names in the retain questions, or in texts written unasked. A subject of one word gives way to others of its kind."""
     kindred: int = 0
-    """For each wording that three or more retain questions share, so many questions about others of their kind, whom the model names: its
-    answers are replay rows. 0 makes none."""
+    """For each wording that three or more retain questions share, and for each of a forget question, so many questions about others of
+    their kind, whom the model names: its answers are replay rows. 0 makes none."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""

@@ -67,31 +67,41 @@ def named(asked: Mapping[str, Wording], encoder: Encoder, n: int, answers: Calla
 
 
 def others_alike(
-    questions: Sequence[str], encoder: Encoder, n: int, tries: int, seed: int, answers: Callable[[list[Draw]], list[list[str]]]
+    groups: Sequence[Sequence[Wording]], encoder: Encoder, n: int, tries: int, seed: int, answers: Callable[[list[Draw]], list[list[str]]]
 ) -> list[str]:
-    """At most n further questions for each wording that several of the questions share, about others of their kind, whom the model names
-    in so many tries; `answers` asks it."""
+    """At most n further questions for each group that is worded alike, about others of their kind, whom the model names in so many tries;
+    `answers` asks it."""
+    known = {one.question for some in groups for one in some}
     shown = [
         sorted(some, key=lambda one: uniform(seed, "shown", number, one.question))[: _SHOWN + 1]
-        for some in alike(questions)
+        for some in groups
         for number in range(-(-tries // _A_SHOW))
     ]
-    draws = [replace(last.draw(encoder, _A_SHOW, rest), key=f"{last.bare}|{number}") for number, (last, *rest) in enumerate(shown)]
+    draws = [
+        replace(last.draw(encoder, _A_SHOW, rest or [last]), key=f"{last.bare}|{number}") for number, (last, *rest) in enumerate(shown)
+    ]
     found: dict[str, set[str]] = {}
     for (last, *_), texts in zip(shown, answers(draws) if draws else (), strict=True):
         names = last.names(text.partition("\n")[0] for text in texts)  # a base model goes on with further questions
         found.setdefault(last.bare, set()).update(swapped(last.question, last.subject, name) for name in names)
-    asked = (sorted(some.difference(questions), key=lambda question: uniform(seed, "kindred", question)) for some in found.values())
+    asked = (sorted(some - known, key=lambda question: uniform(seed, "kindred", question)) for some in found.values())
     return [question for some in asked for question in some[:n]]
 
 
-def alike(questions: Iterable[str]) -> list[list[Wording]]:
-    """The questions with a subject, those that are worded alike together, where there are several."""
+def alike(retain: Iterable[str], forget: Iterable[str]) -> list[list[Wording]]:
+    """Questions with a subject, those that are worded alike together: of the retain questions where there are several, of the forget
+    questions each."""
+    kept, asked = _by_wording(retain), _by_wording(forget)
+    several = {key: some for key, some in kept.items() if len(some) >= _SHOWN}
+    return [*several.values(), *(kept.get(key, []) + some for key, some in asked.items() if key not in several)]
+
+
+def _by_wording(questions: Iterable[str]) -> dict[str, list[Wording]]:
     found: dict[str, list[Wording]] = {}
     for question in questions:
         if (about := subject(question)) and (one := Wording(question, about)).bare != question:
             found.setdefault(one.bare, []).append(one)
-    return [some for some in found.values() if len(some) >= _SHOWN]
+    return found
 
 
 def bare(question: str, about: str) -> str:

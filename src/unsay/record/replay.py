@@ -8,8 +8,8 @@ not) show how much must *not* change. What touches a forget question or its answ
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
 surname alone may change nothing (retain_loss.py). Of a capital, the other capitals are in danger, and the model can name their countries.
 
-*Kindred* are others of the kind of a retain question: retain rows show a few languages and currencies, and what is like them but not
-among them goes first. The model is shown some of the questions, names others, and is held to what it says about them.
+*Kindred* are others of the kind that retain or forget questions are about: retain rows show a few languages and currencies, and what is
+like them but not among them goes first. The model is shown some of the questions, names others, and is held to what it says about them.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.kindred import bare, named, others_alike, wordings
+from unsay.lm.kindred import alike, bare, named, others_alike, wordings
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject
 from unsay.text import FormSets, contains, forms, keyword_forms, rouge_l, sensitive_spans
@@ -103,11 +103,11 @@ def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict
     return named(wordings(questions), subject.encoder, n, partial(_texts, subject))
 
 
-def kindred_answers(subject: LocalSubject, retain: Sequence[Pair], guard: "ReplayFilter", n: int) -> list[Said]:
-    """Greedy answers to questions that are worded like several of the retain questions, about others of their kind, at most n for each
-    wording; nothing that the guard keeps back."""
-    questions = [pair.question for pair in retain]
-    asked = others_alike(questions, subject.encoder, n, TRIED * n, subject.seed, partial(_texts, subject))
+def kindred_answers(subject: LocalSubject, retain: Sequence[Pair], questions: Sequence[str], guard: "ReplayFilter", n: int) -> list[Said]:
+    """Greedy answers to questions about others of their kind, worded like several of the retain questions or like one of the forget
+    `questions`, at most n for each wording; nothing that the guard keeps back."""
+    groups = alike((pair.question for pair in retain), questions)
+    asked = others_alike(groups, subject.encoder, n, TRIED * n, subject.seed, partial(_texts, subject))
     return _harmless(greedily(subject, asked), guard)
 
 

@@ -54,7 +54,8 @@ def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
     general = len(corpus.general) + sum(map(len, (*corpus.utility.values(), *corpus.utility_heldout.values()))) if own else 0
     of_each = 1 + knobs.answers + knobs.branches + knobs.near_misses
     named = TRIED * knobs.near_misses * len(wordings([example.question for example in corpus.forget]))
-    kindred = (1 + TRIED) * knobs.kindred * len(alike([pair.question for pair in corpus.retain]))
+    groups = alike((pair.question for pair in corpus.retain), (example.question for example in corpus.forget))
+    kindred = (1 + TRIED) * knobs.kindred * len(groups)
     return of_each * len(corpus.forget) + named + kindred + general + (1 + TRIED) * (own // 2 + knobs.replay)
 
 
@@ -114,7 +115,7 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
         asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed, others)
         said += near_answers(subject, asked, guard)
     if knobs.kindred:
-        said += kindred_answers(subject, corpus.retain, guard, knobs.kindred)
+        said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
     folder.keep("replay", map(dataclasses.asdict, said))
 
 
