@@ -16,6 +16,7 @@ import torch
 from unsay import __version__, config
 from unsay.config import Recipe
 from unsay.lm.model import default_device
+from unsay.packed import PackedAnswers
 from unsay.record import annotation
 from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
@@ -33,7 +34,7 @@ class Baseline:
 
     answer: str = field(repr=False)
     """The greedy answer."""
-    answers: tuple[Answer, ...] = field(repr=False)
+    answers: tuple[Answer, ...] | PackedAnswers = field(repr=False)
     """Sampled ones, which prefixes are cut from."""
     withheld: tuple[str, ...] = field(repr=False)
     """Other wordings, which training never sees: the audit holds answers against them."""
@@ -152,7 +153,8 @@ def read_answers(folder: RunFolder) -> dict[str, str]:
 
 
 def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
-    return {row.pop("id"): config.build(Baseline, row, "baseline.jsonl") for row in folder.texts.each("baseline")}
+    made = ((row.pop("id"), config.build(Baseline, row, "baseline.jsonl")) for row in folder.texts.each("baseline"))
+    return {key: replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
 
 
 def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:

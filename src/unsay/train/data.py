@@ -13,7 +13,6 @@ from unsay.config import ConfigError, Recipe
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
-from unsay.packed import PackedAnswers
 from unsay.record import earlier
 from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
@@ -98,7 +97,7 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion])
         found[example.id] = Visit(
             earlier.barred(example, before),
             baseline[example.id].answer,
-            PackedAnswers(baseline[example.id].answers),
+            baseline[example.id].answers,
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
