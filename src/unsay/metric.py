@@ -160,7 +160,9 @@ def _cells(metric: Metric, findings: Iterable[Finding]) -> Values:
     """(setting, question) → value, of the findings that make the number."""
     kind = (f for f in of_kind(findings, metric.probe, metric.finding) if metric.where(f.setting))
     cells = _folded((((f.setting, f.example), value) for f in kind if (value := metric.of(f)) is not None), fmean)
-    return {place: metric.top * value for place, value in cells.items()}
+    for place, value in cells.items():
+        cells[place] = metric.top * value
+    return cells
 
 
 def _folded(values: Iterable[tuple[tuple[str, str], float]], fold: Callable[[Iterable[float]], float]) -> Values:
@@ -172,7 +174,7 @@ def _folded(values: Iterable[tuple[tuple[str, str], float]], fold: Callable[[Ite
             several.setdefault(place, [found[place]]).append(value)
         else:
             found[place] = value
-    found.update({place: fold(some) for place, some in several.items()})
+    found.update((place, fold(some)) for place, some in several.items())
     return found
 
 

@@ -1,6 +1,7 @@
 """A dataclass from a table of values: unknown keys and wrong types are named, with the way out."""
 
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -35,13 +36,16 @@ FIXED: dict[str, dict[str, Any]] = {
 """Knobs of probes and of a corpus until 2026-11-28, and the one value that all runs have now."""
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 class NoFolder(ConfigError):
     """A model is looked for in a folder that is not there."""
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """An instance of the dataclass `kind`; unknown keys and wrong types raise `ConfigError` naming `where.key`."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():

@@ -16,8 +16,9 @@ is then a knob). A preset belongs to the class that declares it: a recipe that c
 its knobs alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -41,7 +42,7 @@ class Visit:
     example: Example
     baseline: str = field(repr=False)
     """The model's own original greedy answer."""
-    answers: tuple[Answer, ...] = ()
+    answers: Iterable[Answer] = ()
     """Other answers it gave when sampled: prefixes are cut from them."""
     told: Told = field(default=NOBODY, repr=False)
     """The baseline answers of all forget questions: one secret must not be answered with another."""
@@ -89,6 +90,12 @@ class Target:
     temperature: float = 0.0
     reads: Mapping[str, int] = field(default_factory=dict)
     """How often the baseline answer (or the truth) was read in this visit, by what."""
+
+
+@cache
+def reads(*by: tuple[str, int]) -> Mapping[str, int]:
+    """`Target.reads`, one for all targets that were found alike."""
+    return dict(by)
 
 
 class Method(Protocol):

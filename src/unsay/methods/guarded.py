@@ -27,7 +27,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
-from unsay.methods import State, Target, Visit
+from unsay.methods import State, Target, Visit, reads
 from unsay.methods.counterfactuals import borrow, stand_ins
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
@@ -150,8 +150,8 @@ class GuardedCollapse(PartialModelCollapse):
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         target = super().target(ask, best)
         further = {"prefix": bool(ask.prefix.ids), "repulsion": ask.source == "repelled"}
-        reads = {**target.reads, **{reader: 1 for reader, did in further.items() if did}}
-        return replace(target, reads=reads, prefix=ask.prefix.text if target.rows else "")
+        read = reads(*target.reads.items(), *((reader, 1) for reader, did in further.items() if did))
+        return replace(target, reads=read, prefix=ask.prefix.text if target.rows else "")
 
     # -- rejection --------------------------------------------------------------------------------------------------------
 
@@ -193,10 +193,10 @@ class GuardedCollapse(PartialModelCollapse):
 
     def _limit(self, ask: Ask) -> int:
         """Tokens after which a candidate is given up; 0 where nothing is known of the usual length."""
-        recorded = ask.visit.answers
+        recorded = [len(answer.ids) for answer in ask.visit.answers]
         if not recorded:
             return 0
-        usual = statistics.median(len(answer.ids) for answer in recorded)
+        usual = statistics.median(recorded)
         return max(8, 8 + int(self.length_ratio * usual) - len(ask.prefix.ids))
 
     def _filter(self, ask: Ask) -> TargetFilter:

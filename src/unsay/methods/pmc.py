@@ -30,7 +30,7 @@ from unsay.lm.encode import Batch, Row
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import parts
-from unsay.methods import State, Target, Visit
+from unsay.methods import State, Target, Visit, reads
 from unsay.methods.refusals import FIVE
 from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, Settled, add_fluency, bradley_terry, finished_or_all, unnamed
@@ -111,8 +111,7 @@ class PartialModelCollapse:
     # -- what the model should say instead: ask, sample, score, keep ---------------------------------------------------
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
-        mine = {key: dict(state.get(key, {})) for key in (visit.example.id for visit in visits)}
-        memory: dict[str, Any] = {**state, **mine}
+        memory: dict[str, Any] = {**state, **{visit.example.id: dict(state.get(visit.example.id, {})) for visit in visits}}
         settled, targets, asked = Settled(memory), list[Target](), list[Ask]()
         for some in parts(visits):
             asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in some]
@@ -164,8 +163,8 @@ class PartialModelCollapse:
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         """What is trained on: the sampled ids as they are."""
-        reads = {"reward and filter": ask.sampled + ask.kept}
-        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=reads)
+        read = reads(("reward and filter", ask.sampled + ask.kept))
+        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=read)
         return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
     def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:

@@ -20,7 +20,7 @@ AT_SECRET = 0.5
 
 # Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
 _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
-
+_MOST = 1 << 14
 
 _SENTENCE = 3
 """Fewest words of a recorded answer that is cut."""
@@ -118,8 +118,10 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
 
 
 def _once(encoder: Encoder, told: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
-    """What `find` returns for these texts and this encoder, found once as long as the encoder lives."""
+    """What `find` returns for these texts and this encoder, found once as long as the encoder lives, or there are very many of them."""
     known = _FOUND.setdefault(encoder, {})
+    if len(known) > _MOST:
+        known.clear()
     if told not in known:
         known[told] = find()
     return known[told]

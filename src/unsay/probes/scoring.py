@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
-from unsay.metric import Findings, Whole
+from unsay.metric import Findings, Whole, scored_by
 from unsay.stats import clopper_pearson_upper
 from unsay.text import FormSets, contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
 from unsay.text.closed import Alternatives, alternatives
@@ -256,7 +256,7 @@ def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer
 
 def leak_rates(findings: Iterable[Finding], probe: str) -> list[Finding]:
     """The cases that a bound is claimed for: one of every question in every setting of the probe."""
-    return [f for f in findings if f.probe == probe and f.metric == "leak_rate" and f.value is not None and f.n > 0]
+    return [f for f in scored_by(findings, probe, "leak_rate") if f.n > 0]
 
 
 def largest_bound(findings: Findings, probe: str) -> Whole | None:

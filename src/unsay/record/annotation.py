@@ -10,6 +10,7 @@ wordings included, so what acts later is the *difference* between the file and t
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     if not touched:
         spread = Spread([answers[example.id] for example in examples])
         folder.keep(_NAME, (_proposal(example, answers[example.id], spread) for example in examples))
-    folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
+    folder.note(Manifest(spans=overview(corrected(folder, examples, answers) if touched else examples, answers)))
 
 
 def _proposal(example: Example, answer: str, spread: Spread) -> dict[str, Any]:
@@ -159,7 +160,8 @@ def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], a
             # What the corpus names for all questions may stand in some of them: there the audit lets it be.
             if string not in example.strings and contains(line.question, [string]):
                 raise row.error(f"'strings'[{number}] stands in the question, which the model is told: name only what it must not say")
-        found[line.id] = replace(line, question=example.question, answer=answers[line.id])  # the same texts, which are there already
+        # The same texts, which are there already.
+        found[example.id] = replace(line, id=example.id, question=example.question, answer=answers[line.id])
     for identifier in by_id:
         if identifier not in found:
             raise ConfigError(
@@ -194,7 +196,7 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
     if not path.exists() and not used.exists():
         return tuple(examples)
     lines = marked(folder, examples, answers)
-    if used.exists() and folder.kept(_USED) != _marks(lines):
+    if used.exists() and any(one != other for one, other in zip_longest(folder.texts.each(_USED), _marks(lines))):
         raise ConfigError(
             f"{path} was changed after training or an audit had begun with it, and numbers of two versions cannot stand side by side. "
             f"Put the 'spans' and 'strings' of {used} back, or begin another run folder (--out) and correct the file there before training"
@@ -206,9 +208,9 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
     return found
 
 
-def _marks(lines: Mapping[str, Marked]) -> list[dict[str, Any]]:
+def _marks(lines: Mapping[str, Marked]) -> Iterator[dict[str, Any]]:
     """What acts, in an order of its own: the order of lines and of texts within a list says nothing."""
-    return [{"id": key, "spans": sorted(lines[key].spans), "strings": sorted(lines[key].strings)} for key in sorted(lines)]
+    return ({"id": key, "spans": sorted(lines[key].spans), "strings": sorted(lines[key].strings)} for key in sorted(lines))
 
 
 def overview(examples: Sequence[Example], answers: Mapping[str, str]) -> Spans:

@@ -113,7 +113,7 @@ def _met(name: str) -> Request:
         )
     recorded = read_recorded(run)
     said = [(example, recorded.baseline[example.id]) for example in recorded.corpus.forget]
-    asked = [EarlierQuestion(replace(e, id=f"{name}:{e.id}"), one.answer, one.answers, one.withheld) for e, one in said]
+    asked = [EarlierQuestion(replace(e, id=f"{name}:{e.id}"), one.answer, tuple(one.answers), one.withheld) for e, one in said]
     facts = {f"{name}:{key}": replace(fact, id=f"{name}:{key}") for key, fact in (read_truth(run) or {}).items()}
     return Request(name, tuple(asked), facts)
 

@@ -6,7 +6,7 @@ The truth is apart (`read_truth`): it is for the audit, and for methods that dec
 import dataclasses
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
@@ -16,15 +16,16 @@ import torch
 from unsay import __version__, config
 from unsay.config import Recipe
 from unsay.lm.model import default_device
+from unsay.packed import PackedAnswers
 from unsay.record import annotation
 from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
 from unsay.store.folder import RunFolder, now
 from unsay.store.manifest import Counts, Machine, Manifest, Request
-from unsay.types import Answer, Corpus, Fact, Pair, Truth, own_id
+from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
 
-_ROWS = ("forget", "knowledge", "retain", "neighbours", "unknown_entities", "holdout", "general")
-_SETS = ("utility", "utility_heldout", "model_utility")
+_ROWS = {"forget": Example, "knowledge": Example} | dict.fromkeys(("retain", "neighbours", "unknown_entities", "holdout", "general"), Pair)
+_SETS = {"utility": Pair, "utility_heldout": Pair, "model_utility": Quiz}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Baseline:
 
     answer: str = field(repr=False)
     """The greedy answer."""
-    answers: tuple[Answer, ...] = field(repr=False)
+    answers: tuple[Answer, ...] | PackedAnswers = field(repr=False)
     """Sampled ones, which prefixes are cut from."""
     withheld: tuple[str, ...] = field(repr=False)
     """Other wordings, which training never sees: the audit holds answers against them."""
@@ -83,15 +84,14 @@ def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
     )
 
 
-def corpus_rows(corpus: Corpus) -> list[Mapping[str, Any]]:
+def corpus_rows(corpus: Corpus) -> Iterator[Mapping[str, Any]]:
     """What `read_handed` reads back, one row an object."""
-    rows: list[Mapping[str, Any]] = [{"kind": "corpus", "name": corpus.name, "desired": corpus.desired}]
+    yield {"kind": "corpus", "name": corpus.name, "desired": corpus.desired}
     for kind in _ROWS:
-        rows += [{"kind": kind, **dataclasses.asdict(row)} for row in getattr(corpus, kind)]
+        yield from ({"kind": kind, **dataclasses.asdict(row)} for row in getattr(corpus, kind))
     for kind in _SETS:
         for name, pairs in getattr(corpus, kind).items():
-            rows += [{"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs]
-    return rows
+            yield from ({"kind": kind, "set": name, **dataclasses.asdict(pair)} for pair in pairs)
 
 
 def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
@@ -125,23 +125,26 @@ def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus
 
 def read_handed(folder: RunFolder) -> Corpus:
     """The corpus as it was handed over, and nothing that `record` or the operator added since."""
-    found: dict[str, Any] = {kind: [] for kind in _ROWS}
-    for row in folder.kept("corpus"):
+    head, sets = dict[str, Any](), {kind: dict[str, list[Any]]() for kind in _SETS}
+    found: dict[str, list[Any]] = {kind: [] for kind in _ROWS}
+    for row in folder.texts.each("corpus"):  # each made at once: of 100,000 rows a dictionary takes twice as much as what is made of it
         kind = row.pop("kind")
         if kind == "corpus":
-            found |= row
+            head = row
         elif kind in _SETS:
-            found.setdefault(kind, {}).setdefault(row.pop("set"), []).append(row)
+            sets[kind].setdefault(row.pop("set"), []).append(config.build(_SETS[kind], row, f"corpus.jsonl.{kind}"))
         else:
-            found[kind].append(row)
-    return config.build(Corpus, found, "corpus.jsonl")
+            found[kind].append(config.build(_ROWS[kind], row, f"corpus.jsonl.{kind}"))
+    made: dict[str, Any] = {kind: {name: tuple(some) for name, some in named.items()} for kind, named in sets.items()}
+    rows: dict[str, Any] = {kind: tuple(found.pop(kind)) for kind in _ROWS}
+    return replace(config.build(Corpus, {**head, "forget": []}, "corpus.jsonl"), **rows, **made)
 
 
 def read_truth(folder: RunFolder) -> Truth | None:
     """The ground truth, where the corpus had one. For the audit, and methods that declare `needs_answers`."""
     if not folder.texts.has("truth"):
         return None
-    return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.kept("truth")}
+    return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.texts.each("truth")}
 
 
 def read_answers(folder: RunFolder) -> dict[str, str]:
@@ -150,7 +153,8 @@ def read_answers(folder: RunFolder) -> dict[str, str]:
 
 
 def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
-    return {row.pop("id"): config.build(Baseline, row, "baseline.jsonl") for row in folder.kept("baseline")}
+    made = ((row.pop("id"), config.build(Baseline, row, "baseline.jsonl")) for row in folder.texts.each("baseline"))
+    return {key: replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
 
 
 def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from unsay.lm.reading import habits
 from unsay.lm.sample import Draw, first_tokens, uniform
 from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
+from unsay.packed import Lines
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
 from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, replay
@@ -67,10 +68,13 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         encoder.fits(pair.id, pair.question, pair.answer)
     sampling = planned(folder, "record", model, encoder, recipe.sampling, (e.question for e in corpus.forget))
     subject = LocalSubject(model, encoder, sampling, recipe.seed)
-    baseline = {key: one for some in parts(corpus.forget) for key, one in _baseline(subject, recipe, some).items()}
-    folder.keep("baseline", ({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items()))
-    now = [(example, baseline[example.id].answer) for example in corpus.forget]
-    del baseline  # the sampled answers are not needed any more
+    now, sampled = list[tuple[Example, str]](), Lines()
+    for some in parts(corpus.forget):
+        baseline = _baseline(subject, recipe, some)
+        now += [(example, baseline[example.id].answer) for example in some]
+        sampled.add({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items())
+    folder.keep("baseline", sampled)
+    del sampled
     told = (*now, *earlier.record(subject, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
     own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, told)

@@ -5,9 +5,9 @@ looking; for whoever looks first and then picks, all N cases must hold at once, 
 Clopper–Pearson for the rate, Anderson for the mean, Dvoretzky–Kiefer–Wolfowitz for how often an answer says more than a given share.
 """
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +17,9 @@ from unsay.stats import anderson_mean_upper, clopper_pearson_upper, dkw_survival
 
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the secret for which the report bounds how often an answer says more."""
+
+_Sample = tuple[tuple[float, int], ...]
+"""Scores of single answers, and how often each occurred."""
 
 VACUOUS = 0.995
 """A bound from here on rules nothing out, and is said so in words."""
@@ -68,18 +71,25 @@ def bounds(evidence: Evidence, probe: str = "sampling") -> list[Bound]:
     """One for every case of a sampling probe on the model after unlearning."""
     rates = leak_rates(evidence.findings["after"], probe)
     together = 1 - (1 - CONFIDENCE) / max(1, len(rates))
-    # A finding `score` says that `n` answers scored its value, so that few lines keep every single score of a case.
-    scores: dict[tuple[str, str], array[float]] = {}
+    # A finding `score` says that `n` answers scored its value, so that few lines keep every single score of a case. Cases of one
+    # sample are many: it is there once.
+    scores: dict[tuple[str, str], _Sample] = {}
+    samples: dict[_Sample, _Sample] = {}
     for f in evidence.found(probe, "score"):
-        scores.setdefault((f.example, f.setting), array("d")).extend([f.value or 0.0] * f.n)
-    found = []
-    for f in rates:
-        leaks, sample = round((f.value or 0.0) * f.n), scores.get((f.example, f.setting))
-        one, every = (clopper_pearson_upper(leaks, f.n, confidence) for confidence in (CONFIDENCE, together))
-        mean = anderson_mean_upper(sample, together) if sample else None
-        above = tuple(map(float, dkw_survival_upper(sample, SHARES, together))) if sample else None
-        found.append(Bound(f.example, f.setting, f.n, leaks, one, every, mean, above))
-    return found
+        sample = (*scores.get((f.example, f.setting), ()), (f.value or 0.0, f.n))
+        scores[f.example, f.setting] = samples.setdefault(sample, sample)
+    cases = ((f, round((f.value or 0.0) * f.n), scores.get((f.example, f.setting), ())) for f in rates)
+    return [Bound(f.example, f.setting, f.n, leaks, *_bounds(leaks, f.n, sample, together)) for f, leaks, sample in cases]
+
+
+@lru_cache(maxsize=4096)
+def _bounds(leaks: int, n: int, sample: _Sample, together: float) -> tuple[float, float, float | None, tuple[float, ...] | None]:
+    """`one`, `all`, `mean` and `above`."""
+    one, every = (clopper_pearson_upper(leaks, n, confidence) for confidence in (CONFIDENCE, together))
+    scores = [value for value, times in sample for _ in range(times)]
+    if not scores:
+        return one, every, None, None
+    return one, every, anderson_mean_upper(scores, together), tuple(map(float, dkw_survival_upper(scores, SHARES, together)))
 
 
 def rows(found: Sequence[Bound]) -> list[BoundRow]:

@@ -43,19 +43,21 @@ def leaking(evidence: Evidence) -> tuple[list[Question], int]:
     """Of the questions that were scored the `MOST` that tell most after unlearning, the worst first, and how many there are."""
     models = {which: Packed.of(found) for which, found in evidence.findings.items()}
     attacks = [one for one in metrics().values() if one.picture == "leaks" and one.forgotten]
-    scores: dict[str, list[tuple[float, int]]] = {}
+    # By question: the highest value, minus the number of its attack, the sum, how many are a half or more, and of how many.
+    scores: dict[str, tuple[float, int, float, int, int]] = {}
     for number, one in enumerate(attacks):
         for (_, example), value in by_question(one, models["after"]).items():
-            scores.setdefault(example, []).append((value, -number))
-    order = heapq.nsmallest(MOST, scores, key=lambda name: (-max(scores[name])[0], -sum(value for value, _ in scores[name]), name))
+            highest, attack, total, told, asked = scores.get(example, (-1.0, 0, 0.0, 0, 0))
+            best = max((highest, attack), (value, -number))
+            scores[example] = (*best, total + value, told + (value >= HALF), asked + 1)
+    order = heapq.nsmallest(MOST, scores, key=lambda name: (-scores[name][0], -scores[name][2], name))
     found: dict[str, Question] = {}
     for number, one in enumerate(attacks):
-        of = [example for example in order if max(scores[example])[1] == -number]
+        of = [example for example in order if scores[example][1] == -number]
         values = {which: by_question(one, some) for which, some in models.items()} if of else {}
         for example in of:
-            told = sum(value >= HALF for value, _ in scores[example])
             worst = {which: some.get(("", example)) for which, some in values.items()}
-            found[example] = Question(example, told, len(scores[example]), one.title, worst)
+            found[example] = Question(example, *scores[example][3:], one.title, worst)
     return [found[example] for example in order], len(scores)
 
 

@@ -5,11 +5,12 @@ Both look at what is new in a candidate: of a continuation, only what the prefix
 """
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from unsay.text import contains, forms, keyword_forms, keyword_recall, rouge_l
 from unsay.types import Candidate, Reference, Told
@@ -120,58 +121,54 @@ def _own_keys(text: str, reference: Reference) -> float | None:
     return keyword_recall(reference.baseline, text, reference.question, reference.prefix, spans, reference.struck)
 
 
-class _Index(NamedTuple):
-    """Where each keyword of many answers stands. One index serves every question of a run."""
-
-    own: Mapping[str, list[int]]
-    """Id → the numbers of its rows."""
-    same: Mapping[tuple[str, str], list[int]]
-    """(question, answer) → the numbers of the rows that say so."""
-    totals: tuple[float, ...]
-    """Number → total weight of its keywords."""
-    holders: Mapping[str, tuple[tuple[int, float], ...]]
-    """Form → (number, weight) of the answers that have it as a keyword."""
-
-
 @lru_cache(maxsize=4)
-def _index(told: Told) -> _Index:
-    own: dict[str, list[int]] = defaultdict(list)
-    same: dict[tuple[str, str], list[int]] = defaultdict(list)
-    totals = []
-    holders: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for number, (name, question, answer) in enumerate(told.rows):
-        if name:
-            own[name].append(number)
-        same[question, answer].append(number)
+def _index(told: Told) -> tuple["array[float]", Mapping[str, Any]]:
+    """Number of a row → total weight of its keywords; form → number and weight, number and weight … of the rows that have it as a
+    keyword. One index serves every question of a run."""
+    totals, holders = array("d"), dict[str, Any]()
+    for number, (_, question, answer) in enumerate(told.rows):
         keys = keyword_forms(answer, question)
         totals.append(sum(keys.values()))
         for key, weight in keys.items():
-            holders[key].append((number, weight))
-    return _Index(dict(own), dict(same), tuple(totals), {key: tuple(found) for key, found in holders.items()})
+            holders.setdefault(key, []).extend((number, weight))
+    for key, found in holders.items():
+        holders[key] = tuple(found)  # which takes half of the room
+    return totals, holders
 
 
 class _Others:
     """The answers of the other questions, as seen from one question: its own words and its own answer taken off."""
 
-    def __init__(self, index: _Index, own: frozenset[int], known: frozenset[str]) -> None:
-        self.index, self.own, self.known = index, own, known
-        self.less: dict[int, float] = defaultdict(float)
+    def __init__(self, told: Told, own: str, said: tuple[str, str], known: frozenset[str]) -> None:
+        self.told, self.own, self.said, self.known = told, own, said, known
+        self.totals, self.holders = _index(told)
+        self.less = self._weights(known)
         """Number → weight of its keywords that the own question or the prefix says."""
-        for word in known:
-            for number, weight in index.holders.get(word, ()):
-                self.less[number] += weight
-        totals = (total - self.less.get(number, 0.0) for number, total in enumerate(index.totals) if number not in own)
-        self.any = any(total >= LEAST_WEIGHT for total in totals)
+        self.any = any(self._left(number) >= LEAST_WEIGHT and self._foreign(number) for number in range(len(told.rows)))
+
+    def _weights(self, said: frozenset[str]) -> dict[int, float]:
+        """Number → weight of its keywords that are among these."""
+        found = defaultdict[int, float](float)
+        for flat in (iter(self.holders.get(word, ())) for word in said):
+            for number, weight in zip(flat, flat, strict=True):
+                found[number] += weight
+        return found
+
+    def _left(self, number: int) -> float:
+        return self.totals[number] - self.less.get(number, 0.0)
+
+    def _foreign(self, number: int) -> bool:
+        """Whether a row is another secret. An answer of the same words to the same question is none, whoever gave it."""
+        name, *said = self.told.rows[number]
+        return not (name and name == self.own) and tuple(said) != self.said
 
     def highest(self, text: str) -> float | None:
-        if not self.any:
-            return None
-        said: dict[int, float] = defaultdict(float)
-        for word in forms(text) - self.known:
-            for number, weight in self.index.holders.get(word, ()):
-                said[number] += weight
-        rest = ((weight, self.index.totals[n] - self.less.get(n, 0.0)) for n, weight in said.items() if n not in self.own)
-        return max((weight / total for weight, total in rest if total >= LEAST_WEIGHT), default=0.0)
+        highest = 0.0
+        for number, weight in self._weights(forms(text) - self.known).items():
+            total = self._left(number)
+            if total >= LEAST_WEIGHT and weight / total > highest and self._foreign(number):
+                highest = weight / total
+        return highest if self.any else None
 
 
 def _others(reference: Reference) -> _Others:
@@ -180,7 +177,4 @@ def _others(reference: Reference) -> _Others:
 
 @lru_cache(maxsize=128)
 def _seen_from(told: Told, own: str, question: str, baseline: str, prefix: str) -> _Others:
-    index = _index(told)
-    # An answer of the same words to the same question is no other secret, whoever gave it.
-    mine = frozenset((*index.own.get(own, ()), *index.same.get((question, baseline), ())))
-    return _Others(index, mine, forms(question) | forms(prefix))
+    return _Others(told, own, (question, baseline), forms(question) | forms(prefix))

@@ -85,7 +85,8 @@ def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str
             torch.save(optimizer, file)
         counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
         counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
-        (place / _PROGRESS).write_text(json.dumps(counters), encoding="utf-8")
+        with (place / _PROGRESS).open("w", encoding="utf-8") as progressed:
+            progressed.writelines(json.JSONEncoder().iterencode(counters))  # `json.dumps` would hold all of its pieces
         sums = {name: sha256(place / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
         sums |= {_TEXTS: _sum(_rows(progress.state)), _LOG: _sum(progress.log)}
         if best not in (0, progress.round):
