@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
@@ -178,8 +179,9 @@ def states_another(case: Case, example: Example, text: str) -> bool:
     if own is not None and secret_forms(example, own.answer).keys() <= forms(text):
         return False
     secrets, asked = once(case, Secrets), forms(example.question)
-    stated = (secrets.keys[place] for place in secrets.index.within(forms(text) | asked) if secrets.examples[place].id != example.id)
-    return any(sum(weight for key, weight in keys.items() if key not in asked) >= LEAST_WEIGHT for keys in stated)
+    stated = chain.from_iterable(secrets.within(forms(text) | asked))
+    others = (secrets.keys[place] for place in stated if secrets.examples[place].id != example.id)
+    return any(sum(weight for key, weight in keys.items() if key not in asked) >= LEAST_WEIGHT for keys in others)
 
 
 def shares_words(question: str, text: str) -> bool:

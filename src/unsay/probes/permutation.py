@@ -51,7 +51,8 @@ class _Others:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
         apart = np.ones(len(self._secrets.keys), dtype=bool)
         apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
-        apart[[*self._secrets.index.within(known_words)]] = False
+        for equal in self._secrets.within(known_words):
+            apart[equal] = False
         left = np.flatnonzero(apart)
         return [self._secrets.keys[left[number]] for number in spread(range(len(left)), most)]
 

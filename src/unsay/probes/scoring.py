@@ -5,8 +5,9 @@ question and of a prefix are not secret, so they never count. An answer is score
 the secret, in the other readings that a person finds in it (`unsay.text.readings`): the highest counts.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from statistics import fmean
@@ -69,7 +70,15 @@ class Secrets:
         self.examples = [example for example, _ in found]
         self.keys = [keys for _, keys in found]
         """Form → weight."""
-        self.index = FormSets(self.keys)
+        places: dict[tuple[str, ...], array[int]] = {}
+        for place, keys in enumerate(self.keys):
+            places.setdefault(tuple(sorted(keys)), array("q")).append(place)
+        self._equal, self._index = [*places.values()], FormSets([*places])
+
+    def within(self, said: frozenset[str]) -> Iterator["array[int]"]:
+        """Places of the secrets all of whose words are among these, those of the same words together: a model that says one thing to
+        100,000 questions has one secret so many times."""
+        return (self._equal[number] for number in self._index.within(said))
 
 
 def missing(probe: str, metrics: Collection[str], case: Case) -> list[Finding]:
