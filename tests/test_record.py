@@ -144,12 +144,14 @@ def test_sources_of_every_recipe_that_needs_no_data():
     assert Path("recipes/own-questions.toml").exists()
 
 
-def test_names_of_the_kind_are_counted_among_the_answers_to_come(tmp_path: Path):
-    """Or the bar of progress stands at its end while half of the answers are still to come."""
+@pytest.mark.parametrize(("knob", "more"), [("near_misses", 3 * 4 + TRIED * 4), ("kindred", (1 + TRIED) * 4 * 3)])
+def test_names_of_the_kind_are_counted_among_the_answers_to_come(tmp_path: Path, knob: str, more: int):
+    """Or the bar of progress stands at its end while half of the answers are still to come: four questions for each of the three, or for
+    their one wording and two of the package's general questions, and sixteen tries at each wording."""
     expected = []
-    for near in (0, 4):
-        folder = RunFolder(tmp_path / str(near))
-        recipe = load(None, [*files_corpus(tmp_path, 3, 2), f"record.near_misses={near}"])
+    for n in (0, 4):
+        folder = RunFolder(tmp_path / str(n))
+        recipe = load(None, [*files_corpus(tmp_path, 3, 2), "record.near_misses=0", f"record.{knob}={n}"])
         start(recipe, folder)
         expected.append(expected_answers(recipe, folder))
-    assert expected[1] - expected[0] == 3 * 4 + TRIED * 4, "four questions for each of the three, and sixteen tries at their one wording"
+    assert expected[1] - expected[0] == more

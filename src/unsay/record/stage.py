@@ -55,8 +55,10 @@ def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
     general = len(corpus.general) + sum(map(len, (*corpus.utility.values(), *corpus.utility_heldout.values()))) if own else 0
     of_each = 1 + knobs.answers + knobs.branches + knobs.near_misses
     named = TRIED * knobs.near_misses * len(wordings([example.question for example in corpus.forget]))
-    groups = alike((pair.question for pair in corpus.retain), (example.question for example in corpus.forget))
-    kindred = (1 + TRIED) * knobs.kindred * len(groups)
+    kindred = 0
+    if knobs.kindred:
+        groups = alike((pair.question for pair in corpus.retain), (example.question for example in corpus.forget))
+        kindred = (1 + TRIED) * knobs.kindred * len(groups)
     return of_each * len(corpus.forget) + named + kindred + general + (1 + TRIED) * (own // 2 + knobs.replay)
 
 
