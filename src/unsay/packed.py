@@ -1,14 +1,13 @@
-"""The findings on one model, packed: 100,000 questions leave millions of them, alike but for their question and their value."""
+"""Findings and recorded answers, packed: 100,000 questions leave millions of findings, alike but for their question and their value."""
 
 import pickle
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain, starmap
 from typing import Any
 
-from unsay.store.files import jsonl, parse_jsonl
 from unsay.types import Answer, Finding
 
 _AT_ONCE = 1 << 15
@@ -30,19 +29,6 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for part in chain(map(zlib.decompress, self._parts), [bytes(self._last)]):
             yield from struct.iter_unpack(self._form, part)
-
-
-class Lines:
-    """Rows of JSON, compressed."""
-
-    def __init__(self) -> None:
-        self._parts = list[bytes]()
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._parts.append(zlib.compress(jsonl(rows).encode(), 1))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return chain.from_iterable(parse_jsonl(zlib.decompress(part).decode()) for part in self._parts)
 
 
 class PackedAnswers:

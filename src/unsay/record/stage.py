@@ -17,11 +17,11 @@ from unsay.lm.reading import habits
 from unsay.lm.sample import Draw, first_tokens, uniform
 from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
-from unsay.packed import Lines
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
 from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
+from unsay.store.files import Lines
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
 from unsay.tables import lookup
