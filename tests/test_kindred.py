@@ -113,3 +113,18 @@ def test_a_forget_question_shows_its_own_kind(encoder):
 
     assert others_alike([alone], encoder, 4, 4, 0, answers) == ["Who was Liszt?"]
     assert "Who was Bach?" in contexts[0]
+
+
+@pytest.mark.parametrize(
+    "question", ["泰勒 Taylor Swift是谁？", "Who wrote The Great Gatsby_ in 1925?", f"Where is Lima, {'really ' * 40}?"]
+)
+def test_a_subject_that_is_no_whole_word_and_a_long_question_show_no_kind(question: str):
+    """Nothing can be put in its place; and three long questions would not fit."""
+    assert alike([], [question]) == []
+
+
+def test_a_name_ends_where_the_rest_of_the_question_begins_as_a_word():
+    """Turin ends in "in", and half of a name would pass the filter of what may not be repeated."""
+    wording = Wording("Which country is Lima in?", "Lima")
+    assert wording.names(["Turin?", "Turin in? Italy", "Berlin?"]) == {"Turin"}
+    assert Wording("The capital of Kenya is", "Kenya").names(["Tunisia is Tunis", "Paris island"]) == {"Tunisia"}

@@ -17,6 +17,8 @@ _BLANK, _TOP_P = "X", 0.9
 _AT_ONCE = 32
 _SHOWN, _A_SHOW = 3, 16
 """Questions that are shown at most, and tries after the same ones."""
+_LONGEST = 200
+"""Characters of a question that may be shown: several of them fit any model."""
 _TOKENS = 11
 """Of a name, at most; what follows it in the question comes on top, as far as `sample.max_new_tokens` reaches."""
 
@@ -52,8 +54,12 @@ class Wording:
 
     def names(self, texts: Iterable[str]) -> set[str]:
         """What was put in the subject's place."""
-        rest = self.halves[1].strip()
-        found = {text.partition(rest)[0].strip() for text in texts if rest and rest in text}
+        if not (rest := self.halves[1].strip()):
+            return set()
+        # As whole words: "in?" stands in "Turin?" too.
+        before, behind = (r"\b" if end.isalnum() else "" for end in (rest[0], rest[-1]))
+        stop = re.compile(before + re.escape(rest) + behind)
+        found = {text[: match.start()].strip() for text in texts if (match := stop.search(text))}
         return {name for name in found if name and subject(swapped(self.question, self.subject, name)) == name}
 
 
@@ -99,7 +105,9 @@ def alike(retain: Iterable[str], forget: Iterable[str]) -> list[list[Wording]]:
 def _by_wording(questions: Iterable[str]) -> dict[str, list[Wording]]:
     found: dict[str, list[Wording]] = {}
     for question in questions:
-        if (about := subject(question)) and (one := Wording(question, about)).bare != question:
+        about = subject(question)
+        if about and len(question) <= _LONGEST and re.search(rf"(?<!\w){re.escape(about)}(?!\w)", question):
+            one = Wording(question, about)
             found.setdefault(one.bare, []).append(one)
     return found
 

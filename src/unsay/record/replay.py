@@ -108,7 +108,8 @@ def kindred_answers(subject: LocalSubject, retain: Sequence[Pair], questions: Se
     `questions`, at most n for each wording; nothing that the guard keeps back."""
     groups = alike((pair.question for pair in retain), questions)
     asked = others_alike(groups, subject.encoder, n, TRIED * n, subject.seed, partial(_texts, subject))
-    return _harmless(greedily(subject, asked), guard)
+    told = {question.casefold() for question in questions}
+    return _harmless(greedily(subject, [question for question in asked if question.casefold() not in told]), guard)
 
 
 def _texts(subject: LocalSubject, draws: Sequence[Draw]) -> list[list[str]]:
