@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 
 import numpy as np
 
@@ -179,9 +178,11 @@ def states_another(case: Case, example: Example, text: str) -> bool:
     if own is not None and secret_forms(example, own.answer).keys() <= forms(text):
         return False
     secrets, asked = once(case, Secrets), forms(example.question)
-    stated = chain.from_iterable(secrets.within(forms(text) | asked))
-    others = (secrets.keys[place] for place in stated if secrets.examples[place].id != example.id)
-    return any(sum(weight for key, weight in keys.items() if key not in asked) >= LEAST_WEIGHT for keys in others)
+    return any(
+        sum(weight for key, weight in secrets.keys[equal[0]].items() if key not in asked) >= LEAST_WEIGHT
+        and any(secrets.examples[place].id != example.id for place in equal)
+        for equal in secrets.within(forms(text) | asked)
+    )
 
 
 def shares_words(question: str, text: str) -> bool:

@@ -2,6 +2,7 @@
 own, from common words and lucky guesses; one that knows scores more. The comparison where no model is at hand that never knew.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -41,11 +42,10 @@ class _Others:
     def __init__(self, case: Case):
         self._several = len({example.group for example, _ in known(case)}) > 1
         self._secrets = once(case, Secrets)
-        self._place: dict[str, list[int]] = {}
-        self._mates: dict[str, list[int]] = {}
+        self._place = {example.id: place for place, example in enumerate(self._secrets.examples)}
+        self._mates: dict[str, array[int]] = {}
         for place, example in enumerate(self._secrets.examples):
-            self._place[example.id] = [place]
-            self._mates.setdefault(example.group, []).append(place)
+            self._mates.setdefault(example.group, array("q")).append(place)
 
     def keys(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
         """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""

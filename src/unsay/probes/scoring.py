@@ -70,14 +70,14 @@ class Secrets:
         self.examples = [example for example, _ in found]
         self.keys = [keys for _, keys in found]
         """Form → weight."""
-        places: dict[tuple[str, ...], array[int]] = {}
+        places: dict[tuple[tuple[str, float], ...], array[int]] = {}
         for place, keys in enumerate(self.keys):
-            places.setdefault(tuple(sorted(keys)), array("q")).append(place)
-        self._equal, self._index = [*places.values()], FormSets([*places])
+            places.setdefault(tuple(sorted(keys.items())), array("q")).append(place)
+        self._equal, self._index = [*places.values()], FormSets([tuple(dict(keys)) for keys in places])
 
     def within(self, said: frozenset[str]) -> Iterator["array[int]"]:
-        """Places of the secrets all of whose words are among these, those of the same words together: a model that says one thing to
-        100,000 questions has one secret so many times."""
+        """Places of the secrets all of whose words are among these, equal ones together: a model that says one thing to 100,000 questions
+        has one secret so many times."""
         return (self._equal[number] for number in self._index.within(said))
 
 
