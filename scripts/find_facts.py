@@ -26,6 +26,8 @@ from unsay.text import keyword_recall
 
 LEAST = 5
 SAMPLES = 10
+GUESSES = 20
+"""Answers of a fact that the model does not know: how often is it told by chance?"""
 HELDOUT = 0.4
 """Share of each kind that stands in no retain row, whatever is forgotten."""
 AT_ONCE = 320
@@ -135,12 +137,30 @@ def table(pool: Sequence[Candidate], asked: Asked, once: Mapping[Candidate, str]
     return "\n".join(lines)
 
 
+def unknown_to(asked: Asked, pool: Sequence[Candidate]) -> list[Candidate]:
+    """Facts that no greedy answer tells, in any wording."""
+    greedy = asked.ask((question for one in pool for question in one.questions), "greedy")
+    return [one for one in pool if not any(right(one, question, greedy[question]) for question in one.questions)]
+
+
+def guessed(unknown: Sequence[Candidate], asked: Asked) -> str:
+    """Facts that the model does not know, by kind: how many come up in twenty samples all the same, and how often. What is forgotten
+    need not be told less often than that."""
+    told = asked.ask((one.questions[0] for one in unknown), "guessed", GUESSES, 1.0)
+    lines = [f"| kind | told greedily in no wording | in one of {GUESSES} samples | share of samples |", "|---|---|---|---|"]
+    for kind in (*dict.fromkeys(one.kind for one in unknown), ""):
+        hits = [right(one, one.questions[0], told[one.questions[0]]) for one in unknown if kind in ("", one.kind)]
+        lines.append(f"| {kind or '**all**'} | {len(hits)} | {fmean(map(bool, hits)):.2f} | {fmean(hits) / GUESSES:.3f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Find what a model knows by heart.")
     parser.add_argument("pool", type=Path, help="the candidates")
     parser.add_argument("out", type=Path, help="the list to write")
     parser.add_argument("--model", default="gemma-3-270m", help="a built-in name, a folder, or a hub id")
     parser.add_argument("--answers", type=Path, default=Path("facts-answers.jsonl"), help="where answers are kept")
+    parser.add_argument("--unknown", type=Path, help="where facts are written that the model does not know, for `unsay audit --questions`")
     parser.add_argument("--least", type=int, default=LEAST, help=f"right answers of {SAMPLES} that make a fact known")
     parser.add_argument("--tries", type=int, default=2, help="how many wordings of a question are tried")
     parser.add_argument("--max-new-tokens", type=int, default=12, help="the true answer must come within so many tokens")
@@ -153,6 +173,11 @@ def main() -> None:
     told = rows(known, asked)
     write_text(args.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told))
     print(table(pool, asked, once, known))
+    unknown = unknown_to(asked, pool)
+    print(guessed(unknown, asked))
+    if args.unknown:
+        lines = ({"kind": one.kind, "question": one.questions[0], "answer": one.answer} for one in unknown)
+        write_text(args.unknown, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(told)} facts in {args.out}, {sum(row['split'] == 'heldout' for row in told)} of them held out")
 
 
