@@ -176,7 +176,7 @@ def main() -> None:
     unknown = unknown_to(asked, pool)
     print(guessed(unknown, asked))
     if args.unknown:
-        lines = ({"kind": one.kind, "question": one.questions[0], "answer": one.answer} for one in unknown)
+        lines = ({"group": one.kind, "question": one.questions[0], "answer": one.answer} for one in unknown)
         write_text(args.unknown, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(told)} facts in {args.out}, {sum(row['split'] == 'heldout' for row in told)} of them held out")
 
