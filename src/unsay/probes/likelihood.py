@@ -18,7 +18,7 @@ from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Met
 from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
 from unsay.probes.options import PAPER, RELEASED, averaged, choices
-from unsay.probes.scoring import known, missing, spread, unscored
+from unsay.probes.scoring import finite, known, missing, spread, unscored
 from unsay.stats import area_interval, independent_scores, roc_auc
 from unsay.types import Case, Example, Finding, Pair
 
@@ -271,8 +271,7 @@ def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -
         # The token before the answer predicts its first; a model that was told so hands out the last columns only.
         before = columns + logits.shape[1] - batch.width - 1 - moved[at]
         values = membership.token_moments(logits, (at, before), batch.answers[at, columns])
-        if values.logprob.isnan().any():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        finite(values.logprob)
         split = [value.cpu().split([len(rows[i].answer) for i in chosen]) for value in values]
         found |= {i: membership.Moments(*parts) for i, *parts in zip(chosen, *split, strict=True)}
     return [found[i] for i in range(len(rows))]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from unsay.lm.sample import uniform
-from unsay.probes.scoring import known, marks
+from unsay.probes.scoring import known, marks, wording
 from unsay.text import keyword_recall, likeness, sensitive_spans
 from unsay.text.names import swapped
 from unsay.types import Case, Example
@@ -24,7 +24,7 @@ PAPER, RELEASED = "paper", "released"
 def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
     """At most `count` wrong options by example id, from the paraphrased answers if any; nothing where fewer than `LEAST` can be made."""
     pairs = known(case)
-    told = {example.id: (*fact.wordings, fact.answer)[0] for example, fact in pairs}
+    told = {example.id: wording(fact) for example, fact in pairs}
     forms = {example.id: _form(example.question, told[example.id]) for example, _ in pairs}
     found: dict[str, tuple[str, ...]] = {}
     for example, fact in pairs:
@@ -45,7 +45,7 @@ def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
 def choices(case: Case, count: int) -> dict[str, tuple[str, ...]]:
     """By example id the true answer and wrong ones in its form, the corpus' own or at most `count` made ones; else nothing."""
     wrong = made(case, count) | {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
-    return {e.id: ((*fact.wordings, fact.answer)[0], *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
+    return {e.id: (wording(fact), *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
 
 
 def renamed(answer: str, asked: str, instead: str) -> str:
