@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
-from unsay.lm.subject import Subject, Unaskable
+from unsay.lm.subject import LocalSubject, Subject, Unaskable
 from unsay.packed import Packed
 from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
@@ -25,7 +25,7 @@ def run(
     subject: Subject,
     case: Case,
     recipe: Recipe,
-    reference_judge: Subject | None = None,
+    reference_judge: LocalSubject | None = None,
     knew: bool = False,
     progress: Progress | None = None,
 ) -> Packed:

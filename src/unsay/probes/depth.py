@@ -172,7 +172,7 @@ def _models(subject: Subject, case: Case) -> tuple[PreTrainedModel, Encoder, Pre
     weights = copyable(subject)
     if isinstance(weights, str):
         return weights
-    if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew or case.judge.subject.weights is None:
+    if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew:
         return NO_BEFORE
     (model, encoder), (before, theirs) = weights, case.judge.subject.weights
     if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):

@@ -1,4 +1,4 @@
-"""Rounding attacks nobody means as one: the same weights, served in 8 or 4 bits."""
+"""Quantisation: the same weights, served in 8 or 4 bits, which can bring back what training only moved a little."""
 
 import copy
 import importlib.util
