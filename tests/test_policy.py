@@ -176,7 +176,7 @@ def test_the_grammar_is_tiny(limit: str) -> None:
         ({"line": [{"name": "l", "metric": "m", "at_least": 1, "each": True}]}, "each = true needs at_most"),
         ({"line": [{"name": "l", "metric": "m", "at_most": "chance", "each": True}]}, "each = true needs at_most"),
         ({"line": [{"name": "l", "metric": "m", "at_most": 1, "spared": 0.1}]}, "spared is for a line with each"),
-        ({"line": [{"name": "l", "metric": "m", "at_most": 1, "scored": 1.5}]}, "a share from 0 to 1"),
+        ({"line": [{"name": "l", "metric": "m", "at_most": 1, "scored": 1.5}]}, "must be a share, from 0 to 1"),
         ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": {"sampling.m": 1}}, "write a probe and its knob"),
         ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": {"smpling.n": 1}}, "write a probe and its knob"),
         ({"line": [{"name": "l", "metric": "m", "at_most": 1}], "made_for": 7}, "is a table of knobs"),

@@ -27,12 +27,12 @@ def run(
     recipe: Recipe,
     reference_judge: LocalSubject | None = None,
     knew: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Packed:
     """Every probe of the recipe on one model. `reference_judge`: the model that never knew, or, with `knew`, the one before unlearning."""
     judges = [ReferenceJudge(reference_judge, knew)] if reference_judge is not None else []
     reference_judge = None
-    return Packed(_findings(subject, case, recipe, judges, progress or (lambda *_: None)))
+    return Packed(_findings(subject, case, recipe, judges, progress))
 
 
 def _findings(subject: Subject, case: Case, recipe: Recipe, judges: list[ReferenceJudge], progress: Progress) -> Iterator[Finding]:
