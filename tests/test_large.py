@@ -64,7 +64,7 @@ class Reader(Parrot):
     """Finds a text likeliest behind itself."""
 
     def logprobs(self, asked: list[str], texts: list[str]) -> list[torch.Tensor]:
-        return [torch.zeros(2) - (question != text) for question, text in zip(asked, texts, strict=True)]
+        return [torch.full((2,), -float(question != text)) for question, text in zip(asked, texts, strict=True)]
 
 
 def trained(n: int) -> None:
