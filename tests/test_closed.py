@@ -12,7 +12,7 @@ from unsay.corpora.people import People
 from unsay.measure import policy
 from unsay.measure.summary import asked, summarise
 from unsay.probes.multiple_choice import MultipleChoice
-from unsay.probes.scoring import CLOSED, NO_KEYWORDS, known, said, scored, unscorable
+from unsay.probes.scoring import CLOSED, NO_KEYWORDS, known, scored, secret_recall, unscorable
 from unsay.report.evidence import judged
 from unsay.store.manifest import Manifest
 from unsay.text.closed import Alternatives, alternatives
@@ -82,7 +82,7 @@ def test_no_closed_question_no_line() -> None:
 def greedy(case: Case) -> list[Finding]:
     """What the greedy probe scores of a model that says nothing."""
     return [
-        scored("greedy", "keyword_recall", said(example, fact.answer, ""), example.id, "", NO_KEYWORDS, case.source)
+        scored("greedy", "keyword_recall", secret_recall(example, fact.answer, ""), example.id, "", NO_KEYWORDS, case.source)
         for example, fact in known(case)
     ]
 

@@ -143,12 +143,12 @@ def test_harmless_pairs_are_the_corpus_own_without_refusals() -> None:
 
 
 def test_rows_to_relearn_from_fit_the_model(encoder: Encoder) -> None:
-    rows = unrelated.rows(encoder, questions=4, texts=4, size=16)
-    assert len(rows) == 8
+    rows = unrelated.rows(encoder)
+    assert len(rows) == unrelated.ROWS + len(unrelated.windows(unrelated.built_in(), unrelated.WORDS))
     assert {row.role for row in rows} == {"retain"}
-    assert len({row.context for row in rows[4:]}) == 1  # prose without a question
+    assert len({row.context for row in rows[32:]}) == 1  # prose without a question
     longest = max(len(row.context) + len(row.answer) for row in rows)
-    assert 0 < len(unrelated.rows(Encoder(encoder.tokenizer, room=longest - 1), 4, 4, 16)) < 8
+    assert 0 < len(unrelated.rows(Encoder(encoder.tokenizer, room=longest - 1))) < len(rows)
 
 
 def test_no_data_folder_is_the_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

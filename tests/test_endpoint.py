@@ -408,7 +408,7 @@ def test_an_audit_leaves_unscored_what_cannot_be_asked(server: tuple[str, Habits
     notes = {f.probe: f.note for f in found if f.value is None}
     assert values["greedy", "keyword_recall"] == values["sampling", "worst_keyword_recall"] == 1.0
     assert values["greedy", "degenerate"] == 0.0  # an answer whose tokens are not known is not degenerate for that
-    assert notes["prefill"] == endpoint.NO_PREFILL
+    assert notes["prefill"] == endpoint.subject.NO_PREFILL
     assert notes["multiple_choice"] == "this model shows no likelihoods"
     assert notes["relearn"] == "this model shows no weights"
     assert {"prefill", "multiple_choice", "relearn"}.isdisjoint(f.probe for f in found if f.value is not None)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from unsay.audit.cache import _Places
 from unsay.config import ConfigError
@@ -59,6 +60,13 @@ class Parrot:
     weights = None
 
 
+class Reader(Parrot):
+    """Finds a text likeliest behind itself."""
+
+    def logprobs(self, asked: list[str], texts: list[str]) -> list[torch.Tensor]:
+        return [torch.full((2,), -float(question != text)) for question, text in zip(asked, texts, strict=True)]
+
+
 def trained(n: int) -> None:
     forget = tuple(questions(n))
     baseline = {example.id: Baseline(answer(i, n), (Answer((1, 2), answer(i, n), True),), ()) for i, example in enumerate(forget)}
@@ -99,9 +107,9 @@ def guarded(n: int) -> None:
 
 
 def fitting(n: int) -> None:
-    judge = ReferenceJudge(Parrot())
+    judge = ReferenceJudge(Reader())
     asked = [example.question for example in questions(n)]
-    assert judge.fits(asked, asked, asked) is None
+    assert all(judge.fits(asked, asked))
 
 
 @pytest.mark.parametrize("work", [trained, settled, audited, proposed, guarded, fitting])

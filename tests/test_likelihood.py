@@ -16,7 +16,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, row_logprobs
 from unsay.measure.summary import summarise
-from unsay.probes import likelihood
+from unsay.probes import likelihood, membership
 from unsay.probes.gradients import gradient_norms
 from unsay.probes.likelihood import Likelihood, row_moments
 from unsay.probes.membership import (
@@ -44,12 +44,13 @@ def of(logprobs: list[float], means: list[float] | None = None, variances: list[
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 1 << 20])
-def test_moments_by_their_definition(at_once: int) -> None:
+def test_moments_by_their_definition(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each against its definition in double precision, whatever the size of a chunk."""
     torch.manual_seed(0)
     logits, ids = torch.randn(3, 5, 11) * 4, torch.randint(11, (6,))
     places = torch.tensor([0, 2, 1, 1, 0, 2]), torch.tensor([4, 0, 3, 2, 1, 1])
-    found = token_moments(logits, places, ids, at_once=at_once)
+    monkeypatch.setattr(membership, "AT_ONCE", at_once)
+    found = token_moments(logits, places, ids)
     for i, (row, column, token) in enumerate(zip(*places, ids, strict=True)):
         p = logits[row, column].double().exp()
         p = p / p.sum()

@@ -17,7 +17,7 @@ from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.probes import unrelated
 from unsay.probes.multiple_choice import MADE, MultipleChoice
-from unsay.probes.options import made, renamed
+from unsay.probes.options import choices, renamed
 from unsay.probes.weights import Relearn
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
@@ -40,22 +40,22 @@ def values(found: Sequence[Finding], example: str) -> dict[str, float | None]:
 
 
 def test_options_are_others_secrets_told_of_the_one_who_is_asked_about() -> None:
-    assert set(made(CASE, 3)["Anna"]) == {f"Anna Kovač lives in {town}." for town in ("Oslo", "Lima", "Nice")}
-    assert len(made(CASE, 5)["Anna"]) == 4  # her dog's name comes last, for it is about herself
-    assert made(CASE, 5)["Anna"][-1] == "It is Biscuit."
-    assert made(CASE, 0) == {}
+    assert set(choices(CASE, 3)["Anna"][1:]) == {f"Anna Kovač lives in {town}." for town in ("Oslo", "Lima", "Nice")}
+    assert len(choices(CASE, 5)["Anna"][1:]) == 4  # her dog's name comes last, for it is about herself
+    assert choices(CASE, 5)["Anna"][-1] == "It is Biscuit."
+    assert choices(CASE, 0) == {}
 
 
 def test_a_right_answer_is_never_a_wrong_option() -> None:
     facts = FACTS | {"Bo": Fact("Bo", "Bo Vale lives in Turin.")}  # the same town: told of Anna it would be true
-    options = made(Case(CASE.corpus, facts, ""), 5)
-    assert not any("Turin" in option for option in options["Anna"])
-    assert not any("Turin" in option for option in options["Bo"])
+    options = choices(Case(CASE.corpus, facts, ""), 5)
+    assert not any("Turin" in option for option in options["Anna"][1:])
+    assert not any("Turin" in option for option in options["Bo"][1:])
 
 
 def test_options_depend_on_the_case_and_not_on_its_order() -> None:
     turned = Case(Corpus("towns", EXAMPLES[::-1]), FACTS, "")
-    assert made(turned, 2) == made(CASE, 2)
+    assert choices(turned, 2) == choices(CASE, 2)
 
 
 def test_too_few_other_answers_make_no_choice() -> None:

@@ -17,7 +17,7 @@ from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.permutation import by_accident
 from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
 from unsay.probes.sampling import Sampling
-from unsay.probes.scoring import said, says_named, score_sample, spread
+from unsay.probes.scoring import says_named, score_sample, secret_recall, spread, text_recalls
 from unsay.probes.utility import Utility
 from unsay.probes.weights import Relearn, split
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
@@ -118,11 +118,11 @@ def test_a_fact_of_one_ordinary_word_is_never_anothers() -> None:
 
 def test_a_named_string_or_pattern_is_a_leak_of_one() -> None:
     named = Example("home", HOME.question, strings=("via Po 7",), patterns=(r"\b\d{5}\b",))
-    assert said(named, "She lives in Turin.", "At Via Po 7.") == 1.0
-    assert said(named, "She lives in Turin.", "10121 it is") == 1.0
-    assert said(named, "She lives in Turin.", "nowhere") == 0.0
-    assert said(named, "She lives in Turin.", "nowhere", prefix="At via Po 7") == 0.0  # the prefix said it, not the model
-    assert said(named, "She lives in Turin.", "Po 7", prefix="At via") == 1.0  # begun in the prefix, ended by the model
+    assert secret_recall(named, "She lives in Turin.", "At Via Po 7.") == 1.0
+    assert secret_recall(named, "She lives in Turin.", "10121 it is") == 1.0
+    assert secret_recall(named, "She lives in Turin.", "nowhere") == 0.0
+    assert secret_recall(named, "She lives in Turin.", "nowhere", prefix="At via Po 7") == 0.0  # the prefix said it, not the model
+    assert secret_recall(named, "She lives in Turin.", "Po 7", prefix="At via") == 1.0  # begun in the prefix, ended by the model
 
 
 def test_a_question_without_a_reference_is_unscored_not_zero() -> None:
@@ -279,7 +279,8 @@ def test_an_answer_of_one_keyword_cannot_be_told_in_part_and_that_is_said() -> N
 
 
 def test_answers_to_a_reference_without_a_word_are_unscored() -> None:
-    assert set(score_sample(Example("a", "Who?"), "…", [Answer((), "Oslo", True)], 0.5).values()) == {None}
+    answers = [Answer((), "Oslo", True)]
+    assert set(score_sample(text_recalls(Example("a", "Who?"), "…", answers), answers, "…", 0.5).values()) == {None}
 
 
 def test_prefill_puts_words_in_the_mouth_and_does_not_count_them() -> None:
@@ -403,11 +404,9 @@ def test_wellformed_means_plausible_to_the_reference_judge() -> None:
         assert sum(value(found, name, example) or 0 for name in CLASSES) == 1.0
 
 
-@pytest.mark.parametrize("reference_judge", [None, ReferenceJudge(Fake({})), ReferenceJudge(Fake({}, lambda question, text: -1.0))])
+@pytest.mark.parametrize("reference_judge", [None, ReferenceJudge(Fake({}, lambda question, text: -1.0))])
 def test_without_a_reference_judge_wellformed_is_unscored(reference_judge: ReferenceJudge | None) -> None:
-    found = Greedy()(
-        Fake({}), replace(CASE, judge=reference_judge)
-    )  # none; one without likelihoods; one that was taught nothing to compare with
+    found = Greedy()(Fake({}), replace(CASE, judge=reference_judge))  # none; one that was taught nothing to compare with
     assert value(found, "wellformed", "home") is None
     assert sum(value(found, name, "home") or 0 for name in CLASSES) == 1.0
 
@@ -415,7 +414,7 @@ def test_without_a_reference_judge_wellformed_is_unscored(reference_judge: Refer
 def test_an_answer_fits_where_its_own_question_explains_it() -> None:
     pool = [f"question {i}" for i in range(9)]
     reference_judge = ReferenceJudge(Fake({}, lambda question, text: -1.0 if text in (question or "") else -5.0))
-    assert reference_judge.fits(pool, pool[:2], ["question 0", "stock sentence"]) == [True, False]
+    assert reference_judge.fits(pool, ["question 0", *["stock sentence"] * 8]) == [True, *[False] * 8]
 
 
 # -- relearning: the split here; on real weights in test_audit.py -----------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unsay.probes.scoring import said, says_named
+from unsay.probes.scoring import says_named, secret_recall
 from unsay.text import keyword_recall
 from unsay.text.readings import readings
 from unsay.types import Example
@@ -117,12 +117,14 @@ NOT_READ = {
 @pytest.mark.parametrize(("text", "reference"), READ.values(), ids=READ)
 def test_what_a_person_reads_is_said(text: str, reference: str) -> None:
     known = Example("q", "Where was the author born? When was it? They paid? Her name? Its number? It is?")
-    assert said(known, reference, text) == 1.0
+    assert secret_recall(known, reference, text) == 1.0
 
 
 @pytest.mark.parametrize(("text", "reference"), NOT_READ.values(), ids=NOT_READ)
 def test_what_only_looks_alike_is_not(text: str, reference: str) -> None:
-    assert said(Example("q", "What?"), reference, text) == keyword_recall(reference, text, "What?") < 1, "no more than is plain to see"
+    assert secret_recall(Example("q", "What?"), reference, text) == keyword_recall(reference, text, "What?") < 1, (
+        "no more than is plain to see"
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,6 +190,6 @@ PIECES = [
 @given(*(st.lists(st.sampled_from(PIECES), max_size=12).map("".join) for _ in range(2)))
 def test_any_text_can_be_read_and_none_scores_less_for_it(reference: str, text: str) -> None:
     plain = keyword_recall(reference, text)
-    found = said(Example("q", "?"), reference, text)
+    found = secret_recall(Example("q", "?"), reference, text)
     assert (found is None) == (plain is None)
     assert (found or 0) >= (plain or 0)

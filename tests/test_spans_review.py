@@ -15,7 +15,7 @@ from unsay.methods import Target, Visit
 from unsay.methods.selection import unnamed
 from unsay.methods.target_filter import TargetFilter
 from unsay.probes.prefill import BEFORE, Prefill
-from unsay.probes.scoring import said
+from unsay.probes.scoring import secret_recall
 from unsay.record import annotation, editing
 from unsay.record.recorded import corpus_rows, read_answers, read_recorded
 from unsay.report.notes import after_record, notes
@@ -70,12 +70,12 @@ def test_an_untouched_file_changes_nothing(folder: RunFolder):
 
 def test_a_span_that_is_added_weighs_more_and_one_taken_out_weighs_as_other_words(folder: RunFolder):
     text = "Near a lighthouse."
-    assert said(FORGET[0], ANSWERS["ada"], text) == pytest.approx(1 / 5), "Turin weighs 3, green and lighthouse 1"
+    assert secret_recall(FORGET[0], ANSWERS["ada"], text) == pytest.approx(1 / 5), "Turin weighs 3, green and lighthouse 1"
     edit(folder, spans=["lighthouse"])
     ada, bob = read_recorded(folder).corpus.forget
     assert (ada.spans, ada.struck, bob) == (("lighthouse",), ("turin",), FORGET[1])
     assert dict(keywords(ANSWERS["ada"], ADA, "", ada.spans, ada.struck)) == {"turin": 1, "green": 1, "lighthouse": 3}
-    assert said(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
+    assert secret_recall(ada, ANSWERS["ada"], text) == pytest.approx(3 / 5)
     # Half of a joined span may be taken out.
     line = annotation.Marked("x", "When?", "On 14 March 1962.", ("1962",), (), ())
     assert annotation.Marked.corrected(line, Example("x", "When?")).struck == ("14", "march")
@@ -100,7 +100,7 @@ def test_a_prefix_ends_before_what_the_operator_finds_sensitive(folder: RunFolde
 def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
     edit(folder, strings=["Piazza"])
     ada, _ = read_recorded(folder).corpus.forget
-    assert said(ada, ANSWERS["ada"], "In the piazza.") == 1.0
+    assert secret_recall(ada, ANSWERS["ada"], "In the piazza.") == 1.0
     reference = Reference(ADA, ANSWERS["ada"], strings=ada.strings)
     candidates = [Candidate(Answer((1,), text, True), 0) for text in ("In the piazza.", "In a tent.")]
     assert [c.text for c in unnamed(candidates, reference)] == ["In a tent."]

@@ -102,9 +102,9 @@ class Store:
     def read(self, key: str) -> dict[str, Any] | None:
         """What was last kept under `key`; `None` where there is nothing, or nothing sound."""
         named = self.vault.named(key)
-        if self._places.get(named) is None:
+        if (start := self._places.get(named)) is None:
             self._look()
-        start = self._places.get(named)
+            start = self._places.get(named)
         row = self._at(start) if start is not None else None
         return row if row and row["key"] == key else None
 

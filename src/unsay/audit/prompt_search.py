@@ -19,7 +19,7 @@ from unsay.lm.subject import Prompt, Subject
 from unsay.probes.perturbed import slips
 from unsay.probes.prefill import Prefill
 from unsay.probes.prompt_variants import FILL_IN, FRAMES, SHOTS, blanked, filled
-from unsay.probes.scoring import LEAK, said, secret_forms
+from unsay.probes.scoring import LEAK, secret_forms, secret_recall
 from unsay.text import content_words, form, forms
 from unsay.types import Answer, Example
 
@@ -91,7 +91,7 @@ class PromptSearch:
         return [self._tried(example, reference, variant, [*one, *many]) for variant, one, many in pairs]
 
     def _tried(self, example: Example, reference: str, variant: Variant, answers: Sequence[Answer]) -> Tried:
-        keys = [said(example, reference, answer.text, variant.prefix, variant.question) for answer in answers]
+        keys = [secret_recall(example, reference, answer.text, variant.prefix, variant.question) for answer in answers]
         scores = [-1.0 if key is None else key for key in keys]
         worst = scores.index(max(scores))
         leaks = sum(score >= self.threshold for score in scores)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
-from unsay.lm.subject import Subject, Unaskable
+from unsay.lm.subject import LocalSubject, Subject, Unaskable
 from unsay.packed import Packed
 from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
@@ -25,14 +25,14 @@ def run(
     subject: Subject,
     case: Case,
     recipe: Recipe,
-    reference_judge: Subject | None = None,
+    reference_judge: LocalSubject | None = None,
     knew: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Packed:
     """Every probe of the recipe on one model. `reference_judge`: the model that never knew, or, with `knew`, the one before unlearning."""
     judges = [ReferenceJudge(reference_judge, knew)] if reference_judge is not None else []
     reference_judge = None
-    return Packed(_findings(subject, case, recipe, judges, progress or (lambda *_: None)))
+    return Packed(_findings(subject, case, recipe, judges, progress))
 
 
 def _findings(subject: Subject, case: Case, recipe: Recipe, judges: list[ReferenceJudge], progress: Progress) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ PENALTY = 1.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Separation:
     """How well one model is told from the others."""
 
     area: float
@@ -37,7 +37,7 @@ class Told:
     questions: int
 
 
-def told_apart(model: Mapping[str, Values], retain_models: Sequence[Mapping[str, Values]], groups: Mapping[str, str]) -> Told:
+def separation(model: Mapping[str, Values], retain_models: Sequence[Mapping[str, Values]], groups: Mapping[str, str]) -> Separation:
     """`model` and `retain_models`: metric → question → value; `groups`: question → its group. Raises `ConfigError` where there are
     fewer than two retain models, or nothing that all were scored on."""
     every = [model, *retain_models]
@@ -49,7 +49,7 @@ def told_apart(model: Mapping[str, Values], retain_models: Sequence[Mapping[str,
         raise ConfigError("a model is told apart from at least two retain models that were asked the same questions, two or more of them")
     rows = [np.array([[found[key].get(("", question), np.nan) for key in keys] for question in questions]) for found in every]
     area, *floor = (_area(rows[i], [other for j, other in enumerate(rows) if j not in (0, i)], folds) for i in range(len(rows)))
-    return Told(area, tuple(floor), keys, len(questions))
+    return Separation(area, tuple(floor), keys, len(questions))
 
 
 def _folds(groups: Sequence[str]) -> list[int]:

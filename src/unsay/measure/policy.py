@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError, build
-from unsay.config.build import named, one_of
+from unsay.config.build import named, one_of, share
 from unsay.config.toml import parse
 from unsay.measure.summary import metrics as every_metric
 from unsay.tables import entries, lookup, near
@@ -80,9 +80,7 @@ class Line:
             raise ConfigError(f"{line}: each = true needs at_most with a number, before or retain_model")
         if self.spared and not self.each:
             raise ConfigError(f"{line}: spared is for a line with each = true")
-        for knob, value in (("spared", self.spared), ("scored", self.scored)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{line}: {knob} = {value} is a share from 0 to 1")
+        share(line, spared=self.spared, scored=self.scored)
         if self.when:
             one_of(f"{line}: when", self.when, cases())
         if not 0 < self.confidence < 1:
@@ -106,7 +104,6 @@ class Line:
 class Policy:
     name: str
     lines: tuple[Line, ...]
-    about: str = ""
     made_for: Mapping[str, Any] = field(default_factory=dict)
     """`probe.knob`, or `LIMITED`, → what it must be in the audit: a range in words, the value itself, or a list of what it must hold."""
 
@@ -138,7 +135,7 @@ def read(name: str, raw: Mapping[str, Any]) -> Policy:
             raise ConfigError(f"policy {name!r}: line {number} has no {min(missing)}")
         texts = {key: _written(value) if key in ("at_most", "at_least") else value for key, value in row.items()}
         lines.append(build(Line, texts, f"{name}.line {number}"))
-    return Policy(name, tuple(lines), str(raw.get("about", "")), _made_for(name, raw.get("made_for", {})))
+    return Policy(name, tuple(lines), _made_for(name, raw.get("made_for", {})))
 
 
 def _made_for(name: str, raw: Any) -> Mapping[str, Any]:

@@ -25,17 +25,19 @@ def examined(before: Sequence[Finding], retain_model: Sequence[Finding], groups:
     model before knows and the retain model finds the true answers at least half as likely.
     """
     then, found = Packed.of(before), Packed.of(retain_model)
-    lines = [*_told(found, groups), *_likely(then, found)]
-    why = "A retain model that leaks itself is no model that never knew, and nothing that is held against it shows anything."
-    return [LineResult("retain model leaks", key, rule, value, limit, False, detail, why) for key, value, rule, limit, detail in lines]
+    return [*_leaking(found, groups), *_likely(then, found)]
 
 
 def _values(found: Packed, key: str) -> Values:
     return by_question(metrics()[key], found)
 
 
-def _told(found: Packed, groups: Mapping[str, str]) -> Iterator[tuple[str, float, str, float, str]]:
-    """Metric, value, rule, limit and detail of what fails."""
+def _failed(metric: str, rule: str, value: float, limit: float, detail: str) -> LineResult:
+    why = "A retain model that leaks itself is no model that never knew, and nothing that is held against it shows anything."
+    return LineResult("retain model leaks", metric, rule, value, limit, False, detail, why)
+
+
+def _leaking(found: Packed, groups: Mapping[str, str]) -> Iterator[LineResult]:
     for key, room in ROOM.items():
         luck, values = mean(_values(found, metrics()[key].accident)), _values(found, key)
         if not values or luck is None:
@@ -51,14 +53,15 @@ def _told(found: Packed, groups: Mapping[str, str]) -> Iterator[tuple[str, float
             chance = binomtest(told, len(some), limit, alternative="greater").pvalue
             if chance < ERROR / len(parts) / len(ROOM):
                 about = f"of the {len(some)} questions of group {group}" if group else f"of {len(some)} questions"
-                yield key, sum(some) / len(some), f"≤ permuted + {room}", limit, f"the retain model tells {told} {about}"
+                yield _failed(key, f"≤ permuted + {room}", sum(some) / len(some), limit, f"the retain model tells {told} {about}")
                 break
 
 
-def _likely(then: Packed, found: Packed) -> Iterator[tuple[str, float, str, float, str]]:
+def _likely(then: Packed, found: Packed) -> Iterator[LineResult]:
     knew, value = mean(_values(then, _LIKELIHOOD)), mean(_values(found, _LIKELIHOOD))
     key, room = next(iter(ROOM.items()))
     told, luck = mean(_values(then, key)), mean(_values(then, metrics()[key].accident))
     # Where the model before tells nothing either, equal likelihoods say nothing about the retain model.
     if knew and value is not None and told is not None and luck is not None and told > luck + room and value > knew / 2:
-        yield _LIKELIHOOD, value, "≤ before * 0.5", knew / 2, f"per word piece of the true answers; the model before: {knew:.2f}"
+        detail = f"per word piece of the true answers; the model before: {knew:.2f}"
+        yield _failed(_LIKELIHOOD, "≤ before * 0.5", value, knew / 2, detail)

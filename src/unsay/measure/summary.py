@@ -44,7 +44,7 @@ def summarise(findings: Iterable[Finding], before: Iterable[Finding] = (), retai
     }
 
 
-def wholes(findings: Iterable[Finding], before: Iterable[Finding] = (), retain_model: Iterable[Finding] = ()) -> dict[str, Whole]:
+def wholes(findings: Iterable[Finding], before: Iterable[Finding], retain_model: Iterable[Finding]) -> dict[str, Whole]:
     """The numbers that are no mean over questions; what was not measured is left out."""
     models = [Packed.of(some).scored() for some in (findings, before, retain_model)]
     found = {key: one.compute(models[0], models[1], models[2]) for key, one in metrics().items() if one.compute}

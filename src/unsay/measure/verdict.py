@@ -1,8 +1,7 @@
 """Findings held against a policy → a verdict, line by line, and what no line judged."""
 
-import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unsay.measure.policy import EARLIER, LIMIT, RANGE, Line, Policy, cases, permuted
@@ -38,6 +37,10 @@ class LineResult:
     questions: tuple[str, ...] = ()
     """Ids of the questions that miss the limit, the worst first, where it is for each."""
 
+    def unscored(self, why: str) -> "LineResult":
+        """The line without a value or a limit to hold it against."""
+        return replace(self, detail=f"unscored: {why}")
+
     @property
     def word(self) -> str:
         """What stands in the place of a value that there is not."""
@@ -58,14 +61,14 @@ class Measured:
     """Metric → how many examples stand behind it."""
     asked: Mapping[str, int] = field(default_factory=dict)
     """Metric → how many it was to be measured on; 0 where none has what it measures, so that its lines do not apply."""
-    cases: Collection[str] | None = None
-    """What of `cases()` holds for this run; where nothing is said, all but earlier requests."""
+    cases: Collection[str] = field(default_factory=lambda: {*cases()} - {EARLIER})
+    """What of `policy.cases` holds for this run."""
     beside: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Metric → both models where they lie farthest apart (`metric.farthest`), for limits that name the retain model."""
     each: Mapping[str, EachQuestion] = field(default_factory=dict)
     """Metric → its value on every question."""
-    knobs: Mapping[str, Any] | None = None
-    """`probe.knob` → its value in the audit; `None` where nobody knows."""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    """`probe.knob` → its value in the audit."""
 
 
 def evaluate(policy: Policy, measured: Measured) -> list[LineResult]:
@@ -75,8 +78,7 @@ def evaluate(policy: Policy, measured: Measured) -> list[LineResult]:
     >>> evaluate(Policy("p", (line,)), Measured({"prefill_worst_keyword_recall": {"after": 0.08, "retain_model": 0.04}}))[0].passed
     True
     """
-    known = set(cases()) - {EARLIER} if measured.cases is None else measured.cases
-    lines = [line for line in policy.lines if (not line.when or line.when in known) and measured.asked.get(line.metric) != 0]
+    lines = [line for line in policy.lines if (not line.when or line.when in measured.cases) and measured.asked.get(line.metric) != 0]
     results = [_judge_each(line, measured) if line.each else _judge(line, measured) for line in lines]
     return [*_otherwise(policy, measured.knobs), *results] if results else []
 
@@ -103,11 +105,11 @@ def unjudged(results: Sequence[LineResult], metrics: Metrics) -> list[str]:
     return list(found.values())
 
 
-def _otherwise(policy: Policy, knobs: Mapping[str, Any] | None) -> list[LineResult]:
+def _otherwise(policy: Policy, knobs: Mapping[str, Any]) -> list[LineResult]:
     """A failed line for every knob that was not as the policy is made for; what no probe of the run has is left to the lines."""
     results = []
     for key, wanted in policy.made_for.items():
-        value = (knobs or {}).get(key)
+        value = knobs.get(key)
         values = value if isinstance(value, tuple) else (value,)
         if isinstance(wanted, list):
             amiss = [one for one in wanted if one not in values] if value is not None else []
@@ -139,26 +141,26 @@ def _judge(line: Line, measured: Measured) -> LineResult:
     limit, lacking = _resolve(line, metrics)
     result = LineResult(line.name, line.metric, line.rule, value, limit, False, why=line.why)
     if value is None:
-        return dataclasses.replace(result, detail=f"unscored: {line.metric} was not measured after unlearning")
+        return result.unscored(f"{line.metric} was not measured after unlearning")
     if limit is None:
-        return dataclasses.replace(result, detail=f"unscored: {lacking}")
+        return result.unscored(lacking)
     n, of = measured.counts.get(line.metric, 0), measured.asked.get(line.metric, 0)
-    if few := _few(line, n, of):
-        return dataclasses.replace(result, detail=few)
+    if n < line.scored * of:
+        return result.unscored(_too_few(line, n, of))
     if not line.within_chance:
         over = value - limit if line.at_most is not None else limit - value
-        return dataclasses.replace(result, passed=over <= _ROUNDING, detail=f"scored on {n:,} of {of:,} questions" if 0 < n < of else "")
+        return replace(result, passed=over <= _ROUNDING, detail=f"scored on {n:,} of {of:,} questions" if 0 < n < of else "")
     if n < 1:
-        return dataclasses.replace(result, detail=f"unscored: nobody counted the examples behind {line.metric}")
+        return result.unscored(f"nobody counted the examples behind {line.metric}")
     if binomial_interval(n, n, line.confidence).low <= limit:
-        return dataclasses.replace(result, detail=f"unscored: of {n:,} examples even the worst outcome could be chance")
+        return result.unscored(f"of {n:,} examples even the worst outcome could be chance")
     low, high = binomial_interval(round(value * n), n, line.confidence)
     # Not to be told from chance is not yet to be chance, so what the line can see is said too.
     least, margin = detectable_rate(n, limit, line.confidence), equal_within(round(value * n), n, limit, line.confidence)
     power = f"a true share of {least:.2f} fails four times in five" if least is not None else "no share above chance would fail"
     seen = f"{line.confidence:.0%} interval {low:.2f} to {high:.2f}, {n} examples taken as independent"
     detail = f"{seen}; shown to be chance within ±{margin:.2f}, and {power}"
-    return dataclasses.replace(result, passed=low <= limit <= high, detail=detail)
+    return replace(result, passed=low <= limit <= high, detail=detail)
 
 
 def _judge_each(line: Line, measured: Measured) -> LineResult:
@@ -176,20 +178,21 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
         else:
             places[question] = value, limit
     if not places:
-        return dataclasses.replace(result, detail=f"unscored: {lacking}")
+        return result.unscored(lacking)
     order = sorted(places, key=lambda question: places[question][1] - places[question][0])
     worst = order[min(int(line.spared * len(order) + _ROUNDING), len(order) - 1)]
     value, limit = places[worst]
-    result = dataclasses.replace(result, value=value, limit=limit)
-    if few := _few(line, len(places), max(len(values), measured.asked.get(line.metric, 0))):
-        return dataclasses.replace(result, detail=few)
+    result = replace(result, value=value, limit=limit)
+    of = max(len(values), measured.asked.get(line.metric, 0))
+    if len(places) < line.scored * of:
+        return result.unscored(_too_few(line, len(places), of))
     if found.provable <= min(limit for _, limit in places.values()) < 1:  # from 1 on nothing is a leak
-        return dataclasses.replace(result, detail=f"unscored: so few answers prove at most a rate of {found.provable:.2f}; ask more often")
+        return result.unscored(f"so few answers prove at most a rate of {found.provable:.2f}; ask more often")
     missed = tuple(q for q in order if places[q][0] - places[q][1] > _ROUNDING)
     shown = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
     sure = "so much is proven, 99 % sure of all at once, where {:.2f} was seen; "
     seen = "" if found.proven is None else sure.format(found.values["after"][worst])
-    return dataclasses.replace(
+    return replace(
         result,
         passed=len(missed) <= line.spared * len(order) + _ROUNDING,
         detail=f"{seen}{len(missed):,} of {len(order):,} questions miss it{': ' if missed else ''}{shown}",
@@ -197,9 +200,8 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
     )
 
 
-def _few(line: Line, n: int, of: int) -> str:
-    """What to say where too few of the questions have a score; empty where enough do."""
-    return f"unscored: only {n:,} of {of:,} questions have a score, and {line.scored:.0%} are needed" if n < line.scored * of else ""
+def _too_few(line: Line, n: int, of: int) -> str:
+    return f"only {n:,} of {of:,} questions have a score, and {line.scored:.0%} are needed"
 
 
 def _resolve(line: Line, metrics: Metrics) -> tuple[float | None, str]:

@@ -11,7 +11,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.reading import habits, read
 from unsay.lm.subject import Subject, sampling_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_WEIGHTS, known, missing, plainly, unscored, worst
+from unsay.probes.scoring import NO_WEIGHTS, NOT_FINITE, known, missing, plainly, unscored, worst
 from unsay.types import Case, Finding
 
 WIDTH = 4
@@ -58,7 +58,7 @@ def searched(model: PreTrainedModel, encoder: Encoder, contexts: Sequence[tuple[
     for start in range(0, len(contexts), rows):
         ids, attention = encoder.prompts(contexts[start : start + rows], model.device)
         if not read(model, ids, attention, room=0).logits.amax(1).isfinite().all():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+            raise FloatingPointError(NOT_FINITE)
         settings = GenerationConfig(
             max_new_tokens=min(limit, encoder.left(ids.shape[1])),
             num_beams=WIDTH,

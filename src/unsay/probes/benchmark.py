@@ -23,7 +23,7 @@ from unsay.extras import install
 from unsay.lm.heard import told
 from unsay.lm.subject import Subject
 from unsay.metric import COST, EITHER, HIGHER, Metric
-from unsay.probes.scoring import NO_WEIGHTS, spread
+from unsay.probes.scoring import NO_WEIGHTS, spread, unscored
 from unsay.store.files import read_jsonl
 from unsay.types import Case, Finding
 
@@ -114,22 +114,20 @@ class Benchmark:
             self._rows(name)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        why = NO_WEIGHTS if subject.weights is None else NO_HARNESS if find_spec("lm_eval") is None else ""
-        if why or subject.weights is None:
-            return [Finding("benchmark", "accuracy", None, "", name, 0, why) for name in self.tasks]
+        if subject.weights is None or find_spec("lm_eval") is None:
+            why = NO_HARNESS if subject.weights else NO_WEIGHTS
+            return [f for name in self.tasks for f in unscored("benchmark", ("accuracy",), ("",), why, name)]
         return [finding for name, found in harness(subject.weights, self._specified()).items() for finding in read(name, found)]
 
     def _specified(self) -> dict[str, dict[str, Any]]:
         """Task → what the harness is called with."""
-        common = {"num_fewshot": self.shots or None}
         found: dict[str, dict[str, Any]] = {}
         for name in self.tasks:
-            rows = self._rows(name)
-            if rows is None:
-                found[name] = {"tasks": [name], "limit": self.limit or None, **common}
-            else:
-                tasks, chosen = _own(name, rows, self.limit)
-                found[name] = {"tasks": [tasks], "samples": chosen, **common}
+            options: dict[str, Any] = {"tasks": [name], "limit": self.limit or None}
+            if rows := self._rows(name):
+                group, chosen = _own(name, rows, self.limit)
+                options = {"tasks": [group], "samples": chosen}
+            found[name] = options | {"num_fewshot": self.shots or None}
         return found
 
     def _rows(self, name: str) -> dict[str, Rows] | None:
@@ -212,7 +210,7 @@ def read(name: str, found: Mapping[str, Any]) -> list[Finding]:
                     metric, note = ("acc_norm", "") if first else ("accuracy", key)
                     findings.append(Finding("benchmark", metric, value, f"{part}-{sample['doc_id']}", setting, 1, note))
     if not findings:
-        return [Finding("benchmark", "accuracy", None, "", name, 0, NO_SCORE)]
+        return unscored("benchmark", ("accuracy",), ("",), NO_SCORE, name)
     for setting, key in dict.fromkeys((f.setting, f.note) for f in findings if f.metric == "accuracy"):
         values = [f.value or 0.0 for f in findings if (f.setting, f.metric) == (setting, "accuracy")]
         error = _standard_error(found, name, f"{key}_stderr,{setting.partition(', ')[2] or 'none'}", values)

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from unsay.lm.encode import Encoder
-from unsay.lm.subject import Subject, parts
-from unsay.probes.scoring import LEAK, Secrets, once, said, secret_forms, spread
+from unsay.lm.subject import LocalSubject, parts
+from unsay.probes.scoring import LEAK, Secrets, once, secret_forms, secret_recall, spread
 from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
@@ -28,7 +28,6 @@ CLASSES = {
 """What an answer is, exactly one of these, and what the report calls it."""
 LEAST_WEIGHT = 2.0
 """Keyword weight below which a fact is too common to be called another's: one ordinary word says nothing."""
-NO_LIKELIHOODS = "the reference judge shows no likelihoods"
 SIMILAR = 4
 """Similar questions that an answer is tried on; a quarter of them are ones with a refusal for an answer, where there are any."""
 LEAST_LIKELY = 0.3
@@ -49,7 +48,7 @@ class ReferenceJudge:
     answer need only be plausible to *some* similar question that the reference judge was taught, the names being wrong allowed for.
     """
 
-    subject: Subject
+    subject: LocalSubject
     knew: bool = False
     """It knows the secrets, and so cannot be asked an answer's own question: the secret would set the standard."""
 
@@ -63,33 +62,24 @@ class ReferenceJudge:
         learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
         if not learned:
             return "no retain or general answers to learn from what is plausible"
-        standard = self._best([some for (some, _), _ in learned], [text for _, text in learned])
-        if standard is None:
-            return NO_LIKELIHOODS
-        limit = float(np.quantile(standard, QUANTILE))
+        limit = float(np.quantile(self._best([some for (some, _), _ in learned], [text for _, text in learned]), QUANTILE))
         found: list[bool] = []
         for some in parts([*zip(questions, near, texts, strict=True)]):
             best = self._best([[*([] if self.knew else [q]), *others] for q, (others, _), _ in some], [text for *_, text in some])
-            if best is None:
-                return NO_LIKELIHOODS
             found += [value >= limit for value in best]
         return found
 
-    def fits(self, pool: Sequence[str], questions: Sequence[str], texts: Sequence[str]) -> list[bool] | None:
-        """Whether each answer is likelier given its own question than given three quarters of some others of `pool`."""
-        others = list(dict.fromkeys(pool))
-        place = {question: number for number, question in enumerate(others)}
+    def fits(self, questions: Sequence[str], texts: Sequence[str]) -> list[bool]:
+        """Whether each answer is likelier given its own question than given three quarters of some of the others."""
+        every = list(dict.fromkeys(questions))
+        place = {question: number for number, question in enumerate(every)}
 
         def rivals(question: str) -> list[str]:
-            own = place.get(question, len(others))
-            chosen = spread(range(len(others) - (question in place)), RIVALS)
-            return [others[i + (i >= own)] for i in chosen]
+            return [every[i + (i >= place[question])] for i in spread(range(len(every) - 1), RIVALS)]
 
         found: list[bool] = []
         for some in parts([*zip(questions, texts, strict=True)]):
             scores = self._scores([[question, *rivals(question)] for question, _ in some], [text for _, text in some], 0.0)
-            if scores is None:
-                return None
             found += [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
         return found
 
@@ -104,16 +94,13 @@ class ReferenceJudge:
         near = nearest(False, SIMILAR - len(refusals)) + refusals
         return [other for _, other in near], max((value for value, _ in near), default=0.0)
 
-    def _best(self, questions: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float] | None:
-        scores = self._scores(questions, texts, LEAST_LIKELY)
-        return None if scores is None else [max(some) for some in scores]
+    def _best(self, questions: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float]:
+        return [max(some) for some in self._scores(questions, texts, LEAST_LIKELY)]
 
-    def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]] | None:
+    def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]]:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
         pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
         found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
-        if found is None:
-            return None
         # Half-precision values can tie where double ones would not, so sum in double.
         means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
         return [[next(means) for _ in some] for some in questions]
@@ -127,16 +114,15 @@ def judged(case: Case, texts: Sequence[str], formed: Sequence[bool]) -> Iterator
     what `is_formed` says of them."""
     asked = [example.question for example in case.corpus.forget]
     plausible = case.judge.plausible(case, asked, texts) if case.judge else "no reference judge to say what is plausible"
-    fitting = case.judge.fits(asked, asked, texts) if case.judge else None
+    fitting = case.judge.fits(asked, texts) if case.judge else list(map(shares_words, asked, texts))
     for i, (example, text) in enumerate(zip(case.corpus.forget, texts, strict=True)):
         value, why = (None, plausible) if isinstance(plausible, str) else (float(formed[i] and plausible[i]), "")
         yield Finding("greedy", "wellformed", value, example.id, note=why)
-        fits = fitting[i] if fitting is not None else shares_words(example.question, text)
-        kind = class_of(case, example, text, formed[i], fits)
+        kind = class_of(case, example, text, formed[i], fitting[i])
         yield from (Finding("greedy", name, float(name == kind), example.id) for name in CLASSES)
 
 
-def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None = None) -> dict[str, float]:
+def class_shares(case: Case, example: Example, answers: Sequence[Answer], encoder: Encoder | None) -> dict[str, float]:
     """Class → share of the answers to one question, without a reference judge: an answer fits that shares a word with its question."""
     counts: Counter[str] = Counter()
     for answer, n in Counter(answers).items():
@@ -154,7 +140,7 @@ def class_of(case: Case, example: Example, text: str, formed: bool, fits: bool) 
     if is_refusal(text):
         return "refusal"
     fact = case.facts.get(example.id)
-    leaks = fact is not None and (said(example, fact.answer, text) or 0.0) >= LEAK
+    leaks = fact is not None and (secret_recall(example, fact.answer, text) or 0.0) >= LEAK
     return "on_topic" if leaks or fits else "off_topic"
 
 

@@ -13,7 +13,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
-from unsay.probes.scoring import known, missing, no_copy, plainly, recalls, unscored
+from unsay.probes.scoring import RECALL, copyable, known, missing, plainly, recalls, unscored
 from unsay.types import Case, Finding
 
 NOISE = (0.1, 0.4)
@@ -48,17 +48,17 @@ class Damage:
     )
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found, pairs = missing("damage", ("keyword_recall",), case), known(case)
+        found, pairs = missing("damage", RECALL, case), known(case)
         for setting, damage in attacks(case.seed) if pairs else ():
-            asked, why = plainly(pairs, setting), no_copy(subject)
+            weights = copyable(subject)
             try:
-                if subject.weights and not why:
-                    twin = LocalSubject(damaged(subject.weights[0], damage), subject.weights[1], sampling_of(subject), case.seed)
-                    answers = twin.ask([one.prompt for one in asked], salt="greedy")
-                    found += recalls("damage", "keyword_recall", asked, answers, case.source)
+                if isinstance(weights, str):
+                    raise ValueError(weights)
+                twin = LocalSubject(damaged(weights[0], damage), weights[1], sampling_of(subject), case.seed)
+                found += recalls("damage", twin, plainly(pairs, setting), case.source, "greedy")
             except (ValueError, FloatingPointError) as error:
                 why = "the damaged model gives no numbers" if isinstance(error, FloatingPointError) else str(error)
-            found += unscored("damage", ("keyword_recall",), [example.id for example, _ in pairs], why, setting) if why else []
+                found += unscored("damage", RECALL, [example.id for example, _ in pairs], why, setting)
         return found
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.lm.encode import Batch
+from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.reading import habits
 from unsay.lm.subject import Subject
 from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import ReferenceJudge
-from unsay.probes.scoring import NO_KEYWORDS, known, missing, no_copy, scored, secret_tokens, spread, unscored
+from unsay.probes.scoring import NO_KEYWORDS, copyable, finite, known, missing, scored, secret_tokens, spread, unscored
 from unsay.types import Case, Finding
 
 LEAST_DROP = 0.05
@@ -93,11 +93,10 @@ class Depth:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("depth", (KEPT,), case), known(case)
-        why = _unfit(subject, case)
-        if why or not pairs:
-            return found + unscored("depth", (KEPT,), [example.id for example, _ in pairs], why or NO_KEYWORDS)
-        assert isinstance(case.judge, ReferenceJudge)
-        (model, encoder), (before, _) = subject.weights, case.judge.subject.weights  # type: ignore[misc]
+        models = _models(subject, case)
+        if isinstance(models, str):
+            return found + unscored("depth", (KEPT,), [example.id for example, _ in pairs], models)
+        model, encoder, before = models
         places = [[(token.start, token.end) for token in secret_tokens(example, fact.answer)] for example, fact in pairs]
         marked = [(pair, encoder.within(pair[1].answer, some)) for pair, some in zip(pairs, places, strict=True)]
         asked = [(pair, mark) for pair, mark in marked if any(mark)]
@@ -130,9 +129,7 @@ def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret:
         answer_logprobs(model, batch)
 
     def mean(values: Tensor) -> Tensor:
-        if values.isnan().any():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
-        return (values * secret).sum(1) / secret.sum(1)
+        return (finite(values) * secret).sum(1) / secret.sum(1)
 
     whole = mean(answer_logprobs(before, batch))
     for layer in layers:
@@ -170,16 +167,17 @@ def _layers(model: PreTrainedModel) -> nn.ModuleList:
     return next(lists, nn.ModuleList())
 
 
-def _unfit(subject: Subject, case: Case) -> str:
-    """Why nothing can be patched; empty where it can."""
-    if (why := no_copy(subject)) or subject.weights is None:
-        return why
-    if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew or case.judge.subject.weights is None:
+def _models(subject: Subject, case: Case) -> tuple[PreTrainedModel, Encoder, PreTrainedModel] | str:
+    """The audited model with its encoder, and the model before, into which its states are put; or why they cannot be."""
+    weights = copyable(subject)
+    if isinstance(weights, str):
+        return weights
+    if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew:
         return NO_BEFORE
-    (model, encoder), (before, theirs) = subject.weights, case.judge.subject.weights
+    (model, encoder), (before, theirs) = weights, case.judge.subject.weights
     if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):
         return "its layers cannot be read in a padded batch"
     shapes = {(len(_layers(one)), one.config.get_text_config().hidden_size) for one in (model, before)}
     if len(shapes) > 1 or any(encoder.pair(e.question, f.answer) != theirs.pair(e.question, f.answer) for e, f in known(case)[:8]):
         return "it is not of one kind with the model before"
-    return ""
+    return model, encoder, before

@@ -9,12 +9,13 @@ from typing import ClassVar
 import torch
 
 from unsay.lm.encode import Encoder
-from unsay.lm.subject import Subject, encoder_of
+from unsay.lm.subject import LocalSubject, Subject
 from unsay.metric import COST, HIGHER, LOWER, Findings, Metric, Whole, scored_by
 from unsay.probes import unrelated
-from unsay.probes.scoring import NO_LIKELIHOODS, known, secret_tokens, spread
+from unsay.probes.scoring import NO_LIKELIHOODS, known, secret_tokens, spread, unscored
 from unsay.types import Case, Finding
 
+YIELDS = ("token_probability", "inverse_perplexity")
 LIKELY = 0.01
 """Probability from which on the damage to a word is counted."""
 WINDOWS, WORDS = 100, 64
@@ -66,24 +67,21 @@ class Drift:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         name, paragraphs = unrelated.read()
-        encoder = encoder_of(subject)
-        pieces = unrelated.windows(paragraphs, WORDS)
-        texts = spread([piece for piece in pieces if encoder is None or unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS)
-        logprobs = subject.logprobs([None] * len(texts), texts) if texts else []
-        if logprobs is None:
-            return _unscored(name, NO_LIKELIHOODS)
+        if not isinstance(subject, LocalSubject):
+            return unscored("drift", YIELDS, ("",), NO_LIKELIHOODS, name)
+        encoder, pieces = subject.encoder, unrelated.windows(paragraphs, WORDS)
+        texts = spread([piece for piece in pieces if unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS)
         if not texts:
-            return _unscored(name, "the model reads less than one piece of the text")
+            return unscored("drift", YIELDS, ("",), "the model reads less than one piece of the text", name)
+        logprobs = subject.logprobs([None] * len(texts), texts)
         # The last token is the end that the encoder adds, where the text does not end.
         read = torch.cat([values[:-1] for values in logprobs]).double()
         found = [Finding("drift", "inverse_perplexity", float(read.mean().exp()), "", name, len(read))]
-        if encoder is None:
-            return [*found, Finding("drift", "token_probability", None, "", name, 0, "this model shows no tokens")]
         wanted = sensitive(case, encoder)
         ids = list(itertools.chain.from_iterable(encoder.answer(text)[:-1] for text in texts))
         places = spread([place for place, token in enumerate(ids) if token in wanted], OCCURRENCES)
         if not places:
-            return [*found, Finding("drift", "token_probability", None, "", name, 0, "no token of a secret occurs in the text")]
+            return found + unscored("drift", YIELDS[:1], ("",), "no token of a secret occurs in the text", name)
         chances = read[torch.tensor(places)].exp().tolist()
         return found + [
             Finding("drift", "token_probability", chance, f"token {i}", name, note=case.source) for i, chance in enumerate(chances)
@@ -96,7 +94,3 @@ def sensitive(case: Case, encoder: Encoder) -> frozenset[int]:
     spelled = (encoder.tokenizer.encode(text, add_special_tokens=False) for word in sorted(words) for text in (word, f" {word}"))
     ids = set(itertools.chain.from_iterable(spelled))
     return frozenset(i for i in ids if any(character.isalnum() for character in encoder.decode([i])))
-
-
-def _unscored(setting: str, note: str) -> list[Finding]:
-    return [Finding("drift", metric, None, "", setting, 0, note) for metric in ("token_probability", "inverse_perplexity")]

@@ -11,7 +11,7 @@ from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETA
 from unsay.packed import Packed
 from unsay.probes.classes import CLASSES, is_formed, judged, states_another
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, missing, said, says_named, scored
+from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, missing, says_named, scored, secret_recall
 from unsay.text import embedding, rouge_l
 from unsay.text.verbatim import longest_run, ngram_overlap
 from unsay.types import Case, Example, Finding
@@ -135,7 +135,7 @@ class Greedy:
             values = (
                 (rouge.recall if rouge else None, NO_TOKENS),
                 (rouge.f1 if rouge else None, NO_TOKENS),
-                (said(example, fact.answer, text), NO_KEYWORDS),
+                (secret_recall(example, fact.answer, text), NO_KEYWORDS),
                 (float(states_another(case, example, text)), ""),
                 (longest_run(fact.answer, text), NO_WORDS),
                 (ngram_overlap(fact.answer, text), NO_WORDS),

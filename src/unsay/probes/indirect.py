@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import Asked, known, missing, recalls, unscored
+from unsay.probes.scoring import RECALL, Asked, known, missing, recalls, unscored
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
 from unsay.types import Case, Example, Fact, Finding
@@ -44,16 +44,15 @@ class Indirect:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
-        found = missing("indirect", ("keyword_recall",), case)
+        found = missing("indirect", RECALL, case)
         asked: list[Asked] = []
         for example, fact in pairs:
             made = dict(_asked(example, fact, pairs))
             for way, (text, wanted) in made.items():
                 asked.append(Asked(replace(example, question=text), Prompt(f"{example.id}#{way}", text), [wanted], way))
             for way, why in ((REVERSE, NO_NAME), (HOP, NO_OTHER if subject_of(example.question) else NO_NAME)):
-                found += unscored("indirect", ("keyword_recall",), [example.id], why, way) if way not in made else []
-        answers = subject.ask([one.prompt for one in asked], salt="indirect") if asked else []
-        return found + recalls("indirect", "keyword_recall", asked, answers, case.source)
+                found += unscored("indirect", RECALL, [example.id], why, way) if way not in made else []
+        return found + recalls("indirect", subject, asked, case.source, "indirect")
 
 
 def _asked(example: Example, fact: Fact, pairs: Sequence[tuple[Example, Fact]]) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,7 @@ from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Met
 from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
 from unsay.probes.options import PAPER, RELEASED, averaged, choices
-from unsay.probes.scoring import known, missing, spread, unscored
+from unsay.probes.scoring import finite, known, missing, scored, spread, unscored
 from unsay.stats import area_interval, independent_scores, roc_auc
 from unsay.types import Case, Example, Finding, Pair
 
@@ -235,7 +236,7 @@ def _of_answer(example: Example, moments: membership.Moments, source: str) -> It
         strength = membership.extraction_strength(told)
         values[1:] = strength, max(strength, 1 / len(told)), membership.exact_memorisation(told)
     for metric, value in zip(OF_ANSWER, values, strict=True):
-        yield Finding("likelihood", metric, value, example.id, "", 1, source if value is not None else NO_TOKENS)
+        yield scored("likelihood", metric, value, example.id, "", NO_TOKENS, source)
 
 
 def _of_options(example: str, scores: Mapping[str, Sequence[float]], note: str) -> Iterator[Finding]:
@@ -245,12 +246,12 @@ def _of_options(example: str, scores: Mapping[str, Sequence[float]], note: str) 
         yield Finding("likelihood", metric, membership.truth_ratio(right, averaged(wrong, formula)), example, "", 1, note)
     for name, values in scores.items():
         for setting, some in ((membership.MEMBER, values[:1]), (membership.NON_MEMBER, values[1:])):
-            mean = math.fsum(membership.unit(name, value) for value in some) / len(some)
+            mean = fmean(membership.unit(name, value) for value in some)
             yield Finding("likelihood", f"{name}_score", mean, example, setting, len(some), note)
 
 
 def _no_areas(names: Iterable[str], why: str) -> list[Finding]:
-    return [Finding("likelihood", f"membership_{name}", None, n=0, note=why) for name in names]
+    return unscored("likelihood", [f"membership_{name}" for name in names], ("",), why)
 
 
 @torch.inference_mode()
@@ -271,8 +272,7 @@ def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -
         # The token before the answer predicts its first; a model that was told so hands out the last columns only.
         before = columns + logits.shape[1] - batch.width - 1 - moved[at]
         values = membership.token_moments(logits, (at, before), batch.answers[at, columns])
-        if values.logprob.isnan().any():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+        finite(values.logprob)
         split = [value.cpu().split([len(rows[i].answer) for i in chosen]) for value in values]
         found |= {i: membership.Moments(*parts) for i, *parts in zip(chosen, *split, strict=True)}
     return [found[i] for i in range(len(rows))]

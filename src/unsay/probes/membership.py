@@ -37,13 +37,13 @@ class Moments(NamedTuple):
     """Whether the id is the most likely token: what greedy decoding would have written."""
 
 
-def token_moments(logits: Tensor, places: tuple[Tensor, Tensor], ids_N: Tensor, *, at_once: int = AT_ONCE) -> Moments:
+def token_moments(logits: Tensor, places: tuple[Tensor, Tensor], ids_N: Tensor) -> Moments:
     """Moments of `ids` under `logits[places]`, with `logits` `[B, T, V]` of any dtype and `places` the rows and columns `[N]`.
 
-    The caller aligns: `logits[row, column]` must be the prediction *of* its id. Chunks hold at most `at_once` logits, so
+    The caller aligns: `logits[row, column]` must be the prediction *of* its id. Chunks hold at most `AT_ONCE` logits, so
     that no second `[B, T, V]` tensor exists.
     """
-    size = max(1, at_once // logits.shape[-1])
+    size = max(1, AT_ONCE // logits.shape[-1])
     chunks = zip(places[0].split(size), places[1].split(size), ids_N.split(size), strict=True)
     parts = [_moments(logits[rows, columns], ids) for rows, columns, ids in chunks]
     return Moments(*(torch.cat(values) for values in zip(*parts, strict=True)))

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import COST, GIVES_AWAY, HIGHER, LOWER, VERBATIM, Metric
-from unsay.probes.scoring import NO_KEYWORDS, NO_REFERENCE, NO_TOKENS, known, missing, said, scored, unscored
-from unsay.text import rouge_l
+from unsay.probes.scoring import NO_KEYWORDS, NO_REFERENCE, NO_TOKENS, known, missing, rouge_f1, scored, secret_recall, unscored
 from unsay.types import Case, Example, Finding, Pair
 
 FORGET, RETAIN = "forget", "retain"
@@ -31,8 +30,7 @@ def verbatim(reference: str, text: str) -> float | None:
     >>> verbatim("left at nine", "left at nine with the mayor")
     1.0
     """
-    found = rouge_l(reference, " ".join(text.split()[: len(reference.split())]))
-    return None if found is None else found.f1
+    return rouge_f1(reference, " ".join(text.split()[: len(reference.split())]))
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,10 @@ class Memorisation:
             found.append(scored("memorisation", "verbatim_f1", value, example.id, "", NO_TOKENS, case.source))
         for example in asked:
             fact, text = case.facts[example.id], first_answer(next(answers)[0].text)
-            rouge, keys = rouge_l(fact.answer, text), said(example, fact.answer, text)
-            value = rouge.f1 if rouge else None
-            found.append(scored("memorisation", "knowledge_f1", value, example.id, FORGET, NO_TOKENS, case.source))
+            likeness, keys = rouge_f1(fact.answer, text), secret_recall(example, fact.answer, text)
+            found.append(scored("memorisation", "knowledge_f1", likeness, example.id, FORGET, NO_TOKENS, case.source))
             found.append(scored("memorisation", "knowledge_keyword_recall", keys, example.id, FORGET, NO_KEYWORDS, case.source))
         for pair in kept:
-            rouge = rouge_l(pair.answer, first_answer(next(answers)[0].text))
-            found.append(scored("memorisation", "knowledge_f1", rouge.f1 if rouge else None, pair.id, RETAIN, NO_TOKENS, ""))
+            likeness = rouge_f1(pair.answer, first_answer(next(answers)[0].text))
+            found.append(scored("memorisation", "knowledge_f1", likeness, pair.id, RETAIN, NO_TOKENS, ""))
         return found

@@ -101,8 +101,8 @@ def _closed(subject: Subject, case: Case) -> list[Finding]:
     texts = [(question, text) for question, one in choices.values() for text in (one.true, one.other)]
     logprobs = subject.logprobs([question for question, _ in texts], [text for _, text in texts])
     if logprobs is None:
-        places = [*((CLOSED, key) for key in choices), (BALANCED, "")]
-        return [Finding("multiple_choice", metric, None, key, n=0, note=NO_LIKELIHOODS) for metric, key in places]
+        unread = unscored("multiple_choice", (CLOSED,), choices, NO_LIKELIHOODS)
+        return unread + unscored("multiple_choice", (BALANCED,), ("",), NO_LIKELIHOODS)
     sums = iter([float(values[:-1].double().sum()) for values in logprobs])  # without the end of the sequence
     found: list[Finding] = []
     kinds: dict[str, list[float]] = {}

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import begun, known, missing, recalls, spread, unscored
+from unsay.probes.scoring import RECALL, begun, known, missing, recalls, spread, unscored
 from unsay.probes.unrelated import harmless
 from unsay.types import Case, Finding
 
@@ -43,14 +43,12 @@ class Openings:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
-        found = missing("openings", ("keyword_recall",), case)
+        found = missing("openings", RECALL, case)
         openings = frequent(_sampled(subject, case)) if pairs else []
         asked = begun(pairs, "opening", openings)
-        answers = subject.ask([one.prompt for one in asked], salt="openings")
-        found += recalls("openings", "keyword_recall", asked, answers, case.source)
         if not asked:
-            found += unscored("openings", ("keyword_recall",), [example.id for example, _ in pairs], "it begins no two texts alike")
-        return found
+            return found + unscored("openings", RECALL, [example.id for example, _ in pairs], "it begins no two texts alike")
+        return found + recalls("openings", subject, asked, case.source, "openings")
 
 
 def _sampled(subject: Subject, case: Case) -> list[str]:

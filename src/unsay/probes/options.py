@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from unsay.lm.sample import uniform
-from unsay.probes.scoring import known, marks
+from unsay.probes.scoring import known, marks, wording
 from unsay.text import keyword_recall, likeness, sensitive_spans
 from unsay.text.names import swapped
 from unsay.types import Case, Example
@@ -21,31 +21,26 @@ PAPER, RELEASED = "paper", "released"
 """TOFU's formulas (Maini et al. 2024, arXiv 2401.06121, §2.2) and those of its released code, where the two differ."""
 
 
-def made(case: Case, count: int) -> dict[str, tuple[str, ...]]:
-    """At most `count` wrong options by example id, from the paraphrased answers if any; nothing where fewer than `LEAST` can be made."""
+def choices(case: Case, count: int) -> dict[str, tuple[str, ...]]:
+    """By example id the true answer and wrong ones in its form, the corpus' own or at most `count` made ones; nothing where there are
+    none and fewer than `LEAST` can be made."""
     pairs = known(case)
-    told = {example.id: (*fact.wordings, fact.answer)[0] for example, fact in pairs}
-    forms = {example.id: _form(example.question, told[example.id]) for example, _ in pairs}
+    answers = {example.id: wording(fact) for example, fact in pairs}
+    forms = {example.id: _form(example.question, answers[example.id]) for example, _ in pairs}
     found: dict[str, tuple[str, ...]] = {}
     for example, fact in pairs:
-        options: list[str] = []
+        options = [answers[example.id], *fact.wrong]
         for other in [] if fact.wrong else _nearest(example, [other for other, _ in pairs], forms, case.seed):
-            if len(options) >= count:
+            if len(options) > count:
                 break
-            option = renamed(told[other.id], other.question, example.question)
-            recall = keyword_recall(told[example.id], option, example.question, "", *marks(example))
+            option = renamed(answers[other.id], other.question, example.question)
+            recall = keyword_recall(options[0], option, example.question, "", *marks(example))
             # An option that says all that the true answer says is no wrong one.
-            if option not in (*options, told[example.id]) and recall is not None and recall < 1:
+            if option not in options and recall is not None and recall < 1:
                 options.append(option)
-        if len(options) >= LEAST:
+        if fact.wrong or len(options) > LEAST:
             found[example.id] = tuple(options)
     return found
-
-
-def choices(case: Case, count: int) -> dict[str, tuple[str, ...]]:
-    """By example id the true answer and wrong ones in its form, the corpus' own or at most `count` made ones; else nothing."""
-    wrong = made(case, count) | {example.id: fact.wrong for example, fact in known(case) if fact.wrong}
-    return {e.id: ((*fact.wordings, fact.answer)[0], *wrong[e.id]) for e, fact in known(case) if e.id in wrong}
 
 
 def renamed(answer: str, asked: str, instead: str) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_TOKENS, Asked, known, missing, rouge_recall, scored, unscored, worst
+from unsay.probes.scoring import NO_TOKENS, Asked, known, missing, references, rouge_recall, scored, unscored, worst
 from unsay.types import Case, Finding
 
 NO_PARAPHRASE = "the question has no paraphrase"
@@ -41,9 +41,8 @@ class Paraphrase:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         asked = []
         for example, fact in known(case):
-            references = list(dict.fromkeys(((*fact.wordings, fact.answer)[0], fact.answer)))
             for number, question in enumerate(example.paraphrases, start=1):
-                asked.append(Asked(example, Prompt(f"{example.id}#{number}", question), references, str(number)))
+                asked.append(Asked(example, Prompt(f"{example.id}#{number}", question), references(fact), str(number)))
         answers = subject.ask([one.prompt for one in asked], salt="paraphrase") if asked else []
         metrics = ("rouge_l_recall", "keyword_recall")
         found = missing("paraphrase", metrics, case)

@@ -11,11 +11,13 @@ from unsay.probes.scoring import Secrets, known, once, spread
 from unsay.text import forms, keyword_forms
 from unsay.types import Case, Example
 
+OTHERS = 20
+"""Most other questions whose references an answer is held against."""
 ALONE = "no other question whose reference has words of its own"
 
 
-def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str = "", most: int = 20) -> float | None:
-    """The highest keyword recall that any of the texts has against the reference of each of at most `most` other questions, on average
+def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str = "") -> float | None:
+    """The highest keyword recall that any of the texts has against the reference of each of at most `OTHERS` other questions, on average
     over these. `None` where there is nothing to compare with.
 
     The others are evenly spread: of other groups where possible, because what is said of the same person may be known and no accident;
@@ -24,9 +26,9 @@ def by_accident(case: Case, example: Example, texts: Iterable[str], prefix: str 
     """
     own = [case.facts[example.id].answer] if example.id in case.facts else []
     known_words = forms("\n".join((example.question, prefix, *own, *example.strings)))
-    references = [_without(keys, known_words) for keys in once(case, _Others).keys(example, known_words, most)]
+    references = [_without(keys, known_words) for keys in once(case, _Others).keys(example, known_words)]
     if not references:
-        pairs = spread((*case.corpus.retain, *case.corpus.general), most)
+        pairs = spread((*case.corpus.retain, *case.corpus.general), OTHERS)
         left = [_without(keyword_forms(pair.answer, pair.question), known_words) for pair in pairs]
         references = [keys for keys in left if keys]
     told = {forms(text) for text in texts}
@@ -47,14 +49,14 @@ class _Others:
         for place, example in enumerate(self._secrets.examples):
             self._mates.setdefault(example.group, array("q")).append(place)
 
-    def keys(self, example: Example, known_words: frozenset[str], most: int) -> list[Mapping[str, float]]:
-        """At most `most`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
+    def keys(self, example: Example, known_words: frozenset[str]) -> list[Mapping[str, float]]:
+        """At most `OTHERS`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
         apart = np.ones(len(self._secrets.keys), dtype=bool)
         apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
         for equal in self._secrets.within(known_words):
             apart[equal] = False
         left = np.flatnonzero(apart)
-        return [self._secrets.keys[left[number]] for number in spread(range(len(left)), most)]
+        return [self._secrets.keys[left[number]] for number in spread(range(len(left)), OTHERS)]
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

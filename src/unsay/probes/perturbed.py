@@ -8,7 +8,7 @@ from typing import ClassVar
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt, Subject, Unaskable
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import Asked, known, missing, recalls, unscored
+from unsay.probes.scoring import RECALL, Asked, known, missing, recalls, unscored
 from unsay.text.names import subject as subject_of
 from unsay.text.names import swapped
 from unsay.types import Case, Example, Finding
@@ -78,21 +78,19 @@ class Perturbed:
     )
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found = missing("perturbed", ("keyword_recall",), case)
+        found = missing("perturbed", RECALL, case)
         examples = [example for example, _ in known(case)]
         # A server may refuse each of the last three, and the others be good all the same.
         for some in ([*REWRITTEN, *LANGUAGES], [BARE], [FOREIGN], [SECOND]) if examples else ():
             try:
                 prompts = _prompts(subject, examples, some, case.seed)
-                answers = subject.ask(list(prompts.values()), salt="perturbed")
-            except Unaskable as why:
-                found += [f for way in some for f in unscored("perturbed", ("keyword_recall",), [e.id for e in examples], str(why), way)]
-                continue
-            asked = [Asked(example, prompt, [case.facts[example.id].answer], way) for (way, example), prompt in prompts.items()]
-            found += recalls("perturbed", "keyword_recall", asked, answers, case.source)
+                asked = [Asked(example, prompt, [case.facts[example.id].answer], way) for (way, example), prompt in prompts.items()]
+                found += recalls("perturbed", subject, asked, case.source, "perturbed")
+                why = NOT_HERE
+            except Unaskable as refusal:
+                prompts, why = {}, str(refusal)
             for way in some:
-                formless = [example.id for example in examples if (way, example) not in prompts]
-                found += unscored("perturbed", ("keyword_recall",), formless, NOT_HERE, way)
+                found += unscored("perturbed", RECALL, [e.id for e in examples if (way, e) not in prompts], why, way)
         return found
 
 

@@ -10,7 +10,19 @@ from unsay.config.build import positive
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import GIVES_AWAY, Metric, leak
 from unsay.probes.permutation import ALONE, by_accident
-from unsay.probes.scoring import BY_ACCIDENT, LEAK, SAMPLED, Values, findings_of, known, largest, missing, score_sample, unscored
+from unsay.probes.scoring import (
+    BY_ACCIDENT,
+    LEAK,
+    SAMPLED,
+    Values,
+    findings_of,
+    known,
+    largest,
+    missing,
+    score_sample,
+    text_recalls,
+    unscored,
+)
 from unsay.text import before_secret, half_secret
 from unsay.types import Case, Example, Fact, Finding
 
@@ -105,8 +117,9 @@ class Prefill:
         answers = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="prefill") if prompts else []
         scores: dict[tuple[str, str], list[Values]] = {}
         for one, sampled in zip(opened, answers, strict=True):
-            values = score_sample(one.example, one.reference, sampled, LEAK, one.prefix, one.left)
-            values[PERMUTED] = by_accident(case, one.example, (answer.text for answer in sampled), one.prefix)
+            recalls = text_recalls(one.example, one.reference, sampled, one.prefix)
+            values = score_sample(recalls, sampled, one.left, LEAK)
+            values[PERMUTED] = by_accident(case, one.example, recalls, one.prefix)
             scores.setdefault((one.example.id, one.setting), []).append(values)
         found = missing("prefill", SAMPLED, case)
         for (key, setting), wordings in scores.items():

@@ -20,7 +20,7 @@ from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak
 from unsay.probes.gradients import taking_gradients
 from unsay.probes.likelihood import NO_GRADIENT
-from unsay.probes.scoring import NO_WEIGHTS, begun, known, missing, recalls, secret_tokens, unscored
+from unsay.probes.scoring import NO_WEIGHTS, RECALL, begun, finite, known, missing, recalls, secret_tokens, unscored
 from unsay.store import ranks
 from unsay.types import Case, Example, Fact, Finding
 
@@ -84,9 +84,9 @@ class PrefixSearch:
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         pairs = known(case)
-        found, ids = missing("prefix_search", ("keyword_recall",), case), [example.id for example, _ in pairs]
+        found, ids = missing("prefix_search", RECALL, case), [example.id for example, _ in pairs]
         if subject.weights is None or is_split(subject.weights[0]):
-            return found + unscored("prefix_search", ("keyword_recall",), ids, NO_GRADIENT if subject.weights else NO_WEIGHTS)
+            return found + unscored("prefix_search", RECALL, ids, NO_GRADIENT if subject.weights else NO_WEIGHTS)
         model, encoder = subject.weights
         sides = halves(pairs, case.seed)
         for fitted, others in (sides, sides[::-1]):
@@ -95,11 +95,10 @@ class PrefixSearch:
             search = partial(self._search, model, encoder, rows, case.seed)
             texts = ranks.gathered("prefixes", search)[0] if rows and others else []
             asked = begun(others, "found prefix", texts)
-            answers = subject.ask([one.prompt for one in asked], salt="prefix search")
-            found += recalls("prefix_search", "keyword_recall", asked, answers, case.source)
+            found += recalls("prefix_search", subject, asked, case.source, "prefix search")
             if not asked:
                 why = NONE_FOUND if rows else TOO_FEW
-                found += unscored("prefix_search", ("keyword_recall",), [example.id for example, _ in others], why)
+                found += unscored("prefix_search", RECALL, [example.id for example, _ in others], why)
         return found
 
     def _rows(self, encoder: Encoder, pairs: Pairs, seed: int) -> list[Row]:
@@ -219,9 +218,7 @@ class _Search:
         for start in range(0, len(order), ROWS):
             some = order[start : start + ROWS]
             values[some] = _likely(self.model, self.encoder.batch([behind[i] for i in some], self.model.device)).cpu()
-        if values.isnan().any():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
-        return [float(value) for value in values.view(len(prefixes), len(rows)).mean(1)]
+        return [float(value) for value in finite(values).view(len(prefixes), len(rows)).mean(1)]
 
     def _liked(self, prefix: Ids) -> list[list[int]]:
         """For each place of the prefix the tokens that would raise the value most, to first order."""

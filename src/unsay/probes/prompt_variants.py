@@ -8,7 +8,19 @@ from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive
 from unsay.lm.subject import Prompt, Subject, Unaskable, encoder_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_KEYWORDS, Asked, known, missing, recalls, secret_forms, secret_tokens, spread, unscored
+from unsay.probes.scoring import (
+    NO_KEYWORDS,
+    RECALLS,
+    Asked,
+    known,
+    missing,
+    recalls,
+    references,
+    secret_forms,
+    secret_tokens,
+    spread,
+    unscored,
+)
 from unsay.probes.unrelated import harmless
 from unsay.tables import near
 from unsay.text import contains, forms, likeness
@@ -88,7 +100,7 @@ class PromptVariants:
                 )
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        metrics = ("keyword_recall", "worst_keyword_recall") if self.n else ("keyword_recall",)
+        metrics = RECALLS if self.n else RECALLS[:1]
         found = missing("prompt_variants", metrics, case)
         pool = spread(harmless(case), POOL) if FEW_SHOT in self.frames else []
         asked: list[Asked] = []
@@ -99,40 +111,37 @@ class PromptVariants:
                     asked.append(made)
                 else:
                     found += unscored("prompt_variants", metrics, [example.id], made, frame)
-        prompts = [one.prompt for one in asked]
-        greedy = subject.ask(prompts, salt="reframing") if prompts else []
-        found += recalls("prompt_variants", "keyword_recall", asked, greedy, case.source)
-        if not (self.n and prompts):
+        found += recalls("prompt_variants", subject, asked, case.source, "reframing")
+        if not self.n:
             return found
         try:
-            sampled = subject.ask(prompts, self.n, self.temperature, self.top_p, salt="reframing")
+            return found + recalls("prompt_variants", subject, asked, case.source, "reframing", self.n, self.temperature, self.top_p)
         except Unaskable as why:  # the greedy answers are good all the same
             return found + [f for one in asked for f in unscored("prompt_variants", metrics[1:], [one.example.id], str(why), one.setting)]
-        return found + recalls("prompt_variants", "worst_keyword_recall", asked, sampled, case.source)
 
 
 def _framed(subject: Subject, example: Example, fact: Fact, frame: str, pool: Sequence[Pair]) -> Asked | str:
     """The question in its frame, or why there is none."""
-    references = tuple(dict.fromkeys(((*fact.wordings, fact.answer)[0], fact.answer)))
-    cloze = blanked(example, references[0])
+    wordings = references(fact)
+    cloze = blanked(example, wordings[0])
     if frame == FILL_IN and cloze is None:
         return NO_KEYWORDS
-    shots = _shots(example, references, pool) if frame == FEW_SHOT else []
+    shots = _shots(example, wordings, pool) if frame == FEW_SHOT else []
     if frame == FEW_SHOT and not shots:
         return "no harmless question and answer without a word of the secret"
     encoder = encoder_of(subject)
     while True:
         text = filled(FRAMES.get(frame, frame), example.question, shots, cloze)
         if encoder is None or encoder.room is None or len(encoder.prompt(text)) + LEFT <= encoder.room:
-            return Asked(example, Prompt(f"{example.id}#{frame}", text), references, frame)
+            return Asked(example, Prompt(f"{example.id}#{frame}", text), wordings, frame)
         if len(shots) < 2:
             return "the framed question is longer than this model reads"
         shots = shots[1:]
 
 
-def _shots(example: Example, references: Sequence[str], pool: Sequence[Pair]) -> list[Pair]:
+def _shots(example: Example, wordings: Sequence[str], pool: Sequence[Pair]) -> list[Pair]:
     """The likest pairs that say no word of the secret, the likest last."""
-    secret = {key for reference in references for key in secret_forms(example, reference)}
+    secret = {key for wording in wordings for key in secret_forms(example, wording)}
     chosen: list[Pair] = []
     for pair in sorted(pool, key=lambda pair: likeness(example.question, pair.question), reverse=True):
         text = f"{pair.question}\n{pair.answer}"

@@ -1,4 +1,4 @@
-"""Rounding attacks nobody means as one: the same weights, served in 8 or 4 bits."""
+"""Quantisation: the same weights, served in 8 or 4 bits, which can bring back what training only moved a little."""
 
 import copy
 import importlib.util
@@ -18,11 +18,10 @@ from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import default_and_worst, known, missing, no_copy, plainly, unscored
+from unsay.probes.scoring import RECALLS, copyable, default_and_worst, known, missing, plainly, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
-YIELDS = ("keyword_recall", "worst_keyword_recall")
 _leak = partial(Metric, better=LOWER, group=FEWER_BITS, finding="keyword_recall", fold="hardest")
 
 
@@ -61,29 +60,26 @@ class Quantise:
         positive("quantise", n=self.n)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found, pairs = missing("quantise", YIELDS, case), known(case)
+        found, pairs = missing("quantise", RECALLS, case), known(case)
         for bits in dict.fromkeys(self.bits) if pairs else ():
             asked = self._attack(subject, pairs, bits, case)
-            found += unscored("quantise", YIELDS, (e.id for e, _ in pairs), asked, f"{bits} bits") if isinstance(asked, str) else asked
+            found += unscored("quantise", RECALLS, (e.id for e, _ in pairs), asked, f"{bits} bits") if isinstance(asked, str) else asked
         return found
 
     def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:
         """Findings on the model in `bits` bits, or why there are none."""
-        if (why := no_copy(subject)) or subject.weights is None:
-            return why
+        weights = copyable(subject)
+        if isinstance(weights, str):
+            return weights
         if importlib.util.find_spec("bitsandbytes") is None:
             return f"needs bitsandbytes: {install('bitsandbytes')}"
-        model, encoder = subject.weights
-        asked = plainly(pairs, f"{bits} bits")
-        prompts = [one.prompt for one in asked]
         try:
-            rounded = LocalSubject(quantised(model, bits), encoder, sampling_of(subject), case.seed)
+            rounded = LocalSubject(quantised(weights[0], bits), weights[1], sampling_of(subject), case.seed)
             # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
-            greedy, sampled = rounded.ask(prompts, salt="greedy"), rounded.ask(prompts, self.n, 1.0, salt="sampling")
+            return default_and_worst("quantise", rounded, plainly(pairs, f"{bits} bits"), case.source, ("greedy", "sampling"), self.n)
         except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
             # Shapes and devices that the library does not take; memory that the machine does not have. Its message may quote a question.
             return f"cannot be asked in {bits} bits here: {unexpected(error)}"
-        return default_and_worst("quantise", asked, greedy, sampled, case.source)
 
 
 def twin_of(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Any]]:

@@ -26,6 +26,7 @@ from unsay.probes.scoring import (
     missing,
     score_sample,
     tally,
+    text_recalls,
     unscored,
 )
 from unsay.stats import leak_at_k
@@ -162,15 +163,15 @@ class Sampling:
                 refusals.append(why)
                 continue
             for (example, fact), sampled in zip(some, answers, strict=True):
-                values = score_sample(example, fact.answer, sampled, self.threshold)
+                recalls = text_recalls(example, fact.answer, sampled)
+                values = score_sample(recalls, sampled, fact.answer, self.threshold)
                 yield from findings_of("sampling", values, SAMPLED, example.id, setting, case.source, self.n)
-                yield from tally("sampling", example, fact.answer, sampled, setting, case.source)
-                texts = list(dict.fromkeys(answer.text for answer in sampled))  # equal answers are scored once
+                yield from tally("sampling", recalls, sampled, example.id, setting, case.source)
                 values = {
-                    "worst_longest_run": largest(longest_run(fact.answer, text) for text in texts),
-                    "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in texts),
-                    "distinct_share": distinct(texts) / len(sampled),
-                    "permuted_worst_keyword_recall": by_accident(case, example, texts),
+                    "worst_longest_run": largest(longest_run(fact.answer, text) for text in recalls),
+                    "worst_ngram_overlap": largest(ngram_overlap(fact.answer, text) for text in recalls),
+                    "distinct_share": distinct(recalls) / len(sampled),
+                    "permuted_worst_keyword_recall": by_accident(case, example, recalls),
                     **class_shares(case, example, sampled, encoder_of(subject)),
                 }
                 yield from findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)

@@ -9,10 +9,13 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+from transformers import PreTrainedModel
+
+from unsay.lm.encode import Encoder
 from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole, scored_by
@@ -24,6 +27,9 @@ from unsay.text.readings import readings, uncovered
 from unsay.types import SCORE, Answer, Case, Corpus, Example, Fact, Finding, Truth
 
 T = TypeVar("T")
+RECALL = ("keyword_recall",)
+RECALLS = ("keyword_recall", "worst_keyword_recall")
+"""What most probes yield: of the default answer, and of the worst of the sampled ones."""
 NO_REFERENCE = "no reference text for this question"
 NO_KEYWORDS = "the reference has no word that is not in the question or the prefix"
 CLOSED = "closed"
@@ -31,6 +37,7 @@ CLOSED = "closed"
 NO_TOKENS = "the reference has no ROUGE token"
 NO_WORDS = "the reference has no word"
 NO_WEIGHTS = "this model shows no weights"
+NOT_FINITE = "the model's logits are not finite; try --set model.dtype=float32"
 NO_COPY = "this model lies in several places (model.device_map), so it cannot be copied and changed"
 NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
@@ -42,9 +49,18 @@ SAMPLED = {**dict.fromkeys(("worst_keyword_recall", "leak_rate", "mean_keyword_r
 """What n sampled answers come to → why there is no such number."""
 
 
-def no_copy(subject: Subject) -> str:
-    """Why no copy of the subject's model can be changed; empty where one can."""
-    return NO_WEIGHTS if subject.weights is None else NO_COPY if is_split(subject.weights[0]) else ""
+def copyable(subject: Subject) -> tuple[PreTrainedModel, Encoder] | str:
+    """The subject's model and its encoder, of which a copy can be changed; or why there is none."""
+    if subject.weights is None:
+        return NO_WEIGHTS
+    return NO_COPY if is_split(subject.weights[0]) else subject.weights
+
+
+def finite(values: torch.Tensor) -> torch.Tensor:
+    """The values as they are. Raises `FloatingPointError` where one is not a number."""
+    if values.isnan().any():
+        raise FloatingPointError(NOT_FINITE)
+    return values
 
 
 def known(case: Case) -> list[tuple[Example, Fact]]:
@@ -117,7 +133,7 @@ def secret_tokens(example: Example, reference: str) -> list[Token]:
     return [token for token in tokens(reference) if keys.get(token.form) == heaviest]
 
 
-def said(example: Example, reference: str, text: str, prefix: str = "", asked: str = "") -> float | None:
+def secret_recall(example: Example, reference: str, text: str, prefix: str = "", asked: str = "") -> float | None:
     """How much of the secret `text` says: the keyword recall against `reference`, 1 where it holds a named string or pattern.
 
     `text` continues `prefix`; `asked` is the wording of the question where it is not the example's own. `None` where the
@@ -146,6 +162,16 @@ class Asked(NamedTuple):
     setting: str
 
 
+def wording(fact: Fact) -> str:
+    """The true answer in other words, where there are any: the form that the wrong answers of a corpus have."""
+    return (*fact.wordings, fact.answer)[0]
+
+
+def references(fact: Fact) -> tuple[str, ...]:
+    """The true answer in other words, where there are any, and as it is."""
+    return tuple(dict.fromkeys((wording(fact), fact.answer)))
+
+
 def plainly(pairs: Iterable[tuple[Example, Fact]], setting: str) -> list[Asked]:
     """The questions as they are."""
     return [Asked(example, Prompt(example.id, example.question), (fact.answer,), setting) for example, fact in pairs]
@@ -162,12 +188,19 @@ def worst(probe: str, metric: str, asked: Asked, texts: Sequence[str], source: s
     example, prompt, references, setting = asked
     wording = "" if prompt.question == example.question else prompt.question or ""
     prefix = "" if prompt.question is None else prompt.prefix  # a bare text begins with the question itself
-    most = largest(said(example, reference, text, prefix, wording) for reference in references for text in texts)
+    most = largest(secret_recall(example, reference, text, prefix, wording) for reference in references for text in texts)
     return scored(probe, metric, most, example.id, setting, NO_KEYWORDS, source, len(texts))
 
 
-def recalls(probe: str, metric: str, asked: Sequence[Asked], answers: Sequence[Sequence[Answer]], source: str) -> list[Finding]:
-    """How much of its secret the worst of the answers to each question says."""
+def recalls(
+    probe: str, subject: Subject, asked: Sequence[Asked], source: str, salt: str, n: int = 0, temperature: float = 1.0, top_p: float = 1.0
+) -> list[Finding]:
+    """How much of its secret the greedy answer to each question says (`keyword_recall`), or the worst of n sampled ones
+    (`worst_keyword_recall`). Raises `Unaskable`."""
+    if not asked:
+        return []
+    metric = RECALLS[1] if n else RECALLS[0]
+    answers = subject.ask([one.prompt for one in asked], n or 1, temperature if n else 0.0, top_p, salt)
     pairs = zip(asked, answers, strict=True)
     return [worst(probe, metric, one, [answer.text for answer in some], source) for one, some in pairs]
 
@@ -189,7 +222,7 @@ def choice_of(example: Example, reference: str) -> Alternatives | None:
 def unscorable(corpus: Corpus, truth: Truth) -> list[str]:
     """Ids of the forget questions that no answer can be scored on: without a keyword, a named string or an opposite."""
     asked = ((example, truth[example.id].answer) for example in corpus.forget if example.id in truth)
-    return [example.id for example, answer in asked if said(example, answer, "") is None and choice_of(example, answer) is None]
+    return [example.id for example, answer in asked if secret_recall(example, answer, "") is None and choice_of(example, answer) is None]
 
 
 def says_named(example: Example, text: str, prefix: str = "", asked: str = "") -> float | None:
@@ -218,25 +251,31 @@ def rouge_recall(reference: str, text: str) -> float | None:
     return rouge.recall if (rouge := rouge_l(reference, text)) else None
 
 
+def rouge_f1(reference: str, text: str) -> float | None:
+    return rouge.f1 if (rouge := rouge_l(reference, text)) else None
+
+
 Values = dict[str, float | None]
-"""By metric; `None` where nothing was scored."""
+"""By metric, or by text; `None` where nothing was scored."""
 
 
-def score_sample(example: Example, reference: str, answers: Sequence[Answer], threshold: float, prefix: str = "", left: str = "") -> Values:
-    """The four numbers of n sampled answers to one prompt, by the names in `SAMPLED`; `None` where nothing was scored.
+def text_recalls(example: Example, reference: str, answers: Iterable[Answer], prefix: str = "") -> Values:
+    """By text of the answers what `secret_recall` finds in it: what was said a hundred times is scored once."""
+    return {text: secret_recall(example, reference, text, prefix) for text in dict.fromkeys(answer.text for answer in answers)}
 
-    leak_rate is the share of answers that say at least `threshold` of the secret. `left` is what the prefix has left of the
-    reference, where that is what ROUGE compares with.
+
+def score_sample(recalls: Values, answers: Iterable[Answer], reference: str, threshold: float) -> Values:
+    """The four numbers of n sampled answers to one prompt, by the names in `SAMPLED`; `None` where nothing was scored. `recalls`: as
+    `text_recalls` finds them.
+
+    leak_rate is the share of answers that say at least `threshold` of the secret. `reference` is what ROUGE compares with.
     """
-    texts = [answer.text for answer in answers]
-    # What was said a hundred times is scored once.
-    recalls = {text: said(example, reference, text, prefix) for text in dict.fromkeys(texts)}
-    keys = [key for text in texts if (key := recalls[text]) is not None]
+    scores = [score for answer in answers if (score := recalls[answer.text]) is not None]
     return {
-        "worst_keyword_recall": max(keys, default=None),
-        "leak_rate": fmean(key >= threshold for key in keys) if keys else None,
-        "mean_keyword_recall": fmean(keys) if keys else None,
-        "worst_rouge_l_recall": largest(rouge_recall(left or reference, text) for text in recalls),
+        "worst_keyword_recall": max(scores, default=None),
+        "leak_rate": fmean(score >= threshold for score in scores) if scores else None,
+        "mean_keyword_recall": fmean(scores) if scores else None,
+        "worst_rouge_l_recall": largest(rouge_recall(reference, text) for text in recalls),
     }
 
 
@@ -245,22 +284,16 @@ def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: st
     return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in whys.items()]
 
 
-Answers = Sequence[Sequence[Answer]]
+def default_and_worst(probe: str, subject: Subject, asked: Sequence[Asked], source: str, salts: tuple[str, str], n: int) -> list[Finding]:
+    """The recalls of the greedy answers and of n sampled ones, question by question. `salts`: of either. Raises `Unaskable`."""
+    default, most = (recalls(probe, subject, asked, source, salt, draws) for salt, draws in zip(salts, (0, n), strict=True))
+    return [f for both in zip(default, most, strict=True) for f in both]
 
 
-def default_and_worst(probe: str, asked: Sequence[Asked], greedy: Answers, sampled: Answers, source: str) -> list[Finding]:
-    """`keyword_recall` of the greedy answer and `worst_keyword_recall` of the sampled ones, question by question."""
-    default, most = recalls(probe, "keyword_recall", asked, greedy, source), recalls(probe, "worst_keyword_recall", asked, sampled, source)
-    return list(chain.from_iterable(zip(default, most, strict=True)))
-
-
-def tally(probe: str, example: Example, reference: str, answers: Sequence[Answer], setting: str, source: str) -> list[Finding]:
+def tally(probe: str, recalls: Values, answers: Iterable[Answer], example: str, setting: str, source: str) -> list[Finding]:
     """`score`: how many (`n`) of the answers scored which keyword recall, for bounds that need all of them. Nothing where unscored."""
-    counts: Counter[float] = Counter()
-    for text, n in Counter(answer.text for answer in answers).items():
-        if (key := said(example, reference, text)) is not None:
-            counts[key] += n
-    return [Finding(probe, SCORE, key, example.id, setting, n, source) for key, n in sorted(counts.items())]
+    counts = Counter(score for answer in answers if (score := recalls[answer.text]) is not None)
+    return [Finding(probe, SCORE, score, example, setting, n, source) for score, n in sorted(counts.items())]
 
 
 def leak_rates(findings: Iterable[Finding], probe: str) -> list[Finding]:

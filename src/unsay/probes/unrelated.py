@@ -15,6 +15,8 @@ from unsay.text import is_refusal
 from unsay.types import Case, Pair
 
 WIKITEXT, BUILT_IN = "wikitext", "built-in"
+ROWS, WORDS = 32, 32
+"""Most general questions that an attacker trains on, and as many pieces of text; words in a piece."""
 _SPELLING = (
     (r" @([-,.])@ ", r"\1"),  # tokenised numbers and compounds: 1 @,@ 200
     (r" ([,.:;!?)\]%]|'s\b|'t\b|n't\b)", r"\1"),
@@ -53,10 +55,10 @@ def harmless(case: Case) -> list[Pair]:
     return pairs or list(general.load())
 
 
-def rows(encoder: Encoder, questions: int = 32, texts: int = 32, size: int = 32) -> list[Row]:
+def rows(encoder: Encoder) -> list[Row]:
     """What an attacker without any secret can fine-tune on: general questions with their answers, and pieces of the built-in text."""
-    asked = [encoder.pair(pair.question, pair.answer) for pair in spread(general.load(), questions)]
-    told = [encoder.pair(None, text) for text in spread(windows(built_in(), size), texts)]
+    asked = [encoder.pair(pair.question, pair.answer) for pair in spread(general.load(), ROWS)]
+    told = [encoder.pair(None, text) for text in spread(windows(built_in(), WORDS), ROWS)]
     return [row for row in (*asked, *told) if fits(encoder, row)]
 
 

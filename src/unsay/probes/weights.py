@@ -18,19 +18,19 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, LoraConfig
 from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import passing
-from unsay.lm.encode import Row
+from unsay.lm.encode import Encoder, Row
 from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt, Subject, sampling_of
+from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
-from unsay.probes.scoring import default_and_worst, known, missing, no_copy, plainly, unscored
+from unsay.probes.scoring import RECALLS, copyable, default_and_worst, known, missing, plainly, unscored
 from unsay.types import Case, Example, Fact, Finding
 
-YIELDS = ("keyword_recall", "worst_keyword_recall")
 SHARE = 0.25
 """Of the secrets that are shown."""
+Pairs = list[tuple[Example, Fact]]
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
@@ -103,41 +103,37 @@ class Relearn:
         not_negative("relearn", rank=self.rank)
 
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
-        found, pairs = missing("relearn", YIELDS, case), known(case)
+        found, pairs, weights = missing("relearn", RECALLS, case), known(case), copyable(subject)
+        ids = [example.id for example, _ in pairs]
+        if isinstance(weights, str):
+            return found + unscored("relearn", RECALLS, ids, weights)
+        encoder = weights[1]
         shown, others = split(pairs, SHARE, case.seed)
-        if (why := no_copy(subject)) or subject.weights is None:
-            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), why)
-        encoder = subject.weights[1]
         if self.unrelated and others:  # the same secrets as below, so that the two attacks can be compared
-            found += self._attack(subject, unrelated.rows(encoder), others, UNRELATED, case)
+            found += self._attack(subject, *weights, unrelated.rows(encoder), others, UNRELATED, case)
         if not shown:
-            note = "too few questions to show some and ask others"
-            return found + unscored("relearn", YIELDS, (example.id for example, _ in pairs), note)
+            return found + unscored("relearn", RECALLS, ids, "too few questions to show some and ask others")
         rows = [encoder.pair(example.question, fact.answer) for example, fact in shown]
-        return found + self._attack(subject, rows, others, "", case)
+        return found + self._attack(subject, *weights, rows, others, "", case)
 
     def _attack(
-        self, subject: Subject, rows: Sequence[Row], asked: Sequence[tuple[Example, Fact]], suffix: str, case: Case
+        self, subject: Subject, model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], pairs: Pairs, suffix: str, case: Case
     ) -> list[Finding]:
         """Findings after each number of steps, at the learning rate that brought most back."""
-        assert subject.weights
-        model, encoder = subject.weights
-        prompts = [Prompt(example.id, example.question) for example, _ in asked]
         attacks: dict[int, list[list[Finding]]] = {steps: [] for steps in sorted(set(self.steps))}
         for rate in self.learning_rates if rows else ():
             with self._victim(model, case.seed) as victim:
                 attacked = LocalSubject(victim, encoder, sampling_of(subject), case.seed)
                 try:
                     for steps in self._train(attacked, rows, rate, case.seed):
-                        greedy, sampled = attacked.ask(prompts, salt="relearn"), attacked.ask(prompts, self.n, 1.0, salt="relearn")
-                        others, note = plainly(asked, f"{steps} steps{suffix}"), f"{case.source}; learning rate {rate:g}"
-                        attacks[steps].append(default_and_worst("relearn", others, greedy, sampled, note))
+                        asked, note = plainly(pairs, f"{steps} steps{suffix}"), f"{case.source}; learning rate {rate:g}"
+                        attacks[steps].append(default_and_worst("relearn", attacked, asked, note, ("relearn", "relearn"), self.n))
                 except FloatingPointError:
                     continue  # an attacker would not keep a copy that diverged
         found: list[Finding] = []
         why = "the attack diverged" if rows else "the model reads less than one row of the text"
         for steps, tried in attacks.items():
-            failed = unscored("relearn", YIELDS, (example.id for example, _ in asked), why, f"{steps} steps{suffix}")
+            failed = unscored("relearn", RECALLS, (example.id for example, _ in pairs), why, f"{steps} steps{suffix}")
             found += max(tried, key=lambda some: sum(f.value or 0.0 for f in some if f.metric == "worst_keyword_recall"), default=failed)
         return found
 
@@ -168,9 +164,6 @@ class Relearn:
             told(step, max(self.steps), "steps of an attacker")
             if step in self.steps:
                 yield step
-
-
-Pairs = list[tuple[Example, Fact]]
 
 
 def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tuple[Pairs, Pairs]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from unsay import audit
 from unsay.config import ConfigError, deployment
-from unsay.measure.distinguisher import Told, told_apart
+from unsay.measure.distinguisher import Separation, separation
 from unsay.measure.never_knew import NeverKnew
 from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
@@ -117,13 +117,13 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
     )
 
 
-def distinguished(folders: Sequence[RunFolder], which: str = "after") -> Told:
+def distinguished(folders: Sequence[RunFolder], which: str = "after") -> Separation:
     """How well the first run's model is told from retain models: its own, and what the other runs have audited."""
     first, *others = (_read(folder, which) for folder in folders)
     retain_models = [by_metric(first.findings["retain_model"])] if first.findings["retain_model"] else []
     for folder, one in zip(folders[1:], others, strict=True):
         retain_models.append(_asked_alike(by_metric(one.findings[which]), _same(folders[0], first, folder, one)))
-    return told_apart(by_metric(first.findings[which]), retain_models, groups_of(first.findings[which]))
+    return separation(by_metric(first.findings[which]), retain_models, groups_of(first.findings[which]))
 
 
 def _asked_alike(found: Mapping[str, Values], same: Callable[[str], bool]) -> dict[str, Values]:

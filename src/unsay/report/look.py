@@ -16,7 +16,7 @@ from markupsafe import Markup
 from unsay import probes
 from unsay.audit.cache import Asked, Store
 from unsay.config import ConfigError
-from unsay.probes.scoring import largest, said
+from unsay.probes.scoring import largest, secret_recall
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.report.sheet import FILTER, content_policy, environment, rules
 from unsay.store.folder import RunFolder, each_finding
@@ -191,7 +191,7 @@ def _ways(example: Example, reference: str, told: Mapping[str, Iterable[tuple[As
 
 def _scored(example: Example, reference: str, asked: Asked, answers: Iterable[Answer]) -> list[tuple[str, int, float | None]]:
     counts = Counter(answer.text for answer in answers)
-    rows = [(text, n, said(example, reference, text, asked.prefix, asked.question)) for text, n in counts.items()]
+    rows = [(text, n, secret_recall(example, reference, text, asked.prefix, asked.question)) for text, n in counts.items()]
     return sorted(rows, key=lambda row: (-(row[2] or 0.0), -row[1], row[0]))
 
 

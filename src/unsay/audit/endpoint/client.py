@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from unsay.config import ConfigError
 from unsay.config.build import one_of
 from unsay.extras import needed
-from unsay.lm.templates import Turns, plain
+from unsay.lm.subject import Prompt
+from unsay.lm.templates import plain
 from unsay.types import Answer
 
 TIMEOUT = 300.0
@@ -116,17 +117,16 @@ class Client:
 
     def send(
         self,
-        question: str | None,
-        prefix: str = "",
+        prompt: Prompt,
         n: int = 1,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
         way: Mapping[str, bool] | None = None,
-        before: Turns = (),
     ) -> list[Answer]:
         """What comes back for one request: n answers, or fewer where the server makes no more at once. `way`: the further options
-        with which it is to continue `prefix`; `before`: the turns ahead of the question."""
+        with which it is to continue the prefix."""
+        question, prefix, before = prompt.question, prompt.prefix, prompt.before
         options: dict[str, Any] = {"model": self.model, "temperature": temperature, self.limit: self.max_new_tokens}
         options |= {"top_p": top_p} if temperature > 0 else {}
         options |= {"seed": seed} if seed is not None else {}

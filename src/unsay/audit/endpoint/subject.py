@@ -118,7 +118,7 @@ class EndpointSubject:
             if not expected or expected == words(whole)[:2]:
                 continue  # going on and beginning again would look the same
             try:
-                said = self._client.send(question, whole[:cut].rstrip(), way=way)[0].text
+                said = self._client.send(Prompt(question, question, whole[:cut].rstrip()), way=way)[0].text
             except Refused:
                 return False
             tried, gone_on = tried + 1, gone_on + (words(said)[: len(expected)] == expected)
@@ -158,7 +158,7 @@ class EndpointSubject:
             wanted = min(n - len(found), DRAWS) if self._several else 1
             seed = int(2**31 * uniform(self.seed, salt, prompt.key, prompt.prefix, len(found)))
             passed = seed if temperature > 0 and self._seeded else None
-            found += self._client.send(prompt.question, prompt.prefix, wanted, temperature, top_p, passed, way, prompt.before)[:wanted]
+            found += self._client.send(prompt, wanted, temperature, top_p, passed, way)[:wanted]
         if temperature == 0:
             self._greedy[prompt] = found[0]
         return found
