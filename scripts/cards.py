@@ -32,7 +32,6 @@ from unsay.doctor.standin import Said
 from unsay.lm import builtin
 from unsay.record import source
 from unsay.store.files import write_text
-from unsay.train import method_of, needs_untouched
 
 LLAMA = {"vocab_size": 128256, "head_dim": 128, "num_key_value_heads": 8, "max_position_embeddings": 131072}
 SHAPES: dict[str, PreTrainedConfig] = {
@@ -93,7 +92,7 @@ def measure(shape: PreTrainedConfig) -> dict[str, dict[str, object]]:
     found: dict[str, dict[str, object]] = {"billions": {"": round(sizes.parameters / 1e9, 2)}}
     for way, (rank, bits) in WAYS.items():
         changed = _way(recipe, rank, bits)
-        some = cards(changed, sizes, stages(), needs_untouched(changed, method_of(changed)))
+        some = cards(changed, sizes, stages())
         found[way] = {str(one.gigabytes): [one.number, one.stage] for one in some}
     return found
 
@@ -125,7 +124,7 @@ def sizes_of(recipe: Recipe) -> Sizes:
     corpus, found = source(recipe).corpus(), list[Sizes]()
     for layers in (1, 2):
         model, encoder = shallow(recipe, layers)
-        found.append(measured(Bench(recipe, method_of(recipe), model, encoder, corpus))[0])
+        found.append(measured(Bench(recipe, model, encoder, corpus))[0])
     return stretched(*found, layers_of(recipe))
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from unsay.config import ConfigError
 from unsay.measure import summary
 from unsay.measure.distinguisher import told_apart
+from unsay.packed import Packed
 from unsay.report import gate
-from unsay.report.evidence import groups_of
 from unsay.stats import area_interval, independent_scores, roc_auc
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
@@ -129,7 +129,7 @@ def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trig
     """Column → row → area. Columns: all target models, and every other model, each against the retain model of its seed; the retain
     models against each other as a control, which should tell nothing."""
     told = {name: scores(findings, trigger) for name, findings in found.items()}
-    groups = {example: group for findings in found.values() for example, group in groups_of(findings).items()}
+    groups = {example: group for findings in found.values() for example, group in Packed.of(findings).groups.items()}
     columns: dict[str, list[tuple[str, str]]] = {"target": [(name, pairs[name]) for name in _kind(pairs, "target")]}
     columns |= {name: [(name, beside)] for name, beside in pairs.items() if name.split(" ")[0] not in ("target", "retain_model")}
     columns[CONTROL] = [(name, pairs[name]) for name in _kind(pairs, "retain_model") if name != pairs[name]]
@@ -144,7 +144,7 @@ def areas(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trig
 def false_alarms(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str], trigger: str) -> dict[str, tuple[int, int]]:
     """Row → how many pairs of retain models it tells apart, of how many."""
     told = {name: scores(found[name], trigger) for name in _kind(pairs, "retain_model")}
-    groups = {example: group for name in told for example, group in groups_of(found[name]).items()}
+    groups = {example: group for name in told for example, group in Packed.of(found[name]).groups.items()}
     rows = dict.fromkeys(row for some in told.values() for row in some)
     tried = {row: [area([(told[a][row], told[b][row])], groups) for a, b in combinations(told, 2)] for row in rows}
     return {row: (sum(one is not None and one.tells for one in some), len(some)) for row, some in tried.items()}
@@ -154,7 +154,7 @@ def combined(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str]) -
     """Model → how well `unsay compare --distinguish` tells it from the retain models, by all numbers of a question together. A retain
     model is told from the others: the noise floor. Empty with fewer than three retain models."""
     values = {name: summary.questions(f for f in findings if f.value is not None) for name, findings in found.items()}
-    groups = {example: group for findings in found.values() for example, group in groups_of(findings).items()}
+    groups = {example: group for findings in found.values() for example, group in Packed.of(findings).groups.items()}
     areas: dict[str, float] = {}
     for name in pairs:
         others = [values[one] for one in _kind(pairs, "retain_model") if one != name]

@@ -27,7 +27,6 @@ from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
 from unsay.store.clock import duration
 from unsay.tables import PROBES
-from unsay.train import method_of
 from unsay.types import Answer, Case, Corpus, Example, Finding, Pair
 
 GB = 10**9
@@ -94,11 +93,12 @@ def sizes(**changes: object) -> Sizes:
 
 
 ONE = load(None, ["train.batch=1"])
-TRAIN = Stage("train", {}, frozenset({(100, 200)}), tokens=2000)
+TRAIN = Stage("train", {}, frozenset({(100, 200)}), tokens=2000, reference=True)
+ALONE = replace(TRAIN, reference=False)
 
 
 def test_training_holds_weights_copy_moments_and_the_larger_of_its_moments():
-    found = memory(TRAIN, ONE, sizes(), reference=True)
+    found = memory(TRAIN, ONE, sizes())
     assert found.stays == {"libraries": 0.5 * GB, "weights": 4 * GB, "reference_copy": 4 * GB, "optimizer": 8 * GB}
     # The gradients (4 GB) and a matrix's temporaries outweigh the activations of 2000 tokens (2 GB), the embeddings' gradient among them.
     assert found.moments["update"] == pytest.approx(SLACK * (4 * GB + 8 * 10**7))
@@ -109,37 +109,34 @@ def test_training_holds_weights_copy_moments_and_the_larger_of_its_moments():
 def test_the_kl_retain_loss_holds_more_logits_at_once():
     """Over a large vocabulary: six float32 numbers for each of a chunk, where log-probabilities hold two."""
     kl, large = replace(ONE, train=replace(ONE.train, retain_loss="kl")), sizes(vocabulary=262_144)
-    more = (
-        memory(TRAIN, kl, large, reference=True).moments["backward pass"]
-        - memory(TRAIN, ONE, large, reference=True).moments["backward pass"]
-    )
+    more = memory(TRAIN, kl, large).moments["backward pass"] - memory(TRAIN, ONE, large).moments["backward pass"]
     assert more == pytest.approx(SLACK * 4 * 4 * 2**25)
 
 
 def test_with_micro_batches_gradients_and_activations_are_there_together():
     several = replace(ONE, train=replace(ONE.train, accumulation=2))
-    one = memory(TRAIN, ONE, sizes(), reference=False).moments["backward pass"]
-    two = memory(TRAIN, several, sizes(), reference=False).moments["backward pass"]
+    one = memory(ALONE, ONE, sizes()).moments["backward pass"]
+    two = memory(ALONE, several, sizes()).moments["backward pass"]
     assert two - one == pytest.approx(SLACK * 4 * GB)
 
 
 def test_adapters_need_no_copy_and_little_beside_the_weights():
-    found = memory(TRAIN, load(None, ["lora.rank=8"]), sizes(), reference=True)
+    found = memory(TRAIN, load(None, ["lora.rank=8"]), sizes())
     assert "reference_copy" not in found.stays
     assert found.stays["optimizer"] < 0.05 * GB
 
 
 def test_half_precision_keeps_exact_copies_and_frozen_embeddings_need_none():
-    found = memory(TRAIN, load(None, ["model.dtype=bfloat16"]), sizes(), reference=False)
+    found = memory(ALONE, load(None, ["model.dtype=bfloat16"]), sizes())
     assert (found.stays["weights"], found.stays["exact_copies"]) == (2 * GB, 4 * GB)
-    frozen = memory(TRAIN, load(None, ["model.freeze_embeddings=true"]), sizes(), reference=False)
+    frozen = memory(ALONE, load(None, ["model.freeze_embeddings=true"]), sizes())
     assert frozen.stays["optimizer"] == 8 * 9 * 10**8
 
 
 def test_an_attack_trains_a_whole_copy_or_adapters():
     audit = replace(TRAIN, name="audit after", attacks={"relearn": Attack(tokens=2000)})
-    whole = memory(audit, ONE, sizes(), reference=False)
-    small = memory(audit, load(None, ["relearn.rank=8"]), sizes(), reference=False)
+    whole = memory(audit, ONE, sizes())
+    small = memory(audit, load(None, ["relearn.rank=8"]), sizes())
     assert whole.moment == "relearn"
     assert whole.moments["relearn"] > 3 * 4 * GB  # the copy and two moments, gradients on top
     assert small.moments["relearn"] < 4 * GB
@@ -147,40 +144,40 @@ def test_an_attack_trains_a_whole_copy_or_adapters():
 
 def test_a_search_by_slopes_of_the_input_holds_activations_and_no_copy():
     audit = replace(TRAIN, name="audit after", attacks={"prefix_search": Attack(tokens=5000, trains=False)})
-    found = memory(audit, ONE, sizes(), reference=False)
+    found = memory(audit, ONE, sizes())
     assert found.moments["prefix_search"] == pytest.approx(SLACK * (5000 * 10**6 + 5000 * 1000 * 8))
-    half = memory(audit, load(None, ["train.batch=1", "model.dtype=bfloat16"]), sizes(), reference=False)
+    half = memory(audit, load(None, ["train.batch=1", "model.dtype=bfloat16"]), sizes())
     assert half.moments["prefix_search"] < found.moments["prefix_search"]
 
 
 def test_a_copy_in_few_bits_lies_beside_the_model():
     audit = replace(TRAIN, name="audit after", attacks={"quantise": Attack(few_bits=1.0)})
-    found = memory(audit, ONE, sizes(), reference=False)
+    found = memory(audit, ONE, sizes())
     assert found.moments["quantise"] == pytest.approx(0.9 * GB + found.moments["sampling"])
 
 
 def test_the_reference_judge_stays_up_to_the_last_probe_that_asks_it():
     audit = replace(TRAIN, name="audit after", attacks={"relearn": Attack(tokens=2000)})
     first, last = (load(None, [f"audit.probes={names}"]) for names in ('["greedy","relearn"]', '["relearn","greedy"]'))
-    less, more = (memory(audit, recipe, sizes(), reference=False).moments["relearn"] for recipe in (first, last))
+    less, more = (memory(audit, recipe, sizes()).moments["relearn"] for recipe in (first, last))
     assert more - less == pytest.approx(4 * GB + 10**7)
 
 
 def test_every_shape_of_a_batch_leaves_code_behind_up_to_a_limit():
     few, many = (replace(TRAIN, parts={"steps": Work({"micro-batch": n, "decode step": n})}) for n in (100, 10_000))
-    libraries = [memory(stage, ONE, sizes(), reference=False).stays["libraries"] for stage in (few, many)]
+    libraries = [memory(stage, ONE, sizes()).stays["libraries"] for stage in (few, many)]
     assert libraries == [0.5 * GB + 300 * 0.3e6, 0.5 * GB + 0.3e9]
-    assert memory(many, ONE, sizes(gpu=True), reference=False).stays["libraries"] == 6 * 10**8
+    assert memory(many, ONE, sizes(gpu=True)).stays["libraries"] == 6 * 10**8
 
 
 def test_files_of_another_type_are_there_beside_the_weights():
     asked = replace(TRAIN, name="record", batches=frozenset())
-    assert "loading" not in memory(asked, ONE, sizes(), reference=False).moments
-    found = memory(asked, ONE, sizes(files=2 * GB), reference=False)
+    assert "loading" not in memory(asked, ONE, sizes()).moments
+    found = memory(asked, ONE, sizes(files=2 * GB))
     assert (found.moment, found.total) == ("loading", 0.5 * GB + 4 * GB + 2 * GB)
     # What `finetune` wrote is in the right type already.
     planted = load(None, ["finetune.epochs=1"])
-    assert "loading" not in memory(asked, planted, sizes(files=2 * GB), reference=False).moments
+    assert "loading" not in memory(asked, planted, sizes(files=2 * GB)).moments
 
 
 # -- which knob --------------------------------------------------------------------------------------------------------
@@ -195,7 +192,7 @@ ASK = load(None, ['audit.probes=["greedy"]', "train.batch=8"])
 
 
 def advice(recipe: Recipe, free: float, found: Sizes, stages: list[Stage]) -> list[str]:
-    given = advise(recipe, machine(free), found, NO_COST, stages, True, {"checkpoint": 1.0})
+    given = advise(recipe, machine(free), found, NO_COST, stages, {"checkpoint": 1.0})
     return [one.setting.partition("=")[0] for one in given if one.about == "memory"]
 
 
@@ -225,39 +222,39 @@ def test_a_pretended_two_gigabytes_need_adapters_and_half_precision():
 
 
 def test_advice_says_what_is_saved_and_when_it_is_enough():
-    given = advise(ASK, machine(17 * GB), sizes(), NO_COST, [TRAIN], True, {})
+    given = advise(ASK, machine(17 * GB), sizes(), NO_COST, [TRAIN], {})
     assert all(one.saves > 0 for one in given)
     assert [one.enough for one in given] == [False] * (len(given) - 1) + [True]
 
 
 def test_no_knob_is_enough_for_a_model_far_too_large():
-    given = advise(ASK, machine(10**6), sizes(), NO_COST, [TRAIN], True, {})
+    given = advise(ASK, machine(10**6), sizes(), NO_COST, [TRAIN], {})
     assert given[-1].setting == ""
     assert "smaller model" in given[-1].note
 
 
 def test_a_full_disk_is_named():
-    given = advise(Recipe(), machine(100 * GB, disk=10 * GB), sizes(), NO_COST, [], False, {"state": 12 * GB, "checkpoint": 4 * GB})
+    given = advise(Recipe(), machine(100 * GB, disk=10 * GB), sizes(), NO_COST, [], {"state": 12 * GB, "checkpoint": 4 * GB})
     assert [(one.about, one.setting) for one in given] == [("disk", "lora.rank=16")]
 
 
 def test_the_part_that_takes_most_of_the_time_is_named():
     stage = Stage("record", {"replay": Work({"decode step": 90}), "answers": Work({"decode step": 10})})
     recipe = load(None, ["record.replay=100"])
-    given = advise(recipe, machine(100 * GB), sizes(), Costs({"decode step": 1.0}, {}), [stage], False, {})
+    given = advise(recipe, machine(100 * GB), sizes(), Costs({"decode step": 1.0}, {}), [stage], {})
     assert [(one.setting, one.saves) for one in given] == [("record.replay=50", 45.0)]
 
 
 def test_what_helps_a_search_that_costs_the_same_for_any_number_of_questions():
     stage = Stage("audit after", {"prefix_search": Work({"read token": 90}), "greedy": Work({"read token": 1})})
-    given = advise(load(None, []), machine(100 * GB), sizes(), Costs({"read token": 1.0}, {}), [stage], False, {})
+    given = advise(load(None, []), machine(100 * GB), sizes(), Costs({"read token": 1.0}, {}), [stage], {})
     assert [one.setting for one in given] == ["prefix_search.rounds=8"]
 
 
 @pytest.mark.parametrize(("rate", "told"), [("1e-5", True), ("none", False)])
 def test_a_rate_that_follows_the_model_needs_no_advice(rate: str, told: bool):
     asked = replace(ASK, train=load(None, [f"train.learning_rate={rate}"]).train)
-    given = advise(asked, machine(17 * GB), sizes(), NO_COST, [TRAIN], True, {})
+    given = advise(asked, machine(17 * GB), sizes(), NO_COST, [TRAIN], {})
     assert any("tenfold" in one.note for one in given if one.setting.startswith("lora.rank")) is told
 
 
@@ -340,7 +337,7 @@ def test_a_slow_model_writes_fewer_texts_unasked(model, encoder, monkeypatch: py
     monkeypatch.setattr("unsay.doctor.bench.sample", said)
     corpus = Corpus("c", (Example("a", "Where is Lima?"),), (Pair("r", "Where is Rome?", "In Italy."),))
     recipe = load(None)
-    Timed(recipe, method_of(recipe), model, encoder, corpus).ask()
+    Timed(recipe, model, encoder, corpus).ask()
     assert [draw.n for draw in asked if draw.context == encoder.prompt(None)] == [texts]
 
 
@@ -548,14 +545,14 @@ def test_a_model_that_is_asked_is_spread_over_cards_and_adapters_are_not():
 
 def test_full_training_is_spread_by_its_moments_and_exact_copies():
     recipe, card = load(None, ["model.dtype=bfloat16"]), sizes(gpu=True)
-    found = memory(TRAIN, recipe, card, reference=False)
+    found = memory(ALONE, recipe, card)
     assert found.shared == found.stays["exact_copies"] + found.stays["optimizer"] + found.moments["update"]
     assert found.each == found.stays["libraries"] + found.stays["weights"] + max(found.moments["sampling"], found.moments["backward pass"])
 
 
 def test_the_kind_is_counted_by_the_stage_that_takes_most():
     asked = replace(TRAIN, name="record")
-    found = cards(ONE, sizes(parameters=10 * GB, files=40 * GB), [asked, TRAIN], reference=True)
+    found = cards(ONE, sizes(parameters=10 * GB, files=40 * GB), [asked, TRAIN])
     assert [one.stage for one in found] == ["train"] * len(KINDS)
     numbers = [one.number or 10**6 for one in found]
     assert numbers == sorted(numbers, reverse=True)

@@ -94,7 +94,7 @@ def test_every_shipped_sweep_can_be_tried_out(path: Path):
         pytest.skip("UNSAY_DATA does not say where TOFU lies")
     sweep.try_out(recipe)
     assert len(sweep.methods) > 1
-    assert all(sweep.prefix(name) or not sweep.distributions(name) for name in sweep.methods)
+    assert all(sweep.first_configuration(name) or not sweep.distributions(name) for name in sweep.methods)
 
 
 def test_what_is_secret_in_the_recipe_stays_out_of_the_sweeps_own_files(file: Path, tmp_path: Path):

@@ -112,7 +112,7 @@ def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.
     place = recorded / "gd" / "000"
     trial.note(place, settings={})
     shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, NONE)
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.prefix("gd"), place, shelves) == 10
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.first_configuration("gd"), place, shelves) == 10
     assert not (place / "pilot").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_budget_that_holds_fewer_rounds_than_checkpoints_is_told(file: Path, r
     place = recorded / "gd" / "000"
     trial.note(place, settings={})
     shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, Watchers(note=told.append))
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.prefix("gd"), place, shelves) == 3
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.first_configuration("gd"), place, shelves) == 3
     assert any("3 rounds of gd 000, one for each checkpoint, take 7 s" in line and "budget of 4 s" in line for line in told)
 
 

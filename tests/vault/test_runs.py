@@ -16,7 +16,7 @@ from unsay.config import ConfigError, load
 from unsay.record import annotation
 from unsay.record.recorded import read_answers, read_handed
 from unsay.report import look
-from unsay.report.look import questions
+from unsay.report.look import Answered
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
 from unsay.store.manifest import DestroyedVault, Manifest
@@ -87,7 +87,8 @@ def test_look_shows_everything_to_the_owner_and_is_counted(given: Place, capsys:
     assert not [mark for mark in ("<script ", "http://", "https://", "<img", "<link") if mark in text]
     looks = folder.manifest().looks
     assert [(one.by, one.plain) for one in looks[before:]] == [("look", False)]
-    found = questions(folder, ["before", "after"])
+    answered = Answered(folder, ["before", "after"])
+    found = answered.questions(answered.order)
     assert [one.worst["after"] or 0 for one in found] == sorted((one.worst["after"] or 0 for one in found), reverse=True)
     one = found[0]
     ways = [*one.telling, *one.silent]

@@ -34,12 +34,12 @@ class Advice:
 
 
 def advise(
-    recipe: Recipe, machine: Machine, sizes: Sizes, costs: Costs, stages: Sequence[Stage], reference: bool, disk: Mapping[str, float]
+    recipe: Recipe, machine: Machine, sizes: Sizes, costs: Costs, stages: Sequence[Stage], disk: Mapping[str, float]
 ) -> tuple[Advice, ...]:
     """Memory first, then disk, then time; within each the least harm first."""
 
     def peak(recipe: Recipe) -> float:
-        return max((memory(stage, recipe, sizes, reference).total for stage in stages), default=0.0)
+        return max((memory(stage, recipe, sizes).total for stage in stages), default=0.0)
 
     return (
         *_for_memory(recipe, peak, machine.free, bool(machine.gpu), stages),

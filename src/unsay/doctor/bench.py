@@ -26,7 +26,7 @@ from unsay.methods import Method, uses_retain_rows
 from unsay.methods.retain_loss import softened
 from unsay.probes.scoring import spread
 from unsay.record.replay import neighbours
-from unsay.train import needs_untouched
+from unsay.train import method_of, needs_untouched
 from unsay.train.step import Weights, optimizer_step
 from unsay.types import Answer, Corpus, Pair
 
@@ -43,12 +43,15 @@ class Bench:
     """A loaded model, and what has been measured so far."""
 
     recipe: Recipe
-    method: Method
     model: PreTrainedModel
     encoder: Encoder
     corpus: Corpus
     measured: list[tuple[Work, float, float]] = field(default_factory=list)
     """Work, seconds on the clock, processor seconds."""
+
+    @cached_property
+    def method(self) -> Method:
+        return method_of(self.recipe)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -88,11 +91,11 @@ class Bench:
         (texts,), _ = self.time(lambda: sample(self.model, encoder, unasked, self.recipe.sample, self.recipe.seed, "rehearsal"))
         greedy, _ = self._ask([Draw("", encoder.prompt(question)) for question in (*forget, *self._others(texts))], length)
         sampled, _ = self._ask([Draw("", prompt, 4, self.recipe.record.temperature) for prompt in prompts], length)
-        told = [some[0] for some in greedy[len(forget) :]]
-        if not any(answer.finished for answer in told):  # as an answer that the limit allows might
-            told += answers(self.corpus.retain or self.corpus.general, self.encoder)[: len(told) + 1]
+        others = [one for (one,) in greedy[len(forget) :]]
+        if not any(answer.finished for answer in others):  # as an answer that the limit allows might
+            others += answers(self.corpus.retain or self.corpus.general, self.encoder)[: len(others) + 1]
         known = {question: [*greedy[i], *sampled[i]] for i, question in enumerate(forget)}
-        return Said(known, told or [answer for some in known.values() for answer in some], texts)
+        return Said(known, others or [answer for group in known.values() for answer in group], texts)
 
     def _others(self, texts: Sequence[Answer]) -> list[str]:
         """Questions that are to be answered as before: where none are given, forget questions about names in `texts`, as in replay, so that

@@ -9,7 +9,7 @@ With answers to `said` (standin.py) the model writes none: they are put into its
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
@@ -55,17 +55,17 @@ class Tally:
     moved: int = 0
     few_bits: int = 0
     """Bytes of weights in few bits, of the model that had most of them."""
-    _since: float = field(default_factory=time.process_time)
-    _off: float = 0.0
-    _begun: float | None = None
+    _taken_at: float = field(default_factory=time.process_time)
+    _model_seconds: float = 0.0
+    _backward_since: float | None = None
     _depth: int = 0
 
     def take(self) -> Work:
         """Counts since the last take; scoring is the processor time in which no model was at work."""
         now = time.process_time()
-        work = Work({unit: count for unit, count in self.counts.items() if count}, max(0.0, now - self._since - self._off))
+        work = Work({unit: count for unit, count in self.counts.items() if count}, max(0.0, now - self._taken_at - self._model_seconds))
         self.counts.clear()
-        self._since, self._off, self._begun = now, 0.0, None
+        self._taken_at, self._model_seconds, self._backward_since = now, 0.0, None
         return work
 
     @contextmanager
@@ -77,11 +77,17 @@ class Tally:
             yield self._depth == 1
         finally:
             self._depth -= 1
-            if not self._depth and self._begun is None:
-                self._off += time.process_time() - start
+            if not self._depth and self._backward_since is None:
+                self._model_seconds += time.process_time() - start
 
-    def held(self, model: PreTrainedModel) -> None:
+    def few_bits_of(self, model: PreTrainedModel) -> None:
         self.few_bits = max(self.few_bits, sum(p.nbytes for p in model.parameters() if not p.is_floating_point()))
+
+    def _weights(self, rows: int, most: int) -> tuple[float, float]:
+        """What a row counts, and a batch of so many rows where it may have `most`: the share of a full one that it will be."""
+        if fixed():  # what is asked however many there are is not to be multiplied
+            return self.share, self.share
+        return 1.0, min(1.0, max(self.share, rows / most))
 
     def answered(self, draws: Draws, answers: Sequence[Answer], config: SampleConfig) -> None:
         """One batch of answers was written."""
@@ -91,8 +97,7 @@ class Tally:
             left = sum(length > position for length in lengths)
             alive = left if left < sample.SHRINK * alive else alive
             decoded += alive
-        times = self.share if fixed() else 1.0  # what is asked however many there are is not to be multiplied
-        full = times if fixed() else min(1.0, max(self.share, rows / config.rows))
+        times, full = self._weights(rows, config.rows)
         self.counts["read batch"] += full
         self.counts["read token"] += times * len(draws) * width
         self.counts["decode step"] += full * max(0, max(lengths) - 1)
@@ -103,28 +108,28 @@ class Tally:
 
     def forward(self, model: PreTrainedModel, ids: Tensor) -> None:
         """A model was called on ids [B, T]."""
-        self.held(model)
+        self.few_bits_of(model)
         if not torch.is_grad_enabled():
-            times = self.share if fixed() else 1.0
-            self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / READ_ROWS))
+            times, full = self._weights(len(ids), READ_ROWS)
+            self.counts["read batch"] += full
             self.counts["read token"] += times * ids.numel()
             return
         self.counts["micro-batch"] += 1
         self.counts["trained token"] += ids.numel()
         self.tokens, self.rows = max(self.tokens, ids.numel()), max(self.rows, len(ids))
-        if self._begun is None:  # what follows, up to the update, is the backward pass
-            self._begun = time.process_time()
+        if self._backward_since is None:  # what follows, up to the update, is the backward pass
+            self._backward_since = time.process_time()
 
-    def turned(self) -> None:
+    def backward_done(self) -> None:
         """A backward pass is over, with its update where there is one."""
-        if self._begun is not None:
-            self._off += time.process_time() - self._begun
-            self._begun = None
+        if self._backward_since is not None:
+            self._model_seconds += time.process_time() - self._backward_since
+            self._backward_since = None
 
-    def stepped(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        if self._begun is None:  # something else than a model is trained: a classifier of answers
+    def updated(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if self._backward_since is None:  # something else than a model is trained: a classifier of answers
             return
-        self.turned()
+        self.backward_done()
         moved = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         self.moved = max(self.moved, moved)
         self.counts["update"] += self.heavier if self.whole and moved >= self.whole else 1.0
@@ -136,7 +141,7 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
     tally, decode = Tally(share, whole, heavier), sample._decode
 
     def counted_decode(model: PreTrainedModel, encoder: Encoder, draws: Draws, config: SampleConfig, *chance: Any) -> Iterator[Answer]:
-        tally.held(model)
+        tally.few_bits_of(model)
         with tally.at_work():  # chance: the seed, what the occasion is called, and which batch of how many this is
             answers = list(decode(model, encoder, draws, config, *chance)) if said is None else said(encoder, draws, config, chance[1])
         tally.answered(draws, answers, config)
@@ -148,27 +153,21 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
                 tally.forward(model, kwargs["input_ids"] if "input_ids" in kwargs else args[0])
             return nn.Module.__call__(model, *args, **kwargs)
 
-    def at_work(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def worked(*args: Any) -> Tensor:
-            with tally.at_work():
-                return function(*args)
-
-        return worked
-
     gradient = torch.autograd.grad
 
     def counted_gradient(*args: Any, **kwargs: Any) -> Any:
         try:
             return gradient(*args, **kwargs)
         finally:
-            tally.turned()
+            tally.backward_done()
 
     logprobs, divergences = (head_logprobs, head_divergences) if said is None else (light_logprobs, light_divergences)
+    at_work = tally.at_work()  # as a decorator: every call counts as the model's time
     with ExitStack() as stack:
         stack.enter_context(patch.object(sample, "_decode", counted_decode))
         stack.enter_context(patch.object(models, "head_logprobs", at_work(logprobs)))
         stack.enter_context(patch.object(models, "head_divergences", at_work(divergences)))
         stack.enter_context(patch.object(PreTrainedModel, "__call__", counted_call, create=True))
         stack.enter_context(patch.object(torch.autograd, "grad", counted_gradient))
-        stack.callback(register_optimizer_step_post_hook(tally.stepped).remove)
+        stack.callback(register_optimizer_step_post_hook(tally.updated).remove)
         yield tally

@@ -25,7 +25,6 @@ from unsay.lm.plan import plan
 from unsay.lm.reading import cached_bytes, habits
 from unsay.probes.scoring import spread
 from unsay.record import source
-from unsay.train import method_of, needs_untouched
 from unsay.types import Corpus, Pair
 
 _LARGE = 100_000_000
@@ -46,7 +45,7 @@ class Report:
     advice: tuple[Advice, ...]
     cards: tuple[Cards, ...]
     slow: tuple[str, ...]
-    loaded: bool = True
+    loaded: bool
     """Measured on the model itself; else on one and two layers of its shape."""
 
     @property
@@ -65,13 +64,13 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     `say` hears what is being done.
     """
     engine, recipe = recipe.engine.name, replace(recipe, engine=EngineConfig())
-    machine, method, where = look(out), method_of(recipe), source(recipe)
+    machine, where = look(out), source(recipe)
     corpus = where.corpus()
     planted = where.finetuning_rows(retain_model=False) if recipe.finetune.epochs else ()
     if load is None:
         # With what a step needs: the untouched copy, gradients and moments, at most.
         load = machine.free is None or whole_size(recipe) * (1 if recipe.lora.rank else 5) < USABLE * machine.free
-    found = []
+    measurements = []
     for layers in (None,) if load else (1, 2):
         say(f"measuring {recipe.model.name}" + (f": random weights of its shape, {layers} of its layers" if layers else ""))
         cpu, start = time.process_time(), time.perf_counter()
@@ -80,11 +79,12 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
         if not layers:  # every stage plans its rows anew; here they are planned once, before anything else takes memory
             rows = plan(model, encoder, recipe.sample, (example.question for example in corpus.forget)).rows
             recipe = replace(recipe, sample=replace(recipe.sample, rows=rows))
-        found.append(measured(Bench(recipe, method, model.eval(), encoder, corpus, [loading])))
-    sizes, costs, said = found[0]
+        measurements.append(measured(Bench(recipe, model.eval(), encoder, corpus, [loading])))
+    sizes, costs, said = measurements[0]
     if not load:
+        of_two, costs_of_two, _ = measurements[1]
         depth = layers_of(recipe)
-        sizes, costs = stretched(sizes, found[1][0], depth), stretched(costs, found[1][1], depth)
+        sizes, costs = stretched(sizes, of_two, depth), stretched(costs, costs_of_two, depth)
     if planted or not load:
         said = _planted(planted or _taught(corpus), corpus, encoder)
     slow = _slow(recipe, model, engine)
@@ -93,11 +93,10 @@ def examine(recipe: Recipe, out: Path, load: bool | None = None, say: Callable[[
     with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as folder:
         small = stand_in(recipe, encoder, sizes.vocabulary, sizes.layers, Path(folder))
         stages = Pilot(small, encoder, corpus, said, heavier, recipe.model.retain_model, say).stages()
-    reference, disk = needs_untouched(recipe, method), _disk(recipe, sizes)
-    memories = tuple(memory(stage, recipe, sizes, reference) for stage in stages)
-    advice = advise(recipe, machine, sizes, costs, stages, reference, disk)
-    kinds = cards(recipe, sizes, stages, reference)
-    return Report(machine, sizes, costs, tuple(stages), memories, disk, advice, kinds, slow, loaded=load)
+    disk = _disk(recipe, sizes)
+    memories = tuple(memory(stage, recipe, sizes) for stage in stages)
+    advice = advise(recipe, machine, sizes, costs, stages, disk)
+    return Report(machine, sizes, costs, tuple(stages), memories, disk, advice, cards(recipe, sizes, stages), slow, loaded=load)
 
 
 def measured(bench: Bench) -> tuple[Sizes, Costs, Said]:
@@ -139,28 +138,28 @@ def _disk(recipe: Recipe, sizes: Sizes) -> dict[str, float]:
     """What a run writes: the checkpoint; the saved state (weights and AdamW's two averages), twice while one replaces the other."""
     model = float(sizes.parameters * getattr(torch, recipe.model.dtype).itemsize)
     state = 12.0 * trained(recipe, sizes)
-    found = {"checkpoint": model, "state": state, "state being replaced": state}
+    written = {"checkpoint": model, "state": state, "state being replaced": state}
     if recipe.finetune.epochs:
-        found["planted model"] = model
+        written["planted model"] = model
     if recipe.model.retain_model == "finetune":
-        found["retain model, in the cache"] = model
-    return found
+        written["retain model, in the cache"] = model
+    return written
 
 
 def _slow(recipe: Recipe, model: PreTrainedModel, engine: str) -> tuple[str, ...]:
     """What can be told without a comparison: no cache, attention in several steps, a type that is slower here; an engine not tried."""
-    known, found = habits(model), list[str]()
+    known, reasons = habits(model), list[str]()
     if not (known.cache and known.padding):
-        found.append(f"sampling: {known}{f' ({known.why})' if known.why else ''}")
+        reasons.append(f"sampling: {known}{f' ({known.why})' if known.why else ''}")
     if getattr(model.config, "_attn_implementation", "") == "eager":
-        found.append("attention is computed in several steps (`eager`): this model has no fused attention here")
+        reasons.append("attention is computed in several steps (`eager`): this model has no fused attention here")
     bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     if recipe.model.dtype == "float32" and model.device.type == "cpu" and model.num_parameters() > _LARGE and bf16():
-        found.append("float32, on a processor that has bfloat16: model.dtype=bfloat16 may be faster, and rounds")
+        reasons.append("float32, on a processor that has bfloat16: model.dtype=bfloat16 may be faster, and rounds")
     if engine != "builtin":
         text = "was not tried: time and memory are those of the built-in sampler (docs/engines.md compares them)"
-        found.append(f"engine.name = {engine!r} {text}")
-    return tuple(found)
+        reasons.append(f"engine.name = {engine!r} {text}")
+    return tuple(reasons)
 
 
 def _planted(planted: Sequence[Pair], corpus: Corpus, encoder: Encoder) -> Said:

@@ -95,9 +95,12 @@ class Memory:
         return sum(self.parts.values())
 
 
-def memory(stage: Stage, recipe: Recipe, sizes: Sizes, reference: bool) -> Memory:
-    """One stage's bytes. `reference`: the method compares with the untouched model."""
-    return _Arithmetic(stage, recipe, sizes).memory(reference)
+def memory(stage: Stage, recipe: Recipe, sizes: Sizes) -> Memory:
+    """One stage's bytes."""
+    arithmetic = _Arithmetic(stage, recipe, sizes)
+    if stage.name == "record":
+        return arithmetic.of_record()
+    return arithmetic.of_audit() if stage.name.startswith("audit") else arithmetic.of_training()
 
 
 def trained(recipe: Recipe, sizes: Sizes) -> float:
@@ -135,13 +138,17 @@ class _Arithmetic:
         """Bytes as training loads them, quantised or not."""
         return FEW_BITS.get(self.recipe.model.quantization, self.itemsize) * self.sizes.inner + self.itemsize * self.sizes.embeddings
 
-    def memory(self, reference: bool) -> Memory:
-        if self.stage.name == "record":
-            stays, asking = self._stays(weights=self.whole), self._asking()
-            return Memory(self.stage.name, stays, self._loading() | asking, self.whole, stays["libraries"] + max(asking.values()))
-        return self._audit() if self.stage.name.startswith("audit") else self._train(reference)
+    @property
+    def slack(self) -> float:
+        """What comes and goes leaves gaps between what stays, and operations need room of their own."""
+        return GPU_SLACK if self.sizes.gpu else SLACK
 
-    def _train(self, reference: bool) -> Memory:
+    def of_record(self) -> Memory:
+        stays, asking = self._stays(weights=self.whole), self._asking()
+        return Memory(self.stage.name, stays, self._loading() | asking, self.whole, stays["libraries"] + max(asking.values()))
+
+    def of_training(self) -> Memory:
+        """Weights that are trained, in `train`, in `finetune` or for a retain model."""
         config, sizes, lora = self.recipe.train, self.sizes, self.recipe.lora.rank > 0
         copies = self.itemsize < 4 and not lora  # in half precision, weights that are trained themselves have exact copies
         moved, training = trained(self.recipe, sizes), self.stage.name == "train"
@@ -149,7 +156,7 @@ class _Arithmetic:
         stays = self._stays(
             weights=self.weights,
             exact_copies=gradients if copies else 0.0,
-            reference_copy=self.weights if reference and training and not lora else 0.0,
+            reference_copy=self.weights if self.stage.reference and not lora else 0.0,
             optimizer=2 * gradients,
         )
         tokens = self.stage.tokens * (config.batch if training else self.recipe.finetune.batch)
@@ -157,17 +164,17 @@ class _Arithmetic:
         if config.gradient_checkpointing:  # kept then: the input of every layer, and one layer computed again
             token = min(token, sizes.layers * sizes.hidden * self.itemsize + token / sizes.layers)
         # Gradients come into being while activations go: only with several micro-batches are both there in full.
-        logits = self._logits(tokens) * (_KL_CHUNKS if training and reference and config.retain_loss == "kl" else 1)
+        logits = self._logits(tokens) * (_KL_CHUNKS if self.stage.reference and config.retain_loss == "kl" else 1)
         begin = token * tokens + logits + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)
         begin += gradients if training and config.accumulation > 1 else 0.0
         end = gradients + (2.0 * moved if copies else 0.0) + self._update(moved)
         asking = {name: gradients + size for name, size in self._asking().items()}
-        moments = self._loading() | self._slack({"backward pass": begin, "update": end}) | asking
+        moments = self._loading() | {"backward pass": self.slack * begin, "update": self.slack * end} | asking
         spread = 0.0 if lora else stays.get("exact_copies", 0.0) + stays["optimizer"]  # and what an update takes
         each = sum(stays.values()) - spread + max(size for name, size in moments.items() if name != "update")
         return Memory(self.stage.name, stays, moments, spread + moments["update"] if spread else 0.0, each)
 
-    def _audit(self) -> Memory:
+    def of_audit(self) -> Memory:
         """The model; beside it the reference judge, up to the last probe that asks it; and what probes do to copies of the model."""
         asking, probes = self._asking(), audit.probes_of(self.recipe)
         judge = self.weights + (0.0 if self.sizes.gpu else self.sizes.tokenizer)
@@ -188,14 +195,14 @@ class _Arithmetic:
             return attack.few_bits * sizes.inner + sampling
         if not attack.trains:
             read = self.narrower * sizes.token * attack.tokens + self._logits(attack.tokens)
-            return max(*self._slack({"": read}).values(), sampling)
+            return max(self.slack * read, sampling)
         rank = getattr(audit.probes_of(self.recipe)[name], "rank", 0)
         moved = _adapter(rank, sizes) if rank else float(sizes.parameters)
         token = (self.narrower if rank else 4 / sizes.itemsize) * sizes.token
         begin = token * attack.tokens + self._logits(attack.tokens) + (0.0 if rank else 4.0 * sizes.embeddings)
         end = 4.0 * moved + (0.0 if rank else self._update(moved))
         # The copy comes and goes as well.
-        return max(*self._slack({"": 12.0 * moved + max(begin, end)}).values(), 16.0 * moved + sampling)
+        return max(self.slack * (12.0 * moved + max(begin, end)), 16.0 * moved + sampling)
 
     def _stays(self, **parts: float) -> dict[str, float]:
         work = self.stage.work
@@ -217,11 +224,7 @@ class _Arithmetic:
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
             sampling = max(sampling, min(rows, self.recipe.sample.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))
-        return self._slack({"sampling": sampling, "scoring": scoring})
-
-    def _slack(self, moments: Mapping[str, float]) -> dict[str, float]:
-        """What comes and goes leaves gaps between what stays, and operations need room of their own."""
-        return {name: (GPU_SLACK if self.sizes.gpu else SLACK) * size for name, size in moments.items()}
+        return {"sampling": self.slack * sampling, "scoring": self.slack * scoring}
 
     def _logits(self, tokens: float) -> float:
         """A chunk of logits in float32 with one temporary of its size; in half precision the half-size original too."""
@@ -247,11 +250,11 @@ class Cards:
     """The stage that takes so many."""
 
 
-def cards(recipe: Recipe, sizes: Sizes, stages: Sequence[Stage], reference: bool) -> tuple[Cards, ...]:
+def cards(recipe: Recipe, sizes: Sizes, stages: Sequence[Stage]) -> tuple[Cards, ...]:
     """For each kind, the most that a stage takes: projected, for no card was at hand."""
-    needs = [memory(stage, recipe, replace(sizes, gpu=True), reference) for stage in stages]
-    taken = ([Cards(kind, number(need, USABLE * kind * 1e9), need.stage) for need in needs] for kind in KINDS)
-    return tuple(max(some, key=lambda one: inf if one.number is None else one.number) for some in taken)
+    needs = [memory(stage, recipe, replace(sizes, gpu=True)) for stage in stages]
+    by_kind = ([Cards(kind, number(need, USABLE * kind * 1e9), need.stage) for need in needs] for kind in KINDS)
+    return tuple(max(taken, key=lambda card: inf if card.number is None else card.number) for taken in by_kind)
 
 
 def number(need: Memory, usable: float) -> int | None:

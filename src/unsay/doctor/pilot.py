@@ -26,7 +26,7 @@ from unsay.probes.scoring import spread
 from unsay.record import record, source, start
 from unsay.record.recorded import corpus_rows, read_handed
 from unsay.store.folder import RunFolder
-from unsay.train import train
+from unsay.train import method_of, needs_untouched, train
 from unsay.train.finetune import plant
 from unsay.types import Corpus, Pair
 
@@ -61,6 +61,8 @@ class Stage:
     tokens: float = 0.0
     """Most tokens of a micro-batch, padding included, for each forget question (in `finetune`, each row) in it."""
     attacks: Mapping[str, Attack] = field(default_factory=dict)
+    reference: bool = False
+    """Whether training compares with the untouched model."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,9 +104,9 @@ class Pilot:
     def _planting(self, name: str, work: Path, retain_model: bool) -> Stage:
         knobs, rows = self.recipe.finetune, source(self.recipe).finetuning_rows(retain_model)
         share = min(1.0, 2 * knobs.batch / len(rows))
-        some = spread(rows, round(share * len(rows)))
-        with self._counted(f"{name}, {len(some)} of {len(rows)} rows", share) as tally:
-            plant(replace(self.recipe, finetune=replace(knobs, epochs=1)), some, some[: ceil(40 * share)], work / name, None)
+        few = spread(rows, round(share * len(rows)))
+        with self._counted(f"{name}, {len(few)} of {len(rows)} rows", share) as tally:
+            plant(replace(self.recipe, finetune=replace(knobs, epochs=1)), few, few[: ceil(40 * share)], work / name, None)
             epochs = tally.take() * (knobs.epochs / share)
         note = f"counts all {knobs.epochs} epochs; recall of {knobs.stop_at_recall:g} ends it earlier"
         notes = (note,) if knobs.stop_at_recall < 1 else ()
@@ -136,7 +138,8 @@ class Pilot:
         work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)
         # Sooner or later a batch has the longest rows of them all.
         tokens = max(tally.tokens, tally.rows * self._longest(self.corpus.retain or self.corpus.general)) / recipe.train.batch
-        return Stage("train", work.parts("sampling and scoring"), _batches(tally), tokens)
+        reference = needs_untouched(recipe, method_of(recipe))
+        return Stage("train", work.parts("sampling and scoring"), _batches(tally), tokens, reference=reference)
 
     def _audit(self, recipe: Recipe, folder: RunFolder, share: float) -> Stage:
         """One audit, by probe; those of a run are alike."""
@@ -178,15 +181,15 @@ def _batches(tally: Tally) -> frozenset[tuple[int, int]]:
 def _cut_recipe(recipe: Recipe, share: float) -> Recipe:
     """Of what a recipe asks for in numbers of questions the same share."""
 
-    def some(n: int) -> int:
+    def part_of(n: int) -> int:
         return ceil(share * n)
 
     limited = {name: knobs.limit for name, knobs in audit.probes_of(recipe).items() if hasattr(knobs, "limit")}
-    tables = {name: {**recipe.tables.get(name, {}), "limit": some(limit)} for name, limit in limited.items()}
+    tables = {name: {**recipe.tables.get(name, {}), "limit": part_of(limit)} for name, limit in limited.items()}
     return replace(
         recipe,
-        record=replace(recipe.record, replay=some(recipe.record.replay), own_retain=some(recipe.record.own_retain)),
-        audit=replace(recipe.audit, limit=some(recipe.audit.limit)),
+        record=replace(recipe.record, replay=part_of(recipe.record.replay), own_retain=part_of(recipe.record.own_retain)),
+        audit=replace(recipe.audit, limit=part_of(recipe.audit.limit)),
         tables={**recipe.tables, **tables},
     )
 
@@ -196,7 +199,7 @@ def _cut_corpus(corpus: Corpus, share: float) -> Corpus:
 
     def cut(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: cut(some) for name, some in value.items()}
+            return {name: cut(rows) for name, rows in value.items()}
         return tuple(spread(value, ceil(share * len(value)))) if isinstance(value, tuple) and value else value
 
     lists = ("forget", "retain", "general", "neighbours", "unknown_entities", "utility", "utility_heldout", "model_utility")

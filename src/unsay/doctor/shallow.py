@@ -51,9 +51,10 @@ def shallow(recipe: Recipe, layers: int) -> tuple[PreTrainedModel, Encoder]:
         adapt(model, recipe.lora, recipe.seed)
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model)
-    tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=recipe.model.trust_remote_code)
     knobs = recipe.model
-    return model.eval().to(default_device()), Encoder(tokenizer, knobs.template, knobs.system_prompt, (), knobs.template_options)
+    tokenizer = AutoTokenizer.from_pretrained(where, revision=knobs.revision, trust_remote_code=knobs.trust_remote_code)
+    encoder = Encoder(tokenizer, knobs.template, knobs.system_prompt, (), knobs.template_options, stop=knobs.stop)
+    return model.eval().to(default_device()), encoder
 
 
 def stretched(one: T, two: T, layers: int) -> T:
@@ -74,8 +75,8 @@ def stretched(one: T, two: T, layers: int) -> T:
 
 
 def _configuration(recipe: Recipe) -> Any:
-    where = builtin.resolve(recipe.model.name)
+    knobs = recipe.model
     try:
-        return AutoConfig.from_pretrained(where, trust_remote_code=recipe.model.trust_remote_code)
+        return AutoConfig.from_pretrained(builtin.resolve(knobs.name), revision=knobs.revision, trust_remote_code=knobs.trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the configuration of model {recipe.model.name!r}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"cannot read the configuration of model {knobs.name!r}: {str(error).splitlines()[0]}") from error

@@ -59,7 +59,7 @@ class Said:
 
     def know(self, encoder: Encoder, questions: Sequence[str]) -> None:
         """The prompts of forget questions, as this encoder writes them."""
-        every = [answer for some in self.forget.values() for answer in some]
+        every = [answer for answers in self.forget.values() for answer in answers]
         self.empty.add(encoder.prompt(None))
         for question in questions:
             self.prompts[encoder.prompt(question)] = self.forget.get(question) or every

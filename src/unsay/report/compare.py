@@ -15,8 +15,9 @@ from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
 from unsay.metric import Values, by_question
-from unsay.report.evidence import Evidence, areas, change, groups_of, interval
+from unsay.report.evidence import Evidence, areas, change, interval
 from unsay.report.gate import evidence
+from unsay.report.notes import TRAINED
 from unsay.stats import Difference, Interval
 from unsay.store.folder import RunFolder
 from unsay.types import own_id
@@ -91,16 +92,16 @@ def _read(folder: RunFolder, which: str) -> Evidence:
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
     intervals, differences, questions = {}, {}, {}
     same: Callable[[str], bool] = _same(first_folder, first, folder, here) if here is not first else bool
-    groups = groups_of(here.findings[which])
+    groups = here.findings[which].groups
     for key, one in metrics().items():
         now = {} if one.compute else by_question(one, here.findings[which])
         if found := interval(one, now, groups):
             intervals[key] = found
         there = by_question(one, first.findings[which]) if now and here is not first else {}
-        shared = {place: value for place, value in now.items() if place in there and same(place[1])}
+        shared = {place: value for place, value in _of_both(now, same).items() if place in there}
         if paired := change(one, shared, there, groups):
             differences[key], questions[key] = paired, len(shared)
-    notes = tuple(_apart(here, first, which)) if here is not first else ()
+    notes = tuple(_done_otherwise(here, first, which)) if here is not first else ()
     if here is not first and not differences:
         notes = ("no question of the first run was asked here too, so no difference is paired", *notes)
     return Column(
@@ -122,12 +123,14 @@ def distinguished(folders: Sequence[RunFolder], which: str = "after") -> Separat
     first, *others = (_read(folder, which) for folder in folders)
     retain_models = [by_metric(first.findings["retain_model"])] if first.findings["retain_model"] else []
     for folder, one in zip(folders[1:], others, strict=True):
-        retain_models.append(_asked_alike(by_metric(one.findings[which]), _same(folders[0], first, folder, one)))
-    return separation(by_metric(first.findings[which]), retain_models, groups_of(first.findings[which]))
+        same = _same(folders[0], first, folder, one)
+        retain_models.append({key: _of_both(values, same) for key, values in by_metric(one.findings[which]).items()})
+    return separation(by_metric(first.findings[which]), retain_models, first.findings[which].groups)
 
 
-def _asked_alike(found: Mapping[str, Values], same: Callable[[str], bool]) -> dict[str, Values]:
-    return {key: {place: value for place, value in some.items() if same(place[1])} for key, some in found.items()}
+def _of_both(values: Values, same: Callable[[str], bool]) -> Values:
+    """Those of questions that the first run was asked too."""
+    return {place: value for place, value in values.items() if same(place[1])}
 
 
 def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], which: str) -> NeverKnew | None:
@@ -139,9 +142,9 @@ def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], wh
         if model != "after":
             return by_question(metrics()[key], other.findings[model])
         values = by_question(metrics()[key], here.findings[which])
-        return values if other is here else {place: value for place, value in values.items() if same(place[1])}
+        return values if other is here else _of_both(values, same)
 
-    return held_against(found, groups_of(here.findings[which]))
+    return held_against(found, here.findings[which].groups)
 
 
 def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:
@@ -165,7 +168,7 @@ def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:
             yield one.get("id", own_id(number)), one["question"]
 
 
-def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
+def _done_otherwise(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
     """What was done differently, in words."""
     mine, theirs = audit.probes_of(here.recipe), audit.probes_of(first.recipe)
     other = sorted(name for name in mine.keys() & theirs.keys() if mine[name] != theirs[name])
@@ -176,6 +179,6 @@ def _apart(here: Evidence, first: Evidence, which: str) -> Iterator[str]:
     # As the audit noted it: a recipe without its vault does not tell one system message from another.
     said, before = (found.manifest.deployment.get(which, deployment.describe(found.recipe)) for found in (here, first))
     if said != before:
-        yield f"asked with {said or 'the settings of training'}, the first with {before or 'the settings of training'}"
+        yield f"asked with {said or TRAINED}, the first with {before or TRAINED}"
     if here.reference() != first.reference():
         yield f"held against {here.reference()}, the first against {first.reference()}"

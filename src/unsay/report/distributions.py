@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.ticker import StrMethodFormatter
 
 from unsay.metric import scored_by
-from unsay.report.evidence import Evidence, groups_of
-from unsay.report.pictures import COLOURS, INK, MUTED, PAPER, STYLE, canvas, legend, svg
+from unsay.packed import Packed
+from unsay.report.evidence import Evidence
+from unsay.report.pictures import COLOURS, DASHED, INK, PAPER, STYLE, canvas, legend, svg
 from unsay.stats import Difference, mean_interval
 from unsay.types import Finding
 
@@ -37,7 +38,7 @@ def options(evidence: Evidence) -> str:
                 for x, (_, low, high) in zip(across, shares, strict=True) if which == "after" else ():
                     axes.plot([x, x], [low, high], color=COLOURS[which], linewidth=1, alpha=0.5)
             if chance is not None:
-                axes.axhline(chance, color=MUTED, linestyle=(0, (3, 3)), linewidth=0.9, label=f"chance {chance:.2f}")
+                axes.axhline(chance, label=f"chance {chance:.2f}", **DASHED)
             axes.set(title=titles[metric], xlabel="questions, the least likely option first", xlim=(0, 1), ylim=(-0.03, 1.45), xticks=[])
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
             legend(axes)
@@ -52,7 +53,7 @@ def by_quantile(findings: Sequence[Finding], metric: str) -> list[Difference]:
     order = sorted((example for example in smallest if example in hit), key=lambda example: (smallest[example], example))
     if len(order) < _LEAST:
         return []
-    groups, parts = groups_of(findings), np.array_split(order, min(_PARTS, len(order) // _LEAST))
+    groups, parts = Packed.of(findings).groups, np.array_split(order, min(_PARTS, len(order) // _LEAST))
     return [mean_interval([hit[example] for example in part], [groups.get(example, "") for example in part]) for part in parts]
 
 

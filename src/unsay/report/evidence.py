@@ -153,7 +153,7 @@ def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
     metrics, results = judged(chosen, recipe, manifest, findings)
     steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
-    groups, every = groups_of(after), every_metric()
+    groups, every = after.groups, every_metric()
     intervals, changes = {}, {}
     for key, one in every.items():
         now = {} if one.compute else by_question(one, after)
@@ -206,7 +206,7 @@ def judged(
         {line.metric: each_question(packed, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
         _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
-    leaking = examined(before, retain_model, groups_of(retain_model))
+    leaking = examined(before, retain_model, retain_model.groups)
     return metrics, [*verdict.evaluate(chosen, measured), *leaking]
 
 
@@ -279,7 +279,7 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
 
 
 def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:
-    """95 % interval of a mean over questions. `groups`: question → its group (`groups_of`). `None` of fewer than two questions."""
+    """95 % interval of a mean over questions. `groups`: question → its group. `None` of fewer than two questions."""
     found = _spread(metric, values, groups, 0.0)
     return Interval(found.low, found.high) if found else None
 
@@ -295,11 +295,6 @@ def _spread(metric: Metric, values: Values, groups: Mapping[str, str], least: fl
         return None
     of = [groups.get(example, "") for _, example in values]
     return mean_interval([*values.values()], of, [name for name, _ in values], (least, metric.top))
-
-
-def groups_of(findings: Sequence[Finding]) -> dict[str, str]:
-    """Question → its group, where it has one."""
-    return Packed.of(findings).groups
 
 
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:

@@ -103,16 +103,16 @@ def _remove_outdated(folder: RunFolder) -> None:
 
 def html(folder: RunFolder, models: Sequence[str], number: int = 1) -> str:
     """The page with that number. Raises `ConfigError` where there is none."""
-    found = _Looked(folder, models)
-    pages = max(1, -(-len(found.order) // PAGE))
+    answered = Answered(folder, models)
+    pages = max(1, -(-len(answered.order) // PAGE))
     if number > pages:
-        raise ConfigError(f"there is no page {number}: {len(found.order):,} questions fill {pages}")
+        raise ConfigError(f"there is no page {number}: {len(answered.order):,} questions fill {pages}")
     sheet, template = rules("report.css", "look.css"), environment().get_template("look.html.j2")
     return template.render(
         run=folder.path.name,
         models=models,
         chief=chief(models),
-        questions=found.questions(found.order[(number - 1) * PAGE : number * PAGE]),
+        questions=answered.questions(answered.order[(number - 1) * PAGE : number * PAGE]),
         page=number,
         pages=pages,
         shown=_SHOWN,
@@ -127,14 +127,8 @@ def chief(models: Sequence[str]) -> str:
     return "after" if "after" in models else models[-1]
 
 
-def questions(folder: RunFolder, models: Sequence[str]) -> list[Question]:
-    """The question that the chief model tells most of comes first; among equals, the one that more ways of asking open."""
-    found = _Looked(folder, models)
-    return found.questions(found.order)
-
-
-class _Looked:
-    """All of it, read as it is wanted: what was said to many questions would take much room."""
+class Answered:
+    """What the models said to every forget question, read as it is wanted: all of it would take much room."""
 
     def __init__(self, folder: RunFolder, models: Sequence[str]):
         self.folder, self.models = folder, models
@@ -144,7 +138,7 @@ class _Looked:
         self.said = {which: _Said(folder, kept.get(which)) for which in models}
         marks = {key: self._mark(self._question(key, ())) for key in self.examples}
         self.order = sorted(self.examples, key=lambda key: marks[key])
-        """Example ids as `questions` has them."""
+        """Example ids: first the question that the chief model tells most of; among equals, the one that more ways of asking open."""
 
     def questions(self, chosen: Sequence[str]) -> list[Question]:
         scores = _scores(self.folder, self.models, {*chosen})

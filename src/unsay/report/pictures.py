@@ -27,7 +27,7 @@ _VARIABLES |= {colour: f"series-{i}" for i, colour in enumerate(_SERIES, 1)}
 
 _MARKERS = {"before": "o", "after": "o", "retain_model": "D", "endpoint": "s"}
 _SOURCES = ("plain", "hot", "repelled", "counterfactual", "memory", "desired", "answer", "refusal")
-_HALF: dict[str, Any] = {"color": MUTED, "linestyle": (0, (3, 3)), "linewidth": 0.9}
+DASHED: dict[str, Any] = {"color": MUTED, "linestyle": (0, (3, 3)), "linewidth": 0.9}
 _STEPS = 2000
 """Most points of a curve."""
 STYLE = {
@@ -111,10 +111,7 @@ def training(steps: Sequence[Mapping[str, Any]]) -> str:
             _curve(losses, steps, "step", name, colour, name)
         losses.set(title="Loss", xlabel="step")
         losses.set_ylim(bottom=min(0.0, losses.get_ylim()[0]) if losses.dataLim.y0 < 0 else 0.0)
-        _curve(leaks, steps, "step", "leak_max", "#c75d6f", "most leaking target", alpha=0.45)
-        _curve(leaks, steps, "step", "leak_mean", "#1d6fa5", "mean over the targets")
-        leaks.axhline(0.5, **_HALF)
-        leaks.set(title="Share of the secret in what is trained", xlabel="step", ylim=(-0.02, 1.02))
+        _leaks(leaks, steps, "step", "leak_max", "leak_mean", "Share of the secret in what is trained")
         for axes in (losses, leaks):
             legend(axes)
         return svg(figure, "training", "Training curve: loss terms, and the share of the secret carried by the trained answers")
@@ -148,10 +145,7 @@ def exposure(rounds: Sequence[Mapping[str, Any]]) -> str:
         room, highest = (1.22 if len(layers) + any(without) <= 3 else 1.4), max(map(sum, zip(bottom, without, strict=True)))
         counts.set_ylim(top=room * highest or 1)
         lines = [{**line, "round": number} for number, line in zip(numbers, rounds, strict=True)]
-        _curve(leaks, lines, "round", "max_leak", "#c75d6f", "most leaking target", alpha=0.45)
-        _curve(leaks, lines, "round", "mean_leak", "#1d6fa5", "mean over the targets")
-        leaks.axhline(0.5, **_HALF)
-        leaks.set(title="Share of the secret in the targets", xlabel="round", ylim=(-0.02, 1.02))
+        _leaks(leaks, lines, "round", "max_leak", "mean_leak", "Share of the secret in the targets")
         for axes in (counts, leaks):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             legend(axes)
@@ -209,6 +203,14 @@ def _curve(axes: Axes, lines: Sequence[Mapping[str, Any]], across: str, key: str
     if any(line.get(key) is not None for line in lines):
         values = [float("nan") if line.get(key) is None else line[key] for line in lines]
         axes.plot([line[across] for line in lines], values, color=colour, label=label, alpha=alpha, marker="o" if len(lines) == 1 else "")
+
+
+def _leaks(axes: Axes, lines: Sequence[Mapping[str, Any]], across: str, most: str, mean: str, title: str) -> None:
+    """The most leaking target and the mean over the targets, and one half dashed. `most`, `mean`: their keys."""
+    _curve(axes, lines, across, most, "#c75d6f", "most leaking target", alpha=0.45)
+    _curve(axes, lines, across, mean, "#1d6fa5", "mean over the targets")
+    axes.axhline(0.5, **DASHED)
+    axes.set(title=title, xlabel=across, ylim=(-0.02, 1.02))
 
 
 def legend(axes: Axes) -> None:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from unsay.measure.summary import metrics
 from unsay.metric import by_question
-from unsay.packed import Packed
 from unsay.report.evidence import Evidence
 
 SHOWN = 8
@@ -41,24 +40,23 @@ class Kept(NamedTuple):
 
 def leaking(evidence: Evidence) -> tuple[list[Question], int]:
     """Of the questions that were scored the `MOST` that tell most after unlearning, the worst first, and how many there are."""
-    models = {which: Packed.of(found) for which, found in evidence.findings.items()}
     attacks = [one for one in metrics().values() if one.picture == "leaks" and one.forgotten]
     # By question: the highest value, minus the number of its attack, the sum, how many are a half or more, and of how many.
     scores: dict[str, tuple[float, int, float, int, int]] = {}
     for number, one in enumerate(attacks):
-        for (_, example), value in by_question(one, models["after"]).items():
+        for (_, example), value in by_question(one, evidence.findings["after"]).items():
             highest, attack, total, told, asked = scores.get(example, (-1.0, 0, 0.0, 0, 0))
             best = max((highest, attack), (value, -number))
             scores[example] = (*best, total + value, told + (value >= HALF), asked + 1)
     order = heapq.nsmallest(MOST, scores, key=lambda name: (-scores[name][0], -scores[name][2], name))
-    found: dict[str, Question] = {}
+    questions: dict[str, Question] = {}
     for number, one in enumerate(attacks):
         of = [example for example in order if scores[example][1] == -number]
-        values = {which: by_question(one, some) for which, some in models.items()} if of else {}
+        values = {which: by_question(one, found) for which, found in evidence.findings.items()} if of else {}
         for example in of:
-            worst = {which: some.get(("", example)) for which, some in values.items()}
-            found[example] = Question(example, *scores[example][3:], one.title, worst)
-    return [found[example] for example in order], len(scores)
+            worst = {which: shares.get(("", example)) for which, shares in values.items()}
+            questions[example] = Question(example, *scores[example][3:], one.title, worst)
+    return [questions[example] for example in order], len(scores)
 
 
 def kept(evidence: Evidence) -> tuple[list[Kept], int, int]:

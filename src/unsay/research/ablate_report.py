@@ -75,13 +75,8 @@ def ablated(path: Path) -> Ablation:
     """The ablation in a folder, finished or not, or in a kept file. Raises `ConfigError` where there is none."""
     sweeps = read([path])
     knobs = {knob: _points(knob, some) for knob, some in sweeps.configurations.items()}
-    failed = [
-        f"{knob} = {as_toml(one.settings[knob])}: {one.why}"
-        for knob, some in sweeps.configurations.items()
-        for one in some
-        if one.state == "failed"
-    ]
-    return Ablation({knob: points for knob, points in knobs.items() if points}, tuple(failed), sweeps)
+    failed = tuple(f"{one.method} = {as_toml(one.settings[one.method])}: {one.why}" for one in sweeps.failed)
+    return Ablation({knob: points for knob, points in knobs.items() if points}, failed, sweeps)
 
 
 def _points(knob: str, configurations: Sequence[Configuration]) -> tuple[Point, ...]:

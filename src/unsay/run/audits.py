@@ -16,7 +16,6 @@ from unsay.measure.retain_model import examined
 from unsay.packed import Packed
 from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
-from unsay.report.evidence import groups_of
 from unsay.report.gate import said
 from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
@@ -77,7 +76,7 @@ def run_audit(
             about = replace(about or kept_then, kept=kept_then.kept + (about.kept if about else 0))
         folder.note(Manifest(answers={which: about}))
     if which == "retain_model":
-        for line in examined(Packed(each_finding(folder.audit_file("before"))), findings, groups_of(findings)):
+        for line in examined(Packed(each_finding(folder.audit_file("before"))), findings, findings.groups):
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
 
 

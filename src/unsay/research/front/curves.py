@@ -119,6 +119,10 @@ class Sweeps:
         return [step for some in self.configurations.values() for one in some for curve in one.curves.values() for step in curve]
 
     @property
+    def failed(self) -> tuple[Configuration, ...]:
+        return tuple(one for some in self.configurations.values() for one in some if one.state == "failed")
+
+    @property
     def currency(self) -> str:
         """What cost is counted in: GPU seconds where every curve has them, else CPU seconds, the same for all."""
         return "gpu_seconds" if all(step.gpu_seconds is not None for step in self.steps) else "cpu_seconds"

@@ -97,7 +97,7 @@ def by_cost(front: Front) -> Figure:
             if any(point.configuration.seeds > 1 for point in reach.points):  # of one seed it would show the search alone, and look certain
                 axes.fill_between(budgets, low, high, step="post", color=colour, alpha=0.12, linewidth=0)
             axes.plot(budgets, values, drawstyle="steps-post", color=colour, marker=marker, markersize=4, markevery=(i % 4, 4), label=name)
-        axes.set(xlabel=CURRENCIES[front.currency], ylabel=f"hypervolume{to_retain_model(panel)}", xscale="log")
+        axes.set(xlabel=CURRENCIES[front.sweeps.currency], ylabel=f"hypervolume{to_retain_model(panel)}", xscale="log")
         axes.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
         axes.set_ylim(bottom=0)
 

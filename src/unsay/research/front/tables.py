@@ -81,13 +81,13 @@ def equal_cost(front: Front) -> Table:
     for row in front.rows:
         best = (f"{100 * point.y:.1f}" if (point := row.best[name]) else "–" for name in names)
         rows.append([f"{row.budget:.4g}", f"{row.quality:.1f}", *best])
-    return [CURRENCIES[front.currency].removesuffix(" of training"), "quality at least", *names], rows
+    return [CURRENCIES[front.sweeps.currency].removesuffix(" of training"), "quality at least", *names], rows
 
 
 def failures(front: Front) -> list[str]:
     """Every failed trial by name, those of one reason together."""
     alike: dict[tuple[str, str, str], list[str]] = {}
-    for one in front.failed:
+    for one in front.sweeps.failed:
         alike.setdefault((one.method, one.folder, one.why or "no reason given"), []).append(f"{one.number:03d}")
     return [f"{method} {', '.join(numbers)} of {folder} failed: {why}" for (method, folder, why), numbers in alike.items()]
 
@@ -99,7 +99,7 @@ def halved(front: Front) -> str:
     first, one = front.halved, front.halved.configuration
     return (
         f"First to halve what the model before says when asked plainly: {one.method} {one.number:03d} of {one.folder}, round "
-        f"{first.round}, after {first.cost:.4g} {CURRENCIES[front.currency]}. Best held-out utility (0 to 100) within each budget:"
+        f"{first.round}, after {first.cost:.4g} {CURRENCIES[front.sweeps.currency]}. Best held-out utility (0 to 100) within each budget:"
     )
 
 
@@ -134,9 +134,9 @@ def as_json(front: Front) -> dict[str, Any]:
     """Every number of the pictures and tables. Axes as drawn from 0 to 1, higher is better; `metrics` on their own scales."""
     return {
         "folders": list(front.sweeps.folders),
-        "currency": front.currency,
+        "currency": front.sweeps.currency,
         "trials": front.states,
-        "failed": [_named(one) | {"method": one.method, "why": one.why} for one in front.failed],
+        "failed": [_named(one) | {"method": one.method, "why": one.why} for one in front.sweeps.failed],
         "panels": {key: _panel(panel) for key, panel in front.panels.items()},
         "equal_cost": {
             "halved": _full(front.halved) if front.halved else None,

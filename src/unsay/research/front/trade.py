@@ -104,12 +104,10 @@ class Front:
     """Everything that is drawn and tabulated."""
 
     sweeps: Sweeps
-    currency: str
     panels: Mapping[str, Panel]
     """By the names of `PLANES`; those that no point was scored on are left out."""
     states: Mapping[str, Mapping[str, int]]
     """Method → state of a trial → how many."""
-    failed: tuple[Configuration, ...]
     halved: Point | None
     """The first point, by cost, at which default answers say at most half of what they said before; x is what they say."""
     rows: tuple[CostRow, ...]
@@ -145,12 +143,10 @@ def front(
     cap = 1.0 if known is None else known
     return Front(
         sweeps=sweeps,
-        currency=currency,
         panels=panels,
         states={
             name: {state: count for state in STATES if (count := Counter(c.state for c in some)[state])} for name, some in methods.items()
         },
-        failed=tuple(one for some in methods.values() for one in some if one.state == "failed"),
         halved=halved,
         rows=tuple(_rows(sweeps, halved.cost)) if halved else (),
         chosen_on=on,
@@ -223,7 +219,7 @@ def _interval(draws: Array) -> Interval:
 
 def _resampled(cubes: Sequence[Array], cap: float, budgets: Sequence[float], replications: int, rng: np.random.Generator) -> Array:
     """(2 + budgets, replications): hypervolume as it is, capped, and capped within each budget."""
-    widest = max(1, *(values.shape[1] for values in cubes), 1)
+    widest = max(1, *(values.shape[1] for values in cubes))
     block = max(1, _BLOCK // (len(cubes) * widest))
     parts = []
     for start in range(0, replications, block):
@@ -300,7 +296,7 @@ def _notes(sweeps: Sweeps, scored: Mapping[str, Mapping[str, Sequence[Point]]]) 
             notes.append(
                 f"the folders' models before unlearning differ by more than 5 % of the scale in {axis.metric}: are they one experiment?"
             )
-    if not sweeps.references or any(not some.get("before") for some in sweeps.references.values()):
+    if any(not some.get("before") for some in sweeps.references.values()):
         notes.append("a folder has no metrics of the model before unlearning (reference.json)")
     if not any(some.get("retain_model") for some in sweeps.references.values()):
         notes.append("the retain model is not known: forgetting is counted however far it goes")

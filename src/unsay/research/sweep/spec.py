@@ -127,8 +127,8 @@ class Sweep:
         found = {**self.space.get(ALL, {}), **self.space.get(name, {})}
         return {knob: _distribution(f"[space.{name}] {knob}", values) for knob, values in found.items()}
 
-    def prefix(self, name: str) -> Settings:
-        """The first configuration of a contender; empty where it is drawn like the others."""
+    def first_configuration(self, name: str) -> Settings:
+        """What a contender begins with; empty where that is drawn like the others."""
         return {**self.first.get(ALL, {}), **self.first.get(name, {})}
 
     @property
@@ -155,7 +155,7 @@ class Sweep:
             try:
                 recipe = self.recipe_of(path, name, drawn)
                 check(recipe)
-                check(self.recipe_of(path, name, self.prefix(name)))
+                check(self.recipe_of(path, name, self.first_configuration(name)))
                 for knob, values in tried.items():
                     for value in values[1:]:
                         method_of(self.recipe_of(path, name, {**drawn, knob: value}))
@@ -179,7 +179,7 @@ class Sweep:
         return self.configurations >= old.configurations and set(self.methods) >= set(old.methods) and rest(self) == rest(old)
 
     def _first_is_whole(self, name: str) -> None:
-        first, searched = self.prefix(name), self.distributions(name)
+        first, searched = self.first_configuration(name), self.distributions(name)
         if not first:
             return
         for knob in searched.keys() - first.keys():

@@ -69,8 +69,8 @@ class Recorded:
         shared = replace(shared, audit=AuditConfig(self.probes, recipe.audit.limit), tables=tables)
         # Without what is the same for all here: a knob that a later version adds to [train] must not make recorded texts useless.
         alike = ("title", "seed", "method", "train", "watch", "report")
-        told = {name: value for name, value in asdict(shared).items() if name not in alike}
-        key = f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
+        differs = {name: value for name, value in asdict(shared).items() if name not in alike}
+        key = f"{zlib.crc32(json.dumps(differs, sort_keys=True).encode()):08x}"
         folder = RunFolder(self.folder / key / f"seed-{recipe.seed}")
         with folder.claimed(wait=True):  # another worker may be at it
             runs.open_folder(shared, folder)
@@ -123,9 +123,9 @@ def _rounds(sweep: Sweep, path: Path, name: str, drawn: Settings, folder: Path, 
     if not sweep.budget:
         note(folder, rounds=(rounds := sweep.recipe_of(path, name, drawn).train.rounds))
         return rounds
-    told = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-    if "rounds" in told:
-        return int(told["rounds"])
+    trial = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
+    if "rounds" in trial:
+        return int(trial["rounds"])
     # One round more than is looked at: the last one is saved, which would be timed too.
     recipe = sweep.recipe_of(path, name, drawn, {"seed": sweep.seeds[0], **_schedule(_PILOT_ROUNDS + 1, 1)})
     scratch = folder / "pilot"

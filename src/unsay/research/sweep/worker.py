@@ -167,7 +167,7 @@ def _references(shared: Shared, recorded: Recorded) -> None:
     found: dict[str, dict[str, Any]] = {"before": {}, "retain_model": {}}
     name = shared.sweep.methods[0]
     for seed in shared.sweep.seeds:
-        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.prefix(name)
+        drawn = next(iter((shared.chosen or {}).get(name, ())), None) or shared.sweep.first_configuration(name)
         folder = recorded.of(shared.sweep.recipe_of(shared.recipe, name, drawn, {"seed": seed}))
         for which in found:
             if numbers := summary(folder, which):
@@ -213,7 +213,7 @@ def _draw(shared: Shared, study: optuna.Study, name: str, number: int) -> None:
         seed = sweep.seed_of(name, number)
         # `constant_liar`: what other workers are trying now is not tried again.
         sampler = TPESampler(seed=seed, constant_liar=True) if sweep.sampler == "tpe" else RandomSampler(seed=seed)
-        values = (sweep.prefix(name) if number == 0 else {}) or {
+        values = (sweep.first_configuration(name) if number == 0 else {}) or {
             knob: ends(distribution)[0] if distribution.single() else sampler.sample_independent(study, blank, knob, distribution)
             for knob, distribution in searched.items()
         }
