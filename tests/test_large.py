@@ -73,9 +73,9 @@ def settled(n: int) -> None:
     now, sampler = Settled(memory), SimpleNamespace(uniform=lambda *_: 0.5)
     for i, example in enumerate(questions(n)):
         ask = Ask(Visit(example, answer(i, n)), (), Reference("", ""))
-        assert len(now.elsewhere(ask, sampler)) == min(i, 8)
+        assert len(now.said_by_others(ask, sampler)) == min(i, 8)
         now.put(example.id, answer(i, n))
-        assert now.left(ask) == []
+        assert now.unused(ask) == []
 
 
 def audited(n: int) -> None:
