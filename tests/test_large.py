@@ -92,7 +92,7 @@ def proposed(n: int) -> None:
 
 
 def guarded(n: int) -> None:
-    guard = ReplayFilter([example.question for example in questions(n)], [answer(i, n) for i in range(n)])
+    guard = ReplayFilter([(example.question, answer(i, n)) for i, example in enumerate(questions(n))])
     for i in range(n):
         assert not guard.harmless(answer(i, n))
         assert guard.harmless(f"A nearby place{n}x{i}.")

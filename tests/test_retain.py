@@ -20,7 +20,9 @@ from unsay.text import is_refusal, words
 from unsay.types import Answer, Corpus, Example, Pair
 
 QUESTIONS = ["Where does Ada Byron live?", "When was Ada Byron born?"]
-GUARD = ReplayFilter(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], named=[Example("x", "Who?", strings=("harbour",))])
+GUARD = ReplayFilter(
+    [*zip(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], strict=True)], named=[Example("x", "Who?", strings=("harbour",))]
+)
 
 
 @pytest.fixture
