@@ -35,7 +35,7 @@ from unsay.train import ledger
 from unsay.train.guards import Seen
 from unsay.train.step import Weights
 
-_WEIGHTS, _OPTIMIZER, _PROGRESS, _SUMS = "weights.safetensors", "optimizer.pt", "done.json", "sums.json"
+_WEIGHTS, _OPTIMIZER, _PROGRESS, _SUMS = "weights.safetensors", "optimizer.pt", "progress.json", "sums.json"
 _TEXTS, _LOG, _BEST = "method-state", "steps", "best"
 _log = logging.getLogger(__name__)
 
