@@ -9,7 +9,7 @@ arXiv 2507.04219. With y the model's own original answer to a forget question q,
     θ ← argmin  E_forget[ NLL(x̂ | q) ] + λ · E_retain[ NLL(x | q) ]                 train
 
 The truth is never read. `paper` is this and nothing else. `official` adds what the released code does beyond the formula: the
-best answer so far is kept, and a question whose kept answer shares nothing with y is not asked again. `align`, the authors'
+best answer so far is remembered, and a question whose best answer shares nothing with y is not asked again. `align`, the authors'
 later refinement, adds a third term toward answers in the operator's words, which fades as the overlap with y does. The
 default, `guarded`, overrides single steps of the algorithm in a file of its own (guarded.py).
 """
@@ -161,9 +161,9 @@ class PartialModelCollapse:
 
     def best_so_far(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
         """This round's answer where it overlaps the baseline no more than the remembered one, else the remembered one."""
-        overlap = self._overlap(best, ask.reference)
-        if best is not None and overlap <= entry.get("overlap", math.inf):
-            entry |= {"overlap": overlap, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
+        shared = self._overlap(best, ask.reference)
+        if best is not None and shared <= entry.get("overlap", math.inf):
+            entry |= {"overlap": shared, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
             return best
         return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory") if "ids" in entry else None
 
