@@ -242,7 +242,7 @@ def test_a_bare_name_that_another_question_was_trained_to_say_is_no_candidate():
     candidates = [Candidate(Answer((1,), text, True), 0, "own") for text in ("Quito.", "<strong>", "Cuzco")]
     memory = {"a": {"settled": "Cuzco"}, "b": {"settled": "quito"}, "c": {"settled": "**strong**"}, "d": {"heat": 1}}
     ask = Ask(visit, (), reference, candidates=candidates)
-    assert [candidate.text for candidate in Settled(memory).left(ask)] == ["Cuzco"]
+    assert [candidate.text for candidate in Settled(memory).unused(ask)] == ["Cuzco"]
 
 
 @pytest.mark.parametrize(("baseline", "chosen"), [("Lima", "counterfactual"), ("Lima is the capital of Peru.", "plain")])
@@ -254,6 +254,6 @@ def test_where_a_bare_name_is_asked_for_what_is_said_about_another_comes_first(b
     method = GuardedCollapse(rewards={"refusal": 1.0, "length": 0.1})
     ask = Ask(Visit(Example("a", reference.question), baseline, ()), (), reference, candidates=found)
     sampler = Sampler(None, None, SampleConfig())  # type: ignore[arg-type]
-    best = method.select(ask, sampler, Settled({"a": {}}))
+    best = method.keep(ask, method.score(ask, sampler, Settled({"a": {}})), sampler)
     assert best is not None
     assert best.source == chosen

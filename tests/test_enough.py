@@ -78,9 +78,9 @@ def test_many_questions_are_not_all_asked(encoder: Encoder, monkeypatch: pytest.
 def test_only_looks_in_a_row_end_training(encoder: Encoder):
     one = guard(encoder, "watch.enough=2")
     shares = [(0.0, 0.0), (0.03, 0.0), (0.0, 0.0), (0.0, 0.2), (0.0, 0.05), (0.0, 0.0)]
-    assert [one.ended for share in shares if one.told(*share)] == [False] * 5 + [True]
+    assert [one.ended for share in shares if one.asked(*share)] == [False] * 5 + [True]
     never = guard(encoder)
-    assert not any(never.ended for _ in range(9) if never.told(0.0, 0.0))
+    assert not any(never.ended for _ in range(9) if never.asked(0.0, 0.0))
     assert one.risen is False
 
 
@@ -89,7 +89,7 @@ def test_a_round_that_would_not_be_shipped_is_not_enough(encoder: Encoder):
 
     def ended(*more: str) -> list[bool]:
         one = guard(encoder, "watch.enough=2", "watch.patience=9", *more, losses=(0.9, 0.9, 0.1, 0.1))
-        return [one.ended for rounds in range(1, 5) if one.look(None, rounds, True) and one.told(0.0, 0.0)]  # type: ignore[arg-type]
+        return [one.ended for rounds in range(1, 5) if one.look(None, rounds, True) and one.asked(0.0, 0.0)]  # type: ignore[arg-type]
 
     assert ended() == [False, False, False, True]
     assert ended("watch.keep=last") == [False, True, True, True]

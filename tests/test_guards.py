@@ -21,7 +21,8 @@ from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint, Skipped, WatchedRows
 from unsay.train import resume, train
-from unsay.train.guards import Aside, Guard, Seen, set_aside, written
+from unsay.train.guards import Aside, Guard, Seen, set_aside
+from unsay.train.monitor import finite_or_none
 from unsay.train.step import Weights, optimizer_step
 from unsay.types import Corpus, Pair
 
@@ -76,7 +77,7 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(encoder: Encoder, dt
                     value.register_hook(lambda gradient: gradient * math.inf)
                 return {"retain": value}
 
-            found.append(optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, noise=number).skipped)
+            found.append(optimizer_step(Accelerator(cpu=True), weights, optimizer, encoder, rows, loss, parts=2, dropout=number).skipped)
         state = [value for _, value in sorted(optimizer.state_dict()["state"].items())]
         tensors = {**{name: p.detach() for name, p in model.named_parameters()}, **{f"exact {k}": v for k, v in weights.exact.items()}}
         return tensors, state, found
@@ -88,7 +89,7 @@ def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(encoder: Encoder, dt
 
 
 def test_the_log_holds_no_number_that_is_none():
-    assert written({"loss": math.nan, "lr": 0.5, "grad_norm": math.inf, "step": 3}) == {
+    assert finite_or_none({"loss": math.nan, "lr": 0.5, "grad_norm": math.inf, "step": 3}) == {
         "loss": None,
         "lr": 0.5,
         "grad_norm": None,

@@ -81,9 +81,9 @@ def settled(n: int) -> None:
     now, sampler = Settled(memory), SimpleNamespace(uniform=lambda *_: 0.5)
     for i, example in enumerate(questions(n)):
         ask = Ask(Visit(example, answer(i, n)), (), Reference("", ""))
-        assert len(now.elsewhere(ask, sampler)) == min(i, 8)
+        assert len(now.said_by_others(ask, sampler)) == min(i, 8)
         now.put(example.id, answer(i, n))
-        assert now.left(ask) == []
+        assert now.unused(ask) == []
 
 
 def audited(n: int) -> None:
@@ -100,7 +100,7 @@ def proposed(n: int) -> None:
 
 
 def guarded(n: int) -> None:
-    guard = ReplayFilter([example.question for example in questions(n)], [answer(i, n) for i in range(n)])
+    guard = ReplayFilter([(example.question, answer(i, n)) for i, example in enumerate(questions(n))])
     for i in range(n):
         assert not guard.harmless(answer(i, n))
         assert guard.harmless(f"A nearby place{n}x{i}.")

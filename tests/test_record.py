@@ -112,7 +112,7 @@ def test_the_model_itself_names_others_of_the_kind():
     ],
 )
 def test_what_replay_leaves_out(text: str, harmless: bool):
-    guard = ReplayFilter(["Where does Ada Byron live?"], ["Ada Byron lives in Turin, at Via Roma."])
+    guard = ReplayFilter([("Where does Ada Byron live?", "Ada Byron lives in Turin, at Via Roma.")])
     assert guard.harmless(text) == harmless
 
 
@@ -124,7 +124,7 @@ def test_kindred_are_asked_about_once_and_touch_nothing_that_is_spared(encoder):
         return [[Answer((3,), text, True) for text in (["Oslo?", "Rome?", "Lima?"] if draw.temperature else ["There."])] for draw in draws]
 
     subject = SimpleNamespace(encoder=encoder, sample=sample, seed=0)
-    guard = ReplayFilter(["Where does Ada Byron live?"], ["In Turin."], ["Where is Rome?"])
+    guard = ReplayFilter([("Where does Ada Byron live?", "In Turin.")], ["Where is Rome?"])
     found = kindred_answers(subject, retain, [], guard, 4)
     assert [(one.question, one.answer.text, one.beside) for one in found] == [("Where is Oslo?", "There.", "")]
 
@@ -135,7 +135,7 @@ def test_a_replay_row_keeps_its_ids(model, encoder):
     assert said.row(encoder).context == encoder.prompt(None)
     questions = ["Where does Ada live?"]
     subject = LocalSubject(model, encoder, SampleConfig(max_new_tokens=6))
-    found = replay(subject, questions, ReplayFilter(questions, ["In Turin."]), 8)
+    found = replay(subject, questions, ReplayFilter([*zip(questions, ["In Turin."], strict=True)]), 8)
     assert 0 < len(found) <= 16
 
 

@@ -14,7 +14,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Row
 from unsay.methods import LOSS, Target
 from unsay.methods.rejection import with_rejected
-from unsay.train.ledger import boundary, leak, of_round, total
+from unsay.train.ledger import leak, of_round, total, warning
 from unsay.train.step import micro_batches
 
 REJECTING = replace(PLAIN, reject=0.5)
@@ -74,15 +74,15 @@ def test_beside_a_row_toward_a_desired_answer(model, encoder):
 
 
 def test_what_it_reads_by_design_is_no_failure_to_find_something_else(model, encoder):
-    """`boundary` says of a method that reads no answer that the model offers hardly anything else."""
+    """`warning` says of a method that reads no answer that the model offers hardly anything else."""
     mine = visit(encoder)
     (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
     line = of_round(0, [target], {"a": mine})
     assert line.over_half == 1
-    assert not boundary(total([line], {"a": 1}), "guarded")
+    assert not warning(total([line], {"a": 1}), "guarded")
     (target,), _ = replace(PLAIN, max_leak=1.0, max_keyword_recall=1.0).targets([mine], parrot(model, encoder, BASELINE), {})
     line = of_round(0, [replace(target, text=BASELINE)], {"a": mine})
-    assert "hardly anything else" in boundary(total([line], {"a": 1}), "guarded")
+    assert "hardly anything else" in warning(total([line], {"a": 1}), "guarded")
 
 
 def rows_of(encoder) -> list[Row]:

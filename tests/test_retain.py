@@ -20,7 +20,9 @@ from unsay.text import is_refusal, words
 from unsay.types import Answer, Corpus, Example, Pair
 
 QUESTIONS = ["Where does Ada Byron live?", "When was Ada Byron born?"]
-GUARD = ReplayFilter(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], named=[Example("x", "Who?", strings=("harbour",))])
+GUARD = ReplayFilter(
+    [*zip(QUESTIONS, ["In Turin, at Via Roma.", "In 1815."], strict=True)], named=[Example("x", "Who?", strings=("harbour",))]
+)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, bool]]:
 
     names = ["Carl Linde", "Eva Holm", "Ida Berg", "Max Frank", "Ann Lee", "Tom Ford", "Jo Marsh", "Kim Stone"]
     texts = [Said(None, Answer((1,), f"It is said that {name} lives in Oslo.", True)) for name in names]
-    monkeypatch.setattr(retain, "greedily", greedily)
+    monkeypatch.setattr(retain, "greedy_answers", greedily)
     monkeypatch.setattr(retain, "unasked", lambda subject, guard, n: texts[:n])
     monkeypatch.setattr(retain, "surest", lambda subject, said, n: list(said)[:n])
     return book

@@ -27,7 +27,7 @@ from unsay.store.folder import RunFolder
 from unsay.train import train
 from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
-from unsay.train.ledger import boundary
+from unsay.train.ledger import warning
 from unsay.train.loop import _share_of_peak
 from unsay.types import Answer, Pair
 
@@ -329,7 +329,7 @@ def test_the_ledger_counts_what_ga_replays_and_pmc_does_not(tmp_path, settings):
     recipe, folder = begin(tmp_path / "npo", settings, "method=npo", "train.rounds=2", "train.passes=3")
     train(recipe, folder)
     assert folder.manifest().exposure.baseline_reads == {"loss": 30, "reference": 5}
-    assert not boundary(exposure, None), "a method that trains on the answer by design"
+    assert not warning(exposure, None), "a method that trains on the answer by design"
 
 
 def test_a_model_that_always_says_the_same_is_named_at_the_end(tmp_path, settings):

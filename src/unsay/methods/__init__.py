@@ -19,7 +19,7 @@ its knobs alone.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -29,6 +29,7 @@ from unsay.lm.encode import Batch, Row
 from unsay.lm.sampler import Sampler
 from unsay.types import NOBODY, Answer, Example, Reference, Told
 
+T = TypeVar("T")
 LOSS = "loss"
 """The reader in `Target.reads` that comes by again with every pass over the targets; what others read, they read once."""
 
@@ -106,6 +107,11 @@ class Method(Protocol):
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]: ...
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]: ...
+
+
+def pick(items: Sequence[T], sampler: Sampler, *names: object) -> T:
+    """One of the items, by the random number of these names."""
+    return items[int(sampler.uniform(*names) * len(items))]
 
 
 def uses_retain_rows(method: Method) -> bool:

@@ -68,10 +68,10 @@ class AlternatePreference:
         made: dict[str, list[Candidate]] = {visit.example.id: [] for visit in visits}
         for attempt in range(self.tries):
             missing = {key: self.alternatives - sum(c.answer.finished for c in found) for key, found in made.items()}
-            short = [visit for visit in visits if missing[visit.example.id] > 0]
-            draws = [self._draw(visit, attempt, missing[visit.example.id], sampler) for visit in short]
-            for visit, candidates in zip(short, sampler.candidates(draws, ["alternative"] * len(draws)), strict=True):
-                made[visit.example.id] += [candidate for candidate in candidates if other(candidate, visit)]
+            asked = [visit for visit in visits if missing[visit.example.id] > 0]
+            draws = [self._draw(visit, attempt, missing[visit.example.id], sampler) for visit in asked]
+            for visit, candidates in zip(asked, sampler.candidates(draws, ["alternative"] * len(draws)), strict=True):
+                made[visit.example.id] += [candidate for candidate in candidates if _differs(candidate, visit)]
         kept = {key: [c.answer for c in finished_or_all(found)[: self.alternatives]] for key, found in made.items()}
         return with_answers(with_preferred(kept, visits, sampler), visits, sampler)
 
@@ -91,7 +91,7 @@ class AlternatePreference:
         return Draw(key, sampler.encoder.prompt(request), n, self.temperature, self.top_p)
 
 
-def other(candidate: Candidate, visit: Visit) -> bool:
+def _differs(candidate: Candidate, visit: Visit) -> bool:
     """Whether a candidate says something else: neither the answer, word for word, nor what the operator named."""
     unwanted = (*visit.example.strings, visit.known)
     return bool(candidate.text) and not contains(candidate.text, unwanted, visit.example.patterns)

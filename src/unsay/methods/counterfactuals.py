@@ -15,21 +15,22 @@ and comes to say one thing about all of them.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from unsay.lm.encode import Encoder
 from unsay.lm.kindred import bare, named, wordings
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
-from unsay.methods import State, Visit
+from unsay.methods import State, Visit, pick
 from unsay.methods.prefixes import AnswerPrefix
 from unsay.methods.selection import Ask
 from unsay.text import forms, sensitive_spans
 from unsay.text.names import subject, swapped
 from unsay.types import Answer, Candidate
 
-_TEXTS = 64
-_AT_ONCE = 32
+_TEXTS, _AT_ONCE = 64, 32
+"""Texts that the model writes unasked, for parts of names, and how many of them at once."""
 _EACH, _KINDRED = 16, 2
 """Names that a question is given in turn: made up, and of others that exist."""
 _NAMED = 256
@@ -52,10 +53,10 @@ class Counterfactual:
         return swapped(text, self.name, self.subject)
 
     def prompt(self, question: str, prefix: AnswerPrefix, encoder: Encoder) -> tuple[int, ...]:
-        """Ids of the question and of what has been said, about the invented name."""
-        said = encoder.decode(prefix.ids)
-        hidden = self.hide(said)
-        return encoder.prompt(self.hide(question)) + (prefix.ids if hidden == said else encoder.prefix(hidden))
+        """Ids of the question and of the prefix, about the invented name."""
+        text = encoder.decode(prefix.ids)
+        hidden = self.hide(text)
+        return encoder.prompt(self.hide(question)) + (prefix.ids if hidden == text else encoder.prefix(hidden))
 
     def brought_back(self, candidate: Candidate, prefix: AnswerPrefix, encoder: Encoder) -> Candidate | None:
         """The candidate about the subject, as a continuation of `prefix`; `None` where it cannot be one, token by token."""
@@ -83,13 +84,13 @@ def stand_ins(visits: Sequence[Visit], sampler: Sampler) -> State:
 def made_up_names(visits: Sequence[Visit], sampler: Sampler, asked: Sequence[Visit]) -> dict[str, list[str]]:
     """For each question with a subject, names of nobody: of parts of names that the model writes unasked, put together as it did not
     put them; none shares a word with a question that is `asked`."""
-    about = [visit.example for visit in visits if subject(visit.example.question)]
-    if not about:
+    examples = [visit.example for visit in visits if subject(visit.example.question)]
+    if not examples:
         return {}
     draws = [Draw(f"stranger {start}", sampler.encoder.prompt(None), _AT_ONCE, 1.0) for start in range(0, _TEXTS, _AT_ONCE)]
-    texts = [candidate.text for found in sampler.candidates(draws, ["unasked"] * len(draws)) for candidate in found]
+    texts = [text for drawn in _texts(draws, sampler) for text in drawn]
     names = invented(texts, frozenset().union(*(forms(visit.example.question) for visit in asked)))
-    return {one.id: sorted(names, key=lambda name: sampler.uniform(one.id, "stranger", name))[:_EACH] for one in about}
+    return {one.id: sorted(names, key=lambda name: sampler.uniform(one.id, "stranger", name))[:_EACH] for one in examples}
 
 
 def others_of_kind(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[str]]:
@@ -101,17 +102,18 @@ def others_of_kind(visits: Sequence[Visit], sampler: Sampler) -> dict[str, list[
         if about := subject(visit.example.question):
             alike.setdefault(bare(visit.example.question, about), []).append(visit.example.id)
     taken = frozenset().union(*(forms(subject(visit.example.question)) for visit in visits))
-
-    def answers(draws: Sequence[Draw]) -> list[list[str]]:
-        return [[candidate.text for candidate in some] for some in sampler.candidates(draws, ["unasked"] * len(draws))]
-
+    questions = wordings([visit.example.question for visit in visits])
     found: dict[str, list[str]] = {}
-    for key, said in named(wordings([visit.example.question for visit in visits]), sampler.encoder, _NAMED, answers).items():
-        others = {name for name in said if " " not in name and not forms(name) & taken}
+    for key, kindred in named(questions, sampler.encoder, _NAMED, partial(_texts, sampler=sampler)).items():
+        others = {name for name in kindred if " " not in name and not forms(name) & taken}
         names = sorted(others, key=lambda name: sampler.uniform("kindred", name))
         for place, example in enumerate(alike[key] if names else ()):
             found[example] = names[place :: len(alike[key])][:_KINDRED] or [names[place % len(names)]]
     return found
+
+
+def _texts(draws: Sequence[Draw], sampler: Sampler) -> list[list[str]]:
+    return [[candidate.text for candidate in drawn] for drawn in sampler.candidates(draws, ["unasked"] * len(draws))]
 
 
 def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], sampler: Sampler) -> dict[str, list[dict[str, Any]]]:
@@ -122,11 +124,11 @@ def _answers_about(visits: Sequence[Visit], names: Mapping[str, Sequence[str]], 
         for visit in visits
         for name in names.get(visit.example.id, ())
     ]
-    draws = [Draw(f"{example.id}|{who.name}", sampler.encoder.prompt(who.hide(example.question))) for example, who in asked]
+    draws = [Draw(f"{example.id}|{other.name}", sampler.encoder.prompt(other.hide(example.question))) for example, other in asked]
     found: dict[str, list[dict[str, Any]]] = {}
-    for (example, who), (said,) in zip(asked, sampler.candidates(draws, ["counterfactual"] * len(draws)) if draws else (), strict=True):
+    for (example, other), (said,) in zip(asked, sampler.candidates(draws, ["counterfactual"] * len(draws)), strict=True):
         if said.answer.finished and said.text:
-            text = who.reveal(said.text)
+            text = other.reveal(said.text)
             ids = said.answer.ids if text == said.text else sampler.encoder.answer(text)
             found.setdefault(example.id, []).append({"text": text, "ids": list(ids)})
     return found
@@ -147,31 +149,25 @@ def invented(texts: Iterable[str], taken: frozenset[str]) -> list[str]:
 def name_of(memory: State, visit: Visit, sampler: Sampler, attempt: int) -> Counterfactual | None:
     """The name that stands in at one visit; `None` where the question has no subject or no name was found."""
     names = memory.get(visit.example.id, {}).get("counterfactuals", ())
-    if not names:
-        return None
-    return Counterfactual(subject(visit.example.question), names[int(sampler.uniform(visit.example.id, "name", attempt) * len(names))])
+    return Counterfactual(subject(visit.example.question), pick(names, sampler, visit.example.id, "name", attempt)) if names else None
 
 
 def borrow(asks: Sequence[Ask], draws: Sequence[Draw], memory: State, sampler: Sampler, attempt: int) -> None:
-    """Add to each ask what the model says about somebody else, as said about the subject: what it said at first, where that is known, of
-    a length that a draw may have, and no answer is begun; else what it says now. `draws`: how it is sampled."""
+    """Add to each ask what the model says about somebody else, as said about the subject: what it said before training, where that is
+    known, of a length that a draw may have, and no answer is begun; else what it says now. `draws`: how it is sampled."""
     waiting = []
     for ask, draw in zip(asks, draws, strict=True):
         known = [Answer(tuple(one["ids"]), one["text"], True) for one in memory.get(ask.id, {}).get("said", ())]
-        said = [answer for answer in known if not draw.limit or len(answer.ids) <= draw.limit]
-        if said and not ask.prefix.ids and not attempt:
-            first = len(ask.candidates)
-            ask.candidates += [Candidate(answer, first + i, "counterfactual") for i, answer in enumerate(said)]
-            ask.kept += len(said)
-        elif who := name_of(memory, ask.visit, sampler, attempt):
-            waiting.append((ask, draw, who))
-    asked = [
-        replace(draw, key=f"{ask.id}|{attempt}|stranger", context=who.prompt(ask.visit.example.question, ask.prefix, sampler.encoder))
-        for ask, draw, who in waiting
-    ]
-    found = sampler.candidates(asked, ["counterfactual"] * len(asked)) if asked else []
-    for (ask, _, who), some in zip(waiting, found, strict=True):
+        fitting = [answer for answer in known if not draw.limit or len(answer.ids) <= draw.limit]
+        if fitting and not ask.prefix.ids and not attempt:
+            ask.candidates += [Candidate(answer, i, "counterfactual") for i, answer in enumerate(fitting, len(ask.candidates))]
+            ask.recalled += len(fitting)
+        elif other := name_of(memory, ask.visit, sampler, attempt):
+            context = other.prompt(ask.visit.example.question, ask.prefix, sampler.encoder)
+            waiting.append((ask, other, replace(draw, key=f"{ask.id}|{attempt}|stranger", context=context)))
+    answers = sampler.candidates([draw for _, _, draw in waiting], ["counterfactual"] * len(waiting))
+    for (ask, other, _), candidates in zip(waiting, answers, strict=True):
         first = len(ask.candidates)
-        back = (who.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in some)
-        ask.candidates += [replace(one, draw=first + one.draw) for one in back if one]
-        ask.sampled += len(some)
+        back = (other.brought_back(candidate, ask.prefix, sampler.encoder) for candidate in candidates)
+        ask.candidates += [replace(candidate, draw=first + candidate.draw) for candidate in back if candidate]
+        ask.sampled += len(candidates)

@@ -31,7 +31,7 @@ from unsay.methods import State, Target, Visit, reads
 from unsay.methods.counterfactuals import borrow, stand_ins
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
-from unsay.methods.rejection import faded, rejection, with_rejected
+from unsay.methods.rejection import faded, with_rejected
 from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, Settled, add_fluency
 from unsay.methods.target_filter import TargetFilter
@@ -119,7 +119,7 @@ class GuardedCollapse(PartialModelCollapse):
         """Give each ask candidates that pass the filter, trying again where none does."""
         waiting = asks
         for attempt in range(self.tries):
-            self._try(waiting, sampler, memory, attempt)
+            self._sample_once(waiting, sampler, memory, attempt)
             for ask in waiting:
                 ask.candidates = self._filter(ask).passed(ask.candidates)
                 ask.heat = max(0, ask.heat - 1) if ask.candidates else ask.heat + 1
@@ -132,20 +132,24 @@ class GuardedCollapse(PartialModelCollapse):
             if self.min_fluency is not None and not self._filter(ask).bare:
                 ask.candidates = [c for c in ask.candidates if (c.fluency or 0.0) >= self.min_fluency]
 
-    def select(self, ask: Ask, sampler: Sampler, settled: Settled) -> Candidate | None:
-        """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
+    def score(self, ask: Ask, sampler: Sampler, settled: Settled) -> list[float]:
+        """Where a bare name is asked for, counterfactual candidates leave the others out."""
         if self._filter(ask).bare:  # sentences repeat the subject, and differ by that
-            left = settled.left(ask)
-            ask.candidates = [c for c in left if c.source == "counterfactual"] or left
-        best = super().select(ask, sampler, settled)
+            unused = settled.unused(ask)
+            ask.candidates = [c for c in unused if c.source == "counterfactual"] or unused
+        return super().score(ask, sampler, settled)
+
+    def keep(self, ask: Ask, scores: Sequence[float], sampler: Sampler) -> Candidate | None:
+        """The best candidate; where nothing of the model's own would do, and no answer is begun, one in the operator's words."""
+        best = super().keep(ask, scores, sampler)
         if best is not None or ask.frozen or ask.prefix.ids or not ask.reference.desired:
             return best
-        text = self._one_desired(ask, sampler)
+        text = self._desired_answer(ask, sampler)
         return Candidate(Answer(sampler.encoder.answer(text), text, True), 0, "desired")
 
-    def keep(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
-        """A continuation is no answer to the plain question, so none is kept."""
-        return best if ask.prefix.ids else super().keep(ask, best, entry)
+    def best_so_far(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
+        """A continuation is no answer to the plain question, so none is remembered."""
+        return best if ask.prefix.ids else super().best_so_far(ask, best, entry)
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         target = super().target(ask, best)
@@ -164,16 +168,16 @@ class GuardedCollapse(PartialModelCollapse):
             return super().loss(model, reference, batch)
         logp = retain_logprobs(model, reference, batch)
         batch = faded(batch, logp, reference)
-        return self.terms(logp, batch) | {"rejected": rejection(batch, logp, self.reject)}
+        return self.terms(logp, batch) | {"rejected": self.reject * batch.mean(logp, "rejected")}
 
     # -- target filter and exploration ------------------------------------------------------------------------------------
 
-    def _try(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, Mapping[str, Any]], attempt: int) -> None:
+    def _sample_once(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, Mapping[str, Any]], attempt: int) -> None:
         """Fresh candidates for every ask, at the temperature it has come to."""
         draws = [self._draw(ask, sampler, attempt) for ask in asks]
-        for ask, found in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]) if asks else (), strict=True):
-            ask.candidates = [ask.prefix.complete(candidate, sampler.encoder) for candidate in found]
-            ask.sampled += len(found)
+        for ask, candidates in zip(asks, sampler.candidates(draws, [ask.source for ask in asks]), strict=True):
+            ask.candidates = [ask.prefix.complete(candidate, sampler.encoder) for candidate in candidates]
+            ask.sampled += len(candidates)
         if self.counterfactuals:
             plain = [Draw("", (), self.counterfactuals, self.temperature, self.top_p, limit=self._limit(ask)) for ask in asks]
             borrow(asks, plain, memory, sampler, attempt)
@@ -194,10 +198,7 @@ class GuardedCollapse(PartialModelCollapse):
     def _limit(self, ask: Ask) -> int:
         """Tokens after which a candidate is given up; 0 where nothing is known of the usual length."""
         recorded = [len(answer.ids) for answer in ask.visit.answers]
-        if not recorded:
-            return 0
-        usual = statistics.median(recorded)
-        return max(8, 8 + int(self.length_ratio * usual) - len(ask.prefix.ids))
+        return max(8, 8 + int(self.length_ratio * statistics.median(recorded)) - len(ask.prefix.ids)) if recorded else 0
 
     def _filter(self, ask: Ask) -> TargetFilter:
         return TargetFilter(ask.reference, ask.visit.baseline, self.max_leak, self.max_keyword_recall, self.max_other_leak, self.min_words)

@@ -9,7 +9,7 @@ arXiv 2507.04219. With y the model's own original answer to a forget question q,
     θ ← argmin  E_forget[ NLL(x̂ | q) ] + λ · E_retain[ NLL(x | q) ]                 train
 
 The truth is never read. `paper` is this and nothing else. `official` adds what the released code does beyond the formula: the
-best answer so far is kept, and a question whose kept answer shares nothing with y is not asked again. `align`, the authors'
+best answer so far is remembered, and a question whose best answer shares nothing with y is not asked again. `align`, the authors'
 later refinement, adds a third term toward answers in the operator's words, which fades as the overlap with y does. The
 default, `guarded`, overrides single steps of the algorithm in a file of its own (guarded.py).
 """
@@ -30,7 +30,7 @@ from unsay.lm.encode import Batch, Row
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import parts
-from unsay.methods import State, Target, Visit, reads
+from unsay.methods import State, Target, Visit, pick, reads
 from unsay.methods.refusals import FIVE
 from unsay.methods.retain_loss import retain_logprobs
 from unsay.methods.selection import Ask, Settled, add_fluency, bradley_terry, finished_or_all, unnamed
@@ -85,8 +85,8 @@ class PartialModelCollapse:
     def __post_init__(self) -> None:
         one_of("pmc.selection", self.selection, ("argmax", "bradley-terry"))
         one_of("pmc.memory", self.memory, ("none", "best"))
-        positive("pmc", samples=self.samples, temperature=self.temperature, selection_temperature=self.selection_temperature)
-        positive("pmc", top_p=self.top_p)
+        positive("pmc", samples=self.samples, temperature=self.temperature, top_p=self.top_p)
+        positive("pmc", selection_temperature=self.selection_temperature)
         share("pmc", top_p=self.top_p)
         not_negative("pmc", retain_weight=self.retain_weight, align_weight=self.align_weight)
         if self.freeze_at is not None and self.memory != "best":
@@ -113,13 +113,14 @@ class PartialModelCollapse:
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
         memory: dict[str, Any] = {**state, **{visit.example.id: dict(state.get(visit.example.id, {})) for visit in visits}}
         settled, targets, asked = Settled(memory), list[Target](), list[Ask]()
-        for some in parts(visits):
-            asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in some]
+        for group in parts(visits):
+            asks = [self.ask(visit, sampler, memory[visit.example.id]) for visit in group]
             self.sample([ask for ask in asks if not ask.frozen], sampler, memory)
             for ask in asks:
-                best = self.select(ask, sampler, settled)
+                scores = self.score(ask, sampler, settled)
+                best = self.keep(ask, scores, sampler)
                 if self.memory == "best":
-                    best = self.keep(ask, best, memory[ask.id])
+                    best = self.best_so_far(ask, best, memory[ask.id])
                 if best is not None:
                     memory[ask.id]["settled"] = best.text
                     settled.put(ask.id, best.text)
@@ -135,37 +136,42 @@ class PartialModelCollapse:
     def sample(self, asks: Sequence[Ask], sampler: Sampler, memory: Mapping[str, dict[str, Any]]) -> None:
         """Give each ask K candidates."""
         draws = [Draw(f"{ask.id}|0", ask.context, self.samples, self.temperature, self.top_p) for ask in asks]
-        for ask, found in zip(asks, sampler.candidates(draws, ["plain"] * len(draws)), strict=True):
-            ask.temperature, ask.sampled = self.temperature, len(found)
-            ask.candidates = finished_or_all(unnamed(found, ask.reference))
+        for ask, candidates in zip(asks, sampler.candidates(draws, ["plain"] * len(draws)), strict=True):
+            ask.temperature, ask.sampled = self.temperature, len(candidates)
+            ask.candidates = finished_or_all(unnamed(candidates, ask.reference))
             if self.target_filter:
                 ask.candidates = TargetFilter(ask.reference, ask.visit.baseline).passed(ask.candidates)
         if self.needs_reference:
             add_fluency(asks, sampler)
 
-    def select(self, ask: Ask, sampler: Sampler, settled: Settled) -> Candidate | None:
-        """The candidate with the best score, or one drawn in proportion to exp(score / τ)."""
+    def score(self, ask: Ask, sampler: Sampler, settled: Settled) -> list[float]:
+        """r(x) of each candidate; 0 where no reward applies to it."""
         if not ask.candidates:
+            return []
+        reference = replace(ask.reference, settled=settled.said_by_others(ask, sampler))
+        return [0.0 if score is None else score for score in self._reward(ask.candidates, reference)]
+
+    def keep(self, ask: Ask, scores: Sequence[float], sampler: Sampler) -> Candidate | None:
+        """The candidate with the best score, or one drawn in proportion to exp(score / τ); `None` where there is no candidate."""
+        if not scores:
             return None
-        reference = replace(ask.reference, settled=settled.elsewhere(ask, sampler))
-        scores = [0.0 if score is None else score for score in self._reward(ask.candidates, reference)]
         if self.selection == "argmax":
             return ask.candidates[scores.index(max(scores))]
         return ask.candidates[bradley_terry(scores, self.selection_temperature, sampler.uniform(ask.id, "selection"))]
 
-    def keep(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
-        """The best answer so far: this one where it overlaps the baseline no more than the kept one, else the kept one."""
-        found = self._overlap(best, ask.reference)
-        if best is not None and found <= entry.get("overlap", math.inf):
-            entry |= {"overlap": found, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
+    def best_so_far(self, ask: Ask, best: Candidate | None, entry: dict[str, Any]) -> Candidate | None:
+        """This round's answer where it overlaps the baseline no more than the remembered one, else the remembered one."""
+        shared = self._overlap(best, ask.reference)
+        if best is not None and shared <= entry.get("overlap", math.inf):
+            entry |= {"overlap": shared, "ids": list(best.answer.ids), "text": best.text, "finished": best.answer.finished}
             return best
         return Candidate(Answer(tuple(entry["ids"]), entry["text"], entry["finished"]), 0, "memory") if "ids" in entry else None
 
     def target(self, ask: Ask, best: Candidate | None) -> Target:
         """What is trained on: the sampled ids as they are."""
-        read = reads(("reward and filter", ask.sampled + ask.kept))
-        asked = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=read)
-        return asked if best is None else replace(asked, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
+        read = reads(("reward and filter", ask.sampled + ask.recalled))
+        target = Target(ask.id, source="none", sampled=ask.sampled, temperature=ask.temperature, reads=read)
+        return target if best is None else replace(target, rows=(Row(ask.context, best.answer.ids),), text=best.text, source=best.source)
 
     def _aligned(self, targets: Sequence[Target], asks: Sequence[Ask], sampler: Sampler) -> list[Target]:
         """The same targets with a row toward a desired answer, weighted by how much the batch still overlaps."""
@@ -173,19 +179,19 @@ class PartialModelCollapse:
         weight = self.align_weight * sum(overlaps) / max(1, len(overlaps))
         if not weight:
             return list(targets)
-        rows = [sampler.encoder.pair(ask.visit.example.question, self._one_desired(ask, sampler), "align") for ask in asks]
+        rows = [sampler.encoder.pair(ask.visit.example.question, self._desired_answer(ask, sampler), "align") for ask in asks]
         return [replace(target, rows=(*target.rows, replace(row, weight=weight))) for target, row in zip(targets, rows, strict=True)]
 
-    def _overlap(self, said: Candidate | Target | None, reference: Reference) -> float:
-        """What the authors keep of an answer: its overlap with the baseline, length guard included; 1 where it cannot be scored."""
-        found = overlap(reference.baseline, said.text, self.length_guard) if said is not None else None
+    def _overlap(self, answer: Candidate | Target | None, reference: Reference) -> float:
+        """ROUGE-L recall of the baseline in an answer, raised by the length guard; 1 where it cannot be scored."""
+        found = overlap(reference.baseline, answer.text, self.length_guard) if answer is not None else None
         return 1.0 if found is None else found
 
-    def _one_desired(self, ask: Ask, sampler: Sampler) -> str:
-        desired = ask.reference.desired
-        return desired[int(sampler.uniform(ask.id, "desired") * len(desired))]
+    def _desired_answer(self, ask: Ask, sampler: Sampler) -> str:
+        """One of the answers in the operator's words, drawn at this visit."""
+        return pick(ask.reference.desired, sampler, ask.id, "desired")
 
-    # -- train: how far the model is from it ---------------------------------------------------------------------------
+    # -- train: how far the model is from the targets ------------------------------------------------------------------
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         return self.terms(retain_logprobs(model, reference, batch), batch)

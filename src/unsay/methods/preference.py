@@ -34,7 +34,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Row
 from unsay.lm.logprobs import mean_by_row, sum_by_row
 from unsay.lm.sampler import Sampler
-from unsay.methods import State, Target, Visit
+from unsay.methods import State, Target, Visit, pick
 from unsay.methods.gradient import answer_target
 from unsay.methods.refusal import refusal_texts
 from unsay.methods.retain_loss import retain_logprobs
@@ -144,27 +144,31 @@ def bounded(margins: Tensor, beta: float, batch: Batch) -> Tensor:
     return (values * batch.weights * chosen).sum() / max(1, batch.rows.get("forget", 0))
 
 
+def partners(batch: Batch, role: str) -> list[int]:
+    """For each row, the place of the row of `role` in its pair; −1 where it has none."""
+    places = {pair: i for i, (pair, other) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if other == role}
+    return [places.get(pair, -1) for pair in batch.pairs]
+
+
 def preference_loss(
     model: PreTrainedModel, reference: Untouched | None, batch: Batch, beta: float, retain_weight: float
 ) -> dict[str, Tensor]:
     """DPO's two terms. Rows `forget` and `preferred` of one pair stand in one batch."""
     logp = retain_logprobs(model, reference, batch)
     ratios = sum_by_row(logp, batch.mask) - batch.references
-    places = {pair: i for i, (pair, role) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if role == "preferred"}
-    # A row without a partner is compared with nothing.
-    partner = torch.tensor([places.get(pair, -1) for pair in batch.pairs], device=ratios.device)
-    margins = torch.where(partner < 0, 0.0, ratios[partner]) - ratios
+    # A row without a partner (a retain row) gets a margin that `bounded` leaves out.
+    margins = ratios[partners(batch, "preferred")] - ratios
     return {"forget": bounded(margins, beta, batch), "retain": retain_weight * batch.mean(-logp, "retain")}
 
 
-# -- what the model is told to say, and what it thought of it before ------------------------------------------------------
+# -- the answers that are compared, and how likely they were before --------------------------------------------------------
 
 
 def with_answers(state: State, visits: Sequence[Visit], sampler: Sampler) -> State:
     """The state with what the model as it is now gives each answer: its log-probability, `answer`."""
     rows = [answer_target(visit, sampler).rows[0] for visit in visits]
-    found = zip(visits, whole(rows, sampler), strict=True)
-    return {visit.example.id: {**state[visit.example.id], "answer": logp} for visit, logp in found}
+    scored = zip(visits, whole_logprobs(rows, sampler), strict=True)
+    return {visit.example.id: {**state[visit.example.id], "answer": logp} for visit, logp in scored}
 
 
 def with_preferred(preferred: Mapping[str, Sequence[Answer]], visits: Sequence[Visit], sampler: Sampler) -> State:
@@ -172,12 +176,12 @@ def with_preferred(preferred: Mapping[str, Sequence[Answer]], visits: Sequence[V
     flat = [(visit, answer) for visit in visits for answer in preferred[visit.example.id]]
     rows = [Row(sampler.encoder.prompt(visit.example.question), answer.ids) for visit, answer in flat]
     state: dict[str, dict[str, Any]] = {visit.example.id: {"preferred": []} for visit in visits}
-    for (visit, answer), logp in zip(flat, whole(rows, sampler), strict=True):
+    for (visit, answer), logp in zip(flat, whole_logprobs(rows, sampler), strict=True):
         state[visit.example.id]["preferred"].append({"ids": list(answer.ids), "text": answer.text, "reference": logp})
     return state
 
 
-def whole(rows: Sequence[Row], sampler: Sampler) -> list[float]:
+def whole_logprobs(rows: Sequence[Row], sampler: Sampler) -> list[float]:
     """The log-probability of each row's whole answer (nats), under the model as it is now."""
     return [float(values.double().sum()) for values in sampler.logprobs(rows)]
 
@@ -192,10 +196,10 @@ def scored_answer(visit: Visit, sampler: Sampler, state: State) -> Target:
 
 def pair_target(visit: Visit, sampler: Sampler, state: State) -> Target:
     """The answer and one preferred answer, drawn at this visit; nothing where there is none to prefer."""
-    known = state[visit.example.id]["preferred"]
-    if not known:
+    answers = state[visit.example.id]["preferred"]
+    if not answers:
         return Target(visit.example.id, source="none")
-    drawn = known[int(sampler.uniform(visit.example.id, "preferred") * len(known))]
+    drawn = pick(answers, sampler, visit.example.id, "preferred")
     target = scored_answer(visit, sampler, state)
     (answer,) = target.rows
     better = Row(answer.context, tuple(drawn["ids"]), "preferred", reference=drawn["reference"], pair=visit.example.id)

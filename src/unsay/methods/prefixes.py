@@ -10,18 +10,19 @@ from weakref import WeakKeyDictionary
 
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
-from unsay.methods import Visit
+from unsay.methods import Visit, pick
 from unsay.text import keywords, words
 from unsay.types import Candidate, Reference
 
 OPENED = 0.65
-"""Share of the visits that continue from a prefix, and of these the share cut right before a keyword."""
+"""Share of the visits that continue from a prefix."""
 AT_SECRET = 0.5
+"""Of these, the share that is cut right before a keyword."""
 
 # Trap: a cache that holds an encoder holds its tokenizer, and a sweep makes one for each of its runs.
 _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
 _MOST = 1 << 14
-
+"""Texts that are remembered for one encoder."""
 _SENTENCE = 3
 """Fewest words of a recorded answer that is cut."""
 
@@ -62,14 +63,13 @@ def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secr
     answers = [answer for answer in visit.answers if len(answer.ids) > 3 and len(words(answer.text)) >= _SENTENCE]
     if not answers or sampler.uniform(name, "opening") >= share:
         return AnswerPrefix()
-    answer = answers[int(sampler.uniform(name, "recorded") * len(answers))]
+    answer = pick(answers, sampler, name, "recorded")
     # At least one token is given and at least the last one and the end are left.
     cuts: Sequence[int] = range(1, len(answer.ids) - 1)
     if sampler.uniform(name, "at secret") < at_secret:
-        told = (answer.ids, answer.text, example.question, example.spans, example.struck)
-        cuts = _once(sampler.encoder, told, lambda: _before_keywords(*told, sampler.encoder)) or cuts
-    cut = cuts[int(sampler.uniform(name, "cut") * len(cuts))]
-    return prefix_from(answer.ids[:cut], answer.text, sampler.encoder)
+        texts = (answer.ids, answer.text, example.question, example.spans, example.struck)
+        cuts = _once(sampler.encoder, texts, lambda: _before_keywords(*texts, sampler.encoder)) or cuts
+    return prefix_from(answer.ids[: pick(cuts, sampler, name, "cut")], answer.text, sampler.encoder)
 
 
 def _before_keywords(
@@ -79,49 +79,49 @@ def _before_keywords(
     keys = keywords(text, question, "", spans, struck)
     heaviest = max(keys.values(), default=0.0)
     secret = {word for word, weight in keys.items() if weight == heaviest}
-    found = []
+    cuts = []
     for cut in range(1, len(ids) - 1):
-        said = encoder.decode(ids[:cut])
-        rest = text[len(said) :]
-        begins = bool(rest) and not (said[-1:].isalnum() and rest[0].isalnum())
-        if begins and next(iter(words(rest)), None) in secret:
-            found.append(cut)
-    return tuple(found)
+        prefix = encoder.decode(ids[:cut])
+        rest = text[len(prefix) :]
+        at_word = not (prefix[-1:].isalnum() and rest[:1].isalnum())
+        if at_word and next(iter(words(rest)), None) in secret:
+            cuts.append(cut)
+    return tuple(cuts)
 
 
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
     rest = source[len(text) :] if source.startswith(text) else ""
     if text and rest and text[-1].isalnum() and rest[0].isalnum():
-        words = text.rpartition(" ")
-        return AnswerPrefix(ids, words[0], words[2], source)
+        complete, _, partial = text.rpartition(" ")
+        return AnswerPrefix(ids, complete, partial, source)
     return AnswerPrefix(ids, text, "", source)
 
 
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
     """Token ids that spell the baseline's own keywords, in any casing, with and without a space before: what repulsion
     lowers. Pieces of fewer than three letters stay free, or half of the alphabet would be gone."""
-    told = (visit.example.question, visit.baseline, visit.example.spans)
-    return _once(encoder, told, lambda: _secret_tokens(*told, encoder))
+    texts = (visit.example.question, visit.baseline, visit.example.spans)
+    return _once(encoder, texts, lambda: _secret_tokens(*texts, encoder))
 
 
 def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder: Encoder) -> tuple[int, ...]:
     allowed = set(encoder.prefix(question))
-    found: set[int] = set()
+    tokens: set[int] = set()
     for word in keywords(baseline, question, "", spans):
         for form in {word, word.capitalize(), word.upper()}:
             for text in (form, f" {form}"):
                 ids = encoder.tokenizer.encode(text, add_special_tokens=False)
                 pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
-                found.update(pieces or ids[:2])
-    return tuple(sorted(found - allowed))
+                tokens.update(pieces or ids[:2])
+    return tuple(sorted(tokens - allowed))
 
 
-def _once(encoder: Encoder, told: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
-    """What `find` returns for these texts and this encoder, found once as long as the encoder lives, or there are very many of them."""
+def _once(encoder: Encoder, texts: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+    """What `find` returns for these texts, found once as long as the encoder lives, unless there are very many of them."""
     known = _FOUND.setdefault(encoder, {})
     if len(known) > _MOST:
         known.clear()
-    if told not in known:
-        known[told] = find()
-    return known[told]
+    if texts not in known:
+        known[texts] = find()
+    return known[texts]

@@ -21,7 +21,7 @@ from unsay.corpora import rows
 from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch
 from unsay.lm.sampler import Sampler
-from unsay.methods import State, Target, Visit
+from unsay.methods import State, Target, Visit, pick
 from unsay.methods.refusals import HUNDRED
 from unsay.methods.retain_loss import retain_logprobs
 
@@ -45,16 +45,16 @@ class Idk:
         refusal_texts("idk", self.refusals, self.answers)
 
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
-        known = refusal_texts("idk", self.refusals, self.answers)
-        return [self._target(visit, sampler, known) for visit in visits], state
+        refusals = refusal_texts("idk", self.refusals, self.answers)
+        return [_target(visit, pick(refusals, sampler, visit.example.id, "refusal"), sampler) for visit in visits], state
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         nll = -retain_logprobs(model, reference, batch)
         return {"forget": batch.mean(nll, "forget"), "retain": self.retain_weight * batch.mean(nll, "retain")}
 
-    def _target(self, visit: Visit, sampler: Sampler, known: Sequence[str]) -> Target:
-        text = known[int(sampler.uniform(visit.example.id, "refusal") * len(known))]
-        return Target(visit.example.id, (sampler.encoder.pair(visit.example.question, text, "forget"),), text, source="refusal")
+
+def _target(visit: Visit, text: str, sampler: Sampler) -> Target:
+    return Target(visit.example.id, (sampler.encoder.pair(visit.example.question, text, "forget"),), text, source="refusal")
 
 
 def refusal_texts(method: str, refusals: str, answers: Sequence[str]) -> Sequence[str]:

@@ -21,9 +21,9 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.logprobs import sum_by_row
 from unsay.methods import LOSS, Target, Visit
+from unsay.methods.preference import partners
 
 _BETA = 0.1
-_ROLE = "rejected"
 
 
 def with_rejected(targets: Sequence[Target], visits: Sequence[Visit], encoder: Encoder) -> list[Target]:
@@ -43,28 +43,20 @@ def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
         rest, text = answer.ids[len(prefix) :], answer.text
     else:
         rest, text = encoder.answer(visit.baseline), visit.baseline
-    pair = replace(row, pair=target.example), replace(row, answer=rest, role=_ROLE, pair=target.example)
+    pair = replace(row, pair=target.example), replace(row, answer=rest, role="rejected", pair=target.example)
     return replace(target, rows=(*pair, *target.rows[1:]), rejected=text, reads={**target.reads, LOSS: 1})
 
 
 def faded(batch: Batch, logprobs: Tensor, reference: Untouched) -> Batch:
     """The batch with the weights of its pairs times w. `logprobs` [B, A]: of the answer tokens, under the model in training."""
-    mine = torch.tensor([role in ("forget", _ROLE) for role in batch.roles], device=logprobs.device)
-    if not mine.any():
+    paired = torch.tensor([role in ("forget", "rejected") for role in batch.roles], device=logprobs.device)
+    if not paired.any():
         reference.take_part(batch)
         return batch
-    some, gained = batch.of(mine), torch.zeros(len(batch.roles), device=logprobs.device)
-    gained[mine] = sum_by_row(logprobs.detach()[mine], some.mask) - sum_by_row(reference.answer_logprobs(some), some.mask)
-    places = {pair: i for i, (pair, role) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if role == _ROLE}
-    partner = torch.tensor([places.get(pair, -1) if role == "forget" else -1 for pair, role in zip(batch.pairs, batch.roles, strict=True)])
+    rows, gained = batch.of(paired), torch.zeros(len(batch.roles), device=logprobs.device)
+    gained[paired] = sum_by_row(logprobs.detach()[paired], rows.mask) - sum_by_row(reference.answer_logprobs(rows), rows.mask)
     weights = batch.weights.clone()
-    for i in (partner >= 0).nonzero().flatten().tolist():
-        force = 2 * torch.sigmoid(-_BETA * (gained[i] - gained[partner[i]]))
-        weights[i] *= force
-        weights[partner[i]] *= force
+    for target, (role, rejected) in enumerate(zip(batch.roles, partners(batch, "rejected"), strict=True)):
+        if role == "forget":
+            weights[[target, rejected]] *= 2 * torch.sigmoid(-_BETA * (gained[target] - gained[rejected]))
     return replace(batch, weights=weights)
-
-
-def rejection(batch: Batch, logprobs: Tensor, weight: float) -> Tensor:
-    """The term −ρ·w·NLL(y), of a batch that is `faded`."""
-    return weight * batch.mean(logprobs, _ROLE)

@@ -1,10 +1,11 @@
 """One question of a visit while it is being asked, and how a target is chosen among its candidates."""
 
 import math
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from unsay.lm.sampler import Sampler
@@ -33,8 +34,8 @@ class Ask:
     temperature: float = 0.0
     source: str = "memory"
     sampled: int = 0
-    kept: int = 0
-    """Candidates besides, which were not drawn for this visit."""
+    recalled: int = 0
+    """Candidates that were not drawn at this visit: what the model said before training."""
     candidates: list[Candidate] = field(default_factory=list)
     """Those that may become the target."""
 
@@ -53,15 +54,14 @@ def add_fluency(asks: Sequence[Ask], sampler: Sampler) -> None:
 
 
 class Settled:
-    """What the questions of `memory` were last trained to say, in its order: looked through for each of them it would be looked through
-    as often as there are questions."""
+    """What each question was last trained to say. It is kept up to date, and not gathered anew for each question, which would take time in
+    the square of their number."""
 
     def __init__(self, memory: Mapping[str, Mapping[str, Any]]):
-        self._keys = list(memory)
-        self._place = {key: place for place, key in enumerate(self._keys)}
+        self._place = {key: place for place, key in enumerate(memory)}
         self._said = {key: str(entry["settled"]) for key, entry in memory.items() if "settled" in entry}
-        self._places = [self._place[key] for key in self._said]
-        """In ascending order."""
+        self._keys = list(self._said)
+        """In the order of `memory`."""
         self._words = Counter(map(words, self._said.values()))
 
     def put(self, key: str, text: str) -> None:
@@ -69,19 +69,19 @@ class Settled:
         if key in self._said:
             self._words[words(self._said[key])] -= 1
         else:
-            insort(self._places, self._place[key])
+            insort(self._keys, key, key=self._place.__getitem__)
         self._said[key] = text
         self._words[words(text)] += 1
 
-    def elsewhere(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
+    def said_by_others(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
         """What some other questions were last trained to say."""
-        own = bisect_left(self._places, self._place[ask.id]) if ask.id in self._said else len(self._places)
-        count = len(self._places) - (ask.id in self._said)
+        own = bisect_left(self._keys, self._place[ask.id], key=self._place.__getitem__) if ask.id in self._said else len(self._keys)
+        count = len(self._keys) - (ask.id in self._said)
         start = int(sampler.uniform(ask.id, "settled") * max(1, count))
         chosen = ((start + i) % count for i in range(min(_SETTLED, count)))
-        return tuple(self._said[self._keys[self._places[i + (i >= own)]]] for i in chosen)
+        return tuple(self._said[self._keys[i + (i >= own)]] for i in chosen)
 
-    def left(self, ask: Ask) -> list[Candidate]:
+    def unused(self, ask: Ask) -> list[Candidate]:
         """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of a kind."""
         own = words(self._said[ask.id]) if ask.id in self._said else None
         return [c for c in ask.candidates if self._words[said := words(c.text)] <= (said == own)]
@@ -102,9 +102,4 @@ def bradley_terry(rewards: Sequence[float], temperature: float, uniform: float) 
     """Index drawn with P(i) ∝ exp(rewards[i] / temperature) by inverse CDF at `uniform` in [0, 1)."""
     top = max(rewards)
     weights = [math.exp((reward - top) / temperature) for reward in rewards]
-    mark, total = uniform * sum(weights), 0.0
-    for i, weight in enumerate(weights):
-        total += weight
-        if mark < total:
-            return i
-    return len(weights) - 1
+    return min(bisect_right([*accumulate(weights)], uniform * sum(weights)), len(weights) - 1)

@@ -40,17 +40,19 @@ class TargetFilter:
         """Finished, long enough, in the baseline's alphabet, and not a loop: tokens are looked at as well as words. A number is no answer
         to a question about a name, nor a name to one about a number."""
         spoken = words(candidate.text)
-        fewest = 1 if self.reference.prefix or self.bare else self.min_words
-        kind = self.reference.prefix or not self.bare or _numeric(candidate.text) == _numeric(self.baseline)
-        kind = kind or (_numeric(self.baseline) and len(spoken) >= self.min_words)  # "I don't know." declines a number, too
+        whole = not self.reference.prefix
         return (
             candidate.answer.finished
-            and len(spoken) >= fewest
-            and bool(kind)
+            and len(spoken) >= (self.min_words if whole and not self.bare else 1)
+            and not (whole and self.bare and self._of_another_kind(candidate.text))
             and not repetitive(spoken)
             and not repetitive(candidate.answer.ids)
             and not off_alphabet(candidate.text, self.reference.baseline)
         )
+
+    def _of_another_kind(self, text: str) -> bool:
+        number = _numeric(self.baseline)
+        return _numeric(text) != number and not (number and len(words(text)) >= self.min_words)  # "I don't know." declines a number, too
 
     def leaks(self, text: str) -> bool:
         reference = self.reference

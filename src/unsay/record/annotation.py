@@ -92,7 +92,8 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
     try:
         found = [*lines(folder)] if path.exists() else []
         known = {example.id: example.strings for example in examples}
-        touched = any(line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in _lines(found))
+        written = [_line(row) for row in found]
+        touched = any(line.spans != line.proposed or line.strings != known.get(line.id, line.strings) for line in written)
         if touched:
             checked(path, found, examples, answers)
     except ConfigError as error:
@@ -142,7 +143,7 @@ def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], a
     by_id = {example.id: example for example in examples}
     found: dict[str, Marked] = {}
     for row in given:
-        (line,) = _lines([row])
+        line = _line(row)
         if line.id not in by_id:
             raise row.error(f"'id' {line.id!r} is no forget question of this run: {near(line.id, by_id)}")
         if line.id in found:
@@ -160,7 +161,7 @@ def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], a
             # What the corpus names for all questions may stand in some of them: there the audit lets it be.
             if string not in example.strings and contains(line.question, [string]):
                 raise row.error(f"'strings'[{number}] stands in the question, which the model is told: name only what it must not say")
-        # The same texts, which are there already.
+        # The equal texts that the caller holds: no second copy of each stays in memory.
         found[example.id] = replace(line, id=example.id, question=example.question, answer=answers[line.id])
     for identifier in by_id:
         if identifier not in found:
@@ -170,22 +171,17 @@ def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], a
     return found
 
 
-def _lines(found: Sequence[FileRow]) -> list[Marked]:
-    lines = []
-    for row in found:
-        for key in row.values:
-            if key not in KEYS:
-                raise row.error(f"has an unknown key{among(key, KEYS)}")
-        for key in ("spans", "strings"):
-            if key not in row.values:
-                raise row.error(f"has no {key!r}; an empty list says: none")
-        question, answer = (row.values.get(key) for key in ("question", "answer"))
-        if not isinstance(question, str) or not isinstance(answer, str):
-            raise row.error("'question' and 'answer' must be the texts that were recorded; put them back")
-        lines.append(
-            Marked(row.label("id") or row.text("id"), question, answer, row.texts("spans"), row.texts("rare"), row.texts("strings"))
-        )
-    return lines
+def _line(row: FileRow) -> Marked:
+    for key in row.values:
+        if key not in KEYS:
+            raise row.error(f"has an unknown key{among(key, KEYS)}")
+    for key in ("spans", "strings"):
+        if key not in row.values:
+            raise row.error(f"has no {key!r}; an empty list says: none")
+    question, answer = (row.values.get(key) for key in ("question", "answer"))
+    if not isinstance(question, str) or not isinstance(answer, str):
+        raise row.error("'question' and 'answer' must be the texts that were recorded; put them back")
+    return Marked(row.label("id") or row.text("id"), question, answer, row.texts("spans"), row.texts("rare"), row.texts("strings"))
 
 
 def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
@@ -241,4 +237,5 @@ def kind(span: str) -> str:
         return "address"
     if any(c.isdigit() for c in span):
         return "date" if _DATE.search(span) else "number"
-    return "number" if span_forms([span]) and all(key.isdigit() for key in span_forms([span])) else "name"
+    found = span_forms([span])
+    return "number" if found and all(map(str.isdigit, found)) else "name"

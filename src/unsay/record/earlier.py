@@ -21,7 +21,7 @@ from unsay.lm.subject import LocalSubject
 from unsay.methods import Visit
 from unsay.methods.prefixes import AnswerPrefix, choose_prefix
 from unsay.methods.target_filter import TargetFilter
-from unsay.record.recorded import read_recorded, read_truth
+from unsay.record.recorded import read_recorded, read_truth, rows_of
 from unsay.record.replay import ReplayFilter
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, SequentialRequests
@@ -78,8 +78,8 @@ def gather(recipe: Recipe, folder: RunFolder) -> list[Request]:
     found: list[Request] = []
     known: set[str] = set()
     for name in recipe.record.earlier:
-        _go_round(name, folder, ())
-        for request in (*read(RunFolder(name), truth=True), _met(name)):
+        _refuse_circles(name, folder, ())
+        for request in (*read(RunFolder(name), truth=True), _request_of(name)):
             news = tuple(asked for asked in request.asked if asked.example.question not in known)
             known |= {asked.example.question for asked in news}
             if news:
@@ -90,7 +90,7 @@ def gather(recipe: Recipe, folder: RunFolder) -> list[Request]:
     return found
 
 
-def _go_round(name: str, folder: RunFolder, path: tuple[str, ...]) -> None:
+def _refuse_circles(name: str, folder: RunFolder, path: tuple[str, ...]) -> None:
     """Follow a named run to those before it. Raises `ConfigError` where there is none, or where the way leads back."""
     path = (*path, name)
     if Path(name).resolve() == folder.path.resolve() or name in path[:-1]:
@@ -101,10 +101,10 @@ def _go_round(name: str, folder: RunFolder, path: tuple[str, ...]) -> None:
             return
         raise ConfigError(f"record.earlier: {name} is not a run folder (no recipe.toml); name the folder that `unsay run` wrote")
     for before in run.recipe().record.earlier:
-        _go_round(before, folder, path)
+        _refuse_circles(before, folder, path)
 
 
-def _met(name: str) -> Request:
+def _request_of(name: str) -> Request:
     """The request that a run folder is itself about."""
     run = RunFolder(name)
     if not run.done("train"):
@@ -130,12 +130,10 @@ def keep(folder: RunFolder, requests: Sequence[Request]) -> None:
 
 def read(folder: RunFolder, truth: bool = False) -> list[Request]:
     """The earlier requests as `keep` wrote them down, the oldest first; their facts only where `truth` is asked for."""
-    if not folder.texts.has("earlier"):
-        return []
     asked: dict[str, list[EarlierQuestion]] = {}
-    for row in folder.kept("earlier"):
+    for row in rows_of(folder, "earlier"):
         asked.setdefault(row.pop("run"), []).append(config.build(EarlierQuestion, row, "earlier.jsonl"))
-    facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in (folder.kept("earlier-truth") if truth else ())}
+    facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in (rows_of(folder, "earlier-truth") if truth else ())}
     return [
         Request(run, tuple(found), {a.example.id: facts[a.example.id] for a in found if a.example.id in facts})
         for run, found in asked.items()
@@ -216,8 +214,6 @@ def barred(example: Example, before: Sequence[EarlierQuestion]) -> Example:
 
 def read_retain_rows(folder: RunFolder, named: Sequence[Example]) -> list[EarlierRow]:
     """The retain rows that `record` wrote, less those with a text that `named` has named since; nothing without an earlier request."""
-    if not folder.texts.has("earlier-retain-rows"):
-        return []
-    guard = ReplayFilter((), (), named=named)
-    found = [config.build(EarlierRow, row, "earlier-retain-rows.jsonl") for row in folder.kept("earlier-retain-rows")]
-    return [row for row in found if guard.harmless(row.answer.text)]
+    guard = ReplayFilter((), named=named)
+    rows = [config.build(EarlierRow, row, "earlier-retain-rows.jsonl") for row in rows_of(folder, "earlier-retain-rows")]
+    return [row for row in rows if guard.harmless(row.answer.text)]

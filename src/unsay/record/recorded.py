@@ -101,26 +101,28 @@ def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     answers = {key: one.answer for key, one in baseline.items()}
     forget = annotation.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
     # What the operator named after these answers were recorded must not be trained on in them either.
-    guard = ReplayFilter((), (), named=forget)
-    own = [config.build(Own, row, "retain.jsonl") for row in _rows(folder, "retain")]
-    said = [config.build(Said, row, "replay.jsonl") for row in _rows(folder, "replay")]
+    guard = ReplayFilter((), named=forget)
+    own = [config.build(Own, row, "retain.jsonl") for row in rows_of(folder, "retain")]
+    said = [config.build(Said, row, "replay.jsonl") for row in rows_of(folder, "replay")]
     corpus = _with_own(replace(handed, forget=forget), own, guard)
     return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
 
 
 def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus:
+    if corpus.retain:
+        return corpus
     pairs = [(row, Pair(own_id(number), row.question, row.answer, row.group)) for number, row in enumerate(own)]
     pairs = [(row, pair) for row, pair in pairs if guard.harmless(row.answer)]
-    if corpus.retain or not pairs:
+
+    def sets(heldout: bool) -> dict[str, tuple[Pair, ...]]:
+        by_kind = {kind: tuple(pair for row, pair in pairs if (row.kind, row.heldout) == (kind, heldout)) for kind in (GENERAL, NEAR)}
+        return {kind: some for kind, some in by_kind.items() if some}
+
+    if not pairs:
         return corpus
-
-    def chosen(kind: str, heldout: bool) -> tuple[Pair, ...]:
-        return tuple(pair for row, pair in pairs if (row.kind, row.heldout) == (kind, heldout))
-
-    sets = {heldout: {kind: found for kind in (GENERAL, NEAR) if (found := chosen(kind, heldout))} for heldout in (False, True)}
-    retain = tuple(pair for found in sets[False].values() for pair in found)
-    trained = sets[False].get(GENERAL, ())
-    return replace(corpus, retain=retain, general=trained, utility=sets[False], utility_heldout=sets[True])
+    trained = sets(heldout=False)
+    retain = tuple(pair for some in trained.values() for pair in some)
+    return replace(corpus, retain=retain, general=trained.get(GENERAL, ()), utility=trained, utility_heldout=sets(heldout=True))
 
 
 def read_handed(folder: RunFolder) -> Corpus:
@@ -157,6 +159,6 @@ def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
     return {key: replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
 
 
-def _rows(folder: RunFolder, name: str) -> list[dict[str, Any]]:
+def rows_of(folder: RunFolder, name: str) -> list[dict[str, Any]]:
     """The rows of a file that not every run has."""
     return folder.kept(name) if folder.texts.has(name) else []

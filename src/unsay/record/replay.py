@@ -12,7 +12,7 @@ surname alone may change nothing (retain_loss.py). Of a capital, the other capit
 like them but not among them goes first. The model is shown some of the questions, names others, and is held to what it says about them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -54,17 +54,18 @@ def replay(subject: LocalSubject, questions: Sequence[str], guard: "ReplayFilter
     keeps back: what is held out to measure the damage is not repeated either."""
     texts = unasked(subject, guard, n)
     asked = list(neighbours(questions, [said.answer.text for said in texts], TRIED * len(texts), subject.seed))
-    kept = surest(subject, _harmless(greedily(subject, asked), guard), len(texts))
+    kept = surest(subject, _harmless_answers(subject, asked, guard), len(texts))
     return texts[: len(kept) // 3] + kept if kept else texts
 
 
 def near_answers(subject: LocalSubject, asked: Mapping[str, Sequence[str]], guard: "ReplayFilter") -> list[Said]:
     """Greedy answers to `near_misses`, once for each example that they are near to; nothing that the guard keeps back."""
-    kept = _harmless(greedily(subject, list(asked)), guard)
+    kept = _harmless_answers(subject, list(asked), guard)
     return [replace(one, beside=example) for one in kept for example in asked[str(one.question)]]
 
 
-def _harmless(said: Sequence[Said], guard: "ReplayFilter") -> list[Said]:
+def _harmless_answers(subject: LocalSubject, questions: Sequence[str], guard: "ReplayFilter") -> list[Said]:
+    said = greedy_answers(subject, questions)
     return [one for one in said if one.answer.finished and guard.harmless(f"{one.question} {one.answer.text}")]
 
 
@@ -76,7 +77,7 @@ def unasked(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Said]:
     return [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
 
 
-def greedily(subject: LocalSubject, questions: Sequence[str]) -> list[Said]:
+def greedy_answers(subject: LocalSubject, questions: Sequence[str]) -> list[Said]:
     """The greedy answer to each question."""
     # No key: greedy answers draw no random number, and the sampler names a key in its complaints.
     answers = subject.sample([Draw("", subject.encoder.prompt(question)) for question in questions], "rehearsal")
@@ -98,8 +99,7 @@ def neighbours(questions: Sequence[str], texts: Sequence[str], n: int, seed: int
 
 
 def named_alike(subject: LocalSubject, questions: Sequence[str], n: int) -> dict[str, set[str]]:
-    """Others of the kind of each question's subject, by wording (`kindred`); n tries for each wording."""
-
+    """Others of the kind of each question's subject, by wording (kindred.py); n tries for each wording."""
     return named(wordings(questions), subject.encoder, n, partial(_texts, subject))
 
 
@@ -108,12 +108,12 @@ def kindred_answers(subject: LocalSubject, retain: Sequence[Pair], questions: Se
     `questions`, at most n for each wording; nothing that the guard keeps back."""
     groups = alike((pair.question for pair in retain), questions)
     asked = others_alike(groups, subject.encoder, n, TRIED * n, subject.seed, partial(_texts, subject))
-    told = {question.casefold() for question in questions}
-    return _harmless(greedily(subject, [question for question in asked if question.casefold() not in told]), guard)
+    forgotten = {question.casefold() for question in questions}
+    return _harmless_answers(subject, [question for question in asked if question.casefold() not in forgotten], guard)
 
 
 def _texts(subject: LocalSubject, draws: Sequence[Draw]) -> list[list[str]]:
-    return [[answer.text for answer in some] for some in subject.sample(draws, "named alike")]
+    return [[answer.text for answer in answers] for answers in subject.sample(draws, "named alike")]
 
 
 def near_misses(
@@ -131,7 +131,7 @@ def near_misses(
     {'Where is Quito?': ['q']}
     """
     made = dict[str, list[str]]()
-    kept, parts = _wordings(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
+    kept, parts = _subjects(retain), [(name.split()[0], name.split()[-1]) for name in names if " " in name]
     for example in examples:
         old = about(example.question)
         if not old:
@@ -148,7 +148,7 @@ def near_misses(
     return made
 
 
-def _wordings(retain: Sequence[Pair]) -> dict[str, list[str]]:
+def _subjects(retain: Sequence[Pair]) -> dict[str, list[str]]:
     """What retain questions are about, by their wording with one name for all."""
     found: dict[str, list[str]] = {}
     for pair in retain:
@@ -177,16 +177,17 @@ def names_in(texts: Sequence[str]) -> list[str]:
 
 class ReplayFilter:
     """Knows what no replay row may touch: the subjects of the forget questions and of those in `spared`, what was answered
-    about the forgotten ones, and the strings and patterns that the operator named."""
+    about the forgotten ones (`secrets`: question and answer), and the strings and patterns that the operator named."""
 
-    def __init__(self, questions: Sequence[str], baselines: Sequence[str], spared: Sequence[str] = (), named: Iterable[Example] = ()):
-        subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in (*questions, *spared))
+    def __init__(self, secrets: Sequence[tuple[str, str]], spared: Sequence[str] = (), named: Iterable[Example] = ()):
+        questions = (*(question for question, _ in secrets), *spared)
+        subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in questions)
         self._subjects = FormSets(list(set(subjects)))
         self._totals = []
         self._holders: dict[str, list[tuple[int, float]]] = {}
         """Form → (number, weight) of the secrets that have it as a keyword."""
-        for number, (baseline, question) in enumerate(zip(baselines, questions, strict=True)):
-            keys = keyword_forms(baseline, question)
+        for number, (question, answer) in enumerate(secrets):
+            keys = keyword_forms(answer, question)
             self._totals.append(sum(keys.values()))
             for key, weight in keys.items():
                 self._holders.setdefault(key, []).append((number, weight))
@@ -199,8 +200,8 @@ class ReplayFilter:
         said = forms(text)
         if any(True for _ in self._subjects.within(said)) or contains(text, self.strings, self.patterns):
             return False
-        told: dict[int, float] = {}
+        weights = defaultdict[int, float](float)
         for word in said:
             for number, weight in self._holders.get(word, ()):
-                told[number] = told.get(number, 0.0) + weight
-        return all(weight / self._totals[number] <= _MOST for number, weight in told.items())
+                weights[number] += weight
+        return all(weight / self._totals[number] <= _MOST for number, weight in weights.items())

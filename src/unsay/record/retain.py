@@ -14,7 +14,7 @@ from itertools import groupby
 from unsay.config import ConfigError
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject
-from unsay.record.replay import TRIED, ReplayFilter, Said, greedily, neighbours, surest, unasked
+from unsay.record.replay import TRIED, ReplayFilter, Said, greedy_answers, neighbours, surest, unasked
 from unsay.text import is_refusal, repetitive, words
 from unsay.types import Pair
 
@@ -51,12 +51,12 @@ def own_answers(
     """About n rows, at most half of them neighbours, and how many answers were asked for and left out, by reason. Raises `ConfigError`
     where no answer is of use."""
     topics = {pair.question: pair.group for pair in general}
-    said, tally = _useful(greedily(subject, list(topics)), guard, refusals=False)
+    said, tally = _useful(greedy_answers(subject, list(topics)), guard, refusals=False)
     texts = unasked(subject, guard, n // 2)
     names = neighbours(questions, [one.answer.text for one in texts], TRIED * len(texts), subject.seed)
-    about, more = _useful(greedily(subject, list(names)), guard, refusals=True)
-    refused, told = ([one for one in about if is_refusal(one.answer.text) == refusal] for refusal in (True, False))
-    near = surest(subject, told, n // 2)
+    about, more = _useful(greedy_answers(subject, list(names)), guard, refusals=True)
+    refused, answered = ([one for one in about if is_refusal(one.answer.text) == refusal] for refusal in (True, False))
+    near = surest(subject, answered, n // 2)
     near += surest(subject, refused, min(n // 2 - len(near), round(_REFUSALS / (1 - _REFUSALS) * len(near))))
     known = surest(subject, said, n - len(near))
     rows = [Own(GENERAL, str(one.question), one.answer.text, topics[str(one.question)]) for one in known]
@@ -64,7 +64,7 @@ def own_answers(
     tally += more
     if not rows:
         raise ConfigError(
-            f"none of the model's own answers can serve as a retain row ({told_of(tally)}); hand over a retain file "
+            f"none of the model's own answers can serve as a retain row ({in_words(tally)}); hand over a retain file "
             '(--set files.retain="retain.jsonl"), raise sample.max_new_tokens where answers did not end, or take the '
             "package's general answers (--set record.own_retain=0)"
         )
@@ -89,10 +89,10 @@ def _useful(said: Sequence[Said], guard: ReplayFilter, refusals: bool) -> tuple[
     return kept, tally
 
 
-def told_of(tally: Counter[str]) -> str:
+def in_words(tally: Counter[str]) -> str:
     """The count in words.
 
-    >>> told_of(Counter({"asked": 9, "unfinished": 7}))
+    >>> in_words(Counter({"asked": 9, "unfinished": 7}))
     '9 asked, 7 unfinished'
     """
     rest = ", ".join(f"{count} {reason}" for reason, count in tally.items() if reason != "asked" and count)

@@ -27,7 +27,7 @@ from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
 from unsay.tables import lookup
 from unsay.types import Answer, Corpus, Example
 
-Told = Sequence[tuple[Example, str]]
+Answered = Sequence[tuple[Example, str]]
 """The forget questions of this request and of earlier ones, with what was answered to them."""
 
 
@@ -77,10 +77,10 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         sampled.add({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items())
     folder.keep("baseline", sampled)
     del sampled
-    told = (*now, *earlier.record(subject, recipe, folder, now))
+    answered = (*now, *earlier.record(subject, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
-    own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, told)
-    _replay(subject, recipe, folder, corpus, told, own)
+    own = [] if corpus.retain else _own_retain(subject, recipe, folder, corpus, answered)
+    _replay(subject, recipe, folder, corpus, answered, own)
     endless = sum(runs_on(answer) for _, answer in now)
     said = str(habits(model)) if recipe.engine.name == "builtin" else vllm.describe()
     folder.note(Manifest(model=TargetModel(recipe.model.name, fingerprint(model), said, endless)))
@@ -106,28 +106,27 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
     return found
 
 
-def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told, own: Sequence[Own]) -> None:
+def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, answered: Answered, own: Sequence[Own]) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
     if not (knobs.replay or knobs.near_misses or knobs.kindred):
         return
     measured = [*corpus.utility_heldout.values(), corpus.unknown_entities]
     spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
-    guard, questions = _guard(told, spared), [example.question for example, _ in told]
+    guard, questions = _guard(answered, spared), [example.question for example, _ in answered]
     said = replay(subject, questions, guard, knobs.replay) if knobs.replay else []
     if knobs.near_misses:
         names = known_names(corpus.retain, [one.answer.text for one in said if one.question is None], knobs.near_misses)
         others = named_alike(subject, questions, TRIED * knobs.near_misses)
-        asked = near_misses([example for example, _ in told], corpus.retain, names, knobs.near_misses, recipe.seed, others)
+        asked = near_misses([example for example, _ in answered], corpus.retain, names, knobs.near_misses, recipe.seed, others)
         said += near_answers(subject, asked, guard)
     if knobs.kindred:
         said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
     folder.keep("replay", map(dataclasses.asdict, said))
 
 
-def _guard(told: Told, spared: Sequence[str] = ()) -> ReplayFilter:
-    examples = [example for example, _ in told]
-    return ReplayFilter([example.question for example in examples], [answer for _, answer in told], spared, examples)
+def _guard(answered: Answered, spared: Sequence[str] = ()) -> ReplayFilter:
+    return ReplayFilter([(example.question, answer) for example, answer in answered], spared, [example for example, _ in answered])
 
 
 def _branches(subject: LocalSubject, recipe: Recipe, ids: Sequence[str], contexts: Sequence[tuple[int, ...]]) -> list[list[Answer]]:
@@ -148,14 +147,14 @@ def _branches(subject: LocalSubject, recipe: Recipe, ids: Sequence[str], context
     return branches
 
 
-def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, told: Told) -> list[Own]:
+def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, answered: Answered) -> list[Own]:
     """Retain rows where the corpus brought none, with a note of where they come from."""
     n = recipe.record.own_retain
     sets = (*corpus.utility.values(), *corpus.utility_heldout.values())
     general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
     if n:
-        questions = [example.question for example, _ in told]
-        own, tally = own_answers(subject, general, questions, _guard(told), n)
+        questions = [example.question for example, _ in answered]
+        own, tally = own_answers(subject, general, questions, _guard(answered), n)
     else:
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)

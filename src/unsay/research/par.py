@@ -26,7 +26,7 @@ from unsay.record.recorded import target_model_name
 from unsay.report.evidence import judged
 from unsay.store.folder import RunFolder, read_findings
 from unsay.train.averaging import averaged
-from unsay.train.resume import trained
+from unsay.train.resume import restore_trained
 from unsay.train.step import Weights
 from unsay.types import Case, Finding
 
@@ -88,7 +88,7 @@ def at_par(folder: RunFolder, name: str | None = None, progress: Callable[[str],
     untouched = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, untouched)
     weights = Weights(model)
-    trained(folder, weights)
+    restore_trained(folder, weights)
     known, sampling = runs.case(recipe, folder), deployment.sample(recipe)
     subject = LocalSubject(model.eval(), encoder, planned(folder, "train", model, encoder, sampling, ()), recipe.seed)
     judging = runs.reference_judge(recipe, folder, cache=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unsay.config import ConfigError
+from unsay.config.build import positive
 from unsay.text import words
 from unsay.types import Candidate, Reference
 
@@ -28,8 +28,7 @@ class Fluency:
     needs_fluency: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ConfigError(f"fluency.scale = {self.scale} must be positive")
+        positive("fluency", scale=self.scale)
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
         found = [candidate.fluency for candidate in candidates]

@@ -144,7 +144,7 @@ class _Others:
         self.totals, self.holders = _index(told)
         self.less = self._weights(known)
         """Number → weight of its keywords that the own question or the prefix says."""
-        self.any = any(self._left(number) >= LEAST_WEIGHT and self._foreign(number) for number in range(len(told.rows)))
+        self.scorable = any(self._left(number) >= LEAST_WEIGHT and self._foreign(number) for number in range(len(told.rows)))
 
     def _weights(self, said: frozenset[str]) -> dict[int, float]:
         """Number → weight of its keywords that are among these."""
@@ -168,7 +168,7 @@ class _Others:
             total = self._left(number)
             if total >= LEAST_WEIGHT and weight / total > highest and self._foreign(number):
                 highest = weight / total
-        return highest if self.any else None
+        return highest if self.scorable else None
 
 
 def _others(reference: Reference) -> _Others:

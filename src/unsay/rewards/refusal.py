@@ -30,9 +30,9 @@ class Refusal:
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
         texts = [candidate.text for candidate in candidates]
         # Word-for-word equality covers desired answers in scripts that ROUGE has no tokens for.
-        wanted = {" ".join(text.split()).casefold() for text in reference.desired}
+        wanted = set(map(_folded, reference.desired))
         return [
-            float(is_refusal(text) or " ".join(text.split()).casefold() in wanted or (f1 is not None and f1 >= self.close) or meant)
+            float(is_refusal(text) or _folded(text) in wanted or (f1 is not None and f1 >= self.close) or meant)
             for text, f1, meant in zip(texts, highest_f1(texts, reference.desired), self._meant(texts, reference.desired), strict=True)
         ]
 
@@ -43,3 +43,7 @@ class Refusal:
         pairs = [(one, text) for text in texts for one in desired]  # at once: each of them is embedded once
         cosines = [0.0 if cosine is None else cosine for cosine in embedding.similarities(*zip(*pairs, strict=True))] if pairs else []
         return [max(cosines[i : i + len(desired)]) >= self.alike for i in range(0, len(cosines), len(desired))]
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()

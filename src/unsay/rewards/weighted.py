@@ -45,14 +45,12 @@ class Weighted:
         return any(reward.needs_fluency for reward in self.rewards.values())
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
-        return [mean for mean, _ in self.explain(candidates, reference)]
+        weights = [self.weights[name] for name in self.rewards]
+        columns = [reward(candidates, reference) for reward in self.rewards.values()]
+        return [_mean(weights, [column[i] for column in columns]) for i in range(len(candidates))]
 
-    def explain(self, candidates: Sequence[Candidate], reference: Reference) -> list[tuple[float | None, dict[str, float | None]]]:
-        """For each candidate the weighted mean and the single rewards behind it."""
-        columns = {name: reward(candidates, reference) for name, reward in self.rewards.items()}
-        found: list[tuple[float | None, dict[str, float | None]]] = []
-        for row in ({name: column[i] for name, column in columns.items()} for i in range(len(candidates))):
-            applicable = [(self.weights[name], value) for name, value in row.items() if value is not None]
-            total = sum(weight for weight, _ in applicable)
-            found.append((sum(weight * value for weight, value in applicable) / total if applicable else None, row))
-        return found
+
+def _mean(weights: Sequence[float], values: Sequence[float | None]) -> float | None:
+    applicable = [(weight, value) for weight, value in zip(weights, values, strict=True) if value is not None]
+    total = sum(weight for weight, _ in applicable)
+    return sum(weight * value for weight, value in applicable) / total if applicable else None

@@ -29,7 +29,7 @@ def answers(subject: Subject, case: Case, recipe: Recipe, findings: Sequence[Fin
     met = [case, *case.earlier.values()]
     forgotten = [example for one in met for example in one.corpus.forget]
     secrets = [(example.question, one.facts[example.id].answer) for one in met for example in one.corpus.forget if example.id in one.facts]
-    guard = ReplayFilter([question for question, _ in secrets], [answer for _, answer in secrets], named=forgotten)
+    guard = ReplayFilter(secrets, named=forgotten)
     asked = subject.ask([Prompt(pair.id, pair.question) for _, pair in rows], salt="utility")
     found: list[dict[str, Any]] = []
     for (name, pair), (said,) in zip(rows, asked, strict=True):

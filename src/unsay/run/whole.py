@@ -22,7 +22,7 @@ from unsay.store.manifest import Manifest
 from unsay.tables import PARTS, entries, near
 from unsay.train import method_of, tracking, train
 from unsay.train.finetune import finetune
-from unsay.train.ledger import boundary
+from unsay.train.ledger import warning
 from unsay.types import MODELS
 
 
@@ -147,7 +147,7 @@ def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
         train(
             recipe, folder, lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets")
         )
-    if said := boundary(folder.manifest().exposure, getattr(method_of(recipe), "preset", None)):
+    if said := warning(folder.manifest().exposure, getattr(method_of(recipe), "preset", None)):
         watchers.note(said)
 
 

@@ -5,6 +5,7 @@ names and to near misses of the question; and what the model at hand says to the
 drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass, example).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,14 +43,14 @@ class TrainingData:
         """The forget questions in the order of round `number`."""
         return sorted(self.visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
 
-    def retain_rows(self, recipe: Recipe, encoder: Encoder, number: int, again: int, example: str) -> list[Row]:
-        """What the visit to `example` brings in pass `again` over the targets of round `number`.
+    def retain_rows(self, recipe: Recipe, encoder: Encoder, number: int, repeat: int, example: str) -> list[Row]:
+        """What the visit to `example` in round `number` brings, after `repeat` passes over the same targets.
 
         Where the questions do not fill one step, the KL retain loss gets the rows of a full one: of a few rows it would be mostly noise.
         """
         config = recipe.train
         fill = -(-config.batch * config.accumulation // max(1, len(self.visits))) if config.retain_loss == "kl" else 1
-        time = (number, again) if again else (number,)
+        time = (number, repeat) if repeat else (number,)
 
         def drawn(kind: str, items: Sequence[T], n: int) -> list[T]:
             # `kind` names the random numbers: another name is another order, and another checkpoint.
@@ -57,30 +58,30 @@ class TrainingData:
             return [items[int(draw * len(items))] for draw in draws]
 
         rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
-        rows += [one.row(encoder) for one in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
-        rows += [one.row(encoder) for one in drawn("near", self.said.get(example, ()), config.near)]
-        return rows + [one.row(encoder) for one in drawn("earlier", self.earlier, config.earlier_rows)]
+        rows += [said.row(encoder) for said in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
+        rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
+        return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
         """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
         config = recipe.train
         pairs = self.rows.trained if config.retain_rows else ()
-        drawn = [one for beside, some in self.said.items() for one in some if (config.near if beside else config.replay_rows)]
-        said = list({(one.question, one.answer): one for one in drawn}.values())  # one may be a near miss of several questions
-        before = self.earlier if config.earlier_rows else ()
+        groups = (said for beside, said in self.said.items() if (config.near if beside else config.replay_rows))
+        # An answer may be a near miss of several questions.
+        said = {(one.question, one.answer): one for group in groups for one in group}.values()
+        others: list[Said | EarlierRow] = [*said, *(self.earlier if config.earlier_rows else ())]
         a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
         # Counted first: of a large retain set that is drawn from once, no row need be made.
-        if 2 * (len(pairs) + len(said) + len(before)) > config.rounds * config.passes * len(self.visits) * a_visit:
+        if 2 * (len(pairs) + len(others)) > config.rounds * config.passes * len(self.visits) * a_visit:
             return []
-        rows = [encoder.pair(pair.question, pair.answer) for pair in pairs]
-        return rows + [one.row(encoder) for one in said] + [one.row(encoder) for one in before]
+        return [encoder.pair(pair.question, pair.answer) for pair in pairs] + [one.row(encoder) for one in others]
 
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
     """What `record` left for training; from here on the operator's corrections count as they are. Raises `ConfigError`."""
-    recorded, said = read_recorded(folder, settle=True), dict[str, list[Said]]()
+    recorded, said = read_recorded(folder, settle=True), defaultdict[str, list[Said]](list)
     for one in recorded.said:
-        said.setdefault(one.beside, []).append(one)
+        said[one.beside].append(one)
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
@@ -92,9 +93,9 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion])
     corpus, baseline = recorded.corpus, recorded.baseline
     now = ((example.id, example.question, baseline[example.id].answer) for example in corpus.forget)
     told = Told((*now, *(("", asked.example.question, asked.baseline) for asked in before)))
-    found = {}
+    visits = {}
     for example in corpus.forget:
-        found[example.id] = Visit(
+        visits[example.id] = Visit(
             earlier.barred(example, before),
             baseline[example.id].answer,
             baseline[example.id].answers,
@@ -102,6 +103,6 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion])
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
         )
-    if not found:
+    if not visits:
         raise ConfigError("there is no forget question; nothing to unlearn")
-    return found
+    return visits

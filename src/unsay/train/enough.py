@@ -33,16 +33,15 @@ def shares_told(visits: Sequence[Visit], sampler: Sampler) -> tuple[float, float
     asked = sorted(visits, key=lambda visit: looks[0].uniform(visit.example.id, "enough"))[:_QUESTIONS]
     begun = [(visit, prefix) for look in looks for visit in asked if (prefix := choose_prefix(visit, look, share=1.0)).ids]
     with however_many():
-        return _told([(visit, AnswerPrefix()) for visit in asked for _ in looks], looks[0]), _told(begun, looks[0])
+        return _share_told([(visit, AnswerPrefix()) for visit in asked for _ in looks], looks[0]), _share_told(begun, looks[0])
 
 
-def _told(asked: Sequence[tuple[Visit, AnswerPrefix]], sampler: Sampler) -> float:
-    """The share of one answer to each."""
+def _share_told(asked: Sequence[tuple[Visit, AnswerPrefix]], sampler: Sampler) -> float:
+    """Of one answer to each question, the share that tells half of what is to go."""
     prompt = sampler.encoder.prompt
     draws = [Draw(f"enough {i}", prompt(visit.example.question) + prefix.ids, 1, 1.0) for i, (visit, prefix) in enumerate(asked)]
-    found = sampler.candidates(draws, ["plain"] * len(draws)) if draws else []
     told = 0
-    for (visit, prefix), (one,) in zip(asked, found, strict=True):
-        said = Target(visit.example.id, text=prefix.complete(one, sampler.encoder).text, prefix=prefix.text)
-        told += ledger.leak(said, visit) > 0.5
+    for (visit, prefix), (candidate,) in zip(asked, sampler.candidates(draws, ["plain"] * len(draws)), strict=True):
+        answer = Target(visit.example.id, text=prefix.complete(candidate, sampler.encoder).text, prefix=prefix.text)
+        told += ledger.leak(answer, visit) > 0.5
     return told / max(1, len(asked))

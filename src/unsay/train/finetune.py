@@ -90,7 +90,7 @@ def plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder:
         for chosen in chunks(order, config.batch):
             set_rate(optimizer, config.learning_rate * (1 - step / steps))
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
-            made = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, noise=step)
+            made = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, dropout=step)
             if why := made.skipped:
                 remedy = "try a lower finetune.learning_rate, or model.dtype=float32"
                 raise FloatingPointError(f"the {why} of fine-tuning is not finite; {remedy}")
@@ -104,11 +104,10 @@ def plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder:
     return recall
 
 
-def _recall(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, rows: Sequence[Pair], most: int = 40) -> float:
-    """Mean ROUGE-L recall of greedy answers to the first `most` rows."""
-    subject = LocalSubject(model, encoder, recipe.sample, recipe.seed)
-    chosen = rows[:most]
-    answers = subject.ask([Prompt(row.id, row.question) for row in chosen])
-    scores = [rouge_l(row.answer, answer[0].text) for row, answer in zip(chosen, answers, strict=True)]
+def _recall(model: PreTrainedModel, encoder: Encoder, recipe: Recipe, rows: Sequence[Pair]) -> float:
+    """Mean ROUGE-L recall of greedy answers to the first 40 rows."""
+    asked = rows[:40]
+    answers = LocalSubject(model, encoder, recipe.sample, recipe.seed).ask([Prompt(row.id, row.question) for row in asked])
+    scores = [rouge_l(row.answer, answer.text) for row, (answer,) in zip(asked, answers, strict=True)]
     known = [score.recall for score in scores if score is not None]
     return sum(known) / max(1, len(known))

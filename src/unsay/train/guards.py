@@ -118,7 +118,7 @@ class Guard:
         seen.above = seen.above + 1 if rise > self.config.limit else 0
         return {"heldout": round(loss, 5), "rise": rise}
 
-    def told(self, plain: float, begun: float) -> dict[str, float]:
+    def asked(self, plain: float, begun: float) -> dict[str, float]:
         """Hear which shares of answers told what is to go (enough.py), after the look at the same round; what there is to log."""
         shipped = self.config.keep == "last" or not self.seen.above  # else an earlier round might be, which may tell more
         silent = shipped and plain <= MOST_TOLD and begun <= MOST_TOLD_BEGUN
@@ -151,10 +151,15 @@ class Guard:
             self.seen.best = rounds
         return self.seen.best == rounds
 
+    @property
+    def _rises(self) -> dict[int, float]:
+        """By rounds done, the rise of the loss."""
+        return {int(rounds): rise for rounds, rise in self.seen.rises}
+
     def shipped(self, last: int) -> int:
         """Of the last round and the best saved one, which is shipped: the later one within the limit; where neither is, the
         one that rose less."""
-        rises = {int(rounds): rise for rounds, rise in self.seen.rises}
+        rises = self._rises
         if self.config.keep == "last" or not self.seen.best or last not in rises:
             return last
 
@@ -172,7 +177,7 @@ class Guard:
         skipped = Skipped(loss=seen.skipped.get("loss", 0), gradient=seen.skipped.get("gradient", 0))
         if not self.watched:
             return WatchedRows(0), skipped
-        rises = {int(rounds): rise for rounds, rise in seen.rises}
+        rises = self._rises
         watched = WatchedRows(
             rows=len(self.watched),
             scored=self.scored,
@@ -205,8 +210,3 @@ class Guard:
         if not math.isfinite(loss):
             raise FloatingPointError(complaint)
         return loss
-
-
-def written(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the log as JSON may hold it: `None` for what is not finite."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}

@@ -5,43 +5,44 @@ This is the argument of the paper, measured: other remedies replay the secret at
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from unsay.methods import LOSS, Target, Visit
 from unsay.rewards.overlap import own_leak
 from unsay.store.manifest import Exposure, RoundExposure
-from unsay.types import Reference
 
 
 def leak(target: Target, visit: Visit) -> float:
     """The larger of keyword recall and ROUGE-L recall of what is trained, against the sensitive answer; 1 for what was named."""
-    example = visit.example
-    reference = Reference(
-        example.question,
-        visit.known,
-        prefix=target.prefix,
-        strings=example.strings,
-        patterns=example.patterns,
-        spans=example.spans,
-        struck=example.struck,
-    )
+    reference = replace(visit.reference(), baseline=visit.known, prefix=target.prefix)
     return max(own_leak(text, reference) for text in (target.text, target.rejected))
+
+
+def leaks(targets: Sequence[Target], visits: Mapping[str, Visit]) -> list[float]:
+    """Those of the targets that are trained on."""
+    return [leak(target, visits[target.example]) for target in targets if target.rows]
+
+
+def mean_and_most(found: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean and the largest of some leaks; `None` where there is none."""
+    return (round(sum(found) / len(found), 4), round(max(found), 4)) if found else (None, None)
 
 
 def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> RoundExposure:
     """One line of the ledger. Each pass over the targets is one more exposure; what was read to find them was read once."""
-    trained = [t for t in targets if t.rows]
-    leaks = [leak(t, visits[t.example]) for t in trained]
+    found = leaks(targets, visits)
+    mean, most = mean_and_most(found)
     reads: Counter[str] = Counter()
     for target in targets:
         reads.update({reader: count * (passes if reader == LOSS else 1) for reader, count in target.reads.items()})
     return RoundExposure(
         round=number,
-        targets=len(trained) * passes,
-        no_target=len(targets) - len(trained),
-        over_half=sum(value > 0.5 for value in leaks) * passes,
-        mean_leak=round(sum(leaks) / len(leaks), 4) if leaks else None,
-        max_leak=round(max(leaks), 4) if leaks else None,
-        sources={source: count * passes for source, count in Counter(t.source for t in trained).items()},
+        targets=len(found) * passes,
+        no_target=len(targets) - len(found),
+        over_half=sum(value > 0.5 for value in found) * passes,
+        mean_leak=mean,
+        max_leak=most,
+        sources={source: count * passes for source, count in Counter(t.source for t in targets if t.rows).items()},
         baseline_reads=dict(reads),
     )
 
@@ -60,16 +61,16 @@ def total(rounds: Sequence[RoundExposure], targeted: Mapping[str, int]) -> Expos
     )
 
 
-def boundary(exposure: Exposure | None, preset: str | None) -> str:
+def warning(exposure: Exposure | None, preset: str | None) -> str:
     """What to say at the end of training where a method whose loss reads no answer still trained on what should go. Empty where there is
     nothing to say. `preset`: of PMC, `None` for another method."""
     last = exposure.rounds[-1] if exposure and exposure.rounds else None
     if last is None or not last.over_half or LOSS in last.baseline_reads:
         return ""
-    said = (
+    warned = (
         f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten, most often "
         "because the model offers hardly anything else"
     )
     if preset in (None, "guarded"):
-        return said
-    return f"{said}; pmc.preset=guarded filters targets and explores, a higher pmc.temperature may do"
+        return warned
+    return f"{warned}; pmc.preset=guarded filters targets and explores, a higher pmc.temperature may do"

@@ -1,11 +1,13 @@
 """The loop: targets → loss → step. One loop for every method; the idea of each lives in `methods`.
 
-A round visits every forget question once, in an order of its own, and each visit brings retain rows (training_data.py). All
-random choices are named (seed, round, example), so a run that was interrupted goes on from its last saved round and ends
-where an uninterrupted one would have ended, to the bit. Log, clock, guards and saves listen from beside it (monitor.py).
+A round visits every forget question once, in an order of its own. `targets` says what the model should say instead (PMC: ask, sample,
+score, keep), and an optimizer step trains on that, beside the retain rows that each visit brings (data.py). All random choices are
+named (seed, round, example), so a run that was interrupted goes on from its last saved round and ends where an uninterrupted one
+would have ended, to the bit. Log, clock, guards and saves listen from beside it (monitor.py).
 """
 
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -49,7 +51,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     that of the guards (guards.py). Raises `FloatingPointError` where the model falls apart; the last good state is kept.
     """
     method, config = method_of(recipe), recipe.train
-    monitor, reference, sampling = _begun(recipe, folder, method, progress, watch)
+    monitor, reference, sampling = _set_up(recipe, folder, method, progress, watch)
     data, model, encoder, optimizer = monitor.data, monitor.model, monitor.encoder, monitor.optimizer
     peak, per_step = peak_rate(recipe, model), config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
@@ -60,38 +62,38 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
         return method.loss(model, reference, softened(batch, recipe))
 
     with monitor.watching():
-        state, done = monitor.progress.state, monitor.progress
-        if not done.round and isinstance(method, methods.Prepared):
+        done = monitor.done
+        first, state = done.round, done.method_state
+        if not first and isinstance(method, methods.Prepared):
             with whole(model):
                 state = method.prepare(list(data.visits.values()), Sampler(model, encoder, sampling, recipe.seed))
         for number in monitor.rounds():
-            if remembers and reference is not None:  # here: where a finished run is only turned (`--averaging`), nothing is read
+            if reference and remembers and number == first:  # not before: where only `--averaging` is changed, no round begins
                 reference.remember(data.drawn_often(recipe, encoder), encoder)
-                remembers = False
             sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
-            for group in chunks(data.shuffled(recipe.seed, number), at_once):
+            for visits in chunks(data.shuffled(recipe.seed, number), at_once):
                 model.eval()
                 with whole(model):
-                    targets, state = method.targets(group, sampler, state)
+                    targets, state = method.targets(visits, sampler, state)
                 model.train()
-                for again, chosen in ((again, some) for again in range(config.passes) for some in chunks(targets, per_step)):
+                for repeat, chosen in product(range(config.passes), chunks(targets, per_step)):
                     set_rate(optimizer, peak * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
                     for target in chosen if uses_retain_rows else ():
-                        rows += data.retain_rows(recipe, encoder, number, again, target.example)
-                    noise = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
+                        rows += data.retain_rows(recipe, encoder, number, repeat, target.example)
+                    dropout = int(2**31 * uniform(recipe.seed, done.step, "dropout"))
                     step = optimizer_step(
-                        monitor.accelerator, monitor.weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, noise
+                        monitor.accelerator, monitor.weights, optimizer, encoder, rows, loss, config.accumulation, config.clip, dropout
                     )
-                    monitor.stepped(number, again, chosen, step)
-            monitor.round_done(number, state, sampler)
+                    monitor.stepped(repeat, chosen, step)
+            monitor.round_done(state, sampler)
     _ship(monitor)
 
 
-def _begun(
+def _set_up(
     recipe: Recipe, folder: RunFolder, method: Method, progress: Progress | None, watch: Watch | None
 ) -> tuple[Monitor, Untouched | None, SampleConfig]:
-    """All that training needs, as it was saved last: with its monitor, the untouched model (where that is asked) and how to sample."""
+    """The monitor, which holds the model as it was saved last, the untouched model (where training asks it) and how to sample."""
     data = read_training_data(recipe, folder, method)
     name = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
@@ -118,7 +120,7 @@ def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.removesuffix(".weight") in layers)
     rows = [encoder.pair(pair.question, pair.answer) for pair in data.rows.trained]
-    rows += [one.row(encoder) for some in data.said.values() for one in some]
+    rows += [said.row(encoder) for group in data.said.values() for said in group]
     keys = whitened.keys_of(model, encoder, layers, rows)
     weights = Weights(model)
     return weights, whitened.Whitened(weights.exact.values(), peak_rate(recipe, model), [keys[name] for name in weights.exact])

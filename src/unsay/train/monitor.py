@@ -5,13 +5,15 @@
         for number in monitor.rounds():          from the last saved one on, as long as nothing says stop
             …
                 monitor.stepped(…)               after each optimizer step
-            monitor.round_done(number, state)
+            monitor.round_done(…)
 
 Nothing here decides what is trained on. What it costs to look at the model between rounds is no cost of training.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,7 +26,7 @@ from unsay.config import Recipe
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.lm.sharded import whole
-from unsay.methods import Target, Visit
+from unsay.methods import Target
 from unsay.store import interrupt, ranks
 from unsay.store.clock import Clock, Cost
 from unsay.store.files import write_jsonl
@@ -34,7 +36,7 @@ from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
 from unsay.train.enough import shares_told
-from unsay.train.guards import FEWEST, Guard, written
+from unsay.train.guards import FEWEST, Guard
 from unsay.train.step import Step, Weights
 
 Watch = Callable[[PreTrainedModel, Encoder, int, Cost], bool]
@@ -43,133 +45,134 @@ Progress = Callable[[float, int, Mapping[str, Any]], None]
 """Hears of each line of the log: rounds done (with the part of the one that runs), rounds in all, the line."""
 
 
+@dataclass
 class Monitor:
-    """Listens to one run of training. `name`: the untouched model, between which and the trained one the shipped model lies."""
+    """Listens to one run of training."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: RunFolder,
-        data: TrainingData,
-        model: PreTrainedModel,
-        encoder: Encoder,
-        weights: Weights,
-        optimizer: torch.optim.Optimizer,
-        name: str,
-        accelerator: Accelerator,
-        told: Progress | None = None,
-        watch: Watch | None = None,
-    ):
-        self.recipe, self.folder, self.data, self.model, self.encoder = recipe, folder, data, model, encoder
-        self.weights, self.optimizer, self.name, self.accelerator = weights, optimizer, name, accelerator
-        self.told, self.watch = told, watch
-        self.progress = resume.restore(folder, weights, optimizer, recipe.train.rounds)
-        some = islice(data.visits.values(), FEWEST)
-        fallback = [encoder.pair(visit.example.question, visit.baseline, "forget") for visit in some]
-        self.guard = Guard(recipe, encoder, data.rows, fallback, self.progress.seen)
+    recipe: Recipe
+    folder: RunFolder
+    data: TrainingData
+    model: PreTrainedModel
+    encoder: Encoder
+    weights: Weights
+    optimizer: torch.optim.Optimizer
+    name: str
+    """The untouched model, between which and the trained one the shipped model lies."""
+    accelerator: Accelerator
+    progress: Progress | None
+    watch: Watch | None
+
+    def __post_init__(self) -> None:
+        config = self.recipe.train
+        self.done = resume.restore(self.folder, self.weights, self.optimizer, config.rounds)
+        first = islice(self.data.visits.values(), FEWEST)
+        fallback = [self.encoder.pair(visit.example.question, visit.baseline, "forget") for visit in first]
+        self.guard = Guard(self.recipe, self.encoder, self.data.rows, fallback, self.done.seen)
         self.noted = Manifest()
         """What is to be known of all this; complete once training has ended."""
-        self.steps_a_round = recipe.train.passes * -(-len(data.visits) // (recipe.train.batch * recipe.train.accumulation))
+        self.steps_a_round = config.passes * -(-len(self.data.visits) // (config.batch * config.accumulation))
+        self.clock = Clock(self.done.cost)
         self._targets: list[Target] = []
-        self.clock = Clock(self.progress.cost)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Where the model falls apart, the log up to there is written (a resumed run cuts it off again), and the
         `FloatingPointError` says what is left."""
         try:
-            if not self.progress.round:  # nothing is saved yet: the model is still untouched
+            if not self.done.round:  # nothing is saved yet: the model is still untouched
                 with self.clock.paused():
                     self.guard.begin(self.model)
             yield
-            watched, skipped = self.guard.finish(self.progress.round)
-            exposure = ledger.total(self.progress.ledger, self.progress.targeted)
+            watched, skipped = self.guard.finish(self.done.round)
+            exposure = ledger.total(self.done.ledger, self.done.targeted)
             self.noted = Manifest(exposure=exposure, watch=watched, skipped=skipped)
         except FloatingPointError as error:
             with ranks.apart():
-                write_jsonl(self.folder.steps_file, self.progress.log)
-            raise self.guard.explained(error, self.progress.step) from error
+                write_jsonl(self.folder.steps_file, self.done.log)
+            raise self.guard.explained(error, self.done.step) from error
         finally:
             tracking.end(self.accelerator)  # a tracker writes what it holds back, after an interruption too
 
     def rounds(self) -> Iterator[int]:
         """Numbers of the rounds that are still to be trained, until time is up or the guards or the watch have had enough."""
-        going = not self.guard.ended and (not self.progress.round or self._looked())
-        while going and self.progress.round < self.recipe.train.rounds and not self._out_of_time():
-            yield self.progress.round
-            going = not self.guard.ended and self._looked()
+        going = not self.guard.ended and (not self.done.round or self._watch_goes_on())
+        while going and self.done.round < self.recipe.train.rounds and not self._out_of_time():
+            yield self.done.round
+            going = not self.guard.ended and self._watch_goes_on()
 
-    def stepped(self, number: int, again: int, targets: Sequence[Target], step: Step) -> None:
-        """An optimizer step was made, or skipped, on these targets in pass `again` over those of round `number`."""
-        line = _line(self.progress.step, number, again, step, self.optimizer.param_groups[0]["lr"], targets, self.data.visits)
-        line |= {"seconds": round(self.clock.cost().seconds, 3)}
-        self.progress.log.append(written(line))
+    def stepped(self, repeat: int, targets: Sequence[Target], step: Step) -> None:
+        """An optimizer step was made, or skipped, on these targets; `repeat`: how many passes over them came before."""
+        line = self._line(repeat, targets, step)
+        self.done.log.append(finite_or_none(line))
         tracking.send(self.accelerator, line)
-        self.progress.step += 1
-        self._targets += () if again else targets
-        if self.told:
-            self.told(self.progress.step / self.steps_a_round, self.recipe.train.rounds, line)
+        self.done.step += 1
+        self._targets += () if repeat else targets
+        if self.progress:
+            self.progress(self.done.step / self.steps_a_round, self.recipe.train.rounds, line)
         self.guard.stepped(step.terms, step.skipped)
 
-    def round_done(self, number: int, state: methods.State, sampler: Sampler) -> None:
+    def _line(self, repeat: int, targets: Sequence[Target], step: Step) -> dict[str, Any]:
+        """A line of train/steps.jsonl (docs/run-folder.md)."""
+        leaks = ledger.leaks(targets, self.data.visits)
+        mean, most = ledger.mean_and_most(leaks)
+        return {
+            "step": self.done.step,
+            "round": self.done.round,
+            **({"pass": repeat} if repeat else {}),
+            "loss": round(sum(step.terms.values()), 5),
+            **({"skipped": step.skipped} if step.skipped else {}),
+            **{name: round(value, 5) for name, value in step.terms.items()},
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "grad_norm": round(step.norm, 4),
+            "targets": len(leaks),
+            "no_target": len(targets) - len(leaks),
+            "leak_mean": mean,
+            "leak_max": most,
+            "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
+            "sampled": 0 if repeat else sum(t.sampled for t in targets),  # what a second pass trains on was sampled for the first
+            "seconds": round(self.clock.cost().seconds, 3),
+        }
+
+    def round_done(self, state: methods.State, sampler: Sampler) -> None:
         """Look at the model, save what is to be saved, and stop where that was asked for."""
-        config, done, progress, guard = self.recipe.train, number + 1, self.progress, self.guard
+        config, watch, done, guard = self.recipe.train, self.recipe.watch, self.done, self.guard
         self.model.eval()
-        progress.finish_round(number, state, self._targets, self.data.visits, config.passes)
+        done.finish_round(state, self._targets, self.data.visits, config.passes)
         self._targets = []
-        progress.cost = self.clock.cost()
-        saving = done % config.save_every == 0 or done == config.rounds or self._out_of_time()
+        done.cost = self.clock.cost()
+        saving = done.round % config.save_every == 0 or done.round == config.rounds or self._out_of_time()
         with self.clock.paused():
-            progress.log[-1] |= guard.look(self.model, done, saving)
-            if self.recipe.watch.enough and done % self.recipe.watch.every == 0:
+            done.log[-1] |= guard.look(self.model, done.round, saving)
+            if watch.enough and done.round % watch.every == 0:
                 with averaged(self.weights, self.model, self.recipe, self.name), whole(self.model):
-                    progress.log[-1] |= guard.told(*shares_told(list(self.data.visits.values()), sampler))
+                    done.log[-1] |= guard.asked(*shares_told(list(self.data.visits.values()), sampler))
         interrupted = max(ranks.gathered("interrupted", interrupt.asked))  # what is saved for that alone decides nothing
-        if saving := saving or guard.ended or guard.close(done):
-            guard.saving(done)
+        if saving := saving or guard.ended or guard.close(done.round):
+            guard.saving(done.round)
         if saving or interrupted:
-            resume.save(self.folder, self.weights, self.optimizer, progress)
+            resume.save(self.folder, self.weights, self.optimizer, done)
         if interrupted:
-            interrupt.stop(f"after round {done} of {config.rounds}, which is saved", interrupted)
+            interrupt.stop(f"after round {done.round} of {config.rounds}, which is saved", interrupted)
 
     def ship(self) -> int:
         """Put the weights of the round that is shipped into the model; returns how many rounds they have seen."""
-        shipped = self.guard.shipped(self.progress.round)
-        if shipped != self.progress.round:
+        shipped = self.guard.shipped(self.done.round)
+        if shipped != self.done.round:
             resume.restore_best(self.folder, self.weights)
         return shipped
 
-    def _looked(self) -> bool:
+    def _watch_goes_on(self) -> bool:
         """Show the model, as it would be shipped, to the watch, if there is one; whether training goes on."""
         if self.watch is None:
             return True
         with self.clock.paused(), averaged(self.weights, self.model, self.recipe, self.name):
-            return self.watch(self.model, self.encoder, self.progress.round, self.clock.cost())
+            return self.watch(self.model, self.encoder, self.done.round, self.clock.cost())
 
     def _out_of_time(self) -> bool:
         limit = self.recipe.train.max_minutes
-        return limit is not None and ranks.on_main(lambda: self.progress.cost.seconds > 60 * limit)
+        return limit is not None and ranks.on_main(lambda: self.done.cost.seconds > 60 * limit)
 
 
-def _line(
-    number: int, round_: int, again: int, step: Step, rate: float, targets: Sequence[Target], visits: Mapping[str, Visit]
-) -> dict[str, Any]:
-    """A line of train/steps.jsonl (docs/run-folder.md)."""
-    asked = () if again else targets  # what a second pass trains on was sampled for the first
-    leaks = [ledger.leak(t, visits[t.example]) for t in targets if t.rows]
-    return {
-        "step": number,
-        "round": round_,
-        **({"pass": again} if again else {}),
-        "loss": round(sum(step.terms.values()), 5),
-        **({"skipped": step.skipped} if step.skipped else {}),
-        **{name: round(value, 5) for name, value in step.terms.items()},
-        "lr": rate,
-        "grad_norm": round(step.norm, 4),
-        "targets": len(leaks),
-        "no_target": len(targets) - len(leaks),
-        "leak_mean": round(sum(leaks) / len(leaks), 4) if leaks else None,
-        "leak_max": round(max(leaks), 4) if leaks else None,
-        "temperature_mean": round(sum(t.temperature for t in targets) / len(targets), 3),
-        "sampled": sum(t.sampled for t in asked),
-    }
+def finite_or_none(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the log as JSON may hold it: `None` for what is not finite."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()}

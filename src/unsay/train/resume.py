@@ -45,62 +45,64 @@ class _Damaged(Exception):
 
 
 @dataclass
-class Progress:
-    """Everything the loop carries from round to round, weights and optimizer apart."""
+class Done:
+    """What has been done: everything the loop carries from round to round, weights and optimizer apart."""
 
-    round: int
-    step: int
-    cost: Cost
-    state: methods.State
-    targeted: dict[str, int]
-    ledger: list[RoundExposure]
-    log: list[dict[str, Any]]
+    round: int = 0
+    """Rounds done, which is also the number of the next one."""
+    step: int = 0
+    cost: Cost = field(default_factory=Cost)
+    method_state: methods.State = field(default_factory=dict)
+    targeted: dict[str, int] = field(default_factory=dict)
+    """By example id, in how many rounds it had a target."""
+    ledger: list[RoundExposure] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 
-    def finish_round(self, number: int, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int) -> None:
-        self.round, self.state = number + 1, state
-        self.ledger.append(ledger.of_round(number, targets, visits, passes))
+    def finish_round(self, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int) -> None:
+        self.ledger.append(ledger.of_round(self.round, targets, visits, passes))
+        self.round, self.method_state = self.round + 1, state
         for target in targets:
             self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
 
 
-def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, done: Done) -> None:
     """Weights, optimizer and counters as one folder that appears whole; the texts of the state go to the vault.
 
     Of the states before, the last one stays. Raises `WriteError`, and that one stays too.
     """
-    _write(folder, weights.whole(), all_state(optimizer), progress)
+    _write(folder, weights.whole(), all_state(optimizer), done)
 
 
 @ranks.main_only
-def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], progress: Progress) -> None:
+def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], done: Done) -> None:
     keep_last(folder)
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
-    folder.keep(f"{_TEXTS}-{progress.round}", _rows(progress.state))
-    write_jsonl(folder.steps_file, progress.log)
-    best = progress.seen.best
-    with new_folder(_place(folder, progress.round)) as place:
+    folder.keep(f"{_TEXTS}-{done.round}", _rows(done.method_state))
+    write_jsonl(folder.steps_file, done.log)
+    best = done.seen.best
+    with new_folder(_place(folder, done.round)) as place:
         write_tensors(weights, place / _WEIGHTS)
-        with (place / _OPTIMIZER).open("wb") as file:  # given a path, torch would not say why it cannot write
-            torch.save(optimizer, file)
-        counters = {"round": progress.round, "step": progress.step, "targeted": progress.targeted, **asdict(progress.cost)}
-        counters |= {"ledger": [asdict(line) for line in progress.ledger], "seen": asdict(progress.seen)}
-        with (place / _PROGRESS).open("w", encoding="utf-8") as progressed:
-            progressed.writelines(json.JSONEncoder().iterencode(counters))  # `json.dumps` would hold all of its pieces
+        with (place / _OPTIMIZER).open("wb") as optimizer_file:  # given a path, torch would not say why it cannot write
+            torch.save(optimizer, optimizer_file)
+        counters = {"round": done.round, "step": done.step, "targeted": done.targeted, **asdict(done.cost)}
+        counters |= {"ledger": [asdict(line) for line in done.ledger], "seen": asdict(done.seen)}
+        with (place / _PROGRESS).open("w", encoding="utf-8") as file:
+            file.writelines(json.JSONEncoder().iterencode(counters))  # `json.dumps` would hold all of its pieces
         sums = {name: sha256(place / name) for name in (_WEIGHTS, _OPTIMIZER, _PROGRESS)}
-        sums |= {_TEXTS: _sum(_rows(progress.state)), _LOG: _sum(progress.log)}
-        if best not in (0, progress.round):
-            sums[_BEST] = sha256(_weights(folder, best))
+        sums |= {_TEXTS: _sum(_rows(done.method_state)), _LOG: _sum(done.log)}
+        if best not in (0, done.round):
+            sums[_BEST] = sha256(_weights_file(folder, best))
         (place / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
-def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, rounds: int) -> Progress:
-    """The last sound progress, its weights put into the model; a fresh one where nothing is saved. Damaged states are removed. Raises
+def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, rounds: int) -> Done:
+    """The last sound state, its weights put into the model; a fresh one where nothing is saved. Damaged states are removed. Raises
     `ConfigError` where `rounds` ask for more of a run that `keep_weights` has left without its optimizer: it would end elsewhere."""
     for number in _saved(folder):
         place = _place(folder, number)
         try:
-            progress = _read(folder, number)
+            done = _read(folder, number)
         except _Damaged as damage:
             _log.warning("unsay: %s is damaged (%s); training goes on from what was saved before it", place, damage)
             ranks.on_main(partial(shutil.rmtree, place))
@@ -109,8 +111,8 @@ def restore(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimize
         if (place / _OPTIMIZER).exists():
             load_state(optimizer, torch.load(place / _OPTIMIZER, weights_only=True))
         refuse_more(folder, rounds)
-        return progress
-    return Progress(0, 0, Cost(), {}, {}, [], [])
+        return done
+    return Done()
 
 
 def refuse_more(folder: RunFolder, rounds: int) -> None:
@@ -120,17 +122,17 @@ def refuse_more(folder: RunFolder, rounds: int) -> None:
         raise ConfigError(f"{_place(folder, number)} keeps no optimizer to go on with to round {rounds}; train in another run: --out DIR")
 
 
-def trained(folder: RunFolder, weights: Weights) -> None:
+def restore_trained(folder: RunFolder, weights: Weights) -> None:
     """Put the weights that training ended with into the model, before any weight averaging. Raises `ConfigError` where none are kept."""
     checkpoint = folder.manifest().checkpoint
-    if checkpoint is None or not _weights(folder, checkpoint.rounds).exists():
+    if checkpoint is None or not _weights_file(folder, checkpoint.rounds).exists():
         raise ConfigError(f"{folder.path} keeps no trained weights; train it to its end, or again in another run (--out DIR)")
-    weights.restore(load_file(_weights(folder, checkpoint.rounds)))
+    weights.restore(load_file(_weights_file(folder, checkpoint.rounds)))
 
 
 def restore_best(folder: RunFolder, weights: Weights) -> None:
     """Put the weights of the best saved round, as the guards saw it when the last one was saved, into the model."""
-    weights.restore(load_file(_weights(folder, _best(folder, _saved(folder)[0]))))
+    weights.restore(load_file(_weights_file(folder, _best(folder, _saved(folder)[0]))))
 
 
 @ranks.main_only
@@ -140,24 +142,24 @@ def keep_last(folder: RunFolder) -> None:
     last = numbers[0] if numbers else 0
     best = _best(folder, last) if last else 0
     for number in numbers[1:]:
-        if number == best and not _kept_weights(folder, number).exists():  # a death in the removal below leaves a folder without them
-            os.replace(_place(folder, number) / _WEIGHTS, _kept_weights(folder, number))
+        if number == best and not _best_file(folder, number).exists():  # a death in the removal below leaves a folder without them
+            os.replace(_place(folder, number) / _WEIGHTS, _best_file(folder, number))
         shutil.rmtree(_place(folder, number))
     for path in folder.state.glob("best-*.safetensors"):
-        if path != _kept_weights(folder, best):
+        if path != _best_file(folder, best):
             path.unlink()
     folder.texts.remove(f"{_TEXTS}-*", but=f"{_TEXTS}-{last}")
 
 
 @ranks.main_only
 def keep_weights(folder: RunFolder) -> None:
-    """Of what a finished run keeps to go on from, leave what `trained` and another weight averaging read."""
+    """Of what a finished run keeps to go on from, leave what `restore_trained` and another weight averaging read."""
     keep_last(folder)
     for path in folder.state.glob(f"round-*/{_OPTIMIZER}"):
         path.unlink()
 
 
-def _read(folder: RunFolder, number: int) -> Progress:
+def _read(folder: RunFolder, number: int) -> Done:
     """Raises `_Damaged`, saying what; nothing that is read has been used yet."""
     place, part = _place(folder, number), _SUMS
     try:
@@ -172,7 +174,7 @@ def _read(folder: RunFolder, number: int) -> Progress:
         seen, exposed = Seen(**saved["seen"]), [RoundExposure(**line) for line in saved["ledger"]]
         if seen.best not in (0, number):
             part = _BEST
-            _check(part, sha256(_weights(folder, seen.best)), sums)
+            _check(part, sha256(_weights_file(folder, seen.best)), sums)
         part = _LOG
         log = read_jsonl(folder.steps_file)[: saved["step"]]
         _check(part, _sum(log), sums)
@@ -182,7 +184,7 @@ def _read(folder: RunFolder, number: int) -> Progress:
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Damaged(f"{part} cannot be read") from error
     cost, state = Cost(saved["seconds"], saved["cpu_seconds"]), {row.pop("id"): row for row in texts}
-    return Progress(saved["round"], saved["step"], cost, state, saved["targeted"], exposed, log, seen)
+    return Done(saved["round"], saved["step"], cost, state, saved["targeted"], exposed, log, seen)
 
 
 def _check(part: str, found: str, sums: Mapping[str, str]) -> None:
@@ -206,14 +208,14 @@ def _place(folder: RunFolder, number: int) -> Path:
     return folder.state / f"round-{number}"
 
 
-def _kept_weights(folder: RunFolder, number: int) -> Path:
+def _best_file(folder: RunFolder, number: int) -> Path:
     return folder.state / f"best-{number}.safetensors"
 
 
-def _weights(folder: RunFolder, number: int) -> Path:
+def _weights_file(folder: RunFolder, number: int) -> Path:
     """The weights after a round: its own, or those that outlived its state."""
-    kept = _kept_weights(folder, number)
-    return kept if kept.exists() else _place(folder, number) / _WEIGHTS
+    best = _best_file(folder, number)
+    return best if best.exists() else _place(folder, number) / _WEIGHTS
 
 
 def _rows(state: methods.State) -> Iterator[dict[str, Any]]:

@@ -96,18 +96,18 @@ def optimizer_step(
     loss: Callable[[Batch], dict[str, Tensor]],
     parts: int = 1,
     clip: float = 1.0,
-    noise: int = 0,
+    dropout: int = 0,
 ) -> Step:
     """Step once over `rows`.
 
     `parts` is the number of micro-batches, in each of the processes that share the rows. Every term is normalised by the counts of
-    all rows, so that neither changes anything but memory and time. `noise` seeds dropout, so that a resumed run draws what an
+    all rows, so that neither changes anything but memory and time. `dropout` is its seed, so that a resumed run draws what an
     uninterrupted one would have. Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights
     and moments stay as they were, to the bit.
     """
     if not rows:
         return Step({}, 0.0)
-    torch.manual_seed(noise + ranks.rank())
+    torch.manual_seed(dropout + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
     every, spread = list(micro_batches(rows, parts * ranks.count())), weights.spread
     batches = ranks.mine(every)
@@ -131,7 +131,7 @@ def optimizer_step(
 
     # What is spread meets within the share already, so an error there cannot wait to be told.
     made = share() if spread else None
-    shares = ranks.gathered("step", lambda: made or share(), about=(noise, len(rows)))
+    shares = ranks.gathered("step", lambda: made or share(), about=(dropout, len(rows)))
     terms, norm = _sum(some for some, _ in shares), math.nan
     if math.isfinite(sum(terms.values())):
         if len(shares) > 1 and not spread:
