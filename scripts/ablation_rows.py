@@ -17,8 +17,8 @@ COMMAND = "`unsay ablate people-official --over {}`"
 PAGE = """\
 # What does one knob do?
 
-`unsay ablate` runs a recipe once for every value of a knob and every seed, and draws forget quality, utility and held-out utility over
-the values.
+`unsay ablate` answers this: it runs a recipe once for every value of a knob and every seed, and draws forget quality, utility and
+held-out utility over the values.
 
 ```
 unsay ablate people-official --over pmc.samples=1,2,5,10,20                  # into runs/ablate-people-official
@@ -28,107 +28,106 @@ unsay ablate people-official --over 'pmc.rewards={{overlap=1}},{{overlap=1,diver
 unsay ablate runs/ablate-my                                                  # draws what is there, or a file of results/
 ```
 
-- `--over` takes any knob of the recipe and its values, in TOML or as bare words, and may be repeated: one knob at a time is varied, the
-  others stay as the recipe and `--set` have them. A knob of another method, a value that cannot be, and what a
+- `--over` takes a knob of the recipe and its values, in TOML or as bare words. You may repeat it: one knob at a time is varied, the
+  others stay as in the recipe and `--set`. Impossible values, knobs of another method and those that a
   [sweep](sweep.md#the-file) sets itself are refused before the first run.
 - It writes `ablation.md` (a table for each knob), `ablation.json` (every seed's numbers), and a picture for each knob
   (`pmc.samples.svg`, `.png`). A bar reaches from the least to the largest seed, the line goes through the means. There are
   three seeds unless `--seeds` says otherwise.
-- It is a sweep with `budget = 0`: the folder is a sweep's, the same command goes on after an interruption (a `kill -9` too), other workers
-  may join in, and values or knobs may be added later. It needs `pip install 'unsay[sweep]'`; drawing does not.
+- It is a [sweep](sweep.md) with `budget = 0`: the same command continues after an interruption, other workers may join, and you may add
+  values or knobs later. It needs `pip install 'unsay[sweep]'`; drawing does not.
 
-**Rounds.** With the default schedule the learning rate falls to zero at the last round, so that a model in the middle of a long run is
-not the end of a short one: every value of `train.rounds` gets a run of its own. With `train.schedule = "constant"` the two are the same
-to the bit (a test holds them to it), and one run is looked at after each of the values.
+**Rounds.** With the default schedule the learning rate falls to zero at the last round, so the middle of a long run is not the end of a
+short one: every value of `train.rounds` gets its own run. With `train.schedule = "constant"` both are the same to the bit, and one run is
+measured after each of the values.
 
 **Knobs that go together.** Memory and freezing: `--over pmc.preset=paper,official`. τ: `--set pmc.selection=bradley-terry --over
 pmc.selection_temperature=0.03,0.1,0.3,1`. Exploration: `--set pmc.preset=guarded --over pmc.tries=1,3`. Rewards: whole tables, as above.
 
 ## What we found
 
-The released method on the small built-in model (`people`, a million parameters), twelve rounds unless they are what varies, three seeds:
-the numbers lie in `results/ablation-people-*.jsonl.xz`, and `python scripts/reproduction.py` writes this page from them.
-[The paper's statements](reproduction.md) has the verdicts. *Forget quality* judges wording: above 86 hardly a keyword is left
-(*keyword recall*), so differences up there are differences of style. A model this small answers what it was not made to forget almost
-perfectly, so a cost in utility that a large model pays may not show here.
+More samples, more rounds and a temperature of 1.25 to 1.5 help most; other rewards change nothing that three seeds would show. This is the
+released method on the small built-in model (`people`, a million parameters), with twelve rounds unless they are varied, and three seeds.
+`python scripts/reproduction.py` writes this page from `results/ablation-people-*.jsonl.xz`; [the paper's statements](reproduction.md) has
+the verdicts. *Forget quality* judges wording: above 86 hardly a keyword is left (*keyword recall*), so differences there are differences
+of style. So small a model answers other questions almost perfectly, and may not show the loss of utility of a large one.
 
 ### Rounds
 
-To 8 rounds quality rises with every seed, from 8 to 32 in the mean and with two seeds of three. Held-out utility does not fall, since the
+Up to 8 rounds quality rises with every seed, from 8 to 32 in the mean and with two seeds of three. Held-out utility does not fall: the
 retain term is trained longer too.
 
 {rounds}
 
-NPO, at the same learning rate, has its full quality after 4 rounds, and pays with utility and with broken answers, as the right columns
-show; more rounds then bring utility back, not quality. So it does stop earlier than PMC, but at a ceiling.
+NPO, at the same learning rate, reaches nearly its full quality after 4 rounds, with less utility and with broken answers; more rounds then
+bring utility back. So it stops earlier than PMC, but near the maximum.
 
 {npo}
 
-SimNPO, at the rate that suited it best in the sweep, gains more from 8 to 32 rounds than PMC does (so the paper's statement does not hold
-here), and seven of ten of its answers are broken then; PMC's are whole.
+SimNPO, at its best rate in the sweep, gains more from 8 to 32 rounds than PMC does, so the paper's statement does not hold here. Seven of
+ten of its answers are broken then; nearly all of PMC's are whole.
 
 {simnpo}
 
 ### K, the samples of a question
 
-From 1 to 5 every seed gains. After that only the last keywords go, and the seeds do not lie further apart. K = 1 forgets too: the released
-method keeps the best answer ever seen, so it chooses among the rounds.
+From 1 to 5 every seed gains quality. After that only the last keywords go, and the seeds do not differ more. K = 1 forgets too: the
+released method keeps the best answer of all rounds, so it chooses among the rounds.
 
 {samples}
 
 ### λ, the weight of the retain term
 
-A larger λ gives up quality (two seeds of three; the third stays where it is) for utility, and held-out utility gains with every seed.
+A larger λ lowers quality (with two seeds of three; the third stays the same) and raises utility; held-out utility rises with every seed.
 
 {retain_weight}
 
 ### Temperature
 
-At 0.7 nothing is forgotten: the samples repeat the secret, and there is nothing to choose from
-([the theory's boundary](theory.md)). 1.25 and 1.5 are best. At 2 the model forgets less, and it loses no utility: the paper's warning about
-temperatures above 1.5 is not confirmed for a model of this size.
+At 0.7 nothing is forgotten: the samples repeat the secret, and there is nothing else to choose ([theory](theory.md)). 1.25 and 1.5 are
+best. At 2 the model forgets less and loses no utility: the paper's warning about temperatures above 1.5 is not confirmed at this size.
 
 {temperature}
 
 ### Top-p
 
-Cutting off rare words does what a low temperature does. The recipe's own .95 is the row K = 5 above.
+A low top-p cuts off rare words, like a low temperature. The recipe's own .95 is the row K = 5 above.
 
 {top_p}
 
 ### Reward: overlap (ROUGE-L) and diversity (1 − self-BLEU)
 
 Diversity in place of overlap, or beside it, changes nothing that three seeds would show (overlap alone is the row K = 5 above). The
-released method keeps the answer of least overlap whatever chose it, so diversity is never quite alone here.
+released method keeps the answer of least overlap with any reward, so diversity is never quite alone here.
 
 {rewards}
 
 ### Reward: meaning (1 − the cosine of MiniLM's embeddings)
 
-The same holds of distance in meaning: the seeds overlap, and it costs a quarter more time. It does not pay here, where every answer is one
-short sentence of the same kind.
+Distance in meaning changes nothing either: the seeds overlap, and it takes a quarter more time. But every answer here is one short sentence
+of the same kind.
 
 {meaning}
 
 ### τ, how sharply the best answer is chosen
 
-`--set pmc.selection=bradley-terry`, so that an answer is drawn with P ∝ exp(reward / τ). Up to .3 the seeds overlap with each other and
-with the row K = 5 above (τ → 0). At 1 the choice is nearly blind, and a quarter of the keywords stays.
+With `--set pmc.selection=bradley-terry`, an answer is drawn with P ∝ exp(reward / τ). Up to .3 the seeds overlap with each other and
+with the row K = 5 above (τ → 0). At 1 the choice is nearly random, and a quarter of the keywords stays.
 
 {selection_temperature}
 
 ### Memory and freezing
 
-`official` keeps the best answer ever seen and stops asking once nothing of the old one is left; `paper` takes the best of each round. Here
-the formula without memory has more quality with every seed, less held-out utility, and more broken answers: what it trains on changes every
-round. Keywords differ by no more than the seeds do.
+`official` keeps the best answer of all rounds and stops asking when it shares nothing with the old one; `paper` takes the best of each
+round. Without memory, quality is higher with every seed, held-out utility lower in the mean, and more answers are broken, because the
+targets change every round. Keyword recall differs no more than between seeds.
 
 {preset}
 
 ### Exploration: how often a question is asked again, hotter
 
-`--set pmc.preset=guarded`, so this is our default on the same recipe. The seeds overlap in everything: three seeds show no difference.
-Against `official` above, the default forgets more of the wording and keeps less about held-out people at this learning rate.
+With `--set pmc.preset=guarded`, our default on the same recipe. The seeds overlap in everything: three seeds show no difference.
+Compared with `official` above, the default forgets more of the wording and keeps less about held-out people at this learning rate.
 
 {tries}
 

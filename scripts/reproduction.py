@@ -32,12 +32,13 @@ NOT_RUN = "not run"
 STATEMENTS = """\
 # Which statements of the paper did we find again?
 
-`python scripts/reproduction.py` writes this page from the files in `results/` and from `unsay theory`; a test holds it to them.
+Of {tested} comparisons, {agree} agree with the paper, {partly} agree in part and {no} do not.
+`python scripts/reproduction.py` writes this page from the files in `results/` and from `unsay theory`; a test compares them.
 The paper is [arXiv 2507.04219](https://arxiv.org/abs/2507.04219). Its figures are for models of 1.5 to 12 billion parameters on an
 H100; ours are for Gemma 3 270M (two authors of TOFU, one after the other, one seed, three configurations a method) and a model of a
 million parameters (`people`: eight configurations, up to three seeds; the [ablations](ablations.md) three seeds), on two cores.
-So *does not agree* says that it is not so at this size, and *nothing to compare with* that we do not know
-the paper's figure. The [protocol](protocol.md) says what was held equal, [results](results.md) what else was found.
+So *does not agree* means: not at this size. *Nothing to compare with* means that we do not know the paper's figure. The
+[protocol](protocol.md) says what was equal, [results](results.md) what else we found.
 
 | paper | says | found | verdict | command |
 |---|---|---|---|---|
@@ -49,10 +50,10 @@ TIMES = """\
 `python scripts/reproduction.py` writes this page from the curves in `results/`. Processor seconds on two cores of an AMD EPYC, for 40
 questions of `people` (a million parameters) and 20 of TOFU (Gemma 3 270M); evaluation does not count.
 
-*Until half is gone*: the least time, recording included, after which greedy answers say half of what they said before, over the
-configurations of a method. Checkpoints lie a sixth of a run's time apart (of 24, 360 and 900 seconds), and ≤ says that it was so at the
-first; – where none got there, or the method was not run. *A round*: one visit to every question, between the first and the last
-checkpoint, the median over runs.
+*Until half is gone*: the shortest time, recording included, after which greedy answers tell at most half of what they told before, over the
+configurations of a method. Checkpoints are a sixth of a run's time apart (of 24, 360 and 900 seconds); ≤ means that the first checkpoint
+was there already, – that none was, or that the method was not run. *A round*: one visit to every question; the median over runs, between
+the first and the last checkpoint.
 
 | method | people: until half is gone | author 190 | author 191 | people: a round | author 190 | author 191 |
 |---|---|---|---|---|---|---|
@@ -290,11 +291,14 @@ def aligned(path: Path) -> tuple[str, str]:
 
 def reproduction() -> str:
     """The page of statements."""
-    lines = []
+    lines, verdicts = list[str](), list[str]()
     for row in ROWS:
         text, verdict = row.found()
         lines.append(f"| {row.where} | {row.says} | {text} | {verdict} | {row.command} |")
-    return STATEMENTS.format(rows="\n".join(lines))
+        verdicts.append(verdict)
+    agree, no = verdicts.count(YES), verdicts.count(NO)
+    partly = sum(verdict.startswith(PARTLY) for verdict in verdicts)
+    return STATEMENTS.format(rows="\n".join(lines), tested=agree + partly + no, agree=agree, partly=partly, no=no)
 
 
 def halved(path: Path, method: str) -> str:
