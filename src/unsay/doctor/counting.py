@@ -27,8 +27,8 @@ from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import fixed
 from unsay.lm.logprobs import head_divergences, head_logprobs
+from unsay.lm.progress import is_fixed
 from unsay.types import Answer
 
 Draws = Sequence[sample.Draw]
@@ -91,8 +91,8 @@ class Tally:
             left = sum(length > position for length in lengths)
             alive = left if left < sample.SHRINK * alive else alive
             decoded += alive
-        times = self.share if fixed() else 1.0  # what is asked however many there are is not to be multiplied
-        full = times if fixed() else min(1.0, max(self.share, rows / config.rows))
+        times = self.share if is_fixed() else 1.0  # what is asked however many there are is not to be multiplied
+        full = times if is_fixed() else min(1.0, max(self.share, rows / config.rows))
         self.counts["read batch"] += full
         self.counts["read token"] += times * len(draws) * width
         self.counts["decode step"] += full * max(0, max(lengths) - 1)
@@ -105,8 +105,8 @@ class Tally:
         """A model was called on ids [B, T]."""
         self.held(model)
         if not torch.is_grad_enabled():
-            times = self.share if fixed() else 1.0
-            self.counts["read batch"] += times if fixed() else min(1.0, max(self.share, len(ids) / READ_ROWS))
+            times = self.share if is_fixed() else 1.0
+            self.counts["read batch"] += times if is_fixed() else min(1.0, max(self.share, len(ids) / READ_ROWS))
             self.counts["read token"] += times * ids.numel()
             return
         self.counts["micro-batch"] += 1

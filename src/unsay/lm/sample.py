@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig, VllmConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import told
+from unsay.lm.progress import report
 from unsay.lm.reading import habits, read
 from unsay.store import ranks
 from unsay.types import Answer
@@ -72,14 +72,14 @@ def sample(
             done += sum(counts[i] for i in batch)
             for i in batch:
                 answers[i] = [next(rows) for _ in range(counts[i])]
-            told(done, total, "answers")
+            report(done, total, "answers")
         return answers
 
     found: dict[int, list[Answer]] = {}
     for some in ranks.gathered(f"answers {salt}", share, about=draws):
         found |= some
     if sum(counts[i] for batch in batches for i in batch) < total:  # the others' are made, too
-        told(total, total, "answers")
+        report(total, total, "answers")
     return [found[i] for i in range(len(draws))]
 
 
@@ -149,7 +149,7 @@ def _decode(
         left = int(going.sum())
         if left == 0:
             break
-        told(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
+        report(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
         # Finished rows ride along until enough of them have gathered; what they write is cut off by `answer_of`.
         if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)

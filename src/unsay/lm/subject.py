@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
+from unsay.lm.progress import report
 from unsay.lm.sample import Draw, sample
 from unsay.store import ranks
 from unsay.types import Answer
@@ -127,7 +127,7 @@ def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], 
             chosen = order[start : start + size]
             values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
             read |= {i: row[: len(rows[i].answer)].numpy() for i, row in zip(chosen, values, strict=True)}
-            told(start + len(chosen), len(rows), "rows read")
+            report(start + len(chosen), len(rows), "rows read")
         return read
 
     found: dict[int, np.ndarray] = {}
