@@ -29,11 +29,10 @@ from unsay.lm import sample
 from unsay.lm.encode import Encoder
 from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.lm.progress import is_fixed
+from unsay.lm.subject import READ_ROWS
 from unsay.types import Answer
 
 Draws = Sequence[sample.Draw]
-READ_ROWS = 32
-"""Rows that are scored at once (`subject.row_logprobs`)."""
 
 
 @dataclass

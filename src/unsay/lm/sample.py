@@ -8,6 +8,7 @@ it happens to sit in.
 """
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -75,12 +76,10 @@ def sample(
             report(done, total, "answers")
         return answers
 
-    found: dict[int, list[Answer]] = {}
-    for some in ranks.gathered(f"answers {salt}", share, about=draws):
-        found |= some
+    answers = ChainMap(*ranks.gathered(f"answers {salt}", share, about=draws))
     if sum(counts[i] for batch in batches for i in batch) < total:  # the others' are made, too
         report(total, total, "answers")
-    return [found[i] for i in range(len(draws))]
+    return [answers[i] for i in range(len(draws))]
 
 
 @torch.inference_mode()
@@ -150,20 +149,14 @@ def _decode(
         if left == 0:
             break
         report(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
-        # Finished rows ride along until enough of them have gathered; what they write is cut off by `answer_of`.
+        # Finished rows ride along until enough of them have gathered; what they write then is cut off below.
         if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)
             reading.choose(keep)
             alive, tokens = alive[keep], tokens[keep]
         logits = reading.append(tokens)
 
-    return (answer_of(row[: end + 1], encoder) for row, end in zip(written.tolist(), last.tolist(), strict=True))
-
-
-def answer_of(row: list[int], encoder: Encoder) -> Answer:
-    stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
-    finished = stop < len(row) and row[stop] >= 0
-    return encoder.told(row[: stop + 1] if finished else row[:stop], finished)
+    return (encoder.sampled(row[: end + 1]) for row, end in zip(written.tolist(), last.tolist(), strict=True))
 
 
 class _Nucleus:

@@ -30,7 +30,7 @@ from unsay.extras import install
 from unsay.lm.adapters import plain_weights
 from unsay.lm.encode import Encoder
 from unsay.lm.progress import report
-from unsay.lm.sample import Draw, answer_of, limits_of, row_keys
+from unsay.lm.sample import Draw, limits_of, row_keys
 from unsay.lm.subject import row_logprobs
 from unsay.store import ranks
 from unsay.types import Answer
@@ -87,7 +87,7 @@ def sample(model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], conf
     keys = iter(row_keys(draws, seed, salt).tolist())
     prompts = [draw.context for draw in draws for _ in range(draw.n)]
     wanted = [request(draw, limit, next(keys), encoder) for draw, limit in zip(draws, limits, strict=True) for _ in range(draw.n)]
-    answers = iter([answer_of(ids, encoder) for ids in engine.write(prompts, wanted)])
+    answers = iter([encoder.sampled(ids) for ids in engine.write(prompts, wanted)])
     report(total, total, "answers")
     return [[next(answers) for _ in range(draw.n)] for draw in draws]
 
