@@ -109,7 +109,7 @@ def squeezed(text: str) -> str:
     return "".join(_normal(text).split())
 
 
-def same_spelling(text: str) -> str:
+def normalised(text: str) -> str:
     """What two spellings of one text share: compatibility characters, case and white space do not count."""
     return " ".join(_normal(text).split())
 
