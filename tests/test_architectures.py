@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests import architectures
 from tests.conftest import byte_tokenizer, files_corpus
 from unsay.config import ConfigError, ModelConfig, SampleConfig, load
+from unsay.lm import reading
 from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
@@ -83,10 +84,10 @@ def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", architectures.TABLE)
-def test_a_batch_says_what_its_rows_say_alone(name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def test_a_batch_says_what_its_rows_say_alone(name: str, caplog: pytest.LogCaptureFixture):
     """Sampled and greedy, tokens and likelihoods: nothing depends on the padding that company brings."""
     model, encoder = architectures.build(name), Encoder(byte_tokenizer())
-    monkeypatch.setattr("unsay.lm.reading._SAID", set())
+    reading._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, "unsay"):
         known = habits(model)
         assert habits(model) is known

@@ -71,10 +71,10 @@ def test_the_head_in_pieces_equals_the_plain_formula(frozen: bool, monkeypatch: 
 def test_divergences_by_hand() -> None:
     even, odd = torch.zeros(1, 2), torch.tensor([[0.0, 1.0986123]])
     # (1/4, 3/4) taught, (1/2, 1/2) found: ¼ ln ½ + ¾ ln 3/2. The other way round: ½ ln 2 + ½ ln ⅔.
-    assert token_divergences(even, odd).item() == pytest.approx(0.1308120, abs=1e-6)
-    assert token_divergences(odd, even).item() == pytest.approx(0.1438410, abs=1e-6)
+    assert token_divergences(even, odd, [1.0]).item() == pytest.approx(0.1308120, abs=1e-6)
+    assert token_divergences(odd, even, [1.0]).item() == pytest.approx(0.1438410, abs=1e-6)
     with pytest.raises(ValueError, match="do not match"):
-        token_divergences(even, torch.zeros(2, 2))
+        token_divergences(even, torch.zeros(2, 2), [1.0])
 
 
 @pytest.mark.parametrize("temperatures", [(1.0,), (1.0, 3.0)])

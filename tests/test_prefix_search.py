@@ -11,8 +11,8 @@ from tests.test_prompt_variants import CASE, Fake
 from unsay.config import ConfigError, SampleConfig
 from unsay.doctor.counting import counted
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.heard import however_many
 from unsay.lm.model import answer_logprobs, fingerprint
+from unsay.lm.progress import fixed_work
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure import policy
 from unsay.measure.summary import summarise
@@ -139,7 +139,7 @@ def test_the_doctor_counts_a_search_once_however_many_are_asked(encoder: Encoder
     with counted(share=0.1) as tally, torch.no_grad():
         model(input_ids=ids)
         as_usual = tally.take().counts["read token"]
-        with however_many():
+        with fixed_work():
             model(input_ids=ids)
         assert tally.take().counts["read token"] == pytest.approx(0.1 * as_usual)
 

@@ -11,7 +11,7 @@ from tests.conftest import byte_tokenizer, tiny_model
 from unsay.cli import progress
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import counting, listening, told
+from unsay.lm.progress import counting, listening, report
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import row_logprobs
 
@@ -47,15 +47,15 @@ def test_every_answer_and_row_is_told_and_nothing_else_changes():
     assert answers == sorted(answers)
     assert {6.0, 12.0} <= set(answers)
     assert [one for one in heard if one[2] == "rows read"] == [(32, 40, "rows read"), (40, 40, "rows read")]
-    told(1, 1, "answers")  # to nobody
+    report(1, 1, "answers")  # to nobody
 
 
 def test_several_loops_are_one_count():
     heard: list[tuple[float, float]] = []
     with counting("answers", 10, lambda done, total, what: heard.append((done, total))):
         for done, total in ((2, 4), (4, 4), (1, 1), (5, 8), (8, 8)):
-            told(done, total, "answers")
-        told(1, 2, "rows read")
+            report(done, total, "answers")
+        report(1, 2, "rows read")
     assert heard == [(2, 10), (4, 10), (5, 10), (10, 13), (13, 13)]
 
 
@@ -67,7 +67,7 @@ def test_a_log_has_a_line_for_each_tenth_and_now_and_then_between(clock, monkeyp
             watchers.steps(done, 2, probe)
             for answers in range(1, 101):
                 clock.now += 0.4
-                told(answers, 100, "answers")
+                report(answers, 100, "answers")
         watchers.steps(2, 2, "")
     lines = console.file.getvalue().splitlines()
     assert lines[:2] == ["audit after", "audit after 0/2 greedy"]
@@ -107,7 +107,7 @@ def test_a_terminal_has_a_bar_with_rate_and_time_left(monkeypatch: pytest.Monkey
         watchers.steps(1, 4, "sampling")
         for answers in (10, 20, 30):
             Watch.now += 1.0
-            told(answers, 80, "answers")
+            report(answers, 80, "answers")
         watchers.note("a note")
         time.sleep(0.5)  # the bars are drawn ten times a second
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
@@ -120,6 +120,6 @@ def test_a_terminal_has_a_bar_with_rate_and_time_left(monkeypatch: pytest.Monkey
 def test_ask_shows_nothing_where_it_takes_no_time(monkeypatch: pytest.MonkeyPatch):
     console = shown(monkeypatch, terminal=False)
     with progress.watching():
-        told(1, 2, "answers")
-        told(2, 2, "answers")
+        report(1, 2, "answers")
+        report(2, 2, "answers")
     assert console.file.getvalue() == ""

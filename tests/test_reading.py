@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from tests import architectures
 from tests.conftest import byte_tokenizer
 from unsay.config import SampleConfig
+from unsay.lm import reading
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import Habits, cached_bytes, habits, read
 from unsay.lm.sample import Draw, sample
@@ -24,9 +25,9 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What is said on the log, by a process that has said nothing yet."""
-    monkeypatch.setattr("unsay.lm.reading._SAID", set())
+    reading._warn_once.cache_clear()
     caplog.set_level(logging.WARNING, "unsay")
     return caplog
 

@@ -13,6 +13,7 @@ from tests import architectures
 from tests.bad_input.conftest import SECRET, damaged
 from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError, ModelConfig
+from unsay.lm import encode
 from unsay.lm.encode import Encoder
 from unsay.lm.model import load as load_model
 
@@ -159,8 +160,8 @@ NEEDS_SYSTEM = "{% if messages[0].role != 'system' %}{{ raise_exception('a syste
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, SILENT], ids=["rejects", "leaves out"])
-def test_a_chat_template_that_does_so_with_a_system_message(template: str, caplog: pytest.LogCaptureFixture, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("unsay.lm.encode._SAID", set())
+def test_a_chat_template_that_does_so_with_a_system_message(template: str, caplog: pytest.LogCaptureFixture) -> None:
+    encode._warn_once.cache_clear()
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     for _ in range(2):

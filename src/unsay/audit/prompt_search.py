@@ -14,13 +14,12 @@ from typing import Any
 
 from unsay.config import ConfigError
 from unsay.corpora import general
-from unsay.corpora.parts import same
 from unsay.lm.subject import Prompt, Subject
 from unsay.probes.perturbed import slips
 from unsay.probes.prefill import Prefill
 from unsay.probes.prompt_variants import FILL_IN, FRAMES, SHOTS, blanked, filled
 from unsay.probes.scoring import LEAK, secret_forms, secret_recall
-from unsay.text import content_words, form, forms
+from unsay.text import content_words, form, forms, normalised
 from unsay.types import Answer, Example
 
 BEGINNINGS = (
@@ -104,7 +103,7 @@ class PromptSearch:
         each = -(-self.rewordings // len(prompts))
         answers = subject.ask(prompts, each, 1.0, salt="widen") if each else []
         for text in dict.fromkeys(answer.text.strip() for some in answers for answer in some if answer.finished):
-            if text.endswith(("?", "？", "؟")) and about & forms(text) and same(text) != same(question):
+            if text.endswith(("?", "？", "؟")) and about & forms(text) and normalised(text) != normalised(question):
                 yield Variant(REWORDED, text)
 
 
@@ -148,8 +147,8 @@ def questions(found: Iterable[tuple[Example, Sequence[Tried]]]) -> list[Mapping[
     known: set[str] = set()
     for example, tried in found:
         for number, text in enumerate(_leaking(tried)):
-            if same(text) not in known:
-                known.add(same(text))
+            if normalised(text) not in known:
+                known.add(normalised(text))
                 named = {"strings": list(example.strings), "patterns": list(example.patterns)}
                 row = {"id": f"{example.id}-{number:02d}", "question": text, "group": example.group or example.id}
                 rows.append(row | {key: texts for key, texts in named.items() if texts})
@@ -162,8 +161,8 @@ def paraphrases(found: Iterable[tuple[Example, Sequence[Tried]]]) -> list[Mappin
     for example, tried in found:
         texts: dict[str, str] = {}
         for text in _leaking(tried):
-            texts.setdefault(same(text), text)
-        texts.pop(same(example.question), None)
+            texts.setdefault(normalised(text), text)
+        texts.pop(normalised(example.question), None)
         if texts:
             rows.append({"question": example.question, "paraphrases": list(texts.values())})
     return rows

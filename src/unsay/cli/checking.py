@@ -11,7 +11,7 @@ import typer
 from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, print_json
 from unsay.config import ConfigError, Recipe, build, load, recipe_path
 from unsay.corpora import formats
-from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, of
+from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, notices_of
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.lm import builtin
@@ -95,7 +95,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     hints += _form(recipe, getattr(source, "raw", False) if source else None)
     if isinstance(source, Files):
         summaries, notices = examine(source, recipe.model.system_prompt)
-        return summaries, [*of(problems), *notices, *hints]
+        return summaries, [*notices_of(problems), *notices, *hints]
     corpus = problems.attempt(source.corpus) if source else None
     truth = problems.attempt(source.truth) if source and corpus else None
     if corpus and truth and (blank := unscorable(corpus, truth)):
@@ -104,7 +104,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
         hints.append(Notice("warning", "", text))
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}
     summaries = [Summary(recipe.corpus, part, rows=len(found)) for part, found in rows.items()]
-    return summaries, [*of(problems), *hints]
+    return summaries, [*notices_of(problems), *hints]
 
 
 def _form(recipe: Recipe, goes_on: bool | None) -> Iterator[Notice]:

@@ -26,8 +26,8 @@ _OFTEN, _SELDOM = 10.0, 0.05
 
 @contextmanager
 def watching() -> Iterator["Watchers"]:
-    """Shows what the stages inside tell, and what is told of the model's work (`unsay.lm.heard`)."""
-    from unsay.lm.heard import listening
+    """Shows what the stages inside tell, and what is told of the model's work (`unsay.lm.progress`)."""
+    from unsay.lm.progress import listening
     from unsay.run import Watchers
 
     if loudness.quiet:

@@ -10,10 +10,10 @@ from unsay.config import build
 from unsay.corpora import cutting, formats
 from unsay.corpora.columns import KEYS, Layout
 from unsay.corpora.files import Files
-from unsay.corpora.parts import Parts, same
+from unsay.corpora.parts import Parts
 from unsay.corpora.passages import Passages
 from unsay.corpora.rows import FileRow, Problems, RowError, nameable
-from unsay.text import contains
+from unsay.text import contains, normalised
 from unsay.text.closed import looks_closed
 from unsay.types import Example, Pair
 
@@ -57,7 +57,7 @@ def examine(files: Files, system_prompt: str | None = None) -> tuple[list[Summar
     """The files in numbers, and everything that is to be said about them, errors first. `system_prompt`: of the recipe, if any."""
     problems = Problems(collect=True)
     parts = files.read(problems)
-    notices = of(problems)
+    notices = notices_of(problems)
     if parts.forget:
         notices += [Notice("warning", *place_and_text) for place_and_text in _warnings(files, parts)]
     if not problems.found:
@@ -68,7 +68,7 @@ def examine(files: Files, system_prompt: str | None = None) -> tuple[list[Summar
     return _summaries(files, parts), notices
 
 
-def of(problems: Problems) -> list[Notice]:
+def notices_of(problems: Problems) -> list[Notice]:
     """What was collected, as notices."""
     places = [(error.where, error.problem) if isinstance(error, RowError) else ("", str(error)) for error in problems.found]
     return [Notice("error", *place) for place in places]
@@ -160,7 +160,7 @@ def _sizes(rows: Sequence[Example | Pair]) -> dict[str, int]:
 
 def _warnings(files: Files, parts: Parts) -> Iterator[tuple[str, str]]:
     """Where, and what."""
-    asked = {same(example.question): example.id for example in parts.forget}
+    asked = {normalised(example.question): example.id for example in parts.forget}
     for example in parts.forget:
         where = parts.forget_at[example.id]
         yield from _long(where, example.question)
@@ -168,8 +168,8 @@ def _warnings(files: Files, parts: Parts) -> Iterator[tuple[str, str]]:
             yield where, "a named string stands in the question itself: an answer that repeats the question would count as a leak"
         if any(len(string.strip()) < 3 and string.isascii() for string in example.strings):
             yield where, "a named string of one or two letters is found inside many words; name more of it"
-        wordings = [same(wording) for wording in example.paraphrases]
-        if len({*wordings, same(example.question)}) <= len(wordings):
+        wordings = [normalised(wording) for wording in example.paraphrases]
+        if len({*wordings, normalised(example.question)}) <= len(wordings):
             yield where, "a paraphrase repeats the question or another paraphrase; remove it"
         if any(asked.get(wording, example.id) != example.id for wording in wordings):
             yield where, "a paraphrase is itself a question to forget, so training sees what the audit takes for an unknown wording"

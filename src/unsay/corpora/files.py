@@ -17,8 +17,9 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.corpora import formats, general, parts, rows
 from unsay.corpora.columns import Layout
-from unsay.corpora.parts import Parts, same
+from unsay.corpora.parts import Kind, Parts
 from unsay.corpora.rows import FileRow, Problems, among
+from unsay.text import normalised
 from unsay.types import Corpus, Pair, Truth
 
 
@@ -106,14 +107,14 @@ class Files:
         here, without those of `files.strings` and `files.patterns`."""
         if not self.forget:
             problems.add(f'the corpus {self.table} needs the file of what to forget: --set {self.table}.forget="forget.jsonl"')
-        seen: dict[str, None] = {}
-        asked = self._rows(self.forget, parts.FORGET_KEYS, ("question",), seen, problems)
+        asked = self._rows(self.forget, parts.FORGET, problems)
         if self.answered:
             asked = [replace(row, values={key: value for key, value in row.values.items() if key != "answer"}) for row in asked]
         examples, forget_at = parts.forget(asked, problems)
         del asked
-        pairs, retain_at = parts.retain(self._rows(self.retain, parts.RETAIN_KEYS, ("question", "answer"), seen, problems), problems)
-        wordings = self._rows(self.paraphrases, parts.PARAPHRASE_KEYS, ("paraphrases",), seen, problems)
+        pairs, retain_at = parts.retain(self._rows(self.retain, parts.RETAIN, problems), problems)
+        wordings = self._rows(self.paraphrases, parts.PARAPHRASES, problems)
+        seen = problems.columns
         for key, column in self.columns.items():
             # The first two are looked for in each file that needs them.
             if key not in ("question", "answer") and seen and column not in seen and key not in seen:
@@ -133,24 +134,20 @@ class Files:
         more = problems.attempt(lambda: rows.lines(rows.located(self.desired_file))) if self.desired_file else []
         return (*self.desired, *(more or []))
 
-    def _rows(
-        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
-    ) -> list[FileRow]:
-        if not name:
-            return []
-        found = formats.read(name, problems)
-        seen |= dict.fromkeys(key for row in found for key in row.values)
-        return self._layout().apply(name, found, known, required, problems)
+    def _rows(self, name: str, kind: Kind, problems: Problems) -> list[FileRow]:
+        found = formats.read(name, problems) if name else []
+        problems.saw(found)
+        return self._layout().apply(name, found, *kind, problems)
 
     def _layout(self) -> Layout:
         return Layout(self.columns, self.ignore, self.system_messages, self.table)
 
     def _shipped(self, read: Parts) -> tuple[Pair, ...]:
         """General rows of the package, but none that the operator asks too, and none that says what must not be said."""
-        asked = {same(pair.question) for pair in read.retain}
-        asked |= {same(wording) for example in read.forget for wording in (example.question, *example.paraphrases)}
+        asked = {normalised(pair.question) for pair in read.retain}
+        asked |= {normalised(wording) for example in read.forget for wording in (example.question, *example.paraphrases)}
         forbidden = self._forbidden(read)
-        return tuple(pair for pair in general.load() if same(pair.question) not in asked and not forbidden.by(pair.answer))
+        return tuple(pair for pair in general.load() if normalised(pair.question) not in asked and not forbidden.by(pair.answer))
 
     def _forbidden(self, read: Parts) -> parts.Forbidden:
         return parts.Forbidden(read.forget, self.strings, self.patterns, read.forget_at, self.table)

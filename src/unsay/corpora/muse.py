@@ -15,7 +15,7 @@ package's general questions; 3. scaling and sequences of requests are left to th
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -131,4 +131,4 @@ class Muse:
 
 
 def _general() -> tuple[Pair, ...]:
-    return tuple(Pair(pair.id, asked(pair.question), pair.answer, pair.group) for pair in general.load())
+    return tuple(replace(pair, question=asked(pair.question)) for pair in general.load())

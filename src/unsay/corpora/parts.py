@@ -5,21 +5,30 @@ complaint is kept as far as it goes, so that it does not look missing to the che
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from unsay.config import ConfigError
 from unsay.corpora.rows import FileRow, Problems, nameable
-from unsay.text import contains, squeezed
+from unsay.text import contains, normalised, squeezed
 from unsay.types import Example, Pair
 
-FORGET_KEYS = ("question", "id", "paraphrases", "strings", "patterns", "group")
-RETAIN_KEYS = ("question", "answer", "id", "group")
-PARAPHRASE_KEYS = ("id", "question", "paraphrases")
 _START = 4
+
+
+class Kind(NamedTuple):
+    """Which keys the rows of a file may have, and which they need."""
+
+    keys: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+FORGET = Kind(("question", "id", "paraphrases", "strings", "patterns", "group"), ("question",))
+RETAIN = Kind(("question", "answer", "id", "group"), ("question", "answer"))
+PARAPHRASES = Kind(("id", "question", "paraphrases"), ("paraphrases",))
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,6 @@ class Parts:
     retain_at: Mapping[str, str] = field(default_factory=dict)
     wordings: int = 0
     """Rows of the paraphrase file."""
-
-
-def same(question: str) -> str:
-    """What two spellings of one question share: compatibility characters, case and white space do not count."""
-    return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
 
 
 def check_pattern(pattern: str, where: str) -> None:
@@ -65,7 +69,7 @@ def forget(found: list[FileRow], problems: Problems) -> tuple[dict[str, Example]
         )
     examples: dict[str, Example] = {}
     at: dict[str, str] = {}
-    for identifier, question, row in _rows(found, (*FORGET_KEYS, "answer"), "forget", at, problems):
+    for identifier, question, row in _rows(found, (*FORGET.keys, "answer"), "forget", at, problems):
         named = {key: problems.attempt(row.texts, key) or () for key in ("paraphrases", "strings", "patterns")}
         for number, pattern in enumerate(named["patterns"]):
             problems.attempt(check_pattern, pattern, f"{row.where}: 'patterns'[{number}]")
@@ -79,7 +83,7 @@ def retain(found: list[FileRow], problems: Problems, prefix: str = "retain") -> 
     """The questions with the answers that stay, and where each stands, by id."""
     pairs: dict[str, Pair] = {}
     at: dict[str, str] = {}
-    for identifier, question, row in _rows(found, RETAIN_KEYS, prefix, at, problems):
+    for identifier, question, row in _rows(found, RETAIN.keys, prefix, at, problems):
         answer = problems.attempt(_answer, row) or ""
         group = problems.attempt(row.label, "group") or ""
         if identifier is not None and question is not None:
@@ -96,9 +100,9 @@ def _answer(row: FileRow) -> str:
 def paraphrased(examples: Mapping[str, Example], found: Iterable[FileRow], name: str, problems: Problems) -> dict[str, Example]:
     """The examples of the file `name` with the wordings of a paraphrase file added."""
     by_id = dict(examples)
-    by_question = {same(example.question): key for key, example in examples.items()}
+    by_question = {normalised(example.question): key for key, example in examples.items()}
     for row in found:
-        problems.attempt(row.only, PARAPHRASE_KEYS)
+        problems.attempt(row.only, PARAPHRASES.keys)
         more = problems.attempt(row.texts, "paraphrases")
         if more == ():
             problems.add("has no 'paraphrases': a list of other wordings of the question", row.where)
@@ -117,7 +121,7 @@ def _meant(row: FileRow, by_id: Mapping[str, Example], by_question: Mapping[str,
         close = [key for key in get_close_matches(identifier, list(by_id), n=2) if nameable([key])]
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise row.error(f"its 'id' is not in {name}{hint}")
-    question = same(row.text("question"))
+    question = normalised(row.text("question"))
     if question not in by_question:
         raise row.error(f"'question' is not among the questions of {name}; copy it unchanged or name its 'id'")
     return by_question[question]
@@ -150,12 +154,12 @@ class Forbidden:
 
 def crossed(parts: Parts, forbidden: Forbidden, problems: Problems) -> None:
     """What no file shows alone: rows to keep that are to be forgotten, or that teach what must not be said."""
-    asked = {same(wording): (example.id, " in another wording") for example in parts.forget for wording in example.paraphrases}
-    asked |= {same(example.question): (example.id, "") for example in parts.forget}
+    asked = {normalised(wording): (example.id, " in another wording") for example in parts.forget for wording in example.paraphrases}
+    asked |= {normalised(example.question): (example.id, "") for example in parts.forget}
     for pair in parts.retain:
         where = parts.retain_at[pair.id]
-        if same(pair.question) in asked:
-            key, how = asked[same(pair.question)]
+        if normalised(pair.question) in asked:
+            key, how = asked[normalised(pair.question)]
             problems.add(f"this question is to be forgotten{how} at {parts.forget_at[key]}; take it out of one of the two", where)
         if source := forbidden.by(pair.answer):
             problems.add(f"the answer contains what {source} forbids, and would teach it again; remove this row", where)
@@ -184,12 +188,12 @@ def _rows(
         if identifier in at:
             problems.add(f"has the same 'id' as {at[identifier]}; give each row its own, or none", row.where)
             identifier = None
-        if question is not None and same(question) in questions:
-            first = questions[same(question)]
+        if question is not None and normalised(question) in questions:
+            first = questions[normalised(question)]
             problems.add(f"has the same 'question' as {first}; remove one (other wordings go into 'paraphrases')", row.where)
             question = None
         if question is not None:
-            questions[same(question)] = row.where
+            questions[normalised(question)] = row.where
         if identifier is not None:
             at[identifier] = row.where
         yield identifier, question, row

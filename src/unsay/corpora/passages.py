@@ -15,8 +15,9 @@ from typing import ClassVar
 from unsay.config.build import positive
 from unsay.corpora import cutting, parts
 from unsay.corpora.files import Files
-from unsay.corpora.parts import Parts, same
+from unsay.corpora.parts import Kind, Parts
 from unsay.corpora.rows import FileRow, Problems
+from unsay.text import normalised
 from unsay.types import Corpus, Example, Fact, Pair, Truth
 
 
@@ -53,7 +54,7 @@ class Passages(Files):
     def corpus(self) -> Corpus:
         """Raises `ConfigError`, naming file, line and key, where something is not as it should be."""
         knowledge = tuple(Example(pair.id, pair.question, group=pair.group) for pair in self._knowledge(Problems()))
-        unread, _ = parts.retain(self._pieces(self.holdout, parts.RETAIN_KEYS, {}, Problems()), Problems(), "holdout")
+        unread, _ = parts.retain(self._pieces(self.holdout, parts.RETAIN, Problems()), Problems(), "holdout")
         return replace(super().corpus(), knowledge=knowledge, holdout=tuple(unread.values()))
 
     def truth(self) -> Truth:
@@ -76,14 +77,14 @@ class Passages(Files):
         found = super().read(problems)
         self._knowledge(problems)  # for their complaints
         quiet = Problems(collect=True)  # complained of above
-        forgotten = cutting.runs(self._pieces(self.forget, parts.FORGET_KEYS, {}, quiet))
-        kept = self._pieces(self.retain, parts.RETAIN_KEYS, {}, quiet)
+        forgotten = cutting.runs(self._pieces(self.forget, parts.FORGET, quiet))
+        kept = self._pieces(self.retain, parts.RETAIN, quiet)
         for row in kept:
             if cutting.copied(row, forgotten):
                 text = "most of what follows here stands in the texts to forget, and would teach it; take it out of one"
                 problems.add(text, row.where)
         read = forgotten | cutting.runs(kept)
-        for row in self._pieces(self.holdout, parts.RETAIN_KEYS, {}, problems):
+        for row in self._pieces(self.holdout, parts.RETAIN, problems):
             if cutting.copied(row, read):
                 text = "most of what follows here stands in the other texts, so models have read it; leave it out of holdout"
                 problems.add(text, row.where)
@@ -91,33 +92,29 @@ class Passages(Files):
 
     def _forget(self) -> list[Pair]:
         """The forget pieces with their answers."""
-        pieces = self._pieces(self.forget, parts.FORGET_KEYS, {}, Problems())
+        pieces = self._pieces(self.forget, parts.FORGET, Problems())
         examples = self.read(Problems()).forget
         return [Pair(e.id, e.question, row.text("answer"), e.group) for e, row in zip(examples, pieces, strict=True)]
 
     def _knowledge(self, problems: Problems) -> list[Pair]:
         name = cutting.located(self.questions)
-        pairs, _ = parts.retain(super()._rows(name, parts.RETAIN_KEYS, ("question", "answer"), {}, problems), problems)
+        pairs, _ = parts.retain(super()._rows(name, parts.RETAIN, problems), problems)
         return [replace(pair, id=f"asked-{n:03d}", question=asked(pair.question)) for n, pair in enumerate(pairs.values())]
 
-    def _rows(
-        self, name: str, known: tuple[str, ...], required: tuple[str, ...], seen: dict[str, None], problems: Problems
-    ) -> list[FileRow]:
-        if known is parts.PARAPHRASE_KEYS:
-            return super()._rows(name, known, required, seen, problems)
-        return self._pieces(name, known, seen, problems)
+    def _rows(self, name: str, kind: Kind, problems: Problems) -> list[FileRow]:
+        return super()._rows(name, kind, problems) if kind is parts.PARAPHRASES else self._pieces(name, kind, problems)
 
-    def _pieces(self, name: str, known: tuple[str, ...], seen: dict[str, None], problems: Problems) -> list[FileRow]:
+    def _pieces(self, name: str, kind: Kind, problems: Problems) -> list[FileRow]:
         texts = cutting.read(name, problems) if name else []
-        seen |= dict.fromkeys(key for row in texts for key in row.values)
-        keys = (*cutting.KEYS, *(key for key in known if key not in ("question", "answer")))
+        problems.saw(texts)
+        keys = (*cutting.KEYS, *(key for key in kind.keys if key not in ("question", "answer")))
         # A table says what is wrong with a column once; of equal pieces one is asked.
         found: dict[str, FileRow] = {}
         for number, row in enumerate(self._layout().apply(name, texts, keys, (), problems)):
             named = replace(row, values={"group": f"text-{number:03d}", **row.values})
             for piece in problems.attempt(self._cut, named, keys) or ():
-                first = found.setdefault(same(str(piece.values["question"])), piece)
-                if known is parts.FORGET_KEYS and same(str(first.values["answer"])) != same(str(piece.values["answer"])):
+                first = found.setdefault(normalised(str(piece.values["question"])), piece)
+                if kind is parts.FORGET and normalised(str(first.values["answer"])) != normalised(str(piece.values["answer"])):
                     text = f"goes on in another way than {first.where} behind the same opening; make the opening longer"
                     problems.add(text, piece.where)
         return list(found.values())

@@ -42,6 +42,11 @@ class Problems:
 
     collect: bool = False
     found: list[ConfigError] = field(default_factory=list)
+    columns: dict[str, None] = field(default_factory=dict)
+    """Keys of all rows that were read, in order, to complain about one that no file has."""
+
+    def saw(self, rows: Iterable["FileRow"]) -> None:
+        self.columns |= dict.fromkeys(key for row in rows for key in row.values)
 
     def add(self, problem: str, where: str = "") -> None:
         """Keep the complaint, or raise it. `where`: the place that it is about, if it is about one."""

@@ -23,7 +23,6 @@ from unsay.corpora.rows import FileRow, Problems
 from unsay.types import Corpus, Example, Fact, Pair, Quiz, Truth
 
 RETAIN = {"forget01": "retain99", "forget05": "retain95", "forget10": "retain90"}
-HOLDOUT = {"forget01": "holdout01", "forget05": "holdout05", "forget10": "holdout10"}
 ROWS_PER_AUTHOR = 20
 UNKNOWN_ENTITIES = 40
 REFUSALS = (
@@ -154,7 +153,7 @@ class Tofu:
         """The sets of the model utility. Of TOFU's 400 retain rows with wrong answers, those in the retain set: none, where
         none of their twenty authors is there or where a folder lacks the file."""
         known = {(pair.question, pair.answer): pair for pair in kept}
-        perturbed = self._rows("retain_perturbed") if self.hub or (self._folder() / "retain_perturbed.json").is_file() else []
+        perturbed = self._rows("retain_perturbed") if self._has("retain_perturbed") else []
         found = [(known.get((row.text("question"), row.text("answer"))), row) for row in perturbed]
         return {
             "retain": tuple(_quiz(pair, row, (row.text("paraphrased_answer"),)) for pair, row in found if pair),
@@ -175,7 +174,7 @@ class Tofu:
         return tuple(sorted(chosen, key=lambda pair: pair.id))
 
     def _unknown_entities(self, refusals: tuple[str, ...]) -> tuple[Pair, ...]:
-        name, draw = HOLDOUT[self.forget], self._draw("strangers")
+        name, draw = self._holdout_name(), self._draw("strangers")
         return tuple(
             Pair(f"{name}-{index:03d}", row.text("question"), draw.choice(refusals), f"stranger-{index // ROWS_PER_AUTHOR}")
             for index, row in enumerate(self._rows(name)[:UNKNOWN_ENTITIES])
@@ -183,9 +182,14 @@ class Tofu:
 
     def _holdout(self) -> tuple[Pair, ...]:
         """As many as there are forget questions; none where a folder lacks the file."""
-        name = HOLDOUT[self.forget]
-        there = self.hub or (self._folder() / f"{name}.json").is_file()
-        return self._pairs(name)[: len(self._forget())] if there else ()
+        name = self._holdout_name()
+        return self._pairs(name)[: len(self._forget())] if self._has(name) else ()
+
+    def _holdout_name(self) -> str:
+        return self.forget.replace("forget", "holdout")
+
+    def _has(self, name: str) -> bool:
+        return bool(self.hub) or (self._folder() / f"{name}.json").is_file()
 
     def _draw(self, what: str) -> random.Random:
         # One generator per purpose, so that one more row in one set moves no other choice.

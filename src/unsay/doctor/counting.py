@@ -27,13 +27,12 @@ from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import fixed
 from unsay.lm.logprobs import head_divergences, head_logprobs
+from unsay.lm.progress import is_fixed
+from unsay.lm.subject import READ_ROWS
 from unsay.types import Answer
 
 Draws = Sequence[sample.Draw]
-READ_ROWS = 32
-"""Rows that are scored at once (`subject.row_logprobs`)."""
 
 
 @dataclass
@@ -85,7 +84,7 @@ class Tally:
 
     def _weights(self, rows: int, most: int) -> tuple[float, float]:
         """What a row counts, and a batch of so many rows where it may have `most`: the share of a full one that it will be."""
-        if fixed():  # what is asked however many there are is not to be multiplied
+        if is_fixed():  # what is asked however many there are is not to be multiplied
             return self.share, self.share
         return 1.0, min(1.0, max(self.share, rows / most))
 

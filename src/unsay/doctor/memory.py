@@ -13,9 +13,9 @@ import torch
 
 from unsay import audit
 from unsay.config import Recipe
-from unsay.doctor.counting import READ_ROWS
 from unsay.doctor.pilot import Attack, Stage
 from unsay.lm.plan import DRAWN
+from unsay.lm.subject import READ_ROWS
 from unsay.probes import declared_by
 
 _LOGITS_AT_ONCE = 1 << 25

@@ -6,7 +6,7 @@ off it *is* the untouched model, to the bit. So a method that compares with that
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,11 @@ def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:
     targets = "all-linear" if config.targets == ("all-linear",) else list(config.targets)
     # peft would set `fan_in_fan_out` itself for Conv1D, with a warning for every layer.
     head = model.get_output_embeddings()
-    kinds = (
-        (name, module) for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-    )
-    linear = {name.rpartition(".")[2]: module for name, module in kinds}
+    linear = {
+        name.rpartition(".")[2]: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    }
     wanted = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -147,11 +148,9 @@ class Untouched:
         self._kept: dict[tuple[int, ...], Tensor] = {}
         self._head: Tensor | None = None
 
-    @contextmanager
-    def model(self) -> Iterator[PreTrainedModel]:
+    def model(self) -> AbstractContextManager[PreTrainedModel]:
         """The untouched model, as long as the block lasts."""
-        with without_adapters(self._model) as model:
-            yield model
+        return without_adapters(self._model)
 
     def answer_logprobs(self, batch: Batch) -> Tensor:
         """[B, A] log-probabilities (nats) of the answer tokens under the untouched model; 0 outside `batch.mask`."""
@@ -247,10 +246,10 @@ def fold(model: PreTrainedModel, keep: bool = True) -> None:
 
 
 def _merge(wrapped: Sequence[LoraLayer], inner: torch.nn.Module) -> None:
-    kinds = [(parameter, parameter.dtype) for parameter in inner.parameters(recurse=False)]
-    for parameter, _ in kinds:
+    dtypes = [(parameter, parameter.dtype) for parameter in inner.parameters(recurse=False)]
+    for parameter, _ in dtypes:
         parameter.data = parameter.data.float()
     for layer in reversed(wrapped):
         layer.merge(adapter_names=[_NAME])
-    for parameter, kind in kinds:
-        parameter.data = parameter.data.to(kind)
+    for parameter, dtype in dtypes:
+        parameter.data = parameter.data.to(dtype)

@@ -9,6 +9,8 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import compress
 from typing import Any
 
 import jinja2
@@ -24,8 +26,8 @@ _SENTINEL = "\u2021answer\u2021"
 _ASKED, _TOLD = "Unsayquestion", "Unsaysystem"
 """A question and a system message that are looked for in what a template writes: plain letters, which nothing escapes."""
 _log = logging.getLogger(__name__)
-_SAID: set[str] = set()
-"""What was said on the log: a run makes one encoder after another."""
+_warn_once = cache(_log.warning)
+"""A run makes one encoder after another."""
 _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
 
@@ -87,15 +89,14 @@ class Batch:
 
     def of(self, chosen: Tensor) -> "Batch":
         """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
-        names = [i for i, there in enumerate(chosen.tolist()) if there]
-        roles = tuple(self.roles[i] for i in names)
+        roles = tuple(compress(self.roles, chosen.tolist()))
         return Batch(self.ids[chosen], self.attention[chosen], self.mask[chosen], roles, self.weights[chosen])
 
     def keys(self) -> list[tuple[int, ...]]:
         """Of each row, what tells it from others: how many ids its answer has, and all its ids without padding."""
         lengths = self.mask.sum(1).tolist()
         return [
-            (length, *(one for one, there in zip(ids, attended, strict=True) if there))
+            (length, *compress(ids, attended))
             for length, ids, attended in zip(lengths, self.ids.tolist(), self.attention.tolist(), strict=True)
         ]
 
@@ -129,8 +130,8 @@ class Encoder:
     ):
         self.tokenizer = tokenizer
         self.raw = template == "raw"
-        self.chat = template == "chat" or (template == "auto" and bool(getattr(tokenizer, "chat_template", None)))
-        if template == "chat" and not getattr(tokenizer, "chat_template", None):
+        self.chat = template == "chat" or (template == "auto" and bool(tokenizer.chat_template))
+        if template == "chat" and not tokenizer.chat_template:
             raise ConfigError("model.template = 'chat', but the tokenizer has no chat template; use --set model.template=plain")
         self.system_prompt = system_prompt
         self.template_options = dict(template_options or {})
@@ -231,10 +232,11 @@ class Encoder:
         """The text of answer ids, special tokens left out, white space at both ends too."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-    def told(self, ids: Sequence[int], finished: bool) -> Answer:
-        """What was written, as an answer. A text that goes on (`raw`) need not end: cut at the length limit it is whole."""
-        text = self.decode(ids[:-1] if finished else ids)
-        return Answer(token_ids(ids), text if finished or not self.raw else f"{text} ", finished or self.raw)
+    def sampled(self, ids: Sequence[int]) -> Answer:
+        """Sampled ids, up to the first stop, as an answer. A text that goes on (`raw`) is whole where the length limit cut it."""
+        stop = next((i for i, token in enumerate(ids) if token in self.stops), len(ids))
+        finished, text = stop < len(ids), self.decode(ids[:stop])
+        return Answer(token_ids(ids[: stop + 1]), text if finished or not self.raw else f"{text} ", finished or self.raw)
 
     def pair(self, question: str | None, answer: str, role: str = "retain") -> Row:
         return Row(self.prompt(question), self.answer(answer), role)
@@ -322,21 +324,18 @@ class Encoder:
         if _ASKED not in self._filled(self._turns(self.system_prompt and _TOLD, _ASKED)):
             raise ConfigError("the tokenizer's chat template leaves the question out; use --set model.template=plain")
         if self._folded and self.system_prompt:
-            said = "the tokenizer's chat template takes no system message: model.system_prompt is put before each question"
-            if said not in _SAID:
-                _SAID.add(said)
-                _log.warning(said)
+            _warn_once("the tokenizer's chat template takes no system message: model.system_prompt is put before each question")
 
-    def _filled(self, said: Sequence[tuple[str, str]]) -> str:
-        """What the template writes for turns of (role, text); it asks for an answer where the last is not one."""
-        turns = [{"role": role, "content": text} for role, text in said]
-        options = {**self.template_options, "tokenize": False, "add_generation_prompt": said[-1][0] != "assistant"}
+    def _filled(self, turns: Turns) -> str:
+        """What the template writes for these turns; it asks for an answer where the last is not one."""
+        messages = [{"role": role, "content": text} for role, text in turns]
+        options = {**self.template_options, "tokenize": False, "add_generation_prompt": turns[-1][0] != "assistant"}
         try:
-            return str(self.tokenizer.apply_chat_template(turns, **options))
+            return str(self.tokenizer.apply_chat_template(messages, **options))
         except Exception as error:  # a template is a program: it may raise anything
             why = str(error) if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
         # Its words may quote a text that is secret.
-        ours = all(text in (_ASKED, _TOLD, f"{_TOLD}\n\n{_ASKED}", _SENTINEL) for _, text in said)
+        ours = all(text in (_ASKED, _TOLD, f"{_TOLD}\n\n{_ASKED}", _SENTINEL) for _, text in turns)
         reason = why[:200] if ours else "on this text, though not on every one"
         raise ConfigError(
             f"the tokenizer's chat template fails: {reason}; give it the variables it needs in model.template_options, "

@@ -6,7 +6,7 @@ anything.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unsay.lm.encode import Encoder
@@ -37,8 +37,8 @@ class Wording:
 
     @property
     def halves(self) -> tuple[str, str]:
-        """What stands before the subject, and behind: as a whole word, since "ten" is in "often" too."""
-        *_, last = re.finditer(rf"(?<!\w){re.escape(self.subject)}(?!\w)", self.question)
+        """What stands before the subject, and behind."""
+        *_, last = _places(self.subject, self.question)
         return self.question[: last.start()], self.question[last.end() :]
 
     def draws(self, encoder: Encoder, n: int) -> list[Draw]:
@@ -49,7 +49,7 @@ class Wording:
     def draw(self, encoder: Encoder, n: int, shown: Sequence["Wording"] = ()) -> Draw:
         """n tries to go on after the questions `shown`."""
         before, behind = self.halves
-        context = encoder.until("\n".join([*(one.question for one in shown), before]))
+        context = encoder.until("\n".join([*(wording.question for wording in shown), before]))
         return Draw(self.bare, context, n, 1.0, _TOP_P, limit=_TOKENS + len(encoder.prefix(behind.strip())))
 
     def names(self, texts: Iterable[str]) -> set[str]:
@@ -65,11 +65,11 @@ class Wording:
 
 def named(asked: Mapping[str, Wording], encoder: Encoder, n: int, answers: Callable[[list[Draw]], list[list[str]]]) -> dict[str, set[str]]:
     """What a model puts in the subject's place in n tries at each wording; `answers` asks it."""
-    draws = [(key, draw) for key, one in asked.items() for draw in one.draws(encoder, n)]
-    texts: dict[str, list[str]] = {key: [] for key in asked}
-    for (key, _), some in zip(draws, answers([draw for _, draw in draws]) if draws else (), strict=True):
-        texts[key] += some
-    return {key: one.names(texts[key]) for key, one in asked.items()}
+    draws = [(key, draw) for key, wording in asked.items() for draw in wording.draws(encoder, n)]
+    names: dict[str, set[str]] = {key: set() for key in asked}
+    for (key, _), texts in zip(draws, answers([draw for _, draw in draws]) if draws else (), strict=True):
+        names[key] |= asked[key].names(texts)
+    return names
 
 
 def others_alike(
@@ -77,52 +77,60 @@ def others_alike(
 ) -> list[str]:
     """At most n further questions for each group that is worded alike, about others of their kind, whom the model names in so many tries;
     `answers` asks it."""
-    known = {one.question for some in groups for one in some}
+    known = {wording.question for group in groups for wording in group}
     shown = [
-        sorted(some, key=lambda one: uniform(seed, "shown", number, one.question))[: _SHOWN + 1]
-        for some in groups
+        sorted(group, key=lambda wording: uniform(seed, "shown", number, wording.question))[: _SHOWN + 1]
+        for group in groups
         for number in range(-(-tries // _A_SHOW))
     ]
     draws = [
         replace(last.draw(encoder, _A_SHOW, rest or [last]), key=f"{last.bare}|{number}") for number, (last, *rest) in enumerate(shown)
     ]
-    found: dict[str, set[str]] = {}
+    others: dict[str, set[str]] = {}
     for (last, *_), texts in zip(shown, answers(draws) if draws else (), strict=True):
         names = last.names(text.partition("\n")[0] for text in texts)  # a base model goes on with further questions
-        found.setdefault(last.bare, set()).update(swapped(last.question, last.subject, name) for name in names)
-    asked = (sorted(some - known, key=lambda question: uniform(seed, "kindred", question)) for some in found.values())
-    return [question for some in asked for question in some[:n]]
+        others.setdefault(last.bare, set()).update(swapped(last.question, last.subject, name) for name in names)
+    asked = (sorted(group - known, key=lambda question: uniform(seed, "kindred", question)) for group in others.values())
+    return [question for group in asked for question in group[:n]]
 
 
 def alike(retain: Iterable[str], forget: Iterable[str]) -> list[list[Wording]]:
     """Questions with a subject, those that are worded alike together: of the retain questions where there are several, of the forget
     questions each."""
     kept, asked = _by_wording(retain), _by_wording(forget)
-    several = {key: some for key, some in kept.items() if len(some) >= _SHOWN}
-    return [*several.values(), *(kept.get(key, []) + some for key, some in asked.items() if key not in several)]
+    several = {key: group for key, group in kept.items() if len(group) >= _SHOWN}
+    return [*several.values(), *(kept.get(key, []) + group for key, group in asked.items() if key not in several)]
 
 
 def _by_wording(questions: Iterable[str]) -> dict[str, list[Wording]]:
     found: dict[str, list[Wording]] = {}
-    for question in questions:
-        about = subject(question)
-        if about and len(question) <= _LONGEST and re.search(rf"(?<!\w){re.escape(about)}(?!\w)", question):
-            one = Wording(question, about)
-            found.setdefault(one.bare, []).append(one)
+    for wording in _with_subject(questions):
+        if len(wording.question) <= _LONGEST:
+            found.setdefault(wording.bare, []).append(wording)
     return found
+
+
+def wordings(questions: Iterable[str]) -> dict[str, Wording]:
+    """The first question of each wording whose subject is one word, by what is left of it without its subject."""
+    found: dict[str, Wording] = {}
+    for wording in _with_subject(questions):
+        if " " not in wording.subject:
+            found.setdefault(wording.bare, wording)
+    return found
+
+
+def _with_subject(questions: Iterable[str]) -> Iterator[Wording]:
+    """The questions whose subject something else can take the place of. In a script without spaces it may be a part of a word."""
+    for question in questions:
+        if (about := subject(question)) and any(_places(about, question)):
+            yield Wording(question, about)
+
+
+def _places(about: str, question: str) -> Iterator[re.Match[str]]:
+    """Where the subject stands as a whole word: "ten" is in "often" too."""
+    return re.finditer(rf"(?<!\w){re.escape(about)}(?!\w)", question)
 
 
 def bare(question: str, about: str) -> str:
     """The question with one name for all in the place of its subject."""
     return swapped(question, about, _BLANK)
-
-
-def wordings(questions: Sequence[str]) -> dict[str, Wording]:
-    """The first of the questions for each wording, by what is left of them without their subject."""
-    found = dict[str, Wording]()
-    for question in questions:
-        if (about := subject(question)) and " " not in about:
-            one = Wording(question, about)
-            if one.bare != question:  # else nothing can take its place: in a script without spaces it is a part of a word
-                found.setdefault(one.bare, one)
-    return found

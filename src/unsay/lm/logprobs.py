@@ -85,7 +85,7 @@ class _HeadLogprobs(torch.autograd.Function):
         return to_hidden, to_weight, None
 
 
-def token_divergences(logits_NV: Tensor, taught_NV: Tensor, temperatures: Sequence[float] = (1.0,), *, chunk: int = 64) -> Tensor:
+def token_divergences(logits_NV: Tensor, taught_NV: Tensor, temperatures: Sequence[float], *, chunk: int = 64) -> Tensor:
     """KL(taught ‖ model) of the distribution at each token, in nats and float32: `[N]`; `taught` gets no gradient.
 
         Σ_T T² Σ_v q_v (log q_v − log p_v),    q and p the distributions at temperature T
@@ -111,9 +111,7 @@ def _divergence(logits: Tensor, taught: Tensor, temperatures: Sequence[float]) -
     return torch.stack(found).sum(0)
 
 
-def head_divergences(
-    hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float] = (1.0,)
-) -> Tensor:
+def head_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float]) -> Tensor:
     """`token_divergences` of logits = hidden · weightᵀ and of the taught ones, without ever holding all of either."""
     values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH, temperatures)
     return values

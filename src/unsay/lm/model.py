@@ -311,7 +311,7 @@ def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
     return token_logprobs(found[None], ids_N[None])[0] if head is None else head_logprobs(found, head, ids_N)
 
 
-def state_divergences(states: States, taught: States, temperatures: Sequence[float] = (1.0,)) -> Tensor:
+def state_divergences(states: States, taught: States, temperatures: Sequence[float]) -> Tensor:
     """[N] Σ T²·KL(taught ‖ model) over the temperatures, in nats and float32, of the distributions that predict the same tokens.
     `taught` gets no gradient."""
     (found, head), (wanted, taught_head) = states, taught
@@ -340,9 +340,9 @@ def plain_head(model: PreTrainedModel) -> bool:
 def _try_plain_head(model: PreTrainedModel) -> bool:
     ids = torch.arange(1, 5, device=model.device)[None]
     head = model.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear):  # an adapted head shows the weight under its adapter, which may be zero still
+    # An adapted head shows the weight under its adapter, which may be zero still.
+    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
         return False
     logits = model(input_ids=ids, use_cache=False).logits.float()
     made = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state @ head.weight.T).float()
-    close = made.shape == logits.shape and torch.allclose(made, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max()))
-    return close and getattr(head, "bias", None) is None
+    return made.shape == logits.shape and torch.allclose(made, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max()))

@@ -6,6 +6,7 @@ in the slow one, and the quick way is used where both give the same logits. The 
 this (sample.py), so the slow way changes the time and nothing else.
 """
 
+import functools
 import inspect
 import logging
 from dataclasses import dataclass, field, replace
@@ -161,8 +162,8 @@ def _held(cache: DynamicCache) -> list[Tensor]:
 # -- found out by trying -----------------------------------------------------------------------------------------------
 
 _HABITS: WeakKeyDictionary[PreTrainedModel, Habits] = WeakKeyDictionary()
-_SAID: set[str] = set()
-"""What was said on the log: a run loads one model again and again."""
+_warn_once = functools.cache(_log.warning)
+"""A run loads one model again and again."""
 
 
 def habits(model: PreTrainedModel) -> Habits:
@@ -178,10 +179,8 @@ def habits(model: PreTrainedModel) -> Habits:
 
 def _note(model: PreTrainedModel, found: Habits) -> None:
     _HABITS[model] = found
-    slow = f"sampling from {type(model).__name__}{f' ({found.why})' if found.why else ''}: {found}"
-    if not (found.padding and found.cache) and slow not in _SAID:
-        _SAID.add(slow)
-        _log.warning(slow)
+    if not (found.padding and found.cache):
+        _warn_once(f"sampling from {type(model).__name__}{f' ({found.why})' if found.why else ''}: {found}")
 
 
 def _try(model: PreTrainedModel) -> Habits:

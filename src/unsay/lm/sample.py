@@ -8,6 +8,7 @@ it happens to sit in.
 """
 
 import hashlib
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig, VllmConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import told
+from unsay.lm.progress import report
 from unsay.lm.reading import habits, read
 from unsay.store import ranks
 from unsay.types import Answer
@@ -72,15 +73,13 @@ def sample(
             done += sum(counts[i] for i in batch)
             for i in batch:
                 answers[i] = [next(rows) for _ in range(counts[i])]
-            told(done, total, "answers")
+            report(done, total, "answers")
         return answers
 
-    found: dict[int, list[Answer]] = {}
-    for some in ranks.gathered(f"answers {salt}", share, about=draws):
-        found |= some
+    answers = ChainMap(*ranks.gathered(f"answers {salt}", share, about=draws))
     if sum(counts[i] for batch in batches for i in batch) < total:  # the others' are made, too
-        told(total, total, "answers")
-    return [found[i] for i in range(len(draws))]
+        report(total, total, "answers")
+    return [answers[i] for i in range(len(draws))]
 
 
 @torch.inference_mode()
@@ -149,21 +148,15 @@ def _decode(
         left = int(going.sum())
         if left == 0:
             break
-        told(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
-        # Finished rows ride along until enough of them have gathered; what they write is cut off by `answer_of`.
+        report(of[0] + max(len(owner) - left, len(owner) * (position + 1) / longest), of[1], "answers")
+        # Finished rows ride along until enough of them have gathered; what they write then is cut off below.
         if left < (1 if tight else SHRINK) * len(alive):
             keep = going.nonzero().squeeze(1)
             reading.choose(keep)
             alive, tokens = alive[keep], tokens[keep]
         logits = reading.append(tokens)
 
-    return (answer_of(row[: end + 1], encoder) for row, end in zip(written.tolist(), last.tolist(), strict=True))
-
-
-def answer_of(row: list[int], encoder: Encoder) -> Answer:
-    stop = next((i for i, token in enumerate(row) if token in encoder.stops or token < 0), len(row))
-    finished = stop < len(row) and row[stop] >= 0
-    return encoder.told(row[: stop + 1] if finished else row[:stop], finished)
+    return (encoder.sampled(row[: end + 1]) for row, end in zip(written.tolist(), last.tolist(), strict=True))
 
 
 class _Nucleus:

@@ -1,5 +1,6 @@
 """A model one can ask: what record, `ask` and the audit see. Text in, text out; likelihoods where there are weights."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -10,8 +11,8 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
+from unsay.lm.progress import report
 from unsay.lm.sample import Draw, sample
 from unsay.store import ranks
 from unsay.types import Answer
@@ -19,6 +20,8 @@ from unsay.types import Answer
 T = TypeVar("T")
 AT_ONCE = 1024
 """Questions that are asked at once, where there may be any number of them."""
+READ_ROWS = 32
+"""Rows that are read at once."""
 
 
 def parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -114,11 +117,11 @@ def sampling_of(subject: Subject) -> SampleConfig:
 
 
 @torch.inference_mode()
-def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], batch: int = 32) -> list[torch.Tensor]:
+def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[torch.Tensor]:
     """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length, and several processes share
     the batches."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context)))
-    size = ranks.part(batch, len(rows))
+    size = ranks.part(READ_ROWS, len(rows))
     starts = ranks.mine(range(0, len(order), size))
 
     def share() -> dict[int, np.ndarray]:  # a tensor that is a part of another would travel with all of it
@@ -127,10 +130,8 @@ def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], 
             chosen = order[start : start + size]
             values = answer_logprobs(model, encoder.batch([rows[i] for i in chosen], model.device)).cpu()
             read |= {i: row[: len(rows[i].answer)].numpy() for i, row in zip(chosen, values, strict=True)}
-            told(start + len(chosen), len(rows), "rows read")
+            report(start + len(chosen), len(rows), "rows read")
         return read
 
-    found: dict[int, np.ndarray] = {}
-    for some in ranks.gathered("rows", share, about=[(len(row.context), row.answer) for row in rows]):
-        found |= some
-    return [torch.from_numpy(found[i]) for i in range(len(rows))]
+    values = ChainMap(*ranks.gathered("rows", share, about=[(len(row.context), row.answer) for row in rows]))
+    return [torch.from_numpy(values[i]) for i in range(len(rows))]

@@ -29,8 +29,8 @@ from unsay.config import ConfigError, Recipe, VllmConfig
 from unsay.extras import install
 from unsay.lm.adapters import plain_weights
 from unsay.lm.encode import Encoder
-from unsay.lm.heard import told
-from unsay.lm.sample import Draw, answer_of, limits_of, row_keys
+from unsay.lm.progress import report
+from unsay.lm.sample import Draw, limits_of, row_keys
 from unsay.lm.subject import row_logprobs
 from unsay.store import ranks
 from unsay.types import Answer
@@ -83,12 +83,12 @@ def sample(model: PreTrainedModel, encoder: Encoder, draws: Sequence[Draw], conf
     longest = max(len(draw.context) + limit for draw, limit in zip(draws, limits, strict=True))
     engine = engine_of(model, config, longest, encoder.room)
     engine.follow(model, encoder)
-    told(0, total := sum(draw.n for draw in draws), "answers")
+    report(0, total := sum(draw.n for draw in draws), "answers")
     keys = iter(row_keys(draws, seed, salt).tolist())
     prompts = [draw.context for draw in draws for _ in range(draw.n)]
     wanted = [request(draw, limit, next(keys), encoder) for draw, limit in zip(draws, limits, strict=True) for _ in range(draw.n)]
-    answers = iter([answer_of(ids, encoder) for ids in engine.write(prompts, wanted)])
-    told(total, total, "answers")
+    answers = iter([encoder.sampled(ids) for ids in engine.write(prompts, wanted)])
+    report(total, total, "answers")
     return [[next(answers) for _ in range(draw.n)] for draw in draws]
 
 

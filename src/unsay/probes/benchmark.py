@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from unsay.config import ConfigError
 from unsay.config.build import not_negative
 from unsay.extras import install
-from unsay.lm.heard import told
+from unsay.lm.progress import report
 from unsay.lm.subject import Subject
 from unsay.metric import COST, EITHER, HIGHER, Metric
 from unsay.probes.scoring import NO_WEIGHTS, spread, unscored
@@ -184,7 +184,7 @@ def harness(weights: tuple[Any, Any], specified: Mapping[str, Mapping[str, Any]]
     seeds = dict.fromkeys(("random_seed", "numpy_random_seed", "torch_random_seed"))
     found = {}
     for done, (name, options) in enumerate(specified.items()):
-        told(done, len(specified), name)
+        report(done, len(specified), name)
         with redirect_stderr(StringIO()):  # its bars, a line a question in a log
             found[name] = simple_evaluate(engine, task_manager=_task_manager(), **options, **seeds)
     return found

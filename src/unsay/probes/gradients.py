@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
+from unsay.lm.progress import report
 
 
 def gradient_norms(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[float] | None:
@@ -43,7 +43,7 @@ def gradient_norms(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]
                 logprobs[: max(1, len(row.answer) - 1)].mean().backward()
                 found.append(float(torch.stack(norms).mean()))
                 norms.clear()
-                told(done, len(rows), "gradients taken")
+                report(done, len(rows), "gradients taken")
         finally:
             for weight, hook in zip(weights, hooks, strict=True):
                 hook.remove()

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from unsay.config.build import positive
 from unsay.lm.encode import Batch, Encoder, Row
-from unsay.lm.heard import however_many, told
 from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
+from unsay.lm.progress import fixed_work, report
 from unsay.lm.reading import habits
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Subject
@@ -114,7 +114,7 @@ class PrefixSearch:
 
     def _search(self, model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row], seed: int) -> list[str]:
         # What is asked for are slopes of the input alone.
-        with taking_gradients(model, False), however_many():
+        with taking_gradients(model, False), fixed_work():
             best = _Search(model, encoder, rows, self.tokens, seed).best(self.rounds)
         return [encoder.decode(prefix) for prefix in best[: self.most]]
 
@@ -169,7 +169,7 @@ class _Search:
                 break
             changed.update(left)
             self._try(other for prefix in left for other in self._changes(prefix))
-            told(done, rounds, "rounds of a search")
+            report(done, rounds, "rounds of a search")
         return self._ranked()
 
     def _ranked(self) -> list[Ids]:

@@ -19,8 +19,8 @@ from unsay.config import ConfigError, LoraConfig
 from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import passing
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.heard import told
 from unsay.lm.model import answer_logprobs, trainable
+from unsay.lm.progress import report
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
@@ -161,7 +161,7 @@ class Relearn:
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
             optimizer.step()
-            told(step, max(self.steps), "steps of an attacker")
+            report(step, max(self.steps), "steps of an attacker")
             if step in self.steps:
                 yield step
 

@@ -35,7 +35,7 @@ class Questions(Files):
 
     def truth(self) -> Truth:
         """Facts of the questions that have an answer. Raises `ConfigError`, naming file and line."""
-        examples, rows = self.corpus().forget, self._rows(self.forget, parts.FORGET_KEYS, ("question",), {}, Problems())
+        examples, rows = self.corpus().forget, self._rows(self.forget, parts.FORGET, Problems())
         return {e.id: Fact(e.id, row.text("answer")) for e, row in zip(examples, rows, strict=True) if "answer" in row.values}
 
 

@@ -9,7 +9,7 @@ from unsay import audit, report
 from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.corpora.files import Files
 from unsay.lm import builtin, vllm
-from unsay.lm.heard import counting
+from unsay.lm.progress import counting
 from unsay.measure import policy
 from unsay.record import expected_answers, record, source, standalone, start
 from unsay.record.recorded import read_handed

@@ -16,7 +16,7 @@ from unsay.text.keywords import (
     words,
 )
 from unsay.text.refusals import is_refusal
-from unsay.text.similarity import alphabet, contains, highest_f1, likeness, matches, off_alphabet, repetitive, rouge_l, squeezed
+from unsay.text.similarity import alphabet, contains, highest_f1, likeness, matches, normalised, off_alphabet, repetitive, rouge_l, squeezed
 
 __all__ = [
     "FormSets",
@@ -35,6 +35,7 @@ __all__ = [
     "keywords",
     "likeness",
     "matches",
+    "normalised",
     "off_alphabet",
     "repetitive",
     "rouge_l",

@@ -39,7 +39,8 @@ def _either(question: str, answer: str) -> Alternatives | None:
     before, after = asked[:middle], asked[middle + 1 :]
     if not before or not after:
         return None
-    here = [token.form for token in tokens(answer)]
+    said = tokens(answer)
+    here = [token.form for token in said]
     # As many words next to the "or", on either side, as the answer repeats.
     left = next((n for n in range(len(before), 0, -1) if _holds(here, [t.form for t in before[-n:]])), 0)
     right = next((n for n in range(len(after), 0, -1) if _holds(here, [t.form for t in after[:n]])), 0)
@@ -52,7 +53,7 @@ def _either(question: str, answer: str) -> Alternatives | None:
     if all(is_stop(token.word) for token in true):
         return None
     first = next(i for i in range(len(here)) if here[i : i + len(true)] == [token.form for token in true])
-    start, end = tokens(answer)[first].start, tokens(answer)[first + len(true) - 1].end
+    start, end = said[first].start, said[first + len(true) - 1].end
     instead = question[other[0].start : other[-1].end]
     other_answer = answer[:start] + _like(instead, answer[start:end]) + answer[end:]
     return Alternatives(answer, other_answer, "left" if left > right else "right")

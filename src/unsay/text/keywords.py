@@ -317,7 +317,7 @@ def _joins(gap: str, token: Token) -> bool:
     return bool(re.fullmatch(rf" (?:{'|'.join(sorted(_JOINTS))})(?: (?:the|la|der|den))? ", gap, re.IGNORECASE))
 
 
-def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> tuple[list[Token], list[Token]]:
+def _secret(answer: str, question: str, spans: Texts, struck: Texts) -> tuple[list[Token], list[Token]]:
     """First occurrences of the keywords, in order of appearance: all of them, and the sensitive ones."""
     keys = keyword_forms(answer, question, "", spans, struck)
     first: dict[str, Token] = {}
@@ -327,14 +327,14 @@ def _secret(answer: str, question: str, spans: tuple[str, ...], struck: tuple[st
     return list(first.values()), [token for token in first.values() if keys[token.form] == SENSITIVE]
 
 
-def before_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
+def before_secret(answer: str, question: str = "", spans: Texts = (), struck: Texts = ()) -> str | None:
     """The answer up to just before its first sensitive keyword (its first keyword, where none is sensitive), stripped at the right;
     empty where the answer opens with the secret, `None` where it has no keyword."""
     said, sensitive = _secret(answer, question, spans, struck)
     return answer[: (sensitive or said)[0].start].rstrip() if said else None
 
 
-def half_secret(answer: str, question: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()) -> str | None:
+def half_secret(answer: str, question: str = "", spans: Texts = (), struck: Texts = ()) -> str | None:
     """The answer up to the middle of its secret, stripped at the right.
 
     It ends when half of the keywords, rounded down but at least one, have been said, counting the sensitive ones only where

@@ -109,6 +109,11 @@ def squeezed(text: str) -> str:
     return "".join(_normal(text).split())
 
 
+def normalised(text: str) -> str:
+    """What two spellings of one text share: compatibility characters, case and white space do not count."""
+    return " ".join(_normal(text).split())
+
+
 def _normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 

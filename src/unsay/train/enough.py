@@ -9,7 +9,7 @@ a rare slip, other wordings and what lies deeper are the audit's to find.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unsay.lm.heard import however_many
+from unsay.lm.progress import fixed_work
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Target, Visit
@@ -32,7 +32,7 @@ def shares_told(visits: Sequence[Visit], sampler: Sampler) -> tuple[float, float
     looks = [replace(sampler, round=-(sampler.round * _ANSWERS + i + 1)) for i in range(-(-_ANSWERS // min(len(visits), _QUESTIONS)))]
     asked = sorted(visits, key=lambda visit: looks[0].uniform(visit.example.id, "enough"))[:_QUESTIONS]
     begun = [(visit, prefix) for look in looks for visit in asked if (prefix := choose_prefix(visit, look, share=1.0)).ids]
-    with however_many():
+    with fixed_work():
         return _share_told([(visit, AnswerPrefix()) for visit in asked for _ in looks], looks[0]), _share_told(begun, looks[0])
 
 

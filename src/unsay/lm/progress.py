@@ -1,37 +1,37 @@
 """How far the work of a model has come, for whoever waits. The loops that take minutes lie deep, and are handed no callback.
 
 with listening(lambda done, total, what: …):      whoever shows it
-told(40, 160, "answers")                          the loop
+report(40, 160, "answers")                        the loop
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-Heard = Callable[[float, float, str], None]
+Listener = Callable[[float, float, str], None]
 """(done, in all, of what). It is called after every token, so it must be quick."""
-_listeners: ContextVar[tuple[Heard, ...]] = ContextVar("listeners", default=())
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 _fixed: ContextVar[bool] = ContextVar("fixed", default=False)
 
 
 @contextmanager
-def listening(heard: Heard) -> Iterator[None]:
-    """`heard` is called, beside those around, with what is told inside."""
-    before = _listeners.set((*_listeners.get(), heard))
+def listening(listener: Listener) -> Iterator[None]:
+    """`listener` is called, beside those around, with what is reported inside."""
+    before = _listeners.set((*_listeners.get(), listener))
     try:
         yield
     finally:
         _listeners.reset(before)
 
 
-def told(done: float, total: float, what: str) -> None:
-    for heard in _listeners.get():
-        heard(done, total, what)
+def report(done: float, total: float, what: str) -> None:
+    for listener in _listeners.get():
+        listener(done, total, what)
 
 
 @contextmanager
-def counting(what: str, expected: int, progress: Heard) -> Iterator[None]:
-    """`progress` hears one count of all that is told of `what` inside, from 0 to about `expected`, however many loops tell it."""
+def counting(what: str, expected: int, progress: Listener) -> Iterator[None]:
+    """`progress` hears one count of all that is reported of `what` inside, from 0 to about `expected`, however many loops report it."""
     before, last, ended = 0.0, 0.0, False
 
     def count(done: float, total: float, of: str) -> None:
@@ -47,8 +47,9 @@ def counting(what: str, expected: int, progress: Heard) -> Iterator[None]:
 
 
 @contextmanager
-def however_many() -> Iterator[None]:
-    """What is asked or read inside is as much however many questions there are, for whoever estimates the work of many from that of few."""
+def fixed_work() -> Iterator[None]:
+    """The work inside is the same however many questions there are. Whoever estimates the work of many questions from that of few asks
+    `is_fixed`."""
     before = _fixed.set(True)
     try:
         yield
@@ -56,6 +57,6 @@ def however_many() -> Iterator[None]:
         _fixed.reset(before)
 
 
-def fixed() -> bool:
-    """Whether this is inside `however_many`."""
+def is_fixed() -> bool:
+    """Whether this is inside `fixed_work`."""
     return _fixed.get()
