@@ -8,7 +8,7 @@ import typer
 
 from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, print_json, print_table
 from unsay.cli.processes import ProcessesOption
-from unsay.cli.progress import landed, watching
+from unsay.cli.progress import watching
 from unsay.config import ConfigError, build
 from unsay.store import ranks
 from unsay.store.folder import RunFolder
@@ -74,7 +74,7 @@ def audit(
         named = {"before": before, "retain_model": retain_model}
         with watching() as watchers:
             runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], corpus=corpus or "files", **named)
-        landed(folder.report_html)
+        print(folder.report_html)
         return
     with watching() as watchers, folder.claimed():
         recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
@@ -85,7 +85,7 @@ def audit(
         else:
             for one in [which] if which else runs.auditable(recipe, folder):
                 runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
-    landed(folder.audit_file("endpoint") if served else folder.audit_file("after").parent)
+    print(folder.audit_file("endpoint") if served else folder.audit_file("after").parent)
 
 
 @app.command(rich_help_panel=RESULT)
@@ -160,7 +160,7 @@ def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Sho
             for which in runs.auditable(recipe, folder):
                 runs.run_audit(recipe, folder, which, watchers, again=again)
             runs.run_report(folder, watchers)
-    landed(folder.report_html)
+    print(folder.report_html)
 
 
 @app.command(rich_help_panel=RESULT)
@@ -170,7 +170,7 @@ def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: One
 
     if not open_unlearning:
         raise ConfigError("say which format: --open-unlearning")
-    landed(*write(RunFolder(run), which, out or run / "open-unlearning" / which))
+    print(*write(RunFolder(run), which, out or run / "open-unlearning" / which), sep="\n")
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

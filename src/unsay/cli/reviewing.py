@@ -16,7 +16,6 @@ import typer
 from rich.text import Text
 
 from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_json, say
-from unsay.cli.progress import landed
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
@@ -43,7 +42,7 @@ def spans(
     with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
         if export:
             annotation.export(folder, export)
-            landed(export)
+            print(export)
             return
         if taken:
             annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, print_json
-from unsay.cli.progress import landed
 from unsay.config import ConfigError, Recipe, dump
 from unsay.store import redact
 from unsay.store.files import LOCK, links, remove, write_text
@@ -55,7 +54,7 @@ def look(
     folder.recipe(texts=False)  # says where this is no run folder
     with folder.claimed():
         written = looking.write(folder, which, plain, page)
-    landed(written)
+    print(written)
 
 
 @vault.command()
@@ -99,7 +98,7 @@ def key(file: Annotated[Path, typer.Argument(help="Where the new key is written,
     from unsay.store.keys import new_key
 
     new_key(file)
-    landed(file)
+    print(file)
 
 
 @vault.command()

@@ -9,12 +9,11 @@ from unsay.config.knobs import (
     LoraConfig,
     ModelConfig,
     Recipe,
-    RecordConfig,
     ReportConfig,
     SampleConfig,
     VllmConfig,
 )
-from unsay.config.shipped import recipe_path, recipes_folder
+from unsay.config.shipped import recipe_names, recipe_path, recipes_folder
 from unsay.config.toml import dump, load, otherwise
 from unsay.config.training import TrainConfig, WatchConfig
 
@@ -27,7 +26,6 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "Recipe",
-    "RecordConfig",
     "ReportConfig",
     "SampleConfig",
     "TrainConfig",
@@ -37,6 +35,7 @@ __all__ = [
     "dump",
     "load",
     "otherwise",
+    "recipe_names",
     "recipe_path",
     "recipes_folder",
 ]

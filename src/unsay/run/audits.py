@@ -21,8 +21,9 @@ from unsay.report.gate import said
 from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
 from unsay.store import identity
+from unsay.store.clock import now
 from unsay.store.files import write_jsonl
-from unsay.store.folder import RunFolder, each_finding, now
+from unsay.store.folder import RunFolder, each_finding
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder

@@ -17,7 +17,8 @@ from unsay.report.notes import after_record
 from unsay.run.audits import run_alone, run_audit
 from unsay.run.watchers import Watchers
 from unsay.store import interrupt, redact
-from unsay.store.folder import RunFolder, now
+from unsay.store.clock import now
+from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.tables import PARTS, entries, near
 from unsay.train import method_of, tracking, train

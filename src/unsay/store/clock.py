@@ -1,9 +1,11 @@
-"""What a stage has cost so far, looking at it left out: methods are compared at equal cost, and an evaluation is no part of one."""
+"""The time, and what a stage has cost so far, looking at it left out: methods are compared at equal cost, and an evaluation is no part of
+one."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,11 @@ class Cost:
 
     def __sub__(self, other: "Cost") -> "Cost":
         return Cost(self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+
+
+def now() -> str:
+    """The time as the manifest has it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def duration(seconds: float) -> str:

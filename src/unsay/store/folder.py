@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.store import ranks, redact
-from unsay.store.clock import Clock, Cost
+from unsay.store.clock import Clock, Cost, now
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
 from unsay.store.memory import give_back, peak_memory
@@ -189,11 +188,6 @@ def _take_back(lock: Path, made: Iterable[Path]) -> None:
             lock.unlink()
             for path in made:
                 path.rmdir()
-
-
-def now() -> str:
-    """The time as the manifest has it: UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_findings(path: Path) -> list[Finding]:

@@ -1,10 +1,9 @@
 """The texts of a recipe that may be secret (named strings and patterns, a system message): out of recipe.toml, into the vault, and back.
 The rest of a recipe is numbers, names and the operator's own title, and may be shown."""
 
-import dataclasses
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +39,9 @@ def refuse_hidden(recipe: Recipe) -> None:
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
-    whole = dataclasses.asdict(recipe)
-    tables: dict[str, Any] = {name: table for name, table in whole.items() if isinstance(table, dict) and name != "tables"}
-    for name, table in {**tables, **whole["tables"]}.items():
+    whole = asdict(recipe)
+    tables = whole.pop("tables")
+    for name, table in (whole | tables).items():
         for key in SENSITIVE:
             if isinstance(table, Mapping) and table.get(key):
                 yield name, key, list(table[key]) if isinstance(table[key], list | tuple) else table[key]
@@ -53,7 +52,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:
-    own = {field.name for field in dataclasses.fields(recipe)} - {"tables"}
+    own = {field.name for field in fields(recipe)} - {"tables"}
     for row in texts:
         table, change = row["table"], {row["key"]: row["value"]}
         if table in own:
