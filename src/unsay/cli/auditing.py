@@ -71,9 +71,8 @@ def audit(
         if wrong:
             raise ConfigError(text)
     if alone:
-        named = {"before": before, "retain_model": retain_model}
         with watching() as watchers:
-            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], corpus=corpus or "files", **named)
+            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], before, retain_model, corpus or "files")
         print(folder.report_html)
         return
     with watching() as watchers, folder.claimed():

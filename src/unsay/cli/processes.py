@@ -20,7 +20,7 @@ from unsay.store import ranks
 
 _PARENT = "UNSAY_STARTED_BY"
 _GRACE = 10.0
-"""Seconds that the others have, once one has failed, to come to the place where they would meet it."""
+"""Seconds that the others get, once one has failed, to notice it at their next meeting and to end by themselves."""
 
 
 def _start(processes: int) -> int:
@@ -57,10 +57,10 @@ def launch(processes: int, command: list[str]) -> int:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
     }
-    # One seed of hashes: an order that came from a set would else be another in each.
+    # The same hash seed for all: otherwise the order of a set could differ from process to process.
     environment = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"} | os.environ | shared
     ranked = [environment | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
-    # A session of its own: what is typed at the terminal reaches a process once, from here.
+    # Each in a session of its own: Ctrl-C at the terminal then reaches it once, through `pass_on`.
     started = [subprocess.Popen(command, env=one, start_new_session=True) for one in ranked]
 
     def pass_on(number: int, frame: FrameType | None) -> None:

@@ -89,7 +89,7 @@ class _Shown:
             self.bars.update(self._stage.id, total=1, completed=1, note="done")
 
     def _added(self, name: str, visible: bool = True, whole: Callable[[float], int] = ceil) -> Task:
-        # Of a stage that step counts which runs now, of answers none that is not finished.
+        # A stage counts the step that runs now (`ceil`), the work below it only what is finished (`int`).
         number = self.bars.add_task(name, total=None, note="", visible=visible, whole=whole)
         return next(task for task in self.bars.tasks if task.id == number)
 

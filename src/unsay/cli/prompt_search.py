@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli import completing
-from unsay.cli.app import START, JsonOption, app, output, print_json
+from unsay.cli.app import START, JsonOption, ModelArgument, app, output, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.store.files import jsonl, write_text
@@ -17,7 +16,7 @@ FORMS = ("questions", "paraphrases")
 
 @app.command(rich_help_panel=START)
 def prompt_search(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
+    model: ModelArgument,
     question: Annotated[str | None, typer.Argument(help="The question that must not be answered.")] = None,
     questions: Annotated[str | None, typer.Option("--questions", help="A file of questions instead, with or without answers.")] = None,
     answer: Annotated[

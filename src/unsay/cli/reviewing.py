@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_json, say
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_error, print_json
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
@@ -81,7 +81,7 @@ def _open_in_editor(path: Path) -> None:
 
 
 def _try_again(error: ConfigError) -> bool:
-    say(str(error))
+    print_error(str(error))
     return sys.stdin.isatty() and typer.confirm("Open it again?", default=True, err=True)
 
 

@@ -98,7 +98,7 @@ def train(run: RunArgument, averaging: AveragingOption = None, processes: Proces
         if averaging is None:
             runs.run_train(folder.recipe(), folder, watchers)
         else:
-            runs.run_turn(folder, averaging, watchers)
+            runs.run_averaging(folder, averaging, watchers)
     print(folder.checkpoint)
 
 

@@ -146,7 +146,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
 
 def _end(folder: RunFolder, recipe: Recipe, own_key: Path | None) -> tuple[DestroyedVault, bool]:
     """Remove the texts and the weights; what may be claimed of them now, and whether any were written out in plain."""
-    before, (shown, texts) = folder.manifest(), redact.apart(recipe)
+    before, (shown, texts) = folder.manifest(), redact.hide(recipe)
     plain = bool(texts) or any(look.plain for look in before.looks)  # a folder of an earlier version has its texts in the recipe still
     write_text(folder.recipe_file, dump(shown), mode=0o600)
     for path in (folder.state, folder.planted):
@@ -185,7 +185,7 @@ def verify(
 
     if not checkpoint.is_dir():
         raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
-    told = identity.told(report)
+    told = identity.of_report(report)
     found = identity.differences(told["checkpoint"], checkpoint)
     if as_json:
         print_json({"same": not found, "differs": found} | {key: told.get(key) for key in ("request", "dates", "policy")})

@@ -14,7 +14,7 @@ from unsay.config.knobs import (
     VllmConfig,
 )
 from unsay.config.shipped import recipe_names, recipe_path, recipes_folder
-from unsay.config.toml import dump, load, otherwise
+from unsay.config.toml import dump, load, obsolete_knobs
 from unsay.config.training import TrainConfig, WatchConfig
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "build",
     "dump",
     "load",
-    "otherwise",
+    "obsolete_knobs",
     "recipe_names",
     "recipe_path",
     "recipes_folder",

@@ -61,7 +61,7 @@ def check_audit(recipe: Recipe) -> None:
     audit.probes_of(recipe)
     deployment.model(recipe)
     vllm.check(recipe)
-    _room(recipe)
+    _check_length(recipe)
     known = {name for kind in PARTS for name in entries(kind)}
     ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
@@ -69,7 +69,7 @@ def check_audit(recipe: Recipe) -> None:
             raise ConfigError(f"unknown table [{name}]: {near(name, known | ours)}")
 
 
-def _room(recipe: Recipe) -> None:
+def _check_length(recipe: Recipe) -> None:
     """Raises `ConfigError` where answers are too short to hold the text that must not come: a recital cut off would pass for forgetting."""
     corpus = source(recipe)
     words = getattr(corpus, "continuation", 0) if getattr(corpus, "raw", False) else 0

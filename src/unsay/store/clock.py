@@ -40,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """Runs from its making on, but for its pauses. `before` is what an interrupted stage had cost up to where it goes on."""
+    """A stopwatch that starts when it is made and can be paused. `before`: what a stage that goes on had cost when it was interrupted."""
 
     def __init__(self, before: Cost | None = None):
         self._begun = _now() - (before or Cost())
@@ -50,7 +50,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside costs nothing."""
+        """What happens inside is not counted."""
         stopped = _now()
         try:
             yield

@@ -59,11 +59,11 @@ class RunFolder:
         if not self.recipe_file.exists():
             raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
         shown = load(self.recipe_file, settings, begun=True)
-        return redact.together(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
+        return redact.restore(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
 
     def write_recipe(self, recipe: Recipe) -> None:
         """recipe.toml, readable by the owner alone; what is secret in it goes into the vault."""
-        shown, texts = redact.apart(recipe)
+        shown, texts = redact.hide(recipe)
         # First: it names the key file of the vault.
         write_text(self.recipe_file, dump(shown), mode=0o600)
         if texts or self.texts.has("recipe"):

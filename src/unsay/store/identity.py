@@ -159,7 +159,7 @@ def differences(told: Mapping[str, Any], folder: Path) -> list[str]:
     return found
 
 
-def told(report: Path) -> dict[str, Any]:
+def of_report(report: Path) -> dict[str, Any]:
     """What a report says it is about: report.json, report.html, or the run folder of either. Raises `ConfigError`."""
     path = report / "report.json" if report.is_dir() else report
     try:

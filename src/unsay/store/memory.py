@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -30,9 +29,10 @@ def give_back() -> None:
     """Return what has been freed to the system after all, and measure the peak anew (`peak_memory`): for a process that goes on to
     another model, whose blocks do not fit the pieces that glibc has kept of the last one."""
     gc.collect()  # accelerate's wrappers hold a model in cycles
-    if cuda := _cuda():
-        cuda.empty_cache()
-        cuda.reset_peak_memory_stats()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # only with glibc
             ctypes.CDLL(None).malloc_trim(0)
@@ -52,8 +52,9 @@ def peak_memory() -> dict[str, int]:
     # Where the system has it, its own figure: getrusage's also counts what the process that started this one had.
     kilobytes = _entry("/proc/self/status", "VmHWM:")
     found = {"process": kilobytes * 1024 if kilobytes else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if cuda := _cuda():
-        found["gpu"] = cuda.max_memory_allocated()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.max_memory_allocated()
     return found
 
 
@@ -69,12 +70,6 @@ def free_memory() -> int | None:
     # What is used counts files that were read once and go when room is wanted: without them a group soon looks full.
     free = limit - used + (_entry("/sys/fs/cgroup/memory.stat", "inactive_file") or 0)
     return min(system, free) if system is not None else free
-
-
-def _cuda() -> Any:
-    """`torch.cuda`; `None` where torch is not loaded, or has no card."""
-    torch = sys.modules.get("torch")
-    return torch.cuda if torch is not None and torch.cuda.is_available() else None
 
 
 def _entry(path: str, key: str) -> int | None:

@@ -125,7 +125,7 @@ def gathered(work: str, share: Callable[[], T], about: object = None) -> list[T]
             found = share()
     except Exception as raised:
         error = raised
-    told = _meet((what, found, _sent(error)))
+    told = _meet((what, found, _sendable(error)))
     for other, _, one in told:
         if other != what:
             raise RuntimeError(f"the processes of this command have come apart: {what} here, {other} there")
@@ -159,7 +159,7 @@ def summed(tensor: "Tensor") -> "Tensor":
 
     if count() == 1:
         return tensor
-    with _losing():
+    with _raising_lost():
         total: Tensor = reduce(tensor, "sum")
     return total
 
@@ -179,12 +179,12 @@ def first_to_say() -> bool:
 def _meet(told: Any = None) -> list[Any]:
     from accelerate.utils import gather_object
 
-    with _losing():
+    with _raising_lost():
         return list(gather_object([told]))
 
 
 @contextmanager
-def _losing() -> Iterator[None]:
+def _raising_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
@@ -193,7 +193,7 @@ def _losing() -> Iterator[None]:
         raise Lost("another process of this command has ended") from error
 
 
-def _sent(error: Exception | None) -> Exception | None:
+def _sendable(error: Exception | None) -> Exception | None:
     """An error as another process can raise it."""
     try:
         return pickle.loads(pickle.dumps(error)) and error
