@@ -123,17 +123,17 @@ def side_by_side(
     from unsay.report.compare import compare, distinguished, table
 
     folders = [RunFolder(path) for path in found]
-    columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
+    columns, classifier = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
         rows = [_as_json(column) for column in columns]
-        print_json({"which": which, "runs": rows, "distinguisher": told and vars(told)})
+        print_json({"which": which, "runs": rows, "distinguisher": classifier and vars(classifier)})
         return
     names = ("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns))
     print_table(names, ((title, *cells) for title, cells in table(columns)))
     print("\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.")
-    if told:
-        floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
-        area = f"an area of {told.area:.2f} on {told.questions} questions (.5: not at all)"
+    if classifier:
+        floor = ", ".join(f"{area:.2f}" for area in classifier.retain_models)
+        area = f"an area of {classifier.area:.2f} on {classifier.questions} questions (.5: not at all)"
         print(f"Told from the retain models with {area}; each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:

@@ -8,7 +8,7 @@ import typer
 from unsay.cli.app import START, JsonOption, ModelArgument, app, output, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.types import Example
 
 FORMS = ("questions", "paraphrases")
@@ -55,7 +55,7 @@ def prompt_search(
             found.append((example, search(subject, example, known, seed)))
         rows = prompt_search.questions(found) if form == "questions" else prompt_search.paraphrases(found)
         if rows:
-            write_text(out, jsonl(rows), mode=0o600)
+            write_jsonl(out, rows, mode=0o600)
     shown = [(example.id, one) for example, tried in found for one in tried]
     if as_json:
         variants = [{"id": key, **_about(one, reveal)} for key, one in shown]

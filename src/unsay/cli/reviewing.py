@@ -32,7 +32,6 @@ def spans(
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
     from unsay.corpora import rows
     from unsay.record import annotation, editing
-    from unsay.record.annotation import spans_file
     from unsay.record.recorded import read_answers, read_handed
 
     folder = RunFolder(run)
@@ -52,7 +51,7 @@ def spans(
         if reveal:
             folder.looked("spans")
     if as_json:
-        print_json({"file": str(spans_file(folder)), "questions": found})
+        print_json({"file": str(annotation.spans_file(folder)), "questions": found})
         return
     for one in found:
         if reveal:

@@ -185,14 +185,14 @@ def verify(
 
     if not checkpoint.is_dir():
         raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
-    told = identity.of_report(report)
-    found = identity.differences(told["checkpoint"], checkpoint)
+    claimed = identity.of_report(report)
+    differing = identity.differences(claimed["checkpoint"], checkpoint)
     if as_json:
-        print_json({"same": not found, "differs": found} | {key: told.get(key) for key in ("request", "dates", "policy")})
+        print_json({"same": not differing, "differs": differing} | {key: claimed.get(key) for key in ("request", "dates", "policy")})
     else:
-        for one in found:
+        for one in differing:
             print(f"differs  {one}")
-        dates = ", ".join(f"{name} {str(day)[:10]}" for name, day in (told.get("dates") or {}).items() if day)
-        print(f"{checkpoint}: {'not ' if found else ''}the model of {report} (request {told.get('request')}; {dates})")
-    if found:
+        dates = ", ".join(f"{name} {str(day)[:10]}" for name, day in (claimed.get("dates") or {}).items() if day)
+        print(f"{checkpoint}: {'not ' if differing else ''}the model of {report} (request {claimed.get('request')}; {dates})")
+    if differing:
         raise typer.Exit(1)

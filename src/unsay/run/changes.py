@@ -1,4 +1,4 @@
-"""Changes of a finished run: other knobs of its audit, weights part of the way back, the retain model put beside it."""
+"""Changes of a finished run: other knobs of its audit, another share of weight averaging, the retain model put beside it."""
 
 import shutil
 from collections.abc import Sequence
@@ -43,13 +43,13 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     changed = {name for name in before if everywhere or before[name] != now[name]}
     if changed:
         _refuse_served(folder)
-    found = {which: read_findings(folder.audit_file(which)) for which in MODELS}
+    findings = {which: read_findings(folder.audit_file(which)) for which in MODELS}
     for which in MODELS:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
-    if any(one.probe in changed for some in found.values() for one in some):
+    if any(finding.probe in changed for of_model in findings.values() for finding in of_model):
         _copy_findings(folder)
-    for which, some in found.items():
-        if left := [one for one in some if one.probe not in changed]:
+    for which, of_model in findings.items():
+        if left := [finding for finding in of_model if finding.probe not in changed]:
             audit.write(folder.audit_file(which), left)
         else:
             _remove_findings(folder, which)
@@ -60,7 +60,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
 
 @ranks.main_only
 def _copy_findings(folder: RunFolder) -> None:
-    """Copy what an audit has left beside what will take its place."""
+    """Copy the findings, the report and the recipe into RUN/replaced-N before others take their place."""
     number = 1 + sum(1 for _ in folder.path.glob("replaced-*"))
     with new_folder(folder.path / f"replaced-{number}") as partial:
         (partial / "audit").mkdir()
@@ -79,14 +79,14 @@ def _remove_findings(folder: RunFolder, which: str) -> None:
 
 @ranks.main_only
 def _remove_report(folder: RunFolder) -> None:
-    """Take the report away that tells of findings which are gone."""
+    """Remove the report: it shows findings that are gone."""
     folder.undo("report")
     for path in (folder.report_html, folder.report_json):
         path.unlink(missing_ok=True)
 
 
 def _refuse_served(folder: RunFolder) -> None:
-    """Raises `ConfigError` where findings on a server would stay beside others that are made anew."""
+    """Raises `ConfigError` where an endpoint was audited: its findings would stay beside new ones that they cannot be compared with."""
     if (served := folder.audit_file("endpoint")).exists():
         raise ConfigError(f"{served} was found with settings and weights as they are; move it away first, then audit the endpoint again")
 

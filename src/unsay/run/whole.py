@@ -70,7 +70,7 @@ def check_audit(recipe: Recipe) -> None:
 
 
 def _check_length(recipe: Recipe) -> None:
-    """Raises `ConfigError` where answers are too short to hold the text that must not come: a recital cut off would pass for forgetting."""
+    """Raises `ConfigError` where the length limit cuts a continuation short: a text cut off would pass for a forgotten one."""
     corpus = source(recipe)
     words = getattr(corpus, "continuation", 0) if getattr(corpus, "raw", False) else 0
     tokens = min(recipe.sample.max_new_tokens, deployment.sample(recipe).max_new_tokens)
@@ -118,7 +118,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
-    """Raises `ConfigError` where the operator's files differ from the run's own copy; files that are gone are no matter."""
+    """Raises `ConfigError` where the operator's files differ from the run's own copy; missing files are not compared."""
     handed = source(recipe)
     if not isinstance(handed, Files) or not all(Path(name).is_file() for name in handed.paths()):
         return

@@ -274,7 +274,7 @@ class Manifest:
         return replace(self, **changes)
 
     def without(self, stage: str) -> "Manifest":
-        """Without that a stage is done, and what it cost."""
+        """As before a stage was done: without its entries."""
         kinds = ("seconds", "cpu_seconds", "peak_memory", "finished", "interrupted")
         rest: Any = {kind: {key: value for key, value in getattr(self, kind).items() if key != stage} for kind in kinds}
         return replace(self, **rest)
@@ -317,7 +317,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def _set_fields(record: Any) -> dict[str, Any]:
-    """The fields that have another value than their default."""
+    """The fields whose value is not their default."""
     found = {}
     for one in dataclasses.fields(record):
         value = getattr(record, one.name)

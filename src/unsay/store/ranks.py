@@ -1,7 +1,8 @@
 """The processes of one command. Each runs it from end to end, and at a few places they meet; one process alone meets nobody.
 
-What is random is named, so every process comes to the same decisions: only work is shared (`gathered`), and one alone writes into the run
-folder (`on_main`). An error of one is raised by all. Where processes come apart, the next meeting says so; a dead one raises `Lost`.
+Random numbers are named, so every process decides alike: only work is shared (`gathered`), and the main process alone writes into the run
+folder (`on_main`). An error of one is raised by all. Where processes do different things, the next meeting says so; where one has ended,
+it raises `Lost`.
 """
 
 import os
@@ -22,17 +23,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LONGEST = timedelta(hours=4)
-"""That one process waits for the others: a checkpoint may be written, an attack on the weights be made meanwhile."""
+"""How long one process waits for the others, which may write a checkpoint or attack the weights meanwhile."""
 _place = [0, 1]
 """The number of this process, and how many there are."""
 _split: list[bool] = []
 """One entry where the model in training is to be spread over the processes: whether each keeps its share in the processor's memory."""
 _apart: list[None] = []
-"""One entry for every block around in which this process meets nobody."""
+"""One entry for every open block in which this process meets nobody."""
 
 
 class Lost(RuntimeError):
-    """Another process of this command has ended. What started them says which."""
+    """Another process of this command has ended. The program that started them says which."""
 
 
 def launched() -> bool:
@@ -188,7 +189,7 @@ def _raising_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "memory" in str(error):  # torch tells both by the same type
+        if "memory" in str(error):  # torch raises the same type when memory runs out
             raise
         raise Lost("another process of this command has ended") from error
 
