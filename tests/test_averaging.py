@@ -15,7 +15,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.model import fingerprint
 from unsay.report.evidence import read
 from unsay.report.first import done
-from unsay.run import Watchers, run_turn
+from unsay.run import Watchers, run_averaging
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.train import train
@@ -119,7 +119,7 @@ def test_turning_a_run_reads_no_retain_row(tmp_path, settings, monkeypatch):
         raise AssertionError("the untouched model is read")
 
     monkeypatch.setattr(Untouched, "remember", remember)
-    run_turn(folder, 0.5, Watchers())
+    run_averaging(folder, 0.5, Watchers())
     assert folder.checkpoint.exists()
     with pytest.raises(AssertionError):
         finish(tmp_path / "new", settings, "train.retain_loss=kl")
@@ -131,7 +131,7 @@ def test_it_cannot_be_turned_without_the_trained_weights(tmp_path, settings):
     folder.note(Manifest(seconds={"train": 1.0}))
     shutil.rmtree(folder.state)
     with pytest.raises(ConfigError, match="would have to be trained again"):
-        run_turn(folder, 0.5, Watchers())
+        run_averaging(folder, 0.5, Watchers())
     assert folder.checkpoint.exists()
     assert folder.recipe().train.averaging == 1
 
@@ -142,7 +142,7 @@ def test_it_is_not_turned_under_what_was_found_on_a_server(tmp_path, settings):
     folder.audit_file("endpoint").parent.mkdir(exist_ok=True)
     folder.audit_file("endpoint").write_text("")
     with pytest.raises(ConfigError, match="audit the endpoint again"):
-        run_turn(folder, 0.5, Watchers())
+        run_averaging(folder, 0.5, Watchers())
     assert folder.manifest().checkpoint.fingerprint == whole
     assert folder.recipe().train.averaging == 1
 

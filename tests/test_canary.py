@@ -351,7 +351,7 @@ def test_the_doors_show_what_they_are_for(given: Place, command: Said):
 def test_a_page_over_many_runs_shows_nothing(given: Place):
     client = pytest.importorskip("starlette.testclient", reason="the extra unsay[view] is not installed").TestClient
     from unsay.view.app import application
-    from unsay.view.found import Below
+    from unsay.view.below import Below
 
     pages = client(application(Below(given.path / "runs"), "token", 80), base_url="http://127.0.0.1:80")
     rows = [row.name for row in Below(given.path / "runs").rows()]

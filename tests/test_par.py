@@ -12,7 +12,7 @@ from tests.test_cli import call
 from unsay.config import AuditConfig, ConfigError, ReportConfig
 from unsay.measure.verdict import LineResult
 from unsay.research import par
-from unsay.run import Watchers, run_turn
+from unsay.run import Watchers, run_averaging
 from unsay.store.folder import RunFolder
 from unsay.train import train
 from unsay.train.resume import keep_weights
@@ -138,7 +138,7 @@ def test_what_a_sweep_keeps_can_be_turned(run: Path, tmp_path: Path):
     turned = []
     for name in ("whole", "kept"):
         folder = RunFolder(tmp_path / name)
-        run_turn(folder, 0.5, Watchers())
+        run_averaging(folder, 0.5, Watchers())
         assert list(folder.state.glob("round-*")) == [folder.state / "round-2"]
         turned.append(folder.manifest().checkpoint)
     assert turned[0] == turned[1] != RunFolder(run).manifest().checkpoint
@@ -163,7 +163,7 @@ def test_what_a_sweep_ended_early_and_keeps_loses_nothing_to_a_turn_that_is_refu
     folder.write_recipe(folder.recipe(["train.rounds=3"]))  # as where the utility fell below the floor after the second of three
     kept = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(ConfigError, match=r"keeps no optimizer to go on with .*--out DIR"):
-        run_turn(folder, 0.5, Watchers())
+        run_averaging(folder, 0.5, Watchers())
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file() and path.name != ".lock"} == kept
 
 

@@ -23,7 +23,7 @@ from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.view.app import application, serve
-from unsay.view.found import Below
+from unsay.view.below import Below
 
 TOKEN, PORT = "a-token-of-the-test", 8017
 BASE = f"/{TOKEN}/"

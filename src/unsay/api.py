@@ -25,7 +25,7 @@ from unsay.lm.model import fingerprint
 from unsay.report.evidence import read
 from unsay.report.gate import Verdict, judge
 from unsay.run import Watchers
-from unsay.store.files import jsonl, new_folder, sha256, write_text
+from unsay.store.files import new_folder, sha256, write_jsonl
 from unsay.store.folder import RunFolder
 
 Model: TypeAlias = "str | Path | PreTrainedModel"
@@ -136,9 +136,7 @@ def _file(rows: Rows, out: Path, part: str) -> str:
     if not rows:
         raise ConfigError(f"{part}: an empty list; give at least one row, or leave it out")
     path = _beside(out, f"{part}.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    told = [{"question": row} if isinstance(row, str) else dict(row) for row in rows]
-    write_text(path, jsonl(told), mode=0o600)
+    write_jsonl(path, ({"question": row} if isinstance(row, str) else dict(row) for row in rows), mode=0o600)
     return str(path)
 
 

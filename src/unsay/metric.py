@@ -45,14 +45,6 @@ class Whole(NamedTuple):
     n: int
 
 
-def anywhere(setting: str) -> bool:
-    return True
-
-
-def as_it_is(finding: Finding) -> float | None:
-    return finding.value
-
-
 @dataclass(frozen=True)
 class Metric:
     """One number: how it is made, what it is called, and where it is shown."""
@@ -70,12 +62,12 @@ class Metric:
     """Name of the probe that declares it; filled in where declarations are read (`unsay.probes.declared`)."""
     finding: str = ""
     """`Finding.metric` of the findings that it is made of; empty: its key without the probe's name (`greedy_longest_run`)."""
-    where: Callable[[str], bool] = anywhere
+    where: Callable[[str], bool] = lambda setting: True
     """Which settings take part."""
     fold: str = "mean"
     """Over the settings of a question: `mean`, or `worst`, the largest. `hardest` takes the one setting whose mean over the
     questions is largest; `sets` keeps the settings apart as sets of questions."""
-    of: Callable[[Finding], float | None] = as_it_is
+    of: Callable[[Finding], float | None] = lambda finding: finding.value
     """What of the finding counts; `None` takes no part."""
     compute: Callable[[Findings, Findings, Findings], Whole | None] | None = None
     """For a number that is no mean over questions: made of all scored findings of the model, of the one before, and of the retain model."""

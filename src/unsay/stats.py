@@ -14,7 +14,9 @@ from scipy.optimize import brentq
 from scipy.stats import beta, binom, norm, rankdata
 from scipy.stats import t as student
 
-_ROUNDING = 1e-20  # a variance that is none but for the last bits
+_ROUNDING = 1e-20
+"""A variance below this is zero, up to rounding."""
+_POWER = 0.8
 
 
 class Interval(NamedTuple):
@@ -141,9 +143,9 @@ def equal_within(hits: int, n: int, target: float, confidence: float = 0.95) -> 
     return max(target - low, high - target)
 
 
-def detectable_rate(n: int, target: float, confidence: float = 0.95, power: float = 0.8) -> float | None:
-    """The smallest rate above `target` that n trials find to differ from it with that power: with a chance of `power`, the exact
-    interval of the rate lies above the target. `None` where no rate is found.
+def detectable_rate(n: int, target: float, confidence: float = 0.95) -> float | None:
+    """The smallest rate above `target` that n trials find to differ from it with a power of .8: the exact interval of the rate lies above
+    the target with that chance. `None` where no rate is found.
 
     >>> round(detectable_rate(40, 0.2), 2)
     0.4
@@ -152,7 +154,7 @@ def detectable_rate(n: int, target: float, confidence: float = 0.95, power: floa
     least = next((hits for hits in range(n + 1) if binomial_interval(hits, n, confidence).low > target), None)
     if least is None:
         return None
-    return float(brentq(lambda rate: binom.sf(least - 1, n, rate) - power, target, 1.0))
+    return float(brentq(lambda rate: binom.sf(least - 1, n, rate) - _POWER, target, 1.0))
 
 
 def roc_auc(positive: ArrayLike, negative: ArrayLike) -> float:

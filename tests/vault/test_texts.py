@@ -131,7 +131,7 @@ def test_the_texts_of_a_recipe_lie_in_the_vault(tmp_path: Path):
     assert dump(folder.recipe()) == dump(given)
     assert folder.recipe(["model.system_prompt=other"]).model.system_prompt == "other"
     assert folder.recipe(texts=False).tables["files"]["strings"] == [redact.HIDDEN] * 2
-    assert redact.together(Recipe(), redact.apart(given)[1]) == Recipe(), "nothing is put where nothing was hidden"
+    assert redact.restore(Recipe(), redact.hide(given)[1]) == Recipe(), "nothing is put where nothing was hidden"
 
 
 def test_no_repr_shows_a_text():
@@ -148,7 +148,7 @@ def test_no_repr_shows_a_text():
 
 def test_what_nobody_foresaw_is_told_by_its_type_and_place():
     with pytest.raises(TypeError) as error:
-        redact.together(None, [{}])  # type: ignore[arg-type]
+        redact.restore(None, [{}])  # type: ignore[arg-type]
     assert redact.unexpected(error.value).startswith("TypeError in redact.py:")
     assert str(error.value) not in redact.unexpected(error.value)
 

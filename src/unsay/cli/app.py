@@ -29,7 +29,7 @@ START, STAGES, RESULT, SECRETS = "Start here", "Stage by stage", "Look at the re
 RESEARCH, LISTS = "Compare methods", "What there is"
 """Groups of commands in the help, in the order in which a user needs them."""
 SHARED = frozenset({"run", "demo", "record", "finetune", "train", "audit"})
-"""Commands that several processes share; of any other only the first runs."""
+"""Commands whose work several processes share; any other runs in the first process alone."""
 LOST = 75
 """Exit code of a process that ends because another one has."""
 _GROUPS = (
@@ -59,7 +59,7 @@ class PlainErrors(TyperGroup):
             if error.errno not in FULL:
                 raise
             said = str(WriteError(Path(error.filename) if isinstance(error.filename, str) else Path(), error.errno))
-        say(said)
+        print_error(said)
         raise typer.Exit(2)
 
 
@@ -90,11 +90,11 @@ class Loudness:
 
 
 loudness = Loudness()
-# peft imports bitsandbytes, which then says of every command that a faster kernel of its own is not installed.
+# peft imports bitsandbytes, which then warns in every command that its faster kernel is not installed.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def _hear_data(folder: str | None) -> str | None:
+def _set_data_folder(folder: str | None) -> str | None:
     if folder:
         os.environ["UNSAY_DATA"] = folder  # where corpora and probes look
     return folder
@@ -108,7 +108,8 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; d
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override a knob, for example --set train.rounds=20.", autocompletion=completing.settings)
 ]
-DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).", callback=_hear_data)]
+DataOption = Annotated[str | None, typer.Option("--data", help="Folder with benchmark data (or UNSAY_DATA).", callback=_set_data_folder)]
+ModelArgument = Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of every random number.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -145,7 +146,7 @@ def _share(shared: bool) -> None:
     if not first and not os.environ.get("UNSAY_DEBUG"):
         loudness.quiet = True
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # whose process has ended is told once, not by every connection
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or every connection reports that a process has ended
     if shared:
         ranks.join()
     elif not first:
@@ -163,14 +164,14 @@ def load_recipe(name: str, settings: list[str] | None, seed: int | None = None) 
     return load(path, settings)
 
 
-def say(text: str) -> None:
-    """What went wrong."""
-    if _speaks():
+def print_error(text: str) -> None:
+    """On the error stream, unless another process of this command tells its error already."""
+    if _may_report():
         console.print(f"[bold red]unsay:[/] {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def _speaks() -> bool:
-    """Of several processes that end, the first says why."""
+def _may_report() -> bool:
+    """Whether this process says why the command ends: of several processes, the first that asks does."""
     first = ranks.first_to_say()
     if first and not ranks.is_main():
         sys.stderr = sys.__stderr__
@@ -183,7 +184,7 @@ def print_json(found: Any) -> None:
 
 
 def print_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """On standard output, as it is. What is too wide is folded: cut short, two names may be the same."""
+    """On standard output, as it is. Wide cells are folded, not cut: two names that are cut short may look the same."""
     table = Table(*(Column(escape(name), overflow="fold") for name in head), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(escape, row))
@@ -197,7 +198,7 @@ def note(text: str) -> None:
 
 def main() -> None:
     """Entry point of the `unsay` command."""
-    # The console is for the person: libraries' own bars and notices would hide what matters.
+    # The progress bars and notices of libraries would hide what this command has to say.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -207,7 +208,7 @@ def main() -> None:
         _main()
     except interrupt.Interrupted as stopped:
         where = f" {stopped.where}" if stopped.where else ""
-        if _speaks():
+        if _may_report():
             note(f"unsay: stopped by {stopped.name}{where}; the same command goes on from there")
         sys.exit(stopped.code)
 
@@ -233,7 +234,7 @@ def _main() -> None:
     except Exception as error:
         if os.environ.get("UNSAY_DEBUG"):
             raise
-        say(
+        print_error(
             f"this should not have happened: {unexpected(error)}. Its message is not shown, since it may quote a question or an answer; "
             "UNSAY_DEBUG=1 shows everything, to be read by you alone. The same command goes on from what was saved"
         )

@@ -8,7 +8,7 @@ import typer
 
 from unsay.cli.app import RESULT, STAGES, DataOption, JsonOption, RunArgument, SetOption, app, print_json, print_table
 from unsay.cli.processes import ProcessesOption
-from unsay.cli.progress import landed, watching
+from unsay.cli.progress import watching
 from unsay.config import ConfigError, build
 from unsay.store import ranks
 from unsay.store.folder import RunFolder
@@ -71,10 +71,9 @@ def audit(
         if wrong:
             raise ConfigError(text)
     if alone:
-        named = {"before": before, "retain_model": retain_model}
         with watching() as watchers:
-            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], corpus=corpus or "files", **named)
-        landed(folder.report_html)
+            runs.run_standalone(folder, run, questions, watchers, not no_cache, settings or [], before, retain_model, corpus or "files")
+        print(folder.report_html)
         return
     with watching() as watchers, folder.claimed():
         recipe, again = runs.rescored(folder, settings) if settings else (folder.recipe(), None)
@@ -85,7 +84,7 @@ def audit(
         else:
             for one in [which] if which else runs.auditable(recipe, folder):
                 runs.run_audit(recipe, folder, one, watchers, not no_cache, again)
-    landed(folder.audit_file("endpoint") if served else folder.audit_file("after").parent)
+    print(folder.audit_file("endpoint") if served else folder.audit_file("after").parent)
 
 
 @app.command(rich_help_panel=RESULT)
@@ -124,17 +123,17 @@ def side_by_side(
     from unsay.report.compare import compare, distinguished, table
 
     folders = [RunFolder(path) for path in found]
-    columns, told = compare(folders, which), distinguished(folders, which) if distinguish else None
+    columns, classifier = compare(folders, which), distinguished(folders, which) if distinguish else None
     if as_json:
         rows = [_as_json(column) for column in columns]
-        print_json({"which": which, "runs": rows, "distinguisher": told and vars(told)})
+        print_json({"which": which, "runs": rows, "distinguisher": classifier and vars(classifier)})
         return
     names = ("", *(f"{column.run}\n{column.model}\n{column.method}" for column in columns))
     print_table(names, ((title, *cells) for title, cells in table(columns)))
     print("\nIn brackets the 95 % interval; Δ: the difference to the first run over the questions of both, with its own.")
-    if told:
-        floor = ", ".join(f"{area:.2f}" for area in told.retain_models)
-        area = f"an area of {told.area:.2f} on {told.questions} questions (.5: not at all)"
+    if classifier:
+        floor = ", ".join(f"{area:.2f}" for area in classifier.retain_models)
+        area = f"an area of {classifier.area:.2f} on {classifier.questions} questions (.5: not at all)"
         print(f"Told from the retain models with {area}; each of them from the others: {floor}")
     for column in columns:
         for note in column.notes:
@@ -160,7 +159,7 @@ def benchmark(run: RunArgument, task: Tasks = None, limit: Limit = 0, shots: Sho
             for which in runs.auditable(recipe, folder):
                 runs.run_audit(recipe, folder, which, watchers, again=again)
             runs.run_report(folder, watchers)
-    landed(folder.report_html)
+    print(folder.report_html)
 
 
 @app.command(rich_help_panel=RESULT)
@@ -170,7 +169,7 @@ def export(run: RunArgument, open_unlearning: OpenUnlearning = False, which: One
 
     if not open_unlearning:
         raise ConfigError("say which format: --open-unlearning")
-    landed(*write(RunFolder(run), which, out or run / "open-unlearning" / which))
+    print(*write(RunFolder(run), which, out or run / "open-unlearning" / which), sep="\n")
 
 
 def _as_json(column: "Column") -> dict[str, Any]:

@@ -8,8 +8,7 @@ import typer
 
 from unsay.cli import completing
 from unsay.cli.app import START, app
-from unsay.cli.progress import landed
-from unsay.config import ConfigError, load, recipe_path, recipes_folder
+from unsay.config import ConfigError, load, recipe_names, recipe_path
 from unsay.config.toml import as_toml
 from unsay.store.files import write_text
 from unsay.tables import near
@@ -35,8 +34,7 @@ def new(recipe: Recipe, files: Files, kind: For = None, model: Model = None) -> 
     corpus, parts, notices = guess(files, {}, {})
     cut = corpus.table == "passages"
     kind = kind or ("passages" if cut else "questions")
-    kinds = [path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")]
-    if kind not in kinds:
+    if kind not in (kinds := recipe_names(prefix="own-")):
         raise ConfigError(f"--for {kind}: {near(kind, kinds)}")
     shipped = recipe_path(f"own-{kind}")
     if load(shipped).corpus != corpus.table:
@@ -48,7 +46,7 @@ def new(recipe: Recipe, files: Files, kind: For = None, model: Model = None) -> 
     for part in ("forget", "retain", "questions" if cut else "paraphrases"):
         text = _put(text, part, parts.get(part))
     write_text(recipe, text)
-    landed(recipe)
+    print(recipe)
 
 
 def _put(text: str, key: str, value: str | None) -> str:

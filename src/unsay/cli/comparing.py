@@ -12,7 +12,7 @@ import typer
 
 from unsay.cli import completing
 from unsay.cli.app import RESEARCH, DataOption, JsonOption, SetOption, app, note, print_json, print_table
-from unsay.cli.progress import landed, watching
+from unsay.cli.progress import watching
 from unsay.config import ConfigError, recipe_path
 from unsay.config.build import NoFolder
 from unsay.config.shipped import sweep_path
@@ -80,7 +80,7 @@ def sweep(
         if not (head := _head(path)):
             raise
         raise ConfigError(f"{error}. The sweep says of itself:\n{head}") from None
-    landed(folder)
+    print(folder)
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -120,7 +120,7 @@ def ablate(
         else:
             launch.submit(shared, workers, "local", [])
     paths = ablate_report.write(ablate_report.ablated(found), folder)
-    landed(*paths)
+    print(*paths, sep="\n")
 
 
 @app.command("front", rich_help_panel=RESEARCH)
@@ -145,7 +145,7 @@ def draw(found: Folders, out: FrontOut = None, at_most: AtMost = None, budget: B
         print_table(*tables.equal_cost(result))
     for line in (*tables.failures(result), *result.notes):
         print(line)
-    landed(*paths)
+    print(*paths, sep="\n")
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -160,7 +160,7 @@ def theory(out: TheoryOut = Path("runs/theory"), seed: Seed = 0, as_json: JsonOp
     else:
         for one in found.findings:
             print(f"{'agrees' if one.agrees else 'DIFFERS':8} {one.expected:8.4g} {one.found:8.4g}  {one.statement}")
-        landed(*paths)
+        print(*paths, sep="\n")
     if not all(one.agrees for one in found.findings):
         raise typer.Exit(1)
 

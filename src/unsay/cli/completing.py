@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
+from functools import partial
 
-from unsay.config import Recipe, recipes_folder
+from unsay.config import Recipe, recipe_names
 from unsay.lm.builtin import describe
 from unsay.tables import PARTS, entries
 
@@ -23,9 +24,9 @@ def _settings() -> list[str]:
     return [*(f"{key}={name}" for key, names in named.items() for name in names), "seed=", *knobs, *probes]
 
 
-recipes = _among(lambda: sorted(path.stem for path in recipes_folder().glob("*.toml")))
-own_recipes = _among(lambda: sorted(path.stem.removeprefix("own-") for path in recipes_folder().glob("own-*.toml")))
-sweeps = _among(lambda: sorted(path.stem for path in (recipes_folder() / "sweeps").glob("*.toml")))
+recipes = _among(recipe_names)
+own_recipes = _among(partial(recipe_names, prefix="own-"))
+sweeps = _among(partial(recipe_names, "sweeps"))
 models = _among(describe)
 parts = _among(lambda: sorted({name for kind in PARTS for name in entries(kind)}))
 settings = _among(_settings)

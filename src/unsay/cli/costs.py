@@ -112,10 +112,10 @@ def _advise(report: "Report") -> None:
     if not short:
         print("It fits.")
     for about, has in (("memory", report.machine.free), ("disk", report.machine.disk_free)):
-        some = [one for one in short if one.about == about]
-        if some and has is not None:
+        fitting = [one for one in short if one.about == about]
+        if fitting and has is not None:
             print(f"\nIt does not fit: {size(has)} of {about} are free (a tenth of it is kept in reserve). Turn, in this order:")
-        for one in some:
+        for one in fitting:
             print(_line(one.setting, f"saves {size(one.saves)}" if one.saves else "", one.note) + (" — then it fits" if one.enough else ""))
     for one in report.advice:
         if one.about == "vault":

@@ -8,7 +8,7 @@ import typer
 
 from unsay.cli import completing
 from unsay.cli.app import LISTS, JsonOption, SetOption, app, print_json
-from unsay.config import load, recipes_folder
+from unsay.config import load, recipe_names, recipes_folder
 from unsay.lm import builtin
 from unsay.tables import describe
 
@@ -40,7 +40,7 @@ _list("models", "Models that have a name here; any folder or hub id will do as w
 _list(
     "recipes",
     "Known runs that come with the package.",
-    lambda: {path.stem: load(path).title for path in sorted(recipes_folder().glob("*.toml"))},
+    lambda: {name: load(recipes_folder() / f"{name}.toml").title for name in recipe_names()},
 )
 
 

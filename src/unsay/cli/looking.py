@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unsay.cli import completing
-from unsay.cli.app import RESULT, JsonOption, RunArgument, app, note, output
+from unsay.cli.app import RESULT, JsonOption, ModelArgument, RunArgument, app, note, output
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
 from unsay.extras import needed
@@ -17,7 +16,7 @@ from unsay.store.folder import RunFolder
 
 @app.command(rich_help_panel=RESULT)
 def ask(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
+    model: ModelArgument,
     question: Annotated[str, typer.Argument(help="What to ask; - reads it from standard input.")],
     n: Annotated[int, typer.Option("-n", help="How many answers to sample; 0 shows the greedy one only.")] = 0,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,

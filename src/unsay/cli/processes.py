@@ -20,27 +20,27 @@ from unsay.store import ranks
 
 _PARENT = "UNSAY_STARTED_BY"
 _GRACE = 10.0
-"""Seconds that the others have, once one has failed, to come to the place where they would meet it."""
+"""Seconds that the others get, once one has failed, to notice it at their next meeting and to end by themselves."""
 
 
-def _several(processes: int) -> int:
-    """Hear the option; the processes that this starts hear it too, and are already several."""
+def _start(processes: int) -> int:
+    """Run the command on so many processes, and end with them. Those that this starts get the option too, and are several already."""
     if processes > 1 and not ranks.launched():
         raise typer.Exit(launch(processes, [sys.executable, "-m", "unsay", *sys.argv[1:]]))
     if parent := int(os.environ.get(_PARENT, 0)):
-        threading.Thread(target=_ended_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     return processes
 
 
-def _ended_with(parent: int) -> None:
-    """Who started this process may be killed so that it can pass on no signal: this one then gets the signal by itself."""
+def _end_with(parent: int) -> None:
+    """Stop this process when its parent is gone: a parent that was killed outright cannot pass the signal on."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 ProcessesOption = Annotated[
-    int, typer.Option("--processes", min=1, callback=_several, help="Share the work among so many processes here, one graphics card each.")
+    int, typer.Option("--processes", min=1, callback=_start, help="Share the work among so many processes here, one graphics card each.")
 ]
 
 
@@ -57,24 +57,28 @@ def launch(processes: int, command: list[str]) -> int:
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
     }
-    # One seed of hashes: an order that came from a set would else be another in each.
+    # The same hash seed for all: otherwise the order of a set could differ from process to process.
     environment = {"OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"} | os.environ | shared
     ranked = [environment | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
-    # A session of its own: what is typed at the terminal reaches a process once, from here.
+    # Each in a session of its own: Ctrl-C at the terminal then reaches it once, through `pass_on`.
     started = [subprocess.Popen(command, env=one, start_new_session=True) for one in ranked]
 
-    def passed_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
         for one in started:
             one.send_signal(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, passed_on)
-    while not any(one.poll() for one in started) and any(one.poll() is None for one in started):
+        signal.signal(number, pass_on)
+
+    def running() -> list[subprocess.Popen[bytes]]:
+        return [one for one in started if one.poll() is None]
+
+    while running() and not any(one.returncode for one in started):
         time.sleep(0.1)
     end = time.monotonic() + _GRACE
-    while any(one.poll() is None for one in started) and time.monotonic() < end:
+    while running() and time.monotonic() < end:
         time.sleep(0.1)
-    left = [one for one in started if one.poll() is None]
+    left = running()
     for one in left:
         one.kill()
         one.wait()

@@ -1,4 +1,4 @@
-"""What a person sees while a command works, and where it landed; on the error stream, and never with secret text.
+"""What a person sees while a command works: on the error stream, and never with secret text.
 
 At a terminal a bar for the stage and one for the model's work within it; in a log lines, at every tenth of a stage and now and then.
 """
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -49,7 +48,7 @@ class _Shown:
         self.bars = Progress(*columns, *more, console=console, disable=not console.is_terminal, speed_estimate_period=3600.0)
         self._stage: Task | None = None
         self._work = self._added("", visible=False, whole=int)
-        self._begun = self._said = self._heard = time.monotonic()
+        self._begun = self._printed = self._updated = time.monotonic()
         self._tenth = -1
 
     def stage(self, name: str) -> None:
@@ -72,9 +71,9 @@ class _Shown:
 
     def work(self, done: float, total: float, what: str) -> None:
         now = time.monotonic()
-        if now - self._heard < _REFRESH and done < total:
+        if now - self._updated < _REFRESH and done < total:
             return
-        self._heard, task = now, self._work
+        self._updated, task = now, self._work
         if task.description != f"  {what}" or done < task.completed:
             self.bars.reset(task.id, total=total, description=f"  {what}")
         self.bars.update(task.id, completed=done, total=total, visible=done < total)
@@ -90,20 +89,19 @@ class _Shown:
             self.bars.update(self._stage.id, total=1, completed=1, note="done")
 
     def _added(self, name: str, visible: bool = True, whole: Callable[[float], int] = ceil) -> Task:
-        # Of a stage that step counts which runs now, of answers none that is not finished.
+        # A stage counts the step that runs now (`ceil`), the work below it only what is finished (`int`).
         number = self.bars.add_task(name, total=None, note="", visible=visible, whole=whole)
         return next(task for task in self.bars.tasks if task.id == number)
 
     def _due(self) -> bool:
         now = time.monotonic()
-        return now - self._said >= (1.0 if loudness.verbose else max(_OFTEN, _SELDOM * (now - self._begun)))
+        return now - self._printed >= (1.0 if loudness.verbose else max(_OFTEN, _SELDOM * (now - self._begun)))
 
     def _line(self) -> None:
         if console.is_terminal:
             return
-        self._said = time.monotonic()
-        told = [_told(task) for task in (self._stage, self._work) if task is not None and task.visible]
-        console.print("; ".join(told), highlight=False, markup=False, soft_wrap=True)
+        self._printed = time.monotonic()
+        self.note("; ".join(_described(task) for task in (self._stage, self._work) if task is not None and task.visible))
 
 
 class _Count(ProgressColumn):
@@ -116,7 +114,7 @@ class _Rate(ProgressColumn):
         return Text(_rate(task))
 
 
-def _told(task: Task) -> str:
+def _described(task: Task) -> str:
     """A task in words."""
     if task.total is None:
         return " ".join(filter(None, (task.description, task.fields["note"])))
@@ -135,7 +133,3 @@ def _rate(task: Task) -> str:
     if not task.speed or task.finished:
         return ""
     return f"{task.speed:.3g}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s each"
-
-
-def landed(*paths: Path) -> None:
-    print(*paths, sep="\n")

@@ -5,11 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from unsay.cli import completing
-from unsay.cli.app import START, JsonOption, app, output, print_json
+from unsay.cli.app import START, JsonOption, ModelArgument, app, output, print_json
 from unsay.cli.progress import watching
 from unsay.config import ConfigError
-from unsay.store.files import jsonl, write_text
+from unsay.store.files import write_jsonl
 from unsay.types import Example
 
 FORMS = ("questions", "paraphrases")
@@ -17,7 +16,7 @@ FORMS = ("questions", "paraphrases")
 
 @app.command(rich_help_panel=START)
 def prompt_search(
-    model: Annotated[str, typer.Argument(help="A built-in name, a folder, or a hub id.", autocompletion=completing.models)],
+    model: ModelArgument,
     question: Annotated[str | None, typer.Argument(help="The question that must not be answered.")] = None,
     questions: Annotated[str | None, typer.Option("--questions", help="A file of questions instead, with or without answers.")] = None,
     answer: Annotated[
@@ -56,7 +55,7 @@ def prompt_search(
             found.append((example, search(subject, example, known, seed)))
         rows = prompt_search.questions(found) if form == "questions" else prompt_search.paraphrases(found)
         if rows:
-            write_text(out, jsonl(rows), mode=0o600)
+            write_jsonl(out, rows, mode=0o600)
     shown = [(example.id, one) for example, tried in found for one in tried]
     if as_json:
         variants = [{"id": key, **_about(one, reveal)} for key, one in shown]

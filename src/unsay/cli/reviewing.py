@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_json, say
-from unsay.cli.progress import landed
+from unsay.cli.app import SECRETS, JsonOption, RunArgument, app, console, output, print_error, print_json
 from unsay.config import ConfigError
 from unsay.store.folder import RunFolder
 
@@ -33,7 +32,6 @@ def spans(
     """What counts as sensitive in the recorded answers, how to correct it, and whether the corrected file is sound."""
     from unsay.corpora import rows
     from unsay.record import annotation, editing
-    from unsay.record.annotation import spans_file
     from unsay.record.recorded import read_answers, read_handed
 
     folder = RunFolder(run)
@@ -43,7 +41,7 @@ def spans(
     with folder.claimed() if export or taken or reveal or edit else nullcontext():  # each is noted in the manifest
         if export:
             annotation.export(folder, export)
-            landed(export)
+            print(export)
             return
         if taken:
             annotation.take(folder, taken, rows.read(taken), read_handed(folder).forget, read_answers(folder))
@@ -53,7 +51,7 @@ def spans(
         if reveal:
             folder.looked("spans")
     if as_json:
-        print_json({"file": str(spans_file(folder)), "questions": found})
+        print_json({"file": str(annotation.spans_file(folder)), "questions": found})
         return
     for one in found:
         if reveal:
@@ -82,7 +80,7 @@ def _open_in_editor(path: Path) -> None:
 
 
 def _try_again(error: ConfigError) -> bool:
-    say(str(error))
+    print_error(str(error))
     return sys.stdin.isatty() and typer.confirm("Open it again?", default=True, err=True)
 
 

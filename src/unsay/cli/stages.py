@@ -9,7 +9,7 @@ import typer
 
 from unsay.cli.app import STAGES, START, DataOption, OutOption, RecipeArgument, RunArgument, SeedOption, SetOption, app, load_recipe
 from unsay.cli.processes import ProcessesOption
-from unsay.cli.progress import landed, watching
+from unsay.cli.progress import watching
 from unsay.config import Recipe, recipe_path
 from unsay.store.folder import RunFolder
 
@@ -37,7 +37,7 @@ def run(
     folder = RunFolder(out or Path("runs") / recipe_path(recipe).stem)
     with watching() as watchers:
         runs.run(load_recipe(recipe, settings, seed), folder, watchers)
-    landed(folder.report_html)
+    print(folder.report_html)
 
 
 @app.command(rich_help_panel=START)
@@ -62,7 +62,7 @@ def record(
         if loaded.finetune.epochs and not folder.done("finetune"):
             runs.run_finetune(loaded, folder, watchers)
         runs.run_record(loaded, folder, watchers)
-    landed(folder.vault)
+    print(folder.vault)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -85,7 +85,7 @@ def finetune(
             runs.run_finetune(loaded, folder, watchers)
         if retain_model:
             runs.run_retain_model(loaded, folder, watchers)
-    landed(folder.planted)
+    print(folder.planted)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -98,8 +98,8 @@ def train(run: RunArgument, averaging: AveragingOption = None, processes: Proces
         if averaging is None:
             runs.run_train(folder.recipe(), folder, watchers)
         else:
-            runs.run_turn(folder, averaging, watchers)
-    landed(folder.checkpoint)
+            runs.run_averaging(folder, averaging, watchers)
+    print(folder.checkpoint)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -111,7 +111,7 @@ def report(run: RunArgument) -> None:
         folder = RunFolder(run)
         folder.recipe(texts=False)
         runs.run_report(folder, watchers)
-    landed(folder.report_html)
+    print(folder.report_html)
 
 
 @contextmanager

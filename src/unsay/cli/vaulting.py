@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from unsay.cli.app import RESULT, SECRETS, JsonOption, RunArgument, app, print_json
-from unsay.cli.progress import landed
 from unsay.config import ConfigError, Recipe, dump
 from unsay.store import redact
 from unsay.store.files import LOCK, links, remove, write_text
@@ -55,7 +54,7 @@ def look(
     folder.recipe(texts=False)  # says where this is no run folder
     with folder.claimed():
         written = looking.write(folder, which, plain, page)
-    landed(written)
+    print(written)
 
 
 @vault.command()
@@ -99,7 +98,7 @@ def key(file: Annotated[Path, typer.Argument(help="Where the new key is written,
     from unsay.store.keys import new_key
 
     new_key(file)
-    landed(file)
+    print(file)
 
 
 @vault.command()
@@ -147,7 +146,7 @@ def destroy(run: RunArgument, yes: Yes = False, key: Key = None, as_json: JsonOp
 
 def _end(folder: RunFolder, recipe: Recipe, own_key: Path | None) -> tuple[DestroyedVault, bool]:
     """Remove the texts and the weights; what may be claimed of them now, and whether any were written out in plain."""
-    before, (shown, texts) = folder.manifest(), redact.apart(recipe)
+    before, (shown, texts) = folder.manifest(), redact.hide(recipe)
     plain = bool(texts) or any(look.plain for look in before.looks)  # a folder of an earlier version has its texts in the recipe still
     write_text(folder.recipe_file, dump(shown), mode=0o600)
     for path in (folder.state, folder.planted):
@@ -186,14 +185,14 @@ def verify(
 
     if not checkpoint.is_dir():
         raise ConfigError(f"{checkpoint} is not a folder; name the folder of a checkpoint")
-    told = identity.told(report)
-    found = identity.differences(told["checkpoint"], checkpoint)
+    claimed = identity.of_report(report)
+    differing = identity.differences(claimed["checkpoint"], checkpoint)
     if as_json:
-        print_json({"same": not found, "differs": found} | {key: told.get(key) for key in ("request", "dates", "policy")})
+        print_json({"same": not differing, "differs": differing} | {key: claimed.get(key) for key in ("request", "dates", "policy")})
     else:
-        for one in found:
+        for one in differing:
             print(f"differs  {one}")
-        dates = ", ".join(f"{name} {str(day)[:10]}" for name, day in (told.get("dates") or {}).items() if day)
-        print(f"{checkpoint}: {'not ' if found else ''}the model of {report} (request {told.get('request')}; {dates})")
-    if found:
+        dates = ", ".join(f"{name} {str(day)[:10]}" for name, day in (claimed.get("dates") or {}).items() if day)
+        print(f"{checkpoint}: {'not ' if differing else ''}the model of {report} (request {claimed.get('request')}; {dates})")
+    if differing:
         raise typer.Exit(1)

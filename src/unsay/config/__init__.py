@@ -9,13 +9,12 @@ from unsay.config.knobs import (
     LoraConfig,
     ModelConfig,
     Recipe,
-    RecordConfig,
     ReportConfig,
     SampleConfig,
     VllmConfig,
 )
-from unsay.config.shipped import recipe_path, recipes_folder
-from unsay.config.toml import dump, load, otherwise
+from unsay.config.shipped import recipe_names, recipe_path, recipes_folder
+from unsay.config.toml import dump, load, obsolete_knobs
 from unsay.config.training import TrainConfig, WatchConfig
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "Recipe",
-    "RecordConfig",
     "ReportConfig",
     "SampleConfig",
     "TrainConfig",
@@ -36,7 +34,8 @@ __all__ = [
     "build",
     "dump",
     "load",
-    "otherwise",
+    "obsolete_knobs",
+    "recipe_names",
     "recipe_path",
     "recipes_folder",
 ]

@@ -22,8 +22,8 @@ def model(recipe: Recipe) -> ModelConfig:
     return config
 
 
-def heard(recipe: Recipe, chat: bool) -> None:
-    """Refuse a system message where the loaded model has no chat template to say it in: the audit would attack something else."""
+def check_system_prompt(recipe: Recipe, chat: bool) -> None:
+    """Raises `ConfigError` where a system message is deployed and the loaded model has no chat template, which would leave it out."""
     if recipe.deployment.system_prompt and not chat:
         raise ConfigError("deployment.system_prompt is never said: this model has no chat template; leave it out")
 

@@ -50,7 +50,7 @@ def read(path: Path | str | None, settings: Iterable[str] = (), begun: bool = Fa
     return raw
 
 
-def otherwise(path: Path) -> list[str]:
+def obsolete_knobs(path: Path) -> list[str]:
     """The knobs of a run's file that are no more and had another value there than all runs have now, such as `beams.width = 8`."""
     raw = parse(path, f"no recipe at {path}")
     tables = {name: table for name, table in raw.items() if isinstance(table, dict)}

@@ -20,7 +20,8 @@ from unsay.packed import PackedAnswers
 from unsay.record import annotation
 from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
-from unsay.store.folder import RunFolder, now
+from unsay.store.clock import now
+from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Machine, Manifest, Request
 from unsay.types import Answer, Corpus, Example, Fact, Pair, Quiz, Truth, own_id
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unsay import audit
 from unsay.audit.cache import KeptSubject, kept
 from unsay.audit.endpoint import EndpointConfig, EndpointSubject
-from unsay.config import ConfigError, Recipe, deployment, otherwise
+from unsay.config import ConfigError, Recipe, deployment, obsolete_knobs
 from unsay.lm import builtin, vllm
 from unsay.lm.model import load
 from unsay.lm.plan import planned
@@ -20,8 +20,9 @@ from unsay.report.gate import said
 from unsay.run import kept as kept_answers
 from unsay.run.watchers import Watchers
 from unsay.store import identity
+from unsay.store.clock import now
 from unsay.store.files import write_jsonl
-from unsay.store.folder import RunFolder, each_finding, now
+from unsay.store.folder import RunFolder, each_finding
 from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
@@ -46,16 +47,16 @@ def run_audit(
     that have found nothing yet; what the others found on the same model stays."""
     vllm.check(recipe)
     watchers.stage(f"audit {which}")
-    for knob in otherwise(folder.recipe_file) if folder.recipe_file.exists() else ():
+    for knob in obsolete_knobs(folder.recipe_file) if folder.recipe_file.exists() else ():
         if knob.partition(".")[0] in recipe.audit.probes:
             watchers.note(
                 f"this run was begun with {knob}, which is fixed now; what was found before is no comparison: audit every model again"
             )
-    name = _named(recipe, folder, which, watchers)
+    name = _model_name(recipe, folder, which, watchers)
     with folder.stage(f"audit {which}"):
         known = case(recipe, folder)
         subject = _subject(recipe, folder, name, f"audit {which}", _questions(known.corpus), cache)
-        deployment.heard(recipe, subject.encoder.chat)
+        deployment.check_system_prompt(recipe, subject.encoder.chat)
         where = Path(builtin.resolve(name))
         identity_now = ModelHashes(**identity.of(where)) if where.is_dir() else None
         same = again is not None and identity_now is not None and folder.manifest().audited.get(which) == identity_now
@@ -80,7 +81,7 @@ def run_audit(
             watchers.note(f"the retain model is refused, and nothing passes beside it: {said(line)}")
 
 
-def _named(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> str:
+def _model_name(recipe: Recipe, folder: RunFolder, which: str, watchers: Watchers) -> str:
     """Name of the model to audit. Raises `ConfigError` where there is none."""
     name = auditable(recipe, folder).get(which)
     if name is None:
@@ -174,10 +175,10 @@ def case(recipe: Recipe, folder: RunFolder) -> Case:
     recorded = read_recorded(folder, settle=True)
     now = _case(recorded.corpus, read_truth(folder), recorded.baseline, recipe.seed)
     before = enumerate(earlier.read(folder, truth=True), 1)
-    return replace(now, earlier={f"request {number}": _met(request, recipe.seed) for number, request in before})
+    return replace(now, earlier={f"request {number}": _earlier_case(request, recipe.seed) for number, request in before})
 
 
-def _met(request: earlier.Request, seed: int) -> Case:
+def _earlier_case(request: earlier.Request, seed: int) -> Case:
     """An earlier request as its own audit knew it."""
     baseline = {one.example.id: Baseline(one.baseline, one.answers, one.withheld) for one in request.asked}
     return _case(Corpus("earlier", tuple(one.example for one in request.asked)), request.facts, baseline, seed)

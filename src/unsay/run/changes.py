@@ -1,4 +1,4 @@
-"""Changes of a finished run: other knobs of its audit, weights part of the way back, the retain model put beside it."""
+"""Changes of a finished run: other knobs of its audit, another share of weight averaging, the retain model put beside it."""
 
 import shutil
 from collections.abc import Sequence
@@ -42,25 +42,25 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     everywhere = old.deployment != new.deployment or old.audit.limit != new.audit.limit
     changed = {name for name in before if everywhere or before[name] != now[name]}
     if changed:
-        _nothing_served(folder)
-    found = {which: read_findings(folder.audit_file(which)) for which in MODELS}
+        _refuse_served(folder)
+    findings = {which: read_findings(folder.audit_file(which)) for which in MODELS}
     for which in MODELS:
         folder.undo(f"audit {which}")  # first: no stage is ever done without its file
-    if any(one.probe in changed for some in found.values() for one in some):
+    if any(finding.probe in changed for of_model in findings.values() for finding in of_model):
         _copy_findings(folder)
-    for which, some in found.items():
-        if left := [one for one in some if one.probe not in changed]:
+    for which, of_model in findings.items():
+        if left := [finding for finding in of_model if finding.probe not in changed]:
             audit.write(folder.audit_file(which), left)
         else:
-            _no_findings(folder, which)
-    _no_report(folder)
+            _remove_findings(folder, which)
+    _remove_report(folder)
     folder.write_recipe(new)
     return new, (*named, *(name for name in before if name in changed and name not in named))
 
 
 @ranks.main_only
 def _copy_findings(folder: RunFolder) -> None:
-    """Copy what an audit has left beside what will take its place."""
+    """Copy the findings, the report and the recipe into RUN/replaced-N before others take their place."""
     number = 1 + sum(1 for _ in folder.path.glob("replaced-*"))
     with new_folder(folder.path / f"replaced-{number}") as partial:
         (partial / "audit").mkdir()
@@ -72,26 +72,26 @@ def _copy_findings(folder: RunFolder) -> None:
 
 
 @ranks.main_only
-def _no_findings(folder: RunFolder, which: str) -> None:
+def _remove_findings(folder: RunFolder, which: str) -> None:
     for path in (folder.audit_file(which), folder.kept_answers_file(which)):
         path.unlink(missing_ok=True)
 
 
 @ranks.main_only
-def _no_report(folder: RunFolder) -> None:
-    """Take the report away that tells of findings which are gone."""
+def _remove_report(folder: RunFolder) -> None:
+    """Remove the report: it shows findings that are gone."""
     folder.undo("report")
     for path in (folder.report_html, folder.report_json):
         path.unlink(missing_ok=True)
 
 
-def _nothing_served(folder: RunFolder) -> None:
-    """Raises `ConfigError` where findings on a server would stay beside others that are made anew."""
+def _refuse_served(folder: RunFolder) -> None:
+    """Raises `ConfigError` where an endpoint was audited: its findings would stay beside new ones that they cannot be compared with."""
     if (served := folder.audit_file("endpoint")).exists():
         raise ConfigError(f"{served} was found with settings and weights as they are; move it away first, then audit the endpoint again")
 
 
-def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
+def run_averaging(folder: RunFolder, share: float, watchers: Watchers) -> None:
     """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; its audit and
     report are removed. A run that has not been trained to its end is. Raises `ConfigError`, and changes nothing, where that cannot be
     done."""
@@ -101,11 +101,11 @@ def run_turn(folder: RunFolder, share: float, watchers: Watchers) -> None:
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")
     if trained:
         resume.refuse_more(folder, new.train.rounds)  # here too: further down the checkpoint and its audit are gone
-    _nothing_served(folder)
+    _refuse_served(folder)
     with folder.claimed():
         folder.undo("audit after")
-        _no_findings(folder, "after")
-        _no_report(folder)
+        _remove_findings(folder, "after")
+        _remove_report(folder)
         for made in (folder.checkpoint, folder.adapter):
             remove(made)
         folder.write_recipe(new)

@@ -17,7 +17,8 @@ from unsay.report.notes import after_record
 from unsay.run.audits import run_alone, run_audit
 from unsay.run.watchers import Watchers
 from unsay.store import interrupt, redact
-from unsay.store.folder import RunFolder, now
+from unsay.store.clock import now
+from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.tables import PARTS, entries, near
 from unsay.train import method_of, tracking, train
@@ -60,7 +61,7 @@ def check_audit(recipe: Recipe) -> None:
     audit.probes_of(recipe)
     deployment.model(recipe)
     vllm.check(recipe)
-    _room(recipe)
+    _check_length(recipe)
     known = {name for kind in PARTS for name in entries(kind)}
     ours = {one.name for one in fields(Recipe) if is_dataclass(one.default_factory)}
     for name in recipe.tables:
@@ -68,8 +69,8 @@ def check_audit(recipe: Recipe) -> None:
             raise ConfigError(f"unknown table [{name}]: {near(name, known | ours)}")
 
 
-def _room(recipe: Recipe) -> None:
-    """Raises `ConfigError` where answers are too short to hold the text that must not come: a recital cut off would pass for forgetting."""
+def _check_length(recipe: Recipe) -> None:
+    """Raises `ConfigError` where the length limit cuts a continuation short: a text cut off would pass for a forgotten one."""
     corpus = source(recipe)
     words = getattr(corpus, "continuation", 0) if getattr(corpus, "raw", False) else 0
     tokens = min(recipe.sample.max_new_tokens, deployment.sample(recipe).max_new_tokens)
@@ -117,7 +118,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
 
 
 def _same_questions(recipe: Recipe, folder: RunFolder) -> None:
-    """Raises `ConfigError` where the operator's files differ from the run's own copy; files that are gone are no matter."""
+    """Raises `ConfigError` where the operator's files differ from the run's own copy; missing files are not compared."""
     handed = source(recipe)
     if not isinstance(handed, Files) or not all(Path(name).is_file() for name in handed.paths()):
         return

@@ -1,9 +1,11 @@
-"""What a stage has cost so far, looking at it left out: methods are compared at equal cost, and an evaluation is no part of one."""
+"""The time, and what a stage has cost so far, looking at it left out: methods are compared at equal cost, and an evaluation is no part of
+one."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Cost:
         return Cost(self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
 
 
+def now() -> str:
+    """The time as the manifest has it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def duration(seconds: float) -> str:
     """Seconds for a reader.
 
@@ -33,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 class Clock:
-    """Runs from its making on, but for its pauses. `before` is what an interrupted stage had cost up to where it goes on."""
+    """A stopwatch that starts when it is made and can be paused. `before`: what a stage that goes on had cost when it was interrupted."""
 
     def __init__(self, before: Cost | None = None):
         self._begun = _now() - (before or Cost())
@@ -43,7 +50,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside costs nothing."""
+        """What happens inside is not counted."""
         stopped = _now()
         try:
             yield

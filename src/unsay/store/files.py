@@ -27,7 +27,7 @@ _TAKEN = frozenset({errno.ENOTDIR, errno.EEXIST})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 _AT_ONCE = 4096
-"""Rows that are written at once."""
+"""Rows, or pieces of JSON, that are written at once."""
 decoded: Callable[[str], Any] = json.JSONDecoder(parse_int=lru_cache(1 << 16)(int)).decode
 """JSON whose whole numbers are there once in memory, however often they occur: most of them are token ids."""
 LOCK = ".lock"

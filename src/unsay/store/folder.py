@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from unsay.config import ConfigError, Recipe, dump, load
 from unsay.store import ranks, redact
-from unsay.store.clock import Clock, Cost
+from unsay.store.clock import Clock, Cost, now
 from unsay.store.files import LOCK, tidy, write_text, writing
 from unsay.store.manifest import Look, Manifest, PeakMemory, read_manifest, write_manifest
 from unsay.store.memory import give_back, peak_memory
@@ -60,11 +59,11 @@ class RunFolder:
         if not self.recipe_file.exists():
             raise ConfigError(f"{self.path} is not a run folder (no recipe.toml); start one with `unsay record RECIPE --out {self.path}`")
         shown = load(self.recipe_file, settings, begun=True)
-        return redact.together(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
+        return redact.restore(shown, self.texts.rows("recipe")) if texts and self.texts.has("recipe") else shown
 
     def write_recipe(self, recipe: Recipe) -> None:
         """recipe.toml, readable by the owner alone; what is secret in it goes into the vault."""
-        shown, texts = redact.apart(recipe)
+        shown, texts = redact.hide(recipe)
         # First: it names the key file of the vault.
         write_text(self.recipe_file, dump(shown), mode=0o600)
         if texts or self.texts.has("recipe"):
@@ -189,11 +188,6 @@ def _take_back(lock: Path, made: Iterable[Path]) -> None:
             lock.unlink()
             for path in made:
                 path.rmdir()
-
-
-def now() -> str:
-    """The time as the manifest has it: UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_findings(path: Path) -> list[Finding]:

@@ -1,7 +1,7 @@
 """Which model a report is about: hashes of all in a folder that may change what its model says, read without loading it.
 
-    of(folder)                 {"format": 2, "weights": "ab12…", "files": {"config.json": "…", "sub/more.json": "…"}}
-    differences(told, folder)  ["weights: changed", "chat_template.jinja: added"]
+    of(folder)                     {"format": 2, "weights": "ab12…", "files": {"config.json": "…", "sub/more.json": "…"}}
+    differences(identity, folder)  ["weights: changed", "chat_template.jinja: added"]
 
 The weights that transformers would read are hashed tensor by tensor in order of their names, however they are divided into files. Every
 other file of the whole tree counts as it is. A link to a file counts as that file, since the hub's cache consists of them; a link to a
@@ -143,24 +143,24 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
     return 8 + length, header
 
 
-def differences(told: Mapping[str, Any], folder: Path) -> list[str]:
-    """What of a folder is not what was told of it, each with how: changed, missing, or added. Raises `ConfigError`."""
-    if told.get("format") != FORMAT:
+def differences(identity: Mapping[str, Any], folder: Path) -> list[str]:
+    """The parts of a folder that differ from an identity, each with how: changed, missing, or added. Raises `ConfigError`."""
+    if identity.get("format") != FORMAT:
         raise ConfigError(
             f"{folder} cannot be held against its audit, which was made by an older version of unsay, which hashed less: audit it again "
             "(`unsay audit RUN --which after`), then `unsay report RUN`"
         )
     now = of(folder)
-    found = [] if now["weights"] == told["weights"] else ["weights: changed"]
-    then, here = told["files"], now["files"]
+    found = [] if now["weights"] == identity["weights"] else ["weights: changed"]
+    then, here = identity["files"], now["files"]
     for name in sorted({*then, *here}):
         if then.get(name) != here.get(name):
             found.append(f"{name}: {'added' if name not in then else 'missing' if name not in here else 'changed'}")
     return found
 
 
-def told(report: Path) -> dict[str, Any]:
-    """What a report says it is about: report.json, report.html, or the run folder of either. Raises `ConfigError`."""
+def of_report(report: Path) -> dict[str, Any]:
+    """The identity that a report names, from report.json, report.html, or the run folder that holds them. Raises `ConfigError`."""
     path = report / "report.json" if report.is_dir() else report
     try:
         text = path.read_text(encoding="utf-8")

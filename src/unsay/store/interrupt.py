@@ -1,5 +1,5 @@
-"""Ctrl-C, and the wish of a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect. Files are written
-whole, so that stopping anywhere is safe. Training waits for the end of its round (`deferred`); a second signal does not wait."""
+"""Stopping by Ctrl-C or by a scheduler (SIGINT, SIGTERM): the command ends with the exit code that shells expect. Files are written whole,
+so stopping anywhere is safe. Training first ends its round (`deferred`); a second signal stops at once."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from unsay.store import ranks
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _waiting: list[None] = []
-"""One entry for every `deferred` block around; a list, so that a handler may look at it at any time."""
+"""One entry for every `deferred` block that is open; a list, so that a signal handler may read it at any time."""
 _asked: list[int] = []
-"""The signals that came while one was around."""
+"""The signal that came while one was open."""
 
 
 class Interrupted(BaseException):
@@ -37,7 +37,7 @@ def _heard(number: int, frame: FrameType | None) -> None:
             os.write(2, b"unsay: stopping at the end of this round, which is then saved; once more stops at once\n")
         return
     for each in _SIGNALS:
-        signal.signal(each, signal.SIG_DFL)  # whoever asks yet again wants no tidying up either
+        signal.signal(each, signal.SIG_DFL)  # a third signal ends the process without tidying up
     raise Interrupted(number)
 
 

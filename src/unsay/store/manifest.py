@@ -264,17 +264,17 @@ class Manifest:
 
     def noted(self, news: "Manifest") -> "Manifest":
         """With what `news` says. Mappings and records are merged one level deep; all else takes the place of what was there."""
-        changes = _said(news)
+        changes = _set_fields(news)
         for key, value in changes.items():
             before = getattr(self, key)
             if isinstance(value, Mapping):
                 changes[key] = {**before, **value}
             elif dataclasses.is_dataclass(value) and before is not None:
-                changes[key] = replace(before, **_said(value))
+                changes[key] = replace(before, **_set_fields(value))
         return replace(self, **changes)
 
     def without(self, stage: str) -> "Manifest":
-        """Without that a stage is done, and what it cost."""
+        """As before a stage was done: without its entries."""
         kinds = ("seconds", "cpu_seconds", "peak_memory", "finished", "interrupted")
         rest: Any = {kind: {key: value for key, value in getattr(self, kind).items() if key != stage} for kind in kinds}
         return replace(self, **rest)
@@ -283,7 +283,7 @@ class Manifest:
 def to_json(value: Any) -> Any:
     """A record as JSON has it; all else as it is."""
     if dataclasses.is_dataclass(value):
-        return {key.rstrip("_"): to_json(inner) for key, inner in _said(value).items()}
+        return {key.rstrip("_"): to_json(inner) for key, inner in _set_fields(value).items()}
     if isinstance(value, Mapping):
         return {key: to_json(inner) for key, inner in value.items()}
     return [to_json(inner) for inner in value] if isinstance(value, tuple) else value
@@ -316,8 +316,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
     write_text(path, json.dumps(to_json(manifest), indent=1, ensure_ascii=False) + "\n")
 
 
-def _said(record: Any) -> dict[str, Any]:
-    """The fields that have another value than their default."""
+def _set_fields(record: Any) -> dict[str, Any]:
+    """The fields whose value is not their default."""
     found = {}
     for one in dataclasses.fields(record):
         value = getattr(record, one.name)

@@ -74,17 +74,18 @@ def free_memory() -> int | None:
 
 def _entry(path: str, key: str) -> int | None:
     """The number behind `key` in a file of names and numbers."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return None
-    found = [line for line in lines if line.split()[:1] == [key]]
+    found = [line for line in _read(path).splitlines() if line.split()[:1] == [key]]
     return int(found[0].split()[1]) if found else None
 
 
 def _number(path: str) -> int | None:
-    try:
-        text = Path(path).read_text().strip()
-    except OSError:
-        return None
+    text = _read(path).strip()
     return int(text) if text.isdigit() else None
+
+
+def _read(path: str) -> str:
+    """A file of the system; empty where this system has none."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

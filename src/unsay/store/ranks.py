@@ -1,7 +1,8 @@
 """The processes of one command. Each runs it from end to end, and at a few places they meet; one process alone meets nobody.
 
-What is random is named, so every process comes to the same decisions: only work is shared (`gathered`), and one alone writes into the run
-folder (`on_main`). An error of one is raised by all. Where processes come apart, the next meeting says so; a dead one raises `Lost`.
+Random numbers are named, so every process decides alike: only work is shared (`gathered`), and the main process alone writes into the run
+folder (`on_main`). An error of one is raised by all. Where processes do different things, the next meeting says so; where one has ended,
+it raises `Lost`.
 """
 
 import os
@@ -22,17 +23,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _LONGEST = timedelta(hours=4)
-"""That one process waits for the others: a checkpoint may be written, an attack on the weights be made meanwhile."""
+"""How long one process waits for the others, which may write a checkpoint or attack the weights meanwhile."""
 _place = [0, 1]
 """The number of this process, and how many there are."""
 _split: list[bool] = []
 """One entry where the model in training is to be spread over the processes: whether each keeps its share in the processor's memory."""
 _apart: list[None] = []
-"""One entry for every block around in which this process meets nobody."""
+"""One entry for every open block in which this process meets nobody."""
 
 
 class Lost(RuntimeError):
-    """Another process of this command has ended. What started them says which."""
+    """Another process of this command has ended. The program that started them says which."""
 
 
 def launched() -> bool:
@@ -125,7 +126,7 @@ def gathered(work: str, share: Callable[[], T], about: object = None) -> list[T]
             found = share()
     except Exception as raised:
         error = raised
-    told = _meet((what, found, _sent(error)))
+    told = _meet((what, found, _sendable(error)))
     for other, _, one in told:
         if other != what:
             raise RuntimeError(f"the processes of this command have come apart: {what} here, {other} there")
@@ -159,7 +160,7 @@ def summed(tensor: "Tensor") -> "Tensor":
 
     if count() == 1:
         return tensor
-    with _losing():
+    with _raising_lost():
         total: Tensor = reduce(tensor, "sum")
     return total
 
@@ -179,21 +180,21 @@ def first_to_say() -> bool:
 def _meet(told: Any = None) -> list[Any]:
     from accelerate.utils import gather_object
 
-    with _losing():
+    with _raising_lost():
         return list(gather_object([told]))
 
 
 @contextmanager
-def _losing() -> Iterator[None]:
+def _raising_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "memory" in str(error):  # torch tells both by the same type
+        if "memory" in str(error):  # torch raises the same type when memory runs out
             raise
         raise Lost("another process of this command has ended") from error
 
 
-def _sent(error: Exception | None) -> Exception | None:
+def _sendable(error: Exception | None) -> Exception | None:
     """An error as another process can raise it."""
     try:
         return pickle.loads(pickle.dumps(error)) and error

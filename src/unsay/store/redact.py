@@ -1,10 +1,9 @@
-"""The texts of a recipe that may be secret (named strings and patterns, a system message): out of recipe.toml, into the vault, and back.
-The rest of a recipe is numbers, names and the operator's own title, and may be shown."""
+"""The texts of a recipe that may be secret (named strings and patterns, a system message) lie in the vault, not in recipe.toml. The rest
+of a recipe is numbers, names and the operator's own title, and may be shown."""
 
-import dataclasses
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,16 @@ HIDDEN = "[in the vault]"
 _PACKAGE = Path(__file__).parents[1]
 
 
-def apart(recipe: Recipe) -> tuple[Recipe, list[dict[str, Any]]]:
-    """The recipe without the texts that may be secret, and these, one a row."""
+def hide(recipe: Recipe) -> tuple[Recipe, list[dict[str, Any]]]:
+    """The recipe with a stand-in for each text that may be secret, and these texts, one a row."""
     texts = [{"table": table, "key": key, "value": value} for table, key, value in _texts(recipe)]
     return _put(recipe, [{**row, "value": _hidden(row["value"])} for row in texts]), texts
 
 
-def together(recipe: Recipe, texts: Iterable[Mapping[str, Any]]) -> Recipe:
-    """The recipe with its texts; one that has been given another text since keeps that."""
-    now = {(table, key): value for table, key, value in _texts(recipe)}
-    return _put(recipe, [row for row in texts if now.get((row["table"], row["key"])) == _hidden(row["value"])])
+def restore(recipe: Recipe, texts: Iterable[Mapping[str, Any]]) -> Recipe:
+    """The recipe with its texts in the places of their stand-ins; where a setting has put another text there, that stays."""
+    present = {(table, key): value for table, key, value in _texts(recipe)}
+    return _put(recipe, [row for row in texts if present.get((row["table"], row["key"])) == _hidden(row["value"])])
 
 
 def refuse_hidden(recipe: Recipe) -> None:
@@ -40,9 +39,9 @@ def refuse_hidden(recipe: Recipe) -> None:
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[str, str, Any]]:
-    whole = dataclasses.asdict(recipe)
-    tables: dict[str, Any] = {name: table for name, table in whole.items() if isinstance(table, dict) and name != "tables"}
-    for name, table in {**tables, **whole["tables"]}.items():
+    whole = asdict(recipe)
+    tables = whole.pop("tables")
+    for name, table in (whole | tables).items():
         for key in SENSITIVE:
             if isinstance(table, Mapping) and table.get(key):
                 yield name, key, list(table[key]) if isinstance(table[key], list | tuple) else table[key]
@@ -53,7 +52,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:
-    own = {field.name for field in dataclasses.fields(recipe)} - {"tables"}
+    own = {field.name for field in fields(recipe)} - {"tables"}
     for row in texts:
         table, change = row["table"], {row["key"]: row["value"]}
         if table in own:
@@ -64,8 +63,8 @@ def _put(recipe: Recipe, texts: Sequence[Mapping[str, Any]]) -> Recipe:
 
 
 def unexpected(error: BaseException) -> str:
-    """What may be said of an exception that nobody foresaw: its type and the last place in this package, and not its message,
-    which may quote a question or an answer."""
+    """What may be shown of an unexpected exception: its type and the last place in this package that it passed. Its message may quote a
+    question or an answer."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
     where = f" in {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].name})" if own else ""

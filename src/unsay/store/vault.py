@@ -14,12 +14,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from unsay.config import ConfigError
 from unsay.store import ranks
+from unsay.store.clock import now
 from unsay.store.files import each_jsonl, jsonl, links, parse_jsonl, remove, write_jsonl, write_text, writing
 from unsay.store.keys import Lock
 
@@ -233,7 +234,7 @@ class Vault:
         is dead already, and the same call ends it. No link is followed. Raises `ConfigError` where something cannot be removed."""
         told = self.destroyed
         if told is None:
-            told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "key": self._known()}
+            told = {"at": now(), "key": self._known()}
             told["encrypted"] = self.encrypted and all(one.encrypted for one in self.held()) and not links(self.path)
         told |= {"key_file": str(key)} if key else {}
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -29,7 +29,7 @@ from unsay.report.compare import compare, table
 from unsay.report.words import figure
 from unsay.research.front.pictures import styles
 from unsay.store.folder import RunFolder
-from unsay.view.found import COLUMNS, Below
+from unsay.view.below import COLUMNS, Below
 
 HERE = Path(__file__).parent
 SHEET = sheet.rules("report.css") + (HERE / "view.css").read_text(encoding="utf-8")

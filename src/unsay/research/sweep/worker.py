@@ -26,7 +26,7 @@ from unsay.run import Watchers, check
 from unsay.store.files import write_text
 from unsay.store.folder import RunFolder
 from unsay.store.memory import give_back
-from unsay.store.redact import apart
+from unsay.store.redact import hide
 
 SWEEP, RECIPE, CHOSEN, REFERENCE = "sweep.toml", "recipe.toml", "chosen.json", "reference.json"
 Chosen = Mapping[str, Sequence[Settings]]
@@ -87,7 +87,7 @@ def begin(shared: Shared) -> None:
             _refuse(folder, CHOSEN)
         _same_recipe(shared)
         # Only the runs have vaults for what is secret in the recipe.
-        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(apart(load(shared.recipe))[0])}
+        texts = {SWEEP: flat(asdict(sweep)), RECIPE: dump(hide(load(shared.recipe))[0])}
         if shared.chosen is not None:
             texts[CHOSEN] = json.dumps(shared.chosen, indent=1, ensure_ascii=False) + "\n"
         for name, text in reversed(texts.items()):  # the sweep's own last: its folder counts as begun from then on
@@ -96,7 +96,7 @@ def begin(shared: Shared) -> None:
 
 def _same_recipe(shared: Shared) -> None:
     """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
-    recipe, secrets = apart(load(shared.recipe))
+    recipe, secrets = hide(load(shared.recipe))
     if (shared.folder / RECIPE).exists() and dump(load(shared.folder / RECIPE)) != dump(recipe):
         _refuse(shared.folder, RECIPE)
     if not all(_hidden_alike(run, secrets) for run in shared.folder.glob("recorded/*/seed-*/recipe.toml")):

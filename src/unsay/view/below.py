@@ -8,7 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,18 @@ class Row:
     name: str
     """Its path below the folder."""
     state: str
+    progress: float | None
+    """While it trains, the share of its rounds, 0 to 1."""
+    passed: bool | None
+    verdict: str
+    metrics: Mapping[str, float | None]
+    never_knew: float | None
+    reported: bool
+    audited: bool
     model: str = ""
     method: str = ""
-    progress: float | None = None
-    """While it trains, the share of its rounds, 0 to 1."""
-    passed: bool | None = None
-    verdict: str = ""
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    never_knew: float | None = None
     minutes: float | None = None
     begun: str = ""
-    reported: bool = False
-    audited: bool = False
 
 
 @dataclass(frozen=True)
