@@ -18,7 +18,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from subject import Subject
-from unsay.config import ModelConfig, Recipe, RecordConfig, SampleConfig, TrainConfig
+from unsay.config import ModelConfig, Recipe, SampleConfig, TrainConfig
+from unsay.config.knobs import RecordConfig
 from unsay.lm.linear import stock
 from unsay.lm.model import load, save
 from unsay.record import record, start

@@ -16,7 +16,7 @@ import numpy as np
 
 from unsay.config import ConfigError
 from unsay.measure import summary
-from unsay.measure.distinguisher import told_apart
+from unsay.measure.distinguisher import separation
 from unsay.packed import Packed
 from unsay.report import gate
 from unsay.stats import area_interval, independent_scores, roc_auc
@@ -163,7 +163,7 @@ def combined(found: Mapping[str, Sequence[Finding]], pairs: Mapping[str, str]) -
             for key, some in values[name].items()
         }
         try:
-            areas[name] = told_apart(now, others, groups).area
+            areas[name] = separation(now, others, groups).area
         except ConfigError:  # too few retain models
             return {}
     return areas

@@ -70,7 +70,7 @@ def launch(processes: int, command: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
 
-    def running() -> list[subprocess.Popen[bytes]]:
+    def running() -> "list[subprocess.Popen[bytes]]":
         return [one for one in started if one.poll() is None]
 
     while running() and not any(one.returncode for one in started):
