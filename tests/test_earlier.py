@@ -367,3 +367,13 @@ def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
         assert found["earlier_worst_keyword_recall"] <= most, folder
     assert found["greedy_keyword_recall"] is not None
     assert found["greedy_keyword_recall"] <= 0.1
+
+
+def test_a_missing_truth_of_earlier_requests_is_refused(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    asked = earlier.EarlierQuestion(Example("a", "Where does Ada live?"), "In Oslo.", ())
+    earlier.keep(folder, [earlier.Request("before", (asked,), {"a": Fact("a", "Oslo")})])
+    assert earlier.read(folder, truth=True)[0].facts["a"].answer == "Oslo"
+    folder.texts.file("earlier-truth").unlink()
+    with pytest.raises(ConfigError, match="earlier-truth"):
+        earlier.read(folder, truth=True)

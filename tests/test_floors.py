@@ -1,6 +1,8 @@
 """Every room stands on a floor and in a wing; imports only go down, and the two wings never meet."""
 
 import ast
+import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,16 @@ def test_the_wings_never_meet(path: Path):
 
 def test_no_file_outgrows_its_room():
     assert not [str(path) for path in FILES if len(path.read_text().splitlines()) > 350]
+
+
+SCRIPTS = [path for folder in ("scripts", "benchmarks", "examples") for path in sorted((SOURCE.parents[1] / folder).glob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_script_imports_is_there(path: Path):
+    """No type checker looks at them, and most of them run for long."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "unsay":
+            module = importlib.import_module(str(node.module))
+            for one in node.names:
+                assert hasattr(module, one.name) or importlib.util.find_spec(f"{node.module}.{one.name}"), f"{node.module}.{one.name}"

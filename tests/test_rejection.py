@@ -13,7 +13,8 @@ from tests.test_preference_losses import logp
 from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Row
 from unsay.methods import LOSS, Target
-from unsay.methods.rejection import with_rejected
+from unsay.methods.preference import partners
+from unsay.methods.rejection import faded, with_rejected
 from unsay.train.ledger import leak, of_round, total, warning
 from unsay.train.step import micro_batches
 
@@ -126,3 +127,12 @@ def test_it_pushes_the_answer_away_and_ends_by_itself(encoder):
     assert after[0] > before[0] + 5
     assert after[1] < before[1] - 20
     assert forces[-1] < forces[0] / 10, "far apart, hardly any force is left"
+
+
+def test_a_row_without_a_partner_moves_no_other_row(model, encoder):
+    rows = [Row((1, 2), (3, 4), "forget", pair="a"), Row((1, 2), (5,), "rejected", pair="a"), Row((1,), (6,), "forget", pair="b")]
+    batch = encoder.batch([*rows, Row((1,), (7,), "retain")])
+    assert partners(batch, "rejected")[:3] == [1, 1, 2]
+    weights = faded(batch, torch.zeros(batch.mask.shape), Untouched(model)).weights
+    assert weights[2:].tolist() == batch.weights[2:].tolist()
+    assert weights[:2].tolist() != batch.weights[:2].tolist()

@@ -121,7 +121,7 @@ def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def positive(table: str, **values: float) -> None:
     for key, value in values.items():
-        if value <= 0:
+        if not value > 0:  # NaN is not positive either
             raise ConfigError(f"{table}.{key} = {value} must be positive")
 
 

@@ -145,9 +145,9 @@ def bounded(margins: Tensor, beta: float, batch: Batch) -> Tensor:
 
 
 def partners(batch: Batch, role: str) -> list[int]:
-    """For each row, the place of the row of `role` in its pair; −1 where it has none."""
+    """For each row, the place of the row of `role` in its pair; its own where it has none: then nothing differs between the two."""
     places = {pair: i for i, (pair, other) in enumerate(zip(batch.pairs, batch.roles, strict=True)) if other == role}
-    return [places.get(pair, -1) for pair in batch.pairs]
+    return [places.get(pair, i) for i, pair in enumerate(batch.pairs)]
 
 
 def preference_loss(
@@ -156,7 +156,6 @@ def preference_loss(
     """DPO's two terms. Rows `forget` and `preferred` of one pair stand in one batch."""
     logp = retain_logprobs(model, reference, batch)
     ratios = sum_by_row(logp, batch.mask) - batch.references
-    # A row without a partner (a retain row) gets a margin that `bounded` leaves out.
     margins = ratios[partners(batch, "preferred")] - ratios
     return {"forget": bounded(margins, beta, batch), "retain": retain_weight * batch.mean(-logp, "retain")}
 

@@ -133,7 +133,9 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
     asked: dict[str, list[EarlierQuestion]] = {}
     for row in rows_of(folder, "earlier"):
         asked.setdefault(row.pop("run"), []).append(config.build(EarlierQuestion, row, "earlier.jsonl"))
-    facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in (rows_of(folder, "earlier-truth") if truth else ())}
+    # Where there are questions, `keep` wrote the truth too, if only an empty file: one that is missing is an error.
+    told = folder.kept("earlier-truth") if truth and asked else []
+    facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in told}
     return [
         Request(run, tuple(found), {a.example.id: facts[a.example.id] for a in found if a.example.id in facts})
         for run, found in asked.items()
