@@ -18,6 +18,7 @@ from statistics import fmean, median
 import ablation_rows as ablations
 from ablation_rows import NO, PARTLY, YES
 from run_rows import ability, side_effects, texts
+from scipy.stats import binom
 
 from unsay.research import theory
 from unsay.research.front.curves import Configuration, Step, Sweeps, read
@@ -131,8 +132,9 @@ def no_more(found: Mapping[str, float], retain_model: float) -> bool:
 
 
 def rivals_alone(found: Mapping[str, float], retain_model: float) -> bool:
-    """Whether some rival stands above chance, one in six, and no variant of PMC does."""
-    above = [name for name, value in found.items() if value > 1 / 6]
+    """Whether some rival stands above chance, one in six, by more than 120 questions (forty, three seeds) would by luck one time in
+    twenty, and no variant of PMC does."""
+    above = [name for name, value in found.items() if 120 * value > binom.ppf(0.95, 120, 1 / 6)]
     return bool(above) and not any(name.startswith("pmc") for name in above)
 
 
