@@ -232,6 +232,9 @@ def test_all_that_is_wrong_with_a_recipe(tmp_path):
     assert "has no config.json" in call("check", "own-questions", "--set", "model.name=./model", code=2)
     (tmp_path / "model" / "config.json").write_text("{}")
     assert "has no .safetensors file" in call("check", "own-questions", "--set", "model.name=./model", code=2)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    assert "holds adapters" in call("check", "own-questions", "--set", "model.name=./model", code=2)
     assert "hint: model.name: no folder owner/name here" in call(
         "check", "own-questions", "--retain", "retain.csv", "--set", "model.name=owner/name"
     )

@@ -73,6 +73,7 @@ def _is_recipe(name: str) -> bool:
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
     from unsay import audit, record, run, train
+    from unsay.lm.model import look_at
     from unsay.measure import policy
     from unsay.probes.scoring import unscorable
 
@@ -89,7 +90,10 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     retain_model = "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model
     hints: list[Notice] = []
     for key, name in {"model.name": recipe.model.name, "model.retain_model": retain_model}.items():
-        if name and problems.attempt(builtin.at_hand, key, name) is False:
+        here = problems.attempt(builtin.at_hand, key, name) if name else None
+        if here:
+            problems.attempt(look_at, name)
+        elif here is False:
             text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
             hints.append(Notice("hint", "", text))
     hints += _form(recipe, getattr(source, "raw", False) if source else None)
