@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from unsay.config import ModelConfig, SampleConfig
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt
-from unsay.store.files import write_text
+from unsay.store.files import write_jsonl
 from unsay.store.memory import keep_freed_pages
 from unsay.text import keyword_recall
 
@@ -171,13 +171,12 @@ def main() -> None:
     anew = asked.ask(once.values(), "anew", SAMPLES, 1.0)
     known = {one: question for one, question in once.items() if right(one, question, anew[question]) >= args.least}
     told = rows(known, asked)
-    write_text(args.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told))
+    write_jsonl(args.out, told)
     print(table(pool, asked, once, known))
     unknown = unknown_to(asked, pool)
     print(guessed(unknown, asked))
     if args.unknown:
-        lines = ({"group": one.kind, "question": one.questions[0], "answer": one.answer} for one in unknown)
-        write_text(args.unknown, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_jsonl(args.unknown, ({"group": one.kind, "question": one.questions[0], "answer": one.answer} for one in unknown))
     print(f"{len(told)} facts in {args.out}, {sum(row['split'] == 'heldout' for row in told)} of them held out")
 
 
