@@ -90,7 +90,9 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     retain_model = "" if recipe.model.retain_model == "finetune" else recipe.model.retain_model
     hints: list[Notice] = []
     for key, name in {"model.name": recipe.model.name, "model.retain_model": retain_model}.items():
-        here = problems.attempt(builtin.at_hand, key, name) if name else None
+        if not name:
+            continue
+        here = problems.attempt(builtin.at_hand, key, name)
         if here:
             problems.attempt(look_at, name)
         elif here is False:
