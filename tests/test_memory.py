@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from unsay.store import memory
+
 HELD = """
 from unsay.store.memory import give_back, keep_freed_pages
 
@@ -49,3 +51,18 @@ print((peaks["train"].process - peaks["audit after"].process) >> 20)
 def test_a_stage_of_a_whole_run_begins_without_the_memory_of_the_one_before(tmp_path):
     found = subprocess.run([sys.executable, "-c", STAGES, str(tmp_path / "run")], capture_output=True, text=True, check=True)
     assert int(found.stdout) > 300
+
+
+def test_freed_memory_goes_back_only_where_the_system_has_little_left(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(memory, "_trim", lambda: trimmed.append(True))
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 50)
+    assert not memory.relieve()
+    assert not trimmed
+    monkeypatch.setattr(memory, "free_memory", lambda: None)  # a system that does not say
+    assert not memory.relieve()
+    assert not trimmed
+    if platform.system() == "Linux":
+        monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
+        assert memory.relieve()
+        assert trimmed
