@@ -224,11 +224,11 @@ def test_all_that_is_wrong_with_a_recipe(tmp_path):
         "'pmc'",
         "'greedy'",
         "report.policy = 'nowhere'",
-        "model.retain_model: there is no folder ./never",
+        "model.retain_model './never': there is no folder of that name",
         "there is no file nowhere.jsonl",
     ):
         assert said in output
-    assert "model.name: there is no folder path/to/your/model" in output
+    assert "model.name 'path/to/your/model': there is no folder of that name" in output
     assert "has no config.json" in call("check", "own-questions", "--set", "model.name=./model", code=2)
     (tmp_path / "model" / "config.json").write_text("{}")
     assert "has no .safetensors file" in call("check", "own-questions", "--set", "model.name=./model", code=2)
@@ -287,7 +287,7 @@ def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
 
 
 def test_a_retain_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
-    with pytest.raises(NoFolder, match=r"model\.retain_model: there is no folder"):
+    with pytest.raises(NoFolder, match=r"model\.retain_model '\./no/such': there is no folder"):
         run.open_folder(load(None, ["corpus=people", "model.retain_model=./no/such"]), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

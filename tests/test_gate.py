@@ -263,9 +263,12 @@ def test_a_folder_of_other_questions_is_refused(tmp_path: Path) -> None:
         (["people-retain", "--questions", "q.jsonl", "--which", "after"], "--which names the models of a run"),
         (["people-retain", "--questions", "q.jsonl", "--retain-model", "finetune"], "an audit trains nothing"),
         (["people-retain", "--questions", "q.jsonl", "--set", "samplin.n=3"], "unknown table [samplin]"),
-        (["no/such/model", "--questions", "q.jsonl"], "MODEL: there is no folder no/such/model"),
-        (["people-retain", "--questions", "q.jsonl", "--retain-model", "./nowhere"], "--retain-model: there is no folder ./nowhere"),
-        (["people-retain", "--questions", "q.jsonl", "--before", "./nowhere"], "--before: there is no folder ./nowhere"),
+        (["no/such/model", "--questions", "q.jsonl"], "MODEL 'no/such/model': there is no folder of that name"),
+        (
+            ["people-retain", "--questions", "q.jsonl", "--retain-model", "./nowhere"],
+            "--retain-model './nowhere': there is no folder of that name",
+        ),
+        (["people-retain", "--questions", "q.jsonl", "--before", "./nowhere"], "--before './nowhere': there is no folder of that name"),
     ],
 )
 def test_mistakes_end_with_what_to_do(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a weight that is infinite": (lambda f: damaged(lambda t: t[UP].view(-1)[3].fill_(-torch.inf), f), f"{UP} holds NaN or infinity"),
     "half a file of weights": (lambda f: os.truncate(f / "model.safetensors", 20_000), "SafetensorError"),
     "an empty file of weights": (lambda f: os.truncate(f / "model.safetensors", 0), "SafetensorError"),
+    "no config": (lambda f: (f / "config.json").unlink(), "it has no config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no .safetensors file"),
     "pickled weights": (pickled, "its weights stand in pytorch_model.bin, and pickled files can run code"),
     "pickled weights of another name": (lambda f: pickled(f, "model.pt"), "its weights stand in model.pt"),

@@ -26,7 +26,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from unsay.config import ModelConfig, SampleConfig, VllmConfig
 from unsay.lm import builtin
 from unsay.lm.encode import Encoder
-from unsay.lm.model import fingerprint, look_at
+from unsay.lm.files import look_at
+from unsay.lm.model import fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.store import identity, ranks
 from unsay.store.files import decoded, writing

@@ -15,6 +15,7 @@ from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, gues
 from unsay.corpora.files import Files
 from unsay.corpora.rows import Problems
 from unsay.lm import builtin
+from unsay.lm.files import look_at
 
 Part = Annotated[str | None, typer.Option(help="Check this file as that part, whatever its rows look like.")]
 SHOWN = 10
@@ -73,7 +74,6 @@ def _is_recipe(name: str) -> bool:
 def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], list[Notice]]:
     """The recipe piece by piece, then the files that it names."""
     from unsay import audit, record, run, train
-    from unsay.lm.model import look_at
     from unsay.measure import policy
     from unsay.probes.scoring import unscorable
 
@@ -92,10 +92,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     for key, name in {"model.name": recipe.model.name, "model.retain_model": retain_model}.items():
         if not name:
             continue
-        here = problems.attempt(builtin.at_hand, key, name)
-        if here:
-            problems.attempt(look_at, name)
-        elif here is False:
+        if problems.attempt(look_at, name, key) is False:
             text = f"{key}: no folder {name} here, so it is a name on the Hugging Face hub, and loading it uses the network"
             hints.append(Notice("hint", "", text))
     hints += _form(recipe, getattr(source, "raw", False) if source else None)

@@ -19,7 +19,6 @@ import tempfile
 from pathlib import Path
 
 from unsay.config import ConfigError
-from unsay.config.build import NoFolder
 from unsay.extras import install
 
 CHECKPOINTS = Path(__file__).parents[1] / "corpora" / "checkpoints"
@@ -52,25 +51,6 @@ def resolve(name: str) -> str:
     if name == GEMMA:
         return str(_gemma(cache() / GEMMA))
     return name
-
-
-def at_hand(key: str, name: str) -> bool:
-    """Whether the model that a recipe's `key` names is here; where it is not, it may be a name on the hub.
-
-    Raises `ConfigError` where it is a folder that is missing or holds no model. Nothing is loaded or converted.
-    """
-    if name in describe():
-        return True
-    folder = Path(name)
-    if not folder.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise NoFolder(f"{key}: there is no folder {name}")
-        return False
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{key}: {name} has no config.json, so it is no model folder as transformers saves it")
-    if not list(folder.glob("*.safetensors")):
-        raise ConfigError(f"{key}: {name} has no .safetensors file, and weights are read from nothing else")
-    return True
 
 
 def cache() -> Path:

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import importlib.util
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +17,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from unsay.config import ConfigError, ModelConfig
-from unsay.config.build import NoFolder, named
+from unsay.config.build import named
 from unsay.extras import install
 from unsay.lm import builtin, placement
 from unsay.lm.encode import Batch, Encoder
+from unsay.lm.files import listed, look_at
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.lm.reading import accepted, habits, positions
@@ -85,63 +85,6 @@ def load(
     )
 
 
-_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_INDEX = "*.safetensors.index.json"
-_SHOWN = 5
-"""Names of tensors that a message lists; the others are counted."""
-
-
-def look_at(where: str) -> None:
-    """Raises `ConfigError` where a model's folder is missing, or not what may be loaded. A hub id passes: its files are looked
-    at as they are loaded.
-
-    Links in a folder are followed, as the hub's cache consists of them: who may put a link there may put a file there. A path
-    that is written in a file is another matter, so an index of weights may name files of its own folder alone.
-    """
-    folder = Path(where)
-    try:
-        kind = "folder" if folder.is_dir() else "file" if folder.is_file() else ""
-    except OSError:
-        kind = ""
-    if kind == "file":
-        raise ConfigError(
-            f"cannot load model {named(where)}: it is a file; name the folder that transformers saved, with config.json in it"
-        )
-    if not kind:
-        if where.startswith((".", "/", "~")) or where.count("/") > 1:
-            raise NoFolder(f"cannot load model {named(where)}: there is no folder of that name")
-        return
-    if (folder / "adapter_config.json").exists():
-        raise ConfigError(
-            f"cannot load model {named(where)}: the folder holds adapters (adapter_config.json), which name another model to be "
-            "loaded; merge them into it and name the merged folder"
-        )
-    for index in sorted(folder.glob(_INDEX)):
-        _index(index)
-    if not any(folder.glob("*.safetensors")):
-        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
-        if pickled:
-            raise ConfigError(
-                f"cannot load model {named(where)}: its weights stand in {_listed(pickled)}, and pickled files can run code when they "
-                "are read, so none is. Save the model again as safetensors, where you trust it (save_pretrained does)"
-            )
-        raise ConfigError(f"cannot load model {named(where)}: it has no .safetensors file, and weights are read from nothing else")
-
-
-def _index(path: Path) -> None:
-    """Raises `ConfigError` where an index of weights cannot be read, or names a file that is not beside it."""
-    try:
-        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no index of weights ({type(error).__name__}); copy the model again") from None
-    for name in files:
-        if not isinstance(name, str) or name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
-            raise ConfigError(f"{path} names {name!r}: weights are read from .safetensors files of the same folder alone")
-    missing = sorted(name for name in files if not (path.parent / name).is_file())
-    if missing:
-        raise ConfigError(f"{path} names {_listed(missing)}, which {'is' if len(missing) == 1 else 'are'} not there; copy the model again")
-
-
 def _why(error: Exception) -> str:
     """The beginning of what a library says, with its kind where it is not meant for people, and our own way out."""
     said = " ".join(str(error).split())[:300]
@@ -161,25 +104,20 @@ def _complete(name: str, model: PreTrainedModel, found: Mapping[str, Iterable[An
         raise ConfigError(f"model {named(name)} is a set of adapters; merge them into their model and name the merged folder")
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(
-            f"cannot load model {named(name)}: its weights lack {_listed(missing)}, which would be random; the download is incomplete, or "
+            f"cannot load model {named(name)}: its weights lack {listed(missing)}, which would be random; the download is incomplete, or "
             "config.json belongs to another model"
         )
     if odd := sorted(found["mismatched_keys"]):
         shapes = [f"{key} ({list(there)} instead of {list(wanted)})" for key, there, wanted in odd]
         raise ConfigError(
-            f"cannot load model {named(name)}: config.json wants another shape of {_listed(shapes)}; use the model's own config.json"
+            f"cannot load model {named(name)}: config.json wants another shape of {listed(shapes)}; use the model's own config.json"
         )
     extra = sorted(found["unexpected_keys"])
     if extra and config.extra_tensors == "refuse":
         raise ConfigError(
-            f"cannot load model {named(name)}: its weights hold {_listed(extra)}, for which config.json has no place, so it would be "
+            f"cannot load model {named(name)}: its weights hold {listed(extra)}, for which config.json has no place, so it would be "
             "another model than was saved; use the model's own config.json, or --set model.extra_tensors=ignore"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from pathlib import Path
 from unsay import audit, report
 from unsay.config import ConfigError, Recipe, deployment, dump
 from unsay.corpora.files import Files
-from unsay.lm import builtin, vllm
+from unsay.lm import vllm
+from unsay.lm.files import look_at
 from unsay.lm.progress import counting
 from unsay.measure import policy
 from unsay.record import expected_answers, record, source, standalone, start
@@ -94,7 +95,7 @@ def run_standalone(
     check_audit(recipe)
     for option, name in (("MODEL", model), ("--retain-model", recipe.model.retain_model), ("--before", before)):
         if name:
-            builtin.at_hand(option, name)
+            look_at(name, option)
     with folder.claimed():
         standalone.begin(recipe, folder, before)
         run_alone(recipe, folder, watchers, cache)
@@ -107,7 +108,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
     files anew: a question that could not be asked may have been mended since."""
     if not folder.begun():
         if recipe.model.retain_model and recipe.model.retain_model != "finetune":
-            builtin.at_hand("model.retain_model", recipe.model.retain_model)  # it is used last, and would be missed last
+            look_at(recipe.model.retain_model, "model.retain_model")  # it is used last, and would be missed last
         start(recipe, folder)
     elif dump(folder.recipe()) != dump(recipe):
         raise ConfigError(f"{folder.path} holds a run of another recipe; choose another --out, or remove that folder")
