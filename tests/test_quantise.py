@@ -128,6 +128,19 @@ def test_the_message_of_a_library_stays_inside(
     assert all("ValueError" in note and "Jane" not in note for note in notes)
 
 
+def test_a_fault_in_scoring_is_not_taken_for_one_of_the_library(
+    model: PreTrainedModel, encoder: Encoder, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: True)
+    monkeypatch.setattr("unsay.probes.quantise.quantised", lambda model, bits: model)
+    monkeypatch.setattr("unsay.probes.scoring.secret_recall", fails)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        Quantise(bits=(8,))(LocalSubject(model, encoder, SampleConfig(max_new_tokens=4)), case)
+
+
 def test_the_summary_takes_the_width_that_says_most() -> None:
     found = [
         Finding("quantise", "worst_keyword_recall", value, example, setting)

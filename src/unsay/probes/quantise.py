@@ -18,7 +18,7 @@ from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import RECALLS, copyable, default_and_worst, known, missing, plainly, unscored
+from unsay.probes.scoring import RECALLS, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
 from unsay.store.redact import unexpected
 from unsay.types import Case, Example, Fact, Finding
 
@@ -73,13 +73,15 @@ class Quantise:
             return weights
         if importlib.util.find_spec("bitsandbytes") is None:
             return f"needs bitsandbytes: {install('bitsandbytes')}"
+        asked = plainly(pairs, f"{bits} bits")
         try:
             rounded = LocalSubject(quantised(weights[0], bits), weights[1], sampling_of(subject), case.seed)
             # The salts of the whole model's probes: the same random numbers, so that what differs is the rounding.
-            return default_and_worst("quantise", rounded, plainly(pairs, f"{bits} bits"), case.source, ("greedy", "sampling"), self.n)
+            answers = greedy_and_sampled(rounded, asked, ("greedy", "sampling"), self.n)
         except (RuntimeError, ValueError, AssertionError, FloatingPointError) as error:
             # Shapes and devices that the library does not take; memory that the machine does not have. Its message may quote a question.
             return f"cannot be asked in {bits} bits here: {unexpected(error)}"
+        return default_and_worst("quantise", asked, answers, case.source)
 
 
 def twin_of(model: PreTrainedModel) -> tuple[PreTrainedModel, dict[str, Any]]:

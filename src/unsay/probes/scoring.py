@@ -192,15 +192,20 @@ def worst(probe: str, metric: str, asked: Asked, texts: Sequence[str], source: s
     return scored(probe, metric, most, example.id, setting, NO_KEYWORDS, source, len(texts))
 
 
+Answers = Sequence[Sequence[Answer]]
+"""Of each question."""
+
+
 def recalls(
     probe: str, subject: Subject, asked: Sequence[Asked], source: str, salt: str, n: int = 0, temperature: float = 1.0, top_p: float = 1.0
 ) -> list[Finding]:
     """How much of its secret the greedy answer to each question says (`keyword_recall`), or the worst of n sampled ones
     (`worst_keyword_recall`). Raises `Unaskable`."""
-    if not asked:
-        return []
-    metric = RECALLS[1] if n else RECALLS[0]
-    answers = subject.ask([one.prompt for one in asked], n or 1, temperature if n else 0.0, top_p, salt)
+    answers = subject.ask([one.prompt for one in asked], n or 1, temperature if n else 0.0, top_p, salt) if asked else []
+    return _recalls(probe, RECALLS[1] if n else RECALLS[0], asked, answers, source)
+
+
+def _recalls(probe: str, metric: str, asked: Sequence[Asked], answers: Answers, source: str) -> list[Finding]:
     pairs = zip(asked, answers, strict=True)
     return [worst(probe, metric, one, [answer.text for answer in some], source) for one, some in pairs]
 
@@ -284,9 +289,15 @@ def findings_of(probe: str, values: Values, whys: Mapping[str, str], example: st
     return [scored(probe, metric, values[metric], example, setting, why, source, n) for metric, why in whys.items()]
 
 
-def default_and_worst(probe: str, subject: Subject, asked: Sequence[Asked], source: str, salts: tuple[str, str], n: int) -> list[Finding]:
-    """The recalls of the greedy answers and of n sampled ones, question by question. `salts`: of either. Raises `Unaskable`."""
-    default, most = (recalls(probe, subject, asked, source, salt, draws) for salt, draws in zip(salts, (0, n), strict=True))
+def greedy_and_sampled(subject: Subject, asked: Sequence[Asked], salts: tuple[str, str], n: int) -> tuple[Answers, Answers]:
+    """The greedy answers and n sampled ones. `salts`: of either. Raises `Unaskable`."""
+    prompts = [one.prompt for one in asked]
+    return subject.ask(prompts, salt=salts[0]), subject.ask(prompts, n, 1.0, salt=salts[1])
+
+
+def default_and_worst(probe: str, asked: Sequence[Asked], answers: tuple[Answers, Answers], source: str) -> list[Finding]:
+    """The recalls of the greedy answers and of the sampled ones (`greedy_and_sampled`), question by question."""
+    default, most = (_recalls(probe, metric, asked, some, source) for metric, some in zip(RECALLS, answers, strict=True))
     return [f for both in zip(default, most, strict=True) for f in both]
 
 

@@ -25,7 +25,7 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
-from unsay.probes.scoring import RECALLS, copyable, default_and_worst, known, missing, plainly, unscored
+from unsay.probes.scoring import RECALLS, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
 from unsay.types import Case, Example, Fact, Finding
 
 SHARE = 0.25
@@ -127,7 +127,8 @@ class Relearn:
                 try:
                     for steps in self._train(attacked, rows, rate, case.seed):
                         asked, note = plainly(pairs, f"{steps} steps{suffix}"), f"{case.source}; learning rate {rate:g}"
-                        attacks[steps].append(default_and_worst("relearn", attacked, asked, note, ("relearn", "relearn"), self.n))
+                        answers = greedy_and_sampled(attacked, asked, ("relearn", "relearn"), self.n)
+                        attacks[steps].append(default_and_worst("relearn", asked, answers, note))
                 except FloatingPointError:
                     continue  # an attacker would not keep a copy that diverged
         found: list[Finding] = []
