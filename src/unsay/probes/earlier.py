@@ -10,7 +10,6 @@ from unsay.config.build import positive
 from unsay.lm.subject import Subject
 from unsay.metric import EARLIER, LOWER, Metric
 from unsay.probes.greedy import Greedy
-from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.prefill import HALF, Prefill
 from unsay.probes.sampling import Sampling
 from unsay.types import Case, Finding
@@ -20,7 +19,7 @@ _leak = partial(Metric, better=LOWER, group=EARLIER, fold="hardest")
 
 @dataclass(frozen=True)
 class Earlier:
-    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled, begun, multiple choice.
+    """Does what was forgotten before stay forgotten? The questions of earlier requests: greedy, sampled and begun.
 
     The other probes on the questions and references of each earlier request; the setting is the request, the oldest first.
 
@@ -68,19 +67,11 @@ class Earlier:
 
     def _findings(self, subject: Subject, request: Case) -> Iterator[tuple[str, Iterable[Finding]]]:
         """What each number of an earlier request is called, and the findings of the other probes that it is."""
-        said = Greedy()(subject, request)
-        chosen = MultipleChoice()(subject, request)
         probes = Sampling(self.n, (self.temperature,), self.top_p), Prefill(self.begun, temperature=self.temperature, top_p=self.top_p)
         sampled, begun = ([f for f in probe(subject, request) if f.metric == "worst_keyword_recall"] for probe in probes)
-        prefilled = _largest(f for f in begun if f.setting != HALF)
-        yield "keyword_recall", (f for f in said if f.metric == "keyword_recall")
-        yield "sampling_worst_keyword_recall", sampled
-        yield "prefill_worst_keyword_recall", prefilled
-        yield "worst_keyword_recall", _largest((*sampled, *prefilled))
+        yield "keyword_recall", (f for f in Greedy()(subject, request) if f.metric == "keyword_recall")
+        yield "worst_keyword_recall", _largest((*sampled, *(f for f in begun if f.setting != HALF)))
         yield "partial_secret_worst_keyword_recall", (f for f in begun if f.setting == HALF)
-        for f in chosen:
-            if f.metric in ("most", "least", "chance"):
-                yield f"choice_{f.metric}", [f]
 
 
 def _largest(findings: Iterable[Finding]) -> list[Finding]:
