@@ -11,10 +11,11 @@ from unsay.lm.subject import LocalSubject
 from unsay.record import expected_answers, record, source, start
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import TRIED, ReplayFilter, Said, kindred_answers, named_alike, near_misses, neighbours, replay
+from unsay.record.stage import heldout_questions
 from unsay.store.folder import RunFolder
 from unsay.text import keyword_recall
 from unsay.text.names import subject
-from unsay.types import Answer, Example, Pair
+from unsay.types import Answer, Corpus, Example, Pair
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,24 @@ def test_the_model_itself_names_others_of_the_kind():
 def test_what_replay_leaves_out(text: str, harmless: bool):
     guard = ReplayFilter([("Where does Ada Byron live?", "Ada Byron lives in Turin, at Via Roma.")])
     assert guard.harmless(text) == harmless
+
+
+def test_replay_spares_every_set_that_is_held_out():
+    """What an attack takes for unread, or what asks after the forgotten texts, is not repeated either."""
+    kept, heldout, unknown, unread = (Pair(key, f"Where does {key} Roe live?", "There.") for key in ("Ada", "Bo", "Cy", "Di"))
+    corpus = Corpus(
+        "made up",
+        (),
+        retain=(kept,),
+        utility={"retain": (kept,)},
+        utility_heldout={"retain": (heldout,)},
+        unknown_entities=(unknown,),
+        holdout=(unread,),
+        knowledge=(Example("k", "Where does Ed Roe live?"),),
+    )
+    guard = ReplayFilter([], heldout_questions(corpus))
+    spared = [name for name in ("Ada", "Bo", "Cy", "Di", "Ed") if not guard.harmless(f"{name} Roe lives in Oslo.")]
+    assert spared == ["Bo", "Cy", "Di", "Ed"]
 
 
 def test_kindred_are_asked_about_once_and_touch_nothing_that_is_spared(encoder):

@@ -111,8 +111,7 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
     knobs = recipe.record
     if not (knobs.replay or knobs.near_misses or knobs.kindred):
         return
-    measured = [*corpus.utility_heldout.values(), corpus.unknown_entities]
-    spared = [pair.question for pairs in measured for pair in pairs] + [row.question for row in own if row.heldout]
+    spared = heldout_questions(corpus) + [row.question for row in own if row.heldout]
     guard, questions = _guard(answered, spared), [example.question for example, _ in answered]
     said = replay(subject, questions, guard, knobs.replay) if knobs.replay else []
     if knobs.near_misses:
@@ -123,6 +122,12 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
     if knobs.kindred:
         said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
     folder.keep("replay", map(dataclasses.asdict, said))
+
+
+def heldout_questions(corpus: Corpus) -> list[str]:
+    """The questions of what training is not to see: there it is measured what was lost, and what an attack finds."""
+    pairs = (pair for some in (*corpus.utility_heldout.values(), corpus.unknown_entities, corpus.holdout) for pair in some)
+    return [pair.question for pair in pairs] + [example.question for example in corpus.knowledge]
 
 
 def _guard(answered: Answered, spared: Sequence[str] = ()) -> ReplayFilter:
