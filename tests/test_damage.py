@@ -44,3 +44,12 @@ def test_without_weights_it_is_unscored() -> None:
     found = Damage()(Fake(), CASE)
     assert {f.note for f in found} == {"this model shows no weights"}
     assert scores(found) == dict.fromkeys(SETTINGS)
+
+
+def test_a_fault_in_scoring_is_not_taken_for_one_of_the_model(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("unsay.probes.scoring.secret_recall", fails)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        Damage()(LocalSubject(tiny_model(), encoder, SampleConfig(max_new_tokens=4)), CASE)

@@ -13,13 +13,15 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, Metric, leak
 from unsay.probes.quantise import twin_of
-from unsay.probes.scoring import RECALL, copyable, known, missing, plainly, recalls, unscored
+from unsay.probes.scoring import RECALL, Pairs, copyable, known, missing, plainly, recalls, unscored
 from unsay.types import Case, Finding
 
 NOISE = (0.1, 0.4)
 """Standard deviations of the noise, as shares of that of a layer's weights."""
 PRUNED = (0.3, 0.6)
 """Shares of a layer's weights that are set to 0, the smallest."""
+Damaging = Callable[[str, Tensor], Tensor]
+"""A layer's name and weights → other weights."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,27 @@ class Damage:
     def __call__(self, subject: Subject, case: Case) -> list[Finding]:
         found, pairs = missing("damage", RECALL, case), known(case)
         for setting, damage in attacks(case.seed) if pairs else ():
-            weights = copyable(subject)
-            try:
-                if isinstance(weights, str):
-                    raise ValueError(weights)
-                twin = LocalSubject(damaged(weights[0], damage), weights[1], sampling_of(subject), case.seed)
-                found += recalls("damage", twin, plainly(pairs, setting), case.source, "greedy")
-            except (ValueError, FloatingPointError) as error:
-                why = "the damaged model gives no numbers" if isinstance(error, FloatingPointError) else str(error)
-                found += unscored("damage", RECALL, [example.id for example, _ in pairs], why, setting)
+            asked = self._attack(subject, pairs, damage, setting, case)
+            found += unscored("damage", RECALL, (e.id for e, _ in pairs), asked, setting) if isinstance(asked, str) else asked
         return found
 
+    def _attack(self, subject: Subject, pairs: Pairs, damage: Damaging, setting: str, case: Case) -> list[Finding] | str:
+        """Findings on the damaged model, or why there are none."""
+        weights = copyable(subject)
+        if isinstance(weights, str):
+            return weights
+        try:
+            model = damaged(weights[0], damage)
+        except ValueError as error:
+            return str(error)
+        twin = LocalSubject(model, weights[1], sampling_of(subject), case.seed)
+        try:
+            return recalls("damage", twin, plainly(pairs, setting), case.source, "greedy")
+        except FloatingPointError:
+            return "the damaged model gives no numbers"
 
-def attacks(seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
+
+def attacks(seed: int) -> Iterator[tuple[str, Damaging]]:
     """Setting and how a layer's weights become others."""
 
     def noisy(share: float, name: str, weight: Tensor) -> Tensor:
@@ -78,7 +88,7 @@ def attacks(seed: int) -> Iterator[tuple[str, Callable[[str, Tensor], Tensor]]]:
             yield f"{kind} {share:g}", partial(how, share)
 
 
-def damaged(model: PreTrainedModel, damage: Callable[[str, Tensor], Tensor]) -> PreTrainedModel:
+def damaged(model: PreTrainedModel, damage: Damaging) -> PreTrainedModel:
     """A copy of `model` whose linear layers, the head apart, have other weights; all else is shared with it.
 
     Raises `ValueError` where no layer has weights that can be changed.

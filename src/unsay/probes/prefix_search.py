@@ -20,9 +20,9 @@ from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak
 from unsay.probes.gradients import taking_gradients
 from unsay.probes.likelihood import NO_GRADIENT
-from unsay.probes.scoring import NO_WEIGHTS, RECALL, begun, finite, known, missing, recalls, secret_tokens, unscored
+from unsay.probes.scoring import NO_WEIGHTS, RECALL, Pairs, begun, finite, known, missing, recalls, secret_tokens, unscored
 from unsay.store import ranks
-from unsay.types import Case, Example, Fact, Finding
+from unsay.types import Case, Finding
 
 TOO_FEW = "too few questions whose secret has a word to search on some and ask others"
 NONE_FOUND = "no prefix of this model's tokens can be written as text"
@@ -40,7 +40,6 @@ ENOUGH = -0.05
 PATIENCE, GAIN = 3, 0.2
 """A search ends where so many rounds took less than this share off what the answers still lack of certainty."""
 Ids = tuple[int, ...]
-Pairs = list[tuple[Example, Fact]]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import copy
 import importlib.util
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -18,9 +17,9 @@ from unsay.extras import install
 from unsay.lm.linear import QuickLinear
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import FEWER_BITS, LOWER, Metric
-from unsay.probes.scoring import RECALLS, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
+from unsay.probes.scoring import RECALLS, Pairs, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
 from unsay.store.redact import unexpected
-from unsay.types import Case, Example, Fact, Finding
+from unsay.types import Case, Finding
 
 _leak = partial(Metric, better=LOWER, group=FEWER_BITS, finding="keyword_recall", fold="hardest")
 
@@ -66,7 +65,7 @@ class Quantise:
             found += unscored("quantise", RECALLS, (e.id for e, _ in pairs), asked, f"{bits} bits") if isinstance(asked, str) else asked
         return found
 
-    def _attack(self, subject: Subject, pairs: Sequence[tuple[Example, Fact]], bits: int, case: Case) -> list[Finding] | str:
+    def _attack(self, subject: Subject, pairs: Pairs, bits: int, case: Case) -> list[Finding] | str:
         """Findings on the model in `bits` bits, or why there are none."""
         weights = copyable(subject)
         if isinstance(weights, str):

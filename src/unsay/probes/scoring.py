@@ -27,6 +27,8 @@ from unsay.text.readings import readings, uncovered
 from unsay.types import SCORE, Answer, Case, Corpus, Example, Fact, Finding, Truth
 
 T = TypeVar("T")
+Pairs = list[tuple[Example, Fact]]
+"""Questions with what is true of them."""
 RECALL = ("keyword_recall",)
 RECALLS = ("keyword_recall", "worst_keyword_recall")
 """What most probes yield: of the default answer, and of the worst of the sampled ones."""
@@ -63,7 +65,7 @@ def finite(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def known(case: Case) -> list[tuple[Example, Fact]]:
+def known(case: Case) -> Pairs:
     """The forget questions that have a reference text."""
     return [(example, case.facts[example.id]) for example in case.corpus.forget if example.id in case.facts]
 
@@ -172,12 +174,12 @@ def references(fact: Fact) -> tuple[str, ...]:
     return tuple(dict.fromkeys((wording(fact), fact.answer)))
 
 
-def plainly(pairs: Iterable[tuple[Example, Fact]], setting: str) -> list[Asked]:
+def plainly(pairs: Pairs, setting: str) -> list[Asked]:
     """The questions as they are."""
     return [Asked(example, Prompt(example.id, example.question), (fact.answer,), setting) for example, fact in pairs]
 
 
-def begun(pairs: Sequence[tuple[Example, Fact]], kind: str, prefixes: Sequence[str]) -> list[Asked]:
+def begun(pairs: Pairs, kind: str, prefixes: Sequence[str]) -> list[Asked]:
     """The questions with their answers begun, by each prefix; the setting names its rank alone."""
     ranked = enumerate(prefixes, start=1)
     return [Asked(e, Prompt(e.id, e.question, text), (fact.answer,), f"{kind} {rank}") for rank, text in ranked for e, fact in pairs]

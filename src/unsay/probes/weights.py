@@ -25,12 +25,11 @@ from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
-from unsay.probes.scoring import RECALLS, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
-from unsay.types import Case, Example, Fact, Finding
+from unsay.probes.scoring import RECALLS, Pairs, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
+from unsay.types import Case, Finding
 
 SHARE = 0.25
 """Of the secrets that are shown."""
-Pairs = list[tuple[Example, Fact]]
 UNRELATED = ", unrelated text"
 """What the setting says beside the number of steps, where no secret was shown."""
 
@@ -167,7 +166,7 @@ class Relearn:
                 yield step
 
 
-def split(pairs: Sequence[tuple[Example, Fact]], share: float, seed: int) -> tuple[Pairs, Pairs]:
+def split(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
     """Shown and other secrets: about `share` of every group is shown, at least one in all; which ones depends on the seed alone."""
     groups: dict[str, Pairs] = {}
     for pair in sorted(pairs, key=lambda pair: uniform(seed, "relearn", pair[0].id)):
