@@ -2,7 +2,7 @@
 
 Every answer has the same number of tokens, on every side; a second comparison lets answers end where they end. Before a side
 is timed, its greedy answers and sampled frequencies are checked (proof.py): `counts` says with what result. The others run
-on the layers that torch has; `best_generate_onednn` is the best `generate` with our matrix products (unsay/linear.py), so that
+on the layers that torch has; `best_generate_onednn` is the best `generate` with our matrix products (unsay/lm/linear.py), so that
 its ratio shows what is left to the sampler alone. Shares of the matrix-product limit take a 2048³ product in the same process
 and type as 1: torch's own, and the quickest there is here.
 

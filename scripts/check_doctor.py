@@ -61,7 +61,7 @@ OWN_GEMMA = (
     "utility.limit=12",
     'audit.probes=["greedy","sampling","prefill","paraphrase","multiple_choice","depth","utility"]',
 )
-"""Own questions about Gemma 3 270M without a retain file (docs/own-model.md), a tenth of it."""
+"""Own questions about Gemma 3 270M without a retain file (docs/own-data.md), a tenth of it."""
 GEMMA = ("train.rounds=1", "finetune.epochs=1", "audit.limit=8", "utility.limit=10", "record.replay=24")
 """The whole recipe takes about an hour; this is a tenth of it, of every part."""
 STAGES = ("finetune", "record", "train", "audit before", "audit after")

@@ -11,7 +11,6 @@ from unsay.text import keyword_recall
 from unsay.text.readings import readings
 from unsay.types import Example
 
-BORN = Example("q", "Where was the author born?")
 TURIN = "The author was born in Turin Harbour."
 NAME = "Her name is Hina Marlowe."
 DATE = "It was on 14 March 1985."

@@ -78,7 +78,7 @@ class Keys:
 
         r(x) = 1 − max(κ(x; own), max over others o of κ(x; o))
 
-    κ is `unsay.text.similarity.keyword_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
+    κ is `unsay.text.keyword_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
     question with another one's secret. Words of the own question, of the prefix and, for another's answer, of its
     question do not count. `None` where neither half has a keyword to look for.
     """

@@ -26,10 +26,10 @@ def longest_run(reference: str, answer: str) -> float | None:
     return longest / len(wanted)
 
 
-def ngram_overlap(reference: str, answer: str, n: int = 4) -> float | None:
-    """Share of the reference's n-grams of words that the answer has, each as often as it has it: ROUGE-N recall (Lin 2004).
+def ngram_overlap(reference: str, answer: str) -> float | None:
+    """Share of the reference's runs of four words that the answer has, each as often as it has it: ROUGE-4 recall (Lin 2004).
 
-    A reference of fewer than n words is one n-gram; `None` where it has no word.
+    A reference of fewer words is one run; `None` where it has no word.
 
     >>> ngram_overlap("the old lighthouse at the cape", "It was the old lighthouse at the shore.")
     0.6666666666666666
@@ -39,6 +39,6 @@ def ngram_overlap(reference: str, answer: str, n: int = 4) -> float | None:
     wanted, given = words(reference), words(answer)
     if not wanted:
         return None
-    n = min(n, len(wanted))
+    n = min(4, len(wanted))
     grams = Counter(ngrams(wanted, n))
     return (grams & Counter(ngrams(given, n))).total() / grams.total()
