@@ -125,30 +125,22 @@ def test_what_was_attacked_and_not_judged_is_said(run: RunFolder, tmp_path: Path
     assert "asked plainly, what earlier requests took away, 0.40" in call("gate", str(run.path), "--policy", str(wide))
 
 
-BAD = ["NaN", "Infinity", "-0.1", "1.5", "true", '"0"', "[0]"]
+BAD = {
+    "the value is no number from 0 to 1": ("value", ["NaN", "Infinity", "-0.1", "1.5", "true", '"0"', "[0]"]),
+    "n is no count": ("n", ["-1", "true", "1.5", '"9"', f"1{400 * '0'}"]),
+    "the group is no number": ("group", ['["Ada"]', '"Ada Example"', "7", "null"]),
+}
 
 
-@pytest.mark.parametrize("value", BAD)
-def test_findings_that_no_audit_writes_are_refused_with_their_line(run: RunFolder, value: str) -> None:
-    path = run.audit_file("after")
-    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": {value}, "example": "b"}}\n')
-    assert f"{path}, line 3: the value is no number from 0 to 1" in " ".join(call("gate", str(run.path), code=2).split())
-
-
-@pytest.mark.parametrize("n", ["-1", "true", "1.5", '"9"', f"1{400 * '0'}"])
-def test_a_count_is_a_count(run: RunFolder, n: str) -> None:
-    path = run.audit_file("after")
-    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": 0, "example": "b", "n": {n}}}\n')
-    assert f"{path}, line 3: n is no count" in " ".join(call("gate", str(run.path), code=2).split())
-
-
-@pytest.mark.parametrize("group", ['["Ada"]', '"Ada Example"', "7", "null"])
 @pytest.mark.parametrize("command", ["gate", "report"])
-def test_a_group_is_a_number_and_never_a_name(run: RunFolder, command: str, group: str) -> None:
+@pytest.mark.parametrize(("said", "key", "value"), [(said, key, value) for said, (key, some) in BAD.items() for value in some])
+def test_findings_that_no_audit_writes_are_refused_with_their_line(run: RunFolder, said: str, key: str, value: str, command: str) -> None:
     path = run.audit_file("after")
-    path.write_text(f'{path.read_text()}{{"probe": "greedy", "metric": "keyword_recall", "value": 0, "example": "b", "group": {group}}}\n')
+    line = {"probe": '"greedy"', "metric": '"keyword_recall"', "value": "0", "example": '"b"'} | {key: value}
+    row = ", ".join(f'"{name}": {text}' for name, text in line.items())
+    path.write_text(f"{path.read_text()}{{{row}}}\n")
     output = " ".join(call(command, str(run.path), code=2).split())
-    assert f"{path}, line 3: the group is no number" in output
+    assert f"{path}, line 3: {said}" in output
     assert "Ada" not in output
 
 
