@@ -96,8 +96,8 @@ def test_the_vault_holds_the_secrets_and_nothing_else_does(given: Place):
 
 def test_what_the_model_said_stays_in_the_vault_too(given: Place):
     folder = RunFolder(given.run)
-    said = {row["answer"] for row in folder.kept("baseline")}
-    said |= {text for row in folder.kept("baseline") for text in row["withheld"]}
+    said = {row["answer"] for row in folder.texts.rows("baseline")}
+    said |= {text for row in folder.texts.rows("baseline") for text in row["withheld"]}
     said = {text for text in said if len(text) > 12}
     assert said
     for path in given.run.rglob("*"):

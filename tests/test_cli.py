@@ -59,8 +59,8 @@ def test_a_run_leaves_everything_it_promises(finished: Path):
 def test_no_secret_leaves_the_vault(finished: Path):
     """Promise 3: no baseline answer, truth or sampled answer outside the vault (a short value might occur by chance)."""
     folder = RunFolder(finished)
-    secrets = {row["answer"] for row in folder.kept("baseline")} | {row["answer"] for row in folder.kept("truth")}
-    secrets |= {row["question"] for row in folder.kept("corpus") if row["kind"] == "forget"}
+    secrets = {row["answer"] for row in folder.texts.rows("baseline")} | {row["answer"] for row in folder.texts.rows("truth")}
+    secrets |= {row["question"] for row in folder.texts.rows("corpus") if row["kind"] == "forget"}
     assert len(secrets) > 40
     for path in finished.rglob("*"):
         if path.is_file() and folder.vault not in path.parents and path.suffix not in (".safetensors", ".pt"):

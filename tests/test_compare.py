@@ -24,7 +24,7 @@ def run(
     findings = [Finding("sampling", "worst_keyword_recall", value, f"q{i}", "T=1", 5, source) for i, value in enumerate(values)]
     audit.write(folder.audit_file("after"), findings)
     if questions:
-        folder.keep("corpus", ({"kind": "forget", "id": f"q{i}", "question": text} for i, text in enumerate(questions)))
+        folder.texts.write("corpus", ({"kind": "forget", "id": f"q{i}", "question": text} for i, text in enumerate(questions)))
     return folder
 
 
@@ -59,7 +59,7 @@ def test_what_no_vault_knows_is_not_the_same_and_own_rows_are_told_by_their_text
     first, second = run(tmp_path / "a", [0.0] * 10, QUESTIONS), run(tmp_path / "b", [1.0] * 10, QUESTIONS)
     for folder, asked in ((first, "Who is Kim?"), (second, "Who is Lea?")):
         own = [{"question": text, "answer": "A baker.", "kind": "general", "heldout": False, "group": ""} for text in (asked, "Who is Mo?")]
-        folder.keep("retain", own)
+        folder.texts.write("retain", own)
         rows = [Finding("utility", "utility", 0.5, identifier, "general") for identifier in ("own-000", "own-001", "token 17")]
         audit.write(folder.audit_file("after"), rows)
     _, found = compare([first, second])
@@ -151,7 +151,7 @@ def test_every_run_is_held_against_the_first_ones_retain_model(tmp_path: Path) -
     assert found["worst"] == "greedy_keyword_recall"
     assert found["interval"][0] < found["index"] < found["interval"][1]
     strangers = audited(tmp_path / "c", after=0.1)
-    strangers.keep("corpus", ({"kind": "forget", "id": f"q{i}", "question": f"What is {i}?"} for i in range(10)))
+    strangers.texts.write("corpus", ({"kind": "forget", "id": f"q{i}", "question": f"What is {i}?"} for i in range(10)))
     assert compare([first, strangers])[1].never_knew is None, "no question of both"
 
 

@@ -241,11 +241,11 @@ def test_resumed_equals_straight(second: RunFolder, straight: str, tmp_path: Pat
 def test_training_reads_no_earlier_truth_and_does_read_the_retain_rows(second: RunFolder, straight: str, tmp_path: Path):
     shutil.copytree(second.path, tmp_path / "noise")
     noisy = RunFolder(tmp_path / "noise")
-    noisy.keep("earlier-truth", [{"id": row["id"], "answer": "xqzw"} for row in noisy.kept("earlier-truth")])
+    noisy.texts.write("earlier-truth", [{"id": row["id"], "answer": "xqzw"} for row in noisy.texts.rows("earlier-truth")])
     assert finish(noisy, tmp_path / "after noise") == straight
     shutil.copytree(second.path, tmp_path / "bare")
     bare = RunFolder(tmp_path / "bare")
-    bare.keep("earlier-retain-rows", bare.kept("earlier-retain-rows")[:1])
+    bare.texts.write("earlier-retain-rows", bare.texts.rows("earlier-retain-rows")[:1])
     assert finish(bare, tmp_path / "after bare") != straight
 
 

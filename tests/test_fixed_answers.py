@@ -39,6 +39,6 @@ def test_idk_says_its_sentence(tmp_path: Path):
     recipe, folder = begin(tmp_path / "run", settings)
     train(recipe, folder)
     model, encoder = load(recipe.model, str(folder.checkpoint))
-    questions = [row["question"] for row in folder.kept("corpus") if row["kind"] == "forget"]
+    questions = [row["question"] for row in folder.texts.rows("corpus") if row["kind"] == "forget"]
     answers = sample(model, encoder, [Draw("", encoder.prompt(question)) for question in questions], recipe.sample)
     assert {found[0].text for found in answers} == {"I don't know."}

@@ -101,9 +101,9 @@ def fake_run(path: Path, audits: tuple[str, ...] = ("before", "after", "retain_m
     """A run folder as the stages leave it, without a model."""
     folder = RunFolder(path)
     write_text(folder.recipe_file, RECIPE)
-    folder.keep("corpus", [{"question": CANARY}])
-    folder.keep("baseline", [{"id": "q0", "answer": CANARY}])
-    folder.keep("truth", [{"id": "q0", "answer": CANARY}])
+    folder.texts.write("corpus", [{"question": CANARY}])
+    folder.texts.write("baseline", [{"id": "q0", "answer": CANARY}])
+    folder.texts.write("truth", [{"id": "q0", "answer": CANARY}])
     folder.note(
         Manifest(
             counts=Counts(forget=QUESTIONS, retain=336),

@@ -163,7 +163,7 @@ def test_the_runs_that_are_compared_say_something(straight, preset):
     assert folder.manifest().exposure.targets > 0
     assert folder.manifest().watch.rows == 16
     assert len(read_jsonl(folder.steps_file)) == 5 * 3
-    state = folder.kept("method-state-5")
+    state = folder.texts.rows("method-state-5")
     assert len(state) == 5
     assert any(row["ids"] for row in state) if preset == "official" else len({row["heat"] for row in state}) > 1
     assert ended.moments > 100

@@ -166,9 +166,9 @@ def test_the_reader_is_told(recorded: RunFolder):
 def test_a_corpus_with_retain_rows_keeps_them(recorded: RunFolder, tmp_path: Path):
     folder = RunFolder(tmp_path)
     retain_rows = (Pair("r", "What is up?", "The sky."),)
-    folder.keep("corpus", corpus_rows(Corpus("hand", (), retain=retain_rows)))
-    folder.keep("baseline", [])
-    folder.keep("retain", recorded.kept("retain"))
+    folder.texts.write("corpus", corpus_rows(Corpus("hand", (), retain=retain_rows)))
+    folder.texts.write("baseline", [])
+    folder.texts.write("retain", recorded.texts.rows("retain"))
     assert read_recorded(folder).corpus.retain == retain_rows
 
 

@@ -37,8 +37,8 @@ def folder(tmp_path: Path) -> RunFolder:
     """A run folder as far as `record` has come, without a model."""
     run = RunFolder(tmp_path / "run")
     write_text(run.recipe_file, dump(load("recipes/demo.toml")))
-    run.keep("corpus", corpus_rows(Corpus("hand", FORGET)))
-    run.keep("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
+    run.texts.write("corpus", corpus_rows(Corpus("hand", FORGET)))
+    run.texts.write("baseline", ({"id": key, "answer": text, "answers": [], "withheld": []} for key, text in ANSWERS.items()))
     run.note(Manifest(counts=Counts(forget=2)))
     annotation.propose(run, FORGET, ANSWERS)
     return run
@@ -108,9 +108,9 @@ def test_a_named_string_is_a_leak_and_never_a_target(folder: RunFolder):
 
 def test_what_was_named_later_is_not_replayed(folder: RunFolder):
     answers = ("The piazza is wide.", "The sea is wide.")
-    folder.keep("replay", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
+    folder.texts.write("replay", ({"question": None, "answer": {"ids": [1], "text": text, "finished": True}} for text in answers))
     own = ({"kind": "general", "question": f"What? {i}", "answer": text, "group": "", "heldout": False} for i, text in enumerate(answers))
-    folder.keep("retain", own)
+    folder.texts.write("retain", own)
     assert len(read_recorded(folder).said) == len(read_recorded(folder).corpus.retain) == 2
     edit(folder, strings=["Piazza"])
     assert [one.answer.text for one in read_recorded(folder).said] == [answers[1]]
@@ -186,7 +186,7 @@ def test_a_long_answer_in_which_nothing_is_named_is_warned_of(folder: RunFolder)
     assert not annotation.is_long(ada, LONG.rpartition(" ")[0]), "40 content words are not more than 40"
     assert not annotation.is_long(replace(ada, strings=("x",)), LONG)
     assert not annotation.is_long(replace(ada, patterns=("x",)), LONG)
-    folder.keep("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
+    folder.texts.write("baseline", ({"id": key, "answer": LONG, "answers": [], "withheld": []} for key in ANSWERS))
     annotation.spans_file(folder).unlink()
     annotation.propose(folder, FORGET, read_answers(folder))
     assert folder.manifest().spans.long == ("ada",)
@@ -250,7 +250,7 @@ def test_spans_are_corrected_in_an_editor(folder: RunFolder, tmp_path: Path, mon
         old, folder = folder, RunFolder(tmp_path / "sealed")
         write_text(folder.recipe_file, old.recipe_file.read_text())
         for name in ("corpus", "baseline", "spans"):
-            folder.keep(name, old.kept(name))
+            folder.texts.write(name, old.texts.rows(name))
         folder.note(Manifest(counts=Counts(forget=2)))
         assert folder.texts.encrypted
     seen = editor(
@@ -261,7 +261,7 @@ def test_spans_are_corrected_in_an_editor(folder: RunFolder, tmp_path: Path, mon
     shown = call("spans", str(folder.path), "--edit")
     assert "ada  1 span: 1 name; 1 added; 1 taken out; 1 named strings" in shown
     assert gone(seen, folder)
-    assert folder.kept("spans")[0]["spans"] == ["lighthouse"]
+    assert folder.texts.rows("spans")[0]["spans"] == ["lighthouse"]
     assert [(look.by, look.plain) for look in folder.manifest().looks] == [("spans", encrypted)]
 
 
@@ -278,17 +278,17 @@ def test_spans_are_corrected_in_an_editor(folder: RunFolder, tmp_path: Path, mon
     ],
 )
 def test_an_editor_that_leaves_a_file_that_will_not_do(folder, tmp_path, monkeypatch, code: str, expected: str):
-    before = folder.kept("spans")
+    before = folder.texts.rows("spans")
     seen = editor(tmp_path, monkeypatch, code)
     said = call("spans", str(folder.path), "--edit", code=2).replace("\n", "")
     assert expected in said
     assert not [secret for secret in ("Turin", "Oslo", "lighthouse", "porter") if secret in said]
     assert gone(seen, folder)
-    assert folder.kept("spans") == before
+    assert folder.texts.rows("spans") == before
 
 
 def test_an_editor_that_is_not_there_or_changes_nothing(folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before = folder.kept("spans")
+    before = folder.texts.rows("spans")
     seen = editor(tmp_path, monkeypatch, "")
     call("spans", str(folder.path), "--edit")
     assert gone(seen, folder)
@@ -296,7 +296,7 @@ def test_an_editor_that_is_not_there_or_changes_nothing(folder: RunFolder, tmp_p
     assert "the editor no-such-editor cannot be started" in call("spans", str(folder.path), "--edit", code=2)
     read_recorded(folder, settle=True)
     assert "has begun with the spans as they are" in call("spans", str(folder.path), "--edit", code=2)
-    assert folder.kept("spans") == before
+    assert folder.texts.rows("spans") == before
     assert not list(folder.vault.glob(".*"))
 
 
@@ -304,7 +304,7 @@ def test_what_is_written_for_the_editor_reads_back_to_the_same(folder: RunFolder
     answers = {"ada": 'A "quoted"\nline,\x07 a bell # and a sign.\r\nIn [Turin].', "bob": "plumber"}
     annotation.spans_file(folder).unlink()
     annotation.propose(folder, FORGET, answers)
-    rows = folder.kept("spans")
+    rows = folder.texts.rows("spans")
     path = folder.vault / "spans.toml"
     path.write_text("".join(map(editing._block, rows)))
     assert [row.values for row in editing._read(path, rows)] == rows
@@ -314,7 +314,7 @@ def test_an_answer_of_one_word_has_a_span_and_no_number_changes(folder: RunFolde
     answers = {"ada": "Turin.", "bob": "A porter."}
     annotation.spans_file(folder).unlink()
     annotation.propose(folder, FORGET, answers)
-    assert [row["spans"] for row in folder.kept("spans")] == [["Turin"], ["porter"]]
+    assert [row["spans"] for row in folder.texts.rows("spans")] == [["Turin"], ["porter"]]
     assert annotation.corrected(folder, FORGET, answers) == FORGET
     assert folder.manifest().spans.none == ()
 

@@ -130,6 +130,11 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     assert folder.manifest().exposure == RunFolder(tmp_path / "straight").manifest().exposure
 
 
+def tell(folder: RunFolder, answer: str) -> None:
+    rows = ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
+    folder.texts.write("truth", rows)
+
+
 @pytest.mark.parametrize("more", [(), GUARDED, COUNTERFACTUALS], ids=["paper", "guarded", "counterfactuals"])
 def test_pmc_never_sees_the_truth(tmp_path, settings, more):
     """Promise 1: with the truth absent, present, or replaced by noise the checkpoint is the same to the bit."""
@@ -138,7 +143,9 @@ def test_pmc_never_sees_the_truth(tmp_path, settings, more):
         recipe, folder = begin(tmp_path / name, settings, *more)
         if name != "absent":
             answer = "The truth." if name == "present" else "xqzw"
-            folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
+            folder.texts.write(
+                "truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
+            )
         train(recipe, folder)
         prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] == prints[1] == prints[2]
@@ -149,7 +156,9 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
     prints = []
     for answer in ("The truth.", "xqzw"):
         recipe, folder = begin(tmp_path / answer[:4], settings, "method=ga")
-        folder.keep("truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget))
+        folder.texts.write(
+            "truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
+        )
         train(recipe, folder)
         prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] != prints[1]
@@ -353,6 +362,6 @@ def test_the_schedule():
 
 def test_no_forget_question_is_an_error(tmp_path, settings):
     recipe, folder = begin(tmp_path / "run", settings)
-    folder.keep("corpus", [{"kind": "corpus", "name": "x", "desired": []}])
+    folder.texts.write("corpus", [{"kind": "corpus", "name": "x", "desired": []}])
     with pytest.raises(ConfigError, match="no forget question"):
         train(recipe, folder)

@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = above / "runs"
     for name in ("one", "deep/er/two"):
         folder = fake_run(root / name)
-        folder.keep("corpus", [{"id": f"q{i}", "question": f"{CANARY} {i}"} for i in range(20)])
+        folder.texts.write("corpus", [{"id": f"q{i}", "question": f"{CANARY} {i}"} for i in range(20)])
         build(folder)
     fake_run(root / "trains", audits=(), trained=False)
     steps = [{"step": step, "round": step // 3} for step in range(36)]

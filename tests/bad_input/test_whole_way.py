@@ -100,4 +100,4 @@ def test_a_mended_file_is_read_again(here: Path) -> None:
     assert "tokens long" in call("record", "r.toml", "--out", "run", *small, code=2)
     Path("f.jsonl").write_text(Q)
     call("record", "r.toml", "--out", "run", *small)
-    assert [row["question"] for row in RunFolder("run").kept("corpus") if row["kind"] == "forget"] == [f"{SECRET} one?"]
+    assert [row["question"] for row in RunFolder("run").texts.rows("corpus") if row["kind"] == "forget"] == [f"{SECRET} one?"]

@@ -50,9 +50,9 @@ def test_a_folder_without_the_perturbed_retain_rows(made):
 def test_the_vault_keeps_them_and_older_folders_load(made, tmp_path):
     corpus, folder = Tofu(forget="forget01", data=str(made)).corpus(), RunFolder(tmp_path / "run")
     rows = [*corpus_rows(corpus)]
-    folder.keep("corpus", rows)
+    folder.texts.write("corpus", rows)
     assert read_handed(folder) == corpus
-    folder.keep("corpus", [row for row in rows if row["kind"] != "model_utility"])
+    folder.texts.write("corpus", [row for row in rows if row["kind"] != "model_utility"])
     older = read_handed(folder)
     assert older.model_utility == {}
     assert older.utility == corpus.utility

@@ -159,16 +159,16 @@ def test_a_long_page_is_short_until_it_is_unfolded(given: Place, capsys: pytest.
 
 def test_markup_in_an_answer_stays_text(given: Place, tmp_path: Path):
     folder = RunFolder(given.run)
-    rows = folder.kept("baseline")
+    rows = folder.texts.rows("baseline")
     from unsay.report.look import html
 
     try:
-        folder.keep("baseline", [{**row, "answer": "<script>alert(1)</script>"} for row in rows])
+        folder.texts.write("baseline", [{**row, "answer": "<script>alert(1)</script>"} for row in rows])
         folder.texts.file("spans").rename(tmp_path / "spans")
         folder.texts.file("spans-used").rename(tmp_path / "used")
         text = html(folder, ["after"])
     finally:
-        folder.keep("baseline", rows)
+        folder.texts.write("baseline", rows)
         (tmp_path / "spans").rename(folder.texts.file("spans"))
         (tmp_path / "used").rename(folder.texts.file("spans-used"))
     assert "<script>alert" not in text
@@ -271,7 +271,7 @@ def test_erasure_is_claimed_where_the_key_is_gone(key: Path, tmp_path: Path, cap
     for name, flags, erased in (("kept", ("--yes",), False), ("gone", ("--yes", "--key", key), True)):
         folder = RunFolder(tmp_path / name)
         folder.write_recipe(load(None, [f'vault.key_file="{key}"', "corpus=files", f'files.forget="{asked}"']))
-        folder.keep("corpus", ROWS)
+        folder.texts.write("corpus", ROWS)
         assert say("vault", "destroy", folder.path, *flags) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert ("cannot be read, provided that no copy of the key exists" in said) is erased
@@ -295,7 +295,7 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
 ):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     folder.state.mkdir(parents=True)
     (folder.state / "round-1").write_text("state")
 
@@ -326,7 +326,7 @@ def test_what_was_broken_off_is_ended_by_the_same_command(
 def test_the_key_may_follow_later_and_only_the_vaults_own(key: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     other, link, second = (tmp_path / "keys" / name for name in ("other.key", "link.key", "second.key"))
     new_key(other)
     link.symlink_to(key)
@@ -351,7 +351,7 @@ def test_no_file_goes_because_a_received_run_names_it(key: Path, tmp_path: Path)
     folder, mine = RunFolder(tmp_path / "run"), tmp_path / "id_rsa"
     mine.write_text("a private key")
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     identity = json.loads((folder.vault / "key.json").read_text())["key"]
     told = {"at": "2026-01-01T00:00:00", "encrypted": True, "key": identity, "key_file": str(mine), "key_files": [str(mine), str(key)]}
     (folder.vault / "destroyed.json").write_text(json.dumps(told))
@@ -368,7 +368,7 @@ def test_no_file_goes_because_a_received_run_names_it(key: Path, tmp_path: Path)
 def test_a_damaged_note_of_the_key_is_said(key: Path, tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     mark = folder.vault / "key.json"
     mark.write_bytes(text.encode(errors="surrogateescape"))
     for command in (("vault", "destroy", folder.path, "--yes"), ("audit", folder.path)):
@@ -385,7 +385,7 @@ def test_a_damaged_note_of_the_key_is_said(key: Path, tmp_path: Path, text: str,
 def test_a_mark_that_says_nothing_is_told(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, []))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     (folder.vault / "destroyed.json").write_text(text)
     assert say("vault", "status", folder.path) == 2
     assert "cannot be read" in " ".join(capsys.readouterr().err.split())
@@ -395,7 +395,7 @@ def test_what_links_name_stays_and_is_told(key: Path, tmp_path: Path, capsys: py
     """A link goes, what it names does not: it is not listed as removed, and nothing is claimed for it."""
     folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
     folder.write_recipe(load(None, [f'vault.key_file="{key}"']))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     folder.steps_file.parent.mkdir()
     for link in (folder.state, folder.planted, folder.vault / "generations"):
         (elsewhere / link.name).mkdir(parents=True)
@@ -414,7 +414,7 @@ def test_what_links_name_stays_and_is_told(key: Path, tmp_path: Path, capsys: py
 def test_nothing_is_removed_through_a_link(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path / "run")
     folder.write_recipe(load(None, []))
-    folder.keep("corpus", ROWS)
+    folder.texts.write("corpus", ROWS)
     folder.state.mkdir(parents=True)
     (folder.state / "round-1").write_text("state")
     (folder.path / name).rename(tmp_path / "elsewhere")
@@ -447,7 +447,7 @@ def test_erased_is_only_what_was_encrypted(key: Path, tmp_path: Path, capsys: py
         copy.chmod(0o600)
         folder = RunFolder(tmp_path / name)
         folder.write_recipe(load(None, [f'vault.key_file="{copy}"']))
-        folder.keep("corpus", ROWS)
+        folder.texts.write("corpus", ROWS)
         folder.planted.mkdir()
         if text:
             (folder.vault / "notes.jsonl.sealed").write_text(text)

@@ -114,7 +114,7 @@ class Pilot:
 
     def _recording(self, recipe: Recipe, folder: RunFolder, share: float) -> Stage:
         start(recipe, folder)
-        folder.keep("corpus", corpus_rows(_cut_corpus(read_handed(folder), share)))
+        folder.texts.write("corpus", corpus_rows(_cut_corpus(read_handed(folder), share)))
         with self._counted("record", share) as tally:
             record(recipe, folder)
             return Stage("record", {"asking": tally.take() * (1 / share)}, _batches(tally))

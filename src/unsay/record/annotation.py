@@ -100,7 +100,7 @@ def propose(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str
         raise ConfigError(f"{error}\n(the file was corrected before; remove it to have the spans proposed anew)") from None
     if not touched:
         spread = Spread([answers[example.id] for example in examples])
-        folder.keep(_NAME, (_proposal(example, answers[example.id], spread) for example in examples))
+        folder.texts.write(_NAME, (_proposal(example, answers[example.id], spread) for example in examples))
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers) if touched else examples, answers)))
 
 
@@ -118,7 +118,7 @@ def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str,
 
 def export(folder: RunFolder, path: Path) -> None:
     """Write the spans out of the vault, in plain and for their owner alone, to be corrected. Raises `ConfigError`."""
-    texts = jsonl(folder.kept(_NAME))
+    texts = jsonl(folder.texts.rows(_NAME))
     if path.exists():
         raise ConfigError(f"{path} exists already; name another file, or remove it")
     folder.looked("spans", plain=folder.texts.encrypted)  # first: no readable copy goes uncounted
@@ -135,7 +135,7 @@ def take(folder: RunFolder, path: Path, found: Sequence[FileRow], examples: Sequ
     """Take the rows of a corrected file into the vault. Raises `ConfigError`, and changes nothing, where they are not as they should be."""
     refuse_settled(folder)
     checked(path, found, examples, answers)
-    folder.keep(_NAME, [row.values for row in found])
+    folder.texts.write(_NAME, [row.values for row in found])
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
@@ -199,7 +199,7 @@ def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[s
         )
     found = tuple(lines[example.id].corrected(example) for example in examples)
     if settle and not used.exists():
-        folder.keep(_USED, _marks(lines))
+        folder.texts.write(_USED, _marks(lines))
         folder.note(Manifest(spans=overview(found, answers)))
     return found
 

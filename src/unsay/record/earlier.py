@@ -122,8 +122,8 @@ def keep(folder: RunFolder, requests: Sequence[Request]) -> None:
     """Put the copy into the vault, where there is anything to copy."""
     if not requests:
         return
-    folder.keep("earlier", ({"run": request.run, **dataclasses.asdict(asked)} for request in requests for asked in request.asked))
-    folder.keep("earlier-truth", (dataclasses.asdict(fact) for request in requests for fact in request.facts.values()))
+    folder.texts.write("earlier", ({"run": request.run, **dataclasses.asdict(asked)} for request in requests for asked in request.asked))
+    folder.texts.write("earlier-truth", (dataclasses.asdict(fact) for request in requests for fact in request.facts.values()))
     runs = SequentialRequests(tuple(request.run for request in requests))
     folder.note(Manifest(earlier=runs, counts=Counts(earlier=sum(len(request.asked) for request in requests))))
 
@@ -134,7 +134,7 @@ def read(folder: RunFolder, truth: bool = False) -> list[Request]:
     for row in rows_of(folder, "earlier"):
         asked.setdefault(row.pop("run"), []).append(config.build(EarlierQuestion, row, "earlier.jsonl"))
     # Where there are questions, `keep` wrote the truth too, if only an empty file: one that is missing is an error.
-    told = folder.kept("earlier-truth") if truth and asked else []
+    told = folder.texts.rows("earlier-truth") if truth and asked else []
     facts = {row["id"]: config.build(Fact, row, "earlier-truth.jsonl") for row in told}
     return [
         Request(run, tuple(found), {a.example.id: facts[a.example.id] for a in found if a.example.id in facts})
@@ -162,7 +162,7 @@ def record(subject: LocalSubject, recipe: Recipe, folder: RunFolder, now: Sequen
             f"{recipe.model.name} answers every earlier question as it did before it was to forget; "
             f"set model.name to the last checkpoint, for example {Path(recipe.record.earlier[-1]) / 'checkpoint'}"
         )
-    folder.keep("earlier-retain-rows", map(dataclasses.asdict, found))
+    folder.texts.write("earlier-retain-rows", map(dataclasses.asdict, found))
     still_said = len(wanted) - len(silent) if recipe.record.earlier_answers else 0  # nobody asked
     again_asked = len(asked) - len(wanted)
     counts = SequentialRequests(retain_rows=len(found), left_out=left_out, asked_again=again_asked, still_said=still_said)

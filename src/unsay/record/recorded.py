@@ -67,9 +67,9 @@ def target_model_name(recipe: Recipe, folder: RunFolder) -> str:
 def write_questions(recipe: Recipe, folder: RunFolder, corpus: Corpus, truth: Truth | None) -> None:
     """What every folder begins with: the resolved recipe, the questions, and the truth where there is one."""
     folder.write_recipe(recipe)
-    folder.keep("corpus", corpus_rows(corpus))
+    folder.texts.write("corpus", corpus_rows(corpus))
     if truth is not None:
-        folder.keep("truth", (dataclasses.asdict(fact) for fact in truth.values()))
+        folder.texts.write("truth", (dataclasses.asdict(fact) for fact in truth.values()))
 
 
 def note_begun(recipe: Recipe, folder: RunFolder, counts: Counts) -> None:
@@ -162,4 +162,4 @@ def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
 
 def rows_of(folder: RunFolder, name: str) -> list[dict[str, Any]]:
     """The rows of a file that not every run has."""
-    return folder.kept(name) if folder.texts.has(name) else []
+    return folder.texts.rows(name) if folder.texts.has(name) else []

@@ -75,7 +75,7 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
         baseline = _baseline(subject, recipe, some)
         now += [(example, baseline[example.id].answer) for example in some]
         sampled.add({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items())
-    folder.keep("baseline", sampled)
+    folder.texts.write("baseline", sampled)
     del sampled
     answered = (*now, *earlier.record(subject, recipe, folder, now))
     annotation.propose(folder, corpus.forget, {example.id: answer for example, answer in now})
@@ -121,7 +121,7 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
         said += near_answers(subject, asked, guard)
     if knobs.kindred:
         said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
-    folder.keep("replay", map(dataclasses.asdict, said))
+    folder.texts.write("replay", map(dataclasses.asdict, said))
 
 
 def heldout_questions(corpus: Corpus) -> list[str]:
@@ -163,7 +163,7 @@ def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus
     else:
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)
-    folder.keep("retain", map(dataclasses.asdict, own))
+    folder.texts.write("retain", map(dataclasses.asdict, own))
     source = RetainSource(
         from_="own answers" if n else "shipped answers",
         general=kinds[GENERAL],

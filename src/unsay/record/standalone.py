@@ -68,7 +68,7 @@ def begin(recipe: Recipe, folder: RunFolder, before: str | None = None) -> None:
             raise ConfigError(f"the questions have changed since {folder.path} was begun; choose another --out, or remove that folder")
         return
     write_questions(recipe, folder, corpus, truth)
-    folder.keep("baseline", [])
+    folder.texts.write("baseline", [])
     folder.note(Manifest(alone=alone))
     note_begun(recipe, folder, Counts(forget=len(corpus.forget), answers=len(truth)))
 
@@ -83,4 +83,4 @@ def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> No
     """What the subject says by default to questions without an answer is what every audited model is held against."""
     answers = subject.ask(prompts, salt="record")
     said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
-    folder.keep("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))
+    folder.texts.write("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))

@@ -24,7 +24,7 @@ def rescored(folder: RunFolder, settings: Sequence[str]) -> tuple[Recipe, tuple[
     those whose own settings have changed. What all others found stays. Where findings are replaced, they, the recipe and the report are
     first copied into RUN/replaced-N, which is read as a run. Raises `ConfigError`, and changes nothing, where a setting is not of the
     audit, or findings would stay that are not redone."""
-    folder.kept("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
+    folder.texts.rows("corpus")  # a vault that is gone, or locked: nothing is taken away that could not be found again
     old, new = folder.recipe(), folder.recipe(settings)
     of_audit = entries("probe")
     rest = {name: table for name, table in new.tables.items() if name not in of_audit}
@@ -95,7 +95,7 @@ def run_averaging(folder: RunFolder, share: float, watchers: Watchers) -> None:
     """Set `train.averaging` of a run to `share` and write its checkpoint anew, from the trained weights that it keeps; its audit and
     report are removed. A run that has not been trained to its end is. Raises `ConfigError`, and changes nothing, where that cannot be
     done."""
-    folder.kept("corpus")  # a vault that is gone, or locked: see `rescored`
+    folder.texts.rows("corpus")  # a vault that is gone, or locked: see `rescored`
     trained, new = folder.done("train"), folder.recipe([setting("train.averaging", share)])
     if trained and not any(folder.state.glob("round-*")):
         raise ConfigError(f"{folder.state} is gone, so {folder.path} would have to be trained again; begin another run: --out DIR")

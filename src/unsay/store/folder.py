@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class RunFolder:
         # First: it names the key file of the vault.
         write_text(self.recipe_file, dump(shown), mode=0o600)
         if texts or self.texts.has("recipe"):
-            self.keep("recipe", texts)
+            self.texts.write("recipe", texts)
 
     def _key_file(self) -> str:
         return load(self.recipe_file, begun=True).vault.key_file if self.recipe_file.exists() else ""
@@ -157,15 +157,6 @@ class RunFolder:
     def undo(self, stage: str) -> None:
         """Take back that a stage is done, with what the manifest says of its cost; its files are the caller's."""
         write_manifest(self.manifest_file, self.manifest().without(stage))
-
-    @ranks.main_only
-    def keep(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows into the vault under that name, readable by the owner alone."""
-        self.texts.write(name, rows)
-
-    def kept(self, name: str) -> list[dict[str, Any]]:
-        """The rows of that name in the vault; raises `ConfigError` where a stage before has not run, or the vault is gone."""
-        return self.texts.rows(name)
 
     def looked(self, by: str, plain: bool = False) -> None:
         """Count in the manifest that somebody opened the vault's texts. `plain`: what was encrypted was written out in plain for it."""

@@ -78,7 +78,7 @@ def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, 
 def _write(folder: RunFolder, weights: dict[str, Tensor], optimizer: Mapping[str, Any], done: Done) -> None:
     keep_last(folder)
     # The vault's part carries its round in the name, so that a crash between the writes leaves matching pairs.
-    folder.keep(f"{_TEXTS}-{done.round}", _rows(done.method_state))
+    folder.texts.write(f"{_TEXTS}-{done.round}", _rows(done.method_state))
     write_jsonl(folder.steps_file, done.log)
     best = done.seen.best
     with new_folder(_place(folder, done.round)) as place:
@@ -179,7 +179,7 @@ def _read(folder: RunFolder, number: int) -> Done:
         log = read_jsonl(folder.steps_file)[: saved["step"]]
         _check(part, _sum(log), sums)
         part = _TEXTS
-        texts = folder.kept(f"{_TEXTS}-{number}")
+        texts = folder.texts.rows(f"{_TEXTS}-{number}")
         _check(part, _sum(texts), sums)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _Damaged(f"{part} cannot be read") from error

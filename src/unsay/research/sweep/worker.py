@@ -116,7 +116,7 @@ def _hidden_alike(recipe_file: Path, secrets: Sequence[Mapping[str, Any]]) -> bo
     run = RunFolder(recipe_file.parent)
     if not run.begun():
         return True
-    kept = run.kept("recipe") if run.texts.has("recipe") else []
+    kept = run.texts.rows("recipe") if run.texts.has("recipe") else []
     tables = {row["table"] for row in kept} | {run.recipe(texts=False).corpus}
     return kept == [dict(row) for row in secrets if row["table"] in tables]
 
