@@ -3,6 +3,8 @@
 import pickle
 import struct
 import zlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain, starmap
@@ -31,6 +33,47 @@ class _Rows:
             yield from struct.iter_unpack(self._form, part)
 
 
+class Places:
+    """Key → number, for millions of keys some eighteen bytes each: in many short arrays, sorted by hash. Two keys of one hash are one."""
+
+    def __init__(self) -> None:
+        self._parts = [(array("q"), array("q")) for _ in range(1024)]
+
+    def put(self, key: str, number: int) -> None:
+        wanted, keys, numbers, place = self._find(key)
+        if place < len(keys) and keys[place] == wanted:
+            numbers[place] = number
+        else:
+            keys.insert(place, wanted)
+            numbers.insert(place, number)
+
+    def get(self, key: str) -> int | None:
+        """`None` where there is none."""
+        wanted, keys, numbers, place = self._find(key)
+        return numbers[place] if place < len(keys) and keys[place] == wanted else None
+
+    def _find(self, key: str) -> tuple[int, "array[int]", "array[int]", int]:
+        wanted = hash(key)
+        keys, numbers = self._parts[wanted % len(self._parts)]
+        return wanted, keys, numbers, bisect_left(keys, wanted)
+
+
+class _Texts:
+    """Short texts end to end."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("q", [0])
+
+    def add(self, text: str) -> int:
+        """The number of the text, which is added."""
+        self._bytes += text.encode()
+        self._ends.append(len(self._bytes))
+        return len(self._ends) - 2
+
+    def __getitem__(self, number: int) -> str:
+        return self._bytes[self._ends[number] : self._ends[number + 1]].decode()
+
+
 class PackedAnswers:
     """Answers in half of their room. They are made anew when somebody looks at them."""
 
@@ -57,7 +100,9 @@ class Packed(Sequence[Finding]):
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
         heads: dict[Finding, int] = {}
-        places: dict[tuple[str, str], int] = {}
+        self._asked, places = _Texts(), Places()
+        """Group and question of the findings, with a zero between them."""
+        asked, place = "", -1
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -68,10 +113,14 @@ class Packed(Sequence[Finding]):
             if kind not in kinds:
                 kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
                 self.probes.setdefault(f.probe, _Rows("=I"))
-            place = places.setdefault((f.example, f.group), len(places))
+            if (here := f"{f.group}\0{f.example}") != asked:
+                asked, found = here, places.get(here)
+                if found is None or self._asked[found] != here:
+                    places.put(here, found := self._asked.add(here))
+                place = found
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
-        self._heads, self._places = [*heads], [*places]
+        self._heads = [*heads]
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> "Packed":
@@ -87,8 +136,9 @@ class Packed(Sequence[Finding]):
     def kind(self, probe: str, metric: str) -> Iterator[Finding]:
         """The findings of one kind, in their order."""
         for number, place, value in self.kinds.get((probe, metric), ()):
-            head, (example, group) = self._heads[number], self._places[place]
+            head = self._heads[number]
             if self._all or head.value is not None:
+                group, _, example = self._asked[place].partition("\0")
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:
