@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import sys
 import zlib
 from array import array
 from bisect import bisect_left
@@ -139,6 +140,7 @@ class Packed(Sequence[Finding]):
             head = self._heads[number]
             if self._all or head.value is not None:
                 group, _, example = self._asked[place].partition("\0")
+                example = sys.intern(example)  # one for all that hold it: the report has numbers of a question by the dozen
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:
