@@ -2,7 +2,6 @@
 
 import pickle
 import struct
-import sys
 import zlib
 from array import array
 from bisect import bisect_left
@@ -59,22 +58,6 @@ class Places:
         return wanted, keys, numbers, bisect_left(keys, wanted)
 
 
-class _Texts:
-    """Short texts end to end."""
-
-    def __init__(self) -> None:
-        self._bytes, self._ends = bytearray(), array("q", [0])
-
-    def add(self, text: str) -> int:
-        """The number of the text, which is added."""
-        self._bytes += text.encode()
-        self._ends.append(len(self._bytes))
-        return len(self._ends) - 2
-
-    def __getitem__(self, number: int) -> str:
-        return self._bytes[self._ends[number] : self._ends[number + 1]].decode()
-
-
 class PackedAnswers:
     """Answers in half of their room. They are made anew when somebody looks at them."""
 
@@ -101,9 +84,11 @@ class Packed(Sequence[Finding]):
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
         heads: dict[Finding, int] = {}
-        self._asked, places = _Texts(), Places()
-        """Group and question of the findings, with a zero between them."""
-        asked, place = "", -1
+        self._examples: list[str] = []
+        """Questions, one string for all who hold it."""
+        self._grouped: dict[int, str] = {}
+        """Number of a question → its group, where it has one."""
+        places, asked, place = Places(), ("", ""), -1
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -114,10 +99,14 @@ class Packed(Sequence[Finding]):
             if kind not in kinds:
                 kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
                 self.probes.setdefault(f.probe, _Rows("=I"))
-            if (here := f"{f.group}\0{f.example}") != asked:
-                asked, found = here, places.get(here)
-                if found is None or self._asked[found] != here:
-                    places.put(here, found := self._asked.add(here))
+            if (f.example, f.group) != asked or place < 0:
+                asked, found = (f.example, f.group), places.get(f"{f.group}\0{f.example}")
+                if found is None or asked != (self._examples[found], self._grouped.get(found, "")):
+                    found = len(self._examples)
+                    places.put(f"{f.group}\0{f.example}", found)
+                    self._examples.append(f.example)
+                    if f.group:
+                        self._grouped[found] = f.group
                 place = found
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
@@ -139,8 +128,7 @@ class Packed(Sequence[Finding]):
         for number, place, value in self.kinds.get((probe, metric), ()):
             head = self._heads[number]
             if self._all or head.value is not None:
-                group, _, example = self._asked[place].partition("\0")
-                example = sys.intern(example)  # one for all that hold it: the report has numbers of a question by the dozen
+                example, group = self._examples[place], self._grouped.get(place, "")
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:
