@@ -88,7 +88,7 @@ class Packed(Sequence[Finding]):
         """Questions, one string for all who hold it."""
         self._grouped: dict[int, str] = {}
         """Number of a question → its group, where it has one."""
-        places, asked, place = Places(), ("", ""), -1
+        places, asked, place = Places(), None, 0
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -99,7 +99,7 @@ class Packed(Sequence[Finding]):
             if kind not in kinds:
                 kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
                 self.probes.setdefault(f.probe, _Rows("=I"))
-            if (f.example, f.group) != asked or place < 0:
+            if (f.example, f.group) != asked:
                 asked, found = (f.example, f.group), places.get(f"{f.group}\0{f.example}")
                 if found is None or asked != (self._examples[found], self._grouped.get(found, "")):
                     found = len(self._examples)
