@@ -29,6 +29,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.files import look_at
 from unsay.lm.model import fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
+from unsay.packed import Places
 from unsay.store import identity, ranks
 from unsay.store.files import decoded, writing
 from unsay.store.folder import RunFolder
@@ -52,8 +53,10 @@ def kept(
     seed: int,
     load: Callable[[], LocalSubject],
     quantized: bool = False,
+    beside: LocalSubject | None = None,
 ) -> "KeptSubject":
-    """The model `name` as `load` makes it, with its answers kept in the folder's vault; loaded when it is first needed.
+    """The model `name` as `load` makes it, with its answers kept in the folder's vault; loaded when it is first needed. `beside`: what else
+    is asked meanwhile; of the same model it holds the places of the answers for both.
 
     A model that is no folder (a hub id) is loaded at once: only then is it known which revision of it this is. Raises `ConfigError`
     where the folder is not what may be loaded.
@@ -62,12 +65,17 @@ def kept(
     if where.is_dir():
         look_at(str(where))
         model = _hash([_FORMAT, config.dtype, config.quantization if quantized else "none", identity.of(where)])
-        return KeptSubject(Store(folder, model), config, sample, seed, load, where)
+        return KeptSubject(_store(folder, model, beside), config, sample, seed, load, where)
     local = load()
     model = _hash([_FORMAT, fingerprint(local.model), sorted(local.encoder.stops), local.encoder.room])
-    subject = KeptSubject(Store(folder, model), config, sample, seed, lambda: local, None)
+    subject = KeptSubject(_store(folder, model, beside), config, sample, seed, lambda: local, None)
     subject.loaded = True
     return subject
+
+
+def _store(folder: RunFolder, model: str, beside: LocalSubject | None) -> "Store":
+    store = Store(folder, model)
+    return beside.store if isinstance(beside, KeptSubject) and beside.store.path == store.path else store
 
 
 def _hash(parts: Any) -> str:
@@ -93,8 +101,11 @@ class Store:
 
     def __init__(self, folder: RunFolder, model: str):
         self.vault, self.name = folder.texts, model[:32]
-        self._seen = 0
-        self._places = _Places()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of where everything stands; who asks for it has it found again."""
+        self._seen, self._places = 0, Places()
 
     @property
     def path(self) -> Path:
@@ -200,35 +211,6 @@ class Store:
                 if head := _HEAD.match(line):
                     yield head[1].decode(errors="replace"), int(head[2]), (place, place + len(line))
                 place += len(line)
-
-
-class _Places:
-    """Where the last line of each key begins: for millions of keys sixteen bytes each, in two arrays; the newest apart."""
-
-    def __init__(self) -> None:
-        self._keys, self._starts = np.empty(0, np.int64), np.empty(0, np.int64)
-        self._new: dict[int, int] = {}
-
-    def put(self, key: str, start: int) -> None:
-        self._new[hash(key)] = start
-        if len(self._new) > max(1 << 14, len(self._keys) // 8):
-            keys, starts = (np.fromiter(some, np.int64) for some in (self._new, self._new.values()))
-            order = np.argsort(keys)
-            places, keys, starts = np.searchsorted(self._keys, keys[order]), keys[order], starts[order]
-            there = np.append(self._keys, 0)[places] == keys
-            there &= places < len(self._keys)
-            self._starts[places[there]] = starts[there]
-            self._keys = np.insert(self._keys, places[~there], keys[~there])
-            self._starts = np.insert(self._starts, places[~there], starts[~there])
-            self._new = {}
-
-    def get(self, key: str) -> int | None:
-        """`None` where there is none; two keys of one hash are one, so what is read must say its key."""
-        number = hash(key)
-        if number in self._new:
-            return self._new[number]
-        place = int(np.searchsorted(self._keys, number))
-        return int(self._starts[place]) if place < len(self._keys) and self._keys[place] == number else None
 
 
 class KeptSubject(LocalSubject):

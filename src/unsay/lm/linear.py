@@ -9,6 +9,7 @@ Whether it is used depends on the processor and on nothing that is timed: the sa
 """
 
 import functools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 
 _LEAST = 1 << 14
 """Elements of a weight from which on the choice of library matters."""
+_KERNELS = 64
+"""Products whose code oneDNN keeps, and so many again torch's layer above it. Of 1024 each, which are kept otherwise, a training whose
+batches are of all lengths holds hundreds of megabytes; to make the code anew costs no time that we could measure (docs/lab-log.md)."""
 
 
 def quicken(model: nn.Module) -> None:
@@ -95,6 +99,8 @@ def pays() -> bool:
         return False
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512") or _maker() in ("GenuineIntel", ""):
         return False
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read at the first product
+        os.environ.setdefault(name, str(_KERNELS))
     try:
         return _right()
     except (RuntimeError, AttributeError, NotImplementedError):  # an operator of torch's compiler, which may be moved

@@ -62,16 +62,16 @@ class Settled:
         self._said = {key: str(entry["settled"]) for key, entry in memory.items() if "settled" in entry}
         self._keys = list(self._said)
         """In the order of `memory`."""
-        self._words = Counter(map(words, self._said.values()))
+        self._words = Counter(hash(words(text)) for text in self._said.values())  # the words themselves would be held
 
     def put(self, key: str, text: str) -> None:
         """A question is now trained to say this."""
         if key in self._said:
-            self._words[words(self._said[key])] -= 1
+            self._words[hash(words(self._said[key]))] -= 1
         else:
             insort(self._keys, key, key=self._place.__getitem__)
         self._said[key] = text
-        self._words[words(text)] += 1
+        self._words[hash(words(text))] += 1
 
     def said_by_others(self, ask: Ask, sampler: Sampler) -> tuple[str, ...]:
         """What some other questions were last trained to say."""
@@ -83,8 +83,8 @@ class Settled:
 
     def unused(self, ask: Ask) -> list[Candidate]:
         """The candidates that no other question was last trained to say: one stock answer for many would be learned for all of a kind."""
-        own = words(self._said[ask.id]) if ask.id in self._said else None
-        return [c for c in ask.candidates if self._words[said := words(c.text)] <= (said == own)]
+        own = hash(words(self._said[ask.id])) if ask.id in self._said else None
+        return [c for c in ask.candidates if self._words[said := hash(words(c.text))] <= (said == own)]
 
 
 def unnamed(candidates: Sequence[Candidate], reference: Reference) -> list[Candidate]:

@@ -55,17 +55,20 @@ class ReferenceJudge:
     def plausible(self, case: Case, questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str:
         """Whether each answer is no less likely than all but a few taught answers are to the wrong question; a note where it cannot say."""
         taught = spread((*case.corpus.general, *case.corpus.retain), 1000)
-        near = [self._similar(question, "", taught) for question in questions]
+        near, alike = list[list[str]](), math.inf if questions else 0.0
+        for question in questions:
+            others, likest = self._similar(question, "", taught)
+            near.append(others)
+            alike = min(alike, likest)
         learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, TAUGHT)]
         # A taught question that resembles no other says nothing of how an answer looks to a similar question.
-        alike = min((likeness for _, likeness in near), default=0.0)
         learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
         if not learned:
             return "no retain or general answers to learn from what is plausible"
         limit = float(np.quantile(self._best([some for (some, _), _ in learned], [text for _, text in learned]), QUANTILE))
         found: list[bool] = []
-        for some in parts([*zip(questions, near, texts, strict=True)]):
-            best = self._best([[*([] if self.knew else [q]), *others] for q, (others, _), _ in some], [text for *_, text in some])
+        for some in parts(range(len(texts))):
+            best = self._best([[*([] if self.knew else [questions[i]]), *near[i]] for i in some], [texts[i] for i in some])
             found += [value >= limit for value in best]
         return found
 
@@ -78,8 +81,8 @@ class ReferenceJudge:
             return [every[i + (i >= place[question])] for i in spread(range(len(every) - 1), RIVALS)]
 
         found: list[bool] = []
-        for some in parts([*zip(questions, texts, strict=True)]):
-            scores = self._scores([[question, *rivals(question)] for question, _ in some], [text for _, text in some], 0.0)
+        for some in parts(range(len(texts))):
+            scores = self._scores([[questions[i], *rivals(questions[i])] for i in some], [texts[i] for i in some], 0.0)
             found += [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
         return found
 

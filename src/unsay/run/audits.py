@@ -65,10 +65,11 @@ def run_audit(
         lacking = tuple(probe for probe in recipe.audit.probes if probe not in left.probes)
         if lacking:
             few = replace(recipe, audit=replace(recipe.audit, probes=lacking))
-            found = audit.run(subject, known, few, *reference_judge(recipe, folder, cache), progress=watchers.steps)
+            found = audit.run(subject, known, few, *reference_judge(recipe, folder, cache, subject), progress=watchers.steps)
             order = {probe: number for number, probe in enumerate(recipe.audit.probes)}
             names = sorted(dict.fromkeys((*left.probes, *found.probes)), key=lambda name: order.get(name, len(order)))
-            findings = Packed(one for name in names for some in (left, found) for one in some.probe(name))
+            whole = not left and names == [*found.probes]  # as it stands: a second one would take as much room again
+            findings = found if whole else Packed(one for name in names for some in (left, found) for one in some.probe(name))
         write_jsonl(folder.kept_answers_file(which), kept_answers.answers(subject, known, recipe, findings))
         audit.write(folder.audit_file(which), findings)
         folder.note(Manifest(deployment={which: deployment.describe(recipe)}, audited={which: identity_now}))
@@ -149,7 +150,7 @@ def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, wa
         folder.note(Manifest(endpoint=served, deployment={"endpoint": deployment.describe(recipe)}))
 
 
-def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[LocalSubject | None, bool]:
+def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool, beside: LocalSubject | None = None) -> tuple[LocalSubject | None, bool]:
     """The model before unlearning, as it was trained (in few bits, where it was so), and that it knew: it knows what a whole answer
     looks like in every case, where the retain model may refuse. Where an audit stands alone and has none, it is the retain model."""
     names = auditable(recipe, folder)
@@ -160,7 +161,9 @@ def reference_judge(recipe: Recipe, folder: RunFolder, cache: bool) -> tuple[Loc
     def loaded() -> LocalSubject:
         return LocalSubject(*load(recipe.model, name, quantized=True), recipe.sample, recipe.seed)
 
-    return kept(folder, recipe.model, name, recipe.sample, recipe.seed, loaded, quantized=True) if cache else loaded(), "before" in names
+    if not cache:
+        return loaded(), "before" in names
+    return kept(folder, recipe.model, name, recipe.sample, recipe.seed, loaded, quantized=True, beside=beside), "before" in names
 
 
 def retain_model_name(recipe: Recipe, watchers: Watchers) -> str | None:
