@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from unsay.audit.cache import _Places
 from unsay.config import ConfigError
 from unsay.lm import subject
 from unsay.lm.subject import Prompt
 from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
 from unsay.metric import Metric, by_question
-from unsay.packed import Packed, Places
+from unsay.packed import Packed
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.greedy import Greedy
 from unsay.probes.sampling import Sampling
@@ -188,7 +189,7 @@ def test_json_is_written_piece_by_piece(tmp_path: Path) -> None:
 
 
 def test_where_answers_are_kept_takes_few_bytes_and_the_newest_counts() -> None:
-    places = Places()
+    places = _Places()
 
     def put(keys: Iterable[int], start: int) -> None:
         for key in keys:

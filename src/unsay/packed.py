@@ -3,8 +3,6 @@
 import pickle
 import struct
 import zlib
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import chain, starmap
@@ -33,31 +31,6 @@ class _Rows:
             yield from struct.iter_unpack(self._form, part)
 
 
-class Places:
-    """Key → number, for millions of keys some eighteen bytes each: in many short arrays, sorted by hash. Two keys of one hash are one."""
-
-    def __init__(self) -> None:
-        self._parts = [(array("q"), array("q")) for _ in range(1024)]
-
-    def put(self, key: str, number: int) -> None:
-        wanted, keys, numbers, place = self._find(key)
-        if place < len(keys) and keys[place] == wanted:
-            numbers[place] = number
-        else:
-            keys.insert(place, wanted)
-            numbers.insert(place, number)
-
-    def get(self, key: str) -> int | None:
-        """`None` where there is none."""
-        wanted, keys, numbers, place = self._find(key)
-        return numbers[place] if place < len(keys) and keys[place] == wanted else None
-
-    def _find(self, key: str) -> tuple[int, "array[int]", "array[int]", int]:
-        wanted = hash(key)
-        keys, numbers = self._parts[wanted % len(self._parts)]
-        return wanted, keys, numbers, bisect_left(keys, wanted)
-
-
 class PackedAnswers:
     """Answers in half of their room. They are made anew when somebody looks at them."""
 
@@ -84,11 +57,7 @@ class Packed(Sequence[Finding]):
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
         heads: dict[Finding, int] = {}
-        self._examples: list[str] = []
-        """Questions, one string for all who hold it."""
-        self._grouped: dict[int, str] = {}
-        """Number of a question → its group, where it has one."""
-        places, asked, place = Places(), None, 0
+        places: dict[tuple[str, str], int] = {}
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -99,18 +68,10 @@ class Packed(Sequence[Finding]):
             if kind not in kinds:
                 kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
                 self.probes.setdefault(f.probe, _Rows("=I"))
-            if (f.example, f.group) != asked:
-                asked, found = (f.example, f.group), places.get(f"{f.group}\0{f.example}")
-                if found is None or asked != (self._examples[found], self._grouped.get(found, "")):
-                    found = len(self._examples)
-                    places.put(f"{f.group}\0{f.example}", found)
-                    self._examples.append(f.example)
-                    if f.group:
-                        self._grouped[found] = f.group
-                place = found
+            place = places.setdefault((f.example, f.group), len(places))
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
-        self._heads = [*heads]
+        self._heads, self._places = [*heads], [*places]
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> "Packed":
@@ -126,9 +87,8 @@ class Packed(Sequence[Finding]):
     def kind(self, probe: str, metric: str) -> Iterator[Finding]:
         """The findings of one kind, in their order."""
         for number, place, value in self.kinds.get((probe, metric), ()):
-            head = self._heads[number]
+            head, (example, group) = self._heads[number], self._places[place]
             if self._all or head.value is not None:
-                example, group = self._examples[place], self._grouped.get(place, "")
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 
     def probe(self, name: str) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import re
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
@@ -29,7 +31,6 @@ from unsay.lm.encode import Encoder
 from unsay.lm.files import look_at
 from unsay.lm.model import fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
-from unsay.packed import Places
 from unsay.store import identity, ranks
 from unsay.store.files import decoded, writing
 from unsay.store.folder import RunFolder
@@ -105,7 +106,7 @@ class Store:
 
     def forget(self) -> None:
         """Let go of where everything stands; who asks for it has it found again."""
-        self._seen, self._places = 0, Places()
+        self._seen, self._places = 0, _Places()
 
     @property
     def path(self) -> Path:
@@ -211,6 +212,31 @@ class Store:
                 if head := _HEAD.match(line):
                     yield head[1].decode(errors="replace"), int(head[2]), (place, place + len(line))
                 place += len(line)
+
+
+class _Places:
+    """Key → number, for millions of keys some eighteen bytes each: in many short arrays, sorted by hash. Two keys of one hash are one."""
+
+    def __init__(self) -> None:
+        self._parts = [(array("q"), array("q")) for _ in range(1024)]
+
+    def put(self, key: str, number: int) -> None:
+        wanted, keys, numbers, place = self._find(key)
+        if place < len(keys) and keys[place] == wanted:
+            numbers[place] = number
+        else:
+            keys.insert(place, wanted)
+            numbers.insert(place, number)
+
+    def get(self, key: str) -> int | None:
+        """`None` where there is none."""
+        wanted, keys, numbers, place = self._find(key)
+        return numbers[place] if place < len(keys) and keys[place] == wanted else None
+
+    def _find(self, key: str) -> tuple[int, "array[int]", "array[int]", int]:
+        wanted = hash(key)
+        keys, numbers = self._parts[wanted % len(self._parts)]
+        return wanted, keys, numbers, bisect_left(keys, wanted)
 
 
 class KeptSubject(LocalSubject):
