@@ -286,9 +286,10 @@ def test_a_recipe_that_would_fail_late_is_refused_at_once(setting, said):
         run.check(load(None, ["corpus=people", setting]))
 
 
-def test_a_retain_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path):
-    with pytest.raises(NoFolder, match=r"model\.retain_model '\./no/such': there is no folder"):
-        run.open_folder(load(None, ["corpus=people", "model.retain_model=./no/such"]), RunFolder(tmp_path / "run"))
+@pytest.mark.parametrize("key", ["name", "retain_model"])
+def test_a_model_that_is_not_there_is_missed_before_anything_is_written(tmp_path, key):
+    with pytest.raises(NoFolder, match=rf"model\.{key} '\./no/such': there is no folder"):
+        run.open_folder(load(None, ["corpus=people", f"model.{key}=./no/such"]), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

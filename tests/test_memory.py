@@ -66,3 +66,18 @@ def test_freed_memory_goes_back_only_where_the_system_has_little_left(monkeypatc
         monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
         assert memory.relieve()
         assert trimmed
+
+
+NAMED = """
+from pathlib import Path
+from unsay.store.memory import peak_memory, relieve
+
+Path("/proc/self/comm").write_bytes("fourteen-lettr\u00e9".encode())  # cut after fifteen bytes, in the middle of a letter
+relieve()
+print(peak_memory()["process"] > 0)
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="Linux names a process there")
+def test_a_process_may_be_called_anything():
+    assert subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, check=True).stdout == "True\n"

@@ -131,6 +131,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
 
 
 def tell(folder: RunFolder, answer: str) -> None:
+    """Put that answer to every forget question into the vault, as its truth."""
     rows = ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
     folder.texts.write("truth", rows)
 
@@ -142,10 +143,7 @@ def test_pmc_never_sees_the_truth(tmp_path, settings, more):
     for name in ("absent", "present", "noise"):
         recipe, folder = begin(tmp_path / name, settings, *more)
         if name != "absent":
-            answer = "The truth." if name == "present" else "xqzw"
-            folder.texts.write(
-                "truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
-            )
+            tell(folder, "The truth." if name == "present" else "xqzw")
         train(recipe, folder)
         prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] == prints[1] == prints[2]
@@ -156,9 +154,7 @@ def test_a_method_that_needs_answers_does_see_it(tmp_path, settings):
     prints = []
     for answer in ("The truth.", "xqzw"):
         recipe, folder = begin(tmp_path / answer[:4], settings, "method=ga")
-        folder.texts.write(
-            "truth", ({"id": e.id, "answer": answer, "wordings": [], "wrong": []} for e in read_recorded(folder).corpus.forget)
-        )
+        tell(folder, answer)
         train(recipe, folder)
         prints.append(folder.manifest().checkpoint.fingerprint)
     assert prints[0] != prints[1]

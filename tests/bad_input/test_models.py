@@ -15,6 +15,7 @@ from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError, ModelConfig
 from unsay.lm import encode
 from unsay.lm.encode import Encoder
+from unsay.lm.files import look_at
 from unsay.lm.model import load as load_model
 
 
@@ -26,6 +27,12 @@ def changed(name: str, folder: Path, **values: object) -> None:
 def pickled(folder: Path, name: str = "pytorch_model.bin") -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / name)
     (folder / "model.safetensors").unlink()
+
+
+def elsewhere(folder: Path) -> None:
+    """As in a copy of the hub's cache without its blobs."""
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../../blobs/0123")
 
 
 def indexed(folder: Path, file: str) -> None:
@@ -61,6 +68,12 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "an empty file of weights": (lambda f: os.truncate(f / "model.safetensors", 0), "SafetensorError"),
     "no config": (lambda f: (f / "config.json").unlink(), "it has no config.json"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no .safetensors file"),
+    "weights that are a link to nothing": (elsewhere, "it has no .safetensors file"),
+    "weights that are hidden": (lambda f: (f / "model.safetensors").rename(f / "._model.safetensors"), "it has no .safetensors file"),
+    "some of its parts, and no index": (
+        lambda f: (f / "model.safetensors").rename(f / "model-00001-of-00002.safetensors"),
+        "its weights are parts without model.safetensors.index.json",
+    ),
     "pickled weights": (pickled, "its weights stand in pytorch_model.bin, and pickled files can run code"),
     "pickled weights of another name": (lambda f: pickled(f, "model.pt"), "its weights stand in model.pt"),
     "adapters": (lambda f: (f / "adapter_config.json").write_text("{}"), "the folder holds adapters"),
@@ -107,6 +120,19 @@ def test_a_model_with(kind: str, folder: Path) -> None:
 def test_a_model_that_is_not_there(name: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match="cannot load model"):
         load_model(ModelConfig(name=name))
+
+
+def test_a_message_begins_with_what_names_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "model.safetensors.index.json").write_text("[]")
+    with pytest.raises(ConfigError, match=r"^model\.retain_model '.*model': model\.safetensors\.index\.json is no index"):
+        look_at(str(folder), "model.retain_model")
+
+    def locked(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", locked)
+    with pytest.raises(ConfigError, match=r"^model\.retain_model '.*model': it cannot be read \(Permission denied\)"):
+        look_at(str(folder), "model.retain_model")
 
 
 def test_code_of_a_model_that_is_known_anyway_never_runs(folder: Path) -> None:

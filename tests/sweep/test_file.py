@@ -22,7 +22,7 @@ from unsay.store.manifest import Manifest
 def test_a_shipped_sweep_says_where_its_models_come_from_and_a_way_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     said = call("sweep", "people", code=2)
-    assert "'runs/world-1/retain': there is no folder of that name" in said
+    assert "model.name 'runs/world-1/target': there is no folder of that name" in said
     assert "python -m unsay.build_people --world 1 --out runs/world-1" in said
     (line,) = (line for line in said.splitlines() if "unsay sweep people --set" in line)
     settings = [setting for setting in line.split() if "=" in setting]

@@ -1,6 +1,7 @@
 """The files of a model, looked at before any is loaded: what loads a model refuses, a check and a run say first."""
 
 import json
+import re
 from pathlib import Path
 
 from unsay.config import ConfigError
@@ -9,6 +10,7 @@ from unsay.lm import builtin
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX = "*.safetensors.index.json"
+_PART = re.compile(r".*-\d+-of-\d+\.safetensors")
 _SHOWN = 5
 """Names that a message lists; the others are counted."""
 
@@ -33,6 +35,14 @@ def look_at(name: str, what: str = "cannot load model") -> bool:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise NoFolder(f"{said} there is no folder of that name")
         return False
+    try:
+        _look_into(folder, said)
+    except OSError as error:
+        raise ConfigError(f"{said} it cannot be read ({error.strerror})") from None
+    return True
+
+
+def _look_into(folder: Path, said: str) -> None:
     if (folder / "adapter_config.json").exists():
         raise ConfigError(
             f"{said} the folder holds adapters (adapter_config.json), which name another model to be loaded; merge them into it and "
@@ -40,9 +50,11 @@ def look_at(name: str, what: str = "cannot load model") -> bool:
         )
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{said} it has no config.json, so it is no model folder as transformers saves it")
-    for index in sorted(folder.glob(_INDEX)):
-        _index(index)
-    if not any(folder.glob("*.safetensors")):
+    indices = sorted(folder.glob(_INDEX))
+    for index in indices:
+        _index(index, said)
+    weights = [path.name for path in folder.glob("[!.]*.safetensors") if path.is_file()]
+    if not weights:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
         if pickled:
             raise ConfigError(
@@ -50,21 +62,23 @@ def look_at(name: str, what: str = "cannot load model") -> bool:
                 "model again as safetensors, where you trust it (save_pretrained does)"
             )
         raise ConfigError(f"{said} it has no .safetensors file, and weights are read from nothing else")
-    return True
+    if not indices and all(map(_PART.fullmatch, weights)):
+        raise ConfigError(f"{said} its weights are parts without model.safetensors.index.json, which names them all; copy the model again")
 
 
-def _index(path: Path) -> None:
+def _index(path: Path, said: str) -> None:
     """Raises `ConfigError` where an index of weights cannot be read, or names a file that is not beside it."""
     try:
         files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no index of weights ({type(error).__name__}); copy the model again") from None
+        raise ConfigError(f"{said} {path.name} is no index of weights ({type(error).__name__}); copy the model again") from None
     for name in files:
         if not isinstance(name, str) or name != Path(name).name or "\\" in name or not name.endswith(".safetensors"):
-            raise ConfigError(f"{path} names {name!r}: weights are read from .safetensors files of the same folder alone")
+            raise ConfigError(f"{said} {path.name} names {name!r}: weights are read from .safetensors files of the same folder alone")
     missing = sorted(name for name in files if not (path.parent / name).is_file())
     if missing:
-        raise ConfigError(f"{path} names {listed(missing)}, which {'is' if len(missing) == 1 else 'are'} not there; copy the model again")
+        are = "is" if len(missing) == 1 else "are"
+        raise ConfigError(f"{said} {path.name} names {listed(missing)}, which {are} not there; copy the model again")
 
 
 def listed(names: list[str]) -> str:

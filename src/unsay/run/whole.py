@@ -107,6 +107,7 @@ def open_folder(recipe: Recipe, folder: RunFolder) -> None:
     """Begin a run in `folder`, or go on with the same recipe; another recipe is refused. A run in which nothing was done yet reads its
     files anew: a question that could not be asked may have been mended since."""
     if not folder.begun():
+        look_at(recipe.model.name, "model.name")  # before the folder holds a recipe that it would refuse to change
         if recipe.model.retain_model and recipe.model.retain_model != "finetune":
             look_at(recipe.model.retain_model, "model.retain_model")  # it is used last, and would be missed last
         start(recipe, folder)

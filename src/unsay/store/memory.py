@@ -102,8 +102,8 @@ def _number(path: str) -> int | None:
 
 
 def _read(path: str) -> str:
-    """A file of the system; empty where this system has none."""
+    """A file of the system; empty where this system has none. The name of a process in it may be any bytes."""
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
