@@ -144,6 +144,21 @@ def test_findings_that_no_audit_writes_are_refused_with_their_line(run: RunFolde
     assert "Ada" not in output
 
 
+def test_general_text_that_broke_is_said_where_no_line_judges_it(run: RunFolder, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
+    for which, value in (("before", 0.032), ("after", 0.0027)):
+        more = Finding("drift", "inverse_perplexity", value, "", "wikitext", 6666)
+        audit.write(run.audit_file(which), [*read_findings(run.audit_file(which)), more])
+    output = call("gate", str(run.path), "--policy", str(wide))
+    assert output.endswith("; measured, but judged by no line: perplexity of unrelated text 11.85 times that of before\n")
+    line = '\n[[line]]\nname = "general text"\nmetric = "drift_inverse_perplexity"\nat_least = "before * 0.9"\nwhy = "w"\n'
+    wide.write_text(wide.read_text() + line)
+    output = call("gate", str(run.path), "--policy", str(wide), code=1)
+    assert "general text" in output
+    assert "judged by no line" not in output
+
+
 def test_one_thing_measured_twice_is_refused(run: RunFolder) -> None:
     path = run.audit_file("after")
     audit.write(path, [*read_findings(path), Finding("greedy", "keyword_recall", 0.0, "a")])  # it would halve the mean

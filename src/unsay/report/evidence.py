@@ -29,6 +29,7 @@ from unsay.types import MODELS, Finding
 
 _SHOWN = 5
 """Files that a message names; the others are counted."""
+_GENERAL_TEXT = "drift_inverse_perplexity"
 REFERENCES = ("ground truth", "baseline answers")
 
 
@@ -109,7 +110,8 @@ class Evidence:
 
     @property
     def unjudged(self) -> str:
-        """The attacks that were made and that no line judged, with what they found; empty where there are none, or no policy."""
+        """What was measured and no line judged: attacks, with what they found, and the perplexity of unrelated text. Empty where there is
+        nothing of it, or no policy."""
         found, every = [], every_metric()
         for key in verdict.unjudged(self.results, self.metrics) if self.results else ():
             retain_model = self.metrics[key].get("retain_model")
@@ -118,6 +120,10 @@ class Evidence:
             alike = sum(one.title == every[key].title for one in every.values()) > 1
             named = every[key].title.lower() + (f", {every[key].group.lower()}," if alike else "")
             found.append(f"{named} {self.metrics[key]['after']:.2f}{beside}")
+        text = self.metrics.get(_GENERAL_TEXT, {})
+        before, after = text.get("before"), text.get("after")
+        if before and after and self.results and all(one.metric != _GENERAL_TEXT for one in self.results):
+            found.append(f"perplexity of unrelated text {before / after:.2f} times that of before")  # what broke far from every question
         return f"measured, but judged by no line: {', '.join(found)}" if found else ""
 
     @property
