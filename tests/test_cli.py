@@ -159,7 +159,7 @@ def test_ask_proposes_a_stop_where_a_model_runs_on(tiny_folder: Path, monkeypatc
         (["run", "demo", "--set", "train.rounds"], "key=value"),
         (["train", "nowhere"], "unsay record RECIPE --out nowhere"),
         (["ask", "no/such/model", "Who?"], "cannot load model"),
-        (["run", "own-questions"], "forget.jsonl"),
+        (["run", "own-questions"], "path/to/your/model"),
     ],
 )
 def test_mistakes_end_with_what_to_do(arguments, expected, tmp_path, monkeypatch):
