@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-from unsay.store import memory
-
 HELD = """
 from unsay.store.memory import give_back, keep_freed_pages
 
@@ -53,27 +51,11 @@ def test_a_stage_of_a_whole_run_begins_without_the_memory_of_the_one_before(tmp_
     assert int(found.stdout) > 300
 
 
-def test_freed_memory_goes_back_only_where_the_system_has_little_left(monkeypatch):
-    trimmed = []
-    monkeypatch.setattr(memory, "_trim", lambda: trimmed.append(True))
-    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 50)
-    assert not memory.relieve()
-    assert not trimmed
-    monkeypatch.setattr(memory, "free_memory", lambda: None)  # a system that does not say
-    assert not memory.relieve()
-    assert not trimmed
-    if platform.system() == "Linux":
-        monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
-        assert memory.relieve()
-        assert trimmed
-
-
 NAMED = """
 from pathlib import Path
-from unsay.store.memory import peak_memory, relieve
+from unsay.store.memory import peak_memory
 
 Path("/proc/self/comm").write_bytes("fourteen-lettr\u00e9".encode())  # cut after fifteen bytes, in the middle of a letter
-relieve()
 print(peak_memory()["process"] > 0)
 """
 

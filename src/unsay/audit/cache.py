@@ -102,10 +102,6 @@ class Store:
 
     def __init__(self, folder: RunFolder, model: str):
         self.vault, self.name = folder.texts, model[:32]
-        self.forget()
-
-    def forget(self) -> None:
-        """Let go of where everything stands; who asks for it has it found again."""
         self._seen, self._places = 0, _Places()
 
     @property
@@ -215,28 +211,29 @@ class Store:
 
 
 class _Places:
-    """Key → number, for millions of keys some eighteen bytes each: in many short arrays, sorted by hash. Two keys of one hash are one."""
+    """Where the last line of each key begins: for millions of keys some eighteen bytes each, in many short arrays, sorted by hash. Two keys
+    of one hash are one, so what is read must say its key."""
 
     def __init__(self) -> None:
         self._parts = [(array("q"), array("q")) for _ in range(1024)]
 
-    def put(self, key: str, number: int) -> None:
-        wanted, keys, numbers, place = self._find(key)
+    def put(self, key: str, start: int) -> None:
+        wanted, keys, starts, place = self._find(key)
         if place < len(keys) and keys[place] == wanted:
-            numbers[place] = number
+            starts[place] = start
         else:
             keys.insert(place, wanted)
-            numbers.insert(place, number)
+            starts.insert(place, start)
 
     def get(self, key: str) -> int | None:
         """`None` where there is none."""
-        wanted, keys, numbers, place = self._find(key)
-        return numbers[place] if place < len(keys) and keys[place] == wanted else None
+        wanted, keys, starts, place = self._find(key)
+        return starts[place] if place < len(keys) and keys[place] == wanted else None
 
     def _find(self, key: str) -> tuple[int, "array[int]", "array[int]", int]:
         wanted = hash(key)
-        keys, numbers = self._parts[wanted % len(self._parts)]
-        return wanted, keys, numbers, bisect_left(keys, wanted)
+        keys, starts = self._parts[wanted % len(self._parts)]
+        return wanted, keys, starts, bisect_left(keys, wanted)
 
 
 class KeptSubject(LocalSubject):

@@ -150,14 +150,13 @@ def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], wh
 def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:
     """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
     try:
-        known, same = {identifier: hash(question) for identifier, question in _questions(first_folder)}, set[str]()
-        for identifier, question in _questions(folder):  # of one that comes twice the last counts
-            (same.add if known.get(identifier) == hash(question) else same.discard)(identifier)
+        known = {identifier: hash(question) for identifier, question in _questions(first_folder)}
+        asked = {identifier: hash(question) for identifier, question in _questions(folder)}
     except ConfigError:  # somebody was handed a folder without its vault, or without the key of it
         corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
         return lambda identifier: corpora[0] == corpora[1]
     # What neither knows (a token of the drift text) is no question, and not the same.
-    return same.__contains__
+    return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
 
 
 def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:

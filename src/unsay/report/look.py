@@ -135,7 +135,6 @@ class Answered:
         recorded, kept = read_recorded(folder), folder.manifest().answers
         self.examples = {example.id: example for example in recorded.corpus.forget}
         self.answers, self.truth = recorded.answers, read_truth(folder) or {}
-        del recorded  # with the answers that were sampled
         self.said = {which: _Said(folder, kept.get(which)) for which in models}
         marks = {key: self._mark(self._question(key, ())) for key in self.examples}
         self.order = sorted(self.examples, key=lambda key: marks[key])
@@ -166,8 +165,6 @@ class _Said:
         self.places: dict[str, array[int]] = {}
         for key, place in self.store.asked() if self.store else ():
             self.places.setdefault(key.partition("#")[0], array("Q")).append(place)
-        if self.store:
-            self.store.forget()
 
     def to(self, example: str) -> list[tuple[Asked, list[Answer]]]:
         return [self.store.answers(place) for place in self.places.get(example, ())] if self.store else []

@@ -33,29 +33,11 @@ def give_back() -> None:
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    _trim()
-    if sys.platform.startswith("linux"):
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak of the resident size is what it is now
-
-
-def relieve() -> bool:
-    """Return freed memory to the system where less than the size of this process is free there; whether that was so.
-
-    The pieces that glibc keeps (`keep_freed_pages`) do not fit every later block, so a process that trains grows from round to round:
-    Gemma 3 270M from 4 to 9.5 GB in six (docs/lab-log.md).
-    """
-    kilobytes, free = _entry("/proc/self/status", "VmRSS:"), free_memory()
-    scarce = kilobytes is not None and free is not None and free < 1024 * kilobytes
-    if scarce:
-        _trim()
-    return scarce
-
-
-def _trim() -> None:
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # only with glibc
             ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak of the resident size is what it is now
 
 
 def peak_memory() -> dict[str, int]:

@@ -32,7 +32,6 @@ from unsay.store.clock import Clock, Cost
 from unsay.store.files import write_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
-from unsay.store.memory import relieve
 from unsay.train import ledger, resume, tracking
 from unsay.train.averaging import averaged
 from unsay.train.data import TrainingData
@@ -154,7 +153,6 @@ class Monitor:
             resume.save(self.folder, self.weights, self.optimizer, done)
         if interrupted:
             interrupt.stop(f"after round {done.round} of {config.rounds}, which is saved", interrupted)
-        relieve()
 
     def ship(self) -> int:
         """Put the weights of the round that is shipped into the model; returns how many rounds they have seen."""
