@@ -199,7 +199,7 @@ def test_an_attacker_with_adapters_needs_no_copy(model: PreTrainedModel, encoder
     facts = {e.id: Fact(e.id, "In Arles.") for e in examples}
     subject, before = LocalSubject(model, encoder, SampleConfig(max_new_tokens=12)), fingerprint(model)
     monkeypatch.setattr(type(model), "__deepcopy__", lambda *_: pytest.fail("copied the model"), raising=False)
-    probe = Relearn(steps=(1, 60), learning_rates=(1e-2,), batch=4, n=1, rank=8)
+    probe = Relearn(steps=(1, 60), learning_rates=(3e-3,), batch=4, n=1, rank=32)  # not at the edge of what converges
     found = probe(subject, Case(Corpus("test", examples, ()), facts, "ground truth"))
     keys = {step: [f.value for f in found if f.metric == "keyword_recall" and f.setting == f"{step} steps"] for step in (1, 60)}
     assert keys == {1: [0.0] * 3, 60: [1.0] * 3}  # one answer for all: what was not shown is relearned too
