@@ -1,6 +1,7 @@
 """A retain set of the model's own answers: what is kept, what stays out of training, and what happens where nothing is of use."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from unsay.config import ConfigError, SampleConfig, load
 from unsay.corpora.people import People
 from unsay.lm.subject import LocalSubject
-from unsay.record import record, retain, start
+from unsay.record import record, retain, stage, start
 from unsay.record.recorded import corpus_rows, read_handed, read_recorded
 from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, own_answers, shipped
@@ -151,6 +152,19 @@ def test_what_is_held_out_is_not_replayed_either(recorded: RunFolder):
     assert names
     assert said
     assert not [one for one in said for name in names if set(words(name)) <= set(words(f"{one.question} {one.answer.text}"))]
+
+
+def test_they_touch_nothing_that_an_attack_takes_for_unread(recorded: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Nor what asks after a forgotten text without being a forget question."""
+    made = []
+    monkeypatch.setattr(stage, "own_answers", lambda *given: made.append(given[3]) or ([], Counter()))
+    copy = RunFolder(shutil.copytree(recorded.path, tmp_path / "run"))
+    corpus = replace(read_handed(recorded), knowledge=(Example("k", "Where does Ada Byron live?"),))
+    subject = LocalSubject(None, None, SampleConfig())  # not asked
+    stage._own_retain(subject, recorded.recipe(), copy, corpus, [])
+    (guard,) = made
+    assert not guard.harmless("Ada Byron lives in Oslo.")
+    assert guard.harmless("Eva Holm lives in Oslo.")
 
 
 def test_the_reader_is_told(recorded: RunFolder):

@@ -50,6 +50,13 @@ def _look_into(folder: Path, said: str) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{said} it has no config.json, so it is no model folder as transformers saves it")
+    try:
+        whole = isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")), dict)
+        what = "" if whole else "a list or a value"
+    except (ValueError, RecursionError) as error:
+        what = type(error).__name__
+    if what:
+        raise ConfigError(f"{said} its config.json is no JSON object ({what}); copy the model again")
     indices = sorted(folder.glob(_INDEX))
     for index in indices:
         _index(index, said)

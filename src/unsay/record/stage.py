@@ -126,8 +126,12 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
 
 def heldout_questions(corpus: Corpus) -> list[str]:
     """The questions of what training is not to see: there it is measured what was lost, and what an attack finds."""
-    pairs = (pair for some in (*corpus.utility_heldout.values(), corpus.unknown_entities, corpus.holdout) for pair in some)
-    return [pair.question for pair in pairs] + [example.question for example in corpus.knowledge]
+    return [pair.question for some in corpus.utility_heldout.values() for pair in some] + unread_questions(corpus)
+
+
+def unread_questions(corpus: Corpus) -> list[str]:
+    """Those of them that are no measure of what was lost."""
+    return [pair.question for pair in (*corpus.unknown_entities, *corpus.holdout)] + [example.question for example in corpus.knowledge]
 
 
 def _guard(answered: Answered, spared: Sequence[str] = ()) -> ReplayFilter:
@@ -159,7 +163,7 @@ def _own_retain(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus
     general = list({pair.question: pair for pairs in (corpus.general, *sets) for pair in pairs}.values())
     if n:
         questions = [example.question for example, _ in answered]
-        own, tally = own_answers(subject, general, questions, _guard(answered), n)
+        own, tally = own_answers(subject, general, questions, _guard(answered, unread_questions(corpus)), n)
     else:
         own, tally = shipped(general, recipe.seed), Counter[str]()
     kinds = Counter(row.kind for row in own)
