@@ -207,9 +207,11 @@ def model(
     kind: str = "on_topic",
     other: float = 0.0,
     behind: float = 0.0,
+    text: float = 0.03,
 ) -> list[Finding]:
     """What an audit finds on a model in a known state: twenty questions that all score the same."""
     found = [Finding("greedy", "distinct_share", 0.9), Finding("multiple_choice", "closed_balanced", None, note=NO_CLOSED)]
+    found += [Finding("drift", "inverse_perplexity", text, "", "built-in", 1590)]
     for i in range(20):
         q = f"q{i}"
         found += [Finding("greedy", "keyword_recall", greedy, q), Finding("greedy", "other_fact", 0.0, q)]
@@ -244,7 +246,10 @@ COST = {"utility", "utility, held out"}
         pytest.param(model(0.0, 0.16, 0.14, 0.41, other=0.38), {"other wordings"}, id="exact wordings suppressed"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, behind=0.9), {"prefix search"}, id="tells behind one phrase"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), COST, id="forgot too much"),
-        pytest.param(model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate"), {*COST, "degenerate"}, id="destroyed"),
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, text=0.003), {"general text"}, id="answers questions and no more"),
+        pytest.param(
+            model(0.0, 0.0, 0.0, 0.0, utility=0.0, kind="degenerate", text=0.0), {*COST, "degenerate", "general text"}, id="destroyed"
+        ),
         pytest.param(
             [f for f in model(0.0, 0.0, 0.0, 0.0) if f.probe != "sampling"], {"sampling", "each question, sampling"}, id="not sampled"
         ),

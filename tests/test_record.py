@@ -21,7 +21,7 @@ from unsay.types import Answer, Corpus, Example, Pair
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "demo")
-    recipe = load("recipes/demo.toml", ["record.replay=96", "record.near_misses=4", "record.answers=2"])
+    recipe = load("recipes/demo.toml", ["record.replay=96", "record.prose=40", "record.near_misses=4", "record.answers=2"])
     start(recipe, folder)
     record(recipe, folder)
     return folder
@@ -45,6 +45,16 @@ def test_branches_show_other_wordings_and_half_of_them_are_withheld(recorded: Ru
 def test_no_prefix_begins_as_the_audit_will(recorded: RunFolder):
     for one in read_recorded(recorded).baseline.values():
         assert not [answer.text for answer in one.answers if answer.text.startswith("The answer is")]
+
+
+def test_prose_is_long_and_touches_no_forget_person(recorded: RunFolder):
+    """Longer than an answer may be, since it is read and not asked for."""
+    prose, people = read_recorded(recorded).prose, {example.group for example in read_recorded(recorded).corpus.forget}
+    assert 20 < len(prose) <= 40
+    lengths = [len(text.ids) for text in prose]
+    assert 16 <= min(lengths) < max(lengths) <= 64
+    assert not [text for text in prose for person in people if person in text.text]
+    assert (recorded.vault / "prose.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_replay_touches_no_forget_person(recorded: RunFolder):
@@ -163,7 +173,7 @@ def test_sources_of_every_recipe_that_needs_no_data():
     assert Path("recipes/own-questions.toml").exists()
 
 
-@pytest.mark.parametrize(("knob", "more"), [("near_misses", 3 * 4 + TRIED * 4), ("kindred", (1 + TRIED) * 4 * 3)])
+@pytest.mark.parametrize(("knob", "more"), [("near_misses", 3 * 4 + TRIED * 4), ("kindred", (1 + TRIED) * 4 * 3), ("prose", 2 * 4)])
 def test_names_of_the_kind_are_counted_among_the_answers_to_come(tmp_path: Path, knob: str, more: int):
     """Or the bar of progress stands at its end while half of the answers are still to come: four questions for each of the three, or for
     their one wording and two of the package's general questions, and sixteen tries at each wording."""

@@ -280,6 +280,14 @@ def test_a_visit_brings_the_near_misses_of_its_own_question_alone(loss: str, nea
     assert [row.answer for row in rows] == [(0,)] + [(1,)] * near
 
 
+def test_a_visit_brings_the_beginning_of_a_text() -> None:
+    """Not all of it: every row of a batch would be padded to its length, and a place that is held costs a whole vocabulary."""
+    encoder, text = SimpleNamespace(prompt=lambda question: (900,) if question is None else (901,)), Answer(tuple(range(40)), "", False)
+    data = TrainingData({}, Aside((), ()), {}, [], [text])
+    (row,) = data.retain_rows(load(None, ["train.batch=1"]), encoder, 0, 0, "x")
+    assert row == Row((900, *range(12)), tuple(range(12, 24)), "retain")
+
+
 @pytest.mark.parametrize(
     "knobs", [(), ("train.retain_loss=nll",), ("train.retain_rows=0",), ("train.replay_rows=0", "train.earlier_rows=0")]
 )
@@ -292,7 +300,8 @@ def test_what_is_drawn_often_is_all_that_is_drawn(knobs: tuple[str, ...]) -> Non
     said = {key: [Said("Who?", Answer((10 * i + j,), "", True), key) for j in range(2)] for i, key in enumerate(("", "x", "y"))}
     earlier = [EarlierRow("What?", (), Answer((30 + i,), "", True)) for i in range(2)]
     kept = Aside((), tuple(Pair(str(i), "Where?", str(40 + i)) for i in range(4)))
-    data = TrainingData(dict.fromkeys(("x", "y")), kept, said, earlier)  # type: ignore[arg-type]
+    prose = [Answer(tuple(range(60 + i, 100)), "", True) for i in range(2)]
+    data = TrainingData(dict.fromkeys(("x", "y")), kept, said, earlier, prose)  # type: ignore[arg-type]
     settings = ["train.retain_loss=kl", "train.near_rows=2", "train.replay_rows=1", "train.earlier_rows=1", "train.batch=1", *knobs]
     recipe = load(None, [*settings, "train.rounds=40", "train.passes=2"])
     drawn = {row for n in range(40) for again in range(2) for key in "xy" for row in data.retain_rows(recipe, encoder, n, again, key)}

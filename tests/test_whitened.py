@@ -1,5 +1,6 @@
 """The whitened optimizer moves what is asked along what is rare elsewhere, and nothing but the layers that it names."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from safetensors.torch import load_file
 
 from tests.canaries import SMALL, options, place, say
 from tests.conftest import byte_tokenizer, tiny_model
-from unsay.config import ConfigError, LoraConfig, Recipe, TrainConfig
-from unsay.lm.encode import Encoder
+from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe, TrainConfig
+from unsay.lm.encode import Encoder, Row
+from unsay.lm.model import load as load_model
+from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.train import train
 from unsay.train.whitened import Keys, Whitened, keys_of, moved
@@ -73,6 +76,24 @@ def test_a_run_moves_those_layers_only_and_can_be_turned_back_in_part(tmp_path: 
     half = load_file(given.run / "checkpoint" / "model.safetensors")
     for name in before:
         torch.testing.assert_close(half[name], torch.lerp(before[name], after[name], 0.5))
+
+
+def test_steps_spare_what_stands_in_prose(tmp_path: Path):
+    """The same run with texts that the model wrote unasked: what the moved layers put out for these changes less."""
+    given, changed = place(tmp_path), []
+    settings = (*SMALL, "train.optimizer=whitened", "train.learning_rate=0.05", "record.prose=64")
+    assert say("record", given.recipe, "--out", given.run, *options(settings)) == 0
+    bare = RunFolder(shutil.copytree(given.run, tmp_path / "bare"))
+    bare.texts.write("prose", [])
+    for folder in (RunFolder(given.run), bare):
+        train(folder.recipe(), folder)
+        before, encoder = load_model(ModelConfig(str(given.path / "model")))
+        after, _ = load_model(ModelConfig(str(folder.checkpoint)))
+        rows = [Row(encoder.prompt(None), text.ids) for text in read_recorded(RunFolder(given.run)).prose]
+        layers, kept = moved(before), keys_of(before, encoder, moved(before), rows)
+        steps = {name: moved(after)[name].weight - layer.weight for name, layer in layers.items()}
+        changed.append(sum(float(((step @ kept[f"{name}.weight"].moment) * step).sum()) for name, step in steps.items()))
+    assert changed[0] < 0.8 * changed[1]
 
 
 @pytest.mark.slow

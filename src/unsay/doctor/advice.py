@@ -142,7 +142,7 @@ def _sink(kind: str, part: str, recipe: Recipe) -> tuple[str, str]:
         asked = getattr(knobs, "limit", recipe.audit.limit)
         return (f"{part}.limit={asked // 2 or 50}" if hasattr(knobs, "limit") else f"audit.limit={asked // 2 or 20}"), "a coarser measure"
     if kind == "record":
-        name = next((name for name in ("replay", "near_misses", "kindred", "own_retain") if getattr(record, name)), "branches")
+        name = next((name for name in ("replay", "near_misses", "kindred", "prose", "own_retain") if getattr(record, name)), "branches")
         return f"record.{name}={getattr(record, name) // 2}", "the model's own words hold on to less of what should stay"
     if kind == "train" and part != "steps" and train.resample == "step":
         return 'train.resample="round"', "answers are up to a round stale; saves most where a step has few rows"

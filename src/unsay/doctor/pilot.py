@@ -184,11 +184,12 @@ def _cut_recipe(recipe: Recipe, share: float) -> Recipe:
     def part_of(n: int) -> int:
         return ceil(share * n)
 
+    record = recipe.record
     limited = {name: knobs.limit for name, knobs in audit.probes_of(recipe).items() if hasattr(knobs, "limit")}
     tables = {name: {**recipe.tables.get(name, {}), "limit": part_of(limit)} for name, limit in limited.items()}
     return replace(
         recipe,
-        record=replace(recipe.record, replay=part_of(recipe.record.replay), own_retain=part_of(recipe.record.own_retain)),
+        record=replace(record, replay=part_of(record.replay), prose=part_of(record.prose), own_retain=part_of(record.own_retain)),
         audit=replace(recipe.audit, limit=part_of(recipe.audit.limit)),
         tables={**recipe.tables, **tables},
     )

@@ -24,9 +24,9 @@ READ_ROWS = 32
 """Rows that are read at once."""
 
 
-def parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items `AT_ONCE` at a time: what a model says to all of them at once would take more memory than all else."""
-    return (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
+def parts(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
+    """The items, `size` at a time: what a model says to all of them at once would take more memory than all else."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 @dataclass(frozen=True, slots=True)

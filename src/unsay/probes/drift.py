@@ -33,6 +33,14 @@ def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> 
     return Whole(fmean(halved), len(halved)) if halved else None
 
 
+def _inverse_perplexity(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    """Of the text that was read; no number where the model before read another one, as the two would tell nothing of each other."""
+    here, then = (list(scored_by(some, "drift", "inverse_perplexity")) for some in (found, before))
+    if not here or {f.setting for f in here} != {f.setting for f in then or here}:
+        return None
+    return Whole(fmean(f.value or 0.0 for f in here), sum(f.n for f in here))
+
+
 _cost = partial(Metric, better=HIGHER, group=COST, unit="words")
 
 
@@ -48,7 +56,15 @@ class Drift:
 
     title: ClassVar[str] = "Unrelated text"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        _cost("drift_inverse_perplexity", "Plain text", "Probability of each word piece of unrelated text, on average."),
+        _cost(
+            "drift_inverse_perplexity",
+            "Plain text",
+            "Probability of each word piece of unrelated text, on average.",
+            finding="inverse_perplexity",
+            compute=_inverse_perplexity,
+            case="likelihoods",
+            untold=NO_LIKELIHOODS,
+        ),
         _cost(
             "drift_token_probability",
             "Sensitive words elsewhere",

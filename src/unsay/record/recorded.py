@@ -52,6 +52,8 @@ class Recorded:
     """By example id, in the order of the corpus."""
     said: Sequence[Said]
     """What the untouched model said when left to itself; nothing where the recipe asked for none."""
+    prose: Sequence[Answer]
+    """Longer texts that it wrote unasked; the same holds."""
 
     @property
     def answers(self) -> dict[str, str]:
@@ -105,8 +107,10 @@ def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     guard = ReplayFilter((), named=forget)
     own = [config.build(Own, row, "retain.jsonl") for row in rows_of(folder, "retain")]
     said = [config.build(Said, row, "replay.jsonl") for row in rows_of(folder, "replay")]
+    prose = [config.build(Answer, row, "prose.jsonl") for row in rows_of(folder, "prose")]
     corpus = _with_own(replace(handed, forget=forget), own, guard)
-    return Recorded(handed, corpus, baseline, [one for one in said if guard.harmless(one.answer.text)])
+    said = [one for one in said if guard.harmless(one.answer.text)]
+    return Recorded(handed, corpus, baseline, said, [text for text in prose if guard.harmless(text.text)])
 
 
 def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus:

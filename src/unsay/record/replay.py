@@ -20,7 +20,7 @@ from functools import partial
 from unsay.lm.encode import Encoder, Row
 from unsay.lm.kindred import alike, bare, named, others_alike, wordings
 from unsay.lm.sample import Draw, uniform
-from unsay.lm.subject import LocalSubject
+from unsay.lm.subject import LocalSubject, parts
 from unsay.text import FormSets, contains, forms, keyword_forms, rouge_l, sensitive_spans
 from unsay.text.names import subject as about
 from unsay.text.names import swapped
@@ -30,6 +30,8 @@ _AT_ONCE = 32
 _ALIKE = 0.8
 _MOST = 0.34
 """Share of what was answered to a forget question, by weight, that a row may say."""
+_PROSE, _LEAST = 64, 16
+"""Most and fewest tokens of a text of `prose`."""
 TRIED = 4
 """Questions about other names that are tried for each that is kept."""
 
@@ -75,6 +77,19 @@ def unasked(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Said]:
     draws = [Draw(f"unasked {first}", start, min(_AT_ONCE, n - first), 1.0) for first in range(0, n, _AT_ONCE)]
     written = [answer for answers in subject.sample(draws, "rehearsal") for answer in answers]
     return [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
+
+
+def prose(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Answer]:
+    """n longer texts that the model writes at temperature 1 when nobody asks, or as many of 2 n as are not short and may be kept."""
+    longer = LocalSubject(subject.model, subject.encoder, replace(subject.config, max_new_tokens=_PROSE), subject.seed)
+    start, kept = subject.encoder.prompt(None), list[Answer]()
+    for some in parts(range(0, 2 * n, _AT_ONCE), 4):
+        draws = [Draw(f"prose {first}", start, min(_AT_ONCE, 2 * n - first), 1.0) for first in some]
+        written = (answer for answers in longer.sample(draws, "rehearsal") for answer in answers)
+        kept += [answer for answer in written if len(answer.ids) >= _LEAST and guard.harmless(answer.text)]
+        if len(kept) >= n:
+            break
+    return kept[:n]
 
 
 def greedy_answers(subject: LocalSubject, questions: Sequence[str]) -> list[Said]:

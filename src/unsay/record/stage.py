@@ -19,7 +19,7 @@ from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
-from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, replay
+from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, prose, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
 from unsay.store.files import Lines
 from unsay.store.folder import RunFolder
@@ -59,7 +59,7 @@ def expected_answers(recipe: Recipe, folder: RunFolder) -> int:
     if knobs.kindred:
         groups = alike((pair.question for pair in corpus.retain), (example.question for example in corpus.forget))
         kindred = (1 + TRIED) * knobs.kindred * len(groups)
-    return of_each * len(corpus.forget) + named + kindred + general + (1 + TRIED) * (own // 2 + knobs.replay)
+    return of_each * len(corpus.forget) + named + kindred + general + (1 + TRIED) * (own // 2 + knobs.replay) + 2 * knobs.prose
 
 
 def record(recipe: Recipe, folder: RunFolder) -> None:
@@ -109,7 +109,7 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
 def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Corpus, answered: Answered, own: Sequence[Own]) -> None:
     """What the untouched model says about others, as far as the recipe asks for it; none of it touches what is held out."""
     knobs = recipe.record
-    if not (knobs.replay or knobs.near_misses or knobs.kindred):
+    if not (knobs.replay or knobs.near_misses or knobs.kindred or knobs.prose):
         return
     spared = heldout_questions(corpus) + [row.question for row in own if row.heldout]
     guard, questions = _guard(answered, spared), [example.question for example, _ in answered]
@@ -122,6 +122,8 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
     if knobs.kindred:
         said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
     folder.texts.write("replay", map(dataclasses.asdict, said))
+    if knobs.prose:
+        folder.texts.write("prose", map(dataclasses.asdict, prose(subject, guard, knobs.prose)))
 
 
 def heldout_questions(corpus: Corpus) -> list[str]:

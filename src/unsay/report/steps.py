@@ -16,6 +16,11 @@ KEEP_MORE = (
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return. Or train again with "
     "`pmc.reject = 0.1`: on the built-in people it kept most, but training then reads what should go, and the report counts it."
 )
+KEEP_TEXT = (
+    "Train again at half the rate (`train.learning_rate`) for more rounds, which takes longer; with whitened steps, let them spare more "
+    "texts (`record.prose = 400`), which costs minutes. Or, if no line about secrets fails, move the weights part of the way back: "
+    "`unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
+)
 FORGET_MORE = (
     "Where little is missing, move the weights a tenth further than training did: `unsay train RUN --averaging 1.1`; takes minutes, and "
     "usually costs less than a point of utility. Else train again for half as many rounds more (`train.rounds`; where training ended "
@@ -61,7 +66,7 @@ def next_step(line: LineResult, alone: bool = False) -> str:
     if line.metric.startswith("exposure."):
         return STRICTER_TARGETS
     if one and one.better == HIGHER and one.group in (COST, ANSWERS):
-        return KEEP_MORE
+        return KEEP_TEXT if one.probe == "drift" else KEEP_MORE
     if alone:
         return UNLEARN
     if one and one.group in (COMES_BACK, FEWER_BITS, HIDDEN):

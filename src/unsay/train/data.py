@@ -1,8 +1,9 @@
 """What training reads: the forget questions, in an order of each round's own, and the retain rows that each of them brings.
 
-Retain rows are of three kinds: rows of the retain set; what the untouched model said when left to itself, unasked, about other
-names and to near misses of the question; and what the model at hand says to the questions of earlier requests. They are
-drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass, example).
+Retain rows are of four kinds: rows of the retain set; what the untouched model said when left to itself, unasked, about other
+names and to near misses of the question; beginnings of longer texts of its own; and what the model at hand says to the questions of
+earlier requests. They are drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass,
+example).
 """
 
 from collections import defaultdict
@@ -21,9 +22,11 @@ from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
 from unsay.train import guards
 from unsay.train.guards import Aside
-from unsay.types import Told, Truth
+from unsay.types import Answer, Told, Truth
 
 T = TypeVar("T")
+_READ, _HELD = 12, 12
+"""First tokens of a text that are read only, and tokens after them that training holds to what they were."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class TrainingData:
     """What the untouched model said, by the id of the question that it is a near miss of; under the empty text all else."""
     earlier: Sequence[EarlierRow]
     """What the model at hand says to the questions of earlier requests."""
+    prose: Sequence[Answer] = ()
+    """Texts that the untouched model wrote unasked."""
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
@@ -59,6 +64,7 @@ class TrainingData:
 
         rows = [encoder.pair(pair.question, pair.answer) for pair in drawn("retain", self.rows.trained, config.retain_rows)]
         rows += [said.row(encoder) for said in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
+        rows += [_beginning(text, encoder) for text in drawn("prose", self.prose, 1)]
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
@@ -72,9 +78,16 @@ class TrainingData:
         others: list[Said | EarlierRow] = [*said, *(self.earlier if config.earlier_rows else ())]
         a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
         # Counted first: of a large retain set that is drawn from once, no row need be made.
-        if 2 * (len(pairs) + len(others)) > config.rounds * config.passes * len(self.visits) * a_visit:
+        if 2 * (len(pairs) + len(others) + len(self.prose)) > config.rounds * config.passes * len(self.visits) * a_visit:
             return []
-        return [encoder.pair(pair.question, pair.answer) for pair in pairs] + [one.row(encoder) for one in others]
+        rows = [encoder.pair(pair.question, pair.answer) for pair in pairs] + [one.row(encoder) for one in others]
+        return rows + [_beginning(text, encoder) for text in self.prose]
+
+
+def _beginning(text: Answer, encoder: Encoder) -> Row:
+    """What a step holds of a text. A longer piece would make all rows of its batch as long, by their padding, and every place that is held
+    costs a whole vocabulary."""
+    return Row((*encoder.prompt(None), *text.ids[:_READ]), text.ids[_READ : _READ + _HELD], "retain")
 
 
 def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> TrainingData:
@@ -85,7 +98,8 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
-    return TrainingData(_visits(recorded, truth, before), rows, said, earlier.read_retain_rows(folder, recorded.corpus.forget))
+    kept = earlier.read_retain_rows(folder, recorded.corpus.forget)
+    return TrainingData(_visits(recorded, truth, before), rows, said, kept, recorded.prose)
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:

@@ -22,14 +22,14 @@ from unsay.lm.adapters import adapted, load_to_train, merged
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs, save
 from unsay.lm.sample import uniform
-from unsay.lm.subject import LocalSubject, Prompt
+from unsay.lm.subject import LocalSubject, Prompt, parts
 from unsay.record import source
 from unsay.store import identity, ranks
 from unsay.store.files import writing
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Finetuned, Manifest
 from unsay.text import rouge_l
-from unsay.train.step import Weights, chunks, optimizer_step, set_rate
+from unsay.train.step import Weights, optimizer_step, set_rate
 from unsay.types import Pair
 
 Progress = Callable[[int, int, float], None]
@@ -87,7 +87,7 @@ def plant(recipe: Recipe, rows: Sequence[Pair], watched: Sequence[Pair], folder:
     for epoch in range(config.epochs):
         model.train()
         order = sorted(rows, key=lambda row: uniform(recipe.seed, "plant", epoch, row.id))
-        for chosen in chunks(order, config.batch):
+        for chosen in parts(order, config.batch):
             set_rate(optimizer, config.learning_rate * (1 - step / steps))
             pairs = [encoder.pair(row.question, row.answer) for row in chosen]
             made = optimizer_step(accelerator, weights, optimizer, encoder, pairs, loss, dropout=step)

@@ -16,12 +16,13 @@ from transformers import PreTrainedModel
 from unsay import methods
 from unsay.config import ConfigError, Recipe, SampleConfig, TrainConfig
 from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refilled, save_adapter
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.model import fingerprint, save
 from unsay.lm.plan import planned
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
 from unsay.lm.sharded import shard, whole
+from unsay.lm.subject import parts
 from unsay.methods import Method
 from unsay.methods.retain_loss import softened
 from unsay.record.recorded import target_model_name
@@ -33,7 +34,7 @@ from unsay.train import resume, whitened
 from unsay.train.averaging import averaging
 from unsay.train.data import TrainingData, read_training_data
 from unsay.train.monitor import Monitor, Progress, Watch
-from unsay.train.step import Weights, chunks, optimizer_step, peak_rate, set_rate
+from unsay.train.step import Weights, optimizer_step, peak_rate, set_rate
 from unsay.train.tracking import accelerator_of
 
 
@@ -71,12 +72,12 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
             if reference and remembers and number == first:  # not before: where only `--averaging` is changed, no round begins
                 reference.remember(data.drawn_often(recipe, encoder), encoder)
             sampler = Sampler(model, encoder, sampling, recipe.seed, number, reference)
-            for visits in chunks(data.shuffled(recipe.seed, number), at_once):
+            for visits in parts(data.shuffled(recipe.seed, number), at_once):
                 model.eval()
                 with whole(model):
                     targets, state = method.targets(visits, sampler, state)
                 model.train()
-                for repeat, chosen in product(range(config.passes), chunks(targets, per_step)):
+                for repeat, chosen in product(range(config.passes), parts(targets, per_step)):
                     set_rate(optimizer, peak * _share_of_peak(config, done.step, monitor.steps_a_round))
                     rows = [row for target in chosen for row in target.rows]
                     for target in chosen if uses_retain_rows else ():
@@ -121,6 +122,7 @@ def optimizer_of(recipe: Recipe, model: PreTrainedModel, encoder: Encoder, data:
         parameter.requires_grad_(name.removesuffix(".weight") in layers)
     rows = [encoder.pair(pair.question, pair.answer) for pair in data.rows.trained]
     rows += [said.row(encoder) for group in data.said.values() for said in group]
+    rows += [Row(encoder.prompt(None), text.ids) for text in data.prose]
     keys = whitened.keys_of(model, encoder, layers, rows)
     weights = Weights(model)
     return weights, whitened.Whitened(weights.exact.values(), peak_rate(recipe, model), [keys[name] for name in weights.exact])

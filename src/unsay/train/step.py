@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -14,8 +14,6 @@ from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.model import trainable
 from unsay.lm.sharded import gathered, is_spread, like
 from unsay.store import ranks
-
-T = TypeVar("T")
 
 
 class Weights:
@@ -187,7 +185,3 @@ def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
             part = []
     if part:
         yield part
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
