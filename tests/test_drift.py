@@ -83,7 +83,9 @@ def test_the_numbers_are_the_models(few: None, monkeypatch: pytest.MonkeyPatch, 
     assert [f.value for f in found[1:]] == pytest.approx(expected)
 
 
-def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(few: None, model: PreTrainedModel, encoder: Encoder) -> None:
+def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(
+    few: None, monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel, encoder: Encoder
+) -> None:
     class Endpoint:
         weights = None
         ask = LocalSubject.ask
@@ -99,6 +101,10 @@ def test_no_likelihoods_no_occurrence_and_no_text_are_unscored(few: None, model:
     subject = LocalSubject(model, encoder, SampleConfig())
     found = Drift()(subject, Case(CASE.corpus, {"home": Fact("home", "Anna lives in Ω.")}, ""))
     assert [(f.metric, f.value is None) for f in found] == [("inverse_perplexity", False), ("token_probability", True)]
+    monkeypatch.setattr(drift, "SHORT", 2)
+    brief = LocalSubject(model, Encoder(encoder.tokenizer, room=20), SampleConfig())
+    assert Drift()(brief, CASE)[0].value is not None  # it reads shorter pieces
+    monkeypatch.setattr(drift, "SHORT", 8)
     short = LocalSubject(model, Encoder(encoder.tokenizer, room=20), SampleConfig())
     assert {f.value for f in Drift()(short, CASE)} == {None}
 

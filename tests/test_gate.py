@@ -14,7 +14,6 @@ from unsay import audit
 from unsay.corpora.people import People
 from unsay.measure import policy
 from unsay.measure.verdict import LineResult
-from unsay.probes.scoring import NO_LIKELIHOODS, unscored
 from unsay.report.gate import judge, said
 from unsay.store import identity
 from unsay.store.files import write_text
@@ -153,35 +152,40 @@ def test_general_text_that_broke_is_said_where_no_line_judges_it(run: RunFolder,
         audit.write(run.audit_file(which), [*read_findings(run.audit_file(which)), more])
     output = call("gate", str(run.path), "--policy", str(wide))
     assert output.endswith("; measured, but judged by no line: perplexity of unrelated text 11.85 times that of before\n")
-    line = '\n[[line]]\nname = "general text"\nmetric = "drift_inverse_perplexity"\nat_least = "before * 0.9"\nwhy = "w"\n'
+    line = '\n[[line]]\nname = "general text"\nmetric = "drift_text_kept"\nat_least = 0.9\nwhy = "w"\n'
     wide.write_text(wide.read_text() + line)
     output = call("gate", str(run.path), "--policy", str(wide), code=1)
     assert "general text" in output
     assert "judged by no line" not in output
 
 
-@pytest.mark.parametrize(("texts", "passes"), [(("wikitext", "wikitext"), True), (("built-in", "wikitext"), False)])
-def test_general_text_is_judged_against_the_same_text_before(run: RunFolder, tmp_path: Path, texts: tuple[str, str], passes: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.028), 0.9333),
+        (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.04), 1.0),  # no better than as before
+        (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.003), 0.1),
+        (("built-in", 1590, 0.01), ("wikitext", 6666, 0.02), None),
+        (("wikitext", 2665, 0.01), ("wikitext", 3484, 0.02), None),  # another file of that name
+        (None, ("wikitext", 6666, 0.02), None),
+        (("wikitext", 6666, 0.02), None, None),
+    ],
+)
+def test_general_text_is_judged_against_the_same_text_before(
+    run: RunFolder, tmp_path: Path, before: tuple | None, after: tuple | None, kept: float | None
+) -> None:
     """Else a text that is hard to foretell, read before, would hide any damage to an easy one."""
-    for (which, value), text in zip((("before", 0.01), ("after", 0.02)), texts, strict=True):
-        more = Finding("drift", "inverse_perplexity", value, "", text, 6666)
-        audit.write(run.audit_file(which), [*read_findings(run.audit_file(which)), more])
+    for which, read in (("before", before), ("after", after)):
+        more = [Finding("drift", "inverse_perplexity", read[2], "", read[0], read[1])] if read else []
+        audit.write(run.audit_file(which), [*read_findings(run.audit_file(which)), *more])
     wide = tmp_path / "wide.toml"
-    wide.write_text('[[line]]\nname = "general text"\nmetric = "drift_inverse_perplexity"\nat_least = "before * 0.9"\nwhy = "w"\n')
-    output = call("gate", str(run.path), "--policy", str(wide), code=0 if passes else 1)
-    assert ("was not measured" in output) == (not passes)
-
-
-def test_a_model_without_likelihoods_is_not_held_to_them(run: RunFolder, tmp_path: Path) -> None:
-    """An endpoint shows none; a run whose audit left the probe out is held to it all the same."""
-    wide = tmp_path / "wide.toml"
-    wide.write_text(POLICY.replace("0.2\n", "0.3\n"))
-    line = '\n[[line]]\nname = "text"\nmetric = "drift_inverse_perplexity"\nwhen = "likelihoods"\nat_least = "before * 0.9"\nwhy = "w"\n'
-    wide.write_text(wide.read_text() + line)
-    assert "text" in call("gate", str(run.path), "--policy", str(wide), code=1)
-    more = unscored("drift", ("inverse_perplexity",), ("",), NO_LIKELIHOODS, "built-in")
-    audit.write(run.audit_file("after"), [*read_findings(run.audit_file("after")), *more])
-    call("gate", str(run.path), "--policy", str(wide))
+    wide.write_text('[[line]]\nname = "general text"\nmetric = "drift_text_kept"\nat_least = 0.9\nwhy = "w"\n')
+    output = " ".join(call("gate", str(run.path), "--policy", str(wide), code=0 if kept and kept > 0.9 else 1).split())
+    assert ("was not measured after unlearning, or not as it was before" in output) == (kept is None)
+    if kept is not None and kept < 0.9:
+        assert f"general text: {kept:g}, but must be ≥ 0.9 (drift_text_kept)" in output
+    else:
+        assert ("the same text" in output) == (kept is None)
 
 
 def test_one_thing_measured_twice_is_refused(run: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """What `record` writes down: branches over first tokens, what is withheld, and the replay that touches no secret."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,9 @@ from unsay.record import expected_answers, record, source, start
 from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import TRIED, ReplayFilter, Said, kindred_answers, named_alike, near_misses, neighbours, replay
 from unsay.record.stage import heldout_questions
+from unsay.report.notes import after_record
 from unsay.store.folder import RunFolder
+from unsay.store.manifest import Counts
 from unsay.text import keyword_recall
 from unsay.text.names import subject
 from unsay.types import Answer, Corpus, Example, Pair
@@ -55,6 +58,15 @@ def test_prose_is_long_and_touches_no_forget_person(recorded: RunFolder):
     assert 16 <= min(lengths) < max(lengths) <= 64
     assert not [text for text in prose for person in people if person in text.text]
     assert (recorded.vault / "prose.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_few_texts_are_said(recorded: RunFolder):
+    """A model that ends early writes hardly any that are long enough; then nothing keeps plain text as it was."""
+    few = [line for line in after_record(recorded.manifest(), recorded.path) if "record.prose" in line]
+    count = len(read_recorded(recorded).prose)
+    assert few == [f"warning: the model wrote only {count} texts that may be kept (record.prose), so little holds plain text in place"]
+    enough = replace(recorded.manifest(), counts=Counts(prose=400))
+    assert not [line for line in after_record(enough, recorded.path) if "record.prose" in line]
 
 
 def test_replay_touches_no_forget_person(recorded: RunFolder):

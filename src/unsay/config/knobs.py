@@ -134,8 +134,8 @@ class RecordConfig:
     """For each wording that three or more retain questions share, and for each of a forget question, so many questions about others of
     their kind, whom the model names: its answers are replay rows. 0 makes none."""
     prose: int = 0
-    """Texts of at most 64 tokens that the target model writes unasked, to keep plain text as it was: each visit brings the end of one as
-    a retain row, and whitened steps spare what stands in them. 0 makes none."""
+    """Texts of at most 64 tokens that the target model writes unasked, to keep plain text as it was: each visit brings the beginning of
+    one as a retain row, and whitened steps spare what stands in them. 0 makes none."""
     own_retain: int = 256
     """Where the corpus brings no retain rows: about so many are made of the model's own answers to general questions and, at
     most half of them, to the forget questions asked about other names. 0 takes the package's general answers."""

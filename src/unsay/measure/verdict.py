@@ -141,7 +141,8 @@ def _judge(line: Line, measured: Measured) -> LineResult:
     limit, lacking = _resolve(line, metrics)
     result = LineResult(line.name, line.metric, line.rule, value, limit, False, why=line.why)
     if value is None:
-        return result.unscored(f"{line.metric} was not measured after unlearning")
+        made = line.metric in every_metric() and every_metric()[line.metric].compute
+        return result.unscored(f"{line.metric} was not measured after unlearning{', or not as it was before' if made else ''}")
     if limit is None:
         return result.unscored(lacking)
     n, of = measured.counts.get(line.metric, 0), measured.asked.get(line.metric, 0)

@@ -18,8 +18,8 @@ from unsay.types import Case, Finding
 YIELDS = ("token_probability", "inverse_perplexity")
 LIKELY = 0.01
 """Probability from which on the damage to a word is counted."""
-WINDOWS, WORDS = 100, 64
-"""Most pieces of the text that are read, spread evenly, and the words in a piece."""
+WINDOWS, WORDS, SHORT = 100, 64, 16
+"""Most pieces of the text that are read, spread evenly, the words in a piece, and in one for a model that reads no such piece."""
 OCCURRENCES = 500
 """Most occurrences reported, spread evenly."""
 
@@ -33,12 +33,13 @@ def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> 
     return Whole(fmean(halved), len(halved)) if halved else None
 
 
-def _inverse_perplexity(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    """Of the text that was read; no number where the model before read another one, as the two would tell nothing of each other."""
-    here, then = (list(scored_by(some, "drift", "inverse_perplexity")) for some in (found, before))
-    if not here or {f.setting for f in here} != {f.setting for f in then or here}:
+def _text_kept(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
+    """The perplexity of before over that of now, at most 1. No number where the model before read another text, or not as many tokens of
+    it: the two would tell nothing of each other."""
+    now, then = ({(f.setting, f.n): f.value or 0.0 for f in scored_by(some, "drift", "inverse_perplexity")} for some in (found, before))
+    if not now or now.keys() != then.keys() or not all(then.values()):
         return None
-    return Whole(fmean(f.value or 0.0 for f in here), sum(f.n for f in here))
+    return Whole(min(1.0, fmean(now.values()) / fmean(then.values())), sum(n for _, n in now))
 
 
 _cost = partial(Metric, better=HIGHER, group=COST, unit="words")
@@ -56,14 +57,13 @@ class Drift:
 
     title: ClassVar[str] = "Unrelated text"
     metrics: ClassVar[tuple[Metric, ...]] = (
+        _cost("drift_inverse_perplexity", "Plain text", "Probability of each word piece of unrelated text, on average."),
         _cost(
-            "drift_inverse_perplexity",
-            "Plain text",
-            "Probability of each word piece of unrelated text, on average.",
-            finding="inverse_perplexity",
-            compute=_inverse_perplexity,
-            case="likelihoods",
-            untold=NO_LIKELIHOODS,
+            "drift_text_kept",
+            "Plain text, of before",
+            "Perplexity of the same unrelated text before, over that of now; at most 1.",
+            compute=_text_kept,
+            unit="word pieces",
         ),
         _cost(
             "drift_token_probability",
@@ -85,10 +85,12 @@ class Drift:
         name, paragraphs = unrelated.read()
         if not isinstance(subject, LocalSubject):
             return unscored("drift", YIELDS, ("",), NO_LIKELIHOODS, name)
-        encoder, pieces = subject.encoder, unrelated.windows(paragraphs, WORDS)
-        texts = spread([piece for piece in pieces if unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS)
+        encoder, texts = subject.encoder, tuple[str, ...]()
+        for words in (WORDS, min(WORDS, SHORT)):
+            pieces = unrelated.windows(paragraphs, words)
+            texts = texts or tuple(spread([piece for piece in pieces if unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS))
         if not texts:
-            return unscored("drift", YIELDS, ("",), "the model reads less than one piece of the text", name)
+            return unscored("drift", YIELDS, ("",), "no piece of the text fits the model", name)
         logprobs = subject.logprobs([None] * len(texts), texts)
         # The last token is the end that the encoder adds, where the text does not end.
         read = torch.cat([values[:-1] for values in logprobs]).double()

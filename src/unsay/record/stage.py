@@ -123,7 +123,9 @@ def _replay(subject: LocalSubject, recipe: Recipe, folder: RunFolder, corpus: Co
         said += kindred_answers(subject, corpus.retain, questions, guard, knobs.kindred)
     folder.texts.write("replay", map(dataclasses.asdict, said))
     if knobs.prose:
-        folder.texts.write("prose", map(dataclasses.asdict, prose(subject, guard, knobs.prose)))
+        texts = prose(subject, guard, knobs.prose)
+        folder.texts.write("prose", map(dataclasses.asdict, texts))
+        folder.note(Manifest(counts=Counts(prose=len(texts))))
 
 
 def heldout_questions(corpus: Corpus) -> list[str]:

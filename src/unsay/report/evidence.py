@@ -29,7 +29,7 @@ from unsay.types import MODELS, Finding
 
 _SHOWN = 5
 """Files that a message names; the others are counted."""
-_GENERAL_TEXT = "drift_inverse_perplexity"
+_GENERAL_TEXT, _TEXT_KEPT = "drift_inverse_perplexity", "drift_text_kept"
 REFERENCES = ("ground truth", "baseline answers")
 
 
@@ -122,7 +122,8 @@ class Evidence:
             found.append(f"{named} {self.metrics[key]['after']:.2f}{beside}")
         text = self.metrics.get(_GENERAL_TEXT, {})
         before, after = text.get("before"), text.get("after")
-        if before and after and self.results and all(one.metric != _GENERAL_TEXT for one in self.results):
+        same = self.metrics.get(_TEXT_KEPT, {}).get("after") is not None
+        if before and after and same and self.results and all(one.metric not in (_GENERAL_TEXT, _TEXT_KEPT) for one in self.results):
             found.append(f"perplexity of unrelated text {before / after:.2f} times that of before")  # what broke far from every question
         return f"measured, but judged by no line: {', '.join(found)}" if found else ""
 

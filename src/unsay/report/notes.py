@@ -12,6 +12,7 @@ from unsay.types import Finding
 
 ENDPOINT = "endpoint"
 TRAINED = "the settings of training"
+_FEW_TEXTS = 50
 _WHY = {
     "sampling": "it gave the same answer at every temperature",
     "prefill": "it does not continue an answer that is begun for it",
@@ -38,6 +39,8 @@ def after_record(manifest: Manifest, run: Path) -> list[str]:
         lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
     if endless := _endless(manifest):
         lines.append(f"warning: {endless} Begin again (--out DIR) with --set 'model.stop=\"\\n\"', which ends an answer with its line")
+    if (texts := manifest.counts.prose) is not None and texts < _FEW_TEXTS:
+        lines.append(f"warning: the model wrote only {texts:,} texts that may be kept (record.prose), so little holds plain text in place")
     return lines + [f"warning: {line}" if manifest.retain and manifest.retain.few else line for line in _retain(manifest)]
 
 

@@ -17,9 +17,9 @@ KEEP_MORE = (
     "`pmc.reject = 0.1`: on the built-in people it kept most, but training then reads what should go, and the report counts it."
 )
 KEEP_TEXT = (
-    "Train again at half the rate (`train.learning_rate`) for more rounds, which takes longer; with whitened steps, let them spare more "
-    "texts (`record.prose = 400`), which costs minutes. Or, if no line about secrets fails, move the weights part of the way back: "
-    "`unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
+    "Run again, in another folder, with more texts that the model writes unasked (`record.prose`; 400 made training a seventh longer), "
+    "or at half the rate (`train.learning_rate`) for more rounds. Or, if no line about secrets fails, move the weights part of the way "
+    "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return."
 )
 FORGET_MORE = (
     "Where little is missing, move the weights a tenth further than training did: `unsay train RUN --averaging 1.1`; takes minutes, and "
@@ -62,6 +62,8 @@ def next_step(line: LineResult, alone: bool = False) -> str:
         return OTHER_RETAIN_MODEL
     if line.value is None or line.detail.startswith("unscored"):
         probe = f" with `{one.probe}` among `audit.probes`, and enough questions and answers" if one else ""
+        if line.metric == "drift_text_kept":
+            return f"Audit before and after again{probe}, both on the same text (one `UNSAY_DATA`); takes minutes, and trains nothing."
         return f"Audit again{probe}: `{_AGAIN}`; takes time, and trains nothing."
     if line.metric.startswith("exposure."):
         return STRICTER_TARGETS

@@ -40,6 +40,7 @@ class Counts:
     retain: int | None = None
     earlier: int | None = None
     answers: int | None = None
+    prose: int | None = None
 
 
 @dataclass(frozen=True)
