@@ -198,7 +198,8 @@ def test_json_holds_the_verdict(data: dict) -> None:
     each = lines["each question, sampling"]
     assert each["passed"], "q0 is told by the retain model, too"
     assert (each["rule"], each["limit"]) == ("≤ retain_model + 0.2 for each question", 0.2)
-    assert data["policy"]["unjudged"] == "measured, but judged by no line: after training on some secrets 0.40 (retain model 0.20)"
+    others = "after training on some secrets 0.40 (retain model 0.20), perplexity of unrelated text 1.00 times that of before"
+    assert data["policy"]["unjudged"] == f"measured, but judged by no line: {others}"
 
 
 def test_what_was_not_tried_at_all_is_said_beside_what_was_tried_in_part() -> None:

@@ -24,8 +24,9 @@ READ_ROWS = 32
 """Rows that are read at once."""
 
 
-def parts(items: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    """The items, `size` at a time: what a model says to all of them at once would take more memory than all else."""
+def parts(items: Sequence[T], size: int = 0) -> Iterator[Sequence[T]]:
+    """The items, `size` at a time, or `AT_ONCE`: what a model says to all of them at once would take more memory than all else."""
+    size = size or AT_ONCE
     return (items[start : start + size] for start in range(0, len(items), size))
 
 

@@ -52,7 +52,7 @@ class Recorded:
     """By example id, in the order of the corpus."""
     said: Sequence[Said]
     """What the untouched model said when left to itself; nothing where the recipe asked for none."""
-    prose: Sequence[Answer]
+    prose: Sequence[Answer] = ()
     """Longer texts that it wrote unasked; the same holds."""
 
     @property
