@@ -85,10 +85,12 @@ class Drift:
         name, paragraphs = unrelated.read()
         if not isinstance(subject, LocalSubject):
             return unscored("drift", YIELDS, ("",), NO_LIKELIHOODS, name)
-        encoder, texts = subject.encoder, tuple[str, ...]()
-        for words in (WORDS, min(WORDS, SHORT)):
+        encoder = subject.encoder
+        for words in (WORDS, SHORT):
             pieces = unrelated.windows(paragraphs, words)
-            texts = texts or tuple(spread([piece for piece in pieces if unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS))
+            texts = spread([piece for piece in pieces if unrelated.fits(encoder, encoder.pair(None, piece))], WINDOWS)
+            if texts:
+                break
         if not texts:
             return unscored("drift", YIELDS, ("",), "no piece of the text fits the model", name)
         logprobs = subject.logprobs([None] * len(texts), texts)

@@ -73,19 +73,23 @@ def _harmless_answers(subject: LocalSubject, questions: Sequence[str], guard: "R
 
 def unasked(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Said]:
     """What the model writes at temperature 1 when nobody asks; n texts, less those that the guard keeps back."""
-    start = subject.encoder.prompt(None)
-    draws = [Draw(f"unasked {first}", start, min(_AT_ONCE, n - first), 1.0) for first in range(0, n, _AT_ONCE)]
-    written = [answer for answers in subject.sample(draws, "rehearsal") for answer in answers]
+    written = _written(subject, "unasked", range(n))
     return [Said(None, answer) for answer in written if answer.ids and guard.harmless(answer.text)]
+
+
+def _written(subject: LocalSubject, name: str, numbers: Sequence[int]) -> list[Answer]:
+    """Texts of these numbers, which nobody asked for."""
+    start = subject.encoder.prompt(None)
+    draws = [Draw(f"{name} {some[0]}", start, len(some), 1.0) for some in parts(numbers, _AT_ONCE)]
+    return [answer for answers in subject.sample(draws, "rehearsal") for answer in answers]
 
 
 def prose(subject: LocalSubject, guard: "ReplayFilter", n: int) -> list[Answer]:
     """n longer texts that the model writes at temperature 1 when nobody asks, or as many of 2 n as are not short and may be kept."""
     longer = LocalSubject(subject.model, subject.encoder, replace(subject.config, max_new_tokens=_PROSE), subject.seed)
-    start, kept = subject.encoder.prompt(None), list[Answer]()
-    for some in parts(range(0, 2 * n, _AT_ONCE), 4):
-        draws = [Draw(f"prose {first}", start, min(_AT_ONCE, 2 * n - first), 1.0) for first in some]
-        written = (answer for answers in longer.sample(draws, "rehearsal") for answer in answers)
+    kept: list[Answer] = []
+    for numbers in parts(range(2 * n), 4 * _AT_ONCE):  # in parts, as half of them may be enough
+        written = _written(longer, "prose", numbers)
         kept += [answer for answer in written if len(answer.ids) >= _LEAST and guard.harmless(answer.text)]
         if len(kept) >= n:
             break
