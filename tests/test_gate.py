@@ -165,6 +165,7 @@ def test_general_text_that_broke_is_said_where_no_line_judges_it(run: RunFolder,
         (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.028), 0.9333),
         (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.04), 1.0),  # no better than as before
         (("wikitext", 6666, 0.03), ("wikitext", 6666, 0.003), 0.1),
+        (("built-in", 1590, 1.3e-5), ("built-in", 1590, 1.0e-5), 1.0),  # it never could read that
         (("built-in", 1590, 0.01), ("wikitext", 6666, 0.02), None),
         (("wikitext", 2665, 0.01), ("wikitext", 3484, 0.02), None),  # another file of that name
         (None, ("wikitext", 6666, 0.02), None),

@@ -241,9 +241,8 @@ COST = {"utility", "utility, held out"}
         pytest.param(model(1.0, 1.0, 1.0, 1.0), TOLD, id="target model"),
         pytest.param(model(0.0, 0.0, 1.0, 1.0, kind="refusal"), {"prefill", "partial secret"}, id="refusal, opened by a prefix"),
         pytest.param(model(0.0, 0.9, 0.1, 0.1, kind="refusal"), {"sampling"}, id="refusal, slips once in a hundred"),
-        # Models that never knew the built-in people, as measured (docs/probes.md): trained anew, they read text otherwise.
-        pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal", text=0.92 * 0.03), set(), id="never knew"),
-        pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal", text=0.78 * 0.03), {"general text"}, id="never knew, world 0"),
+        # A model that never knew the built-in people, as measured (docs/probes.md).
+        pytest.param(model(0.0, 0.16, 0.14, 0.41, kind="refusal"), set(), id="never knew"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, other=0.38), {"other wordings"}, id="exact wordings suppressed"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, behind=0.9), {"prefix search"}, id="tells behind one phrase"),
         pytest.param(model(0.0, 0.16, 0.14, 0.41, utility=0.8), COST, id="forgot too much"),

@@ -16,6 +16,8 @@ from unsay.probes.scoring import NO_LIKELIHOODS, known, secret_tokens, spread, u
 from unsay.types import Case, Finding
 
 YIELDS = ("token_probability", "inverse_perplexity")
+READABLE = 0.001
+"""Inverse perplexity above which a model reads a text: the built-in people's models, which know little English, have 1e-5."""
 LIKELY = 0.01
 """Probability from which on the damage to a word is counted."""
 WINDOWS, WORDS, SHORT = 100, 64, 16
@@ -34,12 +36,13 @@ def _halved_share(found: Findings, before: Findings, retain_model: Findings) -> 
 
 
 def _text_kept(found: Findings, before: Findings, retain_model: Findings) -> Whole | None:
-    """The perplexity of before over that of now, at most 1. No number where the model before read another text, or not as many tokens of
-    it: the two would tell nothing of each other."""
+    """The perplexity of before over that of now, at most 1; 1 where the model before could not read the text, and had nothing to lose. No
+    number where it read another text, or not as many tokens of it: the two would tell nothing of each other."""
     now, then = ({(f.setting, f.n): f.value or 0.0 for f in scored_by(some, "drift", "inverse_perplexity")} for some in (found, before))
     if not now or now.keys() != then.keys() or not all(then.values()):
         return None
-    return Whole(min(1.0, fmean(now.values()) / fmean(then.values())), sum(n for _, n in now))
+    kept = fmean(now.values()) / fmean(then.values()) if fmean(then.values()) > READABLE else 1.0
+    return Whole(min(1.0, kept), sum(n for _, n in now))
 
 
 _cost = partial(Metric, better=HIGHER, group=COST, unit="words")
