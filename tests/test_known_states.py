@@ -28,7 +28,7 @@ from unsay.types import Finding
 ROOT = Path(__file__).resolve().parents[1]
 ONE = (4,)
 """The one who is forgotten here. What a model that never knew can guess differs between the five."""
-FAST = ("greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "prefix_search", "multiple_choice", "utility")
+FAST = ("greedy", "sampling", "prefill", "paraphrase", "prompt_variants", "prefix_search", "multiple_choice", "utility", "drift")
 
 
 @pytest.fixture(scope="module", autouse=True)
