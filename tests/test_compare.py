@@ -88,6 +88,18 @@ def test_what_makes_numbers_hard_to_compare_is_said(tmp_path: Path) -> None:
         assert words in said
 
 
+def test_two_texts_are_not_one(tmp_path: Path) -> None:
+    def read(name: str, text: str, tokens: int) -> RunFolder:
+        folder = run(tmp_path / name, [0.0] * 4, QUESTIONS)
+        audit.write(folder.audit_file("after"), [Finding("drift", "inverse_perplexity", 0.03, "", text, tokens)])
+        return folder
+
+    first = read("a", "wikitext", 6666)
+    _, alike, other, unread = compare([first, read("b", "wikitext", 6666), read("c", "built-in", 900), run(tmp_path / "d", [0.0] * 4)])
+    assert not any("plain text" in note for note in (*alike.notes, *unread.notes))
+    assert "the plain text read was built-in (900 word pieces), in the first run wikitext (6,666 word pieces)" in other.notes
+
+
 def test_unscored_takes_no_part_and_is_shown_as_such(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [0.5, None, 0.5], QUESTIONS), run(tmp_path / "b", [0.5, 1.0, None], QUESTIONS)
     _, two = compare([first, second])

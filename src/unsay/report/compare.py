@@ -14,7 +14,7 @@ from unsay.measure.never_knew import NeverKnew
 from unsay.measure.never_knew import by_question as held_against
 from unsay.measure.summary import metrics
 from unsay.measure.summary import questions as by_metric
-from unsay.metric import Values, by_question
+from unsay.metric import Values, by_question, scored_by
 from unsay.report.evidence import Evidence, areas, change, interval
 from unsay.report.gate import evidence
 from unsay.report.notes import TRAINED
@@ -180,5 +180,9 @@ def _done_otherwise(here: Evidence, first: Evidence, which: str) -> Iterator[str
     said, before = (found.manifest.deployment.get(which, deployment.describe(found.recipe)) for found in (here, first))
     if said != before:
         yield f"asked with {said or TRAINED}, the first with {before or TRAINED}"
+    texts = [[(f.setting, f.n) for f in scored_by(found.findings[which], "drift", "inverse_perplexity")] for found in (here, first)]
+    if all(texts) and texts[0] != texts[1]:
+        read, other_text = (", ".join(f"{name} ({n:,} word pieces)" for name, n in one) for one in texts)
+        yield f"the plain text read was {read}, in the first run {other_text}"
     if here.reference() != first.reference():
         yield f"held against {here.reference()}, the first against {first.reference()}"
