@@ -24,7 +24,7 @@ test-libraries: $(VENV)/.installed
 
 # Hours at full size; `make bench BENCH=--quick` shows that all of it runs. One after another: they would slow each other down.
 bench: $(VENV)/.installed
-	set -e; for name in scorer sampler round memory growth refill modes; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
+	set -e; for name in scorer sampler round padding memory growth refill modes; do $(BIN)/python benchmarks/$$name.py $(BENCH); done
 
 # Which lines the quick tests run; slower than `make test`, and no part of it.
 coverage: $(VENV)/.installed

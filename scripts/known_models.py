@@ -22,8 +22,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Batch, Encoder, Row
-from unsay.lm.model import answer_logprobs, frozen_copy
-from unsay.lm.reading import positions
+from unsay.lm.model import answer_logprobs, answer_states, frozen_copy
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.probes.prefill import Prefill
 from unsay.types import Corpus, Truth
@@ -161,13 +160,13 @@ def _distance(world: World, model: PreTrainedModel, rows: Sequence[Row], teacher
     batch = world.encoder.batch(rows)
     with torch.no_grad():
         wanted = _next(teacher, world.encoder.batch(taught))
-    return kl_div(_next(model, batch)[batch.mask], wanted[batch.mask], reduction="batchmean", log_target=True)
+    return kl_div(_next(model, batch), wanted, reduction="batchmean", log_target=True)
 
 
 def _next(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """[B, A, V] log-probabilities of what may stand at each answer position."""
-    logits = model(input_ids=batch.ids, attention_mask=batch.attention, position_ids=positions(batch.attention), use_cache=False).logits
-    return logits[:, -batch.width - 1 : -1].log_softmax(-1)
+    """[N, V] log-probabilities of what may stand at each answer token."""
+    states, head = answer_states(model, batch)
+    return (states if head is None else states @ head.T).log_softmax(-1)
 
 
 def tuned(model: PreTrainedModel, loss: Callable[[int], Tensor], steps: int, rate: float) -> PreTrainedModel:

@@ -65,6 +65,11 @@ def test_those_that_take_long_begin(script, capsys, name: str):
     assert "--quick" in capsys.readouterr().out
 
 
+def test_batches_of_like_length_are_compared(script, capsys):
+    script("padding").main(["--quick", "--json", "--model", "people-target"])
+    assert "cut_ratio" in ratios(capsys.readouterr().out)
+
+
 def test_half_precision_is_compared(script, capsys):
     script("modes").main(["--quick", "--json", "--model", "people-target", "--only", "bfloat16"])
     assert {"sampling_bfloat16_ratio", "training_bfloat16_ratio"} <= ratios(capsys.readouterr().out).keys()

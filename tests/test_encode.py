@@ -82,26 +82,29 @@ def test_a_template_that_cannot_be_filled_is_an_error_with_its_way_out():
             Encoder(tokenizer, system_prompt=system)
 
 
-def test_rows_moved_to_the_left_edge_keep_their_tokens(encoder):
-    batch = encoder.batch([Row((5, 6, 7), (8, 2)), Row((5,), (9, 9, 9, 2), "retain")])
-    ids, attention, moved = batch.flush_left()
-    assert ids.tolist() == [[5, 6, 7, 8, 2, 0, 0], [5, 9, 9, 9, 2, 0, 0]]
-    assert attention.tolist() == [[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0, 0]]
-    assert moved.tolist() == [0, 2]
-
-
 def test_chat_asked_for_and_not_there():
     with pytest.raises(ConfigError, match="template=plain"):
         Encoder(byte_tokenizer(), template="chat")
 
 
-def test_rows_meet_at_the_boundary_of_prompt_and_answer(encoder):
-    batch = encoder.batch([Row((5, 6, 7), (8, 2)), Row((5,), (9, 9, 9, 2), "retain")])
-    assert batch.ids.tolist() == [[5, 6, 7, 8, 2, 0, 0], [0, 0, 5, 9, 9, 9, 2]]
-    assert batch.attention.tolist() == [[1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1, 1]]
-    assert batch.answers.tolist() == [[8, 2, 0, 0], [9, 9, 9, 2]]
-    assert batch.mask.tolist() == [[True, True, False, False], [True] * 4]
-    assert batch.tokens == {"forget": 2, "retain": 4}
+def test_rows_begin_at_the_left_and_a_batch_is_as_wide_as_its_longest(encoder):
+    batch = encoder.batch([Row((5, 6, 7), (8, 2)), Row((5,), (9, 9, 2), "retain"), Row((5, 6), (4, 4, 4, 2), "retain")])
+    assert batch.ids.tolist() == [[5, 6, 7, 8, 2, 0], [5, 9, 9, 2, 0, 0], [5, 6, 4, 4, 4, 2]]
+    assert batch.attention.tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 0, 0], [1] * 6]
+    assert batch.starts.tolist() == [3, 1, 2]
+    assert batch.mask.tolist() == [[True, True, False, False], [True, True, True, False], [True] * 4]
+    assert batch.answers().tolist() == [8, 2, 9, 9, 2, 4, 4, 4, 2]
+    last = torch.zeros_like(batch.mask)
+    last[0, 1] = last[1, 2] = True
+    assert [some.tolist() for some in batch.places(last)] == [[0, 1], [4, 3]]
+    assert batch.answers(last).tolist() == [2, 2]
+    assert batch.tokens == {"forget": 2, "retain": 7}
+
+
+def test_prompts_end_together(encoder):
+    ids, attention = encoder.prompts([(5, 6, 7), (5,)])
+    assert ids.tolist() == [[5, 6, 7], [0, 0, 5]]
+    assert attention.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
 def test_means_are_over_the_tokens_of_a_role_in_the_whole_step(encoder):

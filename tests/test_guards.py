@@ -40,8 +40,10 @@ def steps_of(folder: RunFolder) -> list[dict[str, object]]:
 
 
 def spoilt(monkeypatch: pytest.MonkeyPatch, when: Iterator[bool]) -> None:
-    """GD's loss is NaN at the steps that `when` names."""
+    """GD's loss is NaN at the steps that `when` names; each step is one batch."""
     from unsay.methods.gradient import GradientDifference
+
+    monkeypatch.setattr("unsay.train.step.less_padded", lambda rows: [rows])
 
     whole = GradientDifference.loss
 

@@ -47,12 +47,13 @@ def of(logprobs: list[float], means: list[float] | None = None, variances: list[
 def test_moments_by_their_definition(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each against its definition in double precision, whatever the size of a chunk."""
     torch.manual_seed(0)
-    logits, ids = torch.randn(3, 5, 11) * 4, torch.randint(11, (6,))
-    places = torch.tensor([0, 2, 1, 1, 0, 2]), torch.tensor([4, 0, 3, 2, 1, 1])
+    states, head, ids = torch.randn(6, 4) * 2, torch.randn(11, 4) * 2, torch.randint(11, (6,))
     monkeypatch.setattr(membership, "AT_ONCE", at_once)
-    found = token_moments(logits, places, ids)
-    for i, (row, column, token) in enumerate(zip(*places, ids, strict=True)):
-        p = logits[row, column].double().exp()
+    found = token_moments((states, head), ids)
+    for one, other in zip(token_moments((states @ head.T, None), ids), found, strict=True):
+        assert torch.allclose(one.float(), other.float(), atol=1e-4), "of logits as of states"
+    for i, (state, token) in enumerate(zip(states, ids, strict=True)):
+        p = (head @ state).double().exp()
         p = p / p.sum()
         mean = sum(q * q.log() for q in p)
         assert float(found.logprob[i]) == pytest.approx(float(p[token].log()), abs=1e-5)
@@ -62,8 +63,7 @@ def test_moments_by_their_definition(at_once: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_barred_token_is_no_nan() -> None:
-    logits = torch.tensor([[[0.0, 0.0, -torch.inf]]])
-    found = token_moments(logits, (torch.tensor([0]), torch.tensor([0])), torch.tensor([1]))
+    found = token_moments((torch.tensor([[0.0, 0.0, -torch.inf]]), None), torch.tensor([1]))
     assert float(found.logprob) == pytest.approx(-math.log(2))
     assert float(found.mean) == pytest.approx(-math.log(2))
     assert float(found.variance) == pytest.approx(0.0, abs=1e-12)
@@ -86,7 +86,7 @@ def test_rows_come_back_in_order_whatever_their_batch(
 
 def test_one_forward_a_batch(model: PreTrainedModel, encoder: Encoder) -> None:
     calls = []
-    model.register_forward_hook(lambda *_: calls.append(1))
+    model.base_model.register_forward_hook(lambda *_: calls.append(1))
     subject = LocalSubject(model, encoder, SampleConfig())
     row_moments(model, encoder, [encoder.pair("?", "!")])  # finds the model's habits out
     calls.clear()

@@ -23,7 +23,7 @@ from unsay.methods.preference import DirectPreference, NegativePreference, Simpl
 from unsay.methods.refusal import Idk, refusal_texts
 from unsay.methods.refusals import HUNDRED
 from unsay.text import is_refusal
-from unsay.train.step import micro_batches
+from unsay.train.step import less_padded, micro_batches
 from unsay.types import Answer, Example
 
 REFUSAL = "I don't know."
@@ -93,6 +93,18 @@ def test_it_does_not_matter_how_a_step_is_cut(model, encoder, kind):
     assert len(cut) == 3
     for name, term in whole.items():
         assert sum(part[name].item() for part in cut) == pytest.approx(term.item(), rel=1e-6)
+
+
+def test_batches_are_cut_where_that_saves_padding():
+    """Sixty-one short rows and a pair with a long one: its padding of 61 · 89 tokens is more than a batch costs. The pair stays whole, with
+    its longer row; between 10 and 11 tokens nothing is worth a batch."""
+    short = [Row((1,) * 8, (2, i)) for i in range(60)] + [Row((1,) * 8, (2, 3, 4))]
+    pair = [Row((1,), (2,), "preferred", pair="a"), Row((1,) * 90, (2,) * 10, "rejected", pair="a")]
+    parts = list(less_padded([pair[0], *short, pair[1]]))
+    assert [len(part) for part in parts] == [61, 2]
+    assert set(map(id, parts[1])) == set(map(id, pair))
+    assert [len(part) for part in less_padded(short)] == [61]
+    assert [len(part) for part in less_padded([short[0], Row((1,) * 100, (2,))])] == [2], "one row's padding is less than a batch costs"
 
 
 def test_micro_batches_keep_pairs_and_sort_the_rest(encoder):

@@ -26,10 +26,12 @@ from unsay.doctor.cost import Work
 from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
-from unsay.lm.encode import Encoder
+from unsay.lm.encode import Encoder, Row
 from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.lm.progress import is_fixed
 from unsay.lm.subject import READ_ROWS
+from unsay.train import step
+from unsay.train.step import less_padded
 from unsay.types import Answer
 
 Draws = Sequence[sample.Draw]
@@ -152,6 +154,10 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
                 tally.forward(model, kwargs["input_ids"] if "input_ids" in kwargs else args[0])
             return nn.Module.__call__(model, *args, **kwargs)
 
+    def counted_rows(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        tally.rows = max(tally.rows, len(rows))  # on another device they stay together
+        return less_padded(rows)
+
     gradient = torch.autograd.grad
 
     def counted_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -168,5 +174,6 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
         stack.enter_context(patch.object(models, "head_divergences", at_work(divergences)))
         stack.enter_context(patch.object(PreTrainedModel, "__call__", counted_call, create=True))
         stack.enter_context(patch.object(torch.autograd, "grad", counted_gradient))
+        stack.enter_context(patch.object(step, "less_padded", counted_rows))
         stack.callback(register_optimizer_step_post_hook(tally.updated).remove)
         yield tally

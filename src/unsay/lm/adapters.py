@@ -179,7 +179,7 @@ class Untouched:
             tokens = sum(len(row.answer) for row in rows)
             if not plain_head(model) or tokens * width * model.dtype.itemsize > _REMEMBERED:
                 return
-            ordered = sorted(dict.fromkeys(rows), key=lambda row: len(row.context) + len(row.answer))
+            ordered = sorted(dict.fromkeys(rows), key=lambda row: row.length)
             for start in range(0, len(ordered), _READ_AT_ONCE):
                 batch = encoder.batch(ordered[start : start + _READ_AT_ONCE], model.device)
                 states, self._head = answer_states(model, batch)

@@ -1,8 +1,7 @@
 """Questions and answers as token ids, and rows of ids as padded batches.
 
-The only room that knows templates, padding and special tokens. A batch is aligned at the boundary between prompt and
-answer: prompts are padded on the left, answers on the right, so that "logits at answer tokens only" is one number for
-the whole batch (`Batch.width`), whatever the model.
+The only room that knows templates, padding and special tokens. A batch of rows is padded on the right, which no earlier token
+sees: so every model reads it, and it is as wide as its longest row.
 """
 
 import logging
@@ -46,15 +45,22 @@ class Row:
     pair: str = ""
     """Rows of one pair are compared with each other and share a micro-batch; empty: the row stands alone."""
 
+    @property
+    def length(self) -> int:
+        """In tokens, context and answer together."""
+        return len(self.context) + len(self.answer)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as tensors. B rows, T columns, the last A = `width` columns hold the answers."""
+    """Rows as tensors: B rows of at most T tokens, at most A of them an answer's."""
 
     ids: Tensor
-    """[B, T] token ids."""
+    """[B, T] token ids, each row from the first column on."""
     attention: Tensor
     """[B, T] 1 where there is a token."""
+    starts: Tensor
+    """[B] columns at which the answers begin."""
     mask: Tensor
     """[B, A] True on answer tokens."""
     roles: tuple[str, ...]
@@ -71,26 +77,19 @@ class Batch:
     soft: bool = False
     """Whether rows of the retain term are held to the untouched model, not to their own tokens (retain_loss.py)."""
 
-    @property
-    def width(self) -> int:
-        return self.mask.shape[1]
+    def places(self, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rows and columns [N] of the answer tokens, or of those `chosen` [B, A], row by row."""
+        rows, numbers = (self.mask if chosen is None else chosen).nonzero(as_tuple=True)
+        return rows, self.starts[rows] + numbers
 
-    @property
-    def answers(self) -> Tensor:
-        """[B, A] the answer ids."""
-        return self.ids[:, self.ids.shape[1] - self.width :]
-
-    def flush_left(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids and attention [B, T] with the padding behind each row instead of before it, for a model that cannot read past
-        padding, and by how many columns each row was moved [B]."""
-        moved = self.attention.argmax(1)
-        columns = (torch.arange(self.ids.shape[1], device=moved.device) + moved[:, None]) % self.ids.shape[1]
-        return self.ids.gather(1, columns), self.attention.gather(1, columns), moved
+    def answers(self, chosen: Tensor | None = None) -> Tensor:
+        """[N] ids of the answer tokens, or of those `chosen` [B, A], row by row."""
+        return self.ids[self.places(chosen)]
 
     def of(self, chosen: Tensor) -> "Batch":
         """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
         roles = tuple(compress(self.roles, chosen.tolist()))
-        return Batch(self.ids[chosen], self.attention[chosen], self.mask[chosen], roles, self.weights[chosen])
+        return Batch(self.ids[chosen], self.attention[chosen], self.starts[chosen], self.mask[chosen], roles, self.weights[chosen])
 
     def keys(self) -> list[tuple[int, ...]]:
         """Of each row, what tells it from others: how many ids its answer has, and all its ids without padding."""
@@ -243,21 +242,20 @@ class Encoder:
 
     def batch(self, rows: Sequence[Row], device: torch.device | str = "cpu", of: Sequence[Row] | None = None) -> Batch:
         """Rows as one padded batch. `of` = all rows of the optimizer step, whose counts normalise the loss (default: these)."""
-        left = max(len(row.context) for row in rows)
-        right = max(len(row.answer) for row in rows)
-        ids = torch.full((len(rows), left + right), self.pad)
-        attention = torch.zeros((len(rows), left + right), dtype=torch.long)
-        mask = torch.zeros((len(rows), right), dtype=torch.bool)
+        shape = len(rows), max(len(row.context) + len(row.answer) for row in rows)
+        ids, attention = torch.full(shape, self.pad), torch.zeros(shape, dtype=torch.long)
+        mask = torch.zeros((len(rows), max(len(row.answer) for row in rows)), dtype=torch.bool)
         for i, row in enumerate(rows):
-            start, stop = left - len(row.context), left + len(row.answer)
-            ids[i, start:stop] = torch.tensor((*row.context, *row.answer))
-            attention[i, start:stop] = 1
+            stop = len(row.context) + len(row.answer)
+            ids[i, :stop] = torch.tensor((*row.context, *row.answer))
+            attention[i, :stop] = 1
             mask[i, : len(row.answer)] = True
         counted = rows if of is None else of
         roles = {row.role for row in counted}
         return Batch(
             ids.to(device),
             attention.to(device),
+            torch.tensor([len(row.context) for row in rows]).to(device),
             mask.to(device),
             tuple(row.role for row in rows),
             torch.tensor([row.weight for row in rows]).to(device),
@@ -269,8 +267,10 @@ class Encoder:
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Contexts padded on the left: ids and attention, both [B, T]."""
-        batch = self.batch([Row(tuple(context), ()) for context in contexts], device)
-        return batch.ids, batch.attention
+        width = max(map(len, contexts))
+        ids = [(self.pad,) * (width - len(context)) + tuple(context) for context in contexts]
+        attention = [(0,) * (width - len(context)) + (1,) * len(context) for context in contexts]
+        return torch.tensor(ids, device=device), torch.tensor(attention, device=device)
 
     def _ids(self, text: str, special: bool = False) -> tuple[int, ...]:
         ids = token_ids(self.tokenizer.encode(text, add_special_tokens=special))

@@ -24,7 +24,7 @@ from unsay.lm.encode import Batch, Encoder
 from unsay.lm.files import listed, look_at
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
-from unsay.lm.reading import accepted, habits, positions
+from unsay.lm.reading import accepted, positions
 from unsay.store import ranks
 from unsay.store.files import new_folder
 
@@ -209,9 +209,8 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def answer_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`."""
-    places = batch.mask.nonzero(as_tuple=True)
-    found = state_logprobs(answer_states(model, batch), batch.answers[places])
-    return torch.zeros(batch.mask.shape, device=batch.ids.device).index_put(places, found)
+    found = state_logprobs(answer_states(model, batch), batch.answers())
+    return torch.zeros(batch.mask.shape, device=batch.ids.device).index_put(batch.mask.nonzero(as_tuple=True), found)
 
 
 States = tuple[Tensor, Tensor | None]
@@ -219,23 +218,22 @@ States = tuple[Tensor, Tensor | None]
 
 
 def answer_states(model: PreTrainedModel, batch: Batch) -> States:
-    """What predicts each answer token, in the order of `batch.mask.nonzero()`.
+    """What predicts each answer token, in the order of `batch.places()`.
 
     Logits are made for answer tokens alone: by whoever takes these states, a few at a time, where the model's head is a plain
-    matrix; else here, for the answer columns where the forward can be told so.
+    matrix; else here, for the columns of which some row's token is predicted where the forward can be told so.
     """
-    width, (rows, columns) = batch.width, batch.mask.nonzero(as_tuple=True)
-    padded = habits(model).padding
-    ids, attention, moved = (batch.ids, batch.attention, torch.zeros_like(batch.ids[:, 0])) if padded else batch.flush_left()
-    inputs = {"input_ids": ids} | accepted(model, attention_mask=attention, position_ids=positions(attention), use_cache=False)
-    # The last answer token predicts nothing we ask for; the token before the answer predicts its first.
-    before = columns + ids.shape[1] - width - 1 - moved[rows]
+    mask = batch.attention
+    inputs = {"input_ids": batch.ids} | accepted(model, attention_mask=mask, position_ids=positions(mask), use_cache=False)
+    rows, columns = batch.places()
+    before = columns - 1
     if plain_head(model):
         # Spread over processes, a model is put together in calls that FSDP knows (sharded.py).
         states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
         return states[rows, before], head
-    logits = model(**inputs, **(accepted(model, logits_to_keep=width + 1) if padded else {})).logits
-    return logits[rows, before + logits.shape[1] - ids.shape[1]], None
+    kept, places = before.unique(return_inverse=True)
+    options = accepted(model, logits_to_keep=kept)
+    return model(**inputs, **options).logits[rows, places if options else before], None
 
 
 def states_and_head(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, Tensor]:

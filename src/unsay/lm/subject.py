@@ -121,7 +121,7 @@ def sampling_of(subject: Subject) -> SampleConfig:
 def row_logprobs(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[torch.Tensor]:
     """Log-probabilities (nats) of each row's answer tokens, on the CPU; rows are batched by length, and several processes share
     the batches."""
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context)))
+    order = sorted(range(len(rows)), key=lambda i: rows[i].length)
     size = ranks.part(READ_ROWS, len(rows))
     starts = ranks.mine(range(0, len(order), size))
 

@@ -52,7 +52,5 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     values = torch.zeros(batch.mask.shape, device=batch.ids.device)
     values = values.index_put((rows[soft], columns[soft]), -state_divergences((found[soft], head), taught, TEMPERATURES))
     if hard.any():
-        values = values.index_put(
-            (rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers[rows[hard], columns[hard]])
-        )
+        values = values.index_put((rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers()[hard]))
     return values

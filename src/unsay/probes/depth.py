@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from unsay.lm.encode import Batch, Encoder
 from unsay.lm.model import answer_logprobs
-from unsay.lm.reading import habits
 from unsay.lm.subject import Subject
 from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import ReferenceJudge
@@ -121,9 +120,8 @@ class Depth:
 @torch.inference_mode()
 def _kept(model: PreTrainedModel, before: PreTrainedModel, batch: Batch, secret: Tensor, layers: Sequence[int]) -> Iterator[Tensor]:
     """For each of the layers [B] exp(−Δ). `secret` [B, A]: the tokens that count."""
-    rows, columns = secret.nonzero(as_tuple=True)
-    # The token before the answer predicts its first.
-    place = (rows, columns + batch.ids.shape[1] - batch.width - 1)
+    rows, columns = batch.places(secret)
+    place = (rows, columns - 1)  # a token is predicted from the one before
     states: dict[int, Tensor] = {}
     with _hooked(model, layers, lambda layer, hidden: states.update({layer: hidden[place].clone()})):
         answer_logprobs(model, batch)
@@ -175,8 +173,8 @@ def _models(subject: Subject, case: Case) -> tuple[PreTrainedModel, Encoder, Pre
     if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew:
         return NO_BEFORE
     (model, encoder), (before, theirs) = weights, case.judge.subject.weights
-    if not (habits(model).padding and habits(before).padding and len(_layers(model)) > 0):
-        return "its layers cannot be read in a padded batch"
+    if not len(_layers(model)):
+        return "its layers cannot be read"
     shapes = {(len(_layers(one)), one.config.get_text_config().hidden_size) for one in (model, before)}
     if len(shapes) > 1 or any(encoder.pair(e.question, f.answer) != theirs.pair(e.question, f.answer) for e, f in known(case)[:8]):
         return "it is not of one kind with the model before"

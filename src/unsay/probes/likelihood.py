@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from unsay.config.build import not_negative
 from unsay.lm.encode import Encoder, Row
-from unsay.lm.reading import accepted, habits, positions
+from unsay.lm.model import answer_states, plain_head
 from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes import membership
@@ -261,17 +261,9 @@ def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -
     Raises `FloatingPointError` where the model outputs something that is not a number.
     """
     found: dict[int, membership.Moments] = {}
-    for chosen in _plan(rows, model.get_input_embeddings().weight.shape[0]):
+    for chosen in _plan(rows, 1 if plain_head(model) else model.get_input_embeddings().weight.shape[0]):
         batch = encoder.batch([rows[i] for i in chosen], model.device)
-        padded = habits(model).padding
-        ids, attention, moved = (batch.ids, batch.attention, torch.zeros_like(batch.ids[:, 0])) if padded else batch.flush_left()
-        options = {"logits_to_keep": batch.width + 1} if padded else {}
-        inputs = accepted(model, attention_mask=attention, position_ids=positions(attention), use_cache=False, **options)
-        logits = model(input_ids=ids, **inputs).logits
-        at, columns = batch.mask.nonzero(as_tuple=True)
-        # The token before the answer predicts its first; a model that was told so hands out the last columns only.
-        before = columns + logits.shape[1] - batch.width - 1 - moved[at]
-        values = membership.token_moments(logits, (at, before), batch.answers[at, columns])
+        values = membership.token_moments(answer_states(model, batch), batch.answers())
         finite(values.logprob)
         split = [value.cpu().split([len(rows[i].answer) for i in chosen]) for value in values]
         found |= {i: membership.Moments(*parts) for i, *parts in zip(chosen, *split, strict=True)}
@@ -279,11 +271,11 @@ def row_moments(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -
 
 
 def _plan(rows: Sequence[Row], vocabulary: int) -> list[list[int]]:
-    """Batches of similar answer length, none with more logits than `LOGITS`."""
+    """Batches of similar length, none with more logits than `LOGITS`."""
     batches: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: (len(rows[i].answer), len(rows[i].context), i)):
+    for i in sorted(range(len(rows)), key=lambda i: (rows[i].length, i)):
         # The rows come in order of length, so this one's is the width of its batch.
-        most = max(1, min(ROWS, LOGITS // ((len(rows[i].answer) + 1) * vocabulary)))
+        most = max(1, min(ROWS, LOGITS // (rows[i].length * vocabulary)))
         if not batches or len(batches[-1]) >= most:
             batches.append([])
         batches[-1].append(i)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unsay.lm.model import States
 from unsay.metric import CHANCE, EITHER, MEMBERSHIP, Findings, Metric, Whole, scored_by
 from unsay.stats import roc_auc
 
@@ -37,15 +38,12 @@ class Moments(NamedTuple):
     """Whether the id is the most likely token: what greedy decoding would have written."""
 
 
-def token_moments(logits: Tensor, places: tuple[Tensor, Tensor], ids_N: Tensor) -> Moments:
-    """Moments of `ids` under `logits[places]`, with `logits` `[B, T, V]` of any dtype and `places` the rows and columns `[N]`.
-
-    The caller aligns: `logits[row, column]` must be the prediction *of* its id. Chunks hold at most `AT_ONCE` logits, so
-    that no second `[B, T, V]` tensor exists.
-    """
-    size = max(1, AT_ONCE // logits.shape[-1])
-    chunks = zip(places[0].split(size), places[1].split(size), ids_N.split(size), strict=True)
-    parts = [_moments(logits[rows, columns], ids) for rows, columns, ids in chunks]
+def token_moments(states: States, ids_N: Tensor) -> Moments:
+    """Moments of `ids` under the states that predict them. Chunks hold at most `AT_ONCE` logits."""
+    found, head = states
+    size = max(1, AT_ONCE // (found.shape[-1] if head is None else len(head)))
+    chunks = zip(found.split(size), ids_N.split(size), strict=True)
+    parts = [_moments(some if head is None else some @ head.T, ids) for some, ids in chunks]
     return Moments(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 

@@ -14,7 +14,6 @@ from unsay.lm.encode import Batch, Encoder, Row
 from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
 from unsay.lm.progress import fixed_work, report
-from unsay.lm.reading import habits
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak
@@ -212,7 +211,7 @@ class _Search:
     def _values(self, prefixes: Sequence[Ids], rows: Sequence[Row]) -> list[float]:
         """Mean over the rows of the mean log-probability (nats) of an answer token behind each prefix."""
         behind = [Row(row.context + prefix, row.answer) for prefix in prefixes for row in rows]
-        order = sorted(range(len(behind)), key=lambda i: (len(behind[i].answer), len(behind[i].context)))
+        order = sorted(range(len(behind)), key=lambda i: behind[i].length)
         values = torch.empty(len(behind))
         for start in range(0, len(order), ROWS):
             some = order[start : start + ROWS]
@@ -235,9 +234,7 @@ class _Search:
                 (slopes,) = torch.autograd.grad(value, states[-1])
         finally:
             handle.remove()
-        moved = torch.zeros_like(batch.ids[:, 0]) if habits(self.model).padding else batch.flush_left()[2]
-        first = batch.ids.shape[1] - batch.width - len(prefix) - moved
-        places = first[:, None] + torch.arange(len(prefix), device=first.device)
+        places = (batch.starts - len(prefix))[:, None] + torch.arange(len(prefix), device=batch.starts.device)
         slope = slopes.gather(1, places[..., None].expand(-1, -1, slopes.shape[2])).sum(0)
         gains = (slope @ embedding.weight.detach().to(slope).T).masked_fill(~self.allowed.to(slope.device), -torch.inf)
         liked: list[list[int]] = gains.topk(min(SWAPS, int(self.allowed.sum())), dim=1).indices.tolist()

@@ -15,6 +15,9 @@ from unsay.lm.model import trainable
 from unsay.lm.sharded import gathered, is_spread, like
 from unsay.store import ranks
 
+_A_BATCH = 128
+"""Tokens that a further batch must save to be worth its own forward and backward pass (docs/speed.md)."""
+
 
 class Weights:
     """What an optimizer moves, by name, always in float32.
@@ -109,6 +112,8 @@ def optimizer_step(
     optimizer.zero_grad(set_to_none=True)
     every, spread = list(micro_batches(rows, parts * ranks.count())), weights.spread
     batches = ranks.mine(every)
+    if not spread and accelerator.device.type == "cpu":
+        batches = [part for batch in batches for part in less_padded(batch)]
     # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
     idle = -(-len(every) // ranks.count()) - len(batches) if spread else 0
 
@@ -172,16 +177,39 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
     """At most `parts` batches of about equally many rows: rows of like length share one (less padding), and so do the rows
     of a pair."""
-    pairs: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.pair:
-            pairs.setdefault(row.pair, []).append(row)
-    units = [[row] for row in rows if not row.pair] + list(pairs.values())
     size, part = -(-len(rows) // parts), list[Row]()
-    for unit in sorted(units, key=lambda unit: max((len(row.answer), len(row.context)) for row in unit)):
+    for unit in _by_length(rows):
         part += unit
         if len(part) >= size:
             yield part
             part = []
     if part:
         yield part
+
+
+def less_padded(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows in as many batches as save padding: on a processor, where a batch costs about as much as its tokens. On a graphics
+    card two small batches take as long as a large one each."""
+    units, before, best = _by_length(rows), 0, (_A_BATCH, 0)
+    widest = _width(units[-1])
+    for number, unit in enumerate(units[:-1], 1):
+        before += len(unit)
+        best = max(best, (before * (widest - _width(unit)), number))
+    _, cut = best
+    if not cut:
+        yield rows
+    else:
+        for some in (units[:cut], units[cut:]):
+            yield from less_padded([row for unit in some for row in unit])
+
+
+def _by_length(rows: Sequence[Row]) -> list[list[Row]]:
+    """Single rows, and the rows of a pair together, the shortest first."""
+    units: dict[str | int, list[Row]] = {}
+    for number, row in enumerate(rows):
+        units.setdefault(row.pair or number, []).append(row)
+    return sorted(units.values(), key=_width)
+
+
+def _width(unit: Sequence[Row]) -> int:
+    return max(row.length for row in unit)

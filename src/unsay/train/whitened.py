@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
@@ -106,14 +105,10 @@ def keys_of(model: PreTrainedModel, encoder: Encoder, layers: Mapping[str, torch
         # By length: less padding, and the same batches whatever their order was.
         texts = sorted({(*row.context, *row.answer) for row in rows}, key=lambda text: (len(text), text))
         for start in range(0, len(texts), _ROWS):
-            some = texts[start : start + _ROWS]
-            # Padded on the right, which no earlier token sees, so that every model reads it.
-            ids = pad_sequence([torch.tensor(text) for text in some], batch_first=True, padding_value=encoder.pad).to(device)
-            lengths = torch.tensor([[len(text)] for text in some], device=device)
-            places = torch.arange(ids.shape[1], device=device)
-            attention = (places < lengths).long()
-            mask = (places < lengths) & (places > 0)  # the first token's state is far larger than any other, and the same everywhere
-            model.base_model(input_ids=ids, **accepted(model, attention_mask=attention, use_cache=False))
+            batch = encoder.batch([Row(text, ()) for text in texts[start : start + _ROWS]], device)
+            mask = batch.attention.bool()
+            mask[:, 0] = False  # the first token's state is far larger than any other, and the same everywhere
+            model.base_model(input_ids=batch.ids, **accepted(model, attention_mask=batch.attention, use_cache=False))
             count += int(mask.sum())
     finally:
         for hook in hooks:
