@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.linear import linear
 from unsay.lm.model import answer_logprobs, answer_states, frozen_copy
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.probes.prefill import Prefill
@@ -166,7 +167,7 @@ def _distance(world: World, model: PreTrainedModel, rows: Sequence[Row], teacher
 def _next(model: PreTrainedModel, batch: Batch) -> Tensor:
     """[N, V] log-probabilities of what may stand at each answer token."""
     states, head = answer_states(model, batch)
-    return (states if head is None else states @ head.T).log_softmax(-1)
+    return (states if head is None else linear(states, head)).log_softmax(-1)
 
 
 def tuned(model: PreTrainedModel, loss: Callable[[int], Tensor], steps: int, rate: float) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unsay.lm.linear import linear
 from unsay.lm.model import States
 from unsay.metric import CHANCE, EITHER, MEMBERSHIP, Findings, Metric, Whole, scored_by
 from unsay.stats import roc_auc
@@ -43,7 +44,7 @@ def token_moments(states: States, ids_N: Tensor) -> Moments:
     found, head = states
     size = max(1, AT_ONCE // (found.shape[-1] if head is None else len(head)))
     chunks = zip(found.split(size), ids_N.split(size), strict=True)
-    parts = [_moments(some if head is None else some @ head.T, ids) for some, ids in chunks]
+    parts = [_moments(some if head is None else linear(some, head), ids) for some, ids in chunks]
     return Moments(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
