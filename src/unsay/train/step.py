@@ -189,7 +189,7 @@ def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
 
 def less_padded(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """The rows in as many batches as save padding: on a processor, where a batch costs about as much as its tokens. On a graphics
-    card two small batches take as long as a large one each."""
+    card two small batches take as long as a large one each. The longest come first, while there are no gradients beside them."""
     units, before, best = _by_length(rows), 0, (_A_BATCH, 0)
     widest = _width(units[-1])
     for number, unit in enumerate(units[:-1], 1):
@@ -199,7 +199,7 @@ def less_padded(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     if not cut:
         yield rows
     else:
-        for some in (units[:cut], units[cut:]):
+        for some in (units[cut:], units[:cut]):
             yield from less_padded([row for unit in some for row in unit])
 
 
