@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate import Accelerator
 from typer.testing import CliRunner
 
 from tests.conftest import tiny_model
@@ -21,12 +23,15 @@ from unsay.doctor.memory import KINDS, SLACK, Memory, Sizes, cards, memory, numb
 from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
+from unsay.lm.encode import Row
+from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
 from unsay.lm.reading import Habits, habits
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
 from unsay.store.clock import duration
 from unsay.tables import PROBES
+from unsay.train.step import Weights, optimizer_step
 from unsay.types import Answer, Case, Corpus, Example, Finding, Pair
 
 GB = 10**9
@@ -282,6 +287,20 @@ def test_a_stand_in_says_what_it_is_told_and_is_counted(tmp_path, encoder):
     assert tally.batches == {(1, len(prompt) + 80), (4, len(prompt) + 80)}
     assert work["read token"] == 2 * len(prompt)
     assert work["drawn token"] == work["decoded token"] - 3 + 4
+
+
+def test_a_micro_batch_counts_whole_where_a_processor_cuts_it(encoder, model):
+    rows = [Row((1,) * 8, (5,) * 8, "retain")] * 12 + [Row((1,) * 20, (5,) * 20, "retain")] * 6
+    weights, parts = Weights(model), list[tuple[int, bool]]()
+
+    def loss(batch):
+        parts.append((batch.ids.numel(), any(parameter.grad is not None for parameter in model.parameters())))
+        return {"retain": batch.mean(-answer_logprobs(model, batch), "retain")}
+
+    with counted() as tally:
+        optimizer_step(Accelerator(cpu=True), weights, torch.optim.SGD(weights.exact.values(), lr=0.0), encoder, rows, loss)
+    assert (tally.rows, tally.tokens) == (18, 18 * 40)
+    assert parts == [(6 * 40, False), (12 * 16, True)], "the longest first: no gradients lie beside what it keeps"
 
 
 def test_few_rows_count_as_the_share_of_a_full_batch_that_they_will_be(tmp_path, encoder, model):

@@ -155,7 +155,9 @@ def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, he
             return nn.Module.__call__(model, *args, **kwargs)
 
     def counted_rows(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        tally.rows = max(tally.rows, len(rows))  # on another device they stay together
+        # On another device they stay together, and memory is foretold for that.
+        tally.rows = max(tally.rows, len(rows))
+        tally.tokens = max(tally.tokens, len(rows) * max(row.length for row in rows))
         return less_padded(rows)
 
     gradient = torch.autograd.grad
