@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from tests import architectures
 from tests.conftest import byte_tokenizer, files_corpus
 from unsay.config import ConfigError, ModelConfig, SampleConfig, load
 from unsay.lm import reading
-from unsay.lm.encode import Encoder
+from unsay.lm.encode import Encoder, Row
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
 from unsay.lm.reading import Habits, habits
@@ -273,3 +274,16 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path):
     byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="cannot load model"):
         load_model(ModelConfig(name=str(tmp_path)))
+
+
+def test_a_head_that_is_no_plain_matrix_gets_the_answer_tokens_alone() -> None:
+    """Whatever the forward makes of `logits_to_keep`: a head with a bias, rows of very different lengths, and one forward that is deaf."""
+    model, encoder, seen = architectures.build("phi"), Encoder(byte_tokenizer()), []
+    rows = [Row((1,) + (5,) * n, (9, 2)) for n in range(1, 40, 3)]
+    alone = [answer_logprobs(model, encoder.batch([row]))[0] for row in rows]
+    handle = model.get_output_embeddings().register_forward_hook(lambda _, given, __: seen.append(given[0].shape[:-1].numel()))
+    assert torch.allclose(answer_logprobs(model, encoder.batch(rows)), torch.stack(alone), atol=1e-4)
+    handle.remove()
+    assert seen == [2 * len(rows)]
+    with patch.object(type(model), "get_output_embeddings", return_value=None):
+        assert torch.allclose(answer_logprobs(model, encoder.batch(rows)), torch.stack(alone), atol=1e-4)

@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from tests.conftest import byte_tokenizer, small_run, tiny_model
+from unsay.contract import broken, kinds_of
+from unsay.lm.encode import Batch
+from unsay.lm.model import answer_logprobs
+from unsay.methods.gradient import GradientDifference
 
 PLUGIN = Path(__file__).parent / "plugin" / "outside.py"
 POINTS = """
@@ -110,6 +116,16 @@ def test_what_breaks_its_contract_is_told_every_promise(installed: Path) -> None
     assert done.returncode == 1
     for words in ("Does not cover", "declares no `metrics`", "of the probe 'another'", "7.0, which is not in [0, 1]"):
         assert words in done.stdout
+
+
+def test_a_loss_that_is_no_share_of_the_step_breaks_its_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss(self: GradientDifference, model: PreTrainedModel, reference: None, batch: Batch) -> dict[str, Tensor]:
+        return {"forget": answer_logprobs(model, batch).sum() / batch.mask.sum()}  # of the batch, not of the step
+
+    (kind,) = kinds_of("gd")
+    assert broken(kind, "gd") == []
+    monkeypatch.setattr(GradientDifference, "loss", loss)
+    assert [said for said in broken(kind, "gd") if "cut into batches" in said]
 
 
 def test_an_unknown_name_lists_the_near_ones(installed: Path) -> None:

@@ -107,6 +107,34 @@ def test_batches_are_cut_where_that_saves_padding():
     assert [len(part) for part in less_padded([short[0], Row((1,) * 100, (2,))])] == [2], "one row's padding is less than a batch costs"
 
 
+def test_a_step_that_is_cut_is_the_whole_step(model, encoder):
+    """Terms and gradients, for every kind of loss of this file's methods."""
+    short, long = (1,) * 5, (1,) * 60
+    for kind, other in (
+        (NegativePreference(), ""),
+        (SimpleNegativePreference(), ""),
+        (DirectPreference(), "preferred"),
+        (GradientDifference(), ""),
+    ):
+        rows = []
+        for i in range(12):
+            row = Row((1, 5, i), (7, i, *(long if i % 3 else short)), pair=f"p{i}" if other else "", reference=-2.0)
+            rows += [row, *([replace(row, answer=(9, i, 4), role=other)] if other else []), Row((1, 6, i), (8, i), "retain")]
+        parts = list(less_padded(rows))
+        assert len(parts) > 1
+        found = []
+        for batches in ([rows], parts):
+            model.zero_grad()
+            terms = [kind.loss(model, None, encoder.batch(part, of=rows)) for part in batches]
+            torch.stack([value for one in terms for value in one.values()]).sum().backward()
+            found.append(
+                (sum(float(one[name]) for one in terms for name in one), [p.grad.clone() for p in model.parameters() if p.grad is not None])
+            )
+        (whole, slopes), (cut, others) = found
+        assert cut == pytest.approx(whole, rel=1e-4)
+        assert all(torch.allclose(one, another, atol=1e-5) for one, another in zip(slopes, others, strict=True))
+
+
 def test_micro_batches_keep_pairs_and_sort_the_rest(encoder):
     texts = ["four words are here", "a", "two words", "no more than that, but long"]
     alone = [encoder.pair("Who?", text) for text in texts]

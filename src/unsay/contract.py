@@ -144,6 +144,14 @@ def _method(name: str, method: Any) -> Iterator[str]:
             yield f"the term {term!r} of its loss is not one finite number"
     if not any(value.requires_grad for value in terms.values()):
         yield "no term of its loss depends on the model"
+    model.eval()
+    # A step may be cut anywhere but within a pair.
+    pairs = list(dict.fromkeys(row.pair for row in rows))
+    parts = [[row for row in rows if row.pair == pair] for pair in pairs if pair] + [[row] for row in rows if not row.pair]
+    whole, *cut = (method.loss(model, reference, encoder.batch(some, model.device, of=rows)) for some in (rows, *parts))
+    for term, value in whole.items():
+        if not math.isclose(float(value), sum(float(part[term]) for part in cut if term in part), rel_tol=1e-3, abs_tol=1e-3):
+            yield f"the term {term!r} is another where the rows of a step are cut into batches; take means with `batch.mean`"
 
 
 def _corpus(name: str, source: Any) -> Iterator[str]:

@@ -221,7 +221,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     """What predicts each answer token, in the order of `batch.places()`.
 
     Logits are made for answer tokens alone: by whoever takes these states, a few at a time, where the model's head is a plain
-    matrix; else here, for the columns of which some row's token is predicted where the forward can be told so.
+    matrix; else here, by giving the head nothing else.
     """
     mask = batch.attention
     inputs = {"input_ids": batch.ids} | accepted(model, attention_mask=mask, position_ids=positions(mask), use_cache=False)
@@ -231,9 +231,19 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
         # Spread over processes, a model is put together in calls that FSDP knows (sharded.py).
         states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
         return states[rows, before], head
-    kept, places = before.unique(return_inverse=True)
-    options = accepted(model, logits_to_keep=kept)
-    return model(**inputs, **options).logits[rows, places if options else before], None
+
+    def predicting(states: Tensor) -> Tensor:
+        return states[rows.to(states.device), before.to(states.device)]  # a head may lie on another card
+
+    head = model.get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (predicting(given[0])[None], *given[1:])) if head is not None else None
+    try:
+        logits = model(**inputs).logits
+    finally:
+        if hook is not None:
+            hook.remove()
+    # Where no such module makes the logits, they are those of all tokens; one row never has as many answer tokens as tokens.
+    return predicting(logits) if logits.shape[:2] == batch.ids.shape else logits[0], None
 
 
 def states_and_head(model: PreTrainedModel, **inputs: Any) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ class Depth:
     Departures: at most 16 layers; the question in the model's own template; the secret words are those that keyword recall weighs most.
 
     Does not cover: what a trained classifier reads from the states; other positions than the secret's; a model that was not made from
-    the one before (its states mean other things). Unscored without the model before or weights, and where padded rows cannot be read.
+    the one before (its states mean other things). Unscored without the model before, weights, or layers.
     """
 
     title: ClassVar[str] = "Hidden states"

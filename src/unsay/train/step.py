@@ -15,8 +15,9 @@ from unsay.lm.model import trainable
 from unsay.lm.sharded import gathered, is_spread, like
 from unsay.store import ranks
 
-_A_BATCH = 128
-"""Tokens that a further batch must save to be worth its own forward and backward pass (docs/speed.md)."""
+_BATCH_COSTS = 256
+"""Tokens of padding that a further batch must save to be worth its own forward and backward pass: with large trained embeddings, whose
+gradients it makes anew, it costs some 240 (docs/lab-log.md)."""
 
 
 class Weights:
@@ -101,10 +102,10 @@ def optimizer_step(
 ) -> Step:
     """Step once over `rows`.
 
-    `parts` is the number of micro-batches, in each of the processes that share the rows. Every term is normalised by the counts of
-    all rows, so that neither changes anything but memory and time. `dropout` is its seed, so that a resumed run draws what an
-    uninterrupted one would have. Where the loss (before its backward pass) or the norm is not finite, nothing is moved: weights
-    and moments stay as they were, to the bit.
+    `parts` is the number of micro-batches, in each of the processes that share the rows; on a processor each may be cut further. Every
+    term is normalised by the counts of all rows, so that neither changes anything but memory and time. `dropout` is its seed, so that
+    a resumed run draws what an uninterrupted one would have. Where the loss (before its backward pass) or the norm is not finite,
+    nothing is moved: weights and moments stay as they were, to the bit.
     """
     if not rows:
         return Step({}, 0.0)
@@ -190,7 +191,7 @@ def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
 def less_padded(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """The rows in as many batches as save padding: on a processor, where a batch costs about as much as its tokens. On a graphics
     card two small batches take as long as a large one each. The longest come first, while there are no gradients beside them."""
-    units, before, best = _by_length(rows), 0, (_A_BATCH, 0)
+    units, before, best = _by_length(rows), 0, (_BATCH_COSTS, 0)
     widest = _width(units[-1])
     for number, unit in enumerate(units[:-1], 1):
         before += len(unit)
