@@ -31,7 +31,6 @@ from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.lm.progress import is_fixed
 from unsay.lm.subject import READ_ROWS
 from unsay.train import step
-from unsay.train.step import less_padded
 from unsay.types import Answer
 
 Draws = Sequence[sample.Draw]
@@ -139,7 +138,7 @@ class Tally:
 @contextmanager
 def counted(said: Said | None = None, share: float = 1.0, whole: float = 0.0, heavier: float = 1.0) -> Iterator[Tally]:
     """A tally of everything that is asked of models inside, in this process."""
-    tally, decode = Tally(share, whole, heavier), sample._decode
+    tally, decode, less_padded = Tally(share, whole, heavier), sample._decode, step.less_padded
 
     def counted_decode(model: PreTrainedModel, encoder: Encoder, draws: Draws, config: SampleConfig, *chance: Any) -> Iterator[Answer]:
         tally.few_bits_of(model)

@@ -45,7 +45,7 @@ class Habits:
     """What can be asked of one model."""
 
     padding: bool = True
-    """A row padded on the left reads as it would alone. Where not, only rows of one length share a batch."""
+    """A row padded on the left reads as it would alone. Where not, only prompts of one length are sampled from together."""
     cache: bool = True
     """Its cache can be repeated and cut by rows. Where not, every token reads the whole row again."""
     masked: bool = True

@@ -85,8 +85,8 @@ class TrainingData:
 
 
 def _beginning(text: Answer, encoder: Encoder) -> Row:
-    """What a step holds of a text. A longer piece would make all rows of its batch as long, by their padding, and every place that is held
-    costs a whole vocabulary."""
+    """What a step holds of a text. A longer piece would, where a step is not cut (step.py), pad all rows to its length, and every
+    place that is held costs a whole vocabulary."""
     return Row((*encoder.prompt(None), *text.ids[:_READ]), text.ids[_READ : _READ + _HELD], "retain")
 
 
