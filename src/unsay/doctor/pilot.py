@@ -169,8 +169,7 @@ class Pilot:
             yield tally
 
     def _longest(self, rows: Sequence[Pair]) -> int:
-        encoded = [self.encoder.pair(row.question, row.answer) for row in spread(rows, 500)]
-        return max((len(row.context) for row in encoded), default=0) + max((len(row.answer) for row in encoded), default=0)
+        return max((self.encoder.pair(row.question, row.answer).length for row in spread(rows, 500)), default=0)
 
 
 def _batches(tally: Tally) -> frozenset[tuple[int, int]]:

@@ -242,13 +242,12 @@ class Encoder:
 
     def batch(self, rows: Sequence[Row], device: torch.device | str = "cpu", of: Sequence[Row] | None = None) -> Batch:
         """Rows as one padded batch. `of` = all rows of the optimizer step, whose counts normalise the loss (default: these)."""
-        shape = len(rows), max(len(row.context) + len(row.answer) for row in rows)
+        shape = len(rows), max(row.length for row in rows)
         ids, attention = torch.full(shape, self.pad), torch.zeros(shape, dtype=torch.long)
         mask = torch.zeros((len(rows), max(len(row.answer) for row in rows)), dtype=torch.bool)
         for i, row in enumerate(rows):
-            stop = len(row.context) + len(row.answer)
-            ids[i, :stop] = torch.tensor((*row.context, *row.answer))
-            attention[i, :stop] = 1
+            ids[i, : row.length] = torch.tensor((*row.context, *row.answer))
+            attention[i, : row.length] = 1
             mask[i, : len(row.answer)] = True
         counted = rows if of is None else of
         roles = {row.role for row in counted}

@@ -64,7 +64,7 @@ def rows(encoder: Encoder) -> list[Row]:
 
 def fits(encoder: Encoder, row: Row) -> bool:
     """Whether the model can read as many tokens."""
-    return encoder.room is None or len(row.context) + len(row.answer) <= encoder.room
+    return encoder.room is None or row.length <= encoder.room
 
 
 def _plain(line: str) -> str:
