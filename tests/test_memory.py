@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from unsay.store import memory
+
 HELD = """
 from unsay.store.memory import give_back, keep_freed_pages
 
@@ -63,3 +65,28 @@ print(peak_memory()["process"] > 0)
 @pytest.mark.skipif(platform.system() != "Linux", reason="Linux names a process there")
 def test_a_process_may_be_called_anything():
     assert subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "free"),
+    [
+        ({}, 8000 * 1024),
+        ({"memory.max": "max\n", "memory.current": "5\n"}, 8000 * 1024),
+        ({"memory.max": "9000\n", "memory.current": "5000\n", "memory.stat": "anon 1\ninactive_file 700\n"}, 4700),
+        (
+            {
+                "memory/memory.limit_in_bytes": "9000\n",
+                "memory/memory.usage_in_bytes": "5000\n",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 300\n",
+            },
+            4300,
+        ),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n", "memory/memory.usage_in_bytes": "5000\n"}, 8000 * 1024),
+    ],
+    ids=["no group", "version 2, no limit", "version 2", "version 1", "version 1, no limit"],
+)
+def test_free_memory_is_the_control_group_s_where_that_is_tighter(monkeypatch, group, free):
+    files = {f"/sys/fs/cgroup/{name}": text for name, text in group.items()}
+    files["/proc/meminfo"] = "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n"
+    monkeypatch.setattr(memory, "_read", lambda path: files.get(path, ""))
+    assert memory.free_memory() == free

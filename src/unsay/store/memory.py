@@ -8,6 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_GROUP = "/sys/fs/cgroup"
+_GROUPS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of a control group, versions 2 and 1: its limit, what it uses, and how much of that is files (the kernel's documentation)."""
 
 
 def keep_freed_pages() -> bool:
@@ -64,12 +70,13 @@ def free_memory() -> int | None:
     system = None if kilobytes is None else 1024 * kilobytes
     if system is None and hasattr(os, "sysconf") and sys.platform != "win32":
         system = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # without a better figure, all there is
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
-    if limit is None or used is None:
-        return system
-    # What is used counts files that were read once and go when room is wanted: without them a group soon looks full.
-    free = limit - used + (_entry("/sys/fs/cgroup/memory.stat", "inactive_file") or 0)
-    return min(system, free) if system is not None else free
+    free = [system] if system is not None else []
+    for most, now, idle in _GROUPS:
+        limit, used = _number(f"{_GROUP}/{most}"), _number(f"{_GROUP}/{now}")
+        if limit is not None and used is not None:
+            # What is used counts files that were read once and go when room is wanted: without them a group soon looks full.
+            free.append(limit - used + (_entry(f"{_GROUP}/{Path(now).parent / 'memory.stat'}", idle) or 0))
+    return min(free, default=None)
 
 
 def _entry(path: str, key: str) -> int | None:
