@@ -33,7 +33,7 @@ files = {{ forget = "{folder}/forget.jsonl", retain = "{folder}/retain.jsonl" }}
 sample.max_new_tokens = 8
 record = {{ answers = 1, branches = 0 }}
 pmc = {{ samples = 1, tries = 1 }}
-train = {{ rounds = 1, batch = 32, resample = "round" }}
+train = {{ rounds = {rounds}, batch = 32, resample = "round" }}
 audit.probes = ["greedy", "sampling"]
 sampling = {{ n = 1, temperatures = [1.0] }}
 """
@@ -70,13 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a random model of 20,000 weights: what goes on around the model's own work")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="default: 1000 10000 100000")
     parser.add_argument("--out", type=Path, help="keep the runs there, and do not repeat what is done (default: a folder that is removed)")
+    parser.add_argument("--rounds", type=int, default=1, help="of training; 100 of 1,000 questions make as many steps as one of 100,000")
     args = parser.parse_args(argv)
     sizes = [16, 32] if args.quick else sorted(args.sizes)
-    report = Report("large", settings_of(args, args.model, tiny=args.tiny))
+    report = Report("large", settings_of(args, args.model, tiny=args.tiny, rounds=args.rounds))
     with tempfile.TemporaryDirectory() as temporary:
         out = args.out or Path(temporary)
         model = tiny(out / "model") if args.tiny else args.model
-        found = {n: stages(model, args.dtype, out / str(n), n) for n in sizes}
+        found = {n: stages(model, args.dtype, out / str(n), n, args.rounds) for n in sizes}
     for stage in STAGES:
         for n in sizes:
             seconds, peak = found[n][stage]
@@ -98,7 +99,7 @@ def tiny(folder: Path) -> str:
     return str(folder.resolve())
 
 
-def stages(model: str, dtype: str, folder: Path, n: int) -> dict[str, tuple[float, float]]:
+def stages(model: str, dtype: str, folder: Path, n: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Processor seconds and peak bytes of every command, those that are known already read from `folder`."""
     known = folder / "stages.json"
     found = json.loads(known.read_text()) if known.exists() else {}
@@ -108,7 +109,7 @@ def stages(model: str, dtype: str, folder: Path, n: int) -> dict[str, tuple[floa
         kept = ({"question": one.question, "answer": one.answer} for one in People().corpus().retain[:200])
         for name, rows in (("forget", asked), ("retain", kept)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / "recipe.toml").write_text(RECIPE.format(model=model, dtype=dtype, folder=folder.resolve()))
+        (folder / "recipe.toml").write_text(RECIPE.format(model=model, dtype=dtype, folder=folder.resolve(), rounds=rounds))
     for stage, words in STAGES.items():
         if stage not in found:
             tell(f"{n} questions: {stage}")
