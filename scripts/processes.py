@@ -1,8 +1,11 @@
-"""One run with one, two and three processes: the same answers? how far apart are losses and weights? how fast, in how much memory?
+"""One run with one, two and three processes, and one with vLLM: the same answers? how far apart are losses and weights? how fast, in how
+much memory?
 
-    python scripts/processes.py runs/processes --recipe demo --set train.rounds=4 --set 'audit.probes=["greedy", "sampling"]'
+    python scripts/processes.py runs/processes --recipe demo --set train.rounds=4 --set 'audit.probes=["greedy", "sampling"]' \
+      --vllm DIR/bin/python      # an environment of scripts/vllm_env.sh
 
-Prints a table for docs/scaling.md. Each run stands in a folder of its own below the first argument, and one that is there is not made
+vLLM samples other answers, and training then has other targets: of its run the greedy answers before training are compared, and nothing
+else. Prints a table for docs/scaling.md. Each run stands in a folder of its own below the first argument, and one that is there is not made
 again. Times are those of this machine, with the load that it has meanwhile (the last column).
 """
 
@@ -19,6 +22,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+VLLM = "vllm"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,23 +32,26 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of each process")
+    parser.add_argument("--vllm", metavar="PYTHON", help="an interpreter with vLLM, for one more run")
     given = parser.parse_args()
     for processes in given.processes:
-        made(given, processes)
+        made(given, str(processes), sys.executable, "--processes", str(processes))
+    if given.vllm:
+        made(given, VLLM, given.vllm, "--set", f"engine.name={VLLM}")
     print(
         "| processes | same answers | largest loss difference | largest weight difference | answer tokens/s in the audit "
         "| training steps/s | peak memory of one, GB | seconds | processor seconds | load |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for processes in given.processes:
-        print(f"| {' | '.join(row(given.folder, processes, given.processes[0]))} |")
+    for name in (*map(str, given.processes), *([VLLM] if given.vllm else [])):
+        print(f"| {' | '.join(row(given.folder, name, str(given.processes[0])))} |")
 
 
-def made(given: argparse.Namespace, processes: int) -> None:
-    out = given.folder / str(processes)
+def made(given: argparse.Namespace, name: str, python: str, *further: str) -> None:
+    out = given.folder / name
     if (out / "cost.json").exists():
         return
-    command = [sys.executable, "-m", "unsay", "run", given.recipe, "--out", str(out), "--processes", str(processes)]
+    command = [python, "-m", "unsay", "run", given.recipe, "--out", str(out), *further]
     command += [word for setting in given.settings for word in ("--set", setting)]
     load, before, start = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": str(given.threads)})
@@ -56,8 +64,8 @@ def made(given: argparse.Namespace, processes: int) -> None:
     (out / "cost.json").write_text(json.dumps(cost))
 
 
-def row(folder: Path, processes: int, first: int) -> list[str]:
-    run, one = folder / str(processes), folder / str(first)
+def row(folder: Path, name: str, first: str) -> list[str]:
+    run, one, other = folder / name, folder / first, name == VLLM
     manifest, cost = read(run / "manifest.json"), read(run / "cost.json")
     ours, theirs = answers(run), answers(one)
     losses = [[line["loss"] for line in lines(place / "train" / "steps.jsonl")] for place in (run, one)]
@@ -66,12 +74,14 @@ def row(folder: Path, processes: int, first: int) -> list[str]:
     audits = sum(seconds for stage, seconds in manifest["seconds"].items() if stage.startswith("audit"))
     tokens = sum(len(answer[0]) for some in ours.values() for said in some.values() for answer in said)
     peak = max(stage["process"] for stage in manifest["peak_memory"].values())
-    pairs = [pair for which, some in ours.items() for key, said in some.items() for pair in zip(said, theirs[which][key], strict=True)]
+    if other:
+        ours = {"before": {asked: said for asked, said in ours["before"].items() if json.loads(asked)[3] == 0}}
+    pairs = [pair for which, some in ours.items() for asked, said in some.items() for pair in zip(said, theirs[which][asked], strict=True)]
     return [
-        str(processes),
-        f"{sum(one == other for one, other in pairs):,} of {len(pairs):,}",
-        f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
-        f"{apart:.1g}",
+        name,
+        f"{sum(mine == its for mine, its in pairs):,} of {len(pairs):,}{' greedy ones before' if other else ''}",
+        "other targets" if other else f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
+        "" if other else f"{apart:.1g}",
         f"{tokens / audits:,.0f}",
         f"{len(losses[0]) / manifest['seconds']['train']:.2f}",
         f"{peak / 1e9:.2f}",
@@ -86,8 +96,8 @@ def answers(run: Path) -> dict[str, dict[str, list[Any]]]:
     manifest, found = read(run / "manifest.json"), {}
     for which in ("before", "after"):
         rows = lines(run / "vault" / "generations" / f"{manifest['answers'][which]['file']}.jsonl")
-        asked = ((row["key"], row["said"]) for row in rows if "asked" in row)
-        found[which] = {key: [said["answers"][draw] for draw in said["draws"]] for key, said in asked}
+        asked = ((json.dumps(row["asked"]), row["said"]) for row in rows if "asked" in row)
+        found[which] = {question: [said["answers"][draw] for draw in said["draws"]] for question, said in asked}
     return found
 
 
