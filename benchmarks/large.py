@@ -101,7 +101,10 @@ def tiny(folder: Path) -> str:
 
 def stages(model: str, dtype: str, folder: Path, n: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Processor seconds and peak bytes of every command, those that are known already read from `folder`."""
-    known = folder / "stages.json"
+    known, recipe = folder / "stages.json", folder / "recipe.toml"
+    text = RECIPE.format(model=model, dtype=dtype, folder=folder.resolve(), rounds=rounds)
+    if recipe.exists() and recipe.read_text() != text:
+        raise SystemExit(f"{recipe} was made with other options, and its figures are kept beside it: name another --out")
     found = json.loads(known.read_text()) if known.exists() else {}
     if not found:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +112,7 @@ def stages(model: str, dtype: str, folder: Path, n: int, rounds: int) -> dict[st
         kept = ({"question": one.question, "answer": one.answer} for one in People().corpus().retain[:200])
         for name, rows in (("forget", asked), ("retain", kept)):
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / "recipe.toml").write_text(RECIPE.format(model=model, dtype=dtype, folder=folder.resolve(), rounds=rounds))
+        recipe.write_text(text)
     for stage, words in STAGES.items():
         if stage not in found:
             tell(f"{n} questions: {stage}")

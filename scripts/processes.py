@@ -65,7 +65,7 @@ def made(given: argparse.Namespace, name: str, python: str, *further: str) -> No
 
 
 def row(folder: Path, name: str, first: str) -> list[str]:
-    run, one, other = folder / name, folder / first, name == VLLM
+    run, one, sampled_otherwise = folder / name, folder / first, name == VLLM
     manifest, cost = read(run / "manifest.json"), read(run / "cost.json")
     ours, theirs = answers(run), answers(one)
     losses = [[line["loss"] for line in lines(place / "train" / "steps.jsonl")] for place in (run, one)]
@@ -74,14 +74,14 @@ def row(folder: Path, name: str, first: str) -> list[str]:
     audits = sum(seconds for stage, seconds in manifest["seconds"].items() if stage.startswith("audit"))
     tokens = sum(len(answer[0]) for some in ours.values() for said in some.values() for answer in said)
     peak = max(stage["process"] for stage in manifest["peak_memory"].values())
-    if other:
+    if sampled_otherwise:
         ours = {"before": {asked: said for asked, said in ours["before"].items() if json.loads(asked)[3] == 0}}
     pairs = [pair for which, some in ours.items() for asked, said in some.items() for pair in zip(said, theirs[which][asked], strict=True)]
     return [
         name,
-        f"{sum(mine == its for mine, its in pairs):,} of {len(pairs):,}{' greedy ones before' if other else ''}",
-        "other targets" if other else f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
-        "" if other else f"{apart:.1g}",
+        f"{sum(mine == its for mine, its in pairs):,} of {len(pairs):,}{' greedy ones before' if sampled_otherwise else ''}",
+        "other targets" if sampled_otherwise else f"{max(abs(a - b) for a, b in zip(*losses, strict=True)):.1g}",
+        "" if sampled_otherwise else f"{apart:.1g}",
         f"{tokens / audits:,.0f}",
         f"{len(losses[0]) / manifest['seconds']['train']:.2f}",
         f"{peak / 1e9:.2f}",

@@ -189,3 +189,12 @@ def test_an_engine_is_measured(script, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [len(ids) for ids in found["greedy ids"]] == [4, 4]
     assert {"greedy: tokens/s", "K = 3: tokens/processor s", "peak memory, GB"} <= found.keys()
+
+
+def test_figures_of_another_setting_are_not_taken_for_these(script, tmp_path):
+    large = script("large")
+    (tmp_path / "recipe.toml").write_text(large.RECIPE.format(model="m", dtype="float32", folder=tmp_path.resolve(), rounds=1))
+    (tmp_path / "stages.json").write_text(json.dumps({stage: [1.0, 2] for stage in large.STAGES}))
+    assert large.stages("m", "float32", tmp_path, 8, 1)["train"] == [1.0, 2]
+    with pytest.raises(SystemExit, match="other options"):
+        large.stages("m", "float32", tmp_path, 8, 20)
