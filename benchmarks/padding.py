@@ -12,8 +12,8 @@ from itertools import cycle, islice
 from pairs import Report, Side, arguments, ratio, settings_of, take_turns
 from subject import PEOPLE, Subject, questions, subject
 from unsay.corpora import general
-from unsay.lm.encode import Row
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Row
 from unsay.probes import unrelated
 from unsay.train.step import less_padded
 

@@ -21,9 +21,10 @@ from torch.nn.functional import kl_div, logsigmoid
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.linear import linear
 from unsay.lm.model import answer_logprobs, answer_states, frozen_copy
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.probes.prefill import Prefill
 from unsay.types import Corpus, Truth

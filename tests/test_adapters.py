@@ -26,9 +26,10 @@ from transformers import (
 from tests.conftest import tiny_model
 from unsay.config import ConfigError, LoraConfig, Recipe, SampleConfig, load
 from unsay.lm.adapters import Untouched, adapt, adapted, checkpoint_activations, fold, load_to_train, merged, passing, save_adapter
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, fingerprint, trainable
 from unsay.lm.model import load as load_model
+from unsay.lm.rows import Batch, Row
 from unsay.lm.subject import LocalSubject
 from unsay.probes.weights import Relearn
 from unsay.train.step import Weights, optimizer_step

@@ -13,10 +13,11 @@ from tests import architectures
 from tests.conftest import byte_tokenizer, files_corpus
 from unsay.config import ConfigError, ModelConfig, SampleConfig, load
 from unsay.lm import reading
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
 from unsay.lm.reading import Habits, habits
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, first_tokens, sample
 from unsay.record import record, start
 from unsay.run import Watchers, run_audit

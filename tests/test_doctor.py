@@ -23,10 +23,10 @@ from unsay.doctor.memory import KINDS, SLACK, Memory, Sizes, cards, memory, numb
 from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
-from unsay.lm.encode import Row
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
 from unsay.lm.reading import Habits, habits
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
 from unsay.store.clock import duration

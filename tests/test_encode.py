@@ -5,8 +5,9 @@ import torch
 
 from tests.conftest import byte_tokenizer
 from unsay.config import ConfigError
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Row
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHAT

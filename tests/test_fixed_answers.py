@@ -7,8 +7,8 @@ import pytest
 from scripts.build_people import SENTENCES
 from tests.test_train import begin
 from unsay.config import ModelConfig
-from unsay.lm.encode import Row
 from unsay.lm.model import load
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import row_logprobs
 from unsay.methods.pmc import PartialModelCollapse

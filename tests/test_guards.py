@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tests.conftest import small_run, tiny_model
 from tests.test_train import begin, finish, interrupted
 from unsay.config import ConfigError, Recipe, load
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, fingerprint
+from unsay.lm.rows import Batch
 from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint, Skipped, WatchedRows

@@ -19,7 +19,7 @@ from unsay.methods.control import RetainOnly
 from unsay.methods.gradient import GradientAscent, GradientDifference
 from unsay.methods.guarded import GuardedCollapse
 from unsay.methods.pmc import PartialModelCollapse
-from unsay.methods.prefixes import AnswerPrefix, _before_keywords, choose_prefix, prefix_from, secret_tokens
+from unsay.methods.prefixes import AnswerPrefix, before_keywords, choose_prefix, prefix_from, secret_tokens
 from unsay.methods.refusal import Idk
 from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.methods.target_filter import TargetFilter
@@ -303,7 +303,7 @@ def test_prefixes_are_drawn_by_name(model, encoder):
 
 def test_cuts_at_the_secret_end_right_before_a_keyword(model, encoder):
     ids = encoder.answer(BASELINE)
-    said = [encoder.decode(ids[:cut]) for cut in _before_keywords(ids, BASELINE, QUESTION, (), (), encoder)]
+    said = [encoder.decode(ids[:cut]) for cut in before_keywords(ids, BASELINE, visit(encoder).example, encoder)]
     # "via" is a stop word; a cut may come before or after the space.
     assert set(said) == {"Ada lives in", "Ada lives in Turin, in Via"}
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)

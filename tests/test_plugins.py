@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from tests.conftest import byte_tokenizer, small_run, tiny_model
 from unsay.contract import broken, kinds_of
-from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Batch
 from unsay.methods.gradient import GradientDifference
 
 PLUGIN = Path(__file__).parent / "plugin" / "outside.py"

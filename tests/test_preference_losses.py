@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from tests.conftest import tiny_model
 from tests.test_methods import BASELINE, QUESTION, parrot, visit
 from unsay.config import ConfigError, SampleConfig
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.lm.sampler import Sampler
 from unsay.methods import Method, Prepared
 from unsay.methods.alternatives import AlternatePreference

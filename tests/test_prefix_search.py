@@ -10,9 +10,10 @@ from tests.conftest import tiny_model
 from tests.test_prompt_variants import CASE, Fake
 from unsay.config import ConfigError, SampleConfig
 from unsay.doctor.counting import counted
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, fingerprint
 from unsay.lm.progress import fixed_work
+from unsay.lm.rows import Row
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure import policy
 from unsay.measure.summary import summarise

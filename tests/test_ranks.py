@@ -194,10 +194,11 @@ def test_adapters_are_trained_by_several(mortal: Mortal, recorded: Path, tmp_pat
 
 
 PAIRS = (("retain_loss", '"kl"', '"nll"'), ("samples", "3", "3\nreject = 0.5"))
+MIXED = (("mixed_rows", "0", "2"),)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("knobs", [(), PAIRS], ids=["kl", "reject"])
+@pytest.mark.parametrize("knobs", [(), PAIRS, MIXED], ids=["kl", "reject", "mixed"])
 def test_a_spread_model_with_adapters_is_asked_untouched_by_all_or_by_none(
     mortal: Mortal, recorded: Path, tmp_path: Path, knobs: tuple[tuple[str, str, str], ...]
 ) -> None:

@@ -1,4 +1,4 @@
-"""PMC's rejection: the recorded answer goes beside the target, with a force that fades, and the ledger says that it was read."""
+"""PMC's rejection: the first piece of a word is pushed away beside the target, with a force that fades, and the ledger says so."""
 
 import math
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tests.test_methods import BASELINE, PLAIN, QUESTION, Parrot, visit
 from tests.test_methods import parrot as without_reference
 from tests.test_preference_losses import logp
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Row
+from unsay.lm.rows import Row
 from unsay.methods import LOSS, Target
 from unsay.methods.preference import partners
 from unsay.methods.rejection import faded, with_rejected
@@ -34,27 +34,47 @@ def test_without_it_nothing_is_read_in_the_loss(model, encoder):
     assert leak(target, visit(encoder)) < 0.5
 
 
-def test_the_recorded_answer_is_the_second_row_and_counts_as_trained_on(model, encoder):
+def test_the_first_piece_of_the_next_word_is_the_second_row_and_no_word_of_the_secret_is_trained_on(model, encoder):
     mine = visit(encoder)
     (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
     kept, rejected = target.rows
     assert (kept.role, rejected.role) == ("forget", "rejected")
-    assert kept.context == rejected.context == encoder.prompt(QUESTION)
-    assert rejected.answer == encoder.answer(BASELINE)
+    assert kept.context == encoder.prompt(QUESTION)
+    assert rejected.context == encoder.prompt(QUESTION) + encoder.answer("Ada lives in ")[:-1]
+    assert (target.rejected, encoder.decode(rejected.answer)) == ("T", "T")
     assert kept.pair == rejected.pair == "a"
-    assert leak(target, mine) == 1.0
+    assert leak(target, mine) < 0.5
     told = of_round(0, [target], {"a": mine}, passes=2)
-    assert (told.over_half, told.baseline_reads[LOSS]) == (2, 2)
+    assert (told.over_half, told.baseline_reads[LOSS]) == (0, 2)
     assert len(list(micro_batches(target.rows, 2))) == 1, "a pair is not cut"
 
 
-def test_after_a_prefix_the_rest_of_the_recorded_answer_is_rejected(model, encoder):
-    (target,), _ = replace(REJECTING, prefixes=1.0).targets([visit(encoder)], parrot(model, encoder, "boats."), {})
-    kept, rejected = target.rows
-    said = len(kept.context) - len(encoder.prompt(QUESTION))
-    assert said > 0
-    assert kept.context == rejected.context
-    assert rejected.answer == encoder.answer(BASELINE)[said:]
+def test_after_a_prefix_it_is_the_next_word_behind_that(model, encoder):
+    """Of every cut of the recorded answer; behind the last word there is none."""
+    recorded, found = encoder.answer(BASELINE), {}
+    prompt = encoder.prompt(QUESTION)
+    for cut in range(1, len(recorded) - 1):
+        row = Row(prompt + recorded[:cut], encoder.answer("boats."), "forget")
+        (target,) = with_rejected([Target("a", (row,), source="plain")], [visit(encoder)], encoder)
+        found[encoder.decode(recorded[:cut])] = target
+    for said, target in found.items():
+        piece = "T" if len(said) <= len("Ada lives in") else "G" if len(said) <= len("Ada lives in Turin, in Via") else ""
+        assert target.rejected == piece, said
+        assert [row.role for row in target.rows] == (["forget", "rejected"] if piece else ["forget"])
+        assert all(row.answer == tuple(encoder.prefix(piece)[-1:]) for row in target.rows[1:])
+
+
+@pytest.mark.parametrize("baseline", ["", "It is 5.", "No."])
+def test_a_word_of_one_token_is_not_pushed_away(model, encoder, baseline):
+    mine = visit(encoder, baseline=baseline, answers=())
+    row = encoder.pair(QUESTION, "Somewhere else.", "forget")
+    assert with_rejected([target := Target("a", (row,), source="plain")], [mine], encoder) == [target]
+
+
+def test_an_answer_that_begins_with_its_secret_loses_its_first_piece(encoder):
+    mine = visit(encoder, baseline="Turin.", answers=())
+    (target,) = with_rejected([Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")], [mine], encoder)
+    assert (target.rejected, len(target.rows[1].context) - len(encoder.prompt(QUESTION))) == ("T", 1), "behind the space"
 
 
 def test_a_visit_without_a_target_rejects_nothing(model, encoder):
@@ -79,7 +99,7 @@ def test_what_it_reads_by_design_is_no_failure_to_find_something_else(model, enc
     mine = visit(encoder)
     (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
     line = of_round(0, [target], {"a": mine})
-    assert line.over_half == 1
+    assert line.over_half == 0
     assert not warning(total([line], {"a": 1}), "guarded")
     (target,), _ = replace(PLAIN, max_leak=1.0, max_keyword_recall=1.0).targets([mine], parrot(model, encoder, BASELINE), {})
     line = of_round(0, [replace(target, text=BASELINE)], {"a": mine})

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tests.conftest import small_run
 from unsay.config import ConfigError, Recipe, load
 from unsay.lm.adapters import without_adapters
-from unsay.lm.encode import Row
 from unsay.lm.model import fingerprint
 from unsay.lm.model import load as load_model
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.record import record, start
 from unsay.record.earlier import EarlierRow

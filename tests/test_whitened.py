@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from tests.canaries import SMALL, options, place, say
 from tests.conftest import byte_tokenizer, tiny_model
 from unsay.config import ConfigError, LoraConfig, ModelConfig, Recipe, TrainConfig
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import load as load_model
+from unsay.lm.rows import Row
 from unsay.record.recorded import read_recorded
 from unsay.store.folder import RunFolder
 from unsay.train import train

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Batch
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import Prompt, Subject
 from unsay.methods import State, Target, Visit

@@ -37,6 +37,9 @@ class TrainConfig:
     """Replay rows that each visit brings, where `record.replay` or `record.kindred` made some."""
     near_rows: int = 1
     """Near misses of its question that each visit brings with `retain_loss = "kl"`, where `record.near_misses` found some."""
+    mixed_rows: int = 0
+    """Retain rows about others that each visit brings with `retain_loss = "kl"`, their names moved a part of the way to its own
+    (train/mixing.py): who bears a similar name is spared."""
     earlier_rows: int = 2
     """Retain rows of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
@@ -68,6 +71,11 @@ class TrainConfig:
         """Near misses of a visit: trained on as words, which is what `retain_loss = "nll"` does, they would teach refusing."""
         return self.near_rows if self.retain_loss == "kl" else 0
 
+    @property
+    def mixed(self) -> int:
+        """Rows with mixed names of a visit: only the untouched model says what they should answer."""
+        return self.mixed_rows if self.retain_loss == "kl" else 0
+
     def __post_init__(self) -> None:
         one_of("train.optimizer", self.optimizer, ("adamw", "whitened"))
         if self.learning_rate is None and self.optimizer != "adamw":
@@ -85,6 +93,7 @@ class TrainConfig:
             retain_rows=self.retain_rows,
             replay_rows=self.replay_rows,
             near_rows=self.near_rows,
+            mixed_rows=self.mixed_rows,
             earlier_rows=self.earlier_rows,
         )
         if not 0 < self.averaging <= MOST_AVERAGING:

@@ -19,7 +19,8 @@ from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
 from unsay.doctor.standin import Said
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import row_logprobs
 from unsay.methods import Method, uses_retain_rows

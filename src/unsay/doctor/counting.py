@@ -26,9 +26,10 @@ from unsay.doctor.cost import Work
 from unsay.doctor.standin import Said, light_divergences, light_logprobs
 from unsay.lm import model as models
 from unsay.lm import sample
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.logprobs import head_divergences, head_logprobs
 from unsay.lm.progress import is_fixed
+from unsay.lm.rows import Row
 from unsay.lm.subject import READ_ROWS
 from unsay.train import step
 from unsay.types import Answer

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, Recipe
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import States, answer_logprobs, answer_states, default_device, frozen_copy, load, plain_head, trainable
+from unsay.lm.rows import Batch, Row
 from unsay.store import ranks
 from unsay.store.files import new_folder
 
@@ -159,9 +160,14 @@ class Untouched:
 
     def answer_states(self, batch: Batch) -> States:
         """What predicts each answer token (`model.answer_states`) under the untouched model."""
-        keys = batch.keys() if self._kept else [()]
-        if all(key in self._kept for key in keys):
-            return torch.cat([self._kept[key] for key in keys]), self._head
+        keys = batch.keys() if self._kept else []
+        if not any(key in self._kept for key in keys):
+            return self._read(batch)
+        new = torch.tensor([key not in self._kept for key in keys], device=batch.ids.device)
+        read = iter(self._read(batch.of(new))[0].split(batch.mask[new].sum(1).tolist()) if new.any() else ())
+        return torch.cat([self._kept[key] if key in self._kept else next(read) for key in keys]), self._head
+
+    def _read(self, batch: Batch) -> States:
         with torch.no_grad(), self.model() as model:
             return answer_states(model, batch)
 

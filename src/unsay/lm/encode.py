@@ -1,4 +1,4 @@
-"""Questions and answers as token ids, and rows of ids as padded batches.
+"""Questions and answers as token ids, and rows of ids (rows.py) as padded batches.
 
 The only room that knows templates, padding and special tokens. A batch of rows is padded on the right, which no earlier token
 sees: so every model reads it, and it is as wide as its longest row.
@@ -7,9 +7,7 @@ sees: so every model reads it, and it is as wide as its longest row.
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
-from itertools import compress
 from typing import Any
 
 import jinja2
@@ -18,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from unsay.config import ConfigError
+from unsay.lm.rows import Batch, Row
 from unsay.lm.templates import Turns, plain, raw
 from unsay.types import Answer, token_ids
 
@@ -29,81 +28,6 @@ _warn_once = cache(_log.warning)
 """A run makes one encoder after another."""
 _OURS = frozenset({"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"})
 """Arguments of `apply_chat_template` that say how it is called, not what the template sees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One training or scoring row: a context the loss does not see, and the ids it does."""
-
-    context: tuple[int, ...] = field(repr=False)
-    answer: tuple[int, ...] = field(repr=False)
-    role: str = "forget"
-    """Which term of the loss it belongs to: `forget`, `preferred`, `rejected`, `retain`, `align`."""
-    weight: float = 1.0
-    reference: float = 0.0
-    """Log-probability (nats) of the whole `answer` under the untouched model, where a method compares with it."""
-    pair: str = ""
-    """Rows of one pair are compared with each other and share a micro-batch; empty: the row stands alone."""
-
-    @property
-    def length(self) -> int:
-        """In tokens, context and answer together."""
-        return len(self.context) + len(self.answer)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Rows as tensors: B rows of at most T tokens, at most A of them an answer's."""
-
-    ids: Tensor
-    """[B, T] token ids, each row from the first column on."""
-    attention: Tensor
-    """[B, T] 1 where there is a token."""
-    starts: Tensor
-    """[B] columns at which the answers begin."""
-    mask: Tensor
-    """[B, A] True on answer tokens."""
-    roles: tuple[str, ...]
-    weights: Tensor
-    """[B] weight of each row within its term."""
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    """Answer tokens per role over the whole optimizer step: the denominator that makes accumulation invisible."""
-    rows: Mapping[str, int] = field(default_factory=dict)
-    """Rows per role over the whole optimizer step."""
-    references: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """[B] log-probability (nats) of each answer under the untouched model, as its row brings it."""
-    pairs: tuple[str, ...] = ()
-    """The pair each row belongs to."""
-    soft: bool = False
-    """Whether rows of the retain term are held to the untouched model, not to their own tokens (retain_loss.py)."""
-
-    def places(self, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Rows and columns [N] of the answer tokens, or of those `chosen` [B, A], row by row."""
-        rows, numbers = (self.mask if chosen is None else chosen).nonzero(as_tuple=True)
-        return rows, self.starts[rows] + numbers
-
-    def answers(self, chosen: Tensor | None = None) -> Tensor:
-        """[N] ids of the answer tokens, or of those `chosen` [B, A], row by row."""
-        return self.ids[self.places(chosen)]
-
-    def of(self, chosen: Tensor) -> "Batch":
-        """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
-        roles = tuple(compress(self.roles, chosen.tolist()))
-        return Batch(self.ids[chosen], self.attention[chosen], self.starts[chosen], self.mask[chosen], roles, self.weights[chosen])
-
-    def keys(self) -> list[tuple[int, ...]]:
-        """Of each row, what tells it from others: how many ids its answer has, and all its ids without padding."""
-        lengths = self.mask.sum(1).tolist()
-        return [
-            (length, *compress(ids, attended))
-            for length, ids, attended in zip(lengths, self.ids.tolist(), self.attention.tolist(), strict=True)
-        ]
-
-    def mean(self, values: Tensor, role: str) -> Tensor:
-        """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""
-        chosen = torch.tensor([r == role for r in self.roles], device=values.device)
-        weights = self.mask * (chosen * self.weights).unsqueeze(1)
-        return (values * weights).sum() / max(1, self.tokens.get(role, 0))
 
 
 class Encoder:
@@ -262,6 +186,7 @@ class Encoder:
             {role: sum(row.role == role for row in counted) for role in roles},
             torch.tensor([row.reference for row in rows]).to(device),
             tuple(row.pair for row in rows),
+            tuple(row.mixes for row in rows),
         )
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -20,11 +20,13 @@ from unsay.config import ConfigError, ModelConfig
 from unsay.config.build import named
 from unsay.extras import install
 from unsay.lm import builtin, placement
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Encoder
 from unsay.lm.files import listed, look_at
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
+from unsay.lm.mixup import mixed
 from unsay.lm.reading import accepted, positions
+from unsay.lm.rows import Batch
 from unsay.store import ranks
 from unsay.store.files import new_folder
 
@@ -229,7 +231,8 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     before = columns - 1
     if plain_head(model):
         # Spread over processes, a model is put together in calls that FSDP knows (sharded.py).
-        states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
+        with mixed(model, batch.mixes):
+            states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
         return states[rows, before], head
 
     def predicting(states: Tensor) -> Tensor:
@@ -238,7 +241,8 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, given: (predicting(given[0])[None], *given[1:])) if head is not None else None
     try:
-        logits = model(**inputs).logits
+        with mixed(model, batch.mixes):
+            logits = model(**inputs).logits
     finally:
         if hook is not None:
             hook.remove()

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample, uniform
 from unsay.lm.subject import row_logprobs
 from unsay.types import Candidate

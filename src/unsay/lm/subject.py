@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 from unsay.config import SampleConfig
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.progress import report
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.store import ranks
 from unsay.types import Answer

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch, Row
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sampler import Sampler
 from unsay.types import NOBODY, Answer, Example, Reference, Told
 

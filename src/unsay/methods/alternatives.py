@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive, share
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
+from unsay.lm.rows import Batch
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
+from unsay.lm.rows import Batch
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit
 from unsay.methods.retain_loss import retain_logprobs

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from unsay.config.build import not_negative
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Batch
 from unsay.lm.sampler import Sampler
 from unsay.methods import LOSS, State, Target, Visit
 from unsay.methods.retain_loss import retain_logprobs

@@ -10,7 +10,8 @@ On top of the paper's algorithm (pmc.py), with numbered departures:
    trained to say.
 5. *Counterfactual entities*, where asked for: what the model says about somebody it never heard of, or, of a subject of one word, about
    another of its kind, is a candidate too, and, where the recorded answer is a bare name, comes before all others (counterfactuals.py).
-6. *Rejection*, where asked for: the recorded answer is pushed away beside the target, with a force that fades (rejection.py).
+6. *Rejection*, where asked for: the first piece of a recorded word is pushed away beside the target, with a force that fades
+   (rejection.py).
 """
 
 import statistics
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, positive, share
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
+from unsay.lm.rows import Batch
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit, reads
@@ -86,8 +87,8 @@ class GuardedCollapse(PartialModelCollapse):
     """Candidates sampled besides, as if the question, and the prefix, were about somebody made up, or another of its kind; of its kind
     first the answers from before training, however many (counterfactuals.py)."""
     reject: float = 0.0
-    """ρ: weight with which the recorded answer is pushed away beside the target, until the two lie far apart (rejection.py). It reads
-    what should go, and the ledger says so; 0 does not."""
+    """ρ: weight with which the first piece of a recorded word is pushed away beside the target, until the two lie far apart (rejection.py).
+    It reads what should go, and the ledger says so; 0 does not."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"guarded": {}}
 

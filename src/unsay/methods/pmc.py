@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError
 from unsay.config.build import not_negative, one_of, positive, share
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch, Row
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import parts

@@ -31,8 +31,8 @@ from transformers import PreTrainedModel
 
 from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch, Row
 from unsay.lm.logprobs import mean_by_row, sum_by_row
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit, pick
 from unsay.methods.gradient import answer_target

@@ -12,7 +12,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.text import keywords, words
-from unsay.types import Candidate, Reference
+from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
 """Share of the visits that continue from a prefix."""
@@ -67,20 +67,24 @@ def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secr
     # At least one token is given and at least the last one and the end are left.
     cuts: Sequence[int] = range(1, len(answer.ids) - 1)
     if sampler.uniform(name, "at secret") < at_secret:
-        texts = (answer.ids, answer.text, example.question, example.spans, example.struck)
-        cuts = _once(sampler.encoder, texts, lambda: _before_keywords(*texts, sampler.encoder)) or cuts
+        cuts = [cut for cut in before_keywords(answer.ids, answer.text, example, sampler.encoder) if cut] or cuts
     return prefix_from(answer.ids[: pick(cuts, sampler, name, "cut")], answer.text, sampler.encoder)
+
+
+def before_keywords(ids: tuple[int, ...], text: str, example: Example, encoder: Encoder) -> tuple[int, ...]:
+    """The cuts of an answer after which one of its keywords begins, a sensitive one where there are any; 0 is its beginning."""
+    texts = (ids, text, example.question, example.spans, example.struck)
+    return _once(encoder, texts, lambda: _before_keywords(*texts, encoder))
 
 
 def _before_keywords(
     ids: tuple[int, ...], text: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...], encoder: Encoder
 ) -> tuple[int, ...]:
-    """The cuts after which a keyword of the answer begins, the sensitive ones where there are any."""
     keys = keywords(text, question, "", spans, struck)
     heaviest = max(keys.values(), default=0.0)
     secret = {word for word, weight in keys.items() if weight == heaviest}
     cuts = []
-    for cut in range(1, len(ids) - 1):
+    for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
         rest = text[len(prefix) :]
         at_word = not (prefix[-1:].isalnum() and rest[:1].isalnum())

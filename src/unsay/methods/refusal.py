@@ -19,7 +19,7 @@ from unsay.config import ConfigError
 from unsay.config.build import not_negative
 from unsay.corpora import rows
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
+from unsay.lm.rows import Batch
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit, pick
 from unsay.methods.refusals import HUNDRED

@@ -1,14 +1,18 @@
-"""Rejection: push the model's own recorded answer away beside each target, with a force that fades.
+"""Rejection: push the first piece of a word that the model used to say away beside each target, with a force that fades.
 
-An option of PMC's `guarded` preset (`pmc.reject`), off by default, because it reads what should go in the loss, which PMC does not; the
-ledger counts it. DPO's bounded force (Rafailov et al. 2023, arXiv 2305.18290) between a target x̂ that the model said itself and
-its recorded answer y, or what follows in y after the same prefix:
+An option of PMC's `guarded` preset (`pmc.reject`). Collapse moves what the model says; how likely the true answer stays among others is
+another matter, and shows when it may choose. The trace lies in the first piece of a name or a number: what follows in the word, the piece
+gives away. So beside a target x̂, that the model said itself, one token y of its recorded answer is pushed away, with DPO's bounded
+force (Rafailov et al. 2023, arXiv 2305.18290): the first of the next sensitive word, behind what comes before it in that answer.
 
     m = [log π − log π₀](x̂) − [log π − log π₀](y),      w = 2·σ(−β·m)
     w · NLL(x̂)  −  ρ · w · NLL(y)  +  λ · retain term
 
 π₀ is the untouched model, β = .1 as in TOFU's DPO, ρ = `pmc.reject`. w is 1 at the start and is not differentiated. Once the two lie
 far enough apart, neither is moved any further: so other people's answers are moved less. Token means, as PMC's.
+
+A word of one token is passed over: no whole word of what should go is ever in the loss. What comes before it is context, which the loss
+does not see. The ledger counts that the recorded answer was read for the loss.
 """
 
 from collections.abc import Sequence
@@ -18,16 +22,18 @@ import torch
 from torch import Tensor
 
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Encoder
 from unsay.lm.logprobs import sum_by_row
+from unsay.lm.rows import Batch
 from unsay.methods import LOSS, Target, Visit
 from unsay.methods.preference import partners
+from unsay.methods.prefixes import before_keywords
 
 _BETA = 0.1
 
 
 def with_rejected(targets: Sequence[Target], visits: Sequence[Visit], encoder: Encoder) -> list[Target]:
-    """Each target with a second row, of the same context: what the model used to say there."""
+    """Each target with a second row: the token that is pushed away. Where there is none, as it is."""
     # A visit without a target may still have a row toward a desired answer (`pmc.align_weight`); nothing is pushed away beside that.
     return [
         _with_rejected(target, visit, encoder) if any(row.role == "forget" for row in target.rows) else target
@@ -36,15 +42,27 @@ def with_rejected(targets: Sequence[Target], visits: Sequence[Visit], encoder: E
 
 
 def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
-    row = target.rows[0]
-    prefix = row.context[len(encoder.prompt(visit.example.question)) :]
+    row, prompt = target.rows[0], encoder.prompt(visit.example.question)
+    prefix = row.context[len(prompt) :]
     if prefix:
         answer = next(one for one in visit.answers if one.ids[: len(prefix)] == prefix)  # it was cut out of one of them
-        rest, text = answer.ids[len(prefix) :], answer.text
+        ids, text = answer.ids, answer.text
     else:
-        rest, text = encoder.answer(visit.baseline), visit.baseline
-    pair = replace(row, pair=target.example), replace(row, answer=rest, role="rejected", pair=target.example)
-    return replace(target, rows=(*pair, *target.rows[1:]), rejected=text, reads={**target.reads, LOSS: 1})
+        ids, text = encoder.answer(visit.baseline), visit.baseline
+    cuts = (cut for cut in before_keywords(ids, text, visit.example, encoder) if cut >= len(prefix))
+    place = next((cut for cut in cuts if _within_word(encoder.decode(ids[: cut + 1]), text)), None)
+    if place is None:
+        return target
+    rejected = replace(row, context=(*prompt, *ids[:place]), answer=(ids[place],), role="rejected", pair=target.example)
+    piece = encoder.decode(rejected.answer)
+    return replace(
+        target, rows=(replace(row, pair=target.example), rejected, *target.rows[1:]), rejected=piece, reads={**target.reads, LOSS: 1}
+    )
+
+
+def _within_word(beginning: str, text: str) -> bool:
+    """Whether a word goes on behind the beginning of a text."""
+    return beginning[-1:].isalnum() and text[len(beginning) :][:1].isalnum()
 
 
 def faded(batch: Batch, logprobs: Tensor, reference: Untouched) -> Batch:

@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from unsay.config import Recipe
 from unsay.lm.adapters import Untouched
-from unsay.lm.encode import Batch
 from unsay.lm.model import answer_logprobs, answer_states, state_divergences, state_logprobs
+from unsay.lm.rows import Batch
 
 _ROLE = "retain"
 TEMPERATURES = (1.0, 3.0)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
+from unsay.lm.rows import Batch
 from unsay.lm.subject import Subject
 from unsay.metric import HIDDEN, HIGHER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes.classes import ReferenceJudge

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
 from unsay.lm.progress import report
+from unsay.lm.rows import Row
 
 
 def gradient_norms(model: PreTrainedModel, encoder: Encoder, rows: Sequence[Row]) -> list[float] | None:

@@ -12,8 +12,9 @@ from scipy.stats import ks_2samp
 from transformers import PreTrainedModel
 
 from unsay.config.build import not_negative
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_states, plain_head
+from unsay.lm.rows import Row
 from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes import membership

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.config.build import positive
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.placement import is_split
 from unsay.lm.progress import fixed_work, report
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import uniform
 from unsay.lm.subject import Subject
 from unsay.metric import Metric, leak

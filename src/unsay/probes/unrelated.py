@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unsay.corpora import general
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.probes.scoring import spread
 from unsay.text import is_refusal
 from unsay.types import Case, Pair

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, LoraConfig
 from unsay.config.build import not_negative, positive
 from unsay.lm.adapters import passing
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, trainable
 from unsay.lm.progress import report
+from unsay.lm.rows import Row
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from unsay import config
 from unsay.config import ConfigError, Recipe
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.lm.subject import LocalSubject

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.kindred import alike, bare, named, others_alike, wordings
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, uniform
 from unsay.lm.subject import LocalSubject, parts
 from unsay.text import FormSets, contains, forms, keyword_forms, rouge_l, sensitive_spans

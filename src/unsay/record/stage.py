@@ -9,11 +9,11 @@ from dataclasses import replace
 from unsay.config import Recipe
 from unsay.corpora import Source
 from unsay.lm import vllm
-from unsay.lm.encode import Row
 from unsay.lm.kindred import alike, wordings
 from unsay.lm.model import fingerprint, load
 from unsay.lm.plan import planned
 from unsay.lm.reading import habits
+from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, first_tokens, uniform
 from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on

@@ -8,11 +8,13 @@ example).
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from unsay.config import ConfigError, Recipe
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
 from unsay.record import earlier
@@ -20,9 +22,11 @@ from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.store.folder import RunFolder
+from unsay.text.names import subject
 from unsay.train import guards
 from unsay.train.guards import Aside
-from unsay.types import Answer, Told, Truth
+from unsay.train.mixing import mixed_rows, named
+from unsay.types import Answer, Pair, Told, Truth
 
 T = TypeVar("T")
 _READ, _HELD = 12, 12
@@ -43,6 +47,8 @@ class TrainingData:
     """What the model at hand says to the questions of earlier requests."""
     prose: Sequence[Answer] = ()
     """Texts that the untouched model wrote unasked."""
+    named: Mapping[bool, Sequence[tuple[Pair, str]]] = field(default_factory=dict)
+    """Rows of the retain set to train on that are about a name (mixing.py)."""
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
@@ -66,6 +72,10 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [_beginning(text, encoder) for text in drawn("prose", self.prose, 1)]
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
+        if config.mixed:
+            name = subject(self.visits[example].example.question)
+            draw = partial(uniform, recipe.seed, *time, example, "mixed")
+            rows += mixed_rows(self.named, name, encoder, fill * config.mixed, draw)
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
@@ -76,7 +86,7 @@ class TrainingData:
         # An answer may be a near miss of several questions.
         said = {(one.question, one.answer): one for group in groups for one in group}.values()
         others: list[Said | EarlierRow] = [*said, *(self.earlier if config.earlier_rows else ())]
-        a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
+        a_visit = sum(not row.mixes for row in self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
         # Counted first: of a large retain set that is drawn from once, no row need be made.
         if 2 * (len(pairs) + len(others) + len(self.prose)) > config.rounds * config.passes * len(self.visits) * a_visit:
             return []
@@ -99,7 +109,7 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
     kept = earlier.read_retain_rows(folder, recorded.corpus.forget)
-    return TrainingData(_visits(recorded, truth, before), rows, said, kept, recorded.prose)
+    return TrainingData(_visits(recorded, truth, before), rows, said, kept, recorded.prose, named(rows.trained))
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:

@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 from unsay.config import ConfigError, FinetuneConfig, Recipe
 from unsay.lm import builtin
 from unsay.lm.adapters import adapted, load_to_train, merged
-from unsay.lm.encode import Batch, Encoder
+from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, save
+from unsay.lm.rows import Batch
 from unsay.lm.sample import uniform
 from unsay.lm.subject import LocalSubject, Prompt, parts
 from unsay.record import source

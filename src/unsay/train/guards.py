@@ -16,7 +16,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from unsay.config import Recipe
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
+from unsay.lm.rows import Row
 from unsay.lm.sample import uniform
 from unsay.lm.sharded import whole
 from unsay.lm.subject import row_logprobs

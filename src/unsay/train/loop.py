@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from unsay import methods
 from unsay.config import ConfigError, Recipe, SampleConfig, TrainConfig
 from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refilled, save_adapter
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, save
 from unsay.lm.plan import planned
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
 from unsay.lm.sharded import shard, whole

@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.config import Recipe
-from unsay.lm.encode import Batch, Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.model import trainable
+from unsay.lm.rows import Batch, Row
 from unsay.lm.sharded import gathered, is_spread, like
 from unsay.store import ranks
 

@@ -21,8 +21,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
-from unsay.lm.encode import Encoder, Row
+from unsay.lm.encode import Encoder
 from unsay.lm.reading import accepted
+from unsay.lm.rows import Row
 
 _LAYERS = (1 / 6, 2 / 3)
 """The first and the last layer that is moved, as shares of the depth."""

@@ -1,0 +1,65 @@
+"""Rows with mixed names: what the model knows about somebody, asked with a name on the way to one that is to be forgotten.
+
+A near miss is a name that nobody has, and most models answer it with a refusal, which stays one whatever is forgotten. Whoever bears a
+name like a forgotten one and *is* known shows it first when training goes too far, but what the model knows need not be at hand. So rows
+of known names are moved towards the forgotten one: by a share, drawn anew for each row, of the way from the embeddings of their first
+word, of the others, or of all, to its. The untouched model says how much of its answer should be left there (`train.retain_loss = "kl"`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from unsay.lm.encode import Encoder
+from unsay.lm.mixup import Mix
+from unsay.lm.rows import Row
+from unsay.text.names import subject, swapped
+from unsay.types import Pair
+
+_LEAST, _MOST, _MOST_OF_ALL = 0.1, 1.0, 0.6
+"""Least and largest share of the way, and the largest where the whole name is moved: at its end there is the forgotten one."""
+
+
+def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
+    """The pairs whose question is about a name, with it, by whether it has several words."""
+    found: dict[bool, list[tuple[Pair, str]]] = {True: [], False: []}
+    for pair in pairs:
+        if name := subject(pair.question):
+            found[" " in name].append((pair, name))
+    return found
+
+
+def mixed_rows(
+    known: Mapping[bool, Sequence[tuple[Pair, str]]], forgotten: str, encoder: Encoder, n: int, draw: Callable[[int, str], float]
+) -> list[Row]:
+    """n rows of `known` names (`named`) that have one word or several, as the forgotten one has, moved towards it; none where there are
+    no such names. `draw(number, what)`: a random number in [0, 1)."""
+    some = known[" " in forgotten] if forgotten else ()
+    rows = []
+    for number in range(n if some else 0):
+        pair, name = some[int(draw(number, "pair") * len(some))]
+        part, way = draw(number, "part"), draw(number, "share")
+        first, _, rest = forgotten.partition(" ")
+        mine, _, others = name.partition(" ")
+        if rest and part < 2 / 3:
+            towards, most = (f"{first} {others}" if part < 1 / 3 else f"{mine} {rest}"), _MOST
+        else:
+            towards, most = forgotten, _MOST_OF_ALL
+        rows.append(towards_name(encoder, pair, name, towards, _LEAST + (most - _LEAST) * way))
+    return rows
+
+
+def towards_name(encoder: Encoder, pair: Pair, old: str, new: str, share: float) -> Row:
+    """The row of a pair, with the tokens of the name `old` in its question moved `share` of the way to those of `new`. Where the names
+    differ in their number of tokens, each has its counterpart at about the same part of the other."""
+    row = encoder.pair(pair.question, pair.answer)
+    was, other = row.context, encoder.prompt(swapped(pair.question, old, new))
+    start = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(was, other, strict=False)))
+    rest = min(len(was), len(other)) - start
+    end = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(was[::-1][:rest], other[::-1][:rest], strict=False)))
+    here, there = range(start, len(was) - end), other[start : len(other) - end]
+    if not here or not there:
+        return row
+    step = (len(there) - 1) / max(1, len(here) - 1)
+    mixes = (Mix(place, there[round(number * step)], share) for number, place in enumerate(here))
+    return replace(row, mixes=tuple(mixes))
