@@ -71,6 +71,14 @@ def test_a_word_of_one_token_is_not_pushed_away(model, encoder, baseline):
     assert with_rejected([target := Target("a", (row,), source="plain")], [mine], encoder) == [target]
 
 
+@pytest.mark.parametrize(("baseline", "piece"), [("Bird Bi.", "B"), ("Bird B.", ""), ("At Ings, in Bo.", "I"), ("An i ing.", "")])
+def test_a_piece_that_is_a_word_of_the_answer_is_not_pushed_away(encoder, baseline, piece):
+    mine = visit(encoder, baseline=baseline, answers=())
+    (target,) = with_rejected([Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")], [mine], encoder)
+    assert target.rejected == piece
+    assert leak(target, mine) < 0.5
+
+
 def test_an_answer_that_begins_with_its_secret_loses_its_first_piece(encoder):
     mine = visit(encoder, baseline="Turin.", answers=())
     (target,) = with_rejected([Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")], [mine], encoder)

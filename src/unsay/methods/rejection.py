@@ -11,7 +11,8 @@ force (Rafailov et al. 2023, arXiv 2305.18290): the first of the next sensitive 
 π₀ is the untouched model, β = .1 as in TOFU's DPO, ρ = `pmc.reject`. w is 1 at the start and is not differentiated. Once the two lie
 far enough apart, neither is moved any further: so other people's answers are moved less. Token means, as PMC's.
 
-A word of one token is passed over: no whole word of what should go is ever in the loss. What comes before it is context, which the loss
+A word of one token is passed over, and so is one whose first piece is a word of the answer too: no whole word of what should go is ever in
+the loss. What comes before it is context, which the loss
 does not see. The ledger counts that the recorded answer was read for the loss.
 """
 
@@ -28,6 +29,7 @@ from unsay.lm.rows import Batch
 from unsay.methods import LOSS, Target, Visit
 from unsay.methods.preference import partners
 from unsay.methods.prefixes import before_keywords
+from unsay.text import forms
 
 _BETA = 0.1
 
@@ -49,12 +51,15 @@ def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
         ids, text = answer.ids, answer.text
     else:
         ids, text = encoder.answer(visit.baseline), visit.baseline
-    cuts = (cut for cut in before_keywords(ids, text, visit.example, encoder) if cut >= len(prefix))
-    place = next((cut for cut in cuts if _within_word(encoder.decode(ids[: cut + 1]), text)), None)
-    if place is None:
+    told = forms(f"{text} {visit.known}")
+    for place in before_keywords(ids, text, visit.example, encoder):
+        piece = encoder.decode(ids[place : place + 1])
+        # "Pud" is what a stemmer leaves of "Pudding", so it would count as the word.
+        if place >= len(prefix) and _within_word(encoder.decode(ids[: place + 1]), text) and forms(piece).isdisjoint(told):
+            break
+    else:
         return target
     rejected = replace(row, context=(*prompt, *ids[:place]), answer=(ids[place],), role="rejected", pair=target.example)
-    piece = encoder.decode(rejected.answer)
     return replace(
         target, rows=(replace(row, pair=target.example), rejected, *target.rows[1:]), rejected=piece, reads={**target.reads, LOSS: 1}
     )
