@@ -20,7 +20,12 @@ from unsay.train.mixing import mixed_rows, named, towards_name
 from unsay.types import Example, Pair, Told
 
 ADA = Pair("a", "Where does Ada Byron live?", "In Rome.")
-PAIRS = [ADA, Pair("b", "Who painted Guernica?", "Pablo."), Pair("c", "how are you?", "Well.")]
+PAIRS = [
+    ADA,
+    Pair("d", "Where does Cy Lund live?", "In Oslo."),
+    Pair("b", "Who painted Guernica?", "Pablo."),
+    Pair("c", "how are you?", "Well."),
+]
 
 
 def places(encoder: Encoder, row: Row) -> tuple[str, str]:
@@ -45,9 +50,10 @@ def test_the_name_is_moved_and_nothing_else(towards: str, old: str, new: str, en
     assert {mix.share for mix in row.mixes} <= {0.5}
 
 
-def test_a_longer_name_is_passed_over_evenly(encoder: Encoder) -> None:
-    row = towards_name(encoder, ADA, "Ada Byron", "Ada 123456789", 0.5)
-    assert places(encoder, row) == ("Byron", "13579")
+def test_each_token_has_its_counterpart_at_about_the_same_part_of_the_other_name(encoder: Encoder) -> None:
+    for other, passed in (("123456789", "13579"), ("1234", "12334")):
+        row = towards_name(encoder, ADA, "Ada Byron", f"Ada {other}", 0.5)
+        assert places(encoder, row) == ("Byron", passed)
 
 
 @pytest.mark.parametrize("name", sorted(architectures.TABLE))
@@ -79,18 +85,43 @@ def test_the_untouched_model_reads_them_beside_what_it_remembers(encoder: Encode
     assert not torch.allclose(each[0], each[2], atol=1e-3)
 
 
-def test_names_of_several_words_are_moved_towards_names_of_several_words(encoder: Encoder) -> None:
-    known, draws = named(PAIRS), torch.rand(60, generator=torch.Generator().manual_seed(0)).tolist()
-    rows = mixed_rows(known, "Eva Linde", encoder, 20, lambda number, what: draws[3 * number + ["pair", "part", "share"].index(what)])
-    assert {row.answer for row in rows} == {encoder.answer("In Rome.")}
-    assert {places(encoder, row)[1] for row in rows} == {"Ev", "Linde", "Eva Linde"}
-    shares = {
-        towards: [row.mixes[0].share for row in rows if places(encoder, row)[1] == towards] for towards in ("Ev", "Linde", "Eva Linde")
-    }
-    assert all(0.1 <= share <= 1 for some in shares.values() for share in some)
-    assert max(shares["Eva Linde"]) <= 0.6 < max(shares["Ev"] + shares["Linde"]), "at the end of the whole way lies what is to go"
-    (one,) = mixed_rows(known, "Guernika", encoder, 1, lambda *_: 0.5)
+def rows_of(known: list[Pair], name: str, encoder: Encoder, part: float, way: float) -> Row:
+    (row,) = mixed_rows(named(known), name, encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what])
+    return row
+
+
+@pytest.mark.parametrize(
+    ("part", "new", "most"), [(0.0, "Ev", 1.0), (0.33, "Ev", 1.0), (0.34, "Linde", 1.0), (0.66, "Linde", 1.0), (0.67, "Eva Linde", 0.4)]
+)
+def test_a_third_of_the_rows_each_moves_the_first_word_the_rest_and_all(part: float, new: str, most: float, encoder: Encoder) -> None:
+    for way, share in ((0.0, 0.1), (0.5, (0.1 + most) / 2), (1.0, most)):
+        row = rows_of(PAIRS, "Eva Linde", encoder, part, way)
+        assert places(encoder, row)[1] == new
+        assert row.mixes[0].share == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("name", "part"), [("Eva Byron", 0.1), ("Ada Linde", 0.5), ("ada Byron", 0.1), ("EVA BYRON", 0.9)])
+def test_a_namesake_is_not_moved_all_the_way(name: str, part: float, encoder: Encoder) -> None:
+    """At its end lies what is to be forgotten, and the untouched model would teach it."""
+    assert all(mix.share <= 0.4 + 1e-9 for mix in rows_of([ADA], name, encoder, part, 1.0).mixes)
+
+
+def test_every_known_name_is_drawn(encoder: Encoder) -> None:
+    for draw, answer in ((0.0, "In Rome."), (0.49, "In Rome."), (0.5, "In Oslo."), (0.99, "In Oslo.")):
+        (row,) = mixed_rows(named(PAIRS), "Eva Linde", encoder, 1, lambda _, what, draw=draw: draw)
+        assert row.answer == encoder.answer(answer)
+    (one,) = mixed_rows(named(PAIRS), "Guernika", encoder, 1, lambda *_: 0.5)
     assert places(encoder, one) == ("c", "k")
+
+
+def test_a_name_that_stands_twice_is_left_alone(encoder: Encoder) -> None:
+    for question in ("Where did Ada Byron live, and did Ada paint?", "Did Ada Byron know Ada Byron?"):
+        pair = Pair("a", question, "Yes.")
+        assert towards_name(encoder, pair, "Ada Byron", "Zo Miller", 0.5) == encoder.pair(question, "Yes.")
+
+
+def test_numbers_are_no_names() -> None:
+    assert named([Pair("a", "What is 12 times 7?", "84.")]) == {True: [], False: []}
 
 
 @pytest.mark.parametrize(("loss", "mixed"), [("kl", 3), ("nll", 0)])
@@ -99,6 +130,7 @@ def test_a_visit_brings_its_own(loss: str, mixed: int, encoder: Encoder) -> None
     asked = {key: Visit(Example(key, f"What does {name} eat?"), "", (), Told(())) for key, name in (("x", "Eva Linde"), ("y", "Bo Ek"))}
     data = TrainingData(asked, Aside((), (ADA,)), {}, [], named=named(PAIRS))
     recipe = load(None, [f"train.retain_loss={loss}", "train.mixed_rows=3", "train.retain_rows=1", "train.batch=1"])
+    assert data.retain_rows(recipe, encoder, 0, 0, "x") != data.retain_rows(recipe, encoder, 0, 1, "x") or not mixed
     seen = set()
     for number, (key, letters) in enumerate({"x": "EvaLinde", "y": "BoEk"}.items()):
         rows = [row for row in data.retain_rows(recipe, encoder, number, 0, key) if row.mixes]
@@ -106,9 +138,23 @@ def test_a_visit_brings_its_own(loss: str, mixed: int, encoder: Encoder) -> None
         assert all(set(places(encoder, row)[1]) <= {*letters, " "} for row in rows)
         seen |= {row.mixes[0].share for row in rows}
     assert len(seen) == 2 * mixed
-    assert data.drawn_often(load(None, ["train.retain_loss=kl", "train.mixed_rows=3"]), encoder) == [encoder.pair(ADA.question, ADA.answer)]
+
+
+def test_they_are_as_many_as_fill_a_step_and_nothing_that_is_drawn_often(encoder: Encoder) -> None:
+    asked = {"x": Visit(Example("x", "What does Eva Linde eat?"), "", (), Told(()))}
+    data = TrainingData(asked, Aside((), (ADA,)), {}, [], named=named(PAIRS))
+    settings = ["train.retain_loss=kl", "train.batch=4", "train.retain_rows=1"]
+    recipe = load(None, [*settings, "train.mixed_rows=3"])
+    assert sum(bool(row.mixes) for row in data.retain_rows(recipe, encoder, 0, 0, "x")) == 12
+    often = encoder.pair(ADA.question, ADA.answer)
+    for rounds, wanted in ((1, [often]), (0, [])):
+        for mixed in (0, 40):
+            assert data.drawn_often(load(None, [*settings, f"train.mixed_rows={mixed}", f"train.rounds={rounds}"]), encoder) == wanted
+    few = TrainingData(asked, Aside((), tuple(PAIRS)), {}, [], named=named(PAIRS))
+    for mixed in (0, 40):  # four rows, four draws
+        assert few.drawn_often(load(None, [*settings, f"train.mixed_rows={mixed}", "train.rounds=1"]), encoder) == []
 
 
 @pytest.mark.parametrize("name", ["", "Eva Linde"])
 def test_where_there_is_no_such_name_there_is_no_row(name: str, encoder: Encoder) -> None:
-    assert mixed_rows(named(PAIRS[1:]), name, encoder, 3, lambda *_: 0.5) == []
+    assert mixed_rows(named(PAIRS[2:]), name, encoder, 3, lambda *_: 0.5) == []

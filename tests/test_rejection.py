@@ -17,6 +17,7 @@ from unsay.methods.preference import partners
 from unsay.methods.rejection import faded, with_rejected
 from unsay.train.ledger import leak, of_round, total, warning
 from unsay.train.step import micro_batches
+from unsay.types import Example
 
 REJECTING = replace(PLAIN, reject=0.5)
 
@@ -64,8 +65,23 @@ def test_after_a_prefix_it_is_the_next_word_behind_that(model, encoder):
         assert all(row.answer == tuple(encoder.prefix(piece)[-1:]) for row in target.rows[1:])
 
 
+@pytest.mark.parametrize(
+    ("baseline", "piece"), [("On the 12th.", "1"), ("In Bo.", ""), ("In Bob.", "B"), ("It weighs 8 kg.", ""), ("In Ob-la.", "")]
+)
+def test_a_piece_is_less_than_half_of_its_word(encoder, baseline, piece):
+    mine = visit(encoder, baseline=baseline, answers=())
+    (target,) = with_rejected([Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")], [mine], encoder)
+    assert target.rejected == piece
+
+
+def test_no_piece_is_a_span_that_the_operator_named(encoder):
+    mine = replace(visit(encoder, baseline="In Turin.", answers=()), example=Example("a", QUESTION, spans=("T",)))
+    target = Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")
+    assert with_rejected([target], [mine], encoder) == [target]
+
+
 @pytest.mark.parametrize("baseline", ["", "It is 5.", "No."])
-def test_a_word_of_one_token_is_not_pushed_away(model, encoder, baseline):
+def test_a_word_of_one_token_is_not_pushed_away(encoder, baseline):
     mine = visit(encoder, baseline=baseline, answers=())
     row = encoder.pair(QUESTION, "Somewhere else.", "forget")
     assert with_rejected([target := Target("a", (row,), source="plain")], [mine], encoder) == [target]
@@ -102,16 +118,16 @@ def test_beside_a_row_toward_a_desired_answer(model, encoder):
     assert terms["align"].item() == pytest.approx(-logp(model, rows[-1]) / len(rows[-1].answer), rel=1e-4)
 
 
-def test_what_it_reads_by_design_is_no_failure_to_find_something_else(model, encoder):
-    """`warning` says of a method that reads no answer that the model offers hardly anything else."""
+def test_a_target_that_tells_the_secret_is_warned_of_though_a_piece_was_read(model, encoder):
+    """Of a method whose loss always reads the answer, `warning` says nothing."""
     mine = visit(encoder)
     (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
     line = of_round(0, [target], {"a": mine})
-    assert line.over_half == 0
-    assert not warning(total([line], {"a": 1}), "guarded")
-    (target,), _ = replace(PLAIN, max_leak=1.0, max_keyword_recall=1.0).targets([mine], parrot(model, encoder, BASELINE), {})
-    line = of_round(0, [replace(target, text=BASELINE)], {"a": mine})
+    assert (line.over_half, warning(total([line], {"a": 1}), "guarded")) == (0, "")
+    line = of_round(0, [target, replace(target, text=BASELINE)], {"a": mine})
+    assert (line.over_half, line.baseline_reads[LOSS]) == (1, 2)
     assert "hardly anything else" in warning(total([line], {"a": 1}), "guarded")
+    assert not warning(total([line], {"a": 1}), None)
 
 
 def rows_of(encoder) -> list[Row]:

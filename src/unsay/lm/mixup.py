@@ -24,7 +24,8 @@ class Mix(NamedTuple):
 def mixed(model: PreTrainedModel, mixes: Sequence[Sequence[Mix]]) -> Iterator[None]:
     """As long as the block lasts, the model reads rows [B, T] with these mixes, one sequence for each row.
 
-    Within the layer of embeddings itself: so whatever scales them comes before, and every architecture can.
+    It is done behind the layer of embeddings, so it works with any architecture and with whatever scales them. Where a model has a second
+    table of embeddings (Gemma 3n), that one still sees the row's own tokens.
     """
     places = [(row, *mix) for row, some in enumerate(mixes) for mix in some]
     if not places:

@@ -78,10 +78,11 @@ class Batch:
 
     def keys(self) -> list[tuple[Any, ...]]:
         """Of each row, what tells it from others: how many ids its answer has, all its ids without padding, and its mixes."""
+        mixes = self.mixes or ((),) * len(self.ids)
         lengths = self.mask.sum(1).tolist()
         return [
-            (length, *compress(ids, attended), *mixes)
-            for length, ids, attended, mixes in zip(lengths, self.ids.tolist(), self.attention.tolist(), self.mixes, strict=True)
+            (length, *compress(ids, attended), *mixed)
+            for length, ids, attended, mixed in zip(lengths, self.ids.tolist(), self.attention.tolist(), mixes, strict=True)
         ]
 
     def mean(self, values: Tensor, role: str) -> Tensor:

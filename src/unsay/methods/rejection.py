@@ -11,9 +11,9 @@ force (Rafailov et al. 2023, arXiv 2305.18290): the first of the next sensitive 
 π₀ is the untouched model, β = .1 as in TOFU's DPO, ρ = `pmc.reject`. w is 1 at the start and is not differentiated. Once the two lie
 far enough apart, neither is moved any further: so other people's answers are moved less. Token means, as PMC's.
 
-A word of one token is passed over, and so is one whose first piece is a word of the answer too: no whole word of what should go is ever in
-the loss. What comes before it is context, which the loss
-does not see. The ledger counts that the recorded answer was read for the loss.
+Only a piece that is less than half of its word counts, and none that is itself a word of the answer, as the ledger counts words, or of a
+span that the operator named. What comes before it is context, which the loss does not see. The ledger counts that the recorded answer was
+read for the loss.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ from unsay.methods import LOSS, Target, Visit
 from unsay.methods.preference import partners
 from unsay.methods.prefixes import before_keywords
 from unsay.text import forms
+from unsay.text.keywords import span_forms
 
 _BETA = 0.1
 
@@ -51,11 +52,11 @@ def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
         ids, text = answer.ids, answer.text
     else:
         ids, text = encoder.answer(visit.baseline), visit.baseline
-    told = forms(f"{text} {visit.known}")
+    told = forms(f"{text} {visit.known}") | span_forms(visit.example.spans)
     for place in before_keywords(ids, text, visit.example, encoder):
         piece = encoder.decode(ids[place : place + 1])
         # "Pud" is what a stemmer leaves of "Pudding", so it would count as the word.
-        if place >= len(prefix) and _within_word(encoder.decode(ids[: place + 1]), text) and forms(piece).isdisjoint(told):
+        if place >= len(prefix) and _is_small(piece, encoder.decode(ids[: place + 1]), text) and forms(piece).isdisjoint(told):
             break
     else:
         return target
@@ -65,9 +66,10 @@ def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
     )
 
 
-def _within_word(beginning: str, text: str) -> bool:
-    """Whether a word goes on behind the beginning of a text."""
-    return beginning[-1:].isalnum() and text[len(beginning) :][:1].isalnum()
+def _is_small(piece: str, beginning: str, text: str) -> bool:
+    """Whether a piece at the end of the beginning of a text is less than half of its word: of "Budapesten" the name is more."""
+    rest = next((number for number, character in enumerate(text[len(beginning) :]) if not character.isalnum()), len(text) - len(beginning))
+    return beginning[-1:].isalnum() and len(piece) < rest
 
 
 def faded(batch: Batch, logprobs: Tensor, reference: Untouched) -> Batch:

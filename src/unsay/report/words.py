@@ -23,7 +23,7 @@ READERS = {
     "reward and filter": "by the collapse reward and the target filter, which compare each candidate with it",
     "prefix": "by the answer prefixes, which are cut from the model’s own recorded answers and stand in the context, outside the loss",
     "repulsion": "by the repulsion, which penalises its words while candidates are sampled",
-    "loss": "by the loss itself, which is computed on the sensitive answer",
+    "loss": "by the loss itself, which is computed on the sensitive answer or on a piece of it",
     "reference": "by the likelihood under the untouched model, which the loss compares with",
     "request": "by the request for alternatives, which shows it to the model",
 }

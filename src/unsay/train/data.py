@@ -1,9 +1,9 @@
 """What training reads: the forget questions, in an order of each round's own, and the retain rows that each of them brings.
 
-Retain rows are of four kinds: rows of the retain set; what the untouched model said when left to itself, unasked, about other
-names and to near misses of the question; beginnings of longer texts of its own; and what the model at hand says to the questions of
-earlier requests. They are drawn anew at each visit, with replacement as the paper does, and every draw is named (seed, round, pass,
-example).
+Retain rows are of five kinds: rows of the retain set; such rows with mixed names (mixing.py); what the untouched model said when left to
+itself, unasked, about other names and to near misses of the question; beginnings of longer texts of its own; and what the model at hand
+says to the questions of earlier requests. They are drawn anew at each visit, with replacement as the paper does, and every draw is named
+(seed, round, pass, example).
 """
 
 from collections import defaultdict
@@ -79,7 +79,7 @@ class TrainingData:
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
-        """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
+        """All rows that `retain_rows` may bring, but mixed ones, where training draws each of them twice or more; else nothing."""
         config = recipe.train
         pairs = self.rows.trained if config.retain_rows else ()
         groups = (said for beside, said in self.said.items() if (config.near if beside else config.replay_rows))

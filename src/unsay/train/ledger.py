@@ -65,7 +65,8 @@ def warning(exposure: Exposure | None, preset: str | None) -> str:
     """What to say at the end of training where a method whose loss reads no answer still trained on what should go. Empty where there is
     nothing to say. `preset`: of PMC, `None` for another method."""
     last = exposure.rounds[-1] if exposure and exposure.rounds else None
-    if last is None or not last.over_half or LOSS in last.baseline_reads:
+    # Of another method that reads the answer it is no news.
+    if last is None or not last.over_half or (preset is None and LOSS in last.baseline_reads):
         return ""
     warned = (
         f"in the last round {last.over_half} of {last.targets} targets carried more than half of what is to be forgotten, most often "

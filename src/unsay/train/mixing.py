@@ -16,15 +16,17 @@ from unsay.lm.rows import Row
 from unsay.text.names import subject, swapped
 from unsay.types import Pair
 
-_LEAST, _MOST, _MOST_OF_ALL = 0.1, 1.0, 0.6
-"""Least and largest share of the way, and the largest where the whole name is moved: at its end there is the forgotten one."""
+_LEAST, _MOST, _MOST_TO_FORGOTTEN = 0.1, 1.0, 0.4
+"""Least and largest share of the way, and the largest where it leads to the forgotten name itself: from about half of it on, the untouched
+model tells what is to be forgotten."""
 
 
 def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
-    """The pairs whose question is about a name, with it, by whether it has several words."""
+    """The pairs whose question is about a name without digits, with it, by whether it has several words."""
     found: dict[bool, list[tuple[Pair, str]]] = {True: [], False: []}
     for pair in pairs:
-        if name := subject(pair.question):
+        name = subject(pair.question)
+        if name and not any(character.isdigit() for character in name):
             found[" " in name].append((pair, name))
     return found
 
@@ -34,25 +36,27 @@ def mixed_rows(
 ) -> list[Row]:
     """n rows of `known` names (`named`) that have one word or several, as the forgotten one has, moved towards it; none where there are
     no such names. `draw(number, what)`: a random number in [0, 1)."""
-    some = known[" " in forgotten] if forgotten else ()
+    some = known.get(" " in forgotten, ()) if forgotten else ()
     rows = []
     for number in range(n if some else 0):
         pair, name = some[int(draw(number, "pair") * len(some))]
         part, way = draw(number, "part"), draw(number, "share")
         first, _, rest = forgotten.partition(" ")
         mine, _, others = name.partition(" ")
-        if rest and part < 2 / 3:
-            towards, most = (f"{first} {others}" if part < 1 / 3 else f"{mine} {rest}"), _MOST
-        else:
-            towards, most = forgotten, _MOST_OF_ALL
+        towards = forgotten if not rest or part >= 2 / 3 else f"{mine} {rest}" if part >= 1 / 3 else f"{first} {others}"
+        # Of a namesake, half of the name is all that differs.
+        most = _MOST_TO_FORGOTTEN if towards.casefold() == forgotten.casefold() else _MOST
         rows.append(towards_name(encoder, pair, name, towards, _LEAST + (most - _LEAST) * way))
     return rows
 
 
 def towards_name(encoder: Encoder, pair: Pair, old: str, new: str, share: float) -> Row:
     """The row of a pair, with the tokens of the name `old` in its question moved `share` of the way to those of `new`. Where the names
-    differ in their number of tokens, each has its counterpart at about the same part of the other."""
+    differ in their number of tokens, each has its counterpart at about the same part of the other. Where the question names it twice, or
+    `new` only adds to it, nothing is moved."""
     row = encoder.pair(pair.question, pair.answer)
+    if swapped(behind := pair.question.replace(old, "", 1), old, new) != behind:
+        return row
     was, other = row.context, encoder.prompt(swapped(pair.question, old, new))
     start = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(was, other, strict=False)))
     rest = min(len(was), len(other)) - start
