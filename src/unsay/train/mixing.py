@@ -1,9 +1,9 @@
 """Rows with mixed names: what the model knows about somebody, asked with a name on the way to one that is to be forgotten.
 
-A near miss is a name that nobody has, and most models answer it with a refusal, which stays one whatever is forgotten. Whoever bears a
-name like a forgotten one and *is* known shows it first when training goes too far, but what the model knows need not be at hand. So rows
-of known names are moved towards the forgotten one: by a share, drawn anew for each row, of the way from the embeddings of their first
-word, of the others, or of all, to its. The untouched model says how much of its answer should be left there (`train.retain_loss = "kl"`).
+Training that goes too far forgets known people with a similar name first. Near misses do not show it: they are names that nobody has, and
+the model refuses them before and after. The known people with a similar name may not be at hand. So rows about any known name are moved
+towards the forgotten one: the embeddings of the first word, of the others, or of all go a share of the way, drawn anew for each row. The
+untouched model says how much of the row's answer should be left there (`train.retain_loss = "kl"`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
