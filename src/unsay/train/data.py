@@ -72,7 +72,7 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [_beginning(text, encoder) for text in drawn("prose", self.prose, 1)]
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
-        if config.mixed:
+        if config.mixed and self.named:
             name = subject(self.visits[example].example.question)
             draw = partial(uniform, recipe.seed, *time, example, "mixed")
             rows += mixed_rows(self.named, name, encoder, fill * config.mixed, draw)
