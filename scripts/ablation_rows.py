@@ -23,7 +23,7 @@ held-out utility over the values.
 ```
 unsay ablate people-official --over pmc.samples=1,2,5,10,20                  # into runs/ablate-people-official
 unsay ablate my.toml --over train.rounds=5,10,20 --over pmc.temperature=1,1.5 --seeds 5 --workers 2
-unsay ablate demo --over pmc.preset=paper,official,guarded --set train.rounds=20
+unsay ablate demo --over pmc.preset=paper,official,guarded --set pmc.reject=0 --set train.rounds=20
 unsay ablate people-official --over 'pmc.rewards={{overlap=1}},{{overlap=1,diversity=1}}'
 unsay ablate runs/ablate-my                                                  # draws what is there, or a file of results/
 ```

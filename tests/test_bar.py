@@ -73,7 +73,13 @@ def test_gradient_ascent_fails(recorded, tmp_path):
 @pytest.mark.slow
 def test_the_papers_own_preset_fails_where_an_answer_is_begun(recorded, tmp_path):
     lines = failed(
-        recorded, tmp_path / "run", "pmc.preset=paper", "pmc.retain_weight=1.5", "model.freeze_embeddings=false", "train.rounds=20"
+        recorded,
+        tmp_path / "run",
+        "pmc.preset=paper",
+        "pmc.reject=0.0",
+        "pmc.retain_weight=1.5",
+        "model.freeze_embeddings=false",
+        "train.rounds=20",
     )
     assert lines & {
         "partial_secret_keyword_recall",

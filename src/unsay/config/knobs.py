@@ -285,8 +285,12 @@ class Recipe:
         preset = table.get("preset", getattr(kind, "preset", ""))
         one_of(f"{name}.preset", preset, tuple(owners))
         known, wanted = ({f.name for f in fields(one)} for one in (owners[preset], kind))  # type: ignore[arg-type]
-        for key in table:
-            if key in wanted - known:
-                raise ConfigError(f"{name}.{key} is no knob of {name}.preset={preset!r}; remove it, or choose another preset")
+        off = {key: value for key, value in table.items() if key in wanted - known}
+        table = {key: value for key, value in table.items() if key not in off}
+        for key, value in off.items():
+            if value != getattr(kind, key, None):  # its default, which is off where it is another preset's
+                raise ConfigError(
+                    f"{name}.{key} is no knob of {name}.preset={preset!r}; remove it, set it to its default, or choose another preset"
+                )
         made: T = build(owners[preset], {**owners[preset].PRESETS[preset], **table}, name)
         return made
