@@ -16,7 +16,8 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT, run
 from typing import Any
 
-PRESETS = {f"pmc-{name}": ("method=pmc", f"pmc.preset={name}") for name in ("paper", "official", "align", "guarded")}
+PRESETS = {f"pmc-{name}": ("method=pmc", f"pmc.preset={name}", "pmc.reject=0") for name in ("paper", "official", "align")}
+PRESETS["pmc-guarded"] = ("method=pmc", "pmc.preset=guarded")
 METHODS = {name: (f"method={name}",) for name in ("ga", "gd", "idk", "dpo", "npo", "simnpo", "altpo", "retain-only")}
 WHOLE = ("pmc-guarded", "npo")
 """Runs that every probe is asked of; the others are asked once, greedily."""

@@ -168,7 +168,7 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
         ("pmc.temperature=-1", r"pmc\.temperature = -1.0 must be positive"),
         ("pmc.top_p=0", r"pmc\.top_p = 0.0 must be positive"),
         ("pmc.prefixes=3", r"pmc\.prefixes = 3.0 must be a share"),
-        ('pmc={preset="paper", prefixes=0.5}', "pmc.prefixes is no knob of pmc.preset='paper'; remove it, set it"),
+        ('pmc={preset="paper", prefixes=0.5}', "pmc.prefixes is no knob of pmc.preset='paper'; remove it, or choose another preset"),
         ("pmc.selection_temperature=0", r"pmc\.selection_temperature"),
         ("pmc.retain_weight=-1", r"pmc\.retain_weight = -1.0 must not be negative"),
         ("fluency.scales=3", r"unknown key 'fluency\.scales'"),
@@ -355,9 +355,11 @@ def test_the_fluency_floor_holds_whatever_the_rewards(model, encoder):
     assert not PLAIN.needs_reference
 
 
-def test_a_knob_of_another_preset_may_stand_at_its_default():
+def test_a_knob_of_another_preset_that_is_off_by_default_may_be_off():
     """A recipe that sets one can be run with another preset, with `--set pmc.reject=0`."""
     found = method_of(load("recipes/demo.toml", ["pmc.preset=paper", "pmc.reject=0"]))
     assert type(found) is PartialModelCollapse
-    with pytest.raises(ConfigError, match="set it to its default"):
+    with pytest.raises(ConfigError, match="set it to 0"):
         method_of(load("recipes/demo.toml", ["pmc.preset=paper"]))
+    with pytest.raises(ConfigError, match="prefixes is no knob"):  # on by default: it would be off without a word
+        method_of(load("recipes/demo.toml", ["pmc.preset=paper", "pmc.reject=0", "pmc.prefixes=0.65"]))

@@ -285,12 +285,11 @@ class Recipe:
         preset = table.get("preset", getattr(kind, "preset", ""))
         one_of(f"{name}.preset", preset, tuple(owners))
         known, wanted = ({f.name for f in fields(one)} for one in (owners[preset], kind))  # type: ignore[arg-type]
-        off = {key: value for key, value in table.items() if key in wanted - known}
-        table = {key: value for key, value in table.items() if key not in off}
-        for key, value in off.items():
-            if value != getattr(kind, key, None):  # its default, which is off where it is another preset's
-                raise ConfigError(
-                    f"{name}.{key} is no knob of {name}.preset={preset!r}; remove it, set it to its default, or choose another preset"
-                )
+        for key in [key for key in table if key in wanted - known]:
+            default = getattr(kind, key, None)
+            if default or table[key] != default:  # what is off by default, and off, is no choice
+                way = "remove it" if default else f"set it to {default}"
+                raise ConfigError(f"{name}.{key} is no knob of {name}.preset={preset!r}; {way}, or choose another preset")
+        table = {key: value for key, value in table.items() if key not in wanted - known}
         made: T = build(owners[preset], {**owners[preset].PRESETS[preset], **table}, name)
         return made
