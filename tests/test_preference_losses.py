@@ -24,7 +24,7 @@ from unsay.methods.preference import DirectPreference, NegativePreference, Simpl
 from unsay.methods.refusal import Idk, refusal_texts
 from unsay.methods.refusals import HUNDRED
 from unsay.text import is_refusal
-from unsay.train.step import less_padded, micro_batches
+from unsay.train.step import dealt, less_padded, micro_batches
 from unsay.types import Answer, Example
 
 REFUSAL = "I don't know."
@@ -143,6 +143,18 @@ def test_micro_batches_keep_pairs_and_sort_the_rest(encoder):
     parts = list(micro_batches(rows_of(encoder), 3))
     assert sorted(row.pair for part in parts for row in part) == ["", "a", "a", "b", "b"]
     assert all(sum(row.pair == name for row in part) in (0, 2) for part in parts for name in "ab")
+
+
+def test_every_process_gets_rows_of_every_length(encoder):
+    """A process with the longest rows would be waited for by all others. Pairs stay whole; with few rows, some processes have none."""
+    rows = [Row((1,) * length, (2,)) for length in range(1, 41)]
+    lengths = [sum(row.length for row in some) for some in dealt(rows, 2)]
+    assert sum(lengths) == sum(row.length for row in rows)
+    assert max(lengths) - min(lengths) <= 20, "one token for each row, not half of the longest"
+    paired = dealt(rows_of(encoder), 2)
+    assert sorted(row.pair for some in paired for row in some) == ["", "a", "a", "b", "b"]
+    assert all(sum(row.pair == name for row in some) in (0, 2) for some in paired for name in "ab")
+    assert [len(some) for some in dealt(rows[:2], 3)] == [1, 1, 0]
 
 
 def test_npo_begins_as_gradient_ascent(model, encoder):

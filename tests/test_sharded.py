@@ -50,3 +50,20 @@ def test_shares_lie_where_accelerate_was_told(tmp_path: Path, monkeypatch: pytes
     finally:
         torch.distributed.destroy_process_group()
     assert asked == [offloaded] * 3, "both layers, and the rest"
+
+
+def test_small_gradients_are_summed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in its own place and shape; a bundle is sent once it is full, and one that is larger than a bundle goes alone."""
+    sent: list[int] = []
+
+    def doubled(tensor: torch.Tensor, how: str) -> torch.Tensor:
+        sent.append(tensor.numel())
+        return 2 * tensor
+
+    monkeypatch.setattr(ranks, "_place", [0, 2])
+    monkeypatch.setattr(ranks, "_BUNDLE", 10)
+    monkeypatch.setattr("accelerate.utils.reduce", doubled)
+    tensors = [torch.full(shape, float(number)) for number, shape in enumerate([(2, 3), (4,), (1,), (3, 4), (2,)])]
+    ranks.add_up(tensors)
+    assert sent == [10, 1, 12, 2]
+    assert all(torch.equal(tensor, torch.full_like(tensor, 2.0 * number)) for number, tensor in enumerate(tensors))

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _LONGEST = timedelta(hours=4)
 """How long one process waits for the others, which may write a checkpoint or attack the weights meanwhile."""
+_BUNDLE = 1 << 24
+"""Most numbers that small tensors are sent together in."""
 _place = [0, 1]
 """The number of this process, and how many there are."""
 _split: list[bool] = []
@@ -154,15 +156,28 @@ def main_only(do: Callable[P, None]) -> Callable[P, None]:
     return done
 
 
-def summed(tensor: "Tensor") -> "Tensor":
-    """The sum over all processes."""
+def add_up(tensors: "Sequence[Tensor]") -> None:
+    """Put the sum over all processes in the place of each tensor, all on one device and of one type. Many small ones go together: to meet
+    costs more than to send."""
+    import torch
     from accelerate.utils import reduce
 
     if count() == 1:
-        return tensor
-    with _raising_lost():
-        total: Tensor = reduce(tensor, "sum")
-    return total
+        return
+    bundles: list[list[Tensor]] = []
+    size = _BUNDLE
+    for tensor in tensors:
+        if size + tensor.numel() > _BUNDLE:
+            bundles.append([])
+            size = 0
+        bundles[-1].append(tensor)
+        size += tensor.numel()
+    for bundle in bundles:
+        flat = torch.cat([tensor.reshape(-1) for tensor in bundle]) if len(bundle) > 1 else bundle[0]
+        with _raising_lost():
+            total = reduce(flat, "sum")
+        for tensor, found in zip(bundle, total.reshape(-1).split([tensor.numel() for tensor in bundle]), strict=True):
+            tensor.copy_(found.view_as(tensor))
 
 
 def first_to_say() -> bool:

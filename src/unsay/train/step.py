@@ -46,9 +46,10 @@ class Weights:
     def sum_over_ranks(self, touched: Sequence[Sequence[bool]]) -> None:
         """Sum the gradients of all processes. `touched`: by process, which weights have one; what none has touched stays without,
         for an optimizer moves it not even by its decay."""
-        for exact, *some in zip(self.exact.values(), *touched, strict=True):
-            if any(some):
-                exact.grad = ranks.summed(torch.zeros_like(exact) if exact.grad is None else exact.grad)
+        summed = [exact for exact, *some in zip(self.exact.values(), *touched, strict=True) if any(some)]
+        for exact in summed:
+            exact.grad = torch.zeros_like(exact) if exact.grad is None else exact.grad
+        ranks.add_up([exact.grad for exact in summed if exact.grad is not None])
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -112,16 +113,16 @@ def optimizer_step(
         return Step({}, 0.0)
     torch.manual_seed(dropout + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
-    every, spread = list(micro_batches(rows, parts * ranks.count())), weights.spread
-    batches = ranks.mine(every)
+    every, spread = [list(micro_batches(some, parts)) for some in dealt(rows, ranks.count())], weights.spread
+    batches = every[ranks.rank()]
     if not spread and accelerator.device.type == "cpu":
         batches = [part for batch in batches for part in less_padded(batch)]
     # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
-    idle = -(-len(every) // ranks.count()) - len(batches) if spread else 0
+    idle = max(map(len, every)) - len(batches) if spread else 0
 
     def share() -> tuple[dict[str, float], list[bool]]:
         terms: dict[str, float] = {}
-        for number, part in enumerate([*batches, *every[:1] * idle]):
+        for number, part in enumerate([*batches, *every[0][:1] * idle]):
             losses = loss(encoder.batch(part, accelerator.device, of=rows))
             total = torch.stack(list(losses.values())).sum()
             if number < len(batches):
@@ -174,6 +175,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The learning rate of the next steps."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def dealt(rows: Sequence[Row], processes: int) -> list[list[Row]]:
+    """The rows of each process: of every length about as many, so that none waits long for another. The first has some wherever
+    there are any; the rows of a pair stay together."""
+    units = _by_length(rows)
+    return [[row for unit in units[first::processes] for row in unit] for first in range(processes)]
 
 
 def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
