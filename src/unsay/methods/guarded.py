@@ -2,7 +2,8 @@
 
 On top of the paper's algorithm (pmc.py), with numbered departures:
 
-1. *Depth.* A share of the visits continues from a prefix cut out of the model's recorded answers (prefixes.py).
+1. *Depth.* A share of the visits continues from a prefix cut out of the model's recorded answers (prefixes.py), or out of what it still
+   tells when it is asked plainly (leaks.py).
 2. *Target filter.* A candidate that repeats too much of this secret, or states another one, is never trained on (target_filter.py).
 3. *Exploration.* A question for which nothing passes the filter is asked again, hotter and with its secret repelled.
 4. *Sense.* Fluency, length, topic and distinctness join the reward, so that answers stay whole and believable; a candidate
@@ -30,6 +31,7 @@ from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import State, Target, Visit, reads
 from unsay.methods.counterfactuals import borrow, stand_ins
+from unsay.methods.leaks import SHARE, choose_leak, keep_leaks, leaks
 from unsay.methods.pmc import PartialModelCollapse
 from unsay.methods.prefixes import AT_SECRET, OPENED, choose_prefix, secret_tokens
 from unsay.methods.rejection import faded, with_rejected
@@ -113,6 +115,8 @@ class GuardedCollapse(PartialModelCollapse):
         """The question, or a prefix that an answer to it continues."""
         ask = super().ask(visit, sampler, entry)
         prefix = choose_prefix(visit, sampler, self.prefixes, self.at_secret)
+        if prefix.ids and sampler.uniform(visit.example.id, "from leak") < SHARE:
+            prefix = choose_leak(visit, leaks(entry), sampler) or prefix
         context, reference = ask.context + prefix.ids, prefix.continued(ask.reference)
         return replace(ask, context=context, reference=reference, prefix=prefix, heat=int(entry.get("heat", 0)))
 
@@ -122,6 +126,8 @@ class GuardedCollapse(PartialModelCollapse):
         for attempt in range(self.tries):
             self._sample_once(waiting, sampler, memory, attempt)
             for ask in waiting:
+                if not attempt and not ask.prefix.ids:
+                    keep_leaks(ask.visit, ask.candidates, memory[ask.id])
                 ask.candidates = self._filter(ask).passed(ask.candidates)
                 ask.heat = max(0, ask.heat - 1) if ask.candidates else ask.heat + 1
                 memory[ask.id]["heat"] = ask.heat
@@ -158,11 +164,15 @@ class GuardedCollapse(PartialModelCollapse):
         read = reads(*target.reads.items(), *((reader, 1) for reader, did in further.items() if did))
         return replace(target, reads=read, prefix=ask.prefix.text if target.rows else "")
 
-    # -- rejection --------------------------------------------------------------------------------------------------------
-
     def targets(self, visits: Sequence[Visit], sampler: Sampler, state: State) -> tuple[list[Target], State]:
-        targets, state = super().targets(visits, sampler, state)
-        return (with_rejected(targets, visits, sampler.encoder) if self.reject else targets), state
+        before = state
+        targets, state = super().targets(visits, sampler, before)
+        if self.reject:
+            known = {visit.example.id: leaks(before.get(visit.example.id, {})) for visit in visits}
+            targets = with_rejected(targets, visits, sampler.encoder, known)
+        return targets, state
+
+    # -- rejection --------------------------------------------------------------------------------------------------------
 
     def loss(self, model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> dict[str, Tensor]:
         if not self.reject or reference is None:

@@ -72,23 +72,26 @@ def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secr
 
 
 def before_keywords(ids: tuple[int, ...], text: str, example: Example, encoder: Encoder) -> tuple[int, ...]:
-    """The cuts of an answer after which one of its keywords begins, a sensitive one where there are any; 0 is its beginning."""
+    """The cuts of an answer after which one of its own keywords begins, a sensitive one where there are any; 0 is its beginning."""
     texts = (ids, text, example.question, example.spans, example.struck)
-    return _once(encoder, texts, lambda: _before_keywords(*texts, encoder))
+    return _once(encoder, texts, lambda: cuts_before(secret_words(text, example), ids, text, encoder))
 
 
-def _before_keywords(
-    ids: tuple[int, ...], text: str, question: str, spans: tuple[str, ...], struck: tuple[str, ...], encoder: Encoder
-) -> tuple[int, ...]:
-    keys = keywords(text, question, "", spans, struck)
+def secret_words(text: str, example: Example) -> frozenset[str]:
+    """The keywords of an answer, only the sensitive ones where there are any."""
+    keys = keywords(text, example.question, "", example.spans, example.struck)
     heaviest = max(keys.values(), default=0.0)
-    secret = {word for word, weight in keys.items() if weight == heaviest}
+    return frozenset(word for word, weight in keys.items() if weight == heaviest)
+
+
+def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder) -> tuple[int, ...]:
+    """The cuts of an answer after which one of the words begins."""
     cuts = []
     for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
         rest = text[len(prefix) :]
         at_word = not (prefix[-1:].isalnum() and rest[:1].isalnum())
-        if at_word and next(iter(words(rest)), None) in secret:
+        if at_word and next(iter(words(rest)), None) in wanted:
             cuts.append(cut)
     return tuple(cuts)
 

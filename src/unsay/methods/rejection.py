@@ -16,8 +16,9 @@ span that the operator named. What comes before it is context, which the loss do
 read for the loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -31,24 +32,31 @@ from unsay.methods.preference import partners
 from unsay.methods.prefixes import before_keywords
 from unsay.text import forms
 from unsay.text.keywords import span_forms
+from unsay.types import Answer
 
 _BETA = 0.1
 
 
-def with_rejected(targets: Sequence[Target], visits: Sequence[Visit], encoder: Encoder) -> list[Target]:
-    """Each target with a second row: the token that is pushed away. Where there is none, as it is."""
+def with_rejected(
+    targets: Sequence[Target], visits: Sequence[Visit], encoder: Encoder, leaks: Mapping[str, Sequence[Answer]] | None = None
+) -> list[Target]:
+    """Each target with a second row: the token that is pushed away. Where there is none, as it is. `leaks`: by example id, answers that
+    prefixes were cut from beside the recorded ones."""
     # A visit without a target may still have a row toward a desired answer (`pmc.align_weight`); nothing is pushed away beside that.
     return [
-        _with_rejected(target, visit, encoder) if any(row.role == "forget" for row in target.rows) else target
+        _with_rejected(target, visit, (leaks or {}).get(target.example, ()), encoder)
+        if any(row.role == "forget" for row in target.rows)
+        else target
         for target, visit in zip(targets, visits, strict=True)
     ]
 
 
-def _with_rejected(target: Target, visit: Visit, encoder: Encoder) -> Target:
+def _with_rejected(target: Target, visit: Visit, leaks: Sequence[Answer], encoder: Encoder) -> Target:
     row, prompt = target.rows[0], encoder.prompt(visit.example.question)
     prefix = row.context[len(prompt) :]
     if prefix:
-        answer = next(one for one in visit.answers if one.ids[: len(prefix)] == prefix)  # it was cut out of one of them
+        # It was cut out of one of them.
+        answer = next(one for one in chain(visit.answers, leaks) if one.ids[: len(prefix)] == prefix)
         ids, text = answer.ids, answer.text
     else:
         ids, text = encoder.answer(visit.baseline), visit.baseline

@@ -109,11 +109,11 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
     kept = earlier.read_retain_rows(folder, recorded.corpus.forget)
-    return TrainingData(_visits(recorded, truth, before), rows, said, kept, recorded.prose, named(rows.trained))
+    return TrainingData(_visits(recorded, truth, before, recipe.record.withheld), rows, said, kept, recorded.prose, named(rows.trained))
 
 
-def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion]) -> dict[str, Visit]:
-    """`before`: the questions of earlier requests, none of which may become an answer here."""
+def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion], withheld: Sequence[str]) -> dict[str, Visit]:
+    """`before`: the questions of earlier requests, none of which may become an answer here. `withheld`: beginnings of no prefix."""
     corpus, baseline = recorded.corpus, recorded.baseline
     now = ((example.id, example.question, baseline[example.id].answer) for example in corpus.forget)
     told = Told((*now, *(("", asked.example.question, asked.baseline) for asked in before)))
@@ -123,6 +123,7 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion])
             earlier.barred(example, before),
             baseline[example.id].answer,
             baseline[example.id].answers,
+            tuple(text.casefold() for text in (*withheld, *baseline[example.id].withheld)),
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,

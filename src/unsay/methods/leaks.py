@@ -1,0 +1,44 @@
+"""Leaks: what the model in training still tells when it is asked plainly, for a visit to continue from.
+
+Prefixes cut out of recorded answers (prefixes.py) are beginnings that the model used to say. What is left after many rounds begins
+otherwise, and only now and then: one answer of fifty begins in a new way and ends with the old words. So answers that tell are kept, and
+cut before a word that they tell: training on the states that the learner itself comes to (Ross et al., arXiv 1011.0686).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from unsay.lm.sampler import Sampler
+from unsay.methods import Visit, pick
+from unsay.methods.prefixes import AnswerPrefix, cuts_before, prefix_from, secret_words
+from unsay.text import words
+from unsay.types import Answer, Candidate
+
+SHARE = 0.5
+"""Of the visits from a prefix, the share that continues from a leak, where one is known."""
+_KEPT = 4
+"""Leaks that are kept for a question, the latest ones."""
+
+
+def leaks(entry: Mapping[str, Any]) -> tuple[Answer, ...]:
+    """Those that a question's entry in the state holds."""
+    return tuple(Answer(tuple(one["ids"]), one["text"], True) for one in entry.get("leaks", ()))
+
+
+def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, Any]) -> None:
+    """Add the answers that tell to the entry; where none of them does, the oldest leak goes: it may be mended."""
+    secret = secret_words(visit.baseline, visit.example)
+    telling = [
+        one.answer for one in candidates if not secret.isdisjoint(words(one.text)) and not one.text.casefold().startswith(visit.withheld)
+    ]
+    kept = [*leaks(entry), *telling][-_KEPT:] if telling else leaks(entry)[1:]
+    entry["leaks"] = [{"ids": list(answer.ids), "text": answer.text} for answer in kept]
+
+
+def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> AnswerPrefix | None:
+    """One of the leaks, cut right before a word of the secret; `None` where none can be."""
+    secret = secret_words(visit.baseline, visit.example)
+    encoder = sampler.encoder
+    cuts = [(answer, cut) for answer in found for cut in cuts_before(secret, answer.ids, answer.text, encoder)]
+    prefixes = [prefix for answer, cut in cuts if (prefix := prefix_from(answer.ids[:cut], answer.text, encoder)).text]
+    return pick(prefixes, sampler, visit.example.id, "leak") if prefixes else None

@@ -1,0 +1,61 @@
+"""What the model still tells is kept, and visits continue from it, right before what it tells."""
+
+import json
+from dataclasses import replace
+
+from tests.test_methods import BASELINE, PLAIN, parrot, visit
+from unsay.config import SampleConfig
+from unsay.lm.adapters import Untouched
+from unsay.lm.sampler import Sampler
+from unsay.methods import Target
+from unsay.methods.leaks import choose_leak, keep_leaks, leaks
+from unsay.types import Answer, Candidate
+
+TELLS, SAFE = "It may be that she lives near Via Garibaldi.", "I don't know."
+
+
+def said(encoder, *texts):
+    return [Candidate(Answer(encoder.answer(text), text, True), i) for i, text in enumerate(texts)]
+
+
+def test_what_tells_is_kept_and_goes_once_nothing_does(encoder):
+    entry = {}
+    keep_leaks(visit(encoder), said(encoder, SAFE, TELLS, "Rome."), entry)
+    assert [one.text for one in leaks(entry)] == [TELLS]
+    keep_leaks(visit(encoder), said(encoder, *(f"{number} Turin" for number in range(6))), entry)
+    assert [one.text for one in leaks(entry)] == ["2 Turin", "3 Turin", "4 Turin", "5 Turin"], "the latest"
+    keep_leaks(visit(encoder), said(encoder, SAFE), entry)
+    assert [one.text for one in leaks(entry)] == ["3 Turin", "4 Turin", "5 Turin"]
+    assert leaks(json.loads(json.dumps(entry))) == leaks(entry), "a resumed run goes on with the same"
+
+
+def test_beginnings_that_the_audit_attacks_with_are_not_kept(encoder):
+    entry = {}
+    keep_leaks(visit(encoder, withheld=("it may be",)), said(encoder, TELLS, "She is in Turin."), entry)
+    assert [one.text for one in leaks(entry)] == ["She is in Turin."]
+
+
+def test_a_leak_is_cut_right_before_what_it_tells(model, encoder):
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    found = [one.answer for one in said(encoder, TELLS)]
+    assert choose_leak(visit(encoder), found, sampler).text == "It may be that she lives near Via"
+    told_at_once = [one.answer for one in said(encoder, "Turin, I think, or Rome.")]
+    assert choose_leak(visit(encoder), told_at_once, sampler) is None, "the bare question is asked anyway"
+    assert choose_leak(visit(encoder), [], sampler) is None
+
+
+def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):
+    """With rejection the next piece of the leak is pushed away, as that of a recorded answer is."""
+    asked = visit(encoder)
+    _, state = PLAIN.targets([asked], parrot(model, encoder, TELLS, SAFE), {})
+    assert [one["text"] for one in state["a"]["leaks"]] == [TELLS]
+    opened = replace(PLAIN, prefixes=1.0, reject=0.1)
+    untouched, prefixes = Untouched(model), set()
+    for number in range(12):
+        (target,), _ = opened.targets([asked], replace(parrot(model, encoder, SAFE), round=number, reference=untouched), state)
+        assert isinstance(target, Target)
+        prefixes.add(target.prefix)
+        if target.prefix == "It may be that she lives near Via":
+            assert target.rejected == "G"
+    assert "It may be that she lives near Via" in prefixes
+    assert any(prefix and BASELINE.startswith(prefix) for prefix in prefixes), "recorded answers are still continued, too"
