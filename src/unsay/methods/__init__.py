@@ -45,14 +45,14 @@ class Visit:
     """The model's own original greedy answer."""
     answers: Iterable[Answer] = ()
     """Other answers it gave when sampled: prefixes are cut from them."""
-    withheld: tuple[str, ...] = field(default=(), repr=False)
-    """Beginnings, in lower case, that no prefix may have: the audit attacks with them."""
     told: Told = field(default=NOBODY, repr=False)
     """The baseline answers of all forget questions: one secret must not be answered with another."""
     desired: tuple[str, ...] = ()
     """What the operator would like to hear instead, where the corpus says so."""
     truth: str | None = field(default=None, repr=False)
     """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
+    withheld: tuple[str, ...] = field(default=(), repr=False)
+    """Beginnings, in lower case, that no prefix may have: the audit attacks with them."""
 
     @property
     def known(self) -> str:

@@ -123,10 +123,10 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion],
             earlier.barred(example, before),
             baseline[example.id].answer,
             baseline[example.id].answers,
-            tuple(text.casefold() for text in (*withheld, *baseline[example.id].withheld)),
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
+            withheld=tuple(text.casefold() for text in (*withheld, *baseline[example.id].withheld)),
         )
     if not visits:
         raise ConfigError("there is no forget question; nothing to unlearn")
