@@ -195,6 +195,8 @@ def test_each_visit_draws_its_retain_rows(second: RunFolder, retain_model: Encod
 def test_no_earlier_secret_becomes_a_target(first: RunFolder, second: RunFolder):
     guarded = GuardedCollapse()
     visit = next(iter(read_training_data(recipe(), second, guarded).visits.values()))
+    other = read_recorded(second).baseline[visit.example.id].withheld
+    assert visit.withheld == ("The answer is", *other), "no prefix begins like what the audit attacks with"
     model, encoder = load_model(recipe().model, "people-retain")
     gate = guarded._filter(guarded.ask(replace(visit, answers=()), Sampler(model, encoder, recipe().sample), {}))
     secrets = list(read_recorded(first).answers.values())

@@ -71,7 +71,7 @@ def trained(n: int) -> None:
     forget = tuple(questions(n))
     baseline = {example.id: Baseline(answer(i, n), (Answer((1, 2), answer(i, n), True),), ()) for i, example in enumerate(forget)}
     corpus = Corpus("many", forget)
-    visits = _visits(Recorded(corpus, corpus, baseline, ()), {}, ())
+    visits = _visits(Recorded(corpus, corpus, baseline, ()), {}, (), ())
     for i, visit in enumerate(visits.values()):
         assert other_leak(answer((i + 1) % n, n), visit.reference()) == 1.0
 

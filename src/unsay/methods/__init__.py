@@ -52,7 +52,7 @@ class Visit:
     truth: str | None = field(default=None, repr=False)
     """The ground truth; `None` unless the method declares `needs_answers` and somebody has it."""
     withheld: tuple[str, ...] = field(default=(), repr=False)
-    """Beginnings, in lower case, that no prefix may have: the audit attacks with them."""
+    """Beginnings, in any casing, that no prefix may have: the audit attacks with them."""
 
     @property
     def known(self) -> str:

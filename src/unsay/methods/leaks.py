@@ -27,10 +27,9 @@ def leaks(entry: Mapping[str, Any]) -> tuple[Answer, ...]:
 
 def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, Any]) -> None:
     """Add the answers that tell to the entry; where none of them does, the oldest leak goes: it may be mended."""
-    secret = secret_words(visit.baseline, visit.example)
-    telling = [
-        one.answer for one in candidates if not secret.isdisjoint(words(one.text)) and not one.text.casefold().startswith(visit.withheld)
-    ]
+    secret, withheld = secret_words(visit.baseline, visit.example), tuple(map(str.casefold, visit.withheld))
+    told = [one.answer for one in candidates if not secret.isdisjoint(words(one.text))]
+    telling = [answer for answer in told if not answer.text.casefold().startswith(withheld)]
     kept = [*leaks(entry), *telling][-_KEPT:] if telling else leaks(entry)[1:]
     entry["leaks"] = [{"ids": list(answer.ids), "text": answer.text} for answer in kept]
 

@@ -126,7 +126,7 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion],
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
-            withheld=tuple(text.casefold() for text in (*withheld, *baseline[example.id].withheld)),
+            withheld=(*withheld, *baseline[example.id].withheld),
         )
     if not visits:
         raise ConfigError("there is no forget question; nothing to unlearn")
