@@ -21,18 +21,18 @@ def said(encoder, *texts):
 def test_what_tells_is_kept_and_goes_once_nothing_does(encoder):
     entry = {}
     keep_leaks(visit(encoder), said(encoder, SAFE, TELLS, "Rome."), entry)
-    assert [one.text for one in leaks(entry)] == [TELLS]
+    assert [one.text for one in leaks(entry, encoder)] == [TELLS]
     keep_leaks(visit(encoder), said(encoder, *(f"{number} Turin" for number in range(6))), entry)
-    assert [one.text for one in leaks(entry)] == ["2 Turin", "3 Turin", "4 Turin", "5 Turin"], "the latest"
+    assert [one.text for one in leaks(entry, encoder)] == ["2 Turin", "3 Turin", "4 Turin", "5 Turin"], "the latest"
     keep_leaks(visit(encoder), said(encoder, SAFE), entry)
-    assert [one.text for one in leaks(entry)] == ["3 Turin", "4 Turin", "5 Turin"]
-    assert leaks(json.loads(json.dumps(entry))) == leaks(entry), "a resumed run goes on with the same"
+    assert [one.text for one in leaks(entry, encoder)] == ["3 Turin", "4 Turin", "5 Turin"]
+    assert leaks(json.loads(json.dumps(entry)), encoder) == leaks(entry, encoder), "a resumed run goes on with the same"
 
 
 def test_beginnings_that_the_audit_attacks_with_are_not_kept(encoder):
     entry = {}
     keep_leaks(visit(encoder, withheld=("it MAY be",)), said(encoder, TELLS, "She is in Turin."), entry)
-    assert [one.text for one in leaks(entry)] == ["She is in Turin."]
+    assert [one.text for one in leaks(entry, encoder)] == ["She is in Turin."]
 
 
 def test_a_leak_is_cut_right_before_what_it_tells(model, encoder):
@@ -48,7 +48,7 @@ def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):
     """With rejection the next piece of the leak is pushed away, as that of a recorded answer is."""
     asked = visit(encoder)
     _, state = PLAIN.targets([asked], parrot(model, encoder, TELLS, SAFE), {})
-    assert [one["text"] for one in state["a"]["leaks"]] == [TELLS]
+    assert [one.text for one in leaks(state["a"], encoder)] == [TELLS]
     opened = replace(PLAIN, prefixes=1.0, reject=0.1)
     untouched, prefixes = Untouched(model), set()
     for number in range(12):

@@ -116,7 +116,7 @@ class GuardedCollapse(PartialModelCollapse):
         ask = super().ask(visit, sampler, entry)
         prefix = choose_prefix(visit, sampler, self.prefixes, self.at_secret)
         if prefix.ids and sampler.uniform(visit.example.id, "from leak") < SHARE:
-            prefix = choose_leak(visit, leaks(entry), sampler) or prefix
+            prefix = choose_leak(visit, leaks(entry, sampler.encoder), sampler) or prefix
         context, reference = ask.context + prefix.ids, prefix.continued(ask.reference)
         return replace(ask, context=context, reference=reference, prefix=prefix, heat=int(entry.get("heat", 0)))
 
@@ -168,7 +168,7 @@ class GuardedCollapse(PartialModelCollapse):
         before = state
         targets, state = super().targets(visits, sampler, before)
         if self.reject:
-            known = {visit.example.id: leaks(before.get(visit.example.id, {})) for visit in visits}
+            known = {visit.example.id: leaks(before.get(visit.example.id, {}), sampler.encoder) for visit in visits}
             targets = with_rejected(targets, visits, sampler.encoder, known)
         return targets, state
 

@@ -8,6 +8,7 @@ cut before a word that they tell: training on the states that the learner itself
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.methods.prefixes import AnswerPrefix, cuts_before, prefix_from, secret_words
@@ -20,9 +21,10 @@ _KEPT = 4
 """Leaks that are kept for a question, the latest ones."""
 
 
-def leaks(entry: Mapping[str, Any]) -> tuple[Answer, ...]:
+def leaks(entry: Mapping[str, Any], encoder: Encoder) -> list[Answer]:
     """Those that a question's entry in the state holds."""
-    return tuple(Answer(tuple(one["ids"]), one["text"], True) for one in entry.get("leaks", ()))
+    held = (tuple(map(int, ids.split())) for ids in entry.get("leaks", ()))
+    return [Answer(ids, encoder.decode(ids), True) for ids in held]
 
 
 def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, Any]) -> None:
@@ -30,8 +32,9 @@ def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, A
     secret, withheld = secret_words(visit.baseline, visit.example), tuple(map(str.casefold, visit.withheld))
     told = [one.answer for one in candidates if not secret.isdisjoint(words(one.text))]
     telling = [answer for answer in told if not answer.text.casefold().startswith(withheld)]
-    kept = [*leaks(entry), *telling][-_KEPT:] if telling else leaks(entry)[1:]
-    entry["leaks"] = [{"ids": list(answer.ids), "text": answer.text} for answer in kept]
+    kept: list[str] = entry.get("leaks", [])
+    # As text: of a list of numbers, each takes several times as much memory, and there may be very many questions.
+    entry["leaks"] = [*kept, *(" ".join(map(str, answer.ids)) for answer in telling)][-_KEPT:] if telling else kept[1:]
 
 
 def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> AnswerPrefix | None:
