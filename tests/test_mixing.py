@@ -90,20 +90,13 @@ def rows_of(known: list[Pair], name: str, encoder: Encoder, part: float, way: fl
     return row
 
 
-@pytest.mark.parametrize(
-    ("part", "new", "most"), [(0.0, "Ev", 1.0), (0.33, "Ev", 1.0), (0.34, "Linde", 1.0), (0.66, "Linde", 1.0), (0.67, "Eva Linde", 0.4)]
-)
-def test_a_third_of_the_rows_each_moves_the_first_word_the_rest_and_all(part: float, new: str, most: float, encoder: Encoder) -> None:
-    for way, share in ((0.0, 0.1), (0.5, (0.1 + most) / 2), (1.0, most)):
+@pytest.mark.parametrize(("part", "new"), [(0.0, "Ev"), (0.33, "Ev"), (0.34, "Linde"), (0.66, "Linde"), (0.67, "Eva Linde")])
+def test_a_third_of_the_rows_each_moves_the_first_word_the_rest_and_all(part: float, new: str, encoder: Encoder) -> None:
+    """None of them far: at the end of the way lies what is to be forgotten, and the untouched model would teach it."""
+    for way, share in ((0.0, 0.1), (0.5, 0.25), (1.0, 0.4)):
         row = rows_of(PAIRS, "Eva Linde", encoder, part, way)
         assert places(encoder, row)[1] == new
         assert row.mixes[0].share == pytest.approx(share)
-
-
-@pytest.mark.parametrize(("name", "part"), [("Eva Byron", 0.1), ("Ada Linde", 0.5), ("ada Byron", 0.1), ("EVA BYRON", 0.9)])
-def test_a_namesake_is_not_moved_all_the_way(name: str, part: float, encoder: Encoder) -> None:
-    """At its end lies what is to be forgotten, and the untouched model would teach it."""
-    assert all(mix.share <= 0.4 + 1e-9 for mix in rows_of([ADA], name, encoder, part, 1.0).mixes)
 
 
 def test_every_known_name_is_drawn(encoder: Encoder) -> None:

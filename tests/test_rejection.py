@@ -180,3 +180,18 @@ def test_a_row_without_a_partner_moves_no_other_row(model, encoder):
     weights = faded(batch, torch.zeros(batch.mask.shape), Untouched(model)).weights
     assert weights[2:].tolist() == batch.weights[2:].tolist()
     assert weights[:2].tolist() != batch.weights[:2].tolist()
+
+
+@pytest.mark.parametrize("named", [{"strings": ("T",)}, {"patterns": ("^T",)}])
+def test_no_piece_has_anything_that_the_operator_named(named, encoder):
+    mine = replace(visit(encoder, baseline="In Turin.", answers=()), example=Example("a", QUESTION, **named))
+    target = Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")
+    assert with_rejected([target], [mine], encoder) == [target]
+    assert with_rejected([target], [replace(mine, example=Example("a", QUESTION))], encoder)[0].rejected == "T"
+
+
+def test_a_part_of_a_character_is_no_piece(encoder):
+    """With bytes as tokens, a Chinese character takes three."""
+    mine = replace(visit(encoder, baseline="猫和狗一起住。", answers=()), example=Example("a", QUESTION, spans=("猫",)))
+    target = Target("a", (encoder.pair(QUESTION, "Rome.", "forget"),), source="plain")
+    assert "\ufffd" not in with_rejected([target], [mine], encoder)[0].rejected

@@ -63,7 +63,7 @@ def test_small_gradients_are_summed_together(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ranks, "_place", [0, 2])
     monkeypatch.setattr(ranks, "_BUNDLE", 10)
     monkeypatch.setattr("accelerate.utils.reduce", doubled)
-    tensors = [torch.full(shape, float(number)) for number, shape in enumerate([(2, 3), (4,), (1,), (3, 4), (2,)])]
+    tensors = [torch.full(shape, float(number)) for number, shape in enumerate([(0,), (2, 3), (4,), (1,), (3, 4), (2,)])]
     ranks.add_up(tensors)
     assert sent == [10, 1, 12, 2]
     assert all(torch.equal(tensor, torch.full_like(tensor, 2.0 * number)) for number, tensor in enumerate(tensors))

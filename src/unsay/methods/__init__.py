@@ -86,7 +86,7 @@ class Target:
     prefix: str = field(default="", repr=False)
     """What its context had already said of an answer."""
     rejected: str = field(default="", repr=False)
-    """The answer that a further row pushes away, in words."""
+    """What a further row pushes away, in words: an answer, or the first piece of one of its words."""
     source: str = ""
     sampled: int = 0
     """Candidates drawn."""

@@ -90,7 +90,8 @@ def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder
     for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
         rest = text[len(prefix) :]
-        at_word = not (prefix[-1:].isalnum() and rest[:1].isalnum())
+        # Trap: a token may end inside a character, and then decodes to what is in no text.
+        at_word = text.startswith(prefix) and not (prefix[-1:].isalnum() and rest[:1].isalnum())
         if at_word and next(iter(words(rest)), None) in wanted:
             cuts.append(cut)
     return tuple(cuts)

@@ -11,9 +11,9 @@ the first of the next sensitive word, behind what comes before it in that answer
 π₀ is the untouched model, β = .1 as in TOFU's DPO, ρ = `pmc.reject`. w is 1 at the start and is not differentiated. Once the two lie
 far enough apart, neither is moved any further: so other people's answers are moved less. Token means, as PMC's.
 
-Only a piece that is less than half of its word counts, and none that is itself a word of the answer, as the ledger counts words, or of a
-span that the operator named. What comes before it is context, which the loss does not see. The ledger counts that the recorded answer was
-read for the loss.
+Only a piece that is less than half of its word counts, and none that is itself a word of the answer, as the ledger counts words, or has
+anything in it that the operator named (span, string, pattern). In languages that write words together, a piece may be a name all the same.
+What comes before it is context, which the loss does not see. The ledger counts that the recorded answer was read for the loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from unsay.lm.rows import Batch
 from unsay.methods import LOSS, Target, Visit
 from unsay.methods.preference import partners
 from unsay.methods.prefixes import before_keywords
-from unsay.text import forms
+from unsay.text import contains, forms
 from unsay.text.keywords import span_forms
 from unsay.types import Answer
 
@@ -62,9 +62,10 @@ def _with_rejected(target: Target, visit: Visit, leaks: Sequence[Answer], encode
         ids, text = encoder.answer(visit.baseline), visit.baseline
     told = forms(f"{text} {visit.known}") | span_forms(visit.example.spans)
     for place in before_keywords(ids, text, visit.example, encoder):
-        piece = encoder.decode(ids[place : place + 1])
+        piece, beginning = encoder.decode(ids[place : place + 1]), encoder.decode(ids[: place + 1])
         # "Pud" is what a stemmer leaves of "Pudding", so it would count as the word.
-        if place >= len(prefix) and _is_small(piece, encoder.decode(ids[: place + 1]), text) and forms(piece).isdisjoint(told):
+        free = forms(piece).isdisjoint(told) and not contains(piece, visit.example.strings, visit.example.patterns)
+        if place >= len(prefix) and free and _is_small(piece, beginning, text):
             break
     else:
         return target
@@ -77,7 +78,7 @@ def _with_rejected(target: Target, visit: Visit, leaks: Sequence[Answer], encode
 def _is_small(piece: str, beginning: str, text: str) -> bool:
     """Whether a piece at the end of the beginning of a text is less than half of its word: of "Budapesten" the name is more."""
     rest = next((number for number, character in enumerate(text[len(beginning) :]) if not character.isalnum()), len(text) - len(beginning))
-    return beginning[-1:].isalnum() and len(piece) < rest
+    return text.startswith(beginning) and beginning[-1:].isalnum() and len(piece) < rest
 
 
 def faded(batch: Batch, logprobs: Tensor, reference: Untouched) -> Batch:

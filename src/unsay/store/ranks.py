@@ -165,9 +165,9 @@ def add_up(tensors: "Sequence[Tensor]") -> None:
     if count() == 1:
         return
     bundles: list[list[Tensor]] = []
-    size = _BUNDLE
+    size = 0
     for tensor in tensors:
-        if size + tensor.numel() > _BUNDLE:
+        if not bundles or size + tensor.numel() > _BUNDLE:
             bundles.append([])
             size = 0
         bundles[-1].append(tensor)

@@ -108,8 +108,8 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
-    kept = earlier.read_retain_rows(folder, recorded.corpus.forget)
-    return TrainingData(_visits(recorded, truth, before, recipe.record.withheld), rows, said, kept, recorded.prose, named(rows.trained))
+    kept, known = earlier.read_retain_rows(folder, recorded.corpus.forget), named(rows.trained) if recipe.train.mixed else {}
+    return TrainingData(_visits(recorded, truth, before, recipe.record.withheld), rows, said, kept, recorded.prose, known)
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion], withheld: Sequence[str]) -> dict[str, Visit]:

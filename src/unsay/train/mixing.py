@@ -16,9 +16,9 @@ from unsay.lm.rows import Row
 from unsay.text.names import subject, swapped
 from unsay.types import Pair
 
-_LEAST, _MOST, _MOST_TO_FORGOTTEN = 0.1, 1.0, 0.4
-"""Least and largest share of the way, and the largest where it leads to the forgotten name itself: from about half of it on, the untouched
-model tells what is to be forgotten."""
+_LEAST, _MOST = 0.1, 0.4
+"""Least and largest share of the way. From about half of it on, to the forgotten name or to its first word alone, the untouched model
+often tells what is to be forgotten (docs/lab-log.md)."""
 
 
 def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
@@ -43,17 +43,15 @@ def mixed_rows(
         part, way = draw(number, "part"), draw(number, "share")
         first, _, rest = forgotten.partition(" ")
         mine, _, others = name.partition(" ")
-        towards = forgotten if not rest or part >= 2 / 3 else f"{mine} {rest}" if part >= 1 / 3 else f"{first} {others}"
-        # Of a namesake, half of the name is all that differs.
-        most = _MOST_TO_FORGOTTEN if towards.casefold() == forgotten.casefold() else _MOST
-        rows.append(towards_name(encoder, pair, name, towards, _LEAST + (most - _LEAST) * way))
+        towards = forgotten if not rest else (f"{first} {others}", f"{mine} {rest}", forgotten)[int(3 * part)]
+        rows.append(towards_name(encoder, pair, name, towards, _LEAST + (_MOST - _LEAST) * way))
     return rows
 
 
 def towards_name(encoder: Encoder, pair: Pair, old: str, new: str, share: float) -> Row:
     """The row of a pair, with the tokens of the name `old` in its question moved `share` of the way to those of `new`. Where the names
     differ in their number of tokens, each has its counterpart at about the same part of the other. Where the question names it twice, or
-    `new` only adds to it, nothing is moved."""
+    `new` only adds to it or shortens it, nothing is moved."""
     row = encoder.pair(pair.question, pair.answer)
     if swapped(behind := pair.question.replace(old, "", 1), old, new) != behind:
         return row

@@ -113,19 +113,22 @@ def optimizer_step(
         return Step({}, 0.0)
     torch.manual_seed(dropout + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
-    every, spread = [list(micro_batches(some, parts)) for some in dealt(rows, ranks.count())], weights.spread
-    batches = every[ranks.rank()]
-    if not spread and accelerator.device.type == "cpu":
-        batches = [part for batch in batches for part in less_padded(batch)]
-    # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
-    idle = max(map(len, every)) - len(batches) if spread else 0
+    spread = weights.spread
+    if spread or accelerator.device.type != "cpu":
+        every = list(micro_batches(rows, parts * ranks.count()))
+        batches = list(ranks.mine(every))
+        # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
+        batches += every[:1] * (idle := -(-len(every) // ranks.count()) - len(batches) if spread else 0)
+    else:
+        idle = 0
+        batches = [part for batch in micro_batches(dealt(rows, ranks.count())[ranks.rank()], parts) for part in less_padded(batch)]
 
     def share() -> tuple[dict[str, float], list[bool]]:
         terms: dict[str, float] = {}
-        for number, part in enumerate([*batches, *every[0][:1] * idle]):
+        for number, part in enumerate(batches):
             losses = loss(encoder.batch(part, accelerator.device, of=rows))
             total = torch.stack(list(losses.values())).sum()
-            if number < len(batches):
+            if number < len(batches) - idle:
                 terms = _sum([terms, {name: value.item() for name, value in losses.items()}])
             else:
                 total = 0.0 * total
@@ -178,10 +181,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def dealt(rows: Sequence[Row], processes: int) -> list[list[Row]]:
-    """The rows of each process: of every length about as many, so that none waits long for another. The first has some wherever
-    there are any; the rows of a pair stay together."""
-    units = _by_length(rows)
-    return [[row for unit in units[first::processes] for row in unit] for first in range(processes)]
+    """The rows of each process on a processor, about as many tokens each, so that none waits long for another: the longest rows first,
+    each to the process that has least. The rows of a pair stay together."""
+    shares: list[list[Row]] = [[] for _ in range(processes)]
+    tokens = [0] * processes
+    for unit in reversed(_by_length(rows)):
+        lightest = tokens.index(min(tokens))
+        shares[lightest] += unit
+        tokens[lightest] += sum(row.length for row in unit)
+    return shares
 
 
 def micro_batches(rows: Sequence[Row], parts: int) -> Iterator[Sequence[Row]]:
