@@ -60,19 +60,24 @@ def _with_rejected(target: Target, visit: Visit, leaks: Sequence[Answer], encode
         ids, text = answer.ids, answer.text
     else:
         ids, text = encoder.answer(visit.baseline), visit.baseline
+    if (found := _piece(ids, text, len(prefix), visit, encoder)) is None:
+        return target
+    place, piece = found
+    rejected = replace(row, context=(*prompt, *ids[:place]), answer=(ids[place],), role="rejected", pair=target.example)
+    rows = (replace(row, pair=target.example), rejected, *target.rows[1:])
+    return replace(target, rows=rows, rejected=piece, reads={**target.reads, LOSS: 1})
+
+
+def _piece(ids: tuple[int, ...], text: str, start: int, visit: Visit, encoder: Encoder) -> tuple[int, str] | None:
+    """The first place of an answer, from `start` on, where a word begins with a piece that may be pushed away, and that piece."""
     told = forms(f"{text} {visit.known}") | span_forms(visit.example.spans)
     for place in before_keywords(ids, text, visit.example, encoder):
         piece, beginning = encoder.decode(ids[place : place + 1]), encoder.decode(ids[: place + 1])
         # "Pud" is what a stemmer leaves of "Pudding", so it would count as the word.
         free = forms(piece).isdisjoint(told) and not contains(piece, visit.example.strings, visit.example.patterns)
-        if place >= len(prefix) and free and _is_small(piece, beginning, text):
-            break
-    else:
-        return target
-    rejected = replace(row, context=(*prompt, *ids[:place]), answer=(ids[place],), role="rejected", pair=target.example)
-    return replace(
-        target, rows=(replace(row, pair=target.example), rejected, *target.rows[1:]), rejected=piece, reads={**target.reads, LOSS: 1}
-    )
+        if place >= start and free and _is_small(piece, beginning, text):
+            return place, piece
+    return None
 
 
 def _is_small(piece: str, beginning: str, text: str) -> bool:

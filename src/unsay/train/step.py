@@ -46,10 +46,12 @@ class Weights:
     def sum_over_ranks(self, touched: Sequence[Sequence[bool]]) -> None:
         """Sum the gradients of all processes. `touched`: by process, which weights have one; what none has touched stays without,
         for an optimizer moves it not even by its decay."""
-        summed = [exact for exact, *some in zip(self.exact.values(), *touched, strict=True) if any(some)]
-        for exact in summed:
-            exact.grad = torch.zeros_like(exact) if exact.grad is None else exact.grad
-        ranks.add_up([exact.grad for exact in summed if exact.grad is not None])
+        gradients = []
+        for exact, *some in zip(self.exact.values(), *touched, strict=True):
+            if any(some):
+                exact.grad = torch.zeros_like(exact) if exact.grad is None else exact.grad
+                gradients.append(exact.grad)
+        ranks.add_up(gradients)
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -114,14 +116,7 @@ def optimizer_step(
     torch.manual_seed(dropout + ranks.rank())
     optimizer.zero_grad(set_to_none=True)
     spread = weights.spread
-    if spread or accelerator.device.type != "cpu":
-        every = list(micro_batches(rows, parts * ranks.count()))
-        batches = list(ranks.mine(every))
-        # Of a model that is spread, all processes call every layer as often: without a batch of its own, one takes part for nothing.
-        batches += every[:1] * (idle := -(-len(every) // ranks.count()) - len(batches) if spread else 0)
-    else:
-        idle = 0
-        batches = [part for batch in micro_batches(dealt(rows, ranks.count())[ranks.rank()], parts) for part in less_padded(batch)]
+    batches, idle = _batches(rows, parts, accelerator.device.type, spread)
 
     def share() -> tuple[dict[str, float], list[bool]]:
         terms: dict[str, float] = {}
@@ -154,6 +149,18 @@ def optimizer_step(
     return Step(terms, norm)
 
 
+def _batches(rows: Sequence[Row], parts: int, device: str, spread: bool) -> tuple[list[Sequence[Row]], int]:
+    """The batches of this process, and how many of them, the last ones, it reads for nothing."""
+    if device == "cpu" and not spread:
+        mine = dealt(rows, ranks.count())[ranks.rank()]
+        return [part for batch in micro_batches(mine, parts) for part in less_padded(batch)], 0
+    every = list(micro_batches(rows, parts * ranks.count()))
+    batches = list(ranks.mine(every))
+    # Of a model that is spread, all processes call every layer as often.
+    idle = -(-len(every) // ranks.count()) - len(batches) if spread else 0
+    return batches + every[:1] * idle, idle
+
+
 def _sum(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in (item for part in parts for item in part.items()):
@@ -183,6 +190,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def dealt(rows: Sequence[Row], processes: int) -> list[list[Row]]:
     """The rows of each process on a processor, about as many tokens each, so that none waits long for another: the longest rows first,
     each to the process that has least. The rows of a pair stay together."""
+    if processes == 1:
+        return [list(rows)]
     shares: list[list[Row]] = [[] for _ in range(processes)]
     tokens = [0] * processes
     for unit in reversed(_by_length(rows)):
