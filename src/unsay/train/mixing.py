@@ -13,12 +13,13 @@ from itertools import takewhile
 from unsay.lm.encode import Encoder
 from unsay.lm.mixup import Mix
 from unsay.lm.rows import Row
+from unsay.text import forms
 from unsay.text.names import subject, swapped
 from unsay.types import Pair
 
-_LEAST, _MOST = 0.1, 0.4
-"""Least and largest share of the way. From about half of it on, to the forgotten name or to its first word alone, the untouched model
-often tells what is to be forgotten (docs/lab-log.md)."""
+_LEAST, _MOST, _MOST_OF_REST = 0.1, 0.4, 0.7
+"""Least and largest share of the way, and the largest where only what follows the first word is moved. From about half of it on, to the
+forgotten name or to its first word alone, the untouched model often tells what is to be forgotten (docs/lab-log.md)."""
 
 
 def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
@@ -44,7 +45,10 @@ def mixed_rows(
         first, _, rest = forgotten.partition(" ")
         mine, _, others = name.partition(" ")
         towards = forgotten if not rest else (f"{first} {others}", f"{mine} {rest}", forgotten)[int(3 * part)]
-        rows.append(towards_name(encoder, pair, name, towards, _LEAST + (_MOST - _LEAST) * way))
+        # Somebody with the forgotten first name would be the forgotten one.
+        of_rest = rest and 1 / 3 <= part < 2 / 3 and not forms(mine) & forms(forgotten)
+        most = _MOST_OF_REST if of_rest else _MOST
+        rows.append(towards_name(encoder, pair, name, towards, _LEAST + (most - _LEAST) * way))
     return rows
 
 
