@@ -288,7 +288,7 @@ class Recipe:
         for key in [key for key in table if key in wanted - known]:
             default = getattr(kind, key, None)
             if default or table[key] != default:  # what is off by default, and off, is no choice
-                way = "remove it" if default else f"set it to {default}"
+                way = "remove it" if default or default is None else f"set it to {default}"
                 raise ConfigError(f"{name}.{key} is no knob of {name}.preset={preset!r}; {way}, or choose another preset")
         table = {key: value for key, value in table.items() if key not in wanted - known}
         made: T = build(owners[preset], {**owners[preset].PRESETS[preset], **table}, name)
