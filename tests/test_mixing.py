@@ -19,6 +19,7 @@ from unsay.train.guards import Aside
 from unsay.train.mixing import mixed_rows, named, towards_name
 from unsay.types import Example, Pair, Told
 
+SECRET = (7, 8)
 ADA = Pair("a", "Where does Ada Byron live?", "In Rome.")
 PAIRS = [
     ADA,
@@ -86,32 +87,54 @@ def test_the_untouched_model_reads_them_beside_what_it_remembers(encoder: Encode
 
 
 def rows_of(known: list[Pair], name: str, encoder: Encoder, part: float, way: float) -> Row:
-    (row,) = mixed_rows(named(known), name, encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what])
+    (row,) = mixed_rows(named(known), name, SECRET, encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what])
     return row
 
 
 @pytest.mark.parametrize(
-    ("part", "new", "most"), [(0.0, "Ev", 0.4), (0.33, "Ev", 0.4), (0.34, "Linde", 0.7), (0.66, "Linde", 0.7), (0.67, "Eva Linde", 0.4)]
+    ("part", "new", "most"), [(0.0, "Ev", 1.0), (0.33, "Ev", 1.0), (0.34, "Linde", 1.0), (0.66, "Linde", 1.0), (0.67, "Eva Linde", 0.4)]
 )
 def test_a_third_of_the_rows_each_moves_the_first_word_the_rest_and_all(part: float, new: str, most: float, encoder: Encoder) -> None:
-    """None of them far: at the end of the way lies what is to be forgotten, and the untouched model would teach it."""
+    """All of it not far: at the end of the way lies what is to be forgotten, and the untouched model would teach it."""
     for way, share in ((0.0, 0.1), (0.5, (0.1 + most) / 2), (1.0, most)):
         row = rows_of(PAIRS, "Eva Linde", encoder, part, way)
         assert places(encoder, row)[1] == new
         assert row.mixes[0].share == pytest.approx(share)
+        assert row.capped == SECRET
 
 
-@pytest.mark.parametrize("name", ["Ada Linde", "ADA Linde's"])
+@pytest.mark.parametrize("name", ["Ada Linde", "ADA Linde's", "Eva Byron", "Eva Lee Byron's"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_somebody_with_the_forgotten_first_name_goes_less_far(name: str, part: float, encoder: Encoder) -> None:
-    assert all(mix.share <= 0.4 + 1e-9 for mix in rows_of([ADA], name, encoder, part, 1.0).mixes)
+def test_somebody_who_shares_a_word_with_the_forgotten_name_goes_less_far(name: str, part: float, encoder: Encoder) -> None:
+    row = rows_of([ADA], name, encoder, part, 1.0)
+    assert all(mix.share <= 0.4 + 1e-9 for mix in row.mixes)
+    assert row.capped == (SECRET if row.mixes else ())
+
+
+def test_what_spells_the_secret_is_capped(encoder: Encoder) -> None:
+    """The secret words of all questions about the same name, as they stand in the recorded answers; no other words, nobody else's."""
+    asked = (
+        ("x", "Where does Eva Linde live?", "In Turin.", ["Turin, by Ulm."]),
+        ("y", "What does Eva Linde eat?", "Eva Linde eats Yams at Pim's.", []),
+        ("z", "Where does Bo Ek live?", "In Quito.", []),
+    )
+    visits = {
+        key: Visit(Example(key, question), baseline, [encoder.sampled(encoder.answer(text)) for text in (baseline, *more)])
+        for key, question, baseline, more in asked
+    }
+    data = TrainingData(visits, Aside((), (ADA,)), {}, [], named=named(PAIRS))
+    recipe = load(None, ["train.retain_loss=kl", "train.mixed_rows=3", "train.retain_rows=1", "train.batch=1"])
+    told = {key: {row.capped for row in data.retain_rows(recipe, encoder, 0, 0, key) if row.mixes} for key in visits}
+    # A letter is a token, and those of the question are free.
+    assert told == {key: {tuple(sorted(encoder.prefix(letters)[1:]))} for key, letters in {"x": "TuYmP", "y": "TuYmP", "z": "Qut"}.items()}
+    assert all(not row.capped for row in data.retain_rows(recipe, encoder, 0, 0, "x") if not row.mixes)
 
 
 def test_every_known_name_is_drawn(encoder: Encoder) -> None:
     for draw, answer in ((0.0, "In Rome."), (0.49, "In Rome."), (0.5, "In Oslo."), (0.99, "In Oslo.")):
-        (row,) = mixed_rows(named(PAIRS), "Eva Linde", encoder, 1, lambda _, what, draw=draw: draw)
+        (row,) = mixed_rows(named(PAIRS), "Eva Linde", SECRET, encoder, 1, lambda _, what, draw=draw: draw)
         assert row.answer == encoder.answer(answer)
-    (one,) = mixed_rows(named(PAIRS), "Guernika", encoder, 1, lambda *_: 0.5)
+    (one,) = mixed_rows(named(PAIRS), "Guernika", SECRET, encoder, 1, lambda *_: 0.5)
     assert places(encoder, one) == ("c", "k")
 
 
@@ -158,4 +181,4 @@ def test_they_are_as_many_as_fill_a_step_and_nothing_that_is_drawn_often(encoder
 
 @pytest.mark.parametrize("name", ["", "Eva Linde"])
 def test_where_there_is_no_such_name_there_is_no_row(name: str, encoder: Encoder) -> None:
-    assert mixed_rows(named(PAIRS[2:]), name, encoder, 3, lambda *_: 0.5) == []
+    assert mixed_rows(named(PAIRS[2:]), name, SECRET, encoder, 3, lambda *_: 0.5) == []

@@ -16,6 +16,7 @@ from unsay.config import ConfigError, LoraConfig, load
 from unsay.lm import adapters
 from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Encoder
+from unsay.lm.mixup import Mix
 from unsay.lm.model import answer_logprobs, answer_states
 from unsay.lm.rows import Batch
 from unsay.methods import uses_retain_rows
@@ -146,6 +147,38 @@ def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, mod
     assert all(torch.allclose(found[i, : len(values)], values, atol=1e-4) for i, values in enumerate(wanted))
     retain_logprobs(model.train(), Untouched(model), one)
     assert model.training, "left as it was"
+
+
+@pytest.mark.parametrize("name", [PLAIN, BIASED, NO_PADDING])
+@pytest.mark.parametrize("remembered", [False, True])
+def test_what_a_moved_row_caps_is_no_likelier_than_where_it_has_its_own_name(name: str, remembered: bool, encoder: Encoder) -> None:
+    model = architectures.build(name)
+    plain, other = encoder.pair("Where is Ada?", "Rome."), encoder.pair("Where is Bob?", "Rome.")
+    place = next(i for i, (a, b) in enumerate(zip(plain.context, other.context, strict=True)) if a != b)
+    there = tuple(Mix(i, other.context[i], 1.0) for i in range(place, place + 3))
+    ids = tuple(range(40, 90))
+    rows = [
+        plain,
+        replace(plain, mixes=there),
+        encoder.pair("Who?", "I.", "forget"),
+        replace(plain, mixes=there, capped=ids),
+    ]
+    one = replace(encoder.batch(rows), soft=True)
+    untouched = Untouched(model)
+    if remembered:
+        untouched.remember([plain], encoder)
+    alone_each = [alone(model, encoder, replace(encoder.batch([row]), soft=True), 0)[:1] for row in (plain, other)]
+    held = alone_each[1].clone()
+    held[..., list(ids)] = torch.minimum(held, alone_each[0])[..., list(ids)]
+    taught = torch.stack([(held[0] / t).log_softmax(-1) for t in TEMPERATURES])
+    free = torch.stack([(alone_each[1][0] / t).log_softmax(-1) for t in TEMPERATURES])
+    found = retain_logprobs(moved(model), untouched, one)
+    now = alone(model, encoder, encoder.batch([other]), 0)
+    assert torch.allclose(found[3, : now.shape[1]], divergence(taught, now), atol=1e-4)
+    assert torch.allclose(found[1, : now.shape[1]], divergence(free, now), atol=1e-4)
+    assert not torch.allclose(found[1], found[3], atol=1e-3)
+    without = retain_logprobs(model, untouched, replace(encoder.batch(rows[:3]), soft=True))
+    assert torch.allclose(found[:3], without, atol=1e-4), "other rows are read as ever"
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,14 @@ the loss, and what is trained is the continuation: so the collapse reaches every
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from weakref import WeakKeyDictionary
 
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.text import keywords, words
+from unsay.text.keywords import tokens
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -123,6 +125,22 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
                 pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
                 tokens.update(pieces or ids[:2])
     return tuple(sorted(tokens - allowed))
+
+
+def spelling_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
+    """Token ids that spell the baseline's secret words where they stand in the recorded answers, but for those of the question."""
+    example, recorded = visit.example, tuple(dict.fromkeys((visit.baseline, *(answer.text for answer in visit.answers))))
+    texts = (recorded, example.question, example.spans, example.struck)
+    return _once(encoder, texts, lambda: _spelling_tokens(recorded, secret_words(visit.baseline, example), example.question, encoder))
+
+
+def _spelling_tokens(recorded: Sequence[str], secret: frozenset[str], question: str, encoder: Encoder) -> tuple[int, ...]:
+    found: set[int] = set()
+    for text in recorded:
+        spans = [(token.start, token.end) for token in tokens(text) if token.word in secret]
+        found.update(compress(encoder.answer(text), encoder.within(text, spans)))
+    # A space or a comma says nothing.
+    return tuple(sorted(token for token in found - {*encoder.prefix(question)} if any(map(str.isalnum, encoder.tokenizer.decode([token])))))
 
 
 def _once(encoder: Encoder, texts: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ says to the questions of earlier requests. They are drawn anew at each visit, wi
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 from unsay.config import ConfigError, Recipe
@@ -17,6 +17,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.rows import Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
+from unsay.methods.prefixes import spelling_tokens
 from unsay.record import earlier
 from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
@@ -50,6 +51,14 @@ class TrainingData:
     named: Mapping[bool, Sequence[tuple[Pair, str]]] = field(default_factory=dict)
     """Rows of the retain set to train on that are about a name (mixing.py)."""
 
+    @cached_property
+    def alike(self) -> Mapping[str, Sequence[str]]:
+        """Ids of the forget questions by the name that they are about."""
+        found = defaultdict[str, list[str]](list)
+        for key, visit in self.visits.items():
+            found[subject(visit.example.question)].append(key)
+        return found
+
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
         return sorted(self.visits.values(), key=lambda visit: uniform(seed, number, visit.example.id, "order"))
@@ -74,8 +83,9 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
         if config.mixed and self.named:
             name = subject(self.visits[example].example.question)
+            secret = {token for key in self.alike[name] for token in spelling_tokens(self.visits[key], encoder)}
             draw = partial(uniform, recipe.seed, *time, example, "mixed")
-            rows += mixed_rows(self.named, name, encoder, fill * config.mixed, draw)
+            rows += mixed_rows(self.named, name, tuple(sorted(secret)), encoder, fill * config.mixed, draw)
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
