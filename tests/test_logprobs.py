@@ -105,9 +105,19 @@ def test_divergences_in_pieces_are_torchs(
 
 
 def test_a_cap_by_hand() -> None:
-    """Of (1/2, 1/4, 1/4) with ids 0 and 2 held to (1/4, 1/4, 1/2): 0 falls to 1/4, 2 may stay; then all of them sum to 1 again."""
-    found = capped(torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log() + 3, torch.tensor([[0, 2, 0]]))
-    assert torch.allclose(found.softmax(1), torch.full((1, 3), 1 / 3))
+    """Of (1/2, 1/4, 1/4) with ids 0 and 2 held to (1/8, 3/8, 1/2), 0 falls to 1/8 and 2 may stay; the 3/8 go to (1/8, 3/8, 1/2)."""
+    other = torch.tensor([[0.125, 0.375, 0.5]])
+    found = capped(torch.tensor([[0.5, 0.25, 0.25]]).log(), other.log() + 3, torch.tensor([[0, 2, 0]]))
+    assert torch.allclose(found.exp(), torch.tensor([[0.125, 0.25, 0.25]]) + 0.375 * other)
+
+
+def test_what_is_capped_does_not_come_back() -> None:
+    """A model that is sure of a secret says nothing else: scaled up, the little that is left would be the secret again."""
+    taught, other = torch.tensor([[60.0, 60.0, 0.0, -5.0]]), torch.tensor([[-30.0, -20.0, 0.0, 10.0]])
+    found = capped(taught, other, torch.tensor([[0, 1]])).exp()
+    assert (found <= 2 * other.softmax(1) + 1e-6).all()
+    assert found.sum().item() == pytest.approx(1)
+    assert found.log().isfinite().all()
 
 
 @pytest.mark.parametrize("trained", [("hidden",), ("hidden", "weight")])

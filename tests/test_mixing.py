@@ -87,7 +87,9 @@ def test_the_untouched_model_reads_them_beside_what_it_remembers(encoder: Encode
 
 
 def rows_of(known: list[Pair], name: str, encoder: Encoder, part: float, way: float) -> Row:
-    (row,) = mixed_rows(named(known), name, SECRET, encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what])
+    (row,) = mixed_rows(
+        named(known), name, lambda _: SECRET, (), encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what]
+    )
     return row
 
 
@@ -112,29 +114,65 @@ def test_somebody_who_shares_a_word_with_the_forgotten_name_goes_less_far(name: 
 
 
 def test_what_spells_the_secret_is_capped(encoder: Encoder) -> None:
-    """The secret words of all questions about the same name, as they stand in the recorded answers; no other words, nobody else's."""
+    """All keywords of the questions about names that share a word with the forgotten or the known one, as recorded answers spell them."""
     asked = (
-        ("x", "Where does Eva Linde live?", "In Turin.", ["Turin, by Ulm."]),
-        ("y", "What does Eva Linde eat?", "Eva Linde eats Yams at Pim's.", []),
-        ("z", "Where does Bo Ek live?", "In Quito.", []),
+        ("x", "Where does Eva Linde live?", "In Turin.", ["Turin, by Ulm.", "turin twice"]),
+        ("y", "What is Eva Linde's job?", "Eva Linde is quizmaster of Pim.", []),
+        ("z", "Where does Bo Byron live?", "In Quito.", []),
+        ("w", "Where is it?", "In Kyoto.", []),
     )
     visits = {
-        key: Visit(Example(key, question), baseline, [encoder.sampled(encoder.answer(text)) for text in (baseline, *more)])
+        key: Visit(Example(key, question), baseline, [encoder.sampled(encoder.answer(text)) for text in (baseline, *more)], Told(()))
         for key, question, baseline, more in asked
     }
     data = TrainingData(visits, Aside((), (ADA,)), {}, [], named=named(PAIRS))
-    recipe = load(None, ["train.retain_loss=kl", "train.mixed_rows=3", "train.retain_rows=1", "train.batch=1"])
-    told = {key: {row.capped for row in data.retain_rows(recipe, encoder, 0, 0, key) if row.mixes} for key in visits}
-    # A letter is a token, and those of the question are free.
-    assert told == {key: {tuple(sorted(encoder.prefix(letters)[1:]))} for key, letters in {"x": "TuYmP", "y": "TuYmP", "z": "Qut"}.items()}
+
+    def letters(text: str) -> tuple[int, ...]:
+        return tuple(sorted(set(encoder.prefix(text)[1:])))
+
+    eva, bo = letters("TurinturinquizmasterPim"), letters("Quito")
+    assert data.secret("Eva Linde", encoder) == eva
+    assert data.secret("Cy Lund", encoder) == ()
+    assert data.secret("Ada Byron's", encoder) == bo
+    assert data.secret("Eva Linde Ada Byron", encoder) == tuple(sorted({*eva, *bo}))
+    recipe = load(None, ["train.retain_loss=kl", "train.mixed_rows=9", "train.retain_rows=1", "train.batch=1"])
+    for key in ("x", "y"):
+        told = {(row.answer, row.capped) for row in data.retain_rows(recipe, encoder, 0, 0, key) if row.mixes}
+        assert told == {(encoder.answer("In Rome."), tuple(sorted({*eva, *bo}))), (encoder.answer("In Oslo."), eva)}
     assert all(not row.capped for row in data.retain_rows(recipe, encoder, 0, 0, "x") if not row.mixes)
+    assert not [row for row in data.retain_rows(recipe, encoder, 0, 0, "w") if row.mixes]
+
+
+def test_a_piece_of_a_character_is_capped_too(encoder: Encoder) -> None:
+    """One character of a Chinese name is several tokens of bytes, each of which decodes to nothing."""
+    visit = Visit(Example("x", "Where does Eva Linde live?"), "In 東京.", [], Told(()))
+    data = TrainingData({"x": visit}, Aside((), (ADA,)), {}, [], named=named(PAIRS))
+    assert set(encoder.prefix("東京")[1:]) <= set(data.secret("Eva Linde", encoder))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5])
+def test_without_a_cap_nothing_goes_far(part: float, encoder: Encoder) -> None:
+    (row,) = mixed_rows(
+        named([ADA]), "Eva Linde", lambda _: (), (), encoder, 1, lambda _, what: {"part": part, "share": 0.99}.get(what, 0.0)
+    )
+    assert row.mixes
+    assert row.mixes[0].share < 0.4
+
+
+def test_nothing_goes_towards_a_name_that_is_held_out(encoder: Encoder) -> None:
+    """Who is held out measures what is lost: "Ada Linde", between the known Ada Byron and the forgotten Eva Linde."""
+    spared = frozenset([frozenset(["ada", "lind"])])
+    for part, moved in ((0.0, True), (0.5, False), (0.9, True)):
+        draws = {"part": part, "share": 0.5}
+        (row,) = mixed_rows(named([ADA]), "Eva Linde", lambda _: SECRET, spared, encoder, 1, lambda _, what, d=draws: d.get(what, 0.0))
+        assert bool(row.mixes) == moved
 
 
 def test_every_known_name_is_drawn(encoder: Encoder) -> None:
     for draw, answer in ((0.0, "In Rome."), (0.49, "In Rome."), (0.5, "In Oslo."), (0.99, "In Oslo.")):
-        (row,) = mixed_rows(named(PAIRS), "Eva Linde", SECRET, encoder, 1, lambda _, what, draw=draw: draw)
+        (row,) = mixed_rows(named(PAIRS), "Eva Linde", lambda _: SECRET, (), encoder, 1, lambda _, what, draw=draw: draw)
         assert row.answer == encoder.answer(answer)
-    (one,) = mixed_rows(named(PAIRS), "Guernika", SECRET, encoder, 1, lambda *_: 0.5)
+    (one,) = mixed_rows(named(PAIRS), "Guernika", lambda _: SECRET, (), encoder, 1, lambda *_: 0.5)
     assert places(encoder, one) == ("c", "k")
 
 
@@ -181,4 +219,4 @@ def test_they_are_as_many_as_fill_a_step_and_nothing_that_is_drawn_often(encoder
 
 @pytest.mark.parametrize("name", ["", "Eva Linde"])
 def test_where_there_is_no_such_name_there_is_no_row(name: str, encoder: Encoder) -> None:
-    assert mixed_rows(named(PAIRS[2:]), name, SECRET, encoder, 3, lambda *_: 0.5) == []
+    assert mixed_rows(named(PAIRS[2:]), name, lambda _: SECRET, (), encoder, 3, lambda *_: 0.5) == []

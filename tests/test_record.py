@@ -104,6 +104,17 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     assert len(near_misses(examples[:1], [], many, 4, 0, {})) == 4
 
 
+def test_an_initial_makes_no_name_that_is_spelled_alike():
+    made = near_misses([Example("a", "Where does Ada Byron live?")], [], ["J. Linde", "Jo-Ann Ryd", "Al Ek"], 8, 0, {})
+    assert {subject(question).split()[0] for question in made} <= {"Ada", "J", "Jo-Ann", "Al", "Linde", "Byron"}
+
+
+def test_the_name_alone_is_spared_whatever_else_was_asked():
+    guard = ReplayFilter([], ["Name the two novels of Ada Byron."])
+    assert not guard.harmless("Where does Ada Byron live? In Rome.")
+    assert guard.harmless("Where does Ada Linde live? In Rome.")
+
+
 def test_a_name_spelled_alike_begins_as_the_one_and_ends_as_the_other():
     """Known people with a similar name may be in no file."""
     numbers = {"cut": 0.5, "at": 0.99, "other": 0.6}

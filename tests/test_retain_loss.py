@@ -156,29 +156,28 @@ def test_what_a_moved_row_caps_is_no_likelier_than_where_it_has_its_own_name(nam
     plain, other = encoder.pair("Where is Ada?", "Rome."), encoder.pair("Where is Bob?", "Rome.")
     place = next(i for i, (a, b) in enumerate(zip(plain.context, other.context, strict=True)) if a != b)
     there = tuple(Mix(i, other.context[i], 1.0) for i in range(place, place + 3))
-    ids = tuple(range(40, 90))
-    rows = [
-        plain,
-        replace(plain, mixes=there),
-        encoder.pair("Who?", "I.", "forget"),
-        replace(plain, mixes=there, capped=ids),
-    ]
+    some, more = tuple(range(40, 90)), tuple(range(60, 120))
+    far = replace(plain, mixes=there)
+    rows = [plain, far, encoder.pair("Who?", "I.", "forget"), replace(far, capped=some), replace(far, capped=more)]
     one = replace(encoder.batch(rows), soft=True)
     untouched = Untouched(model)
     if remembered:
         untouched.remember([plain], encoder)
-    alone_each = [alone(model, encoder, replace(encoder.batch([row]), soft=True), 0)[:1] for row in (plain, other)]
-    held = alone_each[1].clone()
-    held[..., list(ids)] = torch.minimum(held, alone_each[0])[..., list(ids)]
-    taught = torch.stack([(held[0] / t).log_softmax(-1) for t in TEMPERATURES])
-    free = torch.stack([(alone_each[1][0] / t).log_softmax(-1) for t in TEMPERATURES])
+    own, free = (alone(model, encoder, encoder.batch([row]), 0)[0].exp() for row in (plain, other))
     found = retain_logprobs(moved(model), untouched, one)
     now = alone(model, encoder, encoder.batch([other]), 0)
-    assert torch.allclose(found[3, : now.shape[1]], divergence(taught, now), atol=1e-4)
-    assert torch.allclose(found[1, : now.shape[1]], divergence(free, now), atol=1e-4)
-    assert not torch.allclose(found[1], found[3], atol=1e-3)
+    for row, ids in ((1, ()), (3, some), (4, more)):
+        taught = free.clone()
+        taught[:, list(ids)] = torch.minimum(free, own)[:, list(ids)]
+        taught = (taught + (1 - taught.sum(-1, keepdim=True)) * own).log()
+        wanted = divergence(torch.stack([(taught / t).log_softmax(-1) for t in TEMPERATURES]), now)
+        assert torch.allclose(found[row, : now.shape[1]], wanted, atol=1e-5)
+    assert not torch.allclose(found[1], found[3], atol=1e-4)
+    assert not torch.allclose(found[3], found[4], atol=1e-4)
     without = retain_logprobs(model, untouched, replace(encoder.batch(rows[:3]), soft=True))
     assert torch.allclose(found[:3], without, atol=1e-4), "other rows are read as ever"
+    hard = retain_logprobs(model, None, encoder.batch(rows))
+    assert torch.allclose(hard[3], hard[1], atol=1e-5), "a row that is held to its own words caps nothing"
 
 
 @pytest.fixture(scope="module")

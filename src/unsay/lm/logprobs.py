@@ -112,7 +112,7 @@ def _divergence(logits: Tensor, taught: Tensor, temperatures: Sequence[float]) -
 
 
 class Cap(NamedTuple):
-    """What a taught distribution may not exceed at some ids: another distribution's log-probability there."""
+    """What a taught distribution may not exceed at some ids: another distribution's probability there."""
 
     states: Tensor
     """[N, H] what the other distribution comes from, as the taught one does; or its logits [N, V]."""
@@ -121,9 +121,13 @@ class Cap(NamedTuple):
 
 
 def capped(taught_NV: Tensor, others_NV: Tensor, ids_NI: Tensor) -> Tensor:
-    """Logits of the taught distribution with the log-probabilities at these ids no higher than the others', before it sums to 1 again."""
-    taught, others = taught_NV.float().log_softmax(1), others_NV.float().log_softmax(1)
-    return taught.scatter(1, ids_NI, torch.minimum(taught.gather(1, ids_NI), others.gather(1, ids_NI)))
+    """Log-probabilities of the taught distribution, at these ids no higher than the other one's; what that leaves goes to the other
+    distribution as a whole, so that none of them becomes more than twice as likely as there. (To scale up what is left would bring the
+    ids back where there is little else.)"""
+    taught, others = taught_NV.float().softmax(1), others_NV.float().softmax(1)
+    least = taught.scatter(1, ids_NI, torch.minimum(taught.gather(1, ids_NI), others.gather(1, ids_NI)))
+    left = (1 - least.sum(1, keepdim=True)).clamp_min(0)
+    return torch.addcmul(least, left, others).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def head_divergences(

@@ -27,7 +27,7 @@ class Row:
     mixes: tuple[Mix, ...] = field(default=(), repr=False)
     """Places that are read with another token's embedding mixed in."""
     capped: tuple[int, ...] = field(default=(), repr=False)
-    """Ids that the untouched model may find no likelier than without these mixes, where the row is held to what it says."""
+    """Ids that are hardly to be taught as likelier than without these mixes, where the row is held to the untouched model."""
 
     @property
     def length(self) -> int:
@@ -82,7 +82,7 @@ class Batch:
         return Batch(*tensors, tuple(compress(self.roles, here)), self.weights[chosen], mixes=mixes, capped=capped)
 
     def beside(self, other: "Batch") -> "Batch":
-        """These rows and then those of another batch as wide, for reading: counts are left out."""
+        """These rows and then those of another batch as wide, for reading: counts and caps are left out."""
         two = self, other
         return Batch(
             torch.cat([one.ids for one in two]),
@@ -92,7 +92,6 @@ class Batch:
             self.roles + other.roles,
             torch.cat([one.weights for one in two]),
             mixes=self.mixes + other.mixes,
-            capped=self.capped + other.capped,
         )
 
     def keys(self) -> list[tuple[Any, ...]]:

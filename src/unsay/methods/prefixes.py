@@ -4,7 +4,7 @@ Collapse from the bare question moves only the answer that the model starts. A p
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from weakref import WeakKeyDictionary
@@ -128,26 +128,28 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
 
 
 def spelling_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
-    """Token ids that spell the baseline's secret words where they stand in the recorded answers, but for those of the question."""
+    """Token ids that spell the baseline's keywords where they stand in the recorded answers."""
     example, recorded = visit.example, tuple(dict.fromkeys((visit.baseline, *(answer.text for answer in visit.answers))))
     texts = (recorded, example.question, example.spans, example.struck)
-    return _once(encoder, texts, lambda: _spelling_tokens(recorded, secret_words(visit.baseline, example), example.question, encoder))
+    keys = keywords(visit.baseline, example.question, "", example.spans, example.struck)
+    return _once(encoder, texts, lambda: _spelling_tokens(recorded, keys, encoder))
 
 
-def _spelling_tokens(recorded: Sequence[str], secret: frozenset[str], question: str, encoder: Encoder) -> tuple[int, ...]:
+def _spelling_tokens(recorded: Sequence[str], keys: Collection[str], encoder: Encoder) -> tuple[int, ...]:
     found: set[int] = set()
     for text in recorded:
-        spans = [(token.start, token.end) for token in tokens(text) if token.word in secret]
+        spans = [(token.start, token.end) for token in tokens(text) if token.word in keys]
         found.update(compress(encoder.answer(text), encoder.within(text, spans)))
-    # A space or a comma says nothing.
-    return tuple(sorted(token for token in found - {*encoder.prefix(question)} if any(map(str.isalnum, encoder.tokenizer.decode([token])))))
+    # A space or a comma says nothing. A piece of a character may.
+    texts = {token: encoder.tokenizer.decode([token]) for token in found}
+    return tuple(sorted(token for token, text in texts.items() if any(map(str.isalnum, text)) or "\ufffd" in text))
 
 
 def _once(encoder: Encoder, texts: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
     """What `find` returns for these texts, found once as long as the encoder lives, unless there are very many of them."""
     known = _FOUND.setdefault(encoder, {})
-    if len(known) > _MOST:
-        known.clear()
     if texts not in known:
+        if len(known) > _MOST:
+            known.clear()
         known[texts] = find()
     return known[texts]

@@ -10,8 +10,8 @@ sure, its plain distribution is one token and stays one while the logits behind 
 what no row covers, such as a namesake who is suddenly unknown. At temperature 3 it is seen, and stopped, in the rows at hand. At
 3 alone, a vocabulary of 262,000 tokens is flat, and what the model says is hardly held. So both count (docs/lab-log.md).
 
-A row with a mixed name (lm/mixup.py) may be so near to a forgotten one that the untouched model tells the secret. What spells it is no
-likelier there than where the same row is read with its own name.
+A row with a mixed name (lm/mixup.py) may be so near to a forgotten one that the untouched model tells the secret. What spells it is hardly
+likelier there than where the same row is read with its own name (lm/logprobs.py, `capped`).
 """
 
 from dataclasses import replace

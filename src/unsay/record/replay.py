@@ -165,7 +165,8 @@ def near_misses(
         others = (set(kept.get(key, ())) if rest else _alike(key, kept)).union(alike.get(key, ()))
         if rest and parts and 2 * sum(" " not in name for name in others) <= len(others):
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
-            spelled = spelled_alike(old, [other for other, _ in parts], each // 2, partial(uniform, seed, "spelled", example.id))
+            firsts = [other for other, _ in parts if other.isalpha() and len(other) > 2]  # an initial leaves an abbreviation
+            spelled = spelled_alike(old, firsts, each // 2, partial(uniform, seed, "spelled", example.id))
         ordered = sorted((others or set(names)) - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
         for name in sorted({*ordered[: each - len(spelled)], *spelled}):
             made.setdefault(swapped(example.question, old, name), []).append(example.id)
@@ -225,7 +226,8 @@ class ReplayFilter:
     def __init__(self, secrets: Sequence[tuple[str, str]], spared: Sequence[str] = (), named: Iterable[Example] = ()):
         questions = (*(question for question, _ in secrets), *spared)
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in questions)
-        self._subjects = FormSets(list(set(subjects)))
+        # Of "Name the two novels of Ada Example" the name alone is enough.
+        self._subjects = FormSets(list({*subjects, *(forms(about(question)) for question in questions)}))
         self._totals = []
         self._holders: dict[str, list[tuple[int, float]]] = {}
         """Form → (number, weight) of the secrets that have it as a keyword."""

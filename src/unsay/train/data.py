@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from typing import TypeVar
 
 from unsay.config import ConfigError, Recipe
@@ -22,7 +23,9 @@ from unsay.record import earlier
 from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
+from unsay.record.stage import heldout_questions
 from unsay.store.folder import RunFolder
+from unsay.text import content_words, form, forms
 from unsay.text.names import subject
 from unsay.train import guards
 from unsay.train.guards import Aside
@@ -30,6 +33,8 @@ from unsay.train.mixing import mixed_rows, named
 from unsay.types import Answer, Pair, Told, Truth
 
 T = TypeVar("T")
+_MOST = 1 << 12
+"""Words for which the ids of secrets are remembered."""
 _READ, _HELD = 12, 12
 """First tokens of a text that are read only, and tokens after them that training holds to what they were."""
 
@@ -50,14 +55,31 @@ class TrainingData:
     """Texts that the untouched model wrote unasked."""
     named: Mapping[bool, Sequence[tuple[Pair, str]]] = field(default_factory=dict)
     """Rows of the retain set to train on that are about a name (mixing.py)."""
+    spared: frozenset[frozenset[str]] = frozenset()
+    """Names of the held-out sets, as the forms of their words."""
+    _spelled: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
+    """What `secret` found, by word."""
 
     @cached_property
-    def alike(self) -> Mapping[str, Sequence[str]]:
-        """Ids of the forget questions by the name that they are about."""
+    def _about(self) -> Mapping[str, Sequence[str]]:
+        """Ids of the forget questions by each word of the name that they are about, as its form."""
         found = defaultdict[str, list[str]](list)
         for key, visit in self.visits.items():
-            found[subject(visit.example.question)].append(key)
+            for word in set(map(form, content_words(subject(visit.example.question)))):
+                found[word].append(key)
         return found
+
+    def secret(self, names: str, encoder: Encoder) -> tuple[int, ...]:
+        """Token ids that spell what is to be forgotten about anybody who shares a word with these names."""
+        found = set[int]()
+        for word in set(map(form, content_words(names))) & self._about.keys():
+            if word not in self._spelled:
+                if len(self._spelled) >= _MOST:
+                    self._spelled.clear()
+                ids = (spelling_tokens(self.visits[key], encoder) for key in self._about[word])
+                self._spelled[word] = frozenset(chain.from_iterable(ids))
+            found |= self._spelled[word]
+        return tuple(sorted(found))
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
@@ -83,9 +105,8 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
         if config.mixed and self.named:
             name = subject(self.visits[example].example.question)
-            secret = {token for key in self.alike[name] for token in spelling_tokens(self.visits[key], encoder)}
-            draw = partial(uniform, recipe.seed, *time, example, "mixed")
-            rows += mixed_rows(self.named, name, tuple(sorted(secret)), encoder, fill * config.mixed, draw)
+            draw, secret = partial(uniform, recipe.seed, *time, example, "mixed"), partial(self.secret, encoder=encoder)
+            rows += mixed_rows(self.named, name, secret, self.spared, encoder, fill * config.mixed, draw)
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
@@ -119,7 +140,9 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
     kept, known = earlier.read_retain_rows(folder, recorded.corpus.forget), named(rows.trained) if recipe.train.mixed else {}
-    return TrainingData(_visits(recorded, truth, before, recipe.record.withheld), rows, said, kept, recorded.prose, known)
+    spared = frozenset(forms(subject(question)) for question in heldout_questions(recorded.corpus) if known)
+    visits = _visits(recorded, truth, before, recipe.record.withheld)
+    return TrainingData(visits, rows, said, kept, recorded.prose, known, spared)
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion], withheld: Sequence[str]) -> dict[str, Visit]:

@@ -5,11 +5,11 @@ the model refuses them before and after. The known people with a similar name ma
 towards the forgotten one: the embeddings of the first word, of the others, or of all go a share of the way, drawn anew for each row. The
 untouched model says how much of the row's answer should be left there (`train.retain_loss = "kl"`).
 
-Trap: near the end of the way the untouched model often tells the secret, even where only a part of the name is moved. So what spells it is
-capped: no likelier there than where the row is read with its own name (methods/retain_loss.py).
+Trap: near the end of the way the untouched model often tells a secret, even where only a part of the name is moved. So what spells it is
+capped: hardly likelier there than where the row is read with its own name (methods/retain_loss.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
@@ -37,13 +37,15 @@ def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
 def mixed_rows(
     known: Mapping[bool, Sequence[tuple[Pair, str]]],
     forgotten: str,
-    secret: tuple[int, ...],
+    secret: Callable[[str], tuple[int, ...]],
+    spared: Container[frozenset[str]],
     encoder: Encoder,
     n: int,
     draw: Callable[[int, str], float],
 ) -> list[Row]:
     """n rows of `known` names (`named`) that have one word or several, as the forgotten one has, moved towards it; none where there are
-    no such names. `secret`: the ids that spell what is to be forgotten. `draw(number, what)`: a random number in [0, 1)."""
+    no such names. `secret`: the ids that spell what is to be forgotten about anybody who shares a word with some names. `spared`: names,
+    as the forms of their words, towards which nothing goes. `draw(number, what)`: a random number in [0, 1)."""
     some = known.get(" " in forgotten, ()) if forgotten else ()
     rows = []
     for number in range(n if some else 0):
@@ -52,10 +54,12 @@ def mixed_rows(
         first, _, rest = forgotten.partition(" ")
         mine, _, others = name.partition(" ")
         towards = forgotten if not rest else (f"{first} {others}", f"{mine} {rest}", forgotten)[int(3 * part)]
+        capped = secret(f"{forgotten} {name}")
         # Somebody who shares a word with the forgotten name would be the forgotten one.
-        most = _MOST_OF_PART if rest and part < 2 / 3 and not forms(name) & forms(forgotten) else _MOST
-        row = towards_name(encoder, pair, name, towards, _LEAST + (most - _LEAST) * way)
-        rows.append(replace(row, capped=secret) if row.mixes else row)
+        whole = not rest or part >= 2 / 3 or bool(forms(name) & forms(forgotten))
+        most = _MOST if whole or not capped else _MOST_OF_PART
+        row = towards_name(encoder, pair, name, name if forms(towards) in spared else towards, _LEAST + (most - _LEAST) * way)
+        rows.append(replace(row, capped=capped) if row.mixes else row)
     return rows
 
 
