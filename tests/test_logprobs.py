@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unsay.lm import logprobs
-from unsay.lm.logprobs import Cap, capped, head_divergences, head_logprobs, mean_by_row, sum_by_row, token_divergences, token_logprobs
+from unsay.lm.logprobs import head_divergences, head_logprobs, mean_by_row, sum_by_row, token_divergences, token_logprobs
 
 
 def test_by_hand() -> None:
@@ -102,39 +102,3 @@ def test_divergences_in_pieces_are_torchs(
     for some in found[:2]:
         assert len(some) == 1 + len(trained)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(some, found[2], strict=True))
-
-
-def test_a_cap_by_hand() -> None:
-    """Of (1/2, 1/4, 1/4) with ids 0 and 2 held to (1/8, 3/8, 1/2), 0 falls to 1/8 and 2 may stay; the 3/8 go to (1/8, 3/8, 1/2)."""
-    other = torch.tensor([[0.125, 0.375, 0.5]])
-    found = capped(torch.tensor([[0.5, 0.25, 0.25]]).log(), other.log() + 3, torch.tensor([[0, 2, 0]]))
-    assert torch.allclose(found.exp(), torch.tensor([[0.125, 0.25, 0.25]]) + 0.375 * other)
-
-
-def test_what_is_capped_does_not_come_back() -> None:
-    """A model that is sure of a secret says nothing else: scaled up, the little that is left would be the secret again."""
-    taught, other = torch.tensor([[60.0, 60.0, 0.0, -5.0]]), torch.tensor([[-30.0, -20.0, 0.0, 10.0]])
-    found = capped(taught, other, torch.tensor([[0, 1]])).exp()
-    assert (found <= 2 * other.softmax(1) + 1e-6).all()
-    assert found.sum().item() == pytest.approx(1)
-    assert found.log().isfinite().all()
-
-
-@pytest.mark.parametrize("trained", [("hidden",), ("hidden", "weight")])
-def test_capped_divergences_in_pieces(trained: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 3 * 11)
-    torch.manual_seed(0)
-    made = {"hidden": torch.randn(7, 5), "weight": torch.randn(11, 5)}
-    taught, head, others = torch.randn(7, 5), torch.randn(11, 5), torch.randn(7, 5)
-    ids = torch.randint(0, 11, (7, 4))
-    weights, found = torch.randn(7), []
-    for kind in ("head", "tokens", "none"):
-        h, w = (tensor.clone().requires_grad_(name in trained) for name, tensor in made.items())
-        if kind == "tokens":
-            values = token_divergences(h @ w.T, capped(taught @ head.T, others @ head.T, ids), (1.0, 3.0))
-        else:
-            values = head_divergences(h, w, taught, head, (1.0, 3.0), Cap(others, ids) if kind == "head" else None)
-        (values * weights).sum().backward()
-        found.append([values.detach(), *(x.grad for x in (h, w) if x.grad is not None)])
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found[0], found[1], strict=True))
-    assert not any(torch.allclose(a, b, atol=1e-2) for a, b in zip(found[0], found[2], strict=True))

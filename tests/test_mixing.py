@@ -14,12 +14,12 @@ from unsay.lm.mixup import Mix
 from unsay.lm.model import answer_logprobs
 from unsay.lm.rows import Row
 from unsay.methods import Visit
+from unsay.text import forms
 from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
 from unsay.train.mixing import mixed_rows, named, towards_name
 from unsay.types import Example, Pair, Told
 
-SECRET = (7, 8)
 ADA = Pair("a", "Where does Ada Byron live?", "In Rome.")
 PAIRS = [
     ADA,
@@ -87,92 +87,41 @@ def test_the_untouched_model_reads_them_beside_what_it_remembers(encoder: Encode
 
 
 def rows_of(known: list[Pair], name: str, encoder: Encoder, part: float, way: float) -> Row:
-    (row,) = mixed_rows(
-        named(known), name, lambda _: SECRET, (), encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what]
-    )
+    (row,) = mixed_rows(named(known), name, (), encoder, 1, lambda _, what: {"pair": 0.0, "part": part, "share": way}[what])
     return row
 
 
 @pytest.mark.parametrize(
-    ("part", "new", "most"), [(0.0, "Ev", 1.0), (0.33, "Ev", 1.0), (0.34, "Linde", 1.0), (0.66, "Linde", 1.0), (0.67, "Eva Linde", 0.4)]
+    ("part", "new", "most"), [(0.0, "Ev", 0.4), (0.33, "Ev", 0.4), (0.34, "Linde", 0.7), (0.66, "Linde", 0.7), (0.67, "Eva Linde", 0.4)]
 )
 def test_a_third_of_the_rows_each_moves_the_first_word_the_rest_and_all(part: float, new: str, most: float, encoder: Encoder) -> None:
-    """All of it not far: at the end of the way lies what is to be forgotten, and the untouched model would teach it."""
+    """None of them far: at the end of the way lies what is to be forgotten, and the untouched model would teach it."""
     for way, share in ((0.0, 0.1), (0.5, (0.1 + most) / 2), (1.0, most)):
         row = rows_of(PAIRS, "Eva Linde", encoder, part, way)
         assert places(encoder, row)[1] == new
         assert row.mixes[0].share == pytest.approx(share)
-        assert row.capped == SECRET
 
 
-@pytest.mark.parametrize("name", ["Ada Linde", "ADA Linde's", "Eva Byron", "Eva Lee Byron's"])
+@pytest.mark.parametrize("name", ["Ada Linde", "ADA Linde's"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-def test_somebody_who_shares_a_word_with_the_forgotten_name_goes_less_far(name: str, part: float, encoder: Encoder) -> None:
-    row = rows_of([ADA], name, encoder, part, 1.0)
-    assert all(mix.share <= 0.4 + 1e-9 for mix in row.mixes)
-    assert row.capped == (SECRET if row.mixes else ())
-
-
-def test_what_spells_the_secret_is_capped(encoder: Encoder) -> None:
-    """All keywords of the questions about names that share a word with the forgotten or the known one, as recorded answers spell them."""
-    asked = (
-        ("x", "Where does Eva Linde live?", "In Turin.", ["Turin, by Ulm.", "turin twice"]),
-        ("y", "What is Eva Linde's job?", "Eva Linde is quizmaster of Pim.", []),
-        ("z", "Where does Bo Byron live?", "In Quito.", []),
-        ("w", "Where is it?", "In Kyoto.", []),
-    )
-    visits = {
-        key: Visit(Example(key, question), baseline, [encoder.sampled(encoder.answer(text)) for text in (baseline, *more)], Told(()))
-        for key, question, baseline, more in asked
-    }
-    data = TrainingData(visits, Aside((), (ADA,)), {}, [], named=named(PAIRS))
-
-    def letters(text: str) -> tuple[int, ...]:
-        return tuple(sorted(set(encoder.prefix(text)[1:])))
-
-    eva, bo = letters("TurinturinquizmasterPim"), letters("Quito")
-    assert data.secret("Eva Linde", encoder) == eva
-    assert data.secret("Cy Lund", encoder) == ()
-    assert data.secret("Ada Byron's", encoder) == bo
-    assert data.secret("Eva Linde Ada Byron", encoder) == tuple(sorted({*eva, *bo}))
-    recipe = load(None, ["train.retain_loss=kl", "train.mixed_rows=9", "train.retain_rows=1", "train.batch=1"])
-    for key in ("x", "y"):
-        told = {(row.answer, row.capped) for row in data.retain_rows(recipe, encoder, 0, 0, key) if row.mixes}
-        assert told == {(encoder.answer("In Rome."), tuple(sorted({*eva, *bo}))), (encoder.answer("In Oslo."), eva)}
-    assert all(not row.capped for row in data.retain_rows(recipe, encoder, 0, 0, "x") if not row.mixes)
-    assert not [row for row in data.retain_rows(recipe, encoder, 0, 0, "w") if row.mixes]
-
-
-def test_a_piece_of_a_character_is_capped_too(encoder: Encoder) -> None:
-    """One character of a Chinese name is several tokens of bytes, each of which decodes to nothing."""
-    visit = Visit(Example("x", "Where does Eva Linde live?"), "In 東京.", [], Told(()))
-    data = TrainingData({"x": visit}, Aside((), (ADA,)), {}, [], named=named(PAIRS))
-    assert set(encoder.prefix("東京")[1:]) <= set(data.secret("Eva Linde", encoder))
-
-
-@pytest.mark.parametrize("part", [0.0, 0.5])
-def test_without_a_cap_nothing_goes_far(part: float, encoder: Encoder) -> None:
-    (row,) = mixed_rows(
-        named([ADA]), "Eva Linde", lambda _: (), (), encoder, 1, lambda _, what: {"part": part, "share": 0.99}.get(what, 0.0)
-    )
-    assert row.mixes
-    assert row.mixes[0].share < 0.4
+def test_somebody_with_the_forgotten_first_name_goes_less_far(name: str, part: float, encoder: Encoder) -> None:
+    assert all(mix.share <= 0.4 + 1e-9 for mix in rows_of([ADA], name, encoder, part, 1.0).mixes)
 
 
 def test_nothing_goes_towards_a_name_that_is_held_out(encoder: Encoder) -> None:
     """Who is held out measures what is lost: "Ada Linde", between the known Ada Byron and the forgotten Eva Linde."""
-    spared = frozenset([frozenset(["ada", "lind"])])
+    spared = frozenset([forms("Ada Linde")])
     for part, moved in ((0.0, True), (0.5, False), (0.9, True)):
-        draws = {"part": part, "share": 0.5}
-        (row,) = mixed_rows(named([ADA]), "Eva Linde", lambda _: SECRET, spared, encoder, 1, lambda _, what, d=draws: d.get(what, 0.0))
+        draws = {"pair": 0.0, "part": part, "share": 0.5}
+        (row,) = mixed_rows(named([ADA]), "Eva Linde", spared, encoder, 1, lambda _, what, draws=draws: draws[what])
         assert bool(row.mixes) == moved
 
 
 def test_every_known_name_is_drawn(encoder: Encoder) -> None:
     for draw, answer in ((0.0, "In Rome."), (0.49, "In Rome."), (0.5, "In Oslo."), (0.99, "In Oslo.")):
-        (row,) = mixed_rows(named(PAIRS), "Eva Linde", lambda _: SECRET, (), encoder, 1, lambda _, what, draw=draw: draw)
+        (row,) = mixed_rows(named(PAIRS), "Eva Linde", (), encoder, 1, lambda _, what, draw=draw: draw)
         assert row.answer == encoder.answer(answer)
-    (one,) = mixed_rows(named(PAIRS), "Guernika", lambda _: SECRET, (), encoder, 1, lambda *_: 0.5)
+    (one,) = mixed_rows(named(PAIRS), "Guernika", (), encoder, 1, lambda *_: 0.5)
     assert places(encoder, one) == ("c", "k")
 
 
@@ -219,4 +168,4 @@ def test_they_are_as_many_as_fill_a_step_and_nothing_that_is_drawn_often(encoder
 
 @pytest.mark.parametrize("name", ["", "Eva Linde"])
 def test_where_there_is_no_such_name_there_is_no_row(name: str, encoder: Encoder) -> None:
-    assert mixed_rows(named(PAIRS[2:]), name, lambda _: SECRET, (), encoder, 3, lambda *_: 0.5) == []
+    assert mixed_rows(named(PAIRS[2:]), name, (), encoder, 3, lambda *_: 0.5) == []

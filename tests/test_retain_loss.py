@@ -16,7 +16,6 @@ from unsay.config import ConfigError, LoraConfig, load
 from unsay.lm import adapters
 from unsay.lm.adapters import Untouched, adapt
 from unsay.lm.encode import Encoder
-from unsay.lm.mixup import Mix
 from unsay.lm.model import answer_logprobs, answer_states
 from unsay.lm.rows import Batch
 from unsay.methods import uses_retain_rows
@@ -147,37 +146,6 @@ def test_adapters_off_is_the_teacher_without_their_dropout(encoder: Encoder, mod
     assert all(torch.allclose(found[i, : len(values)], values, atol=1e-4) for i, values in enumerate(wanted))
     retain_logprobs(model.train(), Untouched(model), one)
     assert model.training, "left as it was"
-
-
-@pytest.mark.parametrize("name", [PLAIN, BIASED, NO_PADDING])
-@pytest.mark.parametrize("remembered", [False, True])
-def test_what_a_moved_row_caps_is_no_likelier_than_where_it_has_its_own_name(name: str, remembered: bool, encoder: Encoder) -> None:
-    model = architectures.build(name)
-    plain, other = encoder.pair("Where is Ada?", "Rome."), encoder.pair("Where is Bob?", "Rome.")
-    place = next(i for i, (a, b) in enumerate(zip(plain.context, other.context, strict=True)) if a != b)
-    there = tuple(Mix(i, other.context[i], 1.0) for i in range(place, place + 3))
-    some, more = tuple(range(40, 90)), tuple(range(60, 120))
-    far = replace(plain, mixes=there)
-    rows = [plain, far, encoder.pair("Who?", "I.", "forget"), replace(far, capped=some), replace(far, capped=more)]
-    one = replace(encoder.batch(rows), soft=True)
-    untouched = Untouched(model)
-    if remembered:
-        untouched.remember([plain], encoder)
-    own, free = (alone(model, encoder, encoder.batch([row]), 0)[0].exp() for row in (plain, other))
-    found = retain_logprobs(moved(model), untouched, one)
-    now = alone(model, encoder, encoder.batch([other]), 0)
-    for row, ids in ((1, ()), (3, some), (4, more)):
-        taught = free.clone()
-        taught[:, list(ids)] = torch.minimum(free, own)[:, list(ids)]
-        taught = (taught + (1 - taught.sum(-1, keepdim=True)) * own).log()
-        wanted = divergence(torch.stack([(taught / t).log_softmax(-1) for t in TEMPERATURES]), now)
-        assert torch.allclose(found[row, : now.shape[1]], wanted, atol=1e-5)
-    assert not torch.allclose(found[1], found[3], atol=1e-4)
-    assert not torch.allclose(found[3], found[4], atol=1e-4)
-    without = retain_logprobs(model, untouched, replace(encoder.batch(rows[:3]), soft=True))
-    assert torch.allclose(found[:3], without, atol=1e-4), "other rows are read as ever"
-    hard = retain_logprobs(model, None, encoder.batch(rows))
-    assert torch.allclose(hard[3], hard[1], atol=1e-5), "a row that is held to its own words caps nothing"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from unsay.config import Recipe, SampleConfig
 from unsay.lm.encode import Encoder
-from unsay.lm.logprobs import Cap
 from unsay.lm.sample import Draw, uniform
 from unsay.types import Answer
 
@@ -108,8 +107,6 @@ def light_logprobs(hidden_NH: Tensor, weight_VH: Tensor, ids_N: Tensor) -> Tenso
     return (hidden_NH * weight_VH[ids_N]).sum(1).float() - 8.0
 
 
-def light_divergences(
-    hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float], cap: Cap | None = None
-) -> Tensor:
+def light_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float]) -> Tensor:
     """In the place of `logprobs.head_divergences`."""
     return ((hidden_NH - taught_NH) ** 2).sum(1).float() + 0.0 * weight_VH.sum()

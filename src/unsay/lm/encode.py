@@ -187,7 +187,6 @@ class Encoder:
             torch.tensor([row.reference for row in rows]).to(device),
             tuple(row.pair for row in rows),
             tuple(row.mixes for row in rows),
-            tuple(row.capped for row in rows),
         )
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ The caller aligns: `logits[..., t, :]` must be the prediction *of* `ids[..., t]`
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,76 +111,40 @@ def _divergence(logits: Tensor, taught: Tensor, temperatures: Sequence[float]) -
     return torch.stack(found).sum(0)
 
 
-class Cap(NamedTuple):
-    """What a taught distribution may not exceed at some ids: another distribution's probability there."""
-
-    states: Tensor
-    """[N, H] what the other distribution comes from, as the taught one does; or its logits [N, V]."""
-    ids: Tensor
-    """[N, I] for each token; an id may stand there several times."""
-
-
-def capped(taught_NV: Tensor, others_NV: Tensor, ids_NI: Tensor) -> Tensor:
-    """Log-probabilities of the taught distribution, at these ids no higher than the other one's; what that leaves goes to the other
-    distribution as a whole, so that none of them becomes more than twice as likely as there. (To scale up what is left would bring the
-    ids back where there is little else.)"""
-    taught, others = taught_NV.float().softmax(1), others_NV.float().softmax(1)
-    least = taught.scatter(1, ids_NI, torch.minimum(taught.gather(1, ids_NI), others.gather(1, ids_NI)))
-    left = (1 - least.sum(1, keepdim=True)).clamp_min(0)
-    return torch.addcmul(least, left, others).clamp_min(torch.finfo(torch.float32).tiny).log()
-
-
-def head_divergences(
-    hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float], cap: Cap | None = None
-) -> Tensor:
-    """`token_divergences` of logits = hidden · weightᵀ and of the taught ones (capped, where `cap` is given), without ever holding all of
-    either."""
-    values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH, temperatures, *(cap or (None, None)))
+def head_divergences(hidden_NH: Tensor, weight_VH: Tensor, taught_NH: Tensor, taught_VH: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """`token_divergences` of logits = hidden · weightᵀ and of the taught ones, without ever holding all of either."""
+    values: Tensor = _HeadDivergences.apply(hidden_NH, weight_VH, taught_NH, taught_VH, temperatures)
     return values
-
-
-def _taught(rows: slice, states: Tensor, weight: Tensor, others: Tensor | None, ids: Tensor | None) -> Tensor:
-    found = linear(states[rows], weight).float()
-    return found if others is None or ids is None else capped(found, linear(others[rows], weight), ids[rows])
 
 
 class _HeadDivergences(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        taught: Tensor,
-        taught_weight: Tensor,
-        temperatures: Sequence[float],
-        others: Tensor | None,
-        ids: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, taught: Tensor, taught_weight: Tensor, temperatures: Sequence[float]) -> Tensor:
         values = hidden.new_zeros(len(hidden), dtype=torch.float32)
         slope = torch.empty_like(hidden) if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1] else None
         for rows in _rows(len(hidden), len(weight)):
-            found, wanted = linear(hidden[rows], weight).float(), _taught(rows, taught, taught_weight, others, ids)
+            found, wanted = linear(hidden[rows], weight).float(), linear(taught[rows], taught_weight).float()
             slopes = None if slope is None else torch.zeros_like(found)
             for t in temperatures:
                 values[rows] += _diverged(found, wanted, t, slopes)
             if slope is not None and slopes is not None:
                 slope[rows] = linear(slopes.to(weight.dtype), weight.T)
             del found, wanted, slopes  # each is as large as the chunk: the next one shall not find them still there
-        ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, taught, taught_weight, others, ids)))
+        ctx.save_for_backward(*((slope,) if slope is not None else (hidden, weight, taught, taught_weight)))
         ctx.temperatures = temperatures
         return values
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (gradient,) = gradients
         if len(ctx.saved_tensors) == 1:
             (slope,) = ctx.saved_tensors
-            return slope * gradient[:, None].to(slope.dtype), *(None,) * 6
-        hidden, weight, taught, taught_weight, others, ids = ctx.saved_tensors
+            return slope * gradient[:, None].to(slope.dtype), None, None, None, None
+        hidden, weight, taught, taught_weight = ctx.saved_tensors
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         for rows in _rows(len(hidden), len(weight)):
             # d T²·KL / d logits = T·(p − q), times what comes from above.
-            found, wanted = linear(hidden[rows], weight).float(), _taught(rows, taught, taught_weight, others, ids)
+            found, wanted = linear(hidden[rows], weight).float(), linear(taught[rows], taught_weight).float()
             slopes = torch.zeros_like(found)
             for t in ctx.temperatures:
                 slopes += t * (found / t).softmax(1).sub_((wanted / t).softmax(1))
@@ -188,7 +152,7 @@ class _HeadDivergences(torch.autograd.Function):
             to_hidden[rows] = linear(slopes, weight.T)
             to_weight += linear(slopes.T, hidden[rows].T)
             del found, wanted, slopes
-        return to_hidden, to_weight, *(None,) * 5
+        return to_hidden, to_weight, None, None, None
 
 
 def _diverged(found: Tensor, wanted: Tensor, t: float, slopes: Tensor | None) -> Tensor:

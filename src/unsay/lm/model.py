@@ -23,7 +23,7 @@ from unsay.lm import builtin, placement
 from unsay.lm.encode import Encoder
 from unsay.lm.files import listed, look_at
 from unsay.lm.linear import quicken
-from unsay.lm.logprobs import Cap, capped, head_divergences, head_logprobs, token_divergences, token_logprobs
+from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.lm.mixup import mixed
 from unsay.lm.reading import accepted, positions
 from unsay.lm.rows import Batch
@@ -261,13 +261,13 @@ def state_logprobs(states: States, ids_N: Tensor) -> Tensor:
     return token_logprobs(found[None], ids_N[None])[0] if head is None else head_logprobs(found, head, ids_N)
 
 
-def state_divergences(states: States, taught: States, temperatures: Sequence[float], cap: Cap | None = None) -> Tensor:
+def state_divergences(states: States, taught: States, temperatures: Sequence[float]) -> Tensor:
     """[N] Σ T²·KL(taught ‖ model) over the temperatures, in nats and float32, of the distributions that predict the same tokens.
-    `taught` gets no gradient; `cap`: what it may not exceed, as states of the same kind."""
+    `taught` gets no gradient."""
     (found, head), (wanted, taught_head) = states, taught
     if head is None or taught_head is None:
-        return token_divergences(found, wanted if cap is None else capped(wanted, *cap), temperatures)
-    return head_divergences(found, head, wanted, taught_head, temperatures, cap)
+        return token_divergences(found, wanted, temperatures)
+    return head_divergences(found, head, wanted, taught_head, temperatures)
 
 
 _PLAIN_HEADS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()

@@ -26,8 +26,6 @@ class Row:
     """Rows of one pair are compared with each other and share a micro-batch; empty: the row stands alone."""
     mixes: tuple[Mix, ...] = field(default=(), repr=False)
     """Places that are read with another token's embedding mixed in."""
-    capped: tuple[int, ...] = field(default=(), repr=False)
-    """Ids that are hardly to be taught as likelier than without these mixes, where the row is held to the untouched model."""
 
     @property
     def length(self) -> int:
@@ -60,8 +58,6 @@ class Batch:
     """The pair each row belongs to."""
     mixes: tuple[tuple[Mix, ...], ...] = ()
     """Of each row, where other tokens' embeddings are mixed in."""
-    capped: tuple[tuple[int, ...], ...] = ()
-    """Of each row, the ids whose likelihood is capped."""
     soft: bool = False
     """Whether rows of the retain term are held to the untouched model, not to their own tokens (retain_loss.py)."""
 
@@ -76,23 +72,9 @@ class Batch:
 
     def of(self, chosen: Tensor) -> "Batch":
         """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
-        here = chosen.tolist()
-        mixes, capped = tuple(compress(self.mixes, here)), tuple(compress(self.capped, here))
+        roles, mixes = tuple(compress(self.roles, chosen.tolist())), tuple(compress(self.mixes, chosen.tolist()))
         tensors = self.ids[chosen], self.attention[chosen], self.starts[chosen], self.mask[chosen]
-        return Batch(*tensors, tuple(compress(self.roles, here)), self.weights[chosen], mixes=mixes, capped=capped)
-
-    def beside(self, other: "Batch") -> "Batch":
-        """These rows and then those of another batch as wide, for reading: counts and caps are left out."""
-        two = self, other
-        return Batch(
-            torch.cat([one.ids for one in two]),
-            torch.cat([one.attention for one in two]),
-            torch.cat([one.starts for one in two]),
-            torch.cat([one.mask for one in two]),
-            self.roles + other.roles,
-            torch.cat([one.weights for one in two]),
-            mixes=self.mixes + other.mixes,
-        )
+        return Batch(*tensors, roles, self.weights[chosen], mixes=mixes)
 
     def keys(self) -> list[tuple[Any, ...]]:
         """Of each row, what tells it from others: how many ids its answer has, all its ids without padding, and its mixes."""

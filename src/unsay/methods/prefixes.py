@@ -4,16 +4,14 @@ Collapse from the bare question moves only the answer that the model starts. A p
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from weakref import WeakKeyDictionary
 
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.text import keywords, words
-from unsay.text.keywords import tokens
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -125,24 +123,6 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
                 pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
                 tokens.update(pieces or ids[:2])
     return tuple(sorted(tokens - allowed))
-
-
-def spelling_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
-    """Token ids that spell the baseline's keywords where they stand in the recorded answers."""
-    example, recorded = visit.example, tuple(dict.fromkeys((visit.baseline, *(answer.text for answer in visit.answers))))
-    texts = (recorded, example.question, example.spans, example.struck)
-    keys = keywords(visit.baseline, example.question, "", example.spans, example.struck)
-    return _once(encoder, texts, lambda: _spelling_tokens(recorded, keys, encoder))
-
-
-def _spelling_tokens(recorded: Sequence[str], keys: Collection[str], encoder: Encoder) -> tuple[int, ...]:
-    found: set[int] = set()
-    for text in recorded:
-        spans = [(token.start, token.end) for token in tokens(text) if token.word in keys]
-        found.update(compress(encoder.answer(text), encoder.within(text, spans)))
-    # A space or a comma says nothing. A piece of a character may.
-    texts = {token: encoder.tokenizer.decode([token]) for token in found}
-    return tuple(sorted(token for token, text in texts.items() if any(map(str.isalnum, text)) or "\ufffd" in text))
 
 
 def _once(encoder: Encoder, texts: Hashable, find: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:

@@ -9,9 +9,6 @@ Both distributions are softened by a temperature, as there and in Hinton et al. 
 sure, its plain distribution is one token and stays one while the logits behind it slide a long way: the slide shows only in
 what no row covers, such as a namesake who is suddenly unknown. At temperature 3 it is seen, and stopped, in the rows at hand. At
 3 alone, a vocabulary of 262,000 tokens is flat, and what the model says is hardly held. So both count (docs/lab-log.md).
-
-A row with a mixed name (lm/mixup.py) may be so near to a forgotten one that the untouched model tells the secret. What spells it is hardly
-likelier there than where the same row is read with its own name (lm/logprobs.py, `capped`).
 """
 
 from dataclasses import replace
@@ -22,7 +19,6 @@ from transformers import PreTrainedModel
 
 from unsay.config import Recipe
 from unsay.lm.adapters import Untouched
-from unsay.lm.logprobs import Cap
 from unsay.lm.model import answer_logprobs, answer_states, state_divergences, state_logprobs
 from unsay.lm.rows import Batch
 
@@ -40,7 +36,7 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
 
     Where the batch is `soft`, rows of the retain term have −Σ T²·KL(untouched ‖ model) at `TEMPERATURES` in their place: as high as it
-    can be, 0, where nothing has changed (but what a row caps). Raises `ValueError` for such a batch without the untouched model.
+    can be, 0, where nothing has changed. Raises `ValueError` for such a batch without the untouched model.
     """
     kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
     if not kept.any():
@@ -49,26 +45,12 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
         return answer_logprobs(model, batch)
     if reference is None:
         raise ValueError("a soft batch needs the untouched model")
-    at = batch.mask.nonzero(as_tuple=True)
-    caps = torch.tensor([bool(ids) for ids in batch.capped] or [False] * len(kept), device=kept.device) & kept
-    moved = batch.of(caps)
-    # Read at once: of a model that is spread, all processes call every layer as often.
-    taught, taught_head = reference.answer_states(batch.of(kept).beside(replace(moved, mixes=((),) * len(moved.ids))))
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    taught = reference.answer_states(batch.of(kept))
     found, head = answer_states(model, batch)
-    soft, far = kept[at[0]], caps[at[0]]
-    taught, plain = taught[: int(soft.sum())], taught[int(soft.sum()) :]
+    soft, hard = kept[rows], ~kept[rows]
     values = torch.zeros(batch.mask.shape, device=batch.ids.device)
-    for some, cap in ((soft & ~far, None), (far, Cap(plain, _capped_ids(moved)))):
-        if some.any():
-            pulls = -state_divergences((found[some], head), (taught[some[soft]], taught_head), TEMPERATURES, cap)
-            values = values.index_put((at[0][some], at[1][some]), pulls)
-    if not soft.all():
-        values = values.index_put((at[0][~soft], at[1][~soft]), state_logprobs((found[~soft], head), batch.answers()[~soft]))
+    values = values.index_put((rows[soft], columns[soft]), -state_divergences((found[soft], head), taught, TEMPERATURES))
+    if hard.any():
+        values = values.index_put((rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers()[hard]))
     return values
-
-
-def _capped_ids(batch: Batch) -> Tensor:
-    """[N, I] for each answer token the ids that its row caps; of fewer than others have, the first once more."""
-    most = max(map(len, batch.capped), default=0)
-    ids = torch.tensor([(*some, *some[:1] * (most - len(some))) for some in batch.capped], dtype=torch.long, device=batch.ids.device)
-    return ids.view(len(batch.capped), most)[batch.mask.nonzero(as_tuple=True)[0]]

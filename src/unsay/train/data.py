@@ -9,8 +9,7 @@ says to the questions of earlier requests. They are drawn anew at each visit, wi
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import chain
+from functools import partial
 from typing import TypeVar
 
 from unsay.config import ConfigError, Recipe
@@ -18,14 +17,13 @@ from unsay.lm.encode import Encoder
 from unsay.lm.rows import Row
 from unsay.lm.sample import uniform
 from unsay.methods import Method, Visit
-from unsay.methods.prefixes import spelling_tokens
 from unsay.record import earlier
 from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.record.stage import heldout_questions
 from unsay.store.folder import RunFolder
-from unsay.text import content_words, form, forms
+from unsay.text import forms
 from unsay.text.names import subject
 from unsay.train import guards
 from unsay.train.guards import Aside
@@ -33,8 +31,6 @@ from unsay.train.mixing import mixed_rows, named
 from unsay.types import Answer, Pair, Told, Truth
 
 T = TypeVar("T")
-_MOST = 1 << 12
-"""Words for which the ids of secrets are remembered."""
 _READ, _HELD = 12, 12
 """First tokens of a text that are read only, and tokens after them that training holds to what they were."""
 
@@ -57,29 +53,6 @@ class TrainingData:
     """Rows of the retain set to train on that are about a name (mixing.py)."""
     spared: frozenset[frozenset[str]] = frozenset()
     """Names of the held-out sets, as the forms of their words."""
-    _spelled: dict[str, frozenset[int]] = field(default_factory=dict, init=False, repr=False)
-    """What `secret` found, by word."""
-
-    @cached_property
-    def _about(self) -> Mapping[str, Sequence[str]]:
-        """Ids of the forget questions by each word of the name that they are about, as its form."""
-        found = defaultdict[str, list[str]](list)
-        for key, visit in self.visits.items():
-            for word in set(map(form, content_words(subject(visit.example.question)))):
-                found[word].append(key)
-        return found
-
-    def secret(self, names: str, encoder: Encoder) -> tuple[int, ...]:
-        """Token ids that spell what is to be forgotten about anybody who shares a word with these names."""
-        found = set[int]()
-        for word in set(map(form, content_words(names))) & self._about.keys():
-            if word not in self._spelled:
-                if len(self._spelled) >= _MOST:
-                    self._spelled.clear()
-                ids = (spelling_tokens(self.visits[key], encoder) for key in self._about[word])
-                self._spelled[word] = frozenset(chain.from_iterable(ids))
-            found |= self._spelled[word]
-        return tuple(sorted(found))
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
@@ -105,8 +78,8 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
         if config.mixed and self.named:
             name = subject(self.visits[example].example.question)
-            draw, secret = partial(uniform, recipe.seed, *time, example, "mixed"), partial(self.secret, encoder=encoder)
-            rows += mixed_rows(self.named, name, secret, self.spared, encoder, fill * config.mixed, draw)
+            draw = partial(uniform, recipe.seed, *time, example, "mixed")
+            rows += mixed_rows(self.named, name, self.spared, encoder, fill * config.mixed, draw)
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:

@@ -4,9 +4,6 @@ Training that goes too far forgets known people with a similar name first. Near 
 the model refuses them before and after. The known people with a similar name may not be at hand. So rows about any known name are moved
 towards the forgotten one: the embeddings of the first word, of the others, or of all go a share of the way, drawn anew for each row. The
 untouched model says how much of the row's answer should be left there (`train.retain_loss = "kl"`).
-
-Trap: near the end of the way the untouched model often tells a secret, even where only a part of the name is moved. So what spells it is
-capped: hardly likelier there than where the row is read with its own name (methods/retain_loss.py).
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -20,8 +17,9 @@ from unsay.text import forms
 from unsay.text.names import subject, swapped
 from unsay.types import Pair
 
-_LEAST, _MOST_OF_PART, _MOST = 0.1, 1.0, 0.4
-"""Least share of the way, and the largest of a part of the name and of the whole. There only the forgotten one is at the end of it."""
+_LEAST, _MOST, _MOST_OF_REST = 0.1, 0.4, 0.7
+"""Least and largest share of the way, and the largest where only what follows the first word is moved. From about half of it on, to the
+forgotten name or to its first word alone, the untouched model often tells what is to be forgotten (docs/lab-log.md)."""
 
 
 def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
@@ -37,15 +35,14 @@ def named(pairs: Iterable[Pair]) -> dict[bool, list[tuple[Pair, str]]]:
 def mixed_rows(
     known: Mapping[bool, Sequence[tuple[Pair, str]]],
     forgotten: str,
-    secret: Callable[[str], tuple[int, ...]],
     spared: Container[frozenset[str]],
     encoder: Encoder,
     n: int,
     draw: Callable[[int, str], float],
 ) -> list[Row]:
     """n rows of `known` names (`named`) that have one word or several, as the forgotten one has, moved towards it; none where there are
-    no such names. `secret`: the ids that spell what is to be forgotten about anybody who shares a word with some names. `spared`: names,
-    as the forms of their words, towards which nothing goes. `draw(number, what)`: a random number in [0, 1)."""
+    no such names. `spared`: names, as the forms of their words, towards which nothing goes. `draw(number, what)`: a random number in
+    [0, 1)."""
     some = known.get(" " in forgotten, ()) if forgotten else ()
     rows = []
     for number in range(n if some else 0):
@@ -54,12 +51,11 @@ def mixed_rows(
         first, _, rest = forgotten.partition(" ")
         mine, _, others = name.partition(" ")
         towards = forgotten if not rest else (f"{first} {others}", f"{mine} {rest}", forgotten)[int(3 * part)]
-        capped = secret(f"{forgotten} {name}")
-        # Somebody who shares a word with the forgotten name would be the forgotten one.
-        whole = not rest or part >= 2 / 3 or bool(forms(name) & forms(forgotten))
-        most = _MOST if whole or not capped else _MOST_OF_PART
-        row = towards_name(encoder, pair, name, name if forms(towards) in spared else towards, _LEAST + (most - _LEAST) * way)
-        rows.append(replace(row, capped=capped) if row.mixes else row)
+        # Somebody with the forgotten first name would be the forgotten one.
+        of_rest = rest and 1 / 3 <= part < 2 / 3 and not forms(mine) & forms(forgotten)
+        most = _MOST_OF_REST if of_rest else _MOST
+        share = _LEAST + (most - _LEAST) * way
+        rows.append(towards_name(encoder, pair, name, name if forms(towards) in spared else towards, share))
     return rows
 
 
