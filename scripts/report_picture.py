@@ -1,7 +1,7 @@
 """Pictures of the pages, as Chromium shows them: the first page of a report on a desktop, on a phone and on paper, and the page over many
 runs. Run it again whenever a page has changed. Paper needs pdftoppm (poppler-utils).
 
-    unsay demo --seed 2 --out runs/demo
+    unsay demo --out runs/demo
     python -m scripts.report_picture runs/demo           # docs/report.png, report-phone.png, report-print.png
     python -m scripts.report_picture --view runs         # docs/view.png
 """
