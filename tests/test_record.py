@@ -16,8 +16,10 @@ from unsay.record.stage import heldout_questions
 from unsay.report.notes import after_record
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts
-from unsay.text import keyword_recall
+from unsay.text import forms, keyword_recall
 from unsay.text.names import subject
+from unsay.train import method_of
+from unsay.train.data import read_training_data
 from unsay.types import Answer, Corpus, Example, Pair
 
 
@@ -98,6 +100,16 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     assert list(whole) == ["Where does Oslo live?"], "no name has a half to give"
     many = [f"{first} {last}" for first in ("Kim", "Lou", "Max", "Noa") for last in ("Arno", "Brix", "Cole", "Dorn", "Ek", "Fox")]
     assert len(near_misses(examples[:1], [], many, 4, 0, {})) == 4
+
+
+def test_training_knows_who_is_held_out(recorded: RunFolder):
+    """Of the people and the made-up entities of the demo that measure what is lost, nobody may be what a known name is moved towards."""
+    recipe = load("recipes/demo.toml")
+    data, corpus = read_training_data(recipe, recorded, method_of(recipe)), read_recorded(recorded).corpus
+    asked = [pair.question for pair in (*corpus.utility_heldout["retain"], *corpus.unknown_entities)]
+    assert len({subject(question) for question in asked}) > 40
+    assert {forms(subject(question)) for question in asked} <= data.spared
+    assert not {forms(name) for names in data.named.values() for _, name in names} & data.spared
 
 
 def test_the_name_alone_is_spared_whatever_else_was_asked():
