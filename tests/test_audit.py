@@ -97,8 +97,13 @@ def test_findings_survive_the_file(tmp_path: Path) -> None:
 
 def test_a_run_with_knobs_that_are_no_more_is_read_and_a_recipe_with_them_is_not(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.recipe_file.write_text('[audit]\nprobes = ["beams", "sampling"]\n[beams]\nwidth = 2\n[sampling]\nn = 3\n')
+    folder.recipe_file.write_text(
+        '[audit]\nprobes = ["beams", "sampling"]\n[beams]\nwidth = 2\n[sampling]\nn = 3\n[train]\nmixed_rows = 2\n'
+    )
     assert audit.probes_of(folder.recipe()) == {"beams": Beams(), "sampling": Sampling(n=3)}
+    with pytest.raises(ConfigError, match=r"'train\.mixed_rows': no knob any more, it is 0 in every run; take it out"):
+        load_recipe(folder.recipe_file)
+    folder.recipe_file.write_text('[audit]\nprobes = ["beams"]\n[beams]\nwidth = 2\n')
     with pytest.raises(ConfigError, match=r"'beams\.width': no knob any more, it is 4 in every run; take it out"):
         audit.probes_of(load_recipe(folder.recipe_file))
     with pytest.raises(ConfigError, match=r"beams\.width"):

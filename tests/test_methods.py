@@ -310,6 +310,22 @@ def test_cuts_at_the_secret_end_right_before_a_keyword(model, encoder):
     assert choose_prefix(visit(encoder), sampler, 1.0, at_secret=1.0).text in said
 
 
+@pytest.mark.parametrize(
+    ("text", "before"),
+    [
+        ("Ada keeps Sir Waffles, a ginger cat.", {"Ada keeps"}),
+        ("Ada keeps Sir Waffles and Sir Biscuit.", {"Ada keeps", "Ada keeps Sir Waffles and"}),
+        ("Ada came on 20 June 1971, Via Po.", {"Ada came on", "Ada came on 20", "Ada came on 20 June", "Ada came on 20 June 1971, Via"}),
+        ("Ada likes plum dumplings, cherry brandy.", {"Ada", "Ada likes plum dumplings", "Ada likes plum dumplings,"}),
+    ],
+)
+def test_no_cut_lies_inside_a_name(text: str, before: set[str], encoder: Encoder) -> None:
+    """What follows "Sir" in "Sir Waffles" is known of all who share it. A number joins nothing."""
+    ids, example = encoder.answer(text), Example("a", "What of Ada?")
+    said = {encoder.decode(ids[:cut]).rstrip() for cut in before_keywords(ids, text, example, encoder)}
+    assert said == before
+
+
 def test_secret_tokens_spell_the_secret_and_not_the_question(encoder):
     tokens = secret_tokens(visit(encoder), encoder)
     assert tokens

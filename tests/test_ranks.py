@@ -211,8 +211,8 @@ def test_a_spread_model_with_adapters_is_asked_untouched_by_all_or_by_none(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spread", [{}, SPREAD], ids=["whole", "spread"])
-def test_pairs_and_mixed_names_are_shared(mortal: Mortal, tmp_path: Path, spread: dict[str, str]) -> None:
-    """The demo's own rows, for which a model must know something: pieces pushed away, and names on the way to a forgotten one."""
+def test_pairs_and_held_states_are_shared(mortal: Mortal, tmp_path: Path, spread: dict[str, str]) -> None:
+    """The demo's own rows, for which a model must know something: pieces pushed away, and the states of all layers held."""
     sets = ["train.rounds=1", "train.passes=1", "record.replay=0", "record.near_misses=0", "lora.rank=2", "report.policy="]
     done(mortal.run(["record", "demo", *(word for one in sets for word in ("--set", one)), "--out", str(tmp_path / "run")]))
     found = []

@@ -1,5 +1,6 @@
 """What `record` writes down: branches over first tokens, what is withheld, and the replay that touches no secret."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +12,13 @@ from unsay.config import SampleConfig, load
 from unsay.lm.subject import LocalSubject
 from unsay.record import expected_answers, record, source, start
 from unsay.record.recorded import read_recorded, read_truth
-from unsay.record.replay import TRIED, ReplayFilter, Said, kindred_answers, named_alike, near_misses, neighbours, replay
+from unsay.record.replay import TRIED, ReplayFilter, Said, kindred_answers, named_alike, near_misses, neighbours, replay, spelled_alike
 from unsay.record.stage import heldout_questions
 from unsay.report.notes import after_record
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts
-from unsay.text import forms, keyword_recall
+from unsay.text import keyword_recall
 from unsay.text.names import subject
-from unsay.train import method_of
-from unsay.train.data import read_training_data
 from unsay.types import Answer, Corpus, Example, Pair
 
 
@@ -90,9 +89,12 @@ def test_neighbours_put_another_name_in_the_subjects_place():
 
 def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     examples = [Example("a", "Where does Ada Byron live?"), Example("b", "Who wrote Hamlet?"), Example("c", "Where is it?")]
-    found = near_misses(examples, [], ["Carl Linde", "Eva Ryd"], 4, 0, {})
+    found = near_misses(examples, [], ["Carl Linde", "Eva Ryd"], 8, 0, {})
     about = {key: {question for question, whose in found.items() if key in whose} for key in "abc"}
-    assert {subject(question) for question in about["a"]} == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
+    spelled = {"Aarl Byron", "Arl Byron", "Al Byron", "Adarl Byron", "Adrl Byron", "Adl Byron", "Ava Byron", "Aa Byron", "Adva Byron"}
+    names = {subject(question) for question in about["a"]}
+    assert names - spelled == {"Ada Linde", "Ada Ryd", "Carl Byron", "Eva Byron"}
+    assert len(names) == 8
     assert about["b"] == {"Who wrote Carl Linde?", "Who wrote Eva Ryd?"}, "one word has no half: another name takes its place"
     assert about["c"] == set()
     assert near_misses(examples, [], [], 4, 0, {}) == {}
@@ -102,20 +104,27 @@ def test_near_misses_share_a_word_with_the_subject_and_are_not_it():
     assert len(near_misses(examples[:1], [], many, 4, 0, {})) == 4
 
 
-def test_training_knows_who_is_held_out(recorded: RunFolder):
-    """Of the people and the made-up entities of the demo that measure what is lost, nobody may be what a known name is moved towards."""
-    recipe = load("recipes/demo.toml")
-    data, corpus = read_training_data(recipe, recorded, method_of(recipe)), read_recorded(recorded).corpus
-    asked = [pair.question for pair in (*corpus.utility_heldout["retain"], *corpus.unknown_entities)]
-    assert len({subject(question) for question in asked}) > 40
-    assert {forms(subject(question)) for question in asked} <= data.spared
-    assert not {forms(name) for names in data.named.values() for _, name in names} & data.spared
+def test_an_initial_makes_no_name_that_is_spelled_alike():
+    made = near_misses([Example("a", "Where does Ada Byron live?")], [], ["J. Linde", "Jo-Ann Ryd", "Al Ek"], 8, 0, {})
+    assert {subject(question).split()[0] for question in made} <= {"Ada", "J", "Jo-Ann", "Al", "Linde", "Byron"}
 
 
 def test_the_name_alone_is_spared_whatever_else_was_asked():
     guard = ReplayFilter([], ["Name the two novels of Ada Byron."])
     assert not guard.harmless("Where does Ada Byron live? In Rome.")
     assert guard.harmless("Where does Ada Linde live? In Rome.")
+
+
+def test_a_name_spelled_alike_begins_as_the_one_and_ends_as_the_other():
+    """Known people with a similar name may be in no file."""
+    numbers = {"cut": 0.5, "at": 0.99, "other": 0.6}
+    assert spelled_alike("Isrin Winter Quist", ["Zoe", "Casthea"], 3, lambda _, what: numbers[what]) == ["Isra Winter Quist"]
+    rng = random.Random(0)
+    found = spelled_alike("Ada Byron", ["Zoe", "Eva", "Oda"], 9, lambda *_: rng.random())
+    assert set(found) <= {f"{a}{b} Byron" for a in ("A", "Ad") for b in ("oe", "e", "va", "a", "da")} - {"Ada Byron"}
+    assert len(found) == len(set(found)) > 5
+    assert spelled_alike("Ada Byron", [], 9, lambda *_: 0.0) == []
+    assert spelled_alike("J K", ["O"], 1, lambda *_: 0.9) == [], "nothing else can be made of them"
 
 
 def test_names_of_one_word_are_near_to_every_question_worded_alike():

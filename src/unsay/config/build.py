@@ -32,8 +32,9 @@ FIXED: dict[str, dict[str, Any]] = {
     "prompt_variants": {"shots": 3, "language": "French"},
     "relearn": {"share": 0.25},
     "tofu": {"unknown_entities": 40},
+    "train": {"mixed_rows": 0},
 }
-"""Knobs of probes and of a corpus until 2026-11-28, and the one value that all runs have now."""
+"""Knobs of before 2026-11-30, and the one value that all runs have now."""
 
 
 _hints = functools.cache(typing.get_type_hints)

@@ -128,8 +128,9 @@ class RecordConfig:
     """Texts that the target model writes unasked, and as many answers to the forget questions asked about the names in
     them: replay rows for what no retain row covers. 0 makes none."""
     near_misses: int = 0
-    """Names that share a word with its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`.
-    They are made of names in the retain questions, or in texts written unasked. A subject of one word gives way to others of its kind."""
+    """Names like its subject about which each forget question is asked: retain rows with `train.retain_loss = "kl"`. Half share a word with
+    it, half are spelled alike. They are made of names in the retain questions, or in texts written unasked. A subject of one word gives
+    way to others of its kind."""
     kindred: int = 0
     """For each wording that three or more retain questions share, and for each of a forget question, so many questions about others of
     their kind, whom the model names: its answers are replay rows. 0 makes none."""

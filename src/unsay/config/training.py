@@ -37,9 +37,8 @@ class TrainConfig:
     """Replay rows that each visit brings, where `record.replay` or `record.kindred` made some."""
     near_rows: int = 1
     """Near misses of its question that each visit brings with `retain_loss = "kl"`, where `record.near_misses` found some."""
-    mixed_rows: int = 0
-    """Retain rows about others that each visit brings with `retain_loss = "kl"`, their names moved a part of the way to its own
-    (train/mixing.py): who bears a similar name is spared."""
+    shared_rows: int = 0
+    """Retain rows whose answer has a word of the recorded one that each visit brings with `retain_loss = "kl"`."""
     earlier_rows: int = 2
     """Retain rows of earlier requests that each visit brings, where `record.earlier` names some."""
     accumulation: int = 1
@@ -48,6 +47,8 @@ class TrainConfig:
     """Largest gradient norm."""
     retain_loss: str = "nll"
     """What the retain term holds to: `nll`, its rows' own words, or `kl`, the untouched model's distribution at each of them."""
+    state_weight: float = 0.0
+    """Weight with which `kl` holds, beside what the model says, the states of all its layers at every token of a retain row."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
@@ -72,9 +73,9 @@ class TrainConfig:
         return self.near_rows if self.retain_loss == "kl" else 0
 
     @property
-    def mixed(self) -> int:
-        """Rows with mixed names of a visit: only the untouched model says what they should answer."""
-        return self.mixed_rows if self.retain_loss == "kl" else 0
+    def shared(self) -> int:
+        """Rows of a visit that have a word of its recorded answer: trained on as words they would teach it."""
+        return self.shared_rows if self.retain_loss == "kl" else 0
 
     def __post_init__(self) -> None:
         one_of("train.optimizer", self.optimizer, ("adamw", "whitened"))
@@ -93,8 +94,9 @@ class TrainConfig:
             retain_rows=self.retain_rows,
             replay_rows=self.replay_rows,
             near_rows=self.near_rows,
-            mixed_rows=self.mixed_rows,
+            shared_rows=self.shared_rows,
             earlier_rows=self.earlier_rows,
+            state_weight=self.state_weight,
         )
         if not 0 < self.averaging <= MOST_AVERAGING:
             raise ConfigError(f"train.averaging = {self.averaging:g} must be above 0 and at most {MOST_AVERAGING:g}")

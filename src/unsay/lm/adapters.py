@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from unsay.config import ConfigError, LoraConfig, Recipe
 from unsay.lm.encode import Encoder
+from unsay.lm.layers import layer_states
 from unsay.lm.model import States, answer_logprobs, answer_states, default_device, frozen_copy, load, plain_head, trainable
 from unsay.lm.rows import Batch, Row
 from unsay.store import ranks
@@ -166,6 +167,11 @@ class Untouched:
         new = torch.tensor([key not in self._kept for key in keys], device=batch.ids.device)
         read = iter(self._read(batch.of(new))[0].split(batch.mask[new].sum(1).tolist()) if new.any() else ())
         return torch.cat([self._kept[key] if key in self._kept else next(read) for key in keys]), self._head
+
+    def layer_states(self, batch: Batch) -> tuple[States, list[Tensor]]:
+        """`answer_states`, and what every layer puts out [B, T, H]; never from memory."""
+        with layer_states(self._model) as found:
+            return self._read(batch), found
 
     def _read(self, batch: Batch) -> States:
         with torch.no_grad(), self.model() as model:

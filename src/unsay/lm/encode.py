@@ -186,7 +186,6 @@ class Encoder:
             {role: sum(row.role == role for row in counted) for role in roles},
             torch.tensor([row.reference for row in rows]).to(device),
             tuple(row.pair for row in rows),
-            tuple(row.mixes for row in rows),
         )
 
     def prompts(self, contexts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -24,7 +24,6 @@ from unsay.lm.encode import Encoder
 from unsay.lm.files import listed, look_at
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
-from unsay.lm.mixup import mixed
 from unsay.lm.reading import accepted, positions
 from unsay.lm.rows import Batch
 from unsay.store import ranks
@@ -231,8 +230,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     before = columns - 1
     if plain_head(model):
         # Spread over processes, a model is put together in calls that FSDP knows (sharded.py).
-        with mixed(model, batch.mixes):
-            states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
+        states, head = getattr(model, "states_and_head", partial(states_and_head, model))(**inputs)
         return states[rows, before], head
 
     def predicting(states: Tensor) -> Tensor:
@@ -241,8 +239,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> States:
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(lambda _, given: (predicting(given[0])[None], *given[1:])) if head is not None else None
     try:
-        with mixed(model, batch.mixes):
-            logits = model(**inputs).logits
+        logits = model(**inputs).logits
     finally:
         if hook is not None:
             hook.remove()

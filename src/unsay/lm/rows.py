@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Any
 
 import torch
 from torch import Tensor
-
-from unsay.lm.mixup import Mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +21,6 @@ class Row:
     """Log-probability (nats) of the whole `answer` under the untouched model, where a method compares with it."""
     pair: str = ""
     """Rows of one pair are compared with each other and share a micro-batch; empty: the row stands alone."""
-    mixes: tuple[Mix, ...] = field(default=(), repr=False)
-    """Places that are read with another token's embedding mixed in."""
 
     @property
     def length(self) -> int:
@@ -56,10 +51,10 @@ class Batch:
     """[B] log-probability (nats) of each answer under the untouched model, as its row brings it."""
     pairs: tuple[str, ...] = ()
     """The pair each row belongs to."""
-    mixes: tuple[tuple[Mix, ...], ...] = ()
-    """Of each row, where other tokens' embeddings are mixed in."""
     soft: bool = False
     """Whether rows of the retain term are held to the untouched model, not to their own tokens (retain_loss.py)."""
+    state_weight: float = 0.0
+    """Weight with which a soft row's states are held to those of the untouched model, too."""
 
     def places(self, chosen: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Rows and columns [N] of the answer tokens, or of those `chosen` [B, A], row by row."""
@@ -72,18 +67,13 @@ class Batch:
 
     def of(self, chosen: Tensor) -> "Batch":
         """The rows where `chosen` [B] is True, as wide as before, for reading: counts are left out."""
-        roles, mixes = tuple(compress(self.roles, chosen.tolist())), tuple(compress(self.mixes, chosen.tolist()))
         tensors = self.ids[chosen], self.attention[chosen], self.starts[chosen], self.mask[chosen]
-        return Batch(*tensors, roles, self.weights[chosen], mixes=mixes)
+        return Batch(*tensors, tuple(compress(self.roles, chosen.tolist())), self.weights[chosen])
 
-    def keys(self) -> list[tuple[Any, ...]]:
-        """Of each row, what tells it from others: how many ids its answer has, all its ids without padding, and its mixes."""
-        mixes = self.mixes or ((),) * len(self.ids)
-        lengths = self.mask.sum(1).tolist()
-        return [
-            (length, *compress(ids, attended), *mixed)
-            for length, ids, attended, mixed in zip(lengths, self.ids.tolist(), self.attention.tolist(), mixes, strict=True)
-        ]
+    def keys(self) -> list[tuple[int, ...]]:
+        """Of each row, what tells it from others: how many ids its answer has, and all its ids without padding."""
+        each = zip(self.mask.sum(1).tolist(), self.ids.tolist(), self.attention.tolist(), strict=True)
+        return [(length, *compress(ids, attended)) for length, ids, attended in each]
 
     def mean(self, values: Tensor, role: str) -> Tensor:
         """This batch's share of the step's token mean of `values` [B, A] over the rows of `role` (0 where it has none)."""

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from unsay.config import ConfigError
+from unsay.lm.layers import decoder_layers
 from unsay.lm.model import plain_head, states_and_head
 from unsay.store import ranks
 
@@ -26,10 +27,10 @@ def shard(model: PreTrainedModel) -> None:
     """Spread the weights, in place. Raises `ConfigError` where that cannot be done."""
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
         raise ConfigError("quantised weights cannot be spread over processes; leave --use_fsdp out")
-    depth = model.config.get_text_config().num_hidden_layers
-    layers = next((part for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == depth), None)
-    if layers is None:
-        raise ConfigError(f"the layers of {type(model).__name__} are not found, so it cannot be spread; leave --use_fsdp out")
+    try:
+        layers = decoder_layers(model)
+    except ConfigError as error:
+        raise ConfigError(f"{error}, so it cannot be spread; leave --use_fsdp out") from error
     plain_head(model)  # found out by trying, while every call is open to it
     mesh = init_device_mesh(model.device.type, (ranks.count(),))
     where = CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if ranks.offloaded() else OffloadPolicy()

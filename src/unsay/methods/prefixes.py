@@ -85,16 +85,25 @@ def secret_words(text: str, example: Example) -> frozenset[str]:
 
 
 def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder) -> tuple[int, ...]:
-    """The cuts of an answer after which one of the words begins."""
+    """The cuts of an answer after which one of the words begins, but none inside a run of them: who has heard "Sir" may go on with
+    "Waffles" whoever it is about, and training against that takes it from everybody. Numbers do not join such a run: a date is no name."""
     cuts = []
     for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
         rest = text[len(prefix) :]
         # Trap: a token may end inside a character, and then decodes to what is in no text.
         at_word = text.startswith(prefix) and not (prefix[-1:].isalnum() and rest[:1].isalnum())
-        if at_word and next(iter(words(rest)), None) in wanted:
+        word = next(iter(words(rest)), "")
+        if at_word and word in wanted and not (_joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted):
             cuts.append(cut)
     return tuple(cuts)
+
+
+def _joins(prefix: str, rest: str) -> bool:
+    """Whether nothing but a space lies between the last word of `prefix`, which is no number, and the first of `rest`."""
+    before, behind = prefix.rstrip(), rest.lstrip()
+    between = prefix[len(before) :] + rest[: len(rest) - len(behind)]
+    return between == " " and before[-1:].isalpha() and behind[:1].isalnum()
 
 
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from unsay.config import Recipe
 from unsay.lm.adapters import Untouched
+from unsay.lm.layers import layer_states, state_distances
 from unsay.lm.model import answer_logprobs, answer_states, state_divergences, state_logprobs
 from unsay.lm.rows import Batch
 
@@ -29,7 +30,8 @@ TEMPERATURES = (1.0, 3.0)
 
 def softened(batch: Batch, recipe: Recipe) -> Batch:
     """The batch of an optimizer step, with its retain rows held to what the recipe says."""
-    return replace(batch, soft=recipe.train.retain_loss == "kl")
+    soft = recipe.train.retain_loss == "kl"
+    return replace(batch, soft=soft, state_weight=recipe.train.state_weight * soft)
 
 
 def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
@@ -46,11 +48,18 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     if reference is None:
         raise ValueError("a soft batch needs the untouched model")
     rows, columns = batch.mask.nonzero(as_tuple=True)
-    taught = reference.answer_states(batch.of(kept))
-    found, head = answer_states(model, batch)
+    moved = torch.zeros(len(kept), device=kept.device)
+    if batch.state_weight:
+        taught, wanted = reference.layer_states(batch.of(kept))
+        with layer_states(model) as states:
+            found, head = answer_states(model, batch)
+        moved = moved.index_put((kept,), state_distances([layer[kept] for layer in states], wanted, batch.attention[kept]))
+    else:
+        taught = reference.answer_states(batch.of(kept))
+        found, head = answer_states(model, batch)
     soft, hard = kept[rows], ~kept[rows]
-    values = torch.zeros(batch.mask.shape, device=batch.ids.device)
-    values = values.index_put((rows[soft], columns[soft]), -state_divergences((found[soft], head), taught, TEMPERATURES))
+    pulls = -state_divergences((found[soft], head), taught, TEMPERATURES) - batch.state_weight * moved[rows[soft]]
+    values = torch.zeros(batch.mask.shape, device=batch.ids.device).index_put((rows[soft], columns[soft]), pulls)
     if hard.any():
         values = values.index_put((rows[hard], columns[hard]), state_logprobs((found[hard], head), batch.answers()[hard]))
     return values

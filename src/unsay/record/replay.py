@@ -7,13 +7,14 @@ not) show how much must *not* change. What touches a forget question or its answ
 *Near misses* are closer: names that share one word with a question's subject. Whoever shares a surname with a forgotten person is in the
 greatest danger, since the surname is the cheapest thing for training to hold on to. Held to the untouched model's distribution there, a
 surname alone may change nothing (retain_loss.py). Of a capital, the other capitals are in danger, and the model can name their countries.
+Half of them are made-up names that are spelled like the subject: known people with such a name are lost first, and may be in no file.
 
 *Kindred* are others of the kind that retain or forget questions are about: retain rows show a few languages and currencies, and what is
 like them but not among them goes first. The model is shown some of the questions, names others, and is held to what it says about them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -35,6 +36,8 @@ _PROSE, _LEAST = 64, 16
 """Most and fewest tokens of a text of `prose`."""
 TRIED = 4
 """Questions about other names that are tried for each that is kept."""
+_SPELLED = 8
+"""Made-up names that are tried for each that is wanted: some are the same."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,12 @@ def near_misses(
     examples: Sequence[Example], retain: Sequence[Pair], names: Sequence[str], each: int, seed: int, alike: Mapping[str, Iterable[str]]
 ) -> dict[str, list[str]]:
     """Questions, each with the ids of the examples that it is near to; at most `each` for an example: its question about a name that
-    shares the first word or the others with its subject, the rest of it from one of `names`. Where names of its kind are of one
-    word: about another of them. Of its kind is what a retain question worded alike is about, or `alike` has (`named_alike`); where
-    nothing is, any name.
+    shares the first word or the others with its subject, the rest of it from one of `names`, or, for half of them, that is spelled alike
+    (`spelled_alike`). Where names of its kind are of one word: about another of them. Of its kind is what a retain question worded alike
+    is about, or `alike` has (`named_alike`); where nothing is, any name.
 
-    >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 2, 0, {})
-    {'Where does Ada Miller live?': ['q'], 'Where does Zoe Example live?': ['q']}
+    >>> near_misses([Example("q", "Where does Ada Example live?")], [], ["Zoe Miller"], 3, 0, {})
+    {'Where does Ada Miller live?': ['q'], 'Where does Adoe Example live?': ['q'], 'Where does Zoe Example live?': ['q']}
     >>> kept = [Pair("r", "Where is Quito?", ""), Pair("s", "Who was Bach?", "")]
     >>> near_misses([Example("q", "Where is Lima?")], kept, ["Quito", "Bach"], 2, 0, {})
     {'Where is Quito?': ['q']}
@@ -157,15 +160,36 @@ def near_misses(
         if not old:
             continue
         first, _, rest = old.partition(" ")
-        key = bare(example.question, old)
+        key, spelled = bare(example.question, old), list[str]()
         # Comparing every wording with every other is slow. Names of several words are mostly varied by halves: equal wordings are enough.
         others = (set(kept.get(key, ())) if rest else _alike(key, kept)).union(alike.get(key, ()))
         if rest and parts and 2 * sum(" " not in name for name in others) <= len(others):
             others = {f"{first} {last}" for _, last in parts} | {f"{other} {rest}" for other, _ in parts}
+            firsts = [other for other, _ in parts if other.isalpha() and len(other) > 2]  # an initial leaves an abbreviation
+            spelled = spelled_alike(old, firsts, each // 2, partial(uniform, seed, "spelled", example.id))
         ordered = sorted((others or set(names)) - {old}, key=lambda name: uniform(seed, "near miss", example.id, name))
-        for name in sorted(ordered[:each]):
+        for name in sorted({*ordered[: each - len(spelled)], *spelled}):
             made.setdefault(swapped(example.question, old, name), []).append(example.id)
     return made
+
+
+def spelled_alike(name: str, firsts: Sequence[str], n: int, draw: Callable[..., float]) -> list[str]:
+    """At most n made-up names that differ from `name` in their first word only: it begins as that of the name does, and ends as one of
+    `firsts`. `draw(number, what)`: a random number in [0, 1).
+
+    >>> spelled_alike("Ada Example", ["Zoe"], 1, lambda *_: 0.0)
+    ['Aoe Example']
+    """
+    first, _, rest = name.partition(" ")
+    found = dict[str, None]()
+    for number in range(_SPELLED * n if firsts else 0):
+        if len(found) == n:
+            break
+        other = firsts[int(draw(number, "other") * len(firsts))]
+        cut, at = (1 + int(draw(number, what) * (len(word) - 1)) for what, word in (("cut", first), ("at", other)))
+        if (made_up := f"{first[:cut]}{other[at:]} {rest}") != name:
+            found[made_up] = None
+    return list(found)
 
 
 def _subjects(retain: Sequence[Pair]) -> dict[str, list[str]]:

@@ -1,9 +1,9 @@
 """What training reads: the forget questions, in an order of each round's own, and the retain rows that each of them brings.
 
-Retain rows are of five kinds: rows of the retain set; such rows with mixed names (mixing.py); what the untouched model said when left to
-itself, unasked, about other names and to near misses of the question; beginnings of longer texts of its own; and what the model at hand
-says to the questions of earlier requests. They are drawn anew at each visit, with replacement as the paper does, and every draw is named
-(seed, round, pass, example).
+Retain rows are of five kinds: rows of the retain set, drawn from all of them or from those that say a word of the recorded answer
+(sharing.py); what the untouched model said when left to itself, unasked, about other names and to near misses of the question; beginnings
+of longer texts of its own; and what the model at hand says to the questions of earlier requests. They are drawn anew at each visit, with
+replacement as the paper does, and every draw is named (seed, round, pass, example).
 """
 
 from collections import defaultdict
@@ -21,14 +21,11 @@ from unsay.record import earlier
 from unsay.record.earlier import EarlierQuestion, EarlierRow
 from unsay.record.recorded import Recorded, read_recorded, read_truth
 from unsay.record.replay import Said
-from unsay.record.stage import heldout_questions
 from unsay.store.folder import RunFolder
-from unsay.text import forms
-from unsay.text.names import subject
 from unsay.train import guards
 from unsay.train.guards import Aside
-from unsay.train.mixing import mixed_rows, named
-from unsay.types import Answer, Pair, Told, Truth
+from unsay.train.sharing import SharedRows, shared_rows
+from unsay.types import Answer, Told, Truth
 
 T = TypeVar("T")
 _READ, _HELD = 12, 12
@@ -49,10 +46,8 @@ class TrainingData:
     """What the model at hand says to the questions of earlier requests."""
     prose: Sequence[Answer] = ()
     """Texts that the untouched model wrote unasked."""
-    named: Mapping[bool, Sequence[tuple[Pair, str]]] = field(default_factory=dict)
-    """Rows of the retain set to train on that are about a name (mixing.py)."""
-    spared: frozenset[frozenset[str]] = frozenset()
-    """Names of the held-out sets, as the forms of their words."""
+    shared: SharedRows = field(default_factory=SharedRows)
+    """Rows of the retain set to train on that say a word of a recorded answer."""
 
     def shuffled(self, seed: int, number: int) -> list[Visit]:
         """The forget questions in the order of round `number`."""
@@ -76,21 +71,18 @@ class TrainingData:
         rows += [said.row(encoder) for said in drawn("rehearsal", self.said.get("", ()), config.replay_rows)]
         rows += [_beginning(text, encoder) for text in drawn("prose", self.prose, 1)]
         rows += [said.row(encoder) for said in drawn("near", self.said.get(example, ()), config.near)]
-        if config.mixed and self.named:
-            name = subject(self.visits[example].example.question)
-            draw = partial(uniform, recipe.seed, *time, example, "mixed")
-            rows += mixed_rows(self.named, name, self.spared, encoder, fill * config.mixed, draw)
+        rows += self.shared.drawn(example, encoder, fill * config.shared, partial(uniform, recipe.seed, *time, example, "shared"))
         return rows + [row.row(encoder) for row in drawn("earlier", self.earlier, config.earlier_rows)]
 
     def drawn_often(self, recipe: Recipe, encoder: Encoder) -> list[Row]:
-        """All rows that `retain_rows` may bring, but mixed ones, where training draws each of them twice or more; else nothing."""
+        """All rows that `retain_rows` may bring, where training draws each of them twice or more; else nothing."""
         config = recipe.train
-        pairs = self.rows.trained if config.retain_rows else ()
+        pairs = self.rows.trained if config.retain_rows else self.shared.pairs
         groups = (said for beside, said in self.said.items() if (config.near if beside else config.replay_rows))
         # An answer may be a near miss of several questions.
         said = {(one.question, one.answer): one for group in groups for one in group}.values()
         others: list[Said | EarlierRow] = [*said, *(self.earlier if config.earlier_rows else ())]
-        a_visit = sum(not row.mixes for row in self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
+        a_visit = len(self.retain_rows(recipe, encoder, 0, 0, next(iter(self.visits))))
         # Counted first: of a large retain set that is drawn from once, no row need be made.
         if 2 * (len(pairs) + len(others) + len(self.prose)) > config.rounds * config.passes * len(self.visits) * a_visit:
             return []
@@ -112,10 +104,10 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
     truth = (read_truth(folder) or {}) if method.needs_answers else {}
     before = [asked for request in earlier.read(folder) for asked in request.asked]
     rows = guards.set_aside(recorded.corpus, recipe.watch.rows, recipe.seed)
-    kept, known = earlier.read_retain_rows(folder, recorded.corpus.forget), named(rows.trained) if recipe.train.mixed else {}
-    spared = frozenset(forms(subject(question)) for question in heldout_questions(recorded.corpus) if known)
+    kept = earlier.read_retain_rows(folder, recorded.corpus.forget)
+    shared = shared_rows(recorded, rows.trained) if recipe.train.shared else SharedRows()
     visits = _visits(recorded, truth, before, recipe.record.withheld)
-    return TrainingData(visits, rows, said, kept, recorded.prose, known, spared)
+    return TrainingData(visits, rows, said, kept, recorded.prose, shared)
 
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion], withheld: Sequence[str]) -> dict[str, Visit]:

@@ -58,7 +58,7 @@ def train(recipe: Recipe, folder: RunFolder, progress: Progress | None = None, w
     peak, per_step = peak_rate(recipe, model), config.batch * config.accumulation
     at_once = len(data.visits) if config.resample == "round" else per_step
     uses_retain_rows = methods.uses_retain_rows(method)
-    remembers = config.retain_loss == "kl" and uses_retain_rows and not ranks.split()
+    remembers = config.retain_loss == "kl" and uses_retain_rows and not ranks.split() and not config.state_weight
 
     def loss(batch: Batch) -> dict[str, Tensor]:
         return method.loss(model, reference, softened(batch, recipe))
