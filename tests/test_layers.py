@@ -1,20 +1,25 @@
 """The states of all layers: each row's as when it is read alone, and the retain term's part that holds them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests import architectures
+from tests.conftest import small_run
 from tests.test_retain_loss import batch, moved
-from unsay.config import ConfigError, LoraConfig, TrainConfig
+from tests.test_train import begin
+from unsay.config import ConfigError, LoraConfig, TrainConfig, load
 from unsay.lm.adapters import Untouched, adapt, checkpoint_activations
 from unsay.lm.encode import Encoder
 from unsay.lm.layers import decoder_layers, layer_states, state_distances
 from unsay.lm.model import answer_states
-from unsay.methods.retain_loss import retain_logprobs
+from unsay.methods.retain_loss import retain_logprobs, softened
+from unsay.train import loop, train
 
 PADS = [name for name in architectures.TABLE if name != "rwkv"]
 """All but the one that cannot read past padding."""
@@ -97,6 +102,56 @@ def test_a_model_whose_layers_are_not_found_is_named(model: PreTrainedModel) -> 
     model.config.num_hidden_layers = 77
     with pytest.raises(ConfigError, match="layers of LlamaForCausalLM"):
         decoder_layers(model)
+
+
+def test_the_layers_that_read_pictures_are_not_taken(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be as many."""
+    monkeypatch.setitem(architectures._VISION, "num_hidden_layers", 2)
+    model = architectures.build("gemma3-multimodal").eval()
+    assert sum(isinstance(part, torch.nn.ModuleList) and len(part) == 2 for part in model.modules()) > 1
+    with torch.no_grad(), layer_states(model) as found:
+        answer_states(model, batch(encoder))
+    assert [layer.shape[-1] for layer in found] == [32, 32]
+
+
+def test_no_state_is_no_distance() -> None:
+    with pytest.raises(ValueError, match="state_weight = 0"):
+        state_distances([], [], torch.ones(2, 3))
+
+
+def test_the_recipe_says_how_much_they_are_held(encoder: Encoder) -> None:
+    one = batch(encoder)
+    held, words = (load(None, ["train.state_weight=3", f"train.retain_loss={loss}"]) for loss in ("kl", "nll"))
+    assert softened(one, held).state_weight == 3.0
+    assert softened(one, words).state_weight == 0.0, "the rows' own words are no states"
+
+
+def test_training_holds_them_and_remembers_nothing(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the untouched model said to a row is not enough then."""
+    settings = [*small_run(tiny_folder, tmp_path, 3, 6), "train.retain_loss=kl", "train.rounds=4", "method=gd"]
+    free, folder = begin(tmp_path / "free", settings)
+    train(free, folder)
+    monkeypatch.setattr(Untouched, "remember", lambda *_: pytest.fail("it remembers"))
+    held, other = begin(tmp_path / "held", settings, "train.state_weight=1000")
+    train(held, other)
+    before = load_file(tiny_folder / "model.safetensors")
+    far = [
+        sum(float((weight - before[name]).square().sum()) for name, weight in load_file(one.checkpoint / "model.safetensors").items())
+        for one in (folder, other)
+    ]
+    assert far[1] < far[0]
+
+
+def test_layers_that_are_not_found_are_told_first(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, folder = begin(tmp_path / "run", [*small_run(tiny_folder, tmp_path, 3, 6), "train.retain_loss=kl"], "train.state_weight=1")
+
+    def missing(model: PreTrainedModel) -> None:
+        raise ConfigError("the layers of it are not found")
+
+    monkeypatch.setattr(loop, "decoder_layers", missing)
+    with pytest.raises(ConfigError, match="not found"):
+        train(recipe, folder)
+    assert not folder.checkpoint.exists()
 
 
 def test_a_negative_weight_is_refused() -> None:

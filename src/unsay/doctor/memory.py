@@ -162,7 +162,8 @@ class _Arithmetic:
         tokens = self.stage.tokens * (config.batch if training else self.recipe.finetune.batch)
         token = self.narrower * sizes.token
         if config.gradient_checkpointing:  # kept then: the input of every layer, and one layer computed again
-            token = min(token, sizes.layers * sizes.hidden * self.itemsize + token / sizes.layers)
+            held = 8.0 * bool(config.state_weight) * sizes.layers * sizes.hidden  # states before, and how far off they are
+            token = min(token, sizes.layers * sizes.hidden * self.itemsize + token / sizes.layers + held)
         # Gradients come into being while activations go: only with several micro-batches are both there in full.
         logits = self._logits(tokens) * (_KL_CHUNKS if self.stage.reference and config.retain_loss == "kl" else 1)
         begin = token * tokens + logits + (0.0 if lora or self.recipe.model.freeze_embeddings else 4.0 * sizes.embeddings)

@@ -17,6 +17,7 @@ from unsay import methods
 from unsay.config import ConfigError, Recipe, SampleConfig, TrainConfig
 from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refilled, save_adapter
 from unsay.lm.encode import Encoder
+from unsay.lm.layers import decoder_layers
 from unsay.lm.model import fingerprint, save
 from unsay.lm.plan import planned
 from unsay.lm.rows import Batch, Row
@@ -99,6 +100,8 @@ def _set_up(
     data = read_training_data(recipe, folder, method)
     name = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
+    if recipe.train.state_weight:
+        decoder_layers(model)  # here, before anything is sampled, it would be missed
     sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
