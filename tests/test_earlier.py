@@ -355,7 +355,8 @@ def test_a_second_request_does_not_bring_the_first_back(tmp_path: Path):
         "record.earlier_answers=16",
         "train.rounds=60",
         "train.replay_rows=3",
-        "train.mixed_rows=0",  # with them and with rejection, so short a second request brings .23 back (docs/lab-log.md)
+        "train.shared_rows=0",  # the recipe of before: with mixed names and rejection so short a second request brought .23 back
+        "train.state_weight=0.0",
         "pmc.reject=0.0",
     )
     begin(tmp_path / "first", "people.only=[0]", *real)
