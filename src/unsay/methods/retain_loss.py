@@ -9,6 +9,9 @@ Both distributions are softened by a temperature, as there and in Hinton et al. 
 sure, its plain distribution is one token and stays one while the logits behind it slide a long way: the slide shows only in
 what no row covers, such as a namesake who is suddenly unknown. At temperature 3 it is seen, and stopped, in the rows at hand. At
 3 alone, a vocabulary of 262,000 tokens is flat, and what the model says is hardly held. So both count (docs/lab-log.md).
+
+What the model says shows little of what moves below, least where it refuses before and after. So the states of all layers may be held too
+(`train.state_weight`, lm/layers.py).
 """
 
 from dataclasses import replace
@@ -38,7 +41,7 @@ def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: 
     """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
 
     Where the batch is `soft`, rows of the retain term have −Σ T²·KL(untouched ‖ model) at `TEMPERATURES` in their place: as high as it
-    can be, 0, where nothing has changed. Raises `ValueError` for such a batch without the untouched model.
+    can be, 0, where nothing has changed, less `state_weight` times how far the row's states have moved. Raises `ValueError` for such a batch without the untouched model.
     """
     kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
     if not kept.any():

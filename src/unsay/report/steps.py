@@ -14,7 +14,7 @@ KEEP_MORE = (
     "Train again with more rows of what should stay (`files.retain`, `record.own_retain`), or at half the rate (`train.learning_rate`) "
     "for more rounds; takes longer, and forgets more slowly. Or, if no line about secrets fails, move the weights part of the way "
     "back: `unsay train RUN --averaging 0.85`; takes minutes, and a little of the secret may return. Or train again with "
-    '`train.retain_loss = "kl"`, `train.state_weight = 3` and `train.shared_rows = 2`; takes a quarter longer.'
+    '`train.retain_loss = "kl"`, `train.state_weight = 3` and `train.shared_rows = 2`; takes half as long again.'
 )
 KEEP_TEXT = (
     "Run again, in another folder, with more texts that the model writes unasked (`record.prose`; 400 made training a seventh longer), "

@@ -100,8 +100,8 @@ def _set_up(
     data = read_training_data(recipe, folder, method)
     name = target_model_name(recipe, folder)
     model, encoder = load_to_train(recipe, name)
-    if recipe.train.state_weight:
-        decoder_layers(model)  # here, before anything is sampled, it would be missed
+    if recipe.train.state_weight and needs_untouched(recipe, method):
+        decoder_layers(model)  # an architecture without them is refused now, not at the first step
     sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
