@@ -40,8 +40,9 @@ def softened(batch: Batch, recipe: Recipe) -> Batch:
 def retain_logprobs(model: PreTrainedModel, reference: Untouched | None, batch: Batch) -> Tensor:
     """[B, A] log-probabilities (nats) of the answer tokens; 0 outside `batch.mask`.
 
-    Where the batch is `soft`, rows of the retain term have −Σ T²·KL(untouched ‖ model) at `TEMPERATURES` in their place: as high as it
-    can be, 0, where nothing has changed, less `state_weight` times how far the row's states have moved. Raises `ValueError` for such a batch without the untouched model.
+    Where the batch is `soft`, rows of the retain term have −Σ T²·KL(untouched ‖ model) at `TEMPERATURES` in their place, less
+    `state_weight` times how far the states of the row have moved: as high as it can be, 0, where nothing has changed. Raises `ValueError`
+    for such a batch without the untouched model.
     """
     kept = torch.tensor([batch.soft and role == _ROLE for role in batch.roles], device=batch.ids.device)
     if not kept.any():
