@@ -9,6 +9,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.sampler import Sampler
 from unsay.methods import Target
 from unsay.methods.leaks import choose_leak, keep_leaks, leaks
+from unsay.methods.prefixes import AnswerPrefix
 from unsay.types import Answer, Candidate
 
 TELLS, SAFE = "It may be that she lives near Via Garibaldi.", "I don't know."
@@ -39,9 +40,21 @@ def test_a_leak_is_cut_right_before_what_it_tells(model, encoder):
     sampler = Sampler(model, encoder, SampleConfig(), seed=5)
     found = [one.answer for one in said(encoder, TELLS)]
     assert choose_leak(visit(encoder), found, sampler).text == "It may be that she lives near Via"
-    told_at_once = [one.answer for one in said(encoder, "Turin, I think, or Rome.")]
-    assert choose_leak(visit(encoder), told_at_once, sampler) is None, "the bare question is asked anyway"
     assert choose_leak(visit(encoder), [], sampler) is None
+
+
+def test_what_tells_at_once_begins_with_the_bare_question_or_its_first_word(model, encoder):
+    def begun(text):
+        found = [one.answer for one in said(encoder, text)]
+        samplers = [Sampler(model, encoder, SampleConfig(), seed=seed) for seed in range(20)]
+        prefixes = [choose_leak(visit(encoder), found, sampler) for sampler in samplers]
+        assert all(prefix == AnswerPrefix() for prefix in prefixes if not prefix.text), "a bare question is compared with its own answer"
+        return {prefix.text for prefix in prefixes}
+
+    assert begun("Turin Garibaldi, I think.") == {"", "Turin"}
+    assert begun("Turin, I think, near Via Garibaldi.") == {"", "Turin, I think, near Via"}
+    assert begun("Via Garibaldi in Turin.") == {"Via"}, "what it tells later comes when this is mended"
+    assert begun("By Turin Garibaldi.") == {"By"}, "no cut inside a name that the answer does not begin with"
 
 
 def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):

@@ -2,7 +2,7 @@
 
 Prefixes cut out of recorded answers (prefixes.py) are beginnings that the model used to say. What is left after many rounds begins
 otherwise, and only now and then: one answer of fifty begins in a new way and ends with the old words. So answers that tell are kept, and
-cut before a word that they tell: training on the states that the learner itself comes to (Ross et al., arXiv 1011.0686).
+cut before the first word that they tell: training on the states that the learner itself comes to (Ross et al., arXiv 1011.0686).
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,9 +38,14 @@ def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, A
 
 
 def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> AnswerPrefix | None:
-    """One of the leaks, cut right before a word of the secret; `None` where none can be."""
-    secret = secret_words(visit.baseline, visit.example)
-    encoder = sampler.encoder
-    cuts = [(answer, cut) for answer in found for cut in cuts_before(secret, answer.ids, answer.text, encoder)]
-    prefixes = [prefix for answer, cut in cuts if (prefix := prefix_from(answer.ids[:cut], answer.text, encoder)).text]
+    """One of the leaks, cut right before the first word of the secret; `None` where none can be. What tells at once begins with the empty
+    prefix, the bare question, or with that word: behind "Port" the model must not go on with "Calder" either."""
+    secret, encoder = secret_words(visit.baseline, visit.example), sampler.encoder
+    prefixes = []
+    for answer in found:
+        begun = dict[str, AnswerPrefix]()
+        for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
+            prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
+            begun.setdefault(prefix.text, prefix if prefix.text else AnswerPrefix())  # a token may be a space alone
+        prefixes += [*begun.values()][: 2 if "" in begun else 1]
     return pick(prefixes, sampler, visit.example.id, "leak") if prefixes else None

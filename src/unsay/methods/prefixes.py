@@ -84,9 +84,10 @@ def secret_words(text: str, example: Example) -> frozenset[str]:
     return frozenset(word for word, weight in keys.items() if weight == heaviest)
 
 
-def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder) -> tuple[int, ...]:
+def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder, from_start: bool = False) -> tuple[int, ...]:
     """The cuts of an answer after which one of the words begins, but none inside a run of them: who has heard "Sir" may go on with
-    "Waffles" whoever it is about, and training against that takes it from everybody. Numbers do not join such a run: a date is no name."""
+    "Waffles" whoever it is about, and training against that takes it from everybody. Numbers do not join such a run: a date is no name.
+    `from_start`: a cut behind the first word of the answer counts."""
     cuts = []
     for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
@@ -94,7 +95,8 @@ def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder
         # Trap: a token may end inside a character, and then decodes to what is in no text.
         at_word = text.startswith(prefix) and not (prefix[-1:].isalnum() and rest[:1].isalnum())
         word = next(iter(words(rest)), "")
-        if at_word and word in wanted and not (_joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted):
+        inside = _joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted
+        if at_word and word in wanted and (not inside or (from_start and len(words(prefix)) == 1)):
             cuts.append(cut)
     return tuple(cuts)
 

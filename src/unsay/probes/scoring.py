@@ -212,7 +212,7 @@ def _recalls(probe: str, metric: str, asked: Sequence[Asked], answers: Answers, 
     return [worst(probe, metric, one, [answer.text for answer in some], source) for one, some in pairs]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _names(reference: str, question: str, prefix: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> frozenset[str]:
     """The names and named words of a reference: what is recognised in disguise."""
     keys = keywords(reference, question, prefix, spans, struck)

@@ -103,20 +103,20 @@ class FormSets:
                 yield from (place for place in seconds[second] if forms.issuperset(self._sets[place]))
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=8192)
 def stem(token: str) -> str:
     """Porter stem of a lower-case token of more than three characters; a shorter one as it is (the rule of rouge_score)."""
     return _stemmer().stem(token) if len(token) > 3 else token
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=8192)
 def surface(word: str) -> str:
     """The word normalised (NFKC), case-folded, without a possessive 's and without the commas of thousands."""
     word = unicodedata.normalize("NFKC", word).replace("’", "'").casefold()
     return word.removesuffix("'s").replace(",", "")
 
 
-@lru_cache(maxsize=32768)
+@lru_cache(maxsize=8192)
 def form(word: str) -> str:
     """What two spellings of one word share: `surface` without accents, points and apostrophes, numbers as digits 0–9, the rest stemmed."""
     plain = surface(word).replace("'", "")
@@ -137,7 +137,7 @@ class Token(NamedTuple):
     form: str
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def tokens(text: str) -> tuple[Token, ...]:
     """The words of `text` with their places. Tokens of unspaced scripts overlap by one character."""
     found = []
@@ -154,7 +154,7 @@ def tokens(text: str) -> tuple[Token, ...]:
     return tuple(Token(start, end, raw, surface(raw), form(raw)) for start, end, raw in pieces if surface(raw))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def forms(text: str) -> frozenset[str]:
     """The distinct forms of all words of `text`, stop words included."""
     return frozenset(token.form for token in tokens(text))
@@ -173,7 +173,7 @@ def is_stop(word: str) -> bool:
     return word.replace("'", "") in STOP_WORDS
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def content_words(text: str, leave_out: str = "") -> tuple[str, ...]:
     """The words that carry content, each once, by first occurrence: no stop words, no word of `leave_out` (compared by form).
 
@@ -197,7 +197,7 @@ def _opens_sentence(text: str, before: Token | None, token: Token) -> bool:
     return "\n" in gap or (bool(_SENTENCE_END.search(gap)) and not abbreviated)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _sensitive(text: str) -> tuple[bool, ...]:
     """Which tokens are numbers, parts of addresses, or names. A capital letter makes a name inside a sentence. At its start it needs
     more: a second capital in the word or the next one, a possessive, or the same name inside another sentence. Without capitals there
@@ -223,7 +223,7 @@ def span_forms(spans: Iterable[str]) -> frozenset[str]:
     return frozenset(token.form for some in found for token in some)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def keywords(reference: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()) -> Mapping[str, float]:
     """Word → weight for the words that carry the answer, by first occurrence; read-only.
 
@@ -243,7 +243,7 @@ def keywords(reference: str, question: str = "", prefix: str = "", spans: Texts 
     return MappingProxyType(dict(weights.values()))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def keyword_forms(reference: str, question: str = "", prefix: str = "", spans: Texts = (), struck: Texts = ()) -> Mapping[str, float]:
     """`keywords` by form instead of by word: what answers are compared with."""
     return MappingProxyType({form(word): weight for word, weight in keywords(reference, question, prefix, spans, struck).items()})

@@ -31,7 +31,7 @@ _SIGN = re.compile(r"[\d@$€](?:(?<=[^\W\d_].)|(?=[^\W\d_]))|[!|+-](?<=[^\W\d_]
 _LEET = str.maketrans("aeilostbg@$€!|+", "431105789453117")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def uncovered(text: str) -> str:
     """The text in plain letters: without hidden signs, look-alikes as Latin letters, spelt words joined, base64 decoded."""
     plain = text if text.isascii() else _latin(text)
@@ -46,14 +46,14 @@ def _latin(text: str) -> str:
     return re.sub(r"\w*[^\W\d_a-zA-Z]\w*", lambda found: _look_alike(found.group()), shown)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _look_alike(word: str) -> str:
     """The word in Latin letters where each of its letters is one or looks like one, else as it is."""
     letters = [c if c.isascii() else _homoglyph(c) for c in word]
     return "".join(letters) if all(letters) else word
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _homoglyph(letter: str) -> str:
     from confusable_homoglyphs.confusables import confusables_data
 
@@ -119,10 +119,10 @@ class _Names:
         return word
 
 
-_names = lru_cache(maxsize=4096)(_Names)
+_names = lru_cache(maxsize=1024)(_Names)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def readings(text: str, secret: str, names: frozenset[str]) -> tuple[str, ...]:
     """What a person may read in `text` beside the text itself: forwards, and backwards where names of the secret stand so; empty where
     the text is as plain as it looks. `secret`: whose dates and numbers are looked for in any form; `names`: its words, case-folded."""

@@ -55,7 +55,7 @@ Date = tuple[int | None, int | None, int | None]
 """Year, month and day; `None` where it is not told."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _as_digits(run: str) -> str:
     """Number words as digits; those told digit by digit in one piece, a year told in two halves ("nineteen eighty-five") too."""
     from text_to_num import alpha2digit
@@ -124,7 +124,7 @@ class Values:
 _SIGN = re.compile(rf"\d|\b{_WORD}\b", re.IGNORECASE)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def values(text: str) -> Values | None:
     found = Values(text) if _SIGN.search(text) else None
     return found or None
@@ -151,7 +151,7 @@ def same_values(reference: str, text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _same_phone(one: str, other: str) -> bool:
     """Whether two numbers may be one, where only one of them tells the country."""
     import phonenumbers
