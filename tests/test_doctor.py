@@ -289,6 +289,20 @@ def test_a_stand_in_says_what_it_is_told_and_is_counted(tmp_path, encoder):
     assert work["drawn token"] == work["decoded token"] - 3 + 4
 
 
+def test_a_micro_batch_has_the_near_misses_and_the_shared_rows_of_a_visit(encoder, model):
+    corpus = Corpus("c", (Example("a", "q?"),), (Pair("r", "r?", "Yes."),))
+
+    def rows(*settings):
+        return len(
+            Bench(load(None, ["train.batch=2", "record.near_misses=4", 'train.retain_loss="kl"', *settings]), model, encoder, corpus).rows
+        )
+
+    none = rows("train.near_rows=0", "train.shared_rows=0")
+    assert rows("train.near_rows=2", "train.shared_rows=3") == none + 2 * (2 + 3)
+    assert rows("train.near_rows=2", "train.shared_rows=3", 'train.retain_loss="nll"') == none, "with nll there are none"
+    assert rows("train.near_rows=2", "record.near_misses=0", "train.shared_rows=0") == none, "none were looked for"
+
+
 def test_a_micro_batch_counts_whole_where_a_processor_cuts_it(encoder, model):
     rows = [Row((1,) * 8, (5,) * 8, "retain")] * 12 + [Row((1,) * 20, (5,) * 20, "retain")] * 6
     weights, parts = Weights(model), list[tuple[int, bool]]()
