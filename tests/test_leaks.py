@@ -53,6 +53,7 @@ def test_what_tells_at_once_begins_with_the_bare_question_or_its_first_word(mode
 
     assert begun("Turin Garibaldi, I think.") == {"", "Turin"}
     assert begun("Turin, I think, near Via Garibaldi.") == {"", "Turin, I think, near Via"}
+    assert begun('"Turin Garibaldi"') == {"", '"Turin'}, "a mark is no beginning"
     assert begun("Via Garibaldi in Turin.") == {"Via"}, "what it tells later comes when this is mended"
     assert begun("By Turin Garibaldi.") == {"By"}, "no cut inside a name that the answer does not begin with"
 

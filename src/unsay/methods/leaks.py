@@ -38,14 +38,16 @@ def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, A
 
 
 def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> AnswerPrefix | None:
-    """One of the leaks, cut right before the first word of the secret; `None` where none can be. What tells at once begins with the empty
-    prefix, the bare question, or with that word: behind "Port" the model must not go on with "Calder" either."""
+    """One of the leaks, cut before the first word of the secret that it tells; `None` where none can be. Where it tells at once, nothing is
+    given but the bare question, or what comes before its next such word, be it the other half of a name: behind "Port" the model must not
+    go on with "Calder" either."""
     secret, encoder = secret_words(visit.baseline, visit.example), sampler.encoder
     prefixes = []
     for answer in found:
         begun = dict[str, AnswerPrefix]()
         for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
             prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
-            begun.setdefault(prefix.text, prefix if prefix.text else AnswerPrefix())  # a token may be a space alone
+            # A first token may be a space or a quotation mark alone.
+            begun.setdefault(*((prefix.text, prefix) if words(prefix.text) else ("", AnswerPrefix())))
         prefixes += [*begun.values()][: 2 if "" in begun else 1]
     return pick(prefixes, sampler, visit.example.id, "leak") if prefixes else None
