@@ -116,8 +116,7 @@ class GuardedCollapse(PartialModelCollapse):
         ask = super().ask(visit, sampler, entry)
         prefix = choose_prefix(visit, sampler, self.prefixes, self.at_secret)
         if prefix.ids and sampler.uniform(visit.example.id, "from leak") < SHARE:
-            leak = choose_leak(visit, leaks(entry, sampler.encoder), sampler)
-            prefix = prefix if leak is None else leak
+            prefix = choose_leak(visit, leaks(entry, sampler.encoder), sampler) or prefix
         context, reference = ask.context + prefix.ids, prefix.continued(ask.reference)
         return replace(ask, context=context, reference=reference, prefix=prefix, heat=int(entry.get("heat", 0)))
 

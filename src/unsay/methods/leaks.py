@@ -47,7 +47,8 @@ def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> Answ
         begun = dict[str, AnswerPrefix]()
         for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
             prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
-            # A first token may be a space or a quotation mark alone.
-            begun.setdefault(*((prefix.text, prefix) if words(prefix.text) else ("", AnswerPrefix())))
+            if not words(prefix.text):  # a space or a quotation mark alone
+                prefix = AnswerPrefix()
+            begun.setdefault(prefix.text, prefix)
         prefixes += [*begun.values()][: 2 if "" in begun else 1]
     return pick(prefixes, sampler, visit.example.id, "leak") if prefixes else None

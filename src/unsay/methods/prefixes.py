@@ -95,8 +95,10 @@ def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder
         # Trap: a token may end inside a character, and then decodes to what is in no text.
         at_word = text.startswith(prefix) and not (prefix[-1:].isalnum() and rest[:1].isalnum())
         word = next(iter(words(rest)), "")
+        if not at_word or word not in wanted:
+            continue
         inside = _joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted
-        if at_word and word in wanted and (not inside or (from_start and len(words(prefix)) == 1)):
+        if not inside or (from_start and len(words(prefix)) == 1):
             cuts.append(cut)
     return tuple(cuts)
 

@@ -109,7 +109,7 @@ class ReferenceJudge:
         return [[next(means) for _ in some] for some in questions]
 
 
-_refused = lru_cache(maxsize=1024)(is_refusal)
+_refused = lru_cache(maxsize=4096)(is_refusal)
 
 
 def judged(case: Case, texts: Sequence[str], formed: Sequence[bool]) -> Iterator[Finding]:

@@ -137,7 +137,7 @@ class Token(NamedTuple):
     form: str
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=2048)  # more than of what is made of them: `record` looks at all its answers twice
 def tokens(text: str) -> tuple[Token, ...]:
     """The words of `text` with their places. Tokens of unspaced scripts overlap by one character."""
     found = []

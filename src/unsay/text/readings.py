@@ -46,14 +46,14 @@ def _latin(text: str) -> str:
     return re.sub(r"\w*[^\W\d_a-zA-Z]\w*", lambda found: _look_alike(found.group()), shown)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _look_alike(word: str) -> str:
     """The word in Latin letters where each of its letters is one or looks like one, else as it is."""
     letters = [c if c.isascii() else _homoglyph(c) for c in word]
     return "".join(letters) if all(letters) else word
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _homoglyph(letter: str) -> str:
     from confusable_homoglyphs.confusables import confusables_data
 

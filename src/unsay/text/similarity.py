@@ -50,7 +50,7 @@ class _Letters(dict[str, str]):
 _LETTERS = _Letters()
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _spelled(text: str) -> str:
     return "".join(map(_LETTERS.__getitem__, _TOKEN.findall(text.lower())))
 
@@ -98,12 +98,12 @@ def highest_f1(answers: Sequence[str], references: Sequence[str]) -> list[float 
     ]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _finder(string: str) -> re.Pattern[str]:
     return re.compile(r"\s*".join(map(re.escape, _normal(string).split())))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def squeezed(text: str) -> str:
     """The text without what `contains` does not look at: case, compatibility characters, white space."""
     return "".join(_normal(text).split())
@@ -182,7 +182,7 @@ def spelled(*texts: Sequence[Any]) -> list[str]:
     return ["".join([letters.setdefault(item, chr(len(letters))) for item in text]) for text in texts]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def _script(letter: str) -> str:
     return unicodedata.name(letter, "UNKNOWN").split()[0].removesuffix("-").removeprefix("FULLWIDTH ")
 
