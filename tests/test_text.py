@@ -2,6 +2,7 @@
 
 import difflib
 import random
+from itertools import chain
 
 import pytest
 from hypothesis import given, settings
@@ -36,6 +37,14 @@ def test_rouge_equals_rouge_score_on_sentences() -> None:
     rng = random.Random(0)
     for _ in range(300):
         check_rouge(*(" ".join(rng.choices(VOCABULARY, k=rng.randint(0, 20))) for _ in range(2)))
+
+
+def test_rouge_stays_the_same_when_the_table_of_stems_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "_STEMS", 3)
+    rng = random.Random(0)
+    for _ in range(50):
+        check_rouge(*(" ".join(rng.choices(VOCABULARY, k=rng.randint(1, 9))) for _ in range(2)))
+        assert len(similarity._LETTERS.stems) <= 3 + 18, "at most the table before, and two texts"
 
 
 def test_rouge_by_hand() -> None:
@@ -417,7 +426,12 @@ def test_sets_within_a_text_are_found_whatever_their_rarest_words_are():
     """Compared with looking at every set: of one form, of several, equal ones, and an empty one, which is in no text."""
     draw = random.Random(0)
     sets = [frozenset(draw.choices("abcdefghij", weights=range(1, 11), k=draw.randint(1, 4))) for _ in range(300)] + [frozenset()]
-    index = t.FormSets(sets)
+    weighted = [{form: draw.choice((1.0, 3.0)) for form in one} for one in sets]
+    index = t.FormSets(weighted)
+    assert [index[place] for place in range(len(index))] == weighted
     for size in range(11):
         said = frozenset(draw.sample("abcdefghij", size))
-        assert sorted(index.within(said)) == [place for place, one in enumerate(sets) if one and one <= said]
+        found = [*index.within(said)]
+        assert sorted(chain(*found)) == [place for place, one in enumerate(sets) if one and one <= said]
+        assert all([other for other in equal if weighted[other] == weighted[equal[0]]] == [*equal] for equal in found)
+        assert len({tuple(sorted(weighted[equal[0]].items())) for equal in found}) == len(found), "equal ones come together"

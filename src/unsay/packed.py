@@ -57,7 +57,7 @@ class Packed(Sequence[Finding]):
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
         heads: dict[Finding, int] = {}
-        places: dict[tuple[str, str], int] = {}
+        places: dict[str | tuple[str, str], int] = {}
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -68,7 +68,7 @@ class Packed(Sequence[Finding]):
             if kind not in kinds:
                 kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
                 self.probes.setdefault(f.probe, _Rows("=I"))
-            place = places.setdefault((f.example, f.group), len(places))
+            place = places.setdefault((f.example, f.group) if f.group else f.example, len(places))
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
         self._heads, self._places = [*heads], [*places]
@@ -87,7 +87,8 @@ class Packed(Sequence[Finding]):
     def kind(self, probe: str, metric: str) -> Iterator[Finding]:
         """The findings of one kind, in their order."""
         for number, place, value in self.kinds.get((probe, metric), ()):
-            head, (example, group) = self._heads[number], self._places[place]
+            head, whose = self._heads[number], self._places[place]
+            example, group = (whose, "") if isinstance(whose, str) else whose
             if self._all or head.value is not None:
                 yield Finding(probe, metric, None if head.value is None else value, example, head.setting, head.n, head.note, group)
 

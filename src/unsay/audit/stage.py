@@ -62,10 +62,10 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.knowledge, corpus.retain, corpus.neighbours]
     sets += [corpus.unknown_entities, corpus.general]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
-    asked = {("", one.id): ("", one.group) for some in sets for one in some}
-    asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget}
-    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(group for group in asked.values() if group[1]), 1)}
-    return {place: numbers[group] for place, group in asked.items() if group in numbers}
+    asked = {("", one.id): ("", one.group) for some in sets for one in some if one.group}
+    asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget if one.group}
+    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(asked.values()), 1)}
+    return {place: numbers[group] for place, group in asked.items()}
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:

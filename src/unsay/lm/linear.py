@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 _LEAST = 1 << 14
 """Elements of a weight from which on the choice of library matters."""
-_KERNELS = 64
-"""Products whose code oneDNN keeps, and so many again torch's layer above it. Of 1024 each, which are kept otherwise, a training whose
-batches are of all lengths holds hundreds of megabytes; to make the code anew costs no time that we could measure (docs/lab-log.md)."""
+_KERNELS = 24
+"""Products whose code oneDNN keeps, and so many again torch's layer above it: those of one step, for the next batch is of another length.
+Of 1024 each, which are kept otherwise, training holds hundreds of megabytes; to make the code anew costs no time that we could measure
+(docs/lab-log.md)."""
 
 
 def quicken(model: nn.Module) -> None:

@@ -27,7 +27,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.encode import Encoder
 from unsay.lm.logprobs import sum_by_row
 from unsay.lm.rows import Batch
-from unsay.methods import LOSS, Target, Visit
+from unsay.methods import LOSS, Target, Visit, reads
 from unsay.methods.preference import partners
 from unsay.methods.prefixes import before_keywords
 from unsay.text import contains, forms
@@ -65,7 +65,7 @@ def _with_rejected(target: Target, visit: Visit, leaks: Sequence[Answer], encode
     place, piece = found
     rejected = replace(row, context=(*prompt, *ids[:place]), answer=(ids[place],), role="rejected", pair=target.example)
     rows = (replace(row, pair=target.example), rejected, *target.rows[1:])
-    return replace(target, rows=rows, rejected=piece, reads={**target.reads, LOSS: 1})
+    return replace(target, rows=rows, rejected=piece, reads=reads(*target.reads.items(), (LOSS, 1)))
 
 
 def _piece(ids: tuple[int, ...], text: str, start: int, visit: Visit, encoder: Encoder) -> tuple[int, str] | None:

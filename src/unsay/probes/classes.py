@@ -168,7 +168,7 @@ def states_another(case: Case, example: Example, text: str) -> bool:
         return False
     secrets, asked = once(case, Secrets), forms(example.question)
     return any(
-        sum(weight for key, weight in secrets.keys[equal[0]].items() if key not in asked) >= LEAST_WEIGHT
+        sum(weight for key, weight in secrets[equal[0]].items() if key not in asked) >= LEAST_WEIGHT
         and any(secrets.examples[place].id != example.id for place in equal)
         for equal in secrets.within(forms(text) | asked)
     )

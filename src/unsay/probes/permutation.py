@@ -51,12 +51,12 @@ class _Others:
 
     def keys(self, example: Example, known_words: frozenset[str]) -> list[Mapping[str, float]]:
         """At most `OTHERS`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
-        apart = np.ones(len(self._secrets.keys), dtype=bool)
+        apart = np.ones(len(self._secrets), dtype=bool)
         apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
         for equal in self._secrets.within(known_words):
-            apart[equal] = False
+            apart[np.asarray(equal)] = False
         left = np.flatnonzero(apart)
-        return [self._secrets.keys[left[number]] for number in spread(range(len(left)), OTHERS)]
+        return [self._secrets[int(left[number])] for number in spread(range(len(left)), OTHERS)]
 
 
 def _without(keys: Mapping[str, float], words: frozenset[str]) -> dict[str, float]:

@@ -5,7 +5,6 @@ question and of a prefix are not secret, so they never count. An answer is score
 the secret, in the other readings that a person finds in it (`unsay.text.readings`): the highest counts.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -80,23 +79,18 @@ def once(case: Case, make: Callable[[Case], T]) -> T:
     return found
 
 
-class Secrets:
-    """The secrets of a case that have words of their own, in the order of their questions."""
+class Secrets(FormSets):
+    """The secrets of a case that have words of their own, by the words of each, in the order of their questions."""
 
     def __init__(self, case: Case):
-        found = [(example, keys) for example, fact in known(case) if (keys := secret_forms(example, fact.answer))]
-        self.examples = [example for example, _ in found]
-        self.keys = [keys for _, keys in found]
-        """Form → weight."""
-        places: dict[tuple[tuple[str, float], ...], array[int]] = {}
-        for place, keys in enumerate(self.keys):
-            places.setdefault(tuple(sorted(keys.items())), array("q")).append(place)
-        self._equal, self._index = [*places.values()], FormSets([tuple(dict(keys)) for keys in places])
+        self.examples: list[Example] = []
+        super().__init__(self._keys(case))
 
-    def within(self, said: frozenset[str]) -> Iterator["array[int]"]:
-        """Places of the secrets all of whose words are among these, equal ones together: a model that says one thing to 100,000 questions
-        has one secret so many times."""
-        return (self._equal[number] for number in self._index.within(said))
+    def _keys(self, case: Case) -> Iterator[Mapping[str, float]]:
+        for example, fact in known(case):
+            if keys := secret_forms(example, fact.answer):
+                self.examples.append(example)
+                yield keys
 
 
 def missing(probe: str, metrics: Collection[str], case: Case) -> list[Finding]:

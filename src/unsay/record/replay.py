@@ -227,7 +227,7 @@ class ReplayFilter:
         questions = (*(question for question, _ in secrets), *spared)
         subjects = (frozenset(form for form, weight in keyword_forms(question).items() if weight > 1) for question in questions)
         # Of "Name the two novels of Ada Example" the name alone is enough.
-        self._subjects = FormSets(list({*subjects, *(forms(about(question)) for question in questions)}))
+        self._subjects = FormSets(dict.fromkeys(some, 1.0) for some in {*subjects, *(forms(about(question)) for question in questions)})
         self._totals = []
         self._holders: dict[str, list[tuple[int, float]]] = {}
         """Form → (number, weight) of the secrets that have it as a keyword."""

@@ -4,6 +4,7 @@ Whatever an audit has left findings of. A difference is paired (the same questio
 alike. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -98,9 +99,9 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
         if found := interval(one, now, groups):
             intervals[key] = found
         there = by_question(one, first.findings[which]) if now and here is not first else {}
-        shared = {place: value for place, value in _of_both(now, same).items() if place in there}
-        if paired := change(one, shared, there, groups):
-            differences[key], questions[key] = paired, len(shared)
+        there = {place: value for place, value in there.items() if place in now and same(place[1])}
+        if paired := change(one, now, there, groups):
+            differences[key], questions[key] = paired, len(there)
     notes = tuple(_done_otherwise(here, first, which)) if here is not first else ()
     if here is not first and not differences:
         notes = ("no question of the first run was asked here too, so no difference is paired", *notes)
@@ -151,12 +152,12 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
     """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
     try:
         known = {identifier: hash(question) for identifier, question in _questions(first_folder)}
-        asked = {identifier: hash(question) for identifier, question in _questions(folder)}
+        # Interned as those of the findings are. What neither knows (a token of the drift text) is no question.
+        asked = {sys.intern(identifier) for identifier, question in _questions(folder) if known.get(identifier) == hash(question)}
     except ConfigError:  # somebody was handed a folder without its vault, or without the key of it
         corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
         return lambda identifier: corpora[0] == corpora[1]
-    # What neither knows (a token of the drift text) is no question, and not the same.
-    return lambda identifier: identifier in known and known[identifier] == asked.get(identifier)
+    return asked.__contains__
 
 
 def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:

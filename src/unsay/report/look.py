@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from unsay import probes
@@ -135,9 +136,9 @@ class Answered:
         recorded, kept = read_recorded(folder), folder.manifest().answers
         self.examples = {example.id: example for example in recorded.corpus.forget}
         self.answers, self.truth = recorded.answers, read_truth(folder) or {}
-        self.said = {which: _Said(folder, kept.get(which)) for which in models}
-        marks = {key: self._mark(self._question(key, ())) for key in self.examples}
-        self.order = sorted(self.examples, key=lambda key: marks[key])
+        del recorded  # with its sampled answers, before the rest is read
+        self.said = {which: _Said(folder, kept.get(which), self.examples) for which in models}
+        self.order = sorted(self.examples, key=lambda key: self._mark(self._question(key, ())))
         """Example ids: first the question that the chief model tells most of; among equals, the one that more ways of asking open."""
 
     def questions(self, chosen: Sequence[str]) -> list[Question]:
@@ -160,14 +161,19 @@ class Answered:
 class _Said:
     """What the model of a file was asked and said: where it stands, by example id."""
 
-    def __init__(self, folder: RunFolder, kept: AnswerCache | None):
+    def __init__(self, folder: RunFolder, kept: AnswerCache | None, examples: Iterable[str]):
         self.store = Store(folder, kept.file) if kept is not None else None
-        self.places: dict[str, array[int]] = {}
+        self._numbers = {key: number for number, key in enumerate(examples)}
+        numbers, places = array("q"), array("q")
         for key, place in self.store.asked() if self.store else ():
-            self.places.setdefault(key.partition("#")[0], array("Q")).append(place)
+            numbers.append(self._numbers.get(key.partition("#")[0], -1))
+            places.append(place)
+        order = np.argsort(np.asarray(numbers), kind="stable")  # an array for each question would take ten times as much
+        self._asked, self._places = np.asarray(numbers)[order], np.asarray(places)[order]
 
     def to(self, example: str) -> list[tuple[Asked, list[Answer]]]:
-        return [self.store.answers(place) for place in self.places.get(example, ())] if self.store else []
+        start, end = (np.searchsorted(self._asked, self._numbers[example], side) for side in ("left", "right"))
+        return [self.store.answers(int(place)) for place in self._places[start:end]] if self.store else []
 
 
 def _ways(example: Example, reference: str, told: Mapping[str, Iterable[tuple[Asked, list[Answer]]]]) -> list[Way]:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ class Vault:
 
     def file(self, name: str) -> Path:
         """Where they lie, or would."""
-        plain = self.path / f"{name}.jsonl"
-        return plain.with_name(plain.name + _SEALED) if self.encrypted else plain
+        return _file(self.path, f"{name}.jsonl{_SEALED if self.encrypted else ''}")
 
     @ranks.main_only
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -280,3 +280,8 @@ def retention(until: str, today: date) -> str:
         return ""
     many = f"{abs(days)} day{'s' * (abs(days) != 1)}"
     return f"its retention date, {until}, {f'passed {many} ago' if days < 0 else f'is {many} away' if days else 'is today'}"
+
+
+@lru_cache(maxsize=64)  # pathlib interns a path's parts anew each time, and for each of a million answers that table of Python's grew
+def _file(folder: Path, name: str) -> Path:
+    return folder / name

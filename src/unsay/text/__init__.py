@@ -1,7 +1,7 @@
 """Words, spans and likeness of texts: pure strings, no model."""
 
+from unsay.text.form_sets import FormSets
 from unsay.text.keywords import (
-    FormSets,
     Spread,
     before_secret,
     content_words,

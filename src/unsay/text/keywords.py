@@ -10,7 +10,7 @@ characters, so that they are never silently empty; all positions are offsets int
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,27 +80,6 @@ def _stemmer() -> "PorterStemmer":
     from nltk.stem.porter import PorterStemmer
 
     return PorterStemmer()
-
-
-class FormSets:
-    """Sets of forms, to find those that stand whole in a text: by the two rarest forms of each, for of 100,000 secrets very many share
-    one."""
-
-    def __init__(self, sets: Sequence[Collection[str]]):
-        counts = Counter(key for keys in sets for key in keys)
-        self._sets = sets
-        self._places: dict[str, dict[str, list[int]]] = {}
-        for place, keys in enumerate(sets):
-            if keys:
-                rarest = sorted(keys, key=lambda key: (counts[key], key))
-                self._places.setdefault(rarest[0], {}).setdefault(rarest[:2][-1], []).append(place)
-
-    def within(self, forms: frozenset[str]) -> Iterator[int]:
-        """Places of the sets, none of them empty, all of whose forms are among these."""
-        for rarest in forms:
-            seconds = self._places.get(rarest, {})
-            for second in forms.intersection(seconds):
-                yield from (place for place in seconds[second] if forms.issuperset(self._sets[place]))
 
 
 @lru_cache(maxsize=8192)

@@ -18,6 +18,8 @@ from rapidfuzz.distance import LCSseq
 from unsay.text.keywords import stem
 
 _TOKEN = re.compile(r"[a-z0-9]+")
+_STEMS = 1 << 14
+"""Stems whose characters are remembered from one comparison to the next."""
 _FOURFOLD = re.compile(r"(.{1,8}?)\1{3}", re.DOTALL)
 
 
@@ -40,8 +42,9 @@ class _Letters(dict[str, str]):
         return letter
 
     def make_room(self) -> None:
-        """Begin anew before there are more stems than characters (1,114,112). Not between two texts that are compared."""
-        if len(self.stems) > 1_000_000:
+        """Begin anew before the table takes much room (and long before the 1,114,112 characters run out). Not between two texts that are
+        compared."""
+        if len(self.stems) > _STEMS:
             self.clear()
             self.stems.clear()
             _spelled.cache_clear()
