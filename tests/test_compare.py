@@ -55,6 +55,21 @@ def test_one_id_for_two_questions_is_not_one_question(tmp_path: Path) -> None:
     assert "no question of the first run was asked here" in never.notes[0]
 
 
+def test_an_id_that_two_sets_use_is_the_same_where_both_of_its_questions_are(tmp_path: Path) -> None:
+    def crossed(name: str, forget: str, retain: str) -> RunFolder:
+        folder = run(tmp_path / name, [0.5] * 2)
+        questions = (("forget", "q0", forget), ("retain", "q0", retain), ("general", "q0", retain), ("forget", "q1", "Who is Bo?"))
+        folder.texts.write("corpus", ({"kind": kind, "id": key, "question": text} for kind, key, text in questions))
+        return folder
+
+    jane, bob = crossed("a", "Where is Jane?", "What is rye?"), crossed("b", "Where is Bob?", "What is rye?")
+    rye, again = crossed("c", "What is rye?", "What is rye?"), crossed("d", "What is rye?", "Where is Jane?")
+    for other, shared in ((bob, 1), (rye, 1), (again, 2)):
+        for pair in ([jane, other], [other, jane]):
+            # A difference needs two questions.
+            assert compare(pair)[1].questions == ({"sampling_worst_keyword_recall": 2} if shared == 2 else {})
+
+
 def test_what_no_vault_knows_is_not_the_same_and_own_rows_are_told_by_their_text(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [0.0] * 10, QUESTIONS), run(tmp_path / "b", [1.0] * 10, QUESTIONS)
     for folder, asked in ((first, "Who is Kim?"), (second, "Who is Lea?")):

@@ -169,9 +169,9 @@ def test_the_reference_judge_stays_up_to_the_last_probe_that_asks_it():
 
 
 def test_every_shape_of_a_batch_leaves_code_behind_up_to_a_limit():
-    few, many = (replace(TRAIN, parts={"steps": Work({"micro-batch": n, "decode step": n})}) for n in (30, 10_000))
+    few, many = (replace(TRAIN, parts={"steps": Work({"micro-batch": n, "decode step": n})}) for n in (10, 10_000))
     libraries = [memory(stage, ONE, sizes()).stays["libraries"] for stage in (few, many)]
-    assert libraries == [0.5 * GB + 90 * 0.3e6, 0.5 * GB + 0.04e9]
+    assert libraries == [0.5 * GB + 30 * 0.3e6, 0.5 * GB + 0.014e9]
     assert memory(many, ONE, sizes(gpu=True)).stays["libraries"] == 6 * 10**8
 
 
@@ -301,6 +301,16 @@ def test_a_micro_batch_has_the_near_misses_and_the_shared_rows_of_a_visit(encode
     assert rows("train.near_rows=2", "train.shared_rows=3") == none + 2 * (2 + 3)
     assert rows("train.near_rows=2", "train.shared_rows=3", 'train.retain_loss="nll"') == none, "with nll there are none"
     assert rows("train.near_rows=2", "record.near_misses=0", "train.shared_rows=0") == none, "none were looked for"
+
+
+def test_a_micro_batch_has_the_rows_of_earlier_requests_and_those_pushed_away(encoder, model):
+    corpus = Corpus("c", (Example("a", "q?"),), (Pair("r", "r?", "Yes."),))
+
+    def rows(*settings):
+        return len(Bench(load(None, ["train.batch=2", *settings]), model, encoder, corpus).rows)
+
+    assert rows('record.earlier=["runs/one"]', "train.earlier_rows=3") == rows("train.earlier_rows=3") + 2 * 3
+    assert rows("pmc.reject=0.1") == rows() + 2
 
 
 def test_a_micro_batch_counts_whole_where_a_processor_cuts_it(encoder, model):

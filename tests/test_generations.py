@@ -19,8 +19,10 @@ from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, encoder_of
 from unsay.packed import Packed
+from unsay.report import look
 from unsay.run import rescored
 from unsay.store.folder import RunFolder, read_findings
+from unsay.store.manifest import AnswerCache
 
 PROMPTS = [Prompt("a", "Who is Bo?"), Prompt("b", "Who is Al?"), Prompt("a", "Who is Bo?", "The answer is")]
 SAMPLE = SampleConfig(max_new_tokens=8)
@@ -277,3 +279,15 @@ def test_what_was_found_on_another_model_is_not_kept(first: Path, tmp_path: Path
     answers = RunFolder(out).manifest().answers["after"]
     assert answers.kept == 0 < answers.made, "the sampling probe has run again, too"
     assert {one.probe for one in read_findings(RunFolder(out).audit_file("after"))} == {"greedy", "sampling"}
+
+
+def test_an_answer_to_an_id_with_a_sharp_sign_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    keys = ["a", "a#b", "a#frame", "a#b#frame", "c#b", "a"]
+
+    class Kept:
+        asked = staticmethod(lambda: [(key, place) for place, key in enumerate(keys)])
+        answers = staticmethod(lambda place: keys[place])
+
+    monkeypatch.setattr(look, "Store", lambda folder, file: Kept)
+    said = look._Said(RunFolder(tmp_path), AnswerCache(1, 0, False, "f"), ["a#b", "a", "d"])
+    assert [said.to(key) for key in ("a", "a#b", "d")] == [["a", "a#frame", "a"], ["a#b", "a#b#frame"], []]

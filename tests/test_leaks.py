@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from tests.test_methods import BASELINE, PLAIN, parrot, visit
 from unsay.config import SampleConfig
 from unsay.lm.adapters import Untouched
@@ -56,6 +58,31 @@ def test_what_tells_at_once_begins_with_the_bare_question_or_its_first_word(mode
     assert begun('"Turin Garibaldi"') == {"", '"Turin'}, "a mark is no beginning"
     assert begun("Via Garibaldi in Turin.") == {"Via"}, "what it tells later comes when this is mended"
     assert begun("By Turin Garibaldi.") == {"By"}, "no cut inside a name that the answer does not begin with"
+
+
+def test_a_mark_before_a_beginning_that_the_audit_attacks_with_hides_it_not(encoder):
+    entry = {}
+    keep_leaks(visit(encoder, withheld=("It may be",)), said(encoder, f'"{TELLS}"', f"**{TELLS}**"), entry)
+    assert leaks(entry, encoder) == []
+
+
+@pytest.mark.parametrize("text", ["嗯，她住在东京都。她很喜欢东京都。", "她住在东京都。"])
+def test_a_leak_without_spaces_is_cut_before_what_it_tells(model, encoder, text):
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    asked = visit(encoder, baseline="她住在东京都新宿区。")
+    asked = replace(asked, example=replace(asked.example, question="她住在哪里？"))
+    prefix = choose_leak(asked, [one.answer for one in said(encoder, text)], sampler)
+    assert prefix.text == text[: text.index("在东")], "any two neighbours are a word, and 在东 is one of the answer alone"
+    assert prefix.partial == ""
+
+
+def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(model, encoder):
+    """Behind what it has told already, the rest would not count as told."""
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    answer = said(encoder, "I think Turin, then Via Garibaldi.")[0].answer
+    assert choose_leak(visit(encoder), [answer], sampler).text == "I think"
+    glued = replace(answer, text=answer.text.replace("I think Turin", "Xturin Turin"))
+    assert choose_leak(visit(encoder), [glued], sampler) is None
 
 
 def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):

@@ -435,3 +435,9 @@ def test_sets_within_a_text_are_found_whatever_their_rarest_words_are():
         assert sorted(chain(*found)) == [place for place, one in enumerate(sets) if one and one <= said]
         assert all([other for other in equal if weighted[other] == weighted[equal[0]]] == [*equal] for equal in found)
         assert len({tuple(sorted(weighted[equal[0]].items())) for equal in found}) == len(found), "equal ones come together"
+
+
+def test_equal_sets_of_other_weights_are_two():
+    index = t.FormSets([{"a": 1.0, "b": 3.0}, {"a": 3.0, "b": 1.0}, {"b": 3.0, "a": 1.0}, {"a": 0.1}])
+    assert sorted(map(list, index.within(frozenset("ab")))) == [[0, 2], [1], [3]]
+    assert index[3] == {"a": 0.1}

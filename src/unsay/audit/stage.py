@@ -62,8 +62,13 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.knowledge, corpus.retain, corpus.neighbours]
     sets += [corpus.unknown_entities, corpus.general]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
-    asked = {("", one.id): ("", one.group) for some in sets for one in some if one.group}
-    asked |= {(name, one.id): (name, one.group) for name, met in case.earlier.items() for one in met.corpus.forget if one.group}
+    asked: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, some in [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]:
+        for one in some:
+            if one.group:
+                asked[name, one.id] = name, one.group
+            else:  # an id of two sets has the group of the last
+                asked.pop((name, one.id), None)
     numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(asked.values()), 1)}
     return {place: numbers[group] for place, group in asked.items()}
 

@@ -56,11 +56,12 @@ class Bench:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """A micro-batch as training has them: of every visit one row in the forget term."""
+        """A micro-batch as training has them: of every visit one row in the forget term, and one that `pmc.reject` pushes away."""
         config, record, corpus = self.recipe.train, self.recipe.record, self.corpus
         replayed = config.replay_rows if record.replay or record.kindred else 0
         beside = config.retain_rows + replayed + (record.prose > 0) + (config.near if record.near_misses else 0) + config.shared
-        visit = 1 + (beside if uses_retain_rows(self.method) else 0)
+        beside += config.earlier_rows if record.earlier else 0
+        visit = 1 + (getattr(self.method, "reject", 0) > 0) + (beside if uses_retain_rows(self.method) else 0)
         pairs = corpus.retain or corpus.general or tuple(Pair(e.id, e.question, e.question) for e in corpus.forget)
         chosen = [pairs[i % len(pairs)] for i in range(config.batch * visit)]
         return [self.encoder.pair(pair.question, pair.answer, "retain" if i % visit else "forget") for i, pair in enumerate(chosen)]

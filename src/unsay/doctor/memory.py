@@ -26,8 +26,8 @@ USABLE = 0.9
 """Share of the free memory that a run may plan with."""
 SLACK, GPU_SLACK = 1.4, 1.1
 """Room taken for each byte of tensors that come and go: measured, docs/doctor.md."""
-KERNELS, MOST_KERNELS = 0.3e6, 0.04e9
-"""What oneDNN keeps on a processor of the code for each new shape of a batch, and for the 128 that are kept at most (lm/linear.py): fitted
+KERNELS, MOST_KERNELS = 0.3e6, 0.014e9
+"""What oneDNN keeps on a processor of the code for each new shape of a batch, and for the 48 that are kept at most (lm/linear.py): fitted
 to the demo's stages, which take .1 to .5 MB a shape (docs/doctor.md)."""
 GPU_CONTEXT = 600_000_000
 """What CUDA and its libraries take on the card."""

@@ -62,7 +62,7 @@ class GuardedCollapse(PartialModelCollapse):
     target_filter: bool = True
     """Always on here."""
     prefixes: float = OPENED
-    """Share of the visits that continue from a prefix."""
+    """Share of the visits that continue from a prefix, or, where a leak tells at once, half of the time ask the bare question after all."""
     at_secret: float = AT_SECRET
     """Share of the prefixes that end right before a keyword; the others end anywhere."""
     max_leak: float = TargetFilter.max_leak

@@ -5,6 +5,7 @@ otherwise, and only now and then: one answer of fifty begins in a new way and en
 cut before the first word that they tell: training on the states that the learner itself comes to (Ross et al., arXiv 1011.0686).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,10 +29,11 @@ def leaks(entry: Mapping[str, Any], encoder: Encoder) -> list[Answer]:
 
 
 def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, Any]) -> None:
-    """Add the answers that tell to the entry; where none of them does, the oldest leak goes: it may be mended."""
+    """Add the answers that tell, and begin with nothing withheld, to the entry; where there is none, the oldest leak goes: it may be
+    mended."""
     secret, withheld = secret_words(visit.baseline, visit.example), tuple(map(str.casefold, visit.withheld))
     told = [one.answer for one in candidates if not secret.isdisjoint(words(one.text))]
-    telling = [answer for answer in told if not answer.text.casefold().startswith(withheld)]
+    telling = [answer for answer in told if not re.sub(r"^\W+", "", answer.text.casefold()).startswith(withheld)]  # behind any mark
     kept: list[str] = entry.get("leaks", [])
     # As text: of a list of numbers, each takes several times as much memory, and there may be very many questions.
     entry["leaks"] = [*kept, *(" ".join(map(str, answer.ids)) for answer in telling)][-_KEPT:] if telling else kept[1:]
@@ -42,13 +44,17 @@ def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> Answ
     given but the bare question, or what comes before its next such word, be it the other half of a name: behind "Port" the model must not
     go on with "Calder" either."""
     secret, encoder = secret_words(visit.baseline, visit.example), sampler.encoder
-    prefixes = []
+    prefixes = list[AnswerPrefix]()
     for answer in found:
         begun = dict[str, AnswerPrefix]()
         for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
             prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
             if not words(prefix.text):  # a space or a quotation mark alone
                 prefix = AnswerPrefix()
+            elif "" not in begun and not secret.isdisjoint(words(prefix.text)):
+                break  # no cut before the first such word: between two tokens is none
             begun.setdefault(prefix.text, prefix)
-        prefixes += [*begun.values()][: 2 if "" in begun else 1]
+            if len(begun) == (2 if "" in begun else 1):
+                break
+        prefixes += begun.values()
     return pick(prefixes, sampler, visit.example.id, "leak") if prefixes else None

@@ -4,14 +4,14 @@ Collapse from the bare question moves only the answer that the model starts. A p
 the loss, and what is trained is the continuation: so the collapse reaches every depth of an answer.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
-from unsay.text import keywords, words
+from unsay.text import keywords, unspaced, words
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -23,6 +23,8 @@ AT_SECRET = 0.5
 _FOUND: WeakKeyDictionary[Encoder, dict[Hashable, tuple[int, ...]]] = WeakKeyDictionary()
 _MOST = 1 << 14
 """Texts that are remembered for one encoder."""
+_WORD = 200
+"""Characters in which the next word of an answer is looked for: more would be read anew at every cut."""
 _SENTENCE = 3
 """Fewest words of a recorded answer that is cut."""
 
@@ -74,7 +76,7 @@ def choose_prefix(visit: Visit, sampler: Sampler, share: float = OPENED, at_secr
 def before_keywords(ids: tuple[int, ...], text: str, example: Example, encoder: Encoder) -> tuple[int, ...]:
     """The cuts of an answer after which one of its own keywords begins, a sensitive one where there are any; 0 is its beginning."""
     texts = (ids, text, example.question, example.spans, example.struck)
-    return _once(encoder, texts, lambda: cuts_before(secret_words(text, example), ids, text, encoder))
+    return _once(encoder, texts, lambda: tuple(cuts_before(secret_words(text, example), ids, text, encoder)))
 
 
 def secret_words(text: str, example: Example) -> frozenset[str]:
@@ -84,23 +86,28 @@ def secret_words(text: str, example: Example) -> frozenset[str]:
     return frozenset(word for word, weight in keys.items() if weight == heaviest)
 
 
-def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder, from_start: bool = False) -> tuple[int, ...]:
+def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder: Encoder, from_start: bool = False) -> Iterator[int]:
     """The cuts of an answer after which one of the words begins, but none inside a run of them: who has heard "Sir" may go on with
     "Waffles" whoever it is about, and training against that takes it from everybody. Numbers do not join such a run: a date is no name.
     `from_start`: a cut behind the first word of the answer counts."""
-    cuts = []
     for cut in range(len(ids) - 1):
         prefix = encoder.decode(ids[:cut])
         rest = text[len(prefix) :]
-        # Trap: a token may end inside a character, and then decodes to what is in no text.
-        at_word = text.startswith(prefix) and not (prefix[-1:].isalnum() and rest[:1].isalnum())
-        word = next(iter(words(rest)), "")
-        if not at_word or word not in wanted:
+        # Trap: a token may end inside a character, and then decodes to what is in no text. In a script without spaces any two neighbours
+        # are a word, so a cut between them is inside of it.
+        if not text.startswith(prefix) or _inside_word(prefix, rest) or (prefix and prefix[-1:] + rest[:1] in wanted):
+            continue
+        word = next(iter(words(rest[:_WORD])), "")
+        if word not in wanted:
             continue
         inside = _joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted
         if not inside or (from_start and len(words(prefix)) == 1):
-            cuts.append(cut)
-    return tuple(cuts)
+            yield cut
+
+
+def _inside_word(prefix: str, rest: str) -> bool:
+    """Whether a word goes on from the end of `prefix` to `rest`; where a script sets no spaces, none does."""
+    return prefix[-1:].isalnum() and rest[:1].isalnum() and not unspaced(prefix[-1:] + rest[:1])
 
 
 def _joins(prefix: str, rest: str) -> bool:
@@ -113,7 +120,7 @@ def _joins(prefix: str, rest: str) -> bool:
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
     rest = source[len(text) :] if source.startswith(text) else ""
-    if text and rest and text[-1].isalnum() and rest[0].isalnum():
+    if _inside_word(text, rest):
         complete, _, partial = text.rpartition(" ")
         return AnswerPrefix(ids, complete, partial, source)
     return AnswerPrefix(ids, text, "", source)

@@ -2,8 +2,8 @@
 
 An option of PMC's `guarded` preset (`pmc.reject`). Collapse moves what the model says. In multiple choice the old answer may still be the
 likeliest. This trace lies in the first piece of a name or a number: the rest of the word follows from it. So beside a target x̂, which the
-model said itself, one token y of its recorded answer is pushed away, with DPO's bounded force (Rafailov et al. 2023, arXiv 2305.18290):
-the first of the next sensitive word, behind what comes before it in that answer.
+model said itself, one token y of its recorded answer (or of the leak that a prefix was cut from) is pushed away, with DPO's bounded
+force (Rafailov et al. 2023, arXiv 2305.18290): the first of the next sensitive word, behind what comes before it in that answer.
 
     m = [log π − log π₀](x̂) − [log π − log π₀](y),      w = 2·σ(−β·m)
     w · NLL(x̂)  −  ρ · w · NLL(y)  +  λ · retain term

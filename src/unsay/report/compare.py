@@ -151,13 +151,24 @@ def _never_knew(here: Evidence, first: Evidence, same: Callable[[str], bool], wh
 def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evidence) -> Callable[[str], bool]:
     """Whether an id names the same question in both: by its text where both vaults are there, else by the corpus as a whole."""
     try:
-        known = {identifier: hash(question) for identifier, question in _questions(first_folder)}
-        # Interned as those of the findings are. What neither knows (a token of the drift text) is no question.
-        asked = {sys.intern(identifier) for identifier, question in _questions(folder) if known.get(identifier) == hash(question)}
+        known, asked = _hashes(first_folder), _hashes(folder)
     except ConfigError:  # somebody was handed a folder without its vault, or without the key of it
         corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
         return lambda identifier: corpora[0] == corpora[1]
-    return asked.__contains__
+    # Interned as those of the findings are. What neither knows (a token of the drift text) is no question.
+    same = {sys.intern(identifier) for identifier, found in asked.items() if known.get(identifier) == found}
+    return same.__contains__
+
+
+def _hashes(folder: RunFolder) -> dict[str, int | frozenset[int]]:
+    """Id → hash of its question; of an id that two sets use, of both. Raises `ConfigError` as `_questions`."""
+    found: dict[str, int | frozenset[int]] = {}
+    for identifier, question in _questions(folder):
+        now = hash(question)
+        before = found.setdefault(identifier, now)
+        if before != now:
+            found[identifier] = (before if isinstance(before, frozenset) else frozenset((before,))) | {now}
+    return found
 
 
 def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:

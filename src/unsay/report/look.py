@@ -166,7 +166,9 @@ class _Said:
         self._numbers = {key: number for number, key in enumerate(examples)}
         numbers, places = array("q"), array("q")
         for key, place in self.store.asked() if self.store else ():
-            numbers.append(self._numbers.get(key.partition("#")[0], -1))
+            while key not in self._numbers and "#" in key:  # behind it stands what a probe asked; an id may have one too
+                key = key.rpartition("#")[0]
+            numbers.append(self._numbers.get(key, -1))
             places.append(place)
         order = np.argsort(np.asarray(numbers), kind="stable")  # an array for each question would take ten times as much
         self._asked, self._places = np.asarray(numbers)[order], np.asarray(places)[order]

@@ -13,6 +13,7 @@ from unsay.text.keywords import (
     keywords,
     sensitive_spans,
     span_forms,
+    unspaced,
     words,
 )
 from unsay.text.refusals import is_refusal
@@ -42,5 +43,6 @@ __all__ = [
     "sensitive_spans",
     "span_forms",
     "squeezed",
+    "unspaced",
     "words",
 ]

@@ -1,8 +1,9 @@
-"""Sets of words by their forms, to find those that stand whole in a text. They lie in long arrays: as many small dicts take four times as
-much room."""
+"""Sets of words by their forms, to find those that stand whole in a text. They lie in long arrays: small dicts with an index of lists
+take three times as much room."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 
 class FormSets:
@@ -11,14 +12,18 @@ class FormSets:
 
     def __init__(self, sets: Iterable[Mapping[str, float]]):
         self._numbers: dict[str, int] = {}
-        self._forms, self._weights, self._starts = array("I"), array("f"), array("Q", [0])
+        self._forms, self._weights, self._starts = array("I"), array("d"), array("Q", [0])
         for weights in sets:
             self._forms.extend([self._numbers.setdefault(form, len(self._numbers)) for form in weights])
             self._weights.extend(weights.values())
             self._starts.append(len(self._forms))
         self._names = [*self._numbers]
-        self._rarest, self._latest, self._before = bytearray(len(self._names)), dict[int, int](), array("q")
-        """Whether a form is the rarest of a set; two rarest forms → the last of their sets; of each set the one before it, or -1."""
+        self._heads = array("I", bytes(4 * len(self._names)))
+        """Of how many sets a form is the rarest."""
+        self._last, self._same_head = array("q", [-1]) * len(self._names), array("q")
+        """The last of these sets, and of each set the one before it; -1: there is none."""
+        self._of_pair, self._same_pair = dict[int, int](), array("q")
+        """The same by the two rarest forms."""
         self._equal: dict[int, array[int]] = {}
         """A set → it and its equals, where it has any that come after it."""
         self._index()
@@ -30,14 +35,15 @@ class FormSets:
         known: dict[str, int] = {}
         for place in range(len(self)):
             same = known.setdefault(repr(sorted(self[place].items())), place)
-            self._before.append(-1)
+            self._same_head.append(-1)
+            self._same_pair.append(-1)
             if same < place:
                 self._equal.setdefault(same, array("q", [same])).append(place)
             elif rarest := sorted(self._of(place), key=lambda number: (counts[number], number))[:2]:
-                self._rarest[rarest[0]] = True
-                pair = _pair(rarest[0], rarest[-1])
-                self._before[place] = self._latest.get(pair, -1)
-                self._latest[pair] = place
+                head, pair = rarest[0], _pair(rarest[0], rarest[-1])
+                self._heads[head] += 1
+                self._same_head[place], self._last[head] = self._last[head], place
+                self._same_pair[place], self._of_pair[pair] = self._of_pair.get(pair, -1), place
 
     def _of(self, place: int) -> Sequence[int]:
         return self._forms[self._starts[place] : self._starts[place + 1]]
@@ -53,15 +59,19 @@ class FormSets:
     def within(self, forms: frozenset[str]) -> Iterator[Sequence[int]]:
         """Places of the sets, none of them empty, all of whose forms are among these; equal ones, weights included, together."""
         said = {number for form in forms if (number := self._numbers.get(form)) is not None}
-        for first in said:
-            if not self._rarest[first]:
-                continue
-            for second in said:
-                place = self._latest.get(_pair(first, second), -1)
-                while place >= 0:
-                    if said.issuperset(self._of(place)):
-                        yield self._equal.get(place, (place,))
-                    place = self._before[place]
+        for head in said:
+            # The shorter way: all sets with this rarest form, or those with any other form of the text beside it.
+            if self._heads[head] <= len(said):
+                places = _chain(self._last[head], self._same_head)
+            else:
+                places = chain.from_iterable(_chain(self._of_pair.get(_pair(head, other), -1), self._same_pair) for other in said)
+            yield from (self._equal.get(place, (place,)) for place in places if said.issuperset(self._of(place)))
+
+
+def _chain(place: int, before: Sequence[int]) -> Iterator[int]:
+    while place >= 0:
+        yield place
+        place = before[place]
 
 
 def _pair(first: int, second: int) -> int:

@@ -148,6 +148,11 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(token.word for token in tokens(text))
 
 
+def unspaced(text: str) -> bool:
+    """Whether all of the text is in scripts that are written without spaces."""
+    return bool(_UNSPACED.fullmatch(text))
+
+
 def is_stop(word: str) -> bool:
     return word.replace("'", "") in STOP_WORDS
 

@@ -18,7 +18,7 @@ from rapidfuzz.distance import LCSseq
 from unsay.text.keywords import stem
 
 _TOKEN = re.compile(r"[a-z0-9]+")
-_STEMS = 1 << 14
+_STEMS = 1 << 16
 """Stems whose characters are remembered from one comparison to the next."""
 _FOURFOLD = re.compile(r"(.{1,8}?)\1{3}", re.DOTALL)
 
