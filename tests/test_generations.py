@@ -289,5 +289,5 @@ def test_an_answer_to_an_id_with_a_sharp_sign_is_its_own(monkeypatch: pytest.Mon
         answers = staticmethod(lambda place: keys[place])
 
     monkeypatch.setattr(look, "Store", lambda folder, file: Kept)
-    said = look._Said(RunFolder(tmp_path), AnswerCache(1, 0, False, "f"), ["a#b", "a", "d"])
+    said = look._Said(RunFolder(tmp_path), AnswerCache(1, 0, False, "f"), {"a#b": 0, "a": 1, "d": 2})
     assert [said.to(key) for key in ("a", "a#b", "d")] == [["a", "a#frame", "a"], ["a#b", "a#b#frame"], []]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,10 @@ def test_a_mark_before_a_beginning_that_the_audit_attacks_with_hides_it_not(enco
     entry = {}
     keep_leaks(visit(encoder, withheld=("It may be",)), said(encoder, f'"{TELLS}"', f"**{TELLS}**"), entry)
     assert leaks(entry, encoder) == []
+    keep_leaks(visit(encoder, withheld=('"It may be',)), said(encoder, f'"{TELLS}"', TELLS), entry)
+    assert leaks(entry, encoder) == [], "nor does a mark of the beginning itself"
+    keep_leaks(visit(encoder, withheld=("**",)), said(encoder, TELLS), entry)
+    assert [one.text for one in leaks(entry, encoder)] == [TELLS]
 
 
 @pytest.mark.parametrize("text", ["嗯，她住在东京都。她很喜欢东京都。", "她住在东京都。"])
@@ -76,13 +81,13 @@ def test_a_leak_without_spaces_is_cut_before_what_it_tells(model, encoder, text)
     assert prefix.partial == ""
 
 
-def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(model, encoder):
+def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(encoder):
     """Behind what it has told already, the rest would not count as told."""
-    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
-    answer = said(encoder, "I think Turin, then Via Garibaldi.")[0].answer
-    assert choose_leak(visit(encoder), [answer], sampler).text == "I think"
-    glued = replace(answer, text=answer.text.replace("I think Turin", "Xturin Turin"))
-    assert choose_leak(visit(encoder), [glued], sampler) is None
+    pieces = ["I ", "think Turin", ", then", " Via", " Garibaldi", "."]
+    sampler = SimpleNamespace(encoder=SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids)), uniform=lambda *names: 0.0)
+    assert choose_leak(visit(encoder), [Answer(tuple(range(6)), "".join(pieces), True)], sampler) is None
+    pieces[:2] = "I think", " Turin"
+    assert choose_leak(visit(encoder), [Answer(tuple(range(6)), "".join(pieces), True)], sampler).text == "I think"
 
 
 def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):

@@ -5,7 +5,6 @@ otherwise, and only now and then: one answer of fifty begins in a new way and en
 cut before the first word that they tell: training on the states that the learner itself comes to (Ross et al., arXiv 1011.0686).
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.methods.prefixes import AnswerPrefix, cuts_before, prefix_from, secret_words
-from unsay.text import words
+from unsay.text import begins_with, words
 from unsay.types import Answer, Candidate
 
 SHARE = 0.5
@@ -31,9 +30,9 @@ def leaks(entry: Mapping[str, Any], encoder: Encoder) -> list[Answer]:
 def keep_leaks(visit: Visit, candidates: Iterable[Candidate], entry: dict[str, Any]) -> None:
     """Add the answers that tell, and begin with nothing withheld, to the entry; where there is none, the oldest leak goes: it may be
     mended."""
-    secret, withheld = secret_words(visit.baseline, visit.example), tuple(map(str.casefold, visit.withheld))
+    secret = secret_words(visit.baseline, visit.example)
     told = [one.answer for one in candidates if not secret.isdisjoint(words(one.text))]
-    telling = [answer for answer in told if not re.sub(r"^\W+", "", answer.text.casefold()).startswith(withheld)]  # behind any mark
+    telling = [answer for answer in told if not begins_with(answer.text, visit.withheld)]
     kept: list[str] = entry.get("leaks", [])
     # As text: of a list of numbers, each takes several times as much memory, and there may be very many questions.
     entry["leaks"] = [*kept, *(" ".join(map(str, answer.ids)) for answer in telling)][-_KEPT:] if telling else kept[1:]

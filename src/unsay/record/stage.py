@@ -25,6 +25,7 @@ from unsay.store.files import Lines
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
 from unsay.tables import lookup
+from unsay.text import begins_with
 from unsay.types import Answer, Corpus, Example
 
 Answered = Sequence[tuple[Example, str]]
@@ -94,13 +95,12 @@ def _baseline(subject: LocalSubject, recipe: Recipe, examples: Sequence[Example]
     sampled = [replace(draw, n=recipe.record.answers, temperature=recipe.record.temperature) for draw in greedy]
     answers = subject.sample(greedy + sampled, "record")
     branched = _branches(subject, recipe, ids, contexts)
-    withheld = tuple(map(str.casefold, recipe.record.withheld))
     found = {}
     for i, key in enumerate(ids):
         favourite = answers[i][0].text
         every = (*answers[len(ids) + i], *branched[i])
         held = {text for text in dict.fromkeys(answer.text for answer in branched[i]) if uniform(recipe.seed, key, text, "withheld") < 0.5}
-        held |= {answer.text for answer in every if answer.text.casefold().startswith(withheld)}
+        held |= {answer.text for answer in every if begins_with(answer.text, recipe.record.withheld)}
         held.discard(favourite)  # what the model would say anyway is where depth matters most
         found[key] = Baseline(favourite, tuple(answer for answer in every if answer.text not in held), tuple(sorted(held)))
     return found

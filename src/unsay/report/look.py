@@ -137,7 +137,8 @@ class Answered:
         self.examples = {example.id: example for example in recorded.corpus.forget}
         self.answers, self.truth = recorded.answers, read_truth(folder) or {}
         del recorded  # with its sampled answers, before the rest is read
-        self.said = {which: _Said(folder, kept.get(which), self.examples) for which in models}
+        numbers = {key: number for number, key in enumerate(self.examples)}
+        self.said = {which: _Said(folder, kept.get(which), numbers) for which in models}
         self.order = sorted(self.examples, key=lambda key: self._mark(self._question(key, ())))
         """Example ids: first the question that the chief model tells most of; among equals, the one that more ways of asking open."""
 
@@ -161,17 +162,17 @@ class Answered:
 class _Said:
     """What the model of a file was asked and said: where it stands, by example id."""
 
-    def __init__(self, folder: RunFolder, kept: AnswerCache | None, examples: Iterable[str]):
+    def __init__(self, folder: RunFolder, kept: AnswerCache | None, numbers: Mapping[str, int]):
         self.store = Store(folder, kept.file) if kept is not None else None
-        self._numbers = {key: number for number, key in enumerate(examples)}
-        numbers, places = array("q"), array("q")
+        self._numbers = numbers
+        asked, places = array("q"), array("q")
         for key, place in self.store.asked() if self.store else ():
-            while key not in self._numbers and "#" in key:  # behind it stands what a probe asked; an id may have one too
+            while key not in numbers and "#" in key:  # behind it stands what a probe asked; an id may have one too
                 key = key.rpartition("#")[0]
-            numbers.append(self._numbers.get(key, -1))
+            asked.append(numbers.get(key, -1))
             places.append(place)
-        order = np.argsort(np.asarray(numbers), kind="stable")  # an array for each question would take ten times as much
-        self._asked, self._places = np.asarray(numbers)[order], np.asarray(places)[order]
+        order = np.argsort(np.asarray(asked), kind="stable")  # an array for each question would take ten times as much
+        self._asked, self._places = np.asarray(asked)[order], np.asarray(places)[order]
 
     def to(self, example: str) -> list[tuple[Asked, list[Answer]]]:
         start, end = (np.searchsorted(self._asked, self._numbers[example], side) for side in ("left", "right"))

@@ -120,7 +120,7 @@ class Vault:
 
     @property
     def encrypted(self) -> bool:
-        return (self.path / _MARK).exists()
+        return _file(self.path, _MARK).exists()
 
     @property
     def lock(self) -> "Lock":

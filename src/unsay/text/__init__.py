@@ -17,13 +17,26 @@ from unsay.text.keywords import (
     words,
 )
 from unsay.text.refusals import is_refusal
-from unsay.text.similarity import alphabet, contains, highest_f1, likeness, matches, normalised, off_alphabet, repetitive, rouge_l, squeezed
+from unsay.text.similarity import (
+    alphabet,
+    begins_with,
+    contains,
+    highest_f1,
+    likeness,
+    matches,
+    normalised,
+    off_alphabet,
+    repetitive,
+    rouge_l,
+    squeezed,
+)
 
 __all__ = [
     "FormSets",
     "Spread",
     "alphabet",
     "before_secret",
+    "begins_with",
     "contains",
     "content_words",
     "form",

@@ -8,7 +8,7 @@ so every text in another script would otherwise look perfectly forgotten. Words,
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -99,6 +99,15 @@ def highest_f1(answers: Sequence[str], references: Sequence[str]) -> list[float 
         max(_scores(int(c), n, len(text)).f1 for c, n in zip(row, lengths, strict=True)) if text else None
         for text, row in zip(given, common, strict=True)
     ]
+
+
+def begins_with(text: str, beginnings: Iterable[str]) -> bool:
+    """Whether the text begins with one of them, whatever its case and whatever marks come first."""
+    return _unmarked(text).startswith(tuple(map(_unmarked, beginnings)))
+
+
+def _unmarked(text: str) -> str:
+    return re.sub(r"^\W+(?=\w)", "", text.casefold())
 
 
 @lru_cache(maxsize=4096)
