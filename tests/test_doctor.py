@@ -25,6 +25,7 @@ from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
+from unsay.lm.plan import ON_PROCESSOR
 from unsay.lm.reading import Habits, habits
 from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
@@ -153,6 +154,14 @@ def test_a_search_by_slopes_of_the_input_holds_activations_and_no_copy():
     assert found.moments["prefix_search"] == pytest.approx(SLACK * (5000 * 10**6 + 5000 * 1000 * 8))
     half = memory(audit, load(None, ["train.batch=1", "model.dtype=bfloat16"]), sizes())
     assert half.moments["prefix_search"] < found.moments["prefix_search"]
+
+
+def test_an_audit_on_a_processor_decodes_fewer_rows_at_once():
+    record, after = (replace(TRAIN, name=name, batches=frozenset({(1000, 200)})) for name in ("record", "audit after"))
+    asked, audited = (memory(stage, load(None, ["sample.rows=1000"]), sizes()).moments["sampling"] for stage in (record, after))
+    assert audited == pytest.approx(asked * ON_PROCESSOR / 1000)
+    on_cards = memory(after, load(None, ["sample.rows=1000"]), sizes(gpu=True)).moments["sampling"]
+    assert on_cards == memory(record, load(None, ["sample.rows=1000"]), sizes(gpu=True)).moments["sampling"]
 
 
 def test_a_copy_in_few_bits_lies_beside_the_model():

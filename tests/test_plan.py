@@ -1,7 +1,7 @@
 """As many rows as fit, found out once."""
 
 from unsay.config import SampleConfig
-from unsay.lm.plan import plan, planned
+from unsay.lm.plan import ON_PROCESSOR, for_audit, plan, planned
 from unsay.lm.reading import cached_bytes
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Plan
@@ -31,3 +31,10 @@ def test_a_stage_taken_up_again_keeps_its_plan(model, encoder, tmp_path):
     assert planned(folder, "train", model, encoder, CONFIG, ["Who?"]).rows == 7
     assert planned(folder, "record", model, encoder, CONFIG, ["Who?"]).rows == folder.manifest().plan["record"].rows > 0
     assert folder.manifest().plan["train"].rows == 7
+
+
+def test_an_audit_decodes_as_many_rows_as_are_worth_their_memory():
+    many = SampleConfig(rows=ON_PROCESSOR + 1)
+    assert for_audit(many, "cpu") == SampleConfig(rows=ON_PROCESSOR)
+    assert for_audit(many, "cuda") == many
+    assert for_audit(CONFIG, "cpu") == CONFIG, "fewer, where the recipe says so"

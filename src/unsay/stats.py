@@ -114,14 +114,16 @@ def mean_interval(
     n, half, (least, most) = len(found), _alpha(confidence) / 2, scale
     if found.ndim != 1 or n < 2 or any(names and len(names) != n for names in (groups, strata)):
         raise ValueError(f"an interval needs at least two values with a group and a set for each or none, not shape {found.shape}")
-    _, of = np.unique(strata if strata else [""] * n, return_inverse=True)
-    members: list[str | int] = [name or i for i, name in enumerate(groups)] if len({*groups}) > 1 else [*range(n)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(members))}
+    of = np.unique(np.asarray(strata), return_inverse=True)[1] if len({*strata}) > 1 else np.zeros(n, int)
+    members = np.arange(n)
+    if len({*groups}) > 1:
+        numbers: dict[str | int, int] = {}
+        members = np.array([numbers.setdefault(name or i, len(numbers)) for i, name in enumerate(groups)])
     sizes = np.bincount(of)
     means = np.bincount(of, found) / sizes
-    moved = np.bincount([numbers[name] for name in members], (found - means[of]) / (sizes * len(sizes))[of])
-    mean, free = float(means.mean()), max(1, len(numbers) - len(sizes))
-    variance = float(np.sum(moved**2)) * len(numbers) / free / (most - least) ** 2
+    moved = np.bincount(members, (found - means[of]) / (sizes * len(sizes))[of])
+    mean, free = float(means.mean()), max(1, len(moved) - len(sizes))
+    variance = float(np.sum(moved**2)) * len(moved) / free / (most - least) ** 2
     p = (mean - least) / (most - least)
     if variance < _ROUNDING or not 0 < p < 1:
         unseen = 1 - half ** (1 / (free + 1))

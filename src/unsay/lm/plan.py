@@ -23,6 +23,13 @@ _SHARE = 0.5
 DRAWN = 5
 """Float32 vectors of the vocabulary's size that a row holds while its next token is drawn: logits, their scaled copy, and
 where the whole row is sorted its values, ids and sums."""
+ON_PROCESSOR = 96
+"""Rows of an audit on a processor: more take more memory and no less time (docs/lab-log.md)."""
+
+
+def for_audit(config: SampleConfig, device: str) -> SampleConfig:
+    """The sampler's knobs with as many rows as are worth their memory on such a device."""
+    return replace(config, rows=min(config.rows, ON_PROCESSOR)) if device == "cpu" else config
 
 
 def planned(

@@ -100,7 +100,8 @@ def corpus_rows(corpus: Corpus) -> Iterator[Mapping[str, Any]]:
 def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     """All of it. `settle`: training or an audit begins, so the operator's corrections count as they are now, and no others
     from here on. Raises `ConfigError` where `record` has not run, or the corrections are not as they should be."""
-    handed, baseline = read_handed(folder), _read_baseline(folder)
+    handed = read_handed(folder)
+    baseline = _read_baseline(folder, handed.forget)
     answers = {key: one.answer for key, one in baseline.items()}
     forget = annotation.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
     # What the operator named after these answers were recorded must not be trained on in them either.
@@ -159,9 +160,11 @@ def read_answers(folder: RunFolder) -> dict[str, str]:
     return {key: one.answer for key, one in _read_baseline(folder).items()}
 
 
-def _read_baseline(folder: RunFolder) -> dict[str, Baseline]:
+def _read_baseline(folder: RunFolder, asked: Sequence[Example] = ()) -> dict[str, Baseline]:
+    """By the very ids of those who were `asked`: of 100,000 a second copy of each would take 6 MB."""
+    ids = {one.id: one.id for one in asked}
     made = ((row.pop("id"), config.build(Baseline, row, "baseline.jsonl")) for row in folder.texts.each("baseline"))
-    return {key: replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
+    return {ids.get(key, key): replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
 
 
 def rows_of(folder: RunFolder, name: str) -> list[dict[str, Any]]:

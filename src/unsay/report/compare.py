@@ -4,9 +4,11 @@ Whatever an audit has left findings of. A difference is paired (the same questio
 alike. It loads no model. Of the vaults it reads the questions alone, to know which are the same.
 """
 
-import sys
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from unsay import audit
 from unsay.config import ConfigError, deployment
@@ -99,7 +101,8 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
         if found := interval(one, now, groups):
             intervals[key] = found
         there = by_question(one, first.findings[which]) if now and here is not first else {}
-        there = {place: value for place, value in there.items() if place in now and same(place[1])}
+        for place in [place for place in there if place not in now or not same(place[1])]:
+            del there[place]
         if paired := change(one, now, there, groups):
             differences[key], questions[key] = paired, len(there)
     notes = tuple(_done_otherwise(here, first, which)) if here is not first else ()
@@ -155,20 +158,18 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
     except ConfigError:  # somebody was handed a folder without its vault, or without the key of it
         corpora = [(one.recipe.corpus, one.recipe.tables.get(one.recipe.corpus, {})) for one in (here, first)]
         return lambda identifier: corpora[0] == corpora[1]
-    # Interned as those of the findings are. What neither knows (a token of the drift text) is no question.
-    same = {sys.intern(identifier) for identifier, found in asked.items() if known.get(identifier) == found}
-    return same.__contains__
+    rows, times = np.unique(np.concatenate([known, asked]), axis=0, return_counts=True)
+    # What neither knows (a token of the drift text) is no question.
+    same = set(np.setdiff1d(rows[:, 0], rows[times == 1, 0]).tolist())
+    return lambda identifier: hash(identifier) in same
 
 
-def _hashes(folder: RunFolder) -> dict[str, int | frozenset[int]]:
-    """Id → hash of its question; of an id that two sets use, of both. Raises `ConfigError` as `_questions`."""
-    found: dict[str, int | frozenset[int]] = {}
+def _hashes(folder: RunFolder) -> np.ndarray:
+    """[N, 2] hashes of each id and its question, each pair once: of an id in two sets both. Raises `ConfigError` as `_questions`."""
+    found = array("q")
     for identifier, question in _questions(folder):
-        now = hash(question)
-        before = found.setdefault(identifier, now)
-        if before != now:
-            found[identifier] = (before if isinstance(before, frozenset) else frozenset((before,))) | {now}
-    return found
+        found.extend((hash(identifier), hash(question)))
+    return np.unique(np.asarray(found, np.int64).reshape(-1, 2), axis=0)
 
 
 def _questions(folder: RunFolder) -> Iterator[tuple[str, str]]:

@@ -287,21 +287,24 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
 
 def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Interval | None:
     """95 % interval of a mean over questions. `groups`: question → its group. `None` of fewer than two questions."""
-    found = _spread(metric, values, groups, 0.0)
+    found = _spread(metric, [*values], [*values.values()], groups, 0.0)
     return Interval(found.low, found.high) if found else None
 
 
 def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str]) -> Difference | None:
     """After − before with its 95 % interval, over the questions that both models were scored on."""
-    return _spread(metric, {place: value - then[place] for place, value in now.items() if place in then}, groups, -metric.top)
+    places = [place for place in now if place in then]
+    return _spread(metric, places, [now[place] - then[place] for place in places], groups, -metric.top)
 
 
-def _spread(metric: Metric, values: Values, groups: Mapping[str, str], least: float) -> Difference | None:
+def _spread(
+    metric: Metric, places: Sequence[tuple[str, str]], values: Sequence[float], groups: Mapping[str, str], least: float
+) -> Difference | None:
     # Words of one text hang together: an interval that took them for independent would be too narrow.
     if len(values) < 2 or metric.unit != "questions":
         return None
-    of = [groups.get(example, "") for _, example in values]
-    return mean_interval([*values.values()], of, [name for name, _ in values], (least, metric.top))
+    of = [groups.get(example, "") for _, example in places]
+    return mean_interval(values, of, [name for name, _ in places], (least, metric.top))
 
 
 def areas(findings: Sequence[Finding]) -> dict[str, Interval]:

@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -134,25 +135,28 @@ class Answered:
     def __init__(self, folder: RunFolder, models: Sequence[str]):
         self.folder, self.models = folder, models
         recorded, kept = read_recorded(folder), folder.manifest().answers
-        self.examples = {example.id: example for example in recorded.corpus.forget}
-        self.answers, self.truth = recorded.answers, read_truth(folder) or {}
+        self.examples, self.truth = recorded.corpus.forget, read_truth(folder) or {}
+        self.answers = [recorded.baseline[one.id].answer if one.id in recorded.baseline else "" for one in self.examples]
         del recorded  # with its sampled answers, before the rest is read
-        numbers = {key: number for number, key in enumerate(self.examples)}
+        numbers = {example.id: number for number, example in enumerate(self.examples)}
         self.said = {which: _Said(folder, kept.get(which), numbers) for which in models}
-        self.order = sorted(self.examples, key=lambda key: self._mark(self._question(key, ())))
-        """Example ids: first the question that the chief model tells most of; among equals, the one that more ways of asking open."""
+        del numbers
+        marks = array("d", chain.from_iterable(map(self._mark, range(len(self.examples)))))
+        self.order: Sequence[int] = np.lexsort(np.asarray(marks).reshape(-1, 2).T[::-1]).tolist()
+        """Numbers of examples: first the question that the chief model tells most of; among equals, which more ways of asking open."""
 
-    def questions(self, chosen: Sequence[str]) -> list[Question]:
-        scores = _scores(self.folder, self.models, {*chosen})
-        return [self._question(key, scores.get(key, ())) for key in chosen]
+    def questions(self, chosen: Sequence[int]) -> list[Question]:
+        scores = _scores(self.folder, self.models, {self.examples[number].id for number in chosen})
+        return [self._question(number, scores.get(self.examples[number].id, ())) for number in chosen]
 
-    def _mark(self, one: Question) -> tuple[float, int]:
+    def _mark(self, number: int) -> tuple[float, float]:
+        one = self._question(number, ())
         return -(one.worst[chief(self.models)] or 0.0), -len(one.telling)
 
-    def _question(self, key: str, scores: Scores) -> Question:
-        example, baseline, models = self.examples[key], self.answers.get(key, ""), self.models
-        fact = self.truth[key].answer if key in self.truth else None
-        ways = _ways(example, baseline if fact is None else fact, {which: self.said[which].to(key) for which in models})
+    def _question(self, number: int, scores: Scores) -> Question:
+        example, baseline, models = self.examples[number], self.answers[number], self.models
+        fact = self.truth[example.id].answer if example.id in self.truth else None
+        ways = _ways(example, baseline if fact is None else fact, {which: self.said[which].to(number) for which in models})
         ways.sort(key=lambda way: (not way.plain, -(way.worst(chief(models)) or 0.0)))
         worst = {which: largest(way.worst(which) for way in ways) for which in models}
         telling = [way for way in ways if way.plain or way.worst(chief(models))]
@@ -160,11 +164,10 @@ class Answered:
 
 
 class _Said:
-    """What the model of a file was asked and said: where it stands, by example id."""
+    """What the model of a file was asked and said: where it stands, by number of the example."""
 
     def __init__(self, folder: RunFolder, kept: AnswerCache | None, numbers: Mapping[str, int]):
         self.store = Store(folder, kept.file) if kept is not None else None
-        self._numbers = numbers
         asked, places = array("q"), array("q")
         for key, place in self.store.asked() if self.store else ():
             while key not in numbers and "#" in key:  # behind it stands what a probe asked; an id may have one too
@@ -174,8 +177,8 @@ class _Said:
         order = np.argsort(np.asarray(asked), kind="stable")  # an array for each question would take ten times as much
         self._asked, self._places = np.asarray(asked)[order], np.asarray(places)[order]
 
-    def to(self, example: str) -> list[tuple[Asked, list[Answer]]]:
-        start, end = (np.searchsorted(self._asked, self._numbers[example], side) for side in ("left", "right"))
+    def to(self, number: int) -> list[tuple[Asked, list[Answer]]]:
+        start, end = (np.searchsorted(self._asked, number, side) for side in ("left", "right"))
         return [self.store.answers(int(place)) for place in self._places[start:end]] if self.store else []
 
 
