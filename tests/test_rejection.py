@@ -15,7 +15,7 @@ from unsay.lm.rows import Row
 from unsay.methods import LOSS, Target
 from unsay.methods.preference import partners
 from unsay.methods.rejection import faded, with_rejected
-from unsay.train.ledger import leak, of_round, total, warning
+from unsay.train.ledger import leak, noted, of_round, total, warning
 from unsay.train.step import micro_batches
 from unsay.types import Example
 
@@ -45,7 +45,7 @@ def test_the_first_piece_of_the_next_word_is_the_second_row_and_no_word_of_the_s
     assert (target.rejected, encoder.decode(rejected.answer)) == ("T", "T")
     assert kept.pair == rejected.pair == "a"
     assert leak(target, mine) < 0.5
-    told = of_round(0, [target], {"a": mine}, passes=2)
+    told = of_round(0, noted([target], {"a": mine}), passes=2)
     assert (told.over_half, told.baseline_reads[LOSS]) == (0, 2)
     assert len(list(micro_batches(target.rows, 2))) == 1, "a pair is not cut"
 
@@ -122,9 +122,9 @@ def test_a_target_that_tells_the_secret_is_warned_of_though_a_piece_was_read(mod
     """Of a method whose loss always reads the answer, `warning` says nothing."""
     mine = visit(encoder)
     (target,), _ = REJECTING.targets([mine], parrot(model, encoder, "Somewhere else entirely."), {})
-    line = of_round(0, [target], {"a": mine})
+    line = of_round(0, noted([target], {"a": mine}))
     assert (line.over_half, warning(total([line], {"a": 1}), "guarded")) == (0, "")
-    line = of_round(0, [target, replace(target, text=BASELINE)], {"a": mine})
+    line = of_round(0, noted([target, replace(target, text=BASELINE)], {"a": mine}))
     assert (line.over_half, line.baseline_reads[LOSS]) == (1, 2)
     assert "hardly anything else" in warning(total([line], {"a": 1}), "guarded")
     assert not warning(total([line], {"a": 1}), None)

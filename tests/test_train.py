@@ -16,6 +16,7 @@ from unsay.lm.model import fingerprint
 from unsay.lm.model import load as load_model
 from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
+from unsay.methods.pmc import PartialModelCollapse
 from unsay.record import record, start
 from unsay.record.earlier import EarlierRow
 from unsay.record.recorded import read_recorded, read_truth
@@ -24,7 +25,7 @@ from unsay.run import Watchers, run_train
 from unsay.store.clock import Cost
 from unsay.store.files import sha256
 from unsay.store.folder import RunFolder
-from unsay.train import train
+from unsay.train import loop, train
 from unsay.train.data import TrainingData
 from unsay.train.guards import Aside
 from unsay.train.ledger import warning
@@ -330,6 +331,24 @@ def test_round_and_step_resampling_visit_the_same_questions(tmp_path, settings):
         recipe, folder = begin(tmp_path / resample, settings, f"train.resample={resample}", "train.rounds=1")
         train(recipe, folder)
         assert folder.manifest().exposure.targets == 5
+
+
+def test_a_round_of_many_questions_holds_few_targets_at_once(tmp_path, settings, monkeypatch):
+    asked: list[int] = []
+    plain = PartialModelCollapse.targets
+
+    def counted(self, visits, sampler, state):
+        asked.append(len(visits))
+        return plain(self, visits, sampler, state)
+
+    monkeypatch.setattr(loop, "HELD", 5)
+    monkeypatch.setattr(PartialModelCollapse, "targets", counted)
+    recipe, folder = begin(tmp_path / "run", settings, "train.resample=round", "train.batch=2", "train.rounds=1", "train.passes=3")
+    train(recipe, folder)
+    assert asked == [4, 1], "whole steps"
+    assert folder.manifest().exposure.targets == 15
+    steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    assert [step.get("pass", 0) for step in steps] == [0, 0, 1, 1, 2, 2, 0, 1, 2], "every pass over those that are held"
 
 
 def test_ga_is_charged_for_no_retain_row(tmp_path, settings, monkeypatch):

@@ -6,6 +6,7 @@ This is the argument of the paper, measured: other remedies replay the secret at
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from unsay.methods import LOSS, Target, Visit
 from unsay.rewards.overlap import own_leak
@@ -18,9 +19,24 @@ def leak(target: Target, visit: Visit) -> float:
     return max(own_leak(text, reference) for text in (target.text, target.rejected))
 
 
-def leaks(targets: Sequence[Target], visits: Mapping[str, Visit]) -> list[float]:
+class Noted(NamedTuple):
+    """What the ledger keeps of a target until its round is over: of 100,000 targets far less than themselves."""
+
+    example: str
+    leak: float | None
+    """`None` where the visit found nothing to train on."""
+    source: str
+    reads: Mapping[str, int]
+
+
+def noted(targets: Sequence[Target], visits: Mapping[str, Visit]) -> list[Noted]:
+    """What is to be kept of these targets."""
+    return [Noted(t.example, leak(t, visits[t.example]) if t.rows else None, t.source, t.reads) for t in targets]
+
+
+def leaks(targets: Sequence[Noted]) -> list[float]:
     """Those of the targets that are trained on."""
-    return [leak(target, visits[target.example]) for target in targets if target.rows]
+    return [target.leak for target in targets if target.leak is not None]
 
 
 def mean_and_most(found: Sequence[float]) -> tuple[float | None, float | None]:
@@ -28,9 +44,9 @@ def mean_and_most(found: Sequence[float]) -> tuple[float | None, float | None]:
     return (round(sum(found) / len(found), 4), round(max(found), 4)) if found else (None, None)
 
 
-def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int = 1) -> RoundExposure:
+def of_round(number: int, targets: Sequence[Noted], passes: int = 1) -> RoundExposure:
     """One line of the ledger. Each pass over the targets is one more exposure; what was read to find them was read once."""
-    found = leaks(targets, visits)
+    found = leaks(targets)
     mean, most = mean_and_most(found)
     reads: Counter[str] = Counter()
     for target in targets:
@@ -42,7 +58,7 @@ def of_round(number: int, targets: Sequence[Target], visits: Mapping[str, Visit]
         over_half=sum(value > 0.5 for value in found) * passes,
         mean_leak=mean,
         max_leak=most,
-        sources={source: count * passes for source, count in Counter(t.source for t in targets if t.rows).items()},
+        sources={source: count * passes for source, count in Counter(t.source for t in targets if t.leak is not None).items()},
         baseline_reads=dict(reads),
     )
 

@@ -72,7 +72,7 @@ class Monitor:
         """What is to be known of all this; complete once training has ended."""
         self.steps_a_round = config.passes * -(-len(self.data.visits) // (config.batch * config.accumulation))
         self.clock = Clock(self.done.cost)
-        self._targets: list[Target] = []
+        self._targets: list[ledger.Noted] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -102,18 +102,18 @@ class Monitor:
 
     def stepped(self, repeat: int, targets: Sequence[Target], step: Step) -> None:
         """An optimizer step was made, or skipped, on these targets; `repeat`: how many passes over them came before."""
-        line = self._line(repeat, targets, step)
+        noted = ledger.noted(targets, self.data.visits)
+        line = self._line(repeat, targets, ledger.leaks(noted), step)
         self.done.log.append(finite_or_none(line))
         tracking.send(self.accelerator, line)
         self.done.step += 1
-        self._targets += () if repeat else targets
+        self._targets += () if repeat else noted
         if self.progress:
             self.progress(self.done.step / self.steps_a_round, self.recipe.train.rounds, line)
         self.guard.stepped(step.terms, step.skipped)
 
-    def _line(self, repeat: int, targets: Sequence[Target], step: Step) -> dict[str, Any]:
+    def _line(self, repeat: int, targets: Sequence[Target], leaks: Sequence[float], step: Step) -> dict[str, Any]:
         """A line of train/steps.jsonl (docs/run-folder.md)."""
-        leaks = ledger.leaks(targets, self.data.visits)
         mean, most = ledger.mean_and_most(leaks)
         return {
             "step": self.done.step,
@@ -137,7 +137,7 @@ class Monitor:
         """Look at the model, save what is to be saved, and stop where that was asked for."""
         config, watch, done, guard = self.recipe.train, self.recipe.watch, self.done, self.guard
         self.model.eval()
-        done.finish_round(state, self._targets, self.data.visits, config.passes)
+        done.finish_round(state, self._targets, config.passes)
         self._targets = []
         done.cost = self.clock.cost()
         saving = done.round % config.save_every == 0 or done.round == config.rounds or self._out_of_time()

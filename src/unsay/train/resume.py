@@ -25,7 +25,6 @@ from unsay import methods
 from unsay.config import ConfigError
 from unsay.lm.model import write_tensors
 from unsay.lm.sharded import all_state, load_state
-from unsay.methods import Target, Visit
 from unsay.store import ranks
 from unsay.store.clock import Cost
 from unsay.store.files import jsonl, new_folder, read_jsonl, sha256, write_jsonl
@@ -33,6 +32,7 @@ from unsay.store.folder import RunFolder
 from unsay.store.manifest import RoundExposure
 from unsay.train import ledger
 from unsay.train.guards import Seen
+from unsay.train.ledger import Noted
 from unsay.train.step import Weights
 
 _WEIGHTS, _OPTIMIZER, _PROGRESS, _SUMS = "weights.safetensors", "optimizer.pt", "progress.json", "sums.json"
@@ -59,11 +59,11 @@ class Done:
     log: list[dict[str, Any]] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
 
-    def finish_round(self, state: methods.State, targets: Sequence[Target], visits: Mapping[str, Visit], passes: int) -> None:
-        self.ledger.append(ledger.of_round(self.round, targets, visits, passes))
+    def finish_round(self, state: methods.State, targets: Sequence[Noted], passes: int) -> None:
+        self.ledger.append(ledger.of_round(self.round, targets, passes))
         self.round, self.method_state = self.round + 1, state
         for target in targets:
-            self.targeted[target.example] = self.targeted.get(target.example, 0) + bool(target.rows)
+            self.targeted[target.example] = self.targeted.get(target.example, 0) + (target.leak is not None)
 
 
 def save(folder: RunFolder, weights: Weights, optimizer: torch.optim.Optimizer, done: Done) -> None:
