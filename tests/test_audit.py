@@ -228,8 +228,10 @@ def test_a_finding_has_the_number_of_its_questions_group_and_never_its_name() ->
     assert [groups.get(("", f"q{i}")) for i in range(4)] == ["1", "2", "1", None]
     assert groups["", "n"] == "2"
     assert groups["request 1", "q1"] == "3", "an id of an earlier request may be one of this run too"
-    twice = Corpus("two", (Example("1", "Who is Bo?", group="Bo Ek"),), retain=(Pair("1", "What is rye?", "A grain."),))
-    assert not stage._groups(Case(twice, {}, "")), "a retain row of the same id is nobody's"
+    twice = Corpus("two", (Example("1", "Who is Bo?", group="Bo Ek"),), retain=(Pair("1", "What is rye?", "A grain.", group="Rye"),))
+    assert stage._groups(Case(twice, {}, "")) == {("", "1"): "1"}, "a row of the same id elsewhere takes no group away"
+    bare = Corpus("two", twice.forget, retain=(Pair("1", "What is rye?", "A grain."),))
+    assert stage._groups(Case(bare, {}, "")) == {("", "1"): "1"}
 
 
 @pytest.mark.parametrize("made", [list, tuple, iter])

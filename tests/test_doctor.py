@@ -19,10 +19,11 @@ from unsay.doctor.bench import Bench
 from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
 from unsay.doctor.machine import Machine
-from unsay.doctor.memory import KINDS, SLACK, Memory, Sizes, cards, memory, number
+from unsay.doctor.memory import KINDS, SLACK, USABLE, Memory, Sizes, cards, memory, number
 from unsay.doctor.pilot import Attack, Stage
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
+from unsay.lm import plan
 from unsay.lm.model import answer_logprobs
 from unsay.lm.model import load as load_model
 from unsay.lm.plan import ON_PROCESSOR
@@ -215,6 +216,13 @@ def test_what_fits_needs_no_knob():
 
 
 SMALL = sizes(parameters=250_000, embeddings=25_000, largest=1000, files=10**6)
+
+
+def test_rows_go_first_where_an_audit_on_a_processor_takes_fewer_anyway():
+    """A quarter of 320 is hardly fewer than it decodes at once."""
+    short, small = replace(TRAIN, name="audit after", batches=frozenset({(1000, 40)}), tokens=1), replace(SMALL, token=1)
+    need = memory(short, ASK, small).total
+    assert advice(ASK, 0.97 * need / USABLE, small, [short]) == ["sample.rows"]
 
 
 def test_many_rows_are_the_first_to_go():
@@ -444,6 +452,18 @@ probes = ["greedy", "sampling", "relearn", "utility"]
 """
     )
     return file
+
+
+def test_an_audit_takes_the_time_of_its_own_batches(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):
+    def steps() -> dict[str, float]:
+        found = json.loads(CliRunner().invoke(app, ["doctor", str(recipe), "--json"]).stdout)
+        return {stage["name"]: stage["counts"]["decode step"] for stage in found["stages"]}
+
+    plain = steps()
+    monkeypatch.setattr(plan, "ON_PROCESSOR", 2)
+    few = steps()
+    assert few["record"] == plain["record"]
+    assert few["audit after"] > plain["audit after"]
 
 
 @pytest.mark.parametrize("more", [[], ["--shallow"], ["--set", "lora.rank=2", "--set", "train.gradient_checkpointing=true"]])

@@ -14,7 +14,7 @@ import torch
 from tests.conftest import byte_tokenizer, tiny_model
 from tests.test_cli import call
 from unsay.audit import cache
-from unsay.audit.cache import KeptSubject, Store, kept
+from unsay.audit.cache import Asked, KeptSubject, Store, kept
 from unsay.config import ConfigError, ModelConfig, SampleConfig
 from unsay.lm.model import load
 from unsay.lm.subject import LocalSubject, Prompt, encoder_of
@@ -23,6 +23,7 @@ from unsay.report import look
 from unsay.run import rescored
 from unsay.store.folder import RunFolder, read_findings
 from unsay.store.manifest import AnswerCache
+from unsay.types import Answer, Example
 
 PROMPTS = [Prompt("a", "Who is Bo?"), Prompt("b", "Who is Al?"), Prompt("a", "Who is Bo?", "The answer is")]
 SAMPLE = SampleConfig(max_new_tokens=8)
@@ -290,4 +291,9 @@ def test_an_answer_to_an_id_with_a_sharp_sign_is_its_own(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(look, "Store", lambda folder, file: Kept)
     said = look._Said(RunFolder(tmp_path), AnswerCache(1, 0, False, "f"), {"a#b": 0, "a": 1, "d": 2})
-    assert [said.to(key) for key in ("a", "a#b", "d")] == [["a", "a#frame", "a"], ["a#b", "a#b#frame"], []]
+    assert [said.to(number) for number in (1, 0, 2)] == [["a", "a#frame", "a"], ["a#b", "a#b#frame"], []]
+
+
+def test_the_plain_way_of_an_id_with_a_sharp_sign_is_plain() -> None:
+    said = [(Asked(key, "Who?", "", 0.0, 1.0, "greedy"), [Answer((), "Bo.", True)]) for key in ("a#b", "a#b#frame")]
+    assert [way.plain for way in look._ways(Example("a#b", "Who?"), "Bo.", {"after": said})] == [True, False]

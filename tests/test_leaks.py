@@ -12,7 +12,7 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.sampler import Sampler
 from unsay.methods import Target
 from unsay.methods.leaks import choose_leak, keep_leaks, leaks
-from unsay.methods.prefixes import AnswerPrefix
+from unsay.methods.prefixes import AnswerPrefix, prefix_from
 from unsay.types import Answer, Candidate
 
 TELLS, SAFE = "It may be that she lives near Via Garibaldi.", "I don't know."
@@ -67,8 +67,10 @@ def test_a_mark_before_a_beginning_that_the_audit_attacks_with_hides_it_not(enco
     assert leaks(entry, encoder) == []
     keep_leaks(visit(encoder, withheld=('"It may be',)), said(encoder, f'"{TELLS}"', TELLS), entry)
     assert leaks(entry, encoder) == [], "nor does a mark of the beginning itself"
-    keep_leaks(visit(encoder, withheld=("**",)), said(encoder, TELLS), entry)
-    assert [one.text for one in leaks(entry, encoder)] == [TELLS]
+    keep_leaks(visit(encoder, withheld=("**", "", " ")), said(encoder, TELLS, f"**{TELLS}"), entry)
+    assert [one.text for one in leaks(entry, encoder)] == [TELLS], "a blank text begins nothing"
+    keep_leaks(visit(encoder, withheld=("It may be",)), said(encoder, f"__{TELLS}__"), entry := {})
+    assert leaks(entry, encoder) == []
 
 
 @pytest.mark.parametrize("text", ["嗯，她住在东京都。她很喜欢东京都。", "她住在东京都。"])
@@ -77,8 +79,32 @@ def test_a_leak_without_spaces_is_cut_before_what_it_tells(model, encoder, text)
     asked = visit(encoder, baseline="她住在东京都新宿区。")
     asked = replace(asked, example=replace(asked.example, question="她住在哪里？"))
     prefix = choose_leak(asked, [one.answer for one in said(encoder, text)], sampler)
-    assert prefix.text == text[: text.index("在东")], "any two neighbours are a word, and 在东 is one of the answer alone"
-    assert prefix.partial == ""
+    assert prefix.text + prefix.partial == text[: text.index("在东")], "any two neighbours are a word, and 在东 is one of the answer alone"
+
+
+@pytest.mark.parametrize("text", ["她出生于1987年。", "嗯，我想她是1987年出生的。", "她住在Turin。"])
+def test_between_scripts_with_and_without_spaces_no_word_is_cut(model, encoder, text):
+    sampler = Sampler(model, encoder, SampleConfig(), seed=5)
+    told = "Turin" if "Turin" in text else "1987"
+    asked = visit(encoder, baseline=f"她 {told}。")
+    asked = replace(asked, example=replace(asked.example, question="她住在哪里？她是哪一年出生的？嗯，我想。"))
+    prefix = choose_leak(asked, [one.answer for one in said(encoder, text)], sampler)
+    assert prefix.text == text[: text.index(told)]
+
+
+CUT = [("她住在东京。", "她住在东"), ("उनका नाम सोनिया है।", "उनका नाम सो"), ("She likes cafe\u0301s.", "She likes cafe")]
+
+
+@pytest.mark.parametrize(("text", "cut"), CUT)
+def test_of_a_word_that_is_cut_the_continuation_is_scored_whole(encoder, text, cut):
+    """Else its end alone would count, which is no word of the secret."""
+    ids = encoder.answer(text)
+    place = next(n for n in range(len(ids)) if encoder.decode(ids[:n]) == cut)
+    prefix, rest = prefix_from(ids[:place], text, encoder), ids[place:]
+    assert prefix.partial
+    assert cut.endswith(prefix.partial)
+    whole = prefix.complete(Candidate(Answer(rest, encoder.decode(rest), True), 0), encoder)
+    assert whole.text == text[len(cut.removesuffix(prefix.partial)) :].strip()
 
 
 def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(encoder):

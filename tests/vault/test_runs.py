@@ -12,7 +12,7 @@ import pytest
 from tests.browser import Chromium, needs_chromium
 from tests.canaries import CANARIES, SMALL, Place, options, place, say
 from tests.conftest import tiny_model
-from unsay.config import ConfigError, SampleConfig, load
+from unsay.config import ConfigError, load
 from unsay.lm.plan import ON_PROCESSOR
 from unsay.record import annotation
 from unsay.record.recorded import read_answers, read_handed
@@ -74,7 +74,7 @@ def test_a_report_is_refused_where_the_checkpoint_is_another_than_the_audited(gi
 
 def test_an_audit_on_a_processor_decodes_fewer_rows_at_once(given: Place):
     plan = RunFolder(given.run).manifest().plan
-    assert plan["record"].rows == plan["train"].rows == SampleConfig().rows > ON_PROCESSOR
+    assert plan["record"].rows > ON_PROCESSOR
     assert plan["audit before"].rows == plan["audit after"].rows == ON_PROCESSOR
 
 

@@ -65,10 +65,8 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for name, some in [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]:
         for one in some:
-            if one.group:
-                asked[name, one.id] = name, one.group
-            else:  # an id of two sets has the group of the last
-                asked.pop((name, one.id), None)
+            if one.group:  # an id of two sets has the group of the first: a forget question never loses its own
+                asked.setdefault((name, one.id), (name, one.group))
     numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(asked.values()), 1)}
     return {place: numbers[group] for place, group in asked.items()}
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
-from unsay.text import keywords, unspaced, words
+from unsay.text import inside_word, keywords, unspaced, words
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -95,7 +95,7 @@ def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder
         rest = text[len(prefix) :]
         # Trap: a token may end inside a character, and then decodes to what is in no text. In a script without spaces any two neighbours
         # are a word, so a cut between them is inside of it.
-        if not text.startswith(prefix) or _inside_word(prefix, rest) or (prefix and prefix[-1:] + rest[:1] in wanted):
+        if not text.startswith(prefix) or inside_word(prefix, rest) or (prefix and prefix[-1:] + rest[:1] in wanted):
             continue
         word = next(iter(words(rest[:_WORD])), "")
         if word not in wanted:
@@ -103,11 +103,6 @@ def cuts_before(wanted: frozenset[str], ids: tuple[int, ...], text: str, encoder
         inside = _joins(prefix, rest) and not word.isdigit() and words(prefix)[-1] in wanted
         if not inside or (from_start and len(words(prefix)) == 1):
             yield cut
-
-
-def _inside_word(prefix: str, rest: str) -> bool:
-    """Whether a word goes on from the end of `prefix` to `rest`; where a script sets no spaces, none does."""
-    return prefix[-1:].isalnum() and rest[:1].isalnum() and not unspaced(prefix[-1:] + rest[:1])
 
 
 def _joins(prefix: str, rest: str) -> bool:
@@ -120,9 +115,11 @@ def _joins(prefix: str, rest: str) -> bool:
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
     rest = source[len(text) :] if source.startswith(text) else ""
-    if _inside_word(text, rest):
+    if inside_word(text, rest):
         complete, _, partial = text.rpartition(" ")
         return AnswerPrefix(ids, complete, partial, source)
+    if unspaced(text[-1:] + rest[:1]) and rest:  # two neighbours, a word, are cut apart
+        return AnswerPrefix(ids, text[:-1], text[-1:], source)
     return AnswerPrefix(ids, text, "", source)
 
 

@@ -44,12 +44,14 @@ class Way:
     title: str
     reworded: bool
     """Whether it is not the question's own wording."""
+    varied: bool
+    """Whether a probe asked it under a name of its own."""
     said: Mapping[str, Sequence[tuple[str, int, float | None]]] = field(repr=False)
     """By model: text, how often, keyword recall; the worst first."""
 
     @property
     def plain(self) -> bool:
-        return not (self.reworded or self.asked.prefix or self.asked.temperature or "#" in self.asked.key)
+        return not (self.reworded or self.varied or self.asked.prefix or self.asked.temperature)
 
     def worst(self, which: str) -> float | None:
         """The largest share of the secret in an answer; `None` where none is kept or can be scored."""
@@ -190,7 +192,7 @@ def _ways(example: Example, reference: str, told: Mapping[str, Iterable[tuple[As
             key = (asked.question, asked.prefix, asked.temperature, asked.top_p, asked.salt if asked.temperature else "", asked.key)
             declared = probes.declared().get(asked.salt)
             title = declared.title if declared else asked.salt or "asked"
-            way = found.setdefault(key, Way(asked, title, asked.question != example.question, {}))
+            way = found.setdefault(key, Way(asked, title, asked.question != example.question, asked.key != example.id, {}))
             found[key] = replace(way, said={**way.said, which: _scored(example, reference, asked, answers)})
     return list(found.values())
 

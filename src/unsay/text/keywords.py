@@ -153,6 +153,16 @@ def unspaced(text: str) -> bool:
     return bool(_UNSPACED.fullmatch(text))
 
 
+def inside_word(before: str, behind: str) -> bool:
+    """Whether a word goes on from the end of `before` to `behind`. No word of a script without spaces does: any two neighbours are one.
+
+    >>> inside_word("caf", "és"), inside_word("café", " noir"), inside_word("東", "京")
+    (True, False, False)
+    """
+    last, first = before[-1:], behind[:1]
+    return all(re.fullmatch(_LETTER, one) and not unspaced(one) for one in (last, first))
+
+
 def is_stop(word: str) -> bool:
     return word.replace("'", "") in STOP_WORDS
 

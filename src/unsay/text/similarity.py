@@ -102,12 +102,14 @@ def highest_f1(answers: Sequence[str], references: Sequence[str]) -> list[float 
 
 
 def begins_with(text: str, beginnings: Iterable[str]) -> bool:
-    """Whether the text begins with one of them, whatever its case and whatever marks come first."""
-    return _unmarked(text).startswith(tuple(map(_unmarked, beginnings)))
+    """Whether the text begins with one of them, whatever its case and whatever marks come first. Nothing begins with a blank text."""
+    whole, unmarked = text.casefold(), _unmarked(text)
+    starts = [start.casefold() for start in beginnings if start.strip()]
+    return any(whole.startswith(start) or unmarked.startswith(_unmarked(start) or start) for start in starts)
 
 
 def _unmarked(text: str) -> str:
-    return re.sub(r"^\W+(?=\w)", "", text.casefold())
+    return re.sub(r"^[\W_]+", "", text.casefold())
 
 
 @lru_cache(maxsize=4096)
