@@ -1,8 +1,9 @@
 """As many rows as fit, found out once."""
 
 from unsay.config import SampleConfig
-from unsay.lm.plan import ON_PROCESSOR, for_audit, plan, planned
+from unsay.lm.plan import ON_PROCESSOR, for_many, plan, planned
 from unsay.lm.reading import cached_bytes
+from unsay.lm.subject import AT_ONCE
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Plan
 
@@ -35,6 +36,8 @@ def test_a_stage_taken_up_again_keeps_its_plan(model, encoder, tmp_path):
 
 def test_an_audit_decodes_as_many_rows_as_are_worth_their_memory():
     many = SampleConfig(rows=ON_PROCESSOR + 1)
-    assert for_audit(many, "cpu") == SampleConfig(rows=ON_PROCESSOR)
-    assert for_audit(many, "cuda") == many
-    assert for_audit(CONFIG, "cpu") == CONFIG, "fewer, where the recipe says so"
+    assert for_many(many, "cpu") == SampleConfig(rows=ON_PROCESSOR)
+    assert for_many(many, "cuda") == many
+    assert for_many(CONFIG, "cpu") == CONFIG, "fewer, where the recipe says so"
+    assert for_many(many, "cpu", AT_ONCE) == many, "few questions keep their batches"
+    assert for_many(many, "cpu", AT_ONCE + 1).rows == ON_PROCESSOR

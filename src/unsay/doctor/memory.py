@@ -14,7 +14,7 @@ import torch
 from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.pilot import Attack, Stage
-from unsay.lm.plan import DRAWN, for_audit
+from unsay.lm.plan import DRAWN, for_many
 from unsay.lm.subject import READ_ROWS
 from unsay.probes import declared_by
 
@@ -223,7 +223,7 @@ class _Arithmetic:
         scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
         sampling, most = 0.0, self.recipe.sample
         if self.stage.name.startswith("audit"):
-            most = for_audit(most, "cuda" if self.sizes.gpu else "cpu")
+            most = for_many(most, "cuda" if self.sizes.gpu else "cpu")
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
             sampling = max(sampling, min(rows, most.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))

@@ -20,7 +20,7 @@ from unsay.doctor.counting import Tally, counted
 from unsay.doctor.standin import Said
 from unsay.lm.encode import Encoder
 from unsay.lm.model import load
-from unsay.lm.plan import for_audit
+from unsay.lm.plan import for_many
 from unsay.lm.reading import habits
 from unsay.lm.subject import LocalSubject
 from unsay.probes.scoring import spread
@@ -146,7 +146,7 @@ class Pilot:
         """One audit, by probe; those of a run are alike."""
         case = runs.case(recipe, folder)
         model, encoder = load(deployment.model(recipe))
-        subject = LocalSubject(model, encoder, for_audit(deployment.sample(recipe), model.device.type), recipe.seed)
+        subject = LocalSubject(model, encoder, for_many(deployment.sample(recipe), model.device.type), recipe.seed)
         self.said.know(subject.encoder, [example.question for example in self.corpus.forget])
         judging = LocalSubject(*load(recipe.model), recipe.sample, recipe.seed)
         for model in (subject.model, judging.model):

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from unsay.config import SampleConfig
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import cached_bytes
+from unsay.lm.subject import AT_ONCE
 from unsay.store import ranks
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Plan
@@ -24,12 +25,14 @@ DRAWN = 5
 """Float32 vectors of the vocabulary's size that a row holds while its next token is drawn: logits, their scaled copy, and
 where the whole row is sorted its values, ids and sums."""
 ON_PROCESSOR = 96
-"""Rows of an audit on a processor: more take more memory and no less time (docs/lab-log.md)."""
+"""Rows on a processor where very many answers are wanted: more take more memory and no less time (docs/lab-log.md)."""
 
 
-def for_audit(config: SampleConfig, device: str) -> SampleConfig:
-    """The sampler's knobs with as many rows as are worth their memory on such a device."""
-    return replace(config, rows=min(config.rows, ON_PROCESSOR)) if device == "cpu" else config
+def for_many(config: SampleConfig, device: str, questions: int | None = None) -> SampleConfig:
+    """The sampler's knobs with as many rows as are worth their memory on such a device, for an audit or for a stage with very many
+    `questions`. One with few keeps its batches: other batches have other last bits."""
+    many = device == "cpu" and (questions is None or questions > AT_ONCE)
+    return replace(config, rows=min(config.rows, ON_PROCESSOR)) if many else config
 
 
 def planned(

@@ -11,7 +11,7 @@ from unsay.corpora import Source
 from unsay.lm import vllm
 from unsay.lm.kindred import alike, wordings
 from unsay.lm.model import fingerprint, load
-from unsay.lm.plan import planned
+from unsay.lm.plan import for_many, planned
 from unsay.lm.reading import habits
 from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, first_tokens, uniform
@@ -69,7 +69,8 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     model, encoder = load(recipe.model, target_model_name(recipe, folder))
     for pair in corpus.retain:
         encoder.fits(pair.id, pair.question, pair.answer)
-    sampling = planned(folder, "record", model, encoder, recipe.sampling, (e.question for e in corpus.forget))
+    wanted = for_many(recipe.sampling, model.device.type, len(corpus.forget))
+    sampling = planned(folder, "record", model, encoder, wanted, (e.question for e in corpus.forget))
     subject = LocalSubject(model, encoder, sampling, recipe.seed)
     now, sampled = list[tuple[Example, str]](), Lines()
     for some in parts(corpus.forget):

@@ -10,7 +10,7 @@ from unsay.audit.endpoint import EndpointConfig, EndpointSubject
 from unsay.config import ConfigError, Recipe, deployment, obsolete_knobs
 from unsay.lm import builtin, vllm
 from unsay.lm.model import load
-from unsay.lm.plan import for_audit, planned
+from unsay.lm.plan import for_many, planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.retain_model import examined
 from unsay.packed import Packed
@@ -118,7 +118,7 @@ def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions
 
     def loaded() -> LocalSubject:
         model, encoder = load(config, name)
-        wanted = for_audit(sampling, model.device.type)
+        wanted = for_many(sampling, model.device.type)
         return LocalSubject(model, encoder, planned(folder, stage, model, encoder, wanted, questions), recipe.seed)
 
     return kept(folder, config, name, sampling, recipe.seed, loaded) if cache else loaded()

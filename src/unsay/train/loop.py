@@ -19,7 +19,7 @@ from unsay.lm.adapters import Untouched, adapted, load_to_train, merged, refille
 from unsay.lm.encode import Encoder
 from unsay.lm.layers import decoder_layers
 from unsay.lm.model import fingerprint, save
-from unsay.lm.plan import planned
+from unsay.lm.plan import for_many, planned
 from unsay.lm.rows import Batch, Row
 from unsay.lm.sample import uniform
 from unsay.lm.sampler import Sampler
@@ -105,7 +105,8 @@ def _set_up(
     model, encoder = load_to_train(recipe, name)
     if recipe.train.state_weight and needs_untouched(recipe, method):
         decoder_layers(model)  # an architecture without them is refused now, not at the first step
-    sampling = planned(folder, "train", model, encoder, recipe.sampling, (visit.example.question for visit in data.visits.values()))
+    wanted = for_many(recipe.sampling, model.device.type, len(data.visits))
+    sampling = planned(folder, "train", model, encoder, wanted, (visit.example.question for visit in data.visits.values()))
     reference = Untouched(model) if needs_untouched(recipe, method) else None
     accelerator = accelerator_of(recipe, folder)
     if ranks.split():
