@@ -25,7 +25,7 @@ DRAWN = 5
 """Float32 vectors of the vocabulary's size that a row holds while its next token is drawn: logits, their scaled copy, and
 where the whole row is sorted its values, ids and sums."""
 ON_PROCESSOR = 96
-"""Rows on a processor where very many answers are wanted: more take more memory and no less time (docs/lab-log.md)."""
+"""Rows on a processor where very many answers are wanted: 320 take twice the memory, and a few per cent less time (docs/lab-log.md)."""
 
 
 def for_many(config: SampleConfig, device: str, questions: int | None = None) -> SampleConfig:
