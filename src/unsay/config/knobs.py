@@ -80,7 +80,7 @@ class SampleConfig:
     max_new_tokens: int = 80
     """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
-    """Most sequences decoded at once; fewer where free memory has no room for so many, and on a processor for many (plan.py)."""
+    """Most sequences decoded at once; fewer where free memory has no room for them, or where they are not worth it (plan.py)."""
     window: int = 256
     """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 

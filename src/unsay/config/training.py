@@ -52,7 +52,7 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     resample: str = "step"
-    """Ask the model anew at every `step`, or once for the whole `round`, at most 8,192 questions (faster, slightly stale)."""
+    """Ask the model anew at every `step`, or once for the whole `round`, 8,192 questions at a time (faster, slightly stale)."""
     passes: int = 1
     """Times that the targets of a round are trained on, each time with other retain rows: where asking is dear, forgetting gets cheaper."""
     averaging: float = 1.0

@@ -69,9 +69,8 @@ def _changes(recipe: Recipe, gpu: bool, stages: Sequence[Stage]) -> Iterator[tup
 
     model, train, adapters = recipe.model, recipe.train, recipe.lora.rank > 0
     rows = min(recipe.sample.rows, max((rows for stage in stages for rows, _ in stage.batches), default=1))
-    for fewer in (rows // 4, rows // 16):  # an audit on a processor takes fewer anyway (lm/plan.py)
-        if rows > 8:
-            yield *with_("sample", rows=max(8, fewer)), "the same answers, decoded in smaller batches"
+    for fewer in (rows // 4, rows // 16) if rows > 8 else ():  # an audit on a processor takes fewer anyway (lm/plan.py)
+        yield *with_("sample", rows=max(8, fewer)), "the same answers, decoded in smaller batches"
     if (parts := min(train.batch, 4)) > 1:
         pieces = with_("train", batch=train.batch // parts, accumulation=train.accumulation * parts)
         yield *pieces, "the same step, in smaller pieces"

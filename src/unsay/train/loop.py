@@ -40,7 +40,7 @@ from unsay.train.step import Weights, optimizer_step, peak_rate, set_rate
 from unsay.train.tracking import accelerator_of
 
 HELD = 1 << 13
-"""Targets that wait at once to be trained on: those of 100,000 questions took 60 MB."""
+"""Targets that wait at once to be trained on: those of 100,000 questions take some 80 MB (docs/lab-log.md)."""
 
 
 def method_of(recipe: Recipe) -> Method:
