@@ -6,21 +6,20 @@ import pickle
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from unsay.audit.cache import _Places
 from unsay.config import ConfigError
 from unsay.lm import subject
 from unsay.lm.subject import Prompt
 from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
 from unsay.metric import Metric, by_question
-from unsay.packed import Packed
+from unsay.packed import Packed, PackedMap, PackedRows, Places
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.greedy import Greedy
 from unsay.probes.sampling import Sampling
@@ -34,7 +33,7 @@ from unsay.store.files import write_json, write_jsonl
 from unsay.store.folder import read_findings
 from unsay.text import Spread
 from unsay.train.data import _visits
-from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Reference
+from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair, Reference
 
 FEW, MANY = 100, 400
 
@@ -189,7 +188,7 @@ def test_json_is_written_piece_by_piece(tmp_path: Path) -> None:
 
 
 def test_where_answers_are_kept_takes_few_bytes_and_the_newest_counts() -> None:
-    places = _Places()
+    places = Places()
 
     def put(keys: Iterable[int], start: int) -> None:
         for key in keys:
@@ -222,6 +221,31 @@ def test_many_questions_are_asked_in_parts_and_nothing_else_changes(monkeypatch:
     assert found[0] == found[1]
 
 
+def test_packed_rows_are_the_same_rows_in_little_room() -> None:
+    asked = questions(3000)
+    rows = PackedRows(asked)
+    assert rows == asked
+    assert (len(rows), rows[1023], rows[1024], rows[-1], rows[1020:1030]) == (3000, asked[1023], asked[1024], asked[-1], asked[1020:1030])
+    with pytest.raises(IndexError):
+        rows[3000]
+    rows.extend(asked[:2])
+    assert rows == [*asked, *asked[:2]]
+    by_id = PackedMap({one.id: one for one in asked})
+    assert ([*by_id], by_id["q2999"], by_id.get("q3000"), "q0" in by_id) == ([one.id for one in asked], asked[-1], None, True)
+    held = held_by(lambda: PackedMap({one.id: one for one in questions(6144)}))
+    assert held < 100 * 6144, "three or four hundred bytes each, as they are"
+
+
+def test_an_audit_finds_the_same_of_packed_questions() -> None:
+    n = 1100
+    forget = questions(n)
+    facts = {one.id: Fact(one.id, answer(i, n)) for i, one in enumerate(forget)}
+    case = Case(Corpus("many", forget, retain=(Pair("r", "Where is it?", "In a town."),)), facts, "", judge=ReferenceJudge(Reader()))
+    packed = replace(case, corpus=replace(case.corpus, forget=PackedRows(forget)), facts=PackedMap(facts))
+    for probe in (Greedy(), Sampling(n=2, temperatures=(1.0,))):
+        assert [*probe(Parrot(), packed)] == [*probe(Parrot(), case)]
+
+
 def test_findings_whose_place_cannot_be_looked_at_are_an_error_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_findings(tmp_path / ("x" * 300))
@@ -233,6 +257,18 @@ def peak(work: Callable[[], object]) -> int:
     try:
         work()
         return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def held_by(made: Callable[[], object]) -> int:
+    """Bytes of what is made, without what was needed to make it."""
+    tracemalloc.start()
+    try:
+        left = made()
+        held, _ = tracemalloc.get_traced_memory()
+        del left
+        return held - tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
 

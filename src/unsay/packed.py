@@ -1,34 +1,48 @@
-"""Findings and recorded answers, packed: 100,000 questions leave millions of findings, alike but for their question and their value."""
+"""Findings, questions and answers, packed: 100,000 questions leave millions of findings, alike but for their question and their value."""
 
 import pickle
-import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import chain, starmap
-from typing import Any
+from typing import Any, TypeVar, overload
+
+import numpy as np
 
 from unsay.types import Answer, Finding
 
-_AT_ONCE = 1 << 15
-"""Bytes that are compressed together."""
+T = TypeVar("T")
+
+_PART = 1024
+"""Rows that are compressed together."""
 
 
 class _Rows:
-    """Rows of numbers, compressed."""
+    """Rows of numbers, compressed column by column; of a column `q` the steps, since most of them are alike."""
 
-    def __init__(self, form: str):
-        self._form, self._parts, self._last = form, list[bytes](), bytearray()  # no `Struct`: it cannot be copied, nor sent
+    def __init__(self, kinds: str):
+        self._kinds, self._parts = kinds, list[bytes]()
+        self._last: list[array[Any]] = [array(kind) for kind in kinds]
 
     def add(self, *numbers: float) -> None:
-        self._last += struct.pack(self._form, *numbers)
-        if len(self._last) >= _AT_ONCE:
-            self._parts.append(zlib.compress(self._last, 1))
-            self._last = bytearray()
+        for column, number in zip(self._last, numbers, strict=True):
+            column.append(number)
+        if len(self._last[0]) == _PART:
+            steps = (np.diff(column, prepend=0) if column.typecode == "q" else column for column in self._last)
+            self._parts.append(zlib.compress(b"".join(some.tobytes() for some in steps), 1))
+            self._last = [array(kind) for kind in self._kinds]
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        for part in chain(map(zlib.decompress, self._parts), [bytes(self._last)]):
-            yield from struct.iter_unpack(self._form, part)
+        for part in map(zlib.decompress, self._parts):
+            columns, start = list[list[float]](), 0
+            for kind in self._kinds:
+                column = np.frombuffer(part, kind, _PART, start)
+                columns.append((np.cumsum(column) if kind == "q" else column).tolist())
+                start += column.nbytes
+            yield from zip(*columns, strict=True)
+        yield from zip(*self._last, strict=True)
 
 
 class PackedAnswers:
@@ -41,6 +55,99 @@ class PackedAnswers:
 
     def __iter__(self) -> Iterator[Answer]:
         return starmap(Answer, pickle.loads(self._packed))
+
+
+class PackedRows(Sequence[T]):
+    """Rows in a tenth of their room, `_PART` of them packed together; the last few are as they were. A part is made anew when somebody
+    looks into it, and stays until another is: whoever goes through them in their order makes each once."""
+
+    def __init__(self, rows: Iterable[T] = ()):
+        self._parts, self._last = list[bytes](), list[T]()
+        self._open: tuple[int, list[T]] = (-1, [])
+        self.extend(rows)
+
+    def extend(self, rows: Iterable[T]) -> None:
+        for row in rows:
+            self._last.append(row)
+            if len(self._last) == _PART:
+                self._parts.append(zlib.compress(pickle.dumps(self._last), 1))
+                self._last = []
+
+    def _part(self, number: int) -> list[T]:
+        if number == len(self._parts):
+            return self._last
+        if self._open[0] != number:
+            self._open = number, pickle.loads(zlib.decompress(self._parts[number]))
+        return self._open[1]
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(map(self._part, range(len(self._parts) + 1)))
+
+    def __len__(self) -> int:
+        return _PART * len(self._parts) + len(self._last)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        if place < 0:
+            place = range(len(self))[place]
+        return self._part(place // _PART)[place % _PART]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+
+class Places:
+    """A number for each key: for millions of keys some eighteen bytes each, in many short arrays, sorted by hash. Two keys of one hash are
+    one: of 100,000 with a chance of one in three thousand million."""
+
+    def __init__(self) -> None:
+        self._parts = [(array("q"), array("q")) for _ in range(1024)]
+
+    def put(self, key: Hashable, number: int) -> None:
+        wanted, keys, numbers, place = self._find(key)
+        if place < len(keys) and keys[place] == wanted:
+            numbers[place] = number
+        else:
+            keys.insert(place, wanted)
+            numbers.insert(place, number)
+
+    def get(self, key: Hashable) -> int | None:
+        """`None` where there is none."""
+        wanted, keys, numbers, place = self._find(key)
+        return numbers[place] if place < len(keys) and keys[place] == wanted else None
+
+    def _find(self, key: Hashable) -> tuple[int, "array[int]", "array[int]", int]:
+        wanted = hash(key)
+        keys, numbers = self._parts[wanted % len(self._parts)]
+        return wanted, keys, numbers, bisect_left(keys, wanted)
+
+
+class PackedMap(Mapping[str, T]):
+    """The same of what is found by its id."""
+
+    def __init__(self, rows: Mapping[str, T]):
+        self._rows, self._places = PackedRows(rows.items()), Places()
+        for number, name in enumerate(rows):
+            self._places.put(name, number)
+
+    def __getitem__(self, key: str) -> T:
+        number = self._places.get(key)
+        if number is not None:
+            name, row = self._rows[number]
+            if name == key:
+                return row
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 class Packed(Sequence[Finding]):
@@ -57,7 +164,7 @@ class Packed(Sequence[Finding]):
         """Numbers of the kinds of its findings, in their order."""
         self._all = True
         heads: dict[Finding, int] = {}
-        places: dict[str | tuple[str, str], int] = {}
+        places, self._places = Places(), PackedRows[str | tuple[str, str]]()
         kinds: dict[tuple[str, str], int] = {}
         for f in findings:
             head = Finding(f.probe, f.metric, None if f.value is None else 0.0, "", f.setting, f.n, f.note)
@@ -66,12 +173,16 @@ class Packed(Sequence[Finding]):
                 self.groups[f.example] = f.group
             kind = f.probe, f.metric
             if kind not in kinds:
-                kinds[kind], self.kinds[kind] = len(kinds), _Rows("=IId")
-                self.probes.setdefault(f.probe, _Rows("=I"))
-            place = places.setdefault((f.example, f.group) if f.group else f.example, len(places))
+                kinds[kind], self.kinds[kind] = len(kinds), _Rows("Iqd")
+                self.probes.setdefault(f.probe, _Rows("I"))
+            whose = (f.example, f.group) if f.group else f.example
+            place = places.get(whose)
+            if place is None:
+                places.put(whose, place := len(self._places))
+                self._places.extend([whose])
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
-        self._heads, self._places = [*heads], [*places]
+        self._heads = [*heads]
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> "Packed":

@@ -74,7 +74,7 @@ class Corpus:
     """Everything a run may know except the truth."""
 
     name: str
-    forget: tuple[Example, ...]
+    forget: Sequence[Example]
     retain: tuple[Pair, ...] = ()
     """Training rows that hold the model where it is."""
     utility: Mapping[str, tuple[Pair, ...]] = field(default_factory=dict)

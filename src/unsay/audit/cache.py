@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import re
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
@@ -31,6 +29,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.files import look_at
 from unsay.lm.model import fingerprint
 from unsay.lm.subject import LocalSubject, Prompt
+from unsay.packed import Places
 from unsay.store import identity, ranks
 from unsay.store.files import decoded, writing
 from unsay.store.folder import RunFolder
@@ -102,7 +101,7 @@ class Store:
 
     def __init__(self, folder: RunFolder, model: str):
         self.vault, self.name = folder.texts, model[:32]
-        self._seen, self._places = 0, _Places()
+        self._seen, self._places = 0, Places()
 
     @property
     def path(self) -> Path:
@@ -208,32 +207,6 @@ class Store:
                 if head := _HEAD.match(line):
                     yield head[1].decode(errors="replace"), int(head[2]), (place, place + len(line))
                 place += len(line)
-
-
-class _Places:
-    """Where the last line of each key begins: for millions of keys some eighteen bytes each, in many short arrays, sorted by hash. Two keys
-    of one hash are one, so what is read must say its key."""
-
-    def __init__(self) -> None:
-        self._parts = [(array("q"), array("q")) for _ in range(1024)]
-
-    def put(self, key: str, start: int) -> None:
-        wanted, keys, starts, place = self._find(key)
-        if place < len(keys) and keys[place] == wanted:
-            starts[place] = start
-        else:
-            keys.insert(place, wanted)
-            starts.insert(place, start)
-
-    def get(self, key: str) -> int | None:
-        """`None` where there is none."""
-        wanted, keys, starts, place = self._find(key)
-        return starts[place] if place < len(keys) and keys[place] == wanted else None
-
-    def _find(self, key: str) -> tuple[int, "array[int]", "array[int]", int]:
-        wanted = hash(key)
-        keys, starts = self._parts[wanted % len(self._parts)]
-        return wanted, keys, starts, bisect_left(keys, wanted)
 
 
 class KeptSubject(LocalSubject):

@@ -6,7 +6,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from unsay.tables import ConfigError as ConfigError
@@ -71,12 +71,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value is None or value == "none":
             return None
         return _convert(next(p for p in parameters if p is not type(None)), value, path)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path} is a list, not {_kind(value)}")
-        if parameters[-1] is not ... and len(value) != len(parameters):
+        many = origin is Sequence or parameters[-1] is ...
+        if not many and len(value) != len(parameters):
             raise ConfigError(f"{path} is a list of {len(parameters)}, not of {len(value)}")
-        kinds = parameters[:1] * len(value) if parameters[-1] is ... else parameters
+        kinds = parameters[:1] * len(value) if many else parameters
         return tuple(_convert(kind, item, path) for kind, item in zip(kinds, value, strict=True))
     if origin is not None:  # Mapping
         if not isinstance(value, Mapping):

@@ -14,6 +14,7 @@ import numpy as np
 
 from unsay.lm.encode import Encoder
 from unsay.lm.subject import LocalSubject, parts
+from unsay.packed import PackedRows
 from unsay.probes.scoring import LEAK, Secrets, once, secret_forms, secret_recall, spread
 from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
@@ -55,11 +56,8 @@ class ReferenceJudge:
     def plausible(self, case: Case, questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str:
         """Whether each answer is no less likely than all but a few taught answers are to the wrong question; a note where it cannot say."""
         taught = spread((*case.corpus.general, *case.corpus.retain), 1000)
-        near, alike = list[list[str]](), math.inf if questions else 0.0
-        for question in questions:
-            others, likest = self._similar(question, "", taught)
-            near.append(others)
-            alike = min(alike, likest)
+        near = PackedRows(self._similar(question, "", taught) for question in questions)
+        alike = min((likest for _, likest in near), default=0.0)
         learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, TAUGHT)]
         # A taught question that resembles no other says nothing of how an answer looks to a similar question.
         learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
@@ -68,21 +66,24 @@ class ReferenceJudge:
         limit = float(np.quantile(self._best([some for (some, _), _ in learned], [text for _, text in learned]), QUANTILE))
         found: list[bool] = []
         for some in parts(range(len(texts))):
-            best = self._best([[*([] if self.knew else [questions[i]]), *near[i]] for i in some], [texts[i] for i in some])
+            best = self._best([[*([] if self.knew else [questions[i]]), *near[i][0]] for i in some], [texts[i] for i in some])
             found += [value >= limit for value in best]
         return found
 
     def fits(self, questions: Sequence[str], texts: Sequence[str]) -> list[bool]:
         """Whether each answer is likelier given its own question than given three quarters of some of the others."""
-        every = list(dict.fromkeys(questions))
-        place = {question: number for number, question in enumerate(every)}
+        # Numbers instead of texts: of 100,000 questions a dictionary takes 20 MB.
+        _, firsts, of = np.unique(np.fromiter(map(hash, questions), np.int64, len(questions)), return_index=True, return_inverse=True)
+        different = np.sort(firsts)
+        text = lru_cache(maxsize=None)(lambda place: questions[int(different[place])])
 
-        def rivals(question: str) -> list[str]:
-            return [every[i + (i >= place[question])] for i in spread(range(len(every) - 1), RIVALS)]
+        def rivals(number: int) -> list[str]:
+            own = int(np.searchsorted(different, firsts[of[number]]))
+            return [text(i + (i >= own)) for i in spread(range(len(different) - 1), RIVALS)]
 
         found: list[bool] = []
         for some in parts(range(len(texts))):
-            scores = self._scores([[questions[i], *rivals(questions[i])] for i in some], [texts[i] for i in some], 0.0)
+            scores = self._scores([[questions[i], *rivals(i)] for i in some], [texts[i] for i in some], 0.0)
             found += [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
         return found
 
@@ -115,7 +116,7 @@ _refused = lru_cache(maxsize=4096)(is_refusal)
 def judged(case: Case, texts: Sequence[str], formed: Sequence[bool]) -> Iterator[Finding]:
     """`wellformed` and the class of each greedy answer, in the order of the forget questions, as findings of the greedy probe. `formed`:
     what `is_formed` says of them."""
-    asked = [example.question for example in case.corpus.forget]
+    asked = PackedRows(example.question for example in case.corpus.forget)
     plausible = case.judge.plausible(case, asked, texts) if case.judge else "no reference judge to say what is plausible"
     fitting = case.judge.fits(asked, texts) if case.judge else list(map(shares_words, asked, texts))
     for i, (example, text) in enumerate(zip(case.corpus.forget, texts, strict=True)):
@@ -169,7 +170,7 @@ def states_another(case: Case, example: Example, text: str) -> bool:
     secrets, asked = once(case, Secrets), forms(example.question)
     return any(
         sum(weight for key, weight in secrets[equal[0]].items() if key not in asked) >= LEAST_WEIGHT
-        and any(secrets.examples[place].id != example.id for place in equal)
+        and any(secrets.ids[place] != hash(example.id) for place in equal)
         for equal in secrets.within(forms(text) | asked)
     )
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from unsay.lm.subject import Prompt, Subject, encoder_of, parts
 from unsay.metric import ANSWERS, EITHER, GIVES_AWAY, HIGHER, LOWER, PAPER, RETAIN_MODEL, VERBATIM, Findings, Metric, Whole, leak, scored_by
-from unsay.packed import Packed
+from unsay.packed import Packed, PackedRows
 from unsay.probes.classes import CLASSES, is_formed, judged, states_another
 from unsay.probes.permutation import ALONE, by_accident
 from unsay.probes.scoring import BY_ACCIDENT, NO_KEYWORDS, NO_TOKENS, NO_WORDS, distinct, missing, says_named, scored, secret_recall
@@ -114,12 +114,12 @@ class Greedy:
 
     def _findings(self, subject: Subject, case: Case) -> Iterator[Finding]:
         yield from missing("greedy", SAID, case)
-        encoder, texts, formed = encoder_of(subject), list[str](), list[bool]()
+        encoder, texts, formed = encoder_of(subject), PackedRows[str](), list[bool]()
         for some in parts(case.corpus.forget):
             answers = [told[0] for told in subject.ask([Prompt(one.id, one.question) for one in some], salt="greedy")]
-            texts += [answer.text for answer in answers]
+            texts.extend(said := [answer.text for answer in answers])
             formed += [is_formed(answer, encoder) for answer in answers]
-            yield from self._said(case, some, texts[-len(some) :])
+            yield from self._said(case, some, said)
         share = distinct(texts) / len(texts) if texts else None
         yield Finding("greedy", "distinct_share", share, n=len(texts), note="" if texts else "no questions")
         yield from judged(case, texts, formed)

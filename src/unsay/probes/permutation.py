@@ -2,7 +2,6 @@
 own, from common words and lucky guesses; one that knows scores more. The comparison where no model is at hand that never knew.
 """
 
-from array import array
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -44,15 +43,12 @@ class _Others:
     def __init__(self, case: Case):
         self._several = len({example.group for example, _ in known(case)}) > 1
         self._secrets = once(case, Secrets)
-        self._place = {example.id: place for place, example in enumerate(self._secrets.examples)}
-        self._mates: dict[str, array[int]] = {}
-        for place, example in enumerate(self._secrets.examples):
-            self._mates.setdefault(example.group, array("q")).append(place)
+        self._ids, self._groups = (np.asarray(some, np.int64) for some in (self._secrets.ids, self._secrets.groups))
 
     def keys(self, example: Example, known_words: frozenset[str]) -> list[Mapping[str, float]]:
         """At most `OTHERS`, evenly spread: of other groups, where there are any, and none that has no word but the known ones."""
-        apart = np.ones(len(self._secrets), dtype=bool)
-        apart[self._mates.get(example.group, []) if example.group and self._several else self._place.get(example.id, [])] = False
+        mates = example.group and self._several
+        apart = self._groups != hash(example.group) if mates else self._ids != hash(example.id)
         for equal in self._secrets.within(known_words):
             apart[np.asarray(equal)] = False
         left = np.flatnonzero(apart)

@@ -22,7 +22,7 @@ from unsay.probes.gradients import taking_gradients
 from unsay.probes.likelihood import NO_GRADIENT
 from unsay.probes.scoring import NO_WEIGHTS, RECALL, Pairs, begun, finite, known, missing, recalls, secret_tokens, unscored
 from unsay.store import ranks
-from unsay.types import Case, Finding
+from unsay.types import Case, Example, Fact, Finding
 
 TOO_FEW = "too few questions whose secret has a word to search on some and ask others"
 NONE_FOUND = "no prefix of this model's tokens can be written as text"
@@ -122,10 +122,10 @@ def halves(pairs: Pairs, seed: int) -> tuple[Pairs, Pairs]:
     """Two halves that share no group; no question, where there are not several groups or less than a quarter would be left on one side."""
     several = len({example.group for example, _ in pairs} - {""}) > 1
     for by_group in (True, False) if several else (False,):
-        parts: dict[str, Pairs] = {}
+        parts: dict[str, list[tuple[Example, Fact]]] = {}
         for example, fact in pairs:
             parts.setdefault(example.group if by_group and example.group else example.id, []).append((example, fact))
-        sides: tuple[Pairs, Pairs] = ([], [])
+        sides = list[tuple[Example, Fact]](), list[tuple[Example, Fact]]()
         for name in sorted(parts, key=lambda name: uniform(seed, "prefix search", name)):
             min(sides, key=len).extend(parts[name])
         if 4 * min(map(len, sides)) >= len(pairs):

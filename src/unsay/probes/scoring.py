@@ -5,6 +5,7 @@ question and of a prefix are not secret, so they never count. An answer is score
 the secret, in the other readings that a person finds in it (`unsay.text.readings`): the highest counts.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,6 +19,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.placement import is_split
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole, scored_by
+from unsay.packed import PackedRows
 from unsay.stats import clopper_pearson_upper
 from unsay.text import FormSets, contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
 from unsay.text.closed import Alternatives, alternatives
@@ -26,7 +28,7 @@ from unsay.text.readings import readings, uncovered
 from unsay.types import SCORE, Answer, Case, Corpus, Example, Fact, Finding, Truth
 
 T = TypeVar("T")
-Pairs = list[tuple[Example, Fact]]
+Pairs = Sequence[tuple[Example, Fact]]
 """Questions with what is true of them."""
 RECALL = ("keyword_recall",)
 RECALLS = ("keyword_recall", "worst_keyword_recall")
@@ -66,7 +68,11 @@ def finite(values: torch.Tensor) -> torch.Tensor:
 
 def known(case: Case) -> Pairs:
     """The forget questions that have a reference text."""
-    return [(example, case.facts[example.id]) for example in case.corpus.forget if example.id in case.facts]
+    return once(case, _known)
+
+
+def _known(case: Case) -> Pairs:
+    return PackedRows((example, case.facts[example.id]) for example in case.corpus.forget if example.id in case.facts)
 
 
 def once(case: Case, make: Callable[[Case], T]) -> T:
@@ -83,13 +89,15 @@ class Secrets(FormSets):
     """The secrets of a case that have words of their own, by the words of each, in the order of their questions."""
 
     def __init__(self, case: Case):
-        self.examples: list[Example] = []
+        self.ids, self.groups = array("q"), array("q")
+        """Hashes: the questions themselves take more room than their secrets."""
         super().__init__(self._keys(case))
 
     def _keys(self, case: Case) -> Iterator[Mapping[str, float]]:
         for example, fact in known(case):
             if keys := secret_forms(example, fact.answer):
-                self.examples.append(example)
+                self.ids.append(hash(example.id))
+                self.groups.append(hash(example.group))
                 yield keys
 
 

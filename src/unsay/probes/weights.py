@@ -27,7 +27,7 @@ from unsay.lm.subject import LocalSubject, Subject, sampling_of
 from unsay.metric import COMES_BACK, LOWER, Metric
 from unsay.probes import unrelated
 from unsay.probes.scoring import RECALLS, Pairs, copyable, default_and_worst, greedy_and_sampled, known, missing, plainly, unscored
-from unsay.types import Case, Finding
+from unsay.types import Case, Example, Fact, Finding
 
 SHARE = 0.25
 """Of the secrets that are shown."""
@@ -169,7 +169,7 @@ class Relearn:
 
 def split(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
     """Shown and other secrets: about `share` of every group is shown, at least one in all; which ones depends on the seed alone."""
-    groups: dict[str, Pairs] = {}
+    groups: dict[str, list[tuple[Example, Fact]]] = {}
     for pair in sorted(pairs, key=lambda pair: uniform(seed, "relearn", pair[0].id)):
         groups.setdefault(pair[0].group, []).append(pair)
     # The relative rank within the group comes first, so that a prefix of this order holds the same share of every group.

@@ -160,8 +160,8 @@ def _same(first_folder: RunFolder, first: Evidence, folder: RunFolder, here: Evi
         return lambda identifier: corpora[0] == corpora[1]
     rows, times = np.unique(np.concatenate([known, asked]), axis=0, return_counts=True)
     # What neither knows (a token of the drift text) is no question.
-    same = set(np.setdiff1d(rows[:, 0], rows[times == 1, 0]).tolist())
-    return lambda identifier: hash(identifier) in same
+    same = np.setdiff1d(rows[:, 0], rows[times == 1, 0])
+    return lambda identifier: bool(np.searchsorted(same, hash(identifier), "right") > np.searchsorted(same, hash(identifier)))
 
 
 def _hashes(folder: RunFolder) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The audits of a run: of the model before, the one after and the retain model, of a server, and of a folder that stands alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from unsay.lm.model import load
 from unsay.lm.plan import for_many, planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.retain_model import examined
-from unsay.packed import Packed
+from unsay.packed import Packed, PackedMap, PackedRows
 from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
 from unsay.report.gate import said
@@ -112,7 +112,7 @@ def run_alone(recipe: Recipe, folder: RunFolder, watchers: Watchers, cache: bool
         run_audit(recipe, folder, which, watchers, cache, again)
 
 
-def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions: Sequence[str], cache: bool) -> LocalSubject:
+def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions: Iterable[str], cache: bool) -> LocalSubject:
     """The model as it is deployed, with as many rows at once as fit while any of the questions is asked."""
     config, sampling = deployment.model(recipe), deployment.sample(recipe)
 
@@ -124,12 +124,13 @@ def _subject(recipe: Recipe, folder: RunFolder, name: str, stage: str, questions
     return kept(folder, config, name, sampling, recipe.seed, loaded) if cache else loaded()
 
 
-def _questions(corpus: Corpus) -> list[str]:
+def _questions(corpus: Corpus) -> Iterator[str]:
     """All that an audit asks."""
+    for example in corpus.forget:
+        yield from (example.question, *example.paraphrases)
     sets = (corpus.utility, corpus.utility_heldout, corpus.model_utility)
     pairs = (corpus.neighbours, corpus.unknown_entities, *(some for one in sets for some in one.values()))
-    forget = [question for example in corpus.forget for question in (example.question, *example.paraphrases)]
-    return forget + [pair.question for some in pairs for pair in some]
+    yield from (pair.question for some in pairs for pair in some)
 
 
 def run_endpoint(recipe: Recipe, folder: RunFolder, endpoint: EndpointConfig, watchers: Watchers, cache: bool = True) -> None:
@@ -191,4 +192,6 @@ def _earlier_case(request: earlier.Request, seed: int) -> Case:
 def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline], seed: int) -> Case:
     answers = {key: one.answer for key, one in baseline.items()}
     trained = {key: tuple(answer.text for answer in one.answers) for key, one in baseline.items()}
-    return audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})
+    found = audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})
+    packed = replace(corpus, forget=PackedRows(corpus.forget))
+    return replace(found, corpus=packed, facts=PackedMap(found.facts), trained=PackedMap(trained))
