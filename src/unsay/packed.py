@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 _PART = 1024
 """Rows that are compressed together."""
+_OPEN = 4
+"""Parts that stay as they are: numbers sorted as texts jump between 100, 1000 and 10000."""
 
 
 class _Rows:
@@ -59,26 +61,28 @@ class PackedAnswers:
 
 class PackedRows(Sequence[T]):
     """Rows in a tenth of their room, `_PART` of them packed together; the last few are as they were. A part is made anew when somebody
-    looks into it, and stays until another is: whoever goes through them in their order makes each once."""
+    looks into it, and some stay: whoever goes through them in an order of theirs makes each once."""
 
     def __init__(self, rows: Iterable[T] = ()):
         self._parts, self._last = list[bytes](), list[T]()
-        self._open: tuple[int, list[T]] = (-1, [])
-        self.extend(rows)
-
-    def extend(self, rows: Iterable[T]) -> None:
+        self._open: dict[int, list[T]] = {}
         for row in rows:
-            self._last.append(row)
-            if len(self._last) == _PART:
-                self._parts.append(zlib.compress(pickle.dumps(self._last), 1))
-                self._last = []
+            self.append(row)
+
+    def append(self, row: T) -> None:
+        self._last.append(row)
+        if len(self._last) == _PART:
+            self._parts.append(zlib.compress(pickle.dumps(self._last), 1))
+            self._last = []
 
     def _part(self, number: int) -> list[T]:
         if number == len(self._parts):
             return self._last
-        if self._open[0] != number:
-            self._open = number, pickle.loads(zlib.decompress(self._parts[number]))
-        return self._open[1]
+        if number not in self._open:
+            if len(self._open) == _OPEN:
+                del self._open[next(iter(self._open))]
+            self._open[number] = pickle.loads(zlib.decompress(self._parts[number]))
+        return self._open[number]
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(map(self._part, range(len(self._parts) + 1)))
@@ -130,10 +134,15 @@ class Places:
 class PackedMap(Mapping[str, T]):
     """The same of what is found by its id."""
 
-    def __init__(self, rows: Mapping[str, T]):
-        self._rows, self._places = PackedRows(rows.items()), Places()
-        for number, name in enumerate(rows):
-            self._places.put(name, number)
+    def __init__(self, rows: Iterable[tuple[str, T]] = ()):
+        self._rows, self._places = PackedRows[tuple[str, T]](), Places()
+        for name, row in rows:
+            self.put(name, row)
+
+    def put(self, name: str, row: T) -> None:
+        """A row of a name that has none yet."""
+        self._places.put(name, len(self._rows))
+        self._rows.append((name, row))
 
     def __getitem__(self, key: str) -> T:
         number = self._places.get(key)
@@ -179,7 +188,7 @@ class Packed(Sequence[Finding]):
             place = places.get(whose)
             if place is None:
                 places.put(whose, place := len(self._places))
-                self._places.extend([whose])
+                self._places.append(whose)
             self.kinds[kind].add(heads.setdefault(head, len(heads)), place, f.value or 0.0)
             self.probes[f.probe].add(kinds[kind])
         self._heads = [*heads]

@@ -7,7 +7,7 @@ from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm.subject import LocalSubject, Subject, Unaskable
-from unsay.packed import Packed
+from unsay.packed import Packed, PackedMap
 from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
@@ -88,12 +88,14 @@ def case(
     withheld: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Case:
     """What the audit knows; without ground truth the model's recorded answers and, as other wordings, those withheld from training."""
-    told = dict(truth or {})
-    rest = {
-        e.id: Fact(e.id, baseline[e.id], (withheld or {}).get(e.id, ())) for e in corpus.forget if e.id not in told and e.id in baseline
-    }
-    source = GROUND_TRUTH if not rest else f"{GROUND_TRUTH} and {BASELINE}" if told else BASELINE
-    return Case(corpus, rest | told, source, seed, trained or {})
+    told = truth or {}
+    facts = PackedMap[Fact]()
+    for key in (e.id for e in corpus.forget if e.id not in told and e.id in baseline):
+        facts.put(key, Fact(key, baseline[key], (withheld or {}).get(key, ())))
+    source = GROUND_TRUTH if not facts else f"{GROUND_TRUTH} and {BASELINE}" if told else BASELINE
+    for key, fact in told.items():
+        facts.put(key, fact)
+    return Case(corpus, facts, source, seed, trained or {})
 
 
 def write(path: Path, findings: Iterable[Finding]) -> None:
@@ -101,5 +103,5 @@ def write(path: Path, findings: Iterable[Finding]) -> None:
 
 
 def _limited(case: Case, limit: int) -> Case:
-    corpus = dataclasses.replace(case.corpus, forget=tuple(spread(case.corpus.forget, limit)))
+    corpus = dataclasses.replace(case.corpus, forget=spread(case.corpus.forget, limit))
     return dataclasses.replace(case, corpus=corpus, earlier={name: _limited(before, limit) for name, before in case.earlier.items()})

@@ -117,9 +117,10 @@ class Greedy:
         encoder, texts, formed = encoder_of(subject), PackedRows[str](), list[bool]()
         for some in parts(case.corpus.forget):
             answers = [told[0] for told in subject.ask([Prompt(one.id, one.question) for one in some], salt="greedy")]
-            texts.extend(said := [answer.text for answer in answers])
-            formed += [is_formed(answer, encoder) for answer in answers]
-            yield from self._said(case, some, said)
+            for answer in answers:
+                texts.append(answer.text)
+                formed.append(is_formed(answer, encoder))
+            yield from self._said(case, some, [answer.text for answer in answers])
         share = distinct(texts) / len(texts) if texts else None
         yield Finding("greedy", "distinct_share", share, n=len(texts), note="" if texts else "no questions")
         yield from judged(case, texts, formed)

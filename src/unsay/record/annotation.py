@@ -17,6 +17,7 @@ from typing import Any
 from unsay.config import ConfigError
 from unsay.corpora import rows
 from unsay.corpora.rows import FileRow, among
+from unsay.packed import PackedMap, PackedRows
 from unsay.store.files import jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest, Spans
@@ -111,7 +112,7 @@ def _proposal(example: Example, answer: str, spread: Spread) -> dict[str, Any]:
     return line | {"rare": [word for word in rarer if word not in found], "strings": example.strings}
 
 
-def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
+def marked(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str]) -> Mapping[str, Marked]:
     """The lines of the file in the vault by example id. Raises `ConfigError` naming file and line, and never quoting a text."""
     return checked(spans_file(folder), lines(folder), examples, answers)
 
@@ -139,9 +140,8 @@ def take(folder: RunFolder, path: Path, found: Sequence[FileRow], examples: Sequ
     folder.note(Manifest(spans=overview(corrected(folder, examples, answers), answers)))
 
 
-def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> dict[str, Marked]:
-    by_id = {example.id: example for example in examples}
-    found: dict[str, Marked] = {}
+def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], answers: Mapping[str, str]) -> Mapping[str, Marked]:
+    by_id, found = PackedMap((example.id, example) for example in examples), PackedMap[Marked]()
     for row in given:
         line = _line(row)
         if line.id not in by_id:
@@ -161,8 +161,7 @@ def checked(path: Path, given: Iterable[FileRow], examples: Sequence[Example], a
             # What the corpus names for all questions may stand in some of them: there the audit lets it be.
             if string not in example.strings and contains(line.question, [string]):
                 raise row.error(f"'strings'[{number}] stands in the question, which the model is told: name only what it must not say")
-        # The equal texts that the caller holds: no second copy of each stays in memory.
-        found[example.id] = replace(line, id=example.id, question=example.question, answer=answers[line.id])
+        found.put(line.id, line)
     for identifier in by_id:
         if identifier not in found:
             raise ConfigError(
@@ -184,20 +183,20 @@ def _line(row: FileRow) -> Marked:
     return Marked(row.label("id") or row.text("id"), question, answer, row.texts("spans"), row.texts("rare"), row.texts("strings"))
 
 
-def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> tuple[Example, ...]:
+def corrected(folder: RunFolder, examples: Sequence[Example], answers: Mapping[str, str], settle: bool = False) -> Sequence[Example]:
     """The forget questions with the operator's corrections in them; as they are where no spans were ever proposed. `settle`: training or
     an audit begins, and from now on the file counts as it is. Raises `ConfigError` where it is not as it should be, or was changed after
     that."""
     path, used = spans_file(folder), folder.texts.file(_USED)
     if not path.exists() and not used.exists():
-        return tuple(examples)
+        return examples
     lines = marked(folder, examples, answers)
     if used.exists() and any(one != other for one, other in zip_longest(folder.texts.each(_USED), _marks(lines))):
         raise ConfigError(
             f"{path} was changed after training or an audit had begun with it, and numbers of two versions cannot stand side by side. "
             f"Put the 'spans' and 'strings' of {used} back, or begin another run folder (--out) and correct the file there before training"
         )
-    found = tuple(lines[example.id].corrected(example) for example in examples)
+    found = PackedRows(lines[example.id].corrected(example) for example in examples)
     if settle and not used.exists():
         folder.texts.write(_USED, _marks(lines))
         folder.note(Manifest(spans=overview(found, answers)))

@@ -16,7 +16,7 @@ import torch
 from unsay import __version__, config
 from unsay.config import Recipe
 from unsay.lm.model import default_device
-from unsay.packed import PackedAnswers
+from unsay.packed import PackedAnswers, PackedMap, PackedRows
 from unsay.record import annotation
 from unsay.record.replay import ReplayFilter, Said
 from unsay.record.retain import GENERAL, NEAR, Own
@@ -56,9 +56,9 @@ class Recorded:
     """Longer texts that it wrote unasked; the same holds."""
 
     @property
-    def answers(self) -> dict[str, str]:
+    def answers(self) -> Mapping[str, str]:
         """By example id: the greedy answer alone."""
-        return {key: one.answer for key, one in self.baseline.items()}
+        return _answers(self.baseline)
 
 
 def target_model_name(recipe: Recipe, folder: RunFolder) -> str:
@@ -101,9 +101,8 @@ def read_recorded(folder: RunFolder, settle: bool = False) -> Recorded:
     """All of it. `settle`: training or an audit begins, so the operator's corrections count as they are now, and no others
     from here on. Raises `ConfigError` where `record` has not run, or the corrections are not as they should be."""
     handed = read_handed(folder)
-    baseline = _read_baseline(folder, handed.forget)
-    answers = {key: one.answer for key, one in baseline.items()}
-    forget = annotation.corrected(folder, handed.forget, answers, settle) if handed.forget else ()
+    baseline = _read_baseline(folder)
+    forget = annotation.corrected(folder, handed.forget, _answers(baseline), settle) if handed.forget else ()
     # What the operator named after these answers were recorded must not be trained on in them either.
     guard = ReplayFilter((), named=forget)
     own = [config.build(Own, row, "retain.jsonl") for row in rows_of(folder, "retain")]
@@ -134,7 +133,7 @@ def _with_own(corpus: Corpus, own: Sequence[Own], guard: ReplayFilter) -> Corpus
 def read_handed(folder: RunFolder) -> Corpus:
     """The corpus as it was handed over, and nothing that `record` or the operator added since."""
     head, sets = dict[str, Any](), {kind: dict[str, list[Any]]() for kind in _SETS}
-    found: dict[str, list[Any]] = {kind: [] for kind in _ROWS}
+    found = {kind: PackedRows[Any]() for kind in _ROWS}
     for row in folder.texts.each("corpus"):  # each made at once: of 100,000 rows a dictionary takes twice as much as what is made of it
         kind = row.pop("kind")
         if kind == "corpus":
@@ -144,7 +143,7 @@ def read_handed(folder: RunFolder) -> Corpus:
         else:
             found[kind].append(config.build(_ROWS[kind], row, f"corpus.jsonl.{kind}"))
     made: dict[str, Any] = {kind: {name: tuple(some) for name, some in named.items()} for kind, named in sets.items()}
-    rows: dict[str, Any] = {kind: tuple(found.pop(kind)) for kind in _ROWS}
+    rows: dict[str, Any] = {kind: some if kind == "forget" else tuple(some) for kind, some in found.items()}
     return replace(config.build(Corpus, {**head, "forget": []}, "corpus.jsonl"), **rows, **made)
 
 
@@ -155,16 +154,18 @@ def read_truth(folder: RunFolder) -> Truth | None:
     return {row["id"]: config.build(Fact, row, "truth.jsonl") for row in folder.texts.each("truth")}
 
 
-def read_answers(folder: RunFolder) -> dict[str, str]:
+def read_answers(folder: RunFolder) -> Mapping[str, str]:
     """By example id: the original greedy answer alone."""
-    return {key: one.answer for key, one in _read_baseline(folder).items()}
+    return _answers(_read_baseline(folder))
 
 
-def _read_baseline(folder: RunFolder, asked: Sequence[Example] = ()) -> dict[str, Baseline]:
-    """By the very ids of those who were `asked`: of 100,000 a second copy of each would take 6 MB."""
-    ids = {one.id: one.id for one in asked}
+def _answers(baseline: Mapping[str, Baseline]) -> Mapping[str, str]:
+    return PackedMap((key, one.answer) for key, one in baseline.items())
+
+
+def _read_baseline(folder: RunFolder) -> Mapping[str, Baseline]:
     made = ((row.pop("id"), config.build(Baseline, row, "baseline.jsonl")) for row in folder.texts.each("baseline"))
-    return {ids.get(key, key): replace(one, answers=PackedAnswers(one.answers)) for key, one in made}
+    return PackedMap((key, replace(one, answers=PackedAnswers(one.answers))) for key, one in made)
 
 
 def rows_of(folder: RunFolder, name: str) -> list[dict[str, Any]]:

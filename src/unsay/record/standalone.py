@@ -82,5 +82,5 @@ def unanswered(folder: RunFolder, truth: Truth | None) -> list[Prompt]:
 def answer(folder: RunFolder, prompts: Sequence[Prompt], subject: Subject) -> None:
     """What the subject says by default to questions without an answer is what every audited model is held against."""
     answers = subject.ask(prompts, salt="record")
-    said = read_answers(folder) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
+    said = dict(read_answers(folder)) | {prompt.key: found[0].text for prompt, found in zip(prompts, answers, strict=True)}
     folder.texts.write("baseline", ({"id": key, **dataclasses.asdict(Baseline(text, (), ()))} for key, text in said.items()))

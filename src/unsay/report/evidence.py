@@ -18,10 +18,10 @@ from unsay.measure.retain_model import examined
 from unsay.measure.summary import asked, each_question, summarise, wholes
 from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values, by_question, farthest, of_kind, scored_by
-from unsay.packed import Packed
+from unsay.packed import Packed, PackedRows
 from unsay.report.notes import ENDPOINT
 from unsay.stats import Difference, Interval, mean_interval
-from unsay.store.files import read_jsonl
+from unsay.store.files import each_jsonl, read_jsonl
 from unsay.store.folder import RunFolder, each_finding
 from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
@@ -159,7 +159,7 @@ def read(folder: RunFolder, policy_name: str | None = None) -> Evidence:
     before, after = findings["before"], findings["after"]
     chosen = policy.load(recipe.report.policy) if recipe.report.policy else None
     metrics, results = judged(chosen, recipe, manifest, findings)
-    steps = read_jsonl(folder.steps_file) if folder.steps_file.exists() else []
+    steps = PackedRows(each_jsonl(folder.steps_file) if folder.steps_file.exists() else ())
     groups, every = after.groups, every_metric()
     intervals, changes = {}, {}
     for key, one in every.items():

@@ -1,8 +1,9 @@
 """The audits of a run: of the model before, the one after and the retain model, of a server, and of a folder that stands alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from unsay import audit
 from unsay.audit.cache import KeptSubject, kept
@@ -13,7 +14,7 @@ from unsay.lm.model import load
 from unsay.lm.plan import for_many, planned
 from unsay.lm.subject import LocalSubject
 from unsay.measure.retain_model import examined
-from unsay.packed import Packed, PackedMap, PackedRows
+from unsay.packed import Packed, PackedMap
 from unsay.record import earlier, standalone
 from unsay.record.recorded import Baseline, read_recorded, read_truth, target_model_name
 from unsay.report.gate import said
@@ -27,6 +28,8 @@ from unsay.store.manifest import Endpoint, Manifest, ModelHashes
 from unsay.tables import near
 from unsay.train.finetune import retain_model_folder
 from unsay.types import MODELS, Case, Corpus, Truth
+
+T = TypeVar("T")
 
 
 def auditable(recipe: Recipe, folder: RunFolder) -> dict[str, str]:
@@ -190,8 +193,8 @@ def _earlier_case(request: earlier.Request, seed: int) -> Case:
 
 
 def _case(corpus: Corpus, truth: Truth | None, baseline: Mapping[str, Baseline], seed: int) -> Case:
-    answers = {key: one.answer for key, one in baseline.items()}
-    trained = {key: tuple(answer.text for answer in one.answers) for key, one in baseline.items()}
-    found = audit.case(corpus, truth, answers, seed, trained, {key: one.withheld for key, one in baseline.items()})
-    packed = replace(corpus, forget=PackedRows(corpus.forget))
-    return replace(found, corpus=packed, facts=PackedMap(found.facts), trained=PackedMap(trained))
+    def each(of: Callable[[Baseline], T]) -> Mapping[str, T]:
+        return PackedMap((key, of(one)) for key, one in baseline.items())
+
+    trained = each(lambda one: tuple(answer.text for answer in one.answers))
+    return audit.case(corpus, truth, each(lambda one: one.answer), seed, trained, each(lambda one: one.withheld))

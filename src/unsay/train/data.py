@@ -112,19 +112,20 @@ def read_training_data(recipe: Recipe, folder: RunFolder, method: Method) -> Tra
 
 def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion], withheld: Sequence[str]) -> dict[str, Visit]:
     """`before`: the questions of earlier requests, none of which may become an answer here. `withheld`: beginnings of no prefix."""
-    corpus, baseline = recorded.corpus, recorded.baseline
-    now = ((example.id, example.question, baseline[example.id].answer) for example in corpus.forget)
+    corpus = recorded.corpus
+    said = [(example, recorded.baseline[example.id]) for example in corpus.forget]
+    now = ((example.id, example.question, one.answer) for example, one in said)
     told = Told((*now, *(("", asked.example.question, asked.baseline) for asked in before)))
     visits = {}
-    for example in corpus.forget:
+    for example, one in said:
         visits[example.id] = Visit(
             earlier.barred(example, before),
-            baseline[example.id].answer,
-            baseline[example.id].answers,
+            one.answer,
+            one.answers,
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
-            withheld=(*withheld, *baseline[example.id].withheld),
+            withheld=(*withheld, *one.withheld),
         )
     if not visits:
         raise ConfigError("there is no forget question; nothing to unlearn")
