@@ -152,6 +152,9 @@ class PackedMap(Mapping[str, T]):
                 return row
         raise KeyError(key)
 
+    def __contains__(self, key: object) -> bool:
+        return self._places.get(key) is not None
+
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self._rows)
 
