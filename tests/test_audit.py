@@ -232,6 +232,8 @@ def test_a_finding_has_the_number_of_its_questions_group_and_never_its_name() ->
     assert stage._groups(Case(twice, {}, "")) == {("", "1"): "1"}, "a row of the same id elsewhere takes no group away"
     bare = Corpus("two", twice.forget, retain=(Pair("1", "What is rye?", "A grain."),))
     assert stage._groups(Case(bare, {}, "")) == {("", "1"): "1"}
+    other = Corpus("two", (Example("1", "Who is Bo?"),), retain=twice.retain)
+    assert not stage._groups(Case(other, {}, "")), "nor does it give one"
 
 
 @pytest.mark.parametrize("made", [list, tuple, iter])

@@ -3,18 +3,22 @@
 import copy
 import json
 import pickle
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from zlib import decompress as zlib_decompress
 
 import pytest
 import torch
 
+from unsay import packed
 from unsay.config import ConfigError
 from unsay.lm import subject
+from unsay.lm.sample import uniform
 from unsay.lm.subject import Prompt
 from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
@@ -23,6 +27,7 @@ from unsay.packed import Packed, PackedMap, PackedRows, Places
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.greedy import Greedy
 from unsay.probes.sampling import Sampling
+from unsay.probes.scoring import known
 from unsay.record import annotation
 from unsay.record.recorded import Baseline, Recorded
 from unsay.record.replay import ReplayFilter
@@ -234,6 +239,27 @@ def test_packed_rows_are_the_same_rows_in_little_room() -> None:
     assert ([*by_id], by_id["q2999"], by_id.get("q3000"), "q0" in by_id) == ([one.id for one in asked], asked[-1], None, True)
     held = held_by(lambda: PackedMap((one.id, one) for one in questions(6144)))
     assert held < 100 * 6144, "three or four hundred bytes each, as they are"
+
+
+def test_who_jumps_about_in_packed_rows_unpacks_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids that do not sort in the order of their questions, or a corrected file in another order: a part for each row would take hours."""
+    rows, unpacked = PackedRows(questions(20 * 1024)), list[int]()
+    monkeypatch.setattr(packed.zlib, "decompress", lambda part: (unpacked.append(1), zlib_decompress(part))[1])
+    places = sorted(range(len(rows)), key=lambda place: uniform(0, place))
+    assert [rows[place].id for place in places] == [f"q{place}" for place in places]
+    assert len(unpacked) <= 3 * 20
+
+
+def test_packed_rows_are_found_in_another_process() -> None:
+    """Hashes of texts are others there."""
+    sent = pickle.dumps(PackedMap([("a", 1), ("b", 2)]))
+    found = subprocess.run(
+        [sys.executable, "-c", "import pickle, sys; print(pickle.load(sys.stdin.buffer)['b'])"], input=sent, capture_output=True, check=True
+    )
+    assert found.stdout.strip() == b"2"
+    case = Case(Corpus("one", questions(1)), {"q0": Fact("q0", "In Turin.")}, "")
+    assert known(case)
+    assert vars(pickle.loads(pickle.dumps(case))).keys() == {one.name for one in fields(case)} < vars(case).keys()
 
 
 def test_an_audit_finds_the_same_of_packed_questions() -> None:

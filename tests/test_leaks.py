@@ -13,7 +13,7 @@ from unsay.lm.sampler import Sampler
 from unsay.methods import Target
 from unsay.methods.leaks import choose_leak, keep_leaks, leaks
 from unsay.methods.prefixes import AnswerPrefix, prefix_from
-from unsay.types import Answer, Candidate
+from unsay.types import Answer, Candidate, Example
 
 TELLS, SAFE = "It may be that she lives near Via Garibaldi.", "I don't know."
 
@@ -114,6 +114,32 @@ def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(e
     assert choose_leak(visit(encoder), [Answer(tuple(range(6)), "".join(pieces), True)], sampler) is None
     pieces[:2] = "I think", " Turin"
     assert choose_leak(visit(encoder), [Answer(tuple(range(6)), "".join(pieces), True)], sampler).text == "I think"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "pieces", "given"),
+    [
+        ("住东京都新宿区。", ["嗯他", "说东", "京", "新", "宿", "。"], None),
+        ("位于东京都新宿区。", ["在", "东", "京", "都", "。", "在", "新", "宿", "。"], "在"),
+    ],
+)
+def test_no_leak_is_cut_behind_the_first_pair_of_characters_that_tells(encoder, baseline, pieces, given):
+    spelled = SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids))
+    asked = replace(visit(encoder), example=Example("q", "谁？"), baseline=baseline)
+    sampler = SimpleNamespace(encoder=spelled, uniform=lambda *names: 0.99)
+    found = choose_leak(asked, [Answer(tuple(range(len(pieces))), "".join(pieces), True)], sampler)
+    assert (found and spelled.decode(found.ids)) == given
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [(["她住在东京，生于", "19", "99。"], "1999。"), (["Turin—", "Mil", "k."], "Milk."), (["She is from ", "Mil", "k."], "Milk.")],
+)
+def test_of_a_word_that_is_cut_nothing_before_it_belongs_to_the_continuation(pieces, whole):
+    """Else what the prefix says already would count as said again."""
+    spelled = SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids))
+    prefix = prefix_from((0, 1), "".join(pieces[:2]) + "ano.", spelled)
+    assert prefix.complete(Candidate(Answer((2,), pieces[2], True), 0), spelled).text == whole
 
 
 def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):

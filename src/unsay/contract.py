@@ -19,6 +19,7 @@ from unsay.lm.sampler import Sampler
 from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure.summary import metrics
 from unsay.metric import Metric
+from unsay.packed import PackedMap, PackedRows
 from unsay.tables import PARTS, entries, lookup, near
 from unsay.types import Answer, Candidate, Case, Corpus, Finding, Reference
 
@@ -60,8 +61,8 @@ def _small() -> tuple[Corpus, Case]:
     """The built-in people, a few of their questions to be forgotten."""
     people = People()
     corpus, truth = people.corpus(), people.truth()
-    corpus = dataclasses.replace(corpus, forget=corpus.forget[:ASKED], retain=corpus.retain[:8])
-    return corpus, Case(corpus, {example.id: truth[example.id] for example in corpus.forget}, "ground truth")
+    corpus = dataclasses.replace(corpus, forget=PackedRows(corpus.forget[:ASKED]), retain=corpus.retain[:8])
+    return corpus, Case(corpus, PackedMap((example.id, truth[example.id]) for example in corpus.forget), "ground truth")
 
 
 def _subject() -> LocalSubject:

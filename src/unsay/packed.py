@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 _PART = 1024
 """Rows that are compressed together."""
-_OPEN = 4
-"""Parts that stay as they are: numbers sorted as texts jump between 100, 1000 and 10000."""
 
 
 class _Rows:
@@ -61,11 +59,13 @@ class PackedAnswers:
 
 class PackedRows(Sequence[T]):
     """Rows in a tenth of their room, `_PART` of them packed together; the last few are as they were. A part is made anew when somebody
-    looks into it, and some stay: whoever goes through them in an order of theirs makes each once."""
+    looks into it, and stays until the next one is: whoever goes through them in their order makes each once. For whoever jumps about, one
+    more part stays after each jump, in the end all."""
 
     def __init__(self, rows: Iterable[T] = ()):
         self._parts, self._last = list[bytes](), list[T]()
         self._open: dict[int, list[T]] = {}
+        self._next, self._room = 0, 1
         for row in rows:
             self.append(row)
 
@@ -79,9 +79,11 @@ class PackedRows(Sequence[T]):
         if number == len(self._parts):
             return self._last
         if number not in self._open:
-            if len(self._open) == _OPEN:
+            self._room += number != self._next
+            if len(self._open) >= self._room:
                 del self._open[next(iter(self._open))]
             self._open[number] = pickle.loads(zlib.decompress(self._parts[number]))
+            self._next = (number + 1) % len(self._parts)
         return self._open[number]
 
     def __iter__(self) -> Iterator[T]:
@@ -138,6 +140,9 @@ class PackedMap(Mapping[str, T]):
         self._rows, self._places = PackedRows[tuple[str, T]](), Places()
         for name, row in rows:
             self.put(name, row)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PackedMap, ([*self.items()],)  # hashes of texts are others in another process
 
     def put(self, name: str, row: T) -> None:
         """A row of a name that has none yet."""

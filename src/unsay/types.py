@@ -9,8 +9,8 @@ logs. Two separations carry promises:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,10 @@ class Case:
     """Requests that the model had met before this one, by name, the oldest first: what must still be forgotten."""
     judge: Judge | None = field(default=None, repr=False, compare=False)
     """Handed to a probe that declares `judged`; `None` where no model is there to judge."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what probes keep with it, which may hold hashes of texts: they are others in another process.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def own_id(number: int) -> str:

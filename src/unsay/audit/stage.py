@@ -64,11 +64,11 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
     asked: dict[tuple[str, str], tuple[str, str]] = {}
     for name, some in [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]:
-        for one in some:
-            if one.group:  # an id of two sets has the group of the first: a forget question never loses its own
-                asked.setdefault((name, one.id), (name, one.group))
-    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(asked.values()), 1)}
-    return {place: numbers[group] for place, group in asked.items()}
+        for one in some:  # an id of two sets has the group of the first: a forget question never loses its own, nor gets another's
+            asked.setdefault((name, one.id), (name, one.group))
+    grouped = {place: group for place, group in asked.items() if group[1]}
+    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(grouped.values()), 1)}
+    return {place: numbers[group] for place, group in grouped.items()}
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:

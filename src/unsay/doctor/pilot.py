@@ -202,7 +202,7 @@ def _cut_corpus(corpus: Corpus, share: float) -> Corpus:
     def cut(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: cut(rows) for name, rows in value.items()}
-        return tuple(spread(value, ceil(share * len(value)))) if isinstance(value, tuple) and value else value
+        return tuple(spread(value, ceil(share * len(value))))
 
     lists = ("forget", "retain", "general", "neighbours", "unknown_entities", "utility", "utility_heldout", "model_utility")
     return replace(corpus, **{name: cut(getattr(corpus, name)) for name in lists})

@@ -48,11 +48,12 @@ def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> Answ
         begun = dict[str, AnswerPrefix]()
         for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
             prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
-            if not words(prefix.text):  # a space or a quotation mark alone
-                prefix = AnswerPrefix()
-            elif "" not in begun and not secret.isdisjoint(words(prefix.text)):
+            given = prefix.text + prefix.partial
+            if not words(given):  # a space or a quotation mark alone
+                prefix, given = AnswerPrefix(), ""
+            elif "" not in begun and not secret.isdisjoint(words(given)):
                 break  # no cut before the first such word: between two tokens is none
-            begun.setdefault(prefix.text, prefix)
+            begun.setdefault(given, prefix)
             if len(begun) == (2 if "" in begun else 1):
                 break
         prefixes += begun.values()

@@ -12,6 +12,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
 from unsay.text import inside_word, keywords, unspaced, words
+from unsay.text.keywords import tokens
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -116,8 +117,8 @@ def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPr
     text = encoder.decode(ids)
     rest = source[len(text) :] if source.startswith(text) else ""
     if inside_word(text, rest):
-        complete, _, partial = text.rpartition(" ")
-        return AnswerPrefix(ids, complete, partial, source)
+        start = tokens(text)[-1].start
+        return AnswerPrefix(ids, text[:start].removesuffix(" "), text[start:], source)
     if unspaced(text[-1:] + rest[:1]) and rest:  # two neighbours, a word, are cut apart
         return AnswerPrefix(ids, text[:-1], text[-1:], source)
     return AnswerPrefix(ids, text, "", source)

@@ -116,7 +116,7 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion],
     said = [(example, recorded.baseline[example.id]) for example in corpus.forget]
     now = ((example.id, example.question, one.answer) for example, one in said)
     told = Told((*now, *(("", asked.example.question, asked.baseline) for asked in before)))
-    visits = {}
+    visits, withheld = {}, tuple(withheld)
     for example, one in said:
         visits[example.id] = Visit(
             earlier.barred(example, before),
@@ -125,7 +125,7 @@ def _visits(recorded: Recorded, truth: Truth, before: Sequence[EarlierQuestion],
             told,
             desired=corpus.desired,
             truth=truth[example.id].answer if example.id in truth else None,
-            withheld=(*withheld, *one.withheld),
+            withheld=withheld + one.withheld,  # itself, where nothing is added
         )
     if not visits:
         raise ConfigError("there is no forget question; nothing to unlearn")
