@@ -5,6 +5,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from unsay.config import Recipe
 from unsay.corpora import Source
@@ -17,11 +18,11 @@ from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, first_tokens, uniform
 from unsay.lm.subject import LocalSubject, parts
 from unsay.lm.templates import runs_on
+from unsay.packed import PackedRows
 from unsay.record import annotation, earlier
 from unsay.record.recorded import Baseline, note_begun, read_handed, target_model_name, write_questions
 from unsay.record.replay import TRIED, ReplayFilter, kindred_answers, known_names, named_alike, near_answers, near_misses, prose, replay
 from unsay.record.retain import FEW, GENERAL, NEAR, Own, own_answers, shipped
-from unsay.store.files import Lines
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Counts, Manifest, RetainSource, TargetModel
 from unsay.tables import lookup
@@ -72,11 +73,12 @@ def record(recipe: Recipe, folder: RunFolder) -> None:
     wanted = for_many(recipe.sampling, model.device.type, len(corpus.forget))
     sampling = planned(folder, "record", model, encoder, wanted, (e.question for e in corpus.forget))
     subject = LocalSubject(model, encoder, sampling, recipe.seed)
-    now, sampled = list[tuple[Example, str]](), Lines()
+    now, sampled = list[tuple[Example, str]](), PackedRows[dict[str, Any]]()
     for some in parts(corpus.forget):
         baseline = _baseline(subject, recipe, some)
         now += [(example, baseline[example.id].answer) for example in some]
-        sampled.add({"id": key, **dataclasses.asdict(one)} for key, one in baseline.items())
+        for key, one in baseline.items():
+            sampled.append({"id": key, **dataclasses.asdict(one)})
     folder.texts.write("baseline", sampled)
     del sampled
     answered = (*now, *earlier.record(subject, recipe, folder, now))

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -98,19 +97,6 @@ def each_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def parse_jsonl(text: str) -> list[dict[str, Any]]:
     """What `jsonl` wrote."""
     return [decoded(line) for line in text.split("\n") if line]
-
-
-class Lines:
-    """Rows of JSON that wait in memory to be written, compressed."""
-
-    def __init__(self) -> None:
-        self._parts = list[bytes]()
-
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._parts.append(zlib.compress(jsonl(rows).encode(), 1))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return chain.from_iterable(parse_jsonl(zlib.decompress(part).decode()) for part in self._parts)
 
 
 def sha256(path: Path) -> str:
