@@ -62,13 +62,17 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     sets: list[Sequence[Example | Pair]] = [corpus.forget, corpus.knowledge, corpus.retain, corpus.neighbours]
     sets += [corpus.unknown_entities, corpus.general]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
-    asked: dict[tuple[str, str], tuple[str, str]] = {}
-    for name, some in [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]:
-        for one in some:  # an id of two sets has the group of the first: a forget question never loses its own, nor gets another's
-            asked.setdefault((name, one.id), (name, one.group))
-    grouped = {place: group for place, group in asked.items() if group[1]}
-    numbers = {group: str(number) for number, group in enumerate(dict.fromkeys(grouped.values()), 1)}
-    return {place: numbers[group] for place, group in grouped.items()}
+    every = [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]
+    asked: dict[tuple[str, str], str] = {}
+    for name, some in reversed(every):  # an id of two sets has the group of the first: a forget question never gets another's
+        for one in some:
+            asked.pop((name, one.id), None)
+            asked |= {(name, one.id): one.group} if one.group else {}
+    numbers: dict[tuple[str, str], str] = {}
+    for name, some in every:
+        for group in (group for one in some if (group := asked.get((name, one.id)))):
+            numbers.setdefault((name, group), str(len(numbers) + 1))
+    return {(name, key): numbers[name, group] for (name, key), group in asked.items()}
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:
