@@ -16,6 +16,7 @@ from unsay.lm.progress import report
 from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.store import ranks
+from unsay.store.memory import trim
 from unsay.types import Answer
 
 T = TypeVar("T")
@@ -27,8 +28,10 @@ READ_ROWS = 32
 
 def parts(items: Sequence[T], size: int = 0) -> Iterator[Sequence[T]]:
     """The items, `size` at a time, or `AT_ONCE`: what a model says to all of them at once would take more memory than all else."""
-    size = size or AT_ONCE
-    return (items[start : start + size] for start in range(0, len(items), size))
+    for start in range(0, len(items), size or AT_ONCE):
+        if start and not size:
+            trim()  # what was made for the last ones
+        yield items[start : start + (size or AT_ONCE)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,17 @@ def give_back() -> None:
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    trim()
+    if sys.platform.startswith("linux"):
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak of the resident size is what it is now
+
+
+def trim() -> None:
+    """Return the pages of what has been freed to the system: the gaps that a long stage leaves would add up. Elsewhere nothing happens."""
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):  # only with glibc
             ctypes.CDLL(None).malloc_trim(0)
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak of the resident size is what it is now
 
 
 def peak_memory() -> dict[str, int]:
