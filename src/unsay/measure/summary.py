@@ -68,10 +68,13 @@ class EachQuestion:
     """The rate that could be proven of every question, if all of its answers leaked."""
 
 
-def each_question(models: Mapping[str, Sequence[Finding]], key: str) -> EachQuestion:
-    """The number of every question on each model."""
+def each_question(models: Mapping[str, Sequence[Finding]], key: str, ids: dict[str, str]) -> EachQuestion:
+    """The number of every question on each model. `ids`: of the questions so far, so that each is there once, in however many numbers."""
     one = metrics()[key]
-    values = {which: {example: value for (_, example), value in by_question(one, found).items()} for which, found in models.items()}
+    values = {
+        which: {ids.setdefault(example, example): value for (_, example), value in by_question(one, found).items()}
+        for which, found in models.items()
+    }
     if not one.sampled:
         return EachQuestion(values)
     kind = (f for f in of_kind(models["after"], one.probe, one.finding) if one.where(f.setting))

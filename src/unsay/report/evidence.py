@@ -202,6 +202,7 @@ def judged(
     metrics = {key: {which: summaries[which].get(key) for which in findings} for key in every_metric()}
     if chosen is None:
         return metrics, []
+    ids = dict[str, str]()
     ledger = {key: value for key, value in (to_json(manifest.exposure) or {}).items() if isinstance(value, int | float)}
     exposure: dict[str, dict[str, float | None]] = {f"exposure.{key}": {"after": float(value)} for key, value in ledger.items()}
     measured = verdict.Measured(
@@ -210,7 +211,7 @@ def judged(
         asked(after),
         _cases(manifest, after),
         {key: pair for key, m in every_metric().items() if m.fold == "hardest" and (pair := farthest(m, after, retain_model))},
-        {line.metric: each_question(packed, line.metric) for line in chosen.lines if line.each and line.metric in every_metric()},
+        {line.metric: each_question(packed, line.metric, ids) for line in chosen.lines if line.each and line.metric in every_metric()},
         _knobs(recipe) | {policy.LIMITED: limit if (limit := recipe.audit.limit) < (manifest.counts.forget or limit) else 0},
     )
     leaking = examined(before, retain_model, retain_model.groups)
