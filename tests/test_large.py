@@ -272,6 +272,14 @@ def test_an_audit_finds_the_same_of_packed_questions() -> None:
         assert [*probe(Parrot(), packed)] == [*probe(Parrot(), case)]
 
 
+def test_freed_memory_goes_back_between_parts_of_many_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the gaps that each part leaves add up; a step of training is no such part."""
+    given = list[int]()
+    monkeypatch.setattr(subject, "trim", lambda: given.append(1))
+    assert (len([*subject.parts(range(3000))]), len(given)) == (3, 2)
+    assert (len([*subject.parts(range(3000), 8)]), len(given)) == (375, 2)
+
+
 def test_findings_whose_place_cannot_be_looked_at_are_an_error_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_findings(tmp_path / ("x" * 300))

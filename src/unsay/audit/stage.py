@@ -66,8 +66,10 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     asked: dict[tuple[str, str], str] = {}
     for name, some in reversed(every):  # an id of two sets has the group of the first: a forget question never gets another's
         for one in some:
-            asked.pop((name, one.id), None)
-            asked |= {(name, one.id): one.group} if one.group else {}
+            if one.group:
+                asked[name, one.id] = one.group
+            else:
+                asked.pop((name, one.id), None)
     numbers: dict[tuple[str, str], str] = {}
     for name, some in every:
         for group in (group for one in some if (group := asked.get((name, one.id)))):

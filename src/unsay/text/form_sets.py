@@ -1,5 +1,5 @@
 """Sets of words by their forms, to find those that stand whole in a text. They lie in long arrays: small dicts with an index of lists
-take four times as much room."""
+take three times as much room."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
