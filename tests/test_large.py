@@ -24,6 +24,7 @@ from unsay.methods import Visit
 from unsay.methods.selection import Ask, Settled
 from unsay.metric import Metric, by_question
 from unsay.packed import Packed, PackedMap, PackedRows, Places
+from unsay.probes import classes
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.greedy import Greedy
 from unsay.probes.sampling import Sampling
@@ -278,6 +279,16 @@ def test_freed_memory_goes_back_between_parts_of_many_questions(monkeypatch: pyt
     monkeypatch.setattr(subject, "trim", lambda: given.append(1))
     assert (len([*subject.parts(range(3000))]), len(given)) == (3, 2)
     assert (len([*subject.parts(range(3000), 8)]), len(given)) == (375, 2)
+
+
+def test_a_judge_reads_a_thousand_rows_at_once_and_gives_back_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, given = list[int](), list[int]()
+    read = Reader.logprobs
+    monkeypatch.setattr(Reader, "logprobs", lambda self, asked, texts: rows.append(len(texts)) or read(self, asked, texts))
+    monkeypatch.setattr(classes, "trim", lambda: given.append(1))
+    asked = [example.question for example in questions(1100)]
+    assert all(ReferenceJudge(Reader()).fits(asked, asked))
+    assert (sum(rows), max(rows) <= 1024, len(given)) == (9 * 1100, True, 2)
 
 
 def test_findings_whose_place_cannot_be_looked_at_are_an_error_of_the_user(tmp_path: Path) -> None:

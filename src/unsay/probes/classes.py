@@ -6,16 +6,18 @@ answers are terse. So a second model is asked, the *reference judge*: one that n
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
 from unsay.lm.encode import Encoder
-from unsay.lm.subject import LocalSubject, parts
+from unsay.lm.subject import AT_ONCE, LocalSubject, parts
 from unsay.packed import PackedRows
 from unsay.probes.scoring import LEAK, Secrets, once, secret_forms, secret_recall, spread
+from unsay.store.memory import trim
 from unsay.text import content_words, form, forms, is_refusal, likeness, repetitive, words
 from unsay.types import Answer, Case, Example, Finding, Pair
 
@@ -56,19 +58,25 @@ class ReferenceJudge:
     def plausible(self, case: Case, questions: Sequence[str], texts: Sequence[str]) -> list[bool] | str:
         """Whether each answer is no less likely than all but a few taught answers are to the wrong question; a note where it cannot say."""
         taught = spread((*case.corpus.general, *case.corpus.retain), 1000)
-        near = PackedRows(self._similar(question, "", taught) for question in questions)
-        alike = min((likest for _, likest in near), default=0.0)
+        number = {pair.question: i for i, pair in enumerate(taught)}
+        # Numbers instead of texts: of 100,000 questions the rest would take 20 MB.
+        near, alike = np.full((len(questions), SIMILAR), -1, np.int16), math.inf if len(questions) else 0.0
+        for i, question in enumerate(questions):
+            similar, likest = self._similar(question, "", taught)
+            near[i, : len(similar)] = [number[other] for other in similar]
+            alike = min(alike, likest)
         learned = [(self._similar(pair.question, pair.group, taught), pair.answer) for pair in spread(taught, TAUGHT)]
         # A taught question that resembles no other says nothing of how an answer looks to a similar question.
-        learned = [((some, likeness), text) for (some, likeness), text in learned if some and likeness >= alike]
+        learned = [((some, likest), text) for (some, likest), text in learned if some and likest >= alike]
         if not learned:
             return "no retain or general answers to learn from what is plausible"
-        limit = float(np.quantile(self._best([some for (some, _), _ in learned], [text for _, text in learned]), QUANTILE))
-        found: list[bool] = []
-        for some in parts(range(len(texts))):
-            best = self._best([[*([] if self.knew else [questions[i]]), *near[i][0]] for i in some], [texts[i] for i in some])
-            found += [value >= limit for value in best]
-        return found
+        usual = self._scores([some for (some, _), _ in learned], [text for _, text in learned], LEAST_LIKELY)
+        limit = float(np.quantile([max(some) for some in usual], QUANTILE))
+        asked = (
+            [*([] if self.knew else [question]), *(taught[j].question for j in some if j >= 0)]
+            for question, some in zip(questions, near, strict=True)
+        )
+        return [max(some) >= limit for some in self._scores(asked, texts, LEAST_LIKELY)]
 
     def fits(self, questions: Sequence[str], texts: Sequence[str]) -> list[bool]:
         """Whether each answer is likelier given its own question than given three quarters of some of the others."""
@@ -81,11 +89,8 @@ class ReferenceJudge:
             own = int(np.searchsorted(different, firsts[of[number]]))
             return [text(i + (i >= own)) for i in spread(range(len(different) - 1), RIVALS)]
 
-        found: list[bool] = []
-        for some in parts(range(len(texts))):
-            scores = self._scores([[questions[i], *rivals(i)] for i in some], [texts[i] for i in some], 0.0)
-            found += [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
-        return found
+        scores = self._scores(([question, *rivals(i)] for i, question in enumerate(questions)), texts, 0.0)
+        return [sum(own > rival for rival in against) >= 0.75 * len(against) for own, *against in scores]
 
     def _similar(self, question: str, group: str, taught: Sequence[Pair]) -> tuple[list[str], float]:
         """The taught questions of other groups that are most like this one, and how like the likest is (ROUGE-L F1)."""
@@ -98,16 +103,17 @@ class ReferenceJudge:
         near = nearest(False, SIMILAR - len(refusals)) + refusals
         return [other for _, other in near], max((value for value, _ in near), default=0.0)
 
-    def _best(self, questions: Sequence[Sequence[str]], texts: Sequence[str]) -> list[float]:
-        return [max(some) for some in self._scores(questions, texts, LEAST_LIKELY)]
-
-    def _scores(self, questions: Sequence[Sequence[str]], texts: Sequence[str], worst: float) -> list[list[float]]:
+    def _scores(self, questions: Iterable[Sequence[str]], texts: Iterable[str], worst: float) -> Iterator[list[float]]:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
-        pairs = [(question, text) for some, text in zip(questions, texts, strict=True) for question in some]
-        found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs]) if pairs else []
-        # Half-precision values can tie where double ones would not, so sum in double.
-        means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
-        return [[next(means) for _ in some] for some in questions]
+        asked = zip(questions, texts, strict=True)
+        while group := [*islice(asked, AT_ONCE)]:
+            for some in parts(group, AT_ONCE // (1 + RIVALS)):
+                pairs = [(question, text) for each, text in some for question in each]
+                found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs])
+                # Half-precision values can tie where double ones would not, so sum in double.
+                means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+                yield from ([next(means) for _ in each] for each, _ in some)
+            trim()
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)
