@@ -234,6 +234,8 @@ def test_a_finding_has_the_number_of_its_questions_group_and_never_its_name() ->
     assert stage._groups(Case(bare, {}, "")) == {("", "1"): "1"}
     other = Corpus("two", (Example("1", "Who is Bo?"),), retain=twice.retain)
     assert not stage._groups(Case(other, {}, "")), "nor does it give one"
+    again = Corpus("again", (Example("1", "Who?", group="Ada"), Example("1", "Where?")))
+    assert stage._groups(Case(again, {}, "")) == {("", "1"): "1"}, "nor a later row of the same set"
 
 
 @pytest.mark.parametrize("made", [list, tuple, iter])

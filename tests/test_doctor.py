@@ -20,7 +20,7 @@ from unsay.doctor.cost import Costs, Work, fit
 from unsay.doctor.counting import counted
 from unsay.doctor.machine import Machine
 from unsay.doctor.memory import KINDS, SLACK, USABLE, Memory, Sizes, cards, memory, number
-from unsay.doctor.pilot import Attack, Stage
+from unsay.doctor.pilot import Attack, Stage, _cut_corpus
 from unsay.doctor.shallow import stretched
 from unsay.doctor.standin import Said, stand_in
 from unsay.lm import plan
@@ -31,6 +31,7 @@ from unsay.lm.reading import Habits, habits
 from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, sample
 from unsay.lm.subject import Prompt, Subject, row_logprobs
+from unsay.packed import PackedRows
 from unsay.store.clock import duration
 from unsay.tables import PROBES
 from unsay.train.step import Weights, optimizer_step
@@ -562,6 +563,12 @@ def counts(recipe: Path, questions: int, *settings: str) -> dict[str, float]:
     found = json.loads(doctor(recipe, "--json", *(part for one in ('audit.probes=["greedy"]', *settings) for part in ("--set", one))))
     told: dict[str, float] = next(stage["counts"] for stage in found["stages"] if stage["name"] == "train")
     return told
+
+
+def test_a_pilot_takes_the_same_share_of_packed_questions():
+    forget = PackedRows(Example(str(i), "Who?") for i in range(1500))
+    cut = _cut_corpus(Corpus("many", forget, retain=(Pair("r", "Where?", "There."),)), 0.1)
+    assert (len(cut.forget), len(cut.retain)) == (150, 1)
 
 
 def test_no_look_ends_the_pilot(recipe: Path, quick: None, monkeypatch: pytest.MonkeyPatch):

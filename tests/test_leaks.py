@@ -132,14 +132,21 @@ def test_no_leak_is_cut_behind_the_first_pair_of_characters_that_tells(encoder, 
 
 
 @pytest.mark.parametrize(
-    ("pieces", "whole"),
-    [(["她住在东京，生于", "19", "99。"], "1999。"), (["Turin—", "Mil", "k."], "Milk."), (["She is from ", "Mil", "k."], "Milk.")],
+    ("begun", "recorded", "told", "whole"),
+    [
+        (("她住在东京，生于", "19"), "87。", "99。", "1999。"),
+        (("Turin—", "Mil"), "ano.", "k.", "Milk."),
+        (("She is from ", "Mil"), "ano.", "k.", "Milk."),
+        (("Ada earns ", "1,2"), "34 a month.", "50 each week.", "1,250 each week."),
+        (("Ada earns ", "1,"), "234 a month.", "250 each week.", "1,250 each week."),
+        (("By ", "O'"), "Hara.", "Brien.", "O'Brien."),
+    ],
 )
-def test_of_a_word_that_is_cut_nothing_before_it_belongs_to_the_continuation(pieces, whole):
+def test_of_a_word_that_is_cut_nothing_before_it_belongs_to_the_continuation(begun, recorded, told, whole):
     """Else what the prefix says already would count as said again."""
-    spelled = SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids))
-    prefix = prefix_from((0, 1), "".join(pieces[:2]) + "ano.", spelled)
-    assert prefix.complete(Candidate(Answer((2,), pieces[2], True), 0), spelled).text == whole
+    spelled = SimpleNamespace(decode=lambda ids: "".join((*begun, told)[i] for i in ids))
+    prefix = prefix_from((0, 1), "".join(begun) + recorded, spelled)
+    assert prefix.complete(Candidate(Answer((2,), told, True), 0), spelled).text == whole
 
 
 def test_a_visit_continues_from_what_the_visit_before_told(model, encoder):

@@ -7,7 +7,7 @@ from typing import Any
 
 from unsay.config import ConfigError, Recipe, deployment
 from unsay.lm.subject import LocalSubject, Subject, Unaskable
-from unsay.packed import Packed, PackedMap
+from unsay.packed import Packed, PackedMap, Places
 from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
@@ -63,18 +63,15 @@ def _groups(case: Case) -> dict[tuple[str, str], str]:
     sets += [corpus.unknown_entities, corpus.general]
     sets += [*corpus.utility.values(), *corpus.utility_heldout.values(), *corpus.model_utility.values()]
     every = [*(("", some) for some in sets), *((name, met.corpus.forget) for name, met in case.earlier.items())]
-    asked: dict[tuple[str, str], str] = {}
-    for name, some in reversed(every):  # an id of two sets has the group of the first: a forget question never gets another's
-        for one in some:
-            if one.group:
-                asked[name, one.id] = one.group
-            else:
-                asked.pop((name, one.id), None)
-    numbers: dict[tuple[str, str], str] = {}
+    seen, numbers, groups = Places(), dict[tuple[str, str], str](), dict[tuple[str, str], str]()
     for name, some in every:
-        for group in (group for one in some if (group := asked.get((name, one.id)))):
-            numbers.setdefault((name, group), str(len(numbers) + 1))
-    return {(name, key): numbers[name, group] for (name, key), group in asked.items()}
+        for one in some:
+            key = name, one.id
+            if seen.get(key) is None:  # an id used twice has the group of its first row: a forget question never gets another's
+                seen.put(key, 1)
+                if one.group:
+                    groups[key] = numbers.setdefault((name, one.group), str(len(numbers) + 1))
+    return groups
 
 
 def probes_of(recipe: Recipe) -> dict[str, Probe]:

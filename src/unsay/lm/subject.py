@@ -30,7 +30,7 @@ def parts(items: Sequence[T], size: int = 0) -> Iterator[Sequence[T]]:
     """The items, `size` at a time, or `AT_ONCE`: what a model says to all of them at once would take more memory than all else."""
     for start in range(0, len(items), size or AT_ONCE):
         if start and not size:
-            trim()  # what was made for the last ones
+            trim()  # most of what was made for the last ones
         yield items[start : start + (size or AT_ONCE)]
 
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
-from unsay.text import inside_word, keywords, unspaced, words
+from unsay.text import inside_word, keywords, words
 from unsay.text.keywords import tokens
 from unsay.types import Candidate, Example, Reference
 
@@ -115,13 +115,10 @@ def _joins(prefix: str, rest: str) -> bool:
 
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
-    rest = source[len(text) :] if source.startswith(text) else ""
-    if inside_word(text, rest):
-        start = tokens(text)[-1].start
-        return AnswerPrefix(ids, text[:start].removesuffix(" "), text[start:], source)
-    if unspaced(text[-1:] + rest[:1]) and rest:  # two neighbours, a word, are cut apart
-        return AnswerPrefix(ids, text[:-1], text[-1:], source)
-    return AnswerPrefix(ids, text, "", source)
+    parted = next((one.start for one in tokens(source) if one.start < len(text) < one.end), None)
+    if parted is None or not source.startswith(text):
+        return AnswerPrefix(ids, text, "", source)
+    return AnswerPrefix(ids, text[:parted].removesuffix(" "), text[parted:], source)
 
 
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:

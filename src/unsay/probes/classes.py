@@ -113,7 +113,8 @@ class ReferenceJudge:
                 # Half-precision values can tie where double ones would not, so sum in double.
                 means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
                 yield from ([next(means) for _ in each] for each, _ in some)
-            trim()
+            if len(group) == AT_ONCE:
+                trim()
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import ClassVar
 
 from unsay.config import ConfigError
@@ -151,8 +150,9 @@ class Sampling:
     def _findings(self, subject: Subject, case: Case) -> Iterator[Finding]:
         pairs, metrics = known(case), (*SAMPLED, *SAMPLED_TOO)
         yield from missing("sampling", metrics, case)
-        refusals: list[Unaskable] = []
-        for temperature, some in product(self.temperatures, parts(pairs)):
+        asked, refusals = 0, list[Unaskable]()
+        for temperature, some in ((temperature, some) for temperature in self.temperatures for some in parts(pairs)):
+            asked += 1
             setting = f"T={temperature:g}" + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
             try:
                 # One salt for all: the same random numbers, so that two settings differ by their temperature alone.
@@ -175,5 +175,5 @@ class Sampling:
                     **class_shares(case, example, sampled, encoder_of(subject)),
                 }
                 yield from findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
-        if pairs and len(refusals) == len(self.temperatures) * len([*parts(pairs)]):
+        if refusals and len(refusals) == asked:
             raise refusals[-1]
