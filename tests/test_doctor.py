@@ -162,6 +162,8 @@ def test_an_audit_on_a_processor_decodes_fewer_rows_at_once():
     record, after = (replace(TRAIN, name=name, batches=frozenset({(1000, 200)})) for name in ("record", "audit after"))
     asked, audited = (memory(stage, load(None, ["sample.rows=1000"]), sizes()).moments["sampling"] for stage in (record, after))
     assert audited == pytest.approx(asked * ON_PROCESSOR / 1000)
+    many = memory(replace(record, questions=2000), load(None, ["sample.rows=1000"]), sizes()).moments["sampling"]
+    assert many == pytest.approx(audited), "so does a stage with very many questions"
     on_cards = memory(after, load(None, ["sample.rows=1000"]), sizes(gpu=True)).moments["sampling"]
     assert on_cards == memory(record, load(None, ["sample.rows=1000"]), sizes(gpu=True)).moments["sampling"]
 

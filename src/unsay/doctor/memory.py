@@ -221,9 +221,8 @@ class _Arithmetic:
         """Reading prompts, decoding, and scoring texts without gradients."""
         scored = READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
         scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
-        sampling, most = 0.0, self.recipe.sample
-        if self.stage.name.startswith("audit"):
-            most = for_many(most, "cuda" if self.sizes.gpu else "cpu")
+        questions = None if self.stage.name.startswith("audit") else self.stage.questions
+        sampling, most = 0.0, for_many(self.recipe.sample, "cuda" if self.sizes.gpu else "cpu", questions)
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
             sampling = max(sampling, min(rows, most.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))

@@ -64,6 +64,8 @@ class Stage:
     attacks: Mapping[str, Attack] = field(default_factory=dict)
     reference: bool = False
     """Whether training compares with the untouched model."""
+    questions: int = 0
+    """Forget questions that are asked: very many are asked in smaller batches (lm/plan.py)."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,7 +120,7 @@ class Pilot:
         folder.texts.write("corpus", corpus_rows(_cut_corpus(read_handed(folder), share)))
         with self._counted("record", share) as tally:
             record(recipe, folder)
-            return Stage("record", {"asking": tally.take() * (1 / share)}, _batches(tally))
+            return Stage("record", {"asking": tally.take() * (1 / share)}, _batches(tally), questions=len(self.corpus.forget))
 
     def _training(self, recipe: Recipe, folder: RunFolder, share: float) -> Stage:
         works: list[Work] = []
@@ -139,8 +141,8 @@ class Pilot:
         work = works[0] + sum(works[1:], Work()) * max(0, recipe.train.rounds - 1)
         # Sooner or later a batch has the longest rows of them all.
         tokens = max(tally.tokens, tally.rows * self._longest(self.corpus.retain or self.corpus.general)) / recipe.train.batch
-        reference = needs_untouched(recipe, method_of(recipe))
-        return Stage("train", work.parts("sampling and scoring"), _batches(tally), tokens, reference=reference)
+        reference, questions = needs_untouched(recipe, method_of(recipe)), len(self.corpus.forget)
+        return Stage("train", work.parts("sampling and scoring"), _batches(tally), tokens, reference=reference, questions=questions)
 
     def _audit(self, recipe: Recipe, folder: RunFolder, share: float) -> Stage:
         """One audit, by probe; those of a run are alike."""
