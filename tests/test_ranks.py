@@ -25,7 +25,8 @@ SETTINGS = [
     f"train.rounds={ROUNDS}",
     "train.retain_rows=0",  # the last step of a round has one row: of three processes two have none
     "record.replay=4",
-    'audit.probes=["greedy", "likelihood"]',
+    'audit.probes=["greedy", "likelihood", "prefix_search"]',
+    "prefix_search.rounds=2",
     "report.policy=",
 ]
 

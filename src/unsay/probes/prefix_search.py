@@ -1,8 +1,8 @@
 """Prefix search: beginnings of the answer that a search finds on half of the questions, and what the other half then gives away."""
 
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -88,15 +88,17 @@ class PrefixSearch:
             return found + unscored("prefix_search", RECALL, ids, NO_GRADIENT if subject.weights else NO_WEIGHTS)
         model, encoder = subject.weights
         sides = halves(pairs, case.seed)
-        for fitted, others in (sides, sides[::-1]):
-            rows = self._rows(encoder, fitted, case.seed)
-            # Processes agree on what was found: their cards may round apart.
-            search = partial(self._search, model, encoder, rows, case.seed)
-            texts = ranks.gathered("prefixes", search)[0] if rows and others else []
-            asked = begun(others, "found prefix", texts)
+        rows = [self._rows(encoder, fitted, case.seed) for fitted in sides]
+
+        def share() -> dict[int, list[str]]:  # one search is done by one process: the cards of two may round apart
+            return {i: self._search(model, encoder, rows[i], case.seed) for i in ranks.mine(range(2)) if rows[i] and sides[1 - i]}
+
+        texts = ChainMap(*ranks.gathered("prefixes", share))
+        for i, others in enumerate(sides[::-1]):
+            asked = begun(others, "found prefix", texts.get(i, []))
             found += recalls("prefix_search", subject, asked, case.source, "prefix search")
             if not asked:
-                why = NONE_FOUND if rows else TOO_FEW
+                why = NONE_FOUND if rows[i] else TOO_FEW
                 found += unscored("prefix_search", RECALL, [example.id for example, _ in others], why)
         return found
 
