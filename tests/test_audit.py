@@ -250,6 +250,9 @@ def test_what_a_probe_yields_is_taken_and_one_that_cannot_ask_leaves_the_others_
             return made([Finding("beams", "keyword_recall", 1.0, "q0"), Finding("beams", "keyword_recall", None, "q1", note="no")])
 
     monkeypatch.setattr(stage, "probes_of", lambda recipe: {"sampling": Lazy(), "beams": Given()})
+    given_back = list[int]()
+    monkeypatch.setattr(stage, "trim", lambda: given_back.append(1))
     found = audit.run(None, Case(Corpus("two", ()), {}, ""), Recipe())
+    assert len(given_back) == 2, "freed memory goes back behind each probe: the next one needs other blocks"
     given = [Finding("beams", "keyword_recall", 1.0, "q0"), Finding("beams", "keyword_recall", None, "q1", note="no")]
     assert found == [Finding("sampling", "answers", None, n=0, note="not so hot"), *given]

@@ -12,6 +12,7 @@ from unsay.probes import Probe, declared_by
 from unsay.probes.classes import ReferenceJudge
 from unsay.probes.scoring import spread
 from unsay.store.files import write_jsonl
+from unsay.store.memory import trim
 from unsay.tables import lookup
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair, Truth
 
@@ -50,9 +51,10 @@ def _findings(subject: Subject, case: Case, recipe: Recipe, judges: list[Referen
         for f in found:
             group = groups.get((f.setting, f.example)) or groups.get(("", f.example))
             yield dataclasses.replace(f, group=group) if group else f
-        del found, asked  # before the next probe makes its own
+        del found, asked
         if done >= last:
-            judges.clear()  # a second model, wanted by nothing below: its memory is needed there
+            judges.clear()  # a second model, wanted by nothing below
+        trim()  # the next probe needs blocks of other sizes
     progress(len(probes), len(probes), "")
 
 
