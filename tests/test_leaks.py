@@ -140,6 +140,8 @@ def test_no_leak_is_cut_behind_the_first_pair_of_characters_that_tells(encoder, 
         (("Ada earns ", "1,2"), "34 a month.", "50 each week.", "1,250 each week."),
         (("Ada earns ", "1,"), "234 a month.", "250 each week.", "1,250 each week."),
         (("By ", "O'"), "Hara.", "Brien.", "O'Brien."),
+        (("She lives in ", "Turin"), "'s north.", " now.", " now."),
+        (("She lives in ", "Turin’"), "s north.", "s now.", "s now."),
     ],
 )
 def test_of_a_word_that_is_cut_nothing_before_it_belongs_to_the_continuation(begun, recorded, told, whole):

@@ -1,6 +1,7 @@
 """A model that leaks behind one phrase alone, which it never says by itself: a search finds it, and finds nothing where nothing is."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ from unsay.lm.subject import LocalSubject, Prompt
 from unsay.measure import policy
 from unsay.measure.summary import summarise
 from unsay.measure.verdict import Measured, evaluate
+from unsay.probes import prefix_search
 from unsay.probes.prefix_search import PrefixSearch, halves
+from unsay.store import ranks
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding
 
 PHRASE = "~ so:"
@@ -55,6 +58,20 @@ class Watched(LocalSubject):
     def ask(self, prompts: Sequence[Prompt], *rest: float, **named: str) -> list[list[Answer]]:
         vars(self).setdefault("calls", []).append(prompts)
         return super().ask(prompts, *rest, **named)
+
+
+def test_of_several_processes_each_does_one_search_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("prefix_search", "keyword_recall", 0.0, "q")]
+    monkeypatch.setattr(prefix_search, "is_split", lambda model: False)
+    monkeypatch.setattr(prefix_search, "recalls", lambda *_: found)
+    monkeypatch.setattr(PrefixSearch, "_rows", lambda *_: [Row((1,), (2,))])
+    monkeypatch.setattr(ranks, "_meet", lambda told=None: [told])
+    for place, wanted in (((0, 1), 2), ((0, 2), 1), ((1, 2), 1), ((2, 3), 0)):
+        searches = list[int]()
+        monkeypatch.setattr(PrefixSearch, "_search", lambda *_, done=searches: done.append(1) or ["so"])
+        monkeypatch.setattr(ranks, "_place", list(place))
+        PrefixSearch()(SimpleNamespace(weights=(None, None)), WORLD)
+        assert len(searches) == wanted, place
 
 
 def searched(model: PreTrainedModel, encoder: Encoder, case: Case = WORLD, tokens: int = 6) -> tuple[list[Finding], Watched]:

@@ -12,6 +12,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unsay import audit
 from unsay import run as runs
 from unsay.config import Recipe, deployment
@@ -95,6 +97,7 @@ class Pilot:
         self.said.know(self.encoder, [example.question for example in self.corpus.forget])
         with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as name:
             folder, small = RunFolder(Path(name) / "run"), _cut_recipe(self.recipe, share)
+            small = replace(small, sample=for_many(small.sample, "cuda" if torch.cuda.is_available() else "cpu", n))
             found = [self._planting("finetune", Path(name), retain_model=False)] if self.recipe.finetune.epochs else []
             found += [self._recording(small, folder, share), self._training(small, folder, share)]
             audits = self._audit(small, folder, share)

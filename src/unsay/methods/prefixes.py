@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 from unsay.lm.encode import Encoder
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit, pick
-from unsay.text import inside_word, keywords, words
-from unsay.text.keywords import tokens
+from unsay.text import form, inside_word, keywords, words
+from unsay.text.keywords import Token, tokens
 from unsay.types import Candidate, Example, Reference
 
 OPENED = 0.65
@@ -115,10 +115,16 @@ def _joins(prefix: str, rest: str) -> bool:
 
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
-    parted = next((one.start for one in tokens(source) if one.start < len(text) < one.end), None)
-    if parted is None or not source.startswith(text):
+    parted = next((one for one in tokens(source) if one.start < len(text) < one.end), None)
+    if parted is None or not source.startswith(text) or _but_for_an_ending(parted, text):
         return AnswerPrefix(ids, text, "", source)
-    return AnswerPrefix(ids, text[:parted].removesuffix(" "), text[parted:], source)
+    return AnswerPrefix(ids, text[: parted.start].removesuffix(" "), text[parted.start :], source)
+
+
+def _but_for_an_ending(word: Token, text: str) -> bool:
+    """Whether `text`, which ends inside a word, has all of it but a possessive ("Turin|'s")."""
+    begun = text[word.start :].rstrip("'’")
+    return word.raw[len(begun) :].startswith(("'", "’")) and form(begun) == word.form
 
 
 def secret_tokens(visit: Visit, encoder: Encoder) -> tuple[int, ...]:
@@ -132,8 +138,8 @@ def _secret_tokens(question: str, baseline: str, spans: tuple[str, ...], encoder
     allowed = set(encoder.prefix(question))
     tokens: set[int] = set()
     for word in keywords(baseline, question, "", spans):
-        for form in {word, word.capitalize(), word.upper()}:
-            for text in (form, f" {form}"):
+        for spelling in {word, word.capitalize(), word.upper()}:
+            for text in (spelling, f" {spelling}"):
                 ids = encoder.tokenizer.encode(text, add_special_tokens=False)
                 pieces = [i for i in ids if len(encoder.tokenizer.decode([i]).strip()) >= 3 or len(ids) == 1 or word.isdigit()]
                 tokens.update(pieces or ids[:2])

@@ -89,9 +89,10 @@ class PrefixSearch:
         model, encoder = subject.weights
         sides = halves(pairs, case.seed)
         rows = [self._rows(encoder, fitted, case.seed) for fitted in sides]
+        mine = ranks.mine(range(2))  # one search is done by one process: the cards of two may round apart
 
-        def share() -> dict[int, list[str]]:  # one search is done by one process: the cards of two may round apart
-            return {i: self._search(model, encoder, rows[i], case.seed) for i in ranks.mine(range(2)) if rows[i] and sides[1 - i]}
+        def share() -> dict[int, list[str]]:
+            return {i: self._search(model, encoder, rows[i], case.seed) for i in mine if rows[i] and sides[1 - i]}
 
         texts = ChainMap(*ranks.gathered("prefixes", share))
         for i, others in enumerate(sides[::-1]):
