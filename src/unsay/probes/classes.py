@@ -107,7 +107,7 @@ class ReferenceJudge:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
         asked = zip(questions, texts, strict=True)
         while group := [*islice(asked, AT_ONCE)]:
-            for some in parts(group, AT_ONCE // (1 + RIVALS)):
+            for some in parts(group, AT_ONCE // (1 + RIVALS)):  # of each text there are up to so many rows
                 pairs = [(question, text) for each, text in some for question in each]
                 found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs])
                 # Half-precision values can tie where double ones would not, so sum in double.
