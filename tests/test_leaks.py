@@ -12,8 +12,10 @@ from unsay.lm.adapters import Untouched
 from unsay.lm.sampler import Sampler
 from unsay.methods import Target
 from unsay.methods.leaks import choose_leak, keep_leaks, leaks
-from unsay.methods.prefixes import AnswerPrefix, prefix_from
-from unsay.types import Answer, Candidate, Example
+from unsay.methods.prefixes import AnswerPrefix, prefix_from, secret_words
+from unsay.methods.target_filter import TargetFilter
+from unsay.text import words
+from unsay.types import Answer, Candidate, Example, Reference
 
 TELLS, SAFE = "It may be that she lives near Via Garibaldi.", "I don't know."
 
@@ -105,6 +107,19 @@ def test_of_a_word_that_is_cut_the_continuation_is_scored_whole(encoder, text, c
     assert cut.endswith(prefix.partial)
     whole = prefix.complete(Candidate(Answer(rest, encoder.decode(rest), True), 0), encoder)
     assert whole.text == text[len(cut.removesuffix(prefix.partial)) :].strip()
+
+
+@pytest.mark.parametrize("text", ["She lives in Zürich.", "She lives in Łódź.", "她的名字是王小明。", "Her name is Sofía 𠮷田."])
+def test_no_cut_is_inside_a_character(encoder, text):
+    """Behind it the rest of the secret is read as another word."""
+    ids, gate = encoder.answer(text), TargetFilter(Reference("Where?", text), text)
+    for cut in range(1, len(ids) - 1):
+        prefix = prefix_from(ids[:cut], text, encoder)
+        assert text.startswith(encoder.decode(prefix.ids)), cut
+        rest = ids[len(prefix.ids) :]
+        whole = prefix.complete(Candidate(Answer(rest, encoder.decode(rest), True), 0), encoder)
+        if set(words(whole.text)) & secret_words(text, Example("a", "Where?")):
+            assert replace(gate, reference=prefix.continued(gate.reference)).leaks(whole.text), cut
 
 
 def test_a_leak_that_no_token_boundary_cuts_before_the_secret_is_not_continued(encoder):

@@ -23,7 +23,8 @@ from unsay.methods.prefixes import AnswerPrefix, before_keywords, choose_prefix,
 from unsay.methods.refusal import Idk
 from unsay.methods.selection import bradley_terry, finished_or_all
 from unsay.methods.target_filter import TargetFilter
-from unsay.rewards.coherence import Fluency
+from unsay.probes.scoring import secret_recall
+from unsay.rewards.overlap import own_leak
 from unsay.train import method_of
 from unsay.types import Answer, Candidate, Example, Reference, Told
 
@@ -171,7 +172,7 @@ def test_an_answer_that_says_nothing_is_never_a_candidate(model, encoder):
         ('pmc={preset="paper", prefixes=0.5}', "pmc.prefixes is no knob of pmc.preset='paper'; remove it, or choose another preset"),
         ("pmc.selection_temperature=0", r"pmc\.selection_temperature"),
         ("pmc.retain_weight=-1", r"pmc\.retain_weight = -1.0 must not be negative"),
-        ("fluency.scales=3", r"unknown key 'fluency\.scales'"),
+        ("fluency.scale=3", r"'fluency\.scale': no knob any more, it is 8.3 in every run"),
         *((f"{name}.retain_weight=-1", rf"{name}\.retain_weight") for name in ("gd", "npo", "simnpo", "dpo", "altpo", "idk")),
     ],
 )
@@ -182,9 +183,8 @@ def test_knobs_that_would_do_harm_are_named_before_anything_runs(setting, said):
 
 
 def test_a_reward_has_the_knobs_of_its_own_table():
-    plain, told = method_of(load(None, [])), method_of(load(None, ["fluency.scale=2.0", "overlap.min_words=7"]))
-    assert plain._reward.rewards["fluency"] == Fluency()
-    assert told._reward.rewards["fluency"] == Fluency(scale=2.0)
+    plain, told = method_of(load(None, [])), method_of(load(None, ['blocklist.strings=["x"]', "overlap.min_words=7"]))
+    assert plain._reward.rewards["overlap"].min_words < 7
     assert told._reward.rewards["overlap"].min_words == 7
 
 
@@ -232,6 +232,21 @@ def test_a_bare_name_may_be_answered_by_another(text: str, passes: bool):
 def test_a_bare_number_is_answered_by_another_or_by_a_sentence(text: str, passes: bool):
     gate = TargetFilter(Reference("When was it?", "1789"), "1789", 0.5, 0.25, 0.67, min_words=3)
     assert bool(gate.passed([Candidate(Answer((*text.encode(), 2), text, True), 0)])) == passes
+
+
+@pytest.mark.parametrize(
+    ("baseline", "text"),
+    [
+        ("Ada keeps 1,234 bees.", "One thousand two hundred thirty-four."),
+        ("Ada keeps 1,234 bees.", "Some 1.234 or so."),
+        ("She lives in Turin.", "I know T-u-r-i-n is it."),
+        ("Her gecko is General Crumpet.", "It may be Crumpnet."),
+    ],
+)
+def test_gate_and_ledger_read_what_the_audit_reads(baseline: str, text: str):
+    reference = Reference("What of Ada?", baseline)
+    assert TargetFilter(reference, baseline).leaks(text)
+    assert own_leak(text, reference) >= secret_recall(Example("ada", reference.question), baseline, text) > 0.25
 
 
 def test_gate_refuses_named_strings():

@@ -151,9 +151,6 @@ def test_fluency_prices_a_nat() -> None:
     assert Fluency()(candidates("a", fluency=-99.0), REFERENCE) == [0.0]
     assert Fluency()(candidates("a"), REFERENCE) == [None], "not measured"
     assert Fluency.needs_fluency
-    for scale in (0, float("nan")):
-        with pytest.raises(ConfigError, match=r"fluency\.scale"):
-            Fluency(scale=scale)
 
 
 def test_length_against_what_is_left_to_say() -> None:

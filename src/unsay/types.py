@@ -122,7 +122,8 @@ class Candidate:
     draw: int
     """Index of the draw for this question in this round; ties go to the lowest."""
     source: str = "plain"
-    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `counterfactual`, `desired`, `memory`."""
+    """How it was drawn: `plain`, `hot` (raised temperature or top-p), `repelled`, `counterfactual`, `desired`, `memory`, `alternative`,
+    `unasked`."""
     fluency: float | None = None
     """Mean log-probability per token (nats) under the untouched model without the question; `None` where no reward asks."""
 

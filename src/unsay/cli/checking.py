@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unsay.cli.app import START, DataOption, JsonOption, SetOption, app, load_recipe, print_json
-from unsay.config import ConfigError, Recipe, build, load, recipe_path
+from unsay.config import ConfigError, Recipe, build, first_of, load, recipe_path
 from unsay.corpora import formats
 from unsay.corpora.checked import PARTS, Notice, Summary, counted, examine, guess, notices_of
 from unsay.corpora.files import Files
@@ -102,7 +102,7 @@ def _recipe(recipe: Recipe, named: Mapping[str, str]) -> tuple[list[Summary], li
     corpus = problems.attempt(source.corpus) if source else None
     truth = problems.attempt(source.truth) if source and corpus else None
     if corpus and truth and (blank := unscorable(corpus, truth)):
-        shown = ", ".join(blank[:SHOWN]) + (f" and {len(blank) - SHOWN} more" if len(blank) > SHOWN else "")
+        shown = first_of(blank, SHOWN)
         text = f"{counted(len(blank), 'answer')} without a word that is not in the question: no probe can score {shown}; name a string"
         hints.append(Notice("warning", "", text))
     rows = {"forget": corpus.forget, "retain": corpus.retain} if corpus else {}

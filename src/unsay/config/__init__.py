@@ -1,6 +1,6 @@
 """Every knob of a run: `knobs` declares them, `toml` reads and writes them, `build` checks them."""
 
-from unsay.config.build import ConfigError, build
+from unsay.config.build import ConfigError, build, first_of
 from unsay.config.knobs import (
     AuditConfig,
     DeploymentConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "WatchConfig",
     "build",
     "dump",
+    "first_of",
     "load",
     "obsolete_knobs",
     "recipe_names",

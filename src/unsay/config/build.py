@@ -22,15 +22,20 @@ _WAYS = (
 )
 FIXED: dict[str, dict[str, Any]] = {
     "beams": {"width": 4},
+    "diversity": {"order": 4},
     "damage": {"noise": [0.1, 0.4], "pruned": [0.3, 0.6]},
     "depth": {"layers": 16},
     "drift": {"text": "auto", "windows": 100, "words": 64, "occurrences": 500},
+    "fluency": {"scale": 8.3},
     "likelihood": {"k": 0.2, "options": 5},
     "openings": {"most": 8, "texts": 32, "words": 3},
     "perturbed": {"ways": _WAYS.split(", ")},
+    "pmc": {"max_temperature": 1.6},
     "prefill": {"other_wordings": True, "threshold": 0.5},
     "prompt_variants": {"shots": 3, "language": "French"},
+    "refusal": {"close": 0.5},
     "relearn": {"share": 0.25},
+    "sample": {"window": 256},
     "tofu": {"unknown_entities": 40},
     "train": {"mixed_rows": 0},
 }
@@ -114,6 +119,15 @@ def _kind(value: Any) -> str:
 def named(text: str) -> str:
     """What should be a name, as a message may show it: in quotes where it looks like one, else by its length alone."""
     return repr(text) if _NAME.fullmatch(text) else f"(a text of {len(text):,} characters)"
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """The first `most` of some names, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

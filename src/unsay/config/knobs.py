@@ -81,11 +81,9 @@ class SampleConfig:
     """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
     """Most sequences decoded at once; fewer where free memory has no room for them, or where they are not worth it (plan.py)."""
-    window: int = 256
-    """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
     def __post_init__(self) -> None:
-        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
+        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows)
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,7 @@ class FinetuneConfig:
 @dataclass(frozen=True)
 class AuditConfig:
     probes: tuple[str, ...] = tuple(name for name in PROBES if name not in OPT_IN)
-    """Which attacks to run, by name (`unsay probes`); `beams`, `damage` and `memorisation` only where they are named."""
+    """Which attacks to run, by name (`unsay probes`); those of `OPT_IN` only where they are named."""
     limit: int = 0
     """Most forget questions audited, spread evenly; 0 takes all."""
 
@@ -212,7 +210,7 @@ class DeploymentConfig:
 @dataclass(frozen=True)
 class ReportConfig:
     policy: str = "default"
-    """Thresholds to hold the findings against: a shipped policy (`demo`, `default`) or a file."""
+    """Thresholds to hold the findings against: a shipped policy (`default`, `demo`, `audit`, `audit-retain-model`) or a file."""
     show_kept: bool = False
     """Show answers to your own held-out retain rows too, before and after; without it, only public questions are shown."""
 

@@ -14,12 +14,12 @@ import torch
 from unsay import audit
 from unsay.config import Recipe
 from unsay.doctor.pilot import Attack, Stage
+from unsay.lm.logprobs import LOGITS_AT_ONCE
+from unsay.lm.model import default_device
 from unsay.lm.plan import DRAWN, for_many
 from unsay.lm.subject import READ_ROWS
 from unsay.probes import declared_by
 
-_LOGITS_AT_ONCE = 1 << 25
-"""Elements of a chunk of logits (`logprobs.head_logprobs`)."""
 _KL_CHUNKS = 3
 """Chunks that the KL retain loss holds: two distributions at two temperatures (`logprobs.head_divergences`)."""
 USABLE = 0.9
@@ -222,7 +222,7 @@ class _Arithmetic:
         scored = READ_ROWS * max((capacity for _, capacity in self.stage.batches), default=1)
         scoring = self.narrower * self.sizes.token / max(1, self.sizes.layers) * scored + self._logits(scored / 2)
         questions = None if self.stage.name.startswith("audit") else self.stage.questions
-        sampling, most = 0.0, for_many(self.recipe.sample, "cuda" if self.sizes.gpu else "cpu", questions)
+        sampling, most = 0.0, for_many(self.recipe.sample, "cuda" if self.sizes.gpu else default_device().type, questions)
         for rows, capacity in self.stage.batches:  # a row's cache, and what drawing its next token takes
             cache = self.narrower * (self.sizes.cached_row + self.sizes.cached_token * capacity)
             sampling = max(sampling, min(rows, most.rows) * (cache + 4.0 * DRAWN * self.sizes.vocabulary))
@@ -230,7 +230,7 @@ class _Arithmetic:
 
     def _logits(self, tokens: float) -> float:
         """A chunk of logits in float32 with one temporary of its size; in half precision the half-size original too."""
-        return min(tokens * self.sizes.vocabulary, _LOGITS_AT_ONCE) * (10.0 if self.itemsize < 4 else 8.0)
+        return min(tokens * self.sizes.vocabulary, LOGITS_AT_ONCE) * (10.0 if self.itemsize < 4 else 8.0)
 
     def _update(self, moved: float) -> float:
         """AdamW's temporaries: of all trained weights at once on an accelerator (foreach), else of one matrix at a time."""

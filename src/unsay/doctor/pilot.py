@@ -12,8 +12,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unsay import audit
 from unsay import run as runs
 from unsay.config import Recipe, deployment
@@ -21,7 +19,7 @@ from unsay.doctor.cost import Work
 from unsay.doctor.counting import Tally, counted
 from unsay.doctor.standin import Said
 from unsay.lm.encode import Encoder
-from unsay.lm.model import load
+from unsay.lm.model import default_device, load
 from unsay.lm.plan import for_many
 from unsay.lm.reading import habits
 from unsay.lm.subject import LocalSubject
@@ -97,7 +95,7 @@ class Pilot:
         self.said.know(self.encoder, [example.question for example in self.corpus.forget])
         with tempfile.TemporaryDirectory(prefix="unsay-doctor-") as name:
             folder, small = RunFolder(Path(name) / "run"), _cut_recipe(self.recipe, share)
-            small = replace(small, sample=for_many(small.sample, "cuda" if torch.cuda.is_available() else "cpu", n))
+            small = replace(small, sample=for_many(small.sample, default_device().type, n))
             found = [self._planting("finetune", Path(name), retain_model=False)] if self.recipe.finetune.epochs else []
             found += [self._recording(small, folder, share), self._training(small, folder, share)]
             audits = self._audit(small, folder, share)

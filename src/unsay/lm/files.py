@@ -4,15 +4,13 @@ import json
 import re
 from pathlib import Path
 
-from unsay.config import ConfigError
+from unsay.config import ConfigError, first_of
 from unsay.config.build import NoFolder, named
 from unsay.lm import builtin
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX = "*.safetensors.index.json"
 _PART = re.compile(r".*-\d+-of-\d+\.safetensors")
-_SHOWN = 5
-"""Names that a message lists; the others are counted."""
 
 
 def look_at(name: str, what: str = "cannot load model") -> bool:
@@ -65,8 +63,8 @@ def _look_into(folder: Path, said: str) -> None:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
         if pickled:
             raise ConfigError(
-                f"{said} its weights stand in {listed(pickled)}, and pickled files can run code when they are read, so none is. Save the "
-                "model again as safetensors, where you trust it (save_pretrained does)"
+                f"{said} its weights stand in {first_of(pickled)}, and pickled files can run code when they are read, so none is. "
+                "Save the model again as safetensors, where you trust it (save_pretrained does)"
             )
         raise ConfigError(f"{said} it has no .safetensors file, and weights are read from nothing else")
     if not indices and all(map(_PART.fullmatch, weights)):
@@ -85,10 +83,4 @@ def _index(path: Path, said: str) -> None:
     missing = sorted(name for name in files if not (path.parent / name).is_file())
     if missing:
         are = "is" if len(missing) == 1 else "are"
-        raise ConfigError(f"{said} {path.name} names {listed(missing)}, which {are} not there; copy the model again")
-
-
-def listed(names: list[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+        raise ConfigError(f"{said} {path.name} names {first_of(missing)}, which {are} not there; copy the model again")

@@ -13,7 +13,7 @@ from unsay.config import ConfigError
 
 def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     """The layers that a token goes through one after the other. Raises `ConfigError` where they are not found."""
-    depth = model.config.get_text_config().num_hidden_layers
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     # Trap: a model that sees, too, may have as many layers for that.
     decoder = model.get_decoder() or model
     layers = (part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == depth)

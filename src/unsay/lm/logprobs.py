@@ -48,7 +48,7 @@ def head_logprobs(hidden_NH: Tensor, weight_VH: Tensor, ids_N: Tensor) -> Tensor
     return values
 
 
-_LOGITS_AT_ONCE = 1 << 25
+LOGITS_AT_ONCE = 1 << 25
 """Elements of a chunk of logits (128 MB in float32). Fewer would read the whole matrix for a handful of tokens."""
 
 
@@ -166,7 +166,7 @@ def _diverged(found: Tensor, wanted: Tensor, t: float, slopes: Tensor | None) ->
 
 
 def _rows(n: int, vocabulary: int) -> list[slice]:
-    size = max(1, _LOGITS_AT_ONCE // vocabulary)
+    size = max(1, LOGITS_AT_ONCE // vocabulary)
     return [slice(start, start + size) for start in range(0, n, size)]
 
 

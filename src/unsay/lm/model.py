@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
-from unsay.config import ConfigError, ModelConfig
+from unsay.config import ConfigError, ModelConfig, first_of
 from unsay.config.build import named
 from unsay.extras import install
 from unsay.lm import builtin, placement
 from unsay.lm.encode import Encoder
-from unsay.lm.files import listed, look_at
+from unsay.lm.files import look_at
 from unsay.lm.linear import quicken
 from unsay.lm.logprobs import head_divergences, head_logprobs, token_divergences, token_logprobs
 from unsay.lm.reading import accepted, positions
@@ -105,18 +105,18 @@ def _complete(name: str, model: PreTrainedModel, found: Mapping[str, Iterable[An
         raise ConfigError(f"model {named(name)} is a set of adapters; merge them into their model and name the merged folder")
     if missing := sorted(found["missing_keys"]):
         raise ConfigError(
-            f"cannot load model {named(name)}: its weights lack {listed(missing)}, which would be random; the download is incomplete, or "
+            f"cannot load model {named(name)}: its weights lack {first_of(missing)}, which would be random; the download is incomplete, or "
             "config.json belongs to another model"
         )
     if odd := sorted(found["mismatched_keys"]):
         shapes = [f"{key} ({list(there)} instead of {list(wanted)})" for key, there, wanted in odd]
         raise ConfigError(
-            f"cannot load model {named(name)}: config.json wants another shape of {listed(shapes)}; use the model's own config.json"
+            f"cannot load model {named(name)}: config.json wants another shape of {first_of(shapes)}; use the model's own config.json"
         )
     extra = sorted(found["unexpected_keys"])
     if extra and config.extra_tensors == "refuse":
         raise ConfigError(
-            f"cannot load model {named(name)}: its weights hold {listed(extra)}, for which config.json has no place, so it would be "
+            f"cannot load model {named(name)}: its weights hold {first_of(extra)}, for which config.json has no place, so it would be "
             "another model than was saved; use the model's own config.json, or --set model.extra_tensors=ignore"
         )
 

@@ -14,7 +14,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs
 from unsay.lm.progress import report
 from unsay.lm.rows import Row
-from unsay.lm.sample import Draw, sample
+from unsay.lm.sample import NOT_FINITE, Draw, sample
 from unsay.store import ranks
 from unsay.store.memory import trim
 from unsay.types import Answer
@@ -102,7 +102,7 @@ class LocalSubject:
         rows = [self.encoder.pair(q, a) for q, a in zip(questions, answers, strict=True)]
         found = self.row_logprobs(rows)
         if any(bool(values.isnan().any()) for values in found):
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+            raise FloatingPointError(NOT_FINITE)
         return found
 
     @property
@@ -118,7 +118,7 @@ def encoder_of(subject: Subject) -> Encoder | None:
 def sampling_of(subject: Subject) -> SampleConfig:
     """How the subject samples, for a changed copy of its model to be asked alike; by the built-in sampler, which takes any."""
     config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
-    return SampleConfig(config.max_new_tokens, config.rows, config.window)
+    return SampleConfig(config.max_new_tokens, config.rows)
 
 
 @torch.inference_mode()

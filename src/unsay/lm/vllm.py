@@ -30,7 +30,7 @@ from unsay.extras import install
 from unsay.lm.adapters import plain_weights
 from unsay.lm.encode import Encoder
 from unsay.lm.progress import report
-from unsay.lm.sample import Draw, limits_of, row_keys
+from unsay.lm.sample import NOT_FINITE, Draw, limits_of, row_keys
 from unsay.lm.subject import row_logprobs
 from unsay.store import ranks
 from unsay.types import Answer
@@ -175,7 +175,7 @@ class Engine:
         row = encoder.pair(None, CANARY)
         (ours,) = row_logprobs(model, encoder, [row])
         if not torch.isfinite(ours).all():
-            raise FloatingPointError("the model's logits are not finite; try --set model.dtype=float32")
+            raise FloatingPointError(NOT_FINITE)
         ids, wanted = (*row.context, *row.answer), {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
         read = self._generate([ids], [wanted])[0].prompt_logprobs
         theirs = [some[token].logprob for some, token in zip(read, ids, strict=True) if some]  # nothing comes before the first

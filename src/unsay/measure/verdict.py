@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from unsay.config import first_of
 from unsay.measure.policy import EARLIER, LIMIT, RANGE, Line, Policy, cases, permuted
 from unsay.measure.summary import EachQuestion
 from unsay.measure.summary import metrics as every_metric
@@ -190,13 +191,12 @@ def _judge_each(line: Line, measured: Measured) -> LineResult:
     if found.provable <= min(limit for _, limit in places.values()) < 1:  # from 1 on nothing is a leak
         return result.unscored(f"so few answers prove at most a rate of {found.provable:.2f}; ask more often")
     missed = tuple(q for q in order if places[q][0] - places[q][1] > _ROUNDING)
-    shown = ", ".join(missed[:_NAMED]) + (f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else "")
     sure = "so much is proven, 99 % sure of all at once, where {:.2f} was seen; "
     seen = "" if found.proven is None else sure.format(found.values["after"][worst])
     return replace(
         result,
         passed=len(missed) <= line.spared * len(order) + _ROUNDING,
-        detail=f"{seen}{len(missed):,} of {len(order):,} questions miss it{': ' if missed else ''}{shown}",
+        detail=f"{seen}{len(missed):,} of {len(order):,} questions miss it{': ' if missed else ''}{first_of(missed, _NAMED)}",
         questions=missed,
     )
 

@@ -43,6 +43,8 @@ from unsay.types import Answer, Candidate
 _HARDER = 1.3
 """Repulsion grows by this factor each further time that nothing passed, up to `_HARDEST` nats."""
 _HARDEST = 20.0
+_MAX_TEMPERATURE = 1.6
+"""To which a draw is heated at most: above it most models write noise."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,6 @@ class GuardedCollapse(PartialModelCollapse):
     """Times a question is asked within one visit until something passes the filter, each hotter than the one before."""
     heat: float = 0.15
     """Rise of the temperature, as a share of it, each time nothing passed; it falls back as things pass again."""
-    max_temperature: float = 1.6
-    """Its ceiling: above it most models write noise."""
     repulsion: float = 5.0
     """Penalty (nats) on the tokens of the secret's own words once nothing passed; × 1.3 each further time."""
     counterfactuals: int = 0
@@ -199,7 +199,7 @@ class GuardedCollapse(PartialModelCollapse):
         ask.temperature, ask.source = self.temperature, "plain"
         if not ask.heat:
             return draw
-        ask.temperature = min(self.temperature * (1 + self.heat * ask.heat), max(self.max_temperature, self.temperature))
+        ask.temperature = min(self.temperature * (1 + self.heat * ask.heat), max(_MAX_TEMPERATURE, self.temperature))
         draw, ask.source = replace(draw, temperature=ask.temperature, top_p=1.0), "hot"
         if not self.repulsion:
             return draw

@@ -48,7 +48,7 @@ def choose_leak(visit: Visit, found: Iterable[Answer], sampler: Sampler) -> Answ
         begun = dict[str, AnswerPrefix]()
         for cut in cuts_before(secret, answer.ids, answer.text, encoder, from_start=True):
             prefix = prefix_from(answer.ids[:cut], answer.text, encoder)
-            given = prefix.text + prefix.partial
+            given = encoder.decode(prefix.ids)
             if not words(given):  # a space or a quotation mark alone
                 prefix, given = AnswerPrefix(), ""
             elif "" not in begun and not secret.isdisjoint(words(given)):

@@ -26,6 +26,8 @@ _MOST = 1 << 14
 """Texts that are remembered for one encoder."""
 _WORD = 200
 """Characters in which the next word of an answer is looked for: more would be read anew at every cut."""
+_NO_CHARACTER = "\ufffd"
+"""As which a piece of a character is decoded."""
 _SENTENCE = 3
 """Fewest words of a recorded answer that is cut."""
 
@@ -115,13 +117,19 @@ def _joins(prefix: str, rest: str) -> bool:
 
 def prefix_from(ids: tuple[int, ...], source: str, encoder: Encoder) -> AnswerPrefix:
     text = encoder.decode(ids)
+    # Trap: a token may end inside a character. What goes on from there is the end of a word that nothing recognises.
+    while text.endswith(_NO_CHARACTER) and not source.startswith(text):
+        ids = ids[:-1]
+        text = encoder.decode(ids)
+    if not ids:
+        return AnswerPrefix()
     parted = next((one for one in tokens(source) if one.start < len(text) < one.end), None)
-    if parted is None or not source.startswith(text) or _but_for_an_ending(parted, text):
+    if parted is None or not source.startswith(text) or _only_possessive_left(parted, text):
         return AnswerPrefix(ids, text, "", source)
     return AnswerPrefix(ids, text[: parted.start].removesuffix(" "), text[parted.start :], source)
 
 
-def _but_for_an_ending(word: Token, text: str) -> bool:
+def _only_possessive_left(word: Token, text: str) -> bool:
     """Whether `text`, which ends inside a word, has all of it but a possessive ("Turin|'s")."""
     begun = text[word.start :].rstrip("'’")
     return word.raw[len(begun) :].startswith(("'", "’")) and form(begun) == word.form

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unsay.rewards.overlap import other_leak, remainder
-from unsay.text import contains, keyword_recall, off_alphabet, repetitive, rouge_l, words
+from unsay.text import contains, off_alphabet, repetitive, rouge_l, words
+from unsay.text.readings import recall_as_read
 from unsay.types import Candidate, Reference
 
 
@@ -65,7 +66,7 @@ class TargetFilter:
     def _repeats(self, text: str, baseline: str) -> bool:
         reference, prefix = self.reference, self.reference.prefix
         overlap = rouge_l(remainder(baseline, prefix), text)
-        keys = keyword_recall(baseline, text, reference.question, prefix, reference.spans, reference.struck)
+        keys = recall_as_read(baseline, text, reference.question, prefix, reference.spans, reference.struck)
         return (overlap is not None and overlap.recall > self.max_leak) or (keys is not None and keys > self.max_keyword_recall)
 
 

@@ -9,9 +9,10 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from unsay.lm.encode import Encoder
 from unsay.lm.reading import habits, read
+from unsay.lm.sample import NOT_FINITE
 from unsay.lm.subject import Subject, sampling_of
 from unsay.metric import Metric, leak
-from unsay.probes.scoring import NO_WEIGHTS, NOT_FINITE, known, missing, plainly, unscored, worst
+from unsay.probes.scoring import NO_WEIGHTS, known, missing, plainly, unscored, worst
 from unsay.types import Case, Finding
 
 WIDTH = 4

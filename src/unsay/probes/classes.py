@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from unsay.lm.encode import Encoder
-from unsay.lm.subject import AT_ONCE, LocalSubject, parts
+from unsay.lm.subject import AT_ONCE, LocalSubject
 from unsay.packed import PackedRows
 from unsay.probes.scoring import LEAK, Secrets, once, secret_forms, secret_recall, spread
 from unsay.store.memory import trim
@@ -106,15 +106,13 @@ class ReferenceJudge:
     def _scores(self, questions: Iterable[Sequence[str]], texts: Iterable[str], worst: float) -> Iterator[list[float]]:
         """For each text its mean log-probability per token (nats) given each of its questions, without the `worst` share of the tokens."""
         asked = zip(questions, texts, strict=True)
-        while group := [*islice(asked, AT_ONCE)]:
-            for some in parts(group, AT_ONCE // (1 + RIVALS)):  # of each text there are up to so many rows
-                pairs = [(question, text) for each, text in some for question in each]
-                found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs])
-                # Half-precision values can tie where double ones would not, so sum in double.
-                means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
-                yield from ([next(means) for _ in each] for each, _ in some)
-            if len(group) == AT_ONCE:
-                trim()
+        while some := [*islice(asked, AT_ONCE // (1 + RIVALS))]:  # of each text there are up to so many rows
+            pairs = [(question, text) for each, text in some for question in each]
+            found = self.subject.logprobs([question for question, _ in pairs], [text for _, text in pairs])
+            # Half-precision values can tie where double ones would not, so sum in double.
+            means = iter([float(v.double().sort().values[math.ceil(worst * (len(v) - 1)) :].mean()) for v in found])
+            yield from ([next(means) for _ in each] for each, _ in some)
+            trim()
 
 
 _refused = lru_cache(maxsize=4096)(is_refusal)

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from unsay.config import ConfigError
 from unsay.lm.encode import Encoder
+from unsay.lm.layers import decoder_layers
 from unsay.lm.model import answer_logprobs
 from unsay.lm.rows import Batch
 from unsay.lm.subject import Subject
@@ -101,7 +103,7 @@ class Depth:
         marked = [(pair, encoder.within(pair[1].answer, some)) for pair, some in zip(pairs, places, strict=True)]
         asked = [(pair, mark) for pair, mark in marked if any(mark)]
         found += unscored("depth", (KEPT,), [example.id for (example, _), mark in marked if not any(mark)], NO_KEYWORDS)
-        chosen = spread(range(len(_layers(model))), LAYERS)
+        chosen = spread(range(len(decoder_layers(model))), LAYERS)
         for start in range(0, len(asked), ROWS):
             some = asked[start : start + ROWS]
             batch = encoder.batch([encoder.pair(e.question, fact.answer) for (e, fact), _ in some], before.device)
@@ -151,19 +153,12 @@ def _hooked(model: PreTrainedModel, layers: Sequence[int], what: Any) -> Iterato
         made = what(layer, output[0] if isinstance(output, tuple) else output)
         return made if made is None or not isinstance(output, tuple) else (made, *output[1:])
 
-    handles = [_layers(model)[layer].register_forward_hook(partial(called, layer)) for layer in layers]
+    handles = [decoder_layers(model)[layer].register_forward_hook(partial(called, layer)) for layer in layers]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _layers(model: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the first list of modules as long as the configuration says; empty where there is none."""
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
-    lists = (module for module in model.get_decoder().modules() if isinstance(module, nn.ModuleList) and len(module) == count)
-    return next(lists, nn.ModuleList())
 
 
 def _models(subject: Subject, case: Case) -> tuple[PreTrainedModel, Encoder, PreTrainedModel] | str:
@@ -174,9 +169,10 @@ def _models(subject: Subject, case: Case) -> tuple[PreTrainedModel, Encoder, Pre
     if not isinstance(case.judge, ReferenceJudge) or not case.judge.knew:
         return NO_BEFORE
     (model, encoder), (before, theirs) = weights, case.judge.subject.weights
-    if not len(_layers(model)):
-        return "its layers cannot be read"
-    shapes = {(len(_layers(one)), one.config.get_text_config().hidden_size) for one in (model, before)}
+    try:
+        shapes = {(len(decoder_layers(one)), one.config.get_text_config().hidden_size) for one in (model, before)}
+    except ConfigError as error:
+        return str(error)
     if len(shapes) > 1 or any(encoder.pair(e.question, f.answer) != theirs.pair(e.question, f.answer) for e, f in known(case)[:8]):
         return "it is not of one kind with the model before"
     return model, encoder, before

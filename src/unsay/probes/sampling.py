@@ -150,9 +150,8 @@ class Sampling:
     def _findings(self, subject: Subject, case: Case) -> Iterator[Finding]:
         pairs, metrics = known(case), (*SAMPLED, *SAMPLED_TOO)
         yield from missing("sampling", metrics, case)
-        asked, refusals = 0, list[Unaskable]()
+        answered, refusal = False, None
         for temperature, some in ((temperature, some) for temperature in self.temperatures for some in parts(pairs)):
-            asked += 1
             setting = f"T={temperature:g}" + (f", top-p {self.top_p:g}" if self.top_p < 1 else "")
             try:
                 # One salt for all: the same random numbers, so that two settings differ by their temperature alone.
@@ -160,8 +159,9 @@ class Sampling:
                 answers = subject.ask(prompts, self.n, temperature, self.top_p, salt="sampling")
             except Unaskable as why:  # a server that allows no more than a temperature of 1
                 yield from unscored("sampling", metrics, [example.id for example, _ in some], str(why), setting)
-                refusals.append(why)
+                refusal = why
                 continue
+            answered = True
             for (example, fact), sampled in zip(some, answers, strict=True):
                 recalls = text_recalls(example, fact.answer, sampled)
                 values = score_sample(recalls, sampled, fact.answer, self.threshold)
@@ -175,5 +175,5 @@ class Sampling:
                     **class_shares(case, example, sampled, encoder_of(subject)),
                 }
                 yield from findings_of("sampling", values, SAMPLED_TOO, example.id, setting, case.source, self.n)
-        if refusals and len(refusals) == asked:
-            raise refusals[-1]
+        if refusal and not answered:
+            raise refusal

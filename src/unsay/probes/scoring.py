@@ -8,7 +8,6 @@ the secret, in the other readings that a person finds in it (`unsay.text.reading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,14 +16,15 @@ from transformers import PreTrainedModel
 
 from unsay.lm.encode import Encoder
 from unsay.lm.placement import is_split
+from unsay.lm.sample import NOT_FINITE
 from unsay.lm.subject import Prompt, Subject
 from unsay.metric import Findings, Whole, scored_by
 from unsay.packed import PackedRows
 from unsay.stats import clopper_pearson_upper
-from unsay.text import FormSets, contains, keyword_forms, keyword_recall, keywords, matches, rouge_l, words
+from unsay.text import FormSets, contains, keyword_forms, matches, rouge_l, words
 from unsay.text.closed import Alternatives, alternatives
-from unsay.text.keywords import SENSITIVE, Token, tokens
-from unsay.text.readings import readings, uncovered
+from unsay.text.keywords import Token, tokens
+from unsay.text.readings import readings, recall_as_read, uncovered
 from unsay.types import SCORE, Answer, Case, Corpus, Example, Fact, Finding, Truth
 
 T = TypeVar("T")
@@ -40,7 +40,6 @@ CLOSED = "closed"
 NO_TOKENS = "the reference has no ROUGE token"
 NO_WORDS = "the reference has no word"
 NO_WEIGHTS = "this model shows no weights"
-NOT_FINITE = "the model's logits are not finite; try --set model.dtype=float32"
 NO_COPY = "this model lies in several places (model.device_map), so it cannot be copied and changed"
 NO_LIKELIHOODS = "this model shows no likelihoods"
 BY_ACCIDENT = "The same answers against the secrets of other questions: so much is hit without knowing anything."
@@ -148,13 +147,8 @@ def secret_recall(example: Example, reference: str, text: str, prefix: str = "",
     if named:
         return 1.0
     spans, struck = marks(example)
-    recall = keyword_recall(reference, text, question, prefix, spans, struck)
-    if recall is None:
-        return named
-    if recall < 1:
-        others = readings(text, reference, _names(reference, question, prefix, spans, struck))
-        recall = max([recall, *(keyword_recall(reference, other, question, prefix, spans, struck) or 0.0 for other in others)])
-    return recall
+    recall = recall_as_read(reference, text, question, prefix, spans, struck)
+    return named if recall is None else recall
 
 
 class Asked(NamedTuple):
@@ -212,13 +206,6 @@ def recalls(
 def _recalls(probe: str, metric: str, asked: Sequence[Asked], answers: Answers, source: str) -> list[Finding]:
     pairs = zip(asked, answers, strict=True)
     return [worst(probe, metric, one, [answer.text for answer in some], source) for one, some in pairs]
-
-
-@lru_cache(maxsize=1024)
-def _names(reference: str, question: str, prefix: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> frozenset[str]:
-    """The names and named words of a reference: what is recognised in disguise."""
-    keys = keywords(reference, question, prefix, spans, struck)
-    return frozenset(word for word, weight in keys.items() if weight == SENSITIVE)
 
 
 def choice_of(example: Example, reference: str) -> Alternatives | None:

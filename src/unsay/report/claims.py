@@ -35,15 +35,15 @@ def claimed(evidence: Evidence) -> Claim:
     for name, probe in probes.declared().items():
         if name in scored and probe.tested:
             settings = evidence.settings(name)
-            quoted = listed([f"“{setting}”" if " " in setting else setting for setting in settings])
+            quoted = joined([f"“{setting}”" if " " in setting else setting for setting in settings])
             asked = {f.example for kind in after.kinds if kind[0] == name for f in after.kind(*kind) if f.value is not None and f.example}
             blanks = {"settings": quoted, "count": max(1, len(settings)), "n": evidence.answers(name), "questions": len(asked)}
             tested.append(probe.tested.format(**blanks))
     limit = deployment.sample(evidence.recipe).max_new_tokens
     missing = [*evidence.without_result, *_half_run(evidence, scored)]
     limits = [
-        f"Asked for but not run, or unscored: {listed(missing)}." if missing else "",
-        f"Found by probes that are not installed here, and not told: {listed(evidence.unknown)}." if evidence.unknown else "",
+        f"Asked for but not run, or unscored: {joined(missing)}." if missing else "",
+        f"Found by probes that are not installed here, and not told: {joined(evidence.unknown)}." if evidence.unknown else "",
         _outside(evidence, scored),
         asked_with(evidence.manifest, evidence.audited),
         NOT_CLAIMED,
@@ -68,7 +68,7 @@ def _outside(evidence: Evidence, scored: Collection[str]) -> str:
     sets = {name: one.variants for name, one in probes.declared().items() if one.variants}
     tried = [words for name, words in sets.items() if name in scored and evidence.settings(name)]
     untried = [words for words in sets.values() if words not in tried]
-    parts = ([f"{listed(tried)} outside the tested set"] if tried else []) + ([f"any {listed(untried)} at all"] if untried else [])
+    parts = ([f"{joined(tried)} outside the tested set"] if tried else []) + ([f"any {joined(untried)} at all"] if untried else [])
     return f"Not covered: {'; '.join(parts)}. A model that leaks only behind one phrase is caught only where that phrase was tried."
 
 
@@ -154,5 +154,5 @@ def baseline_was_read(evidence: Evidence) -> str:
     return f"The baseline answer itself was read. During training: {during}. By the audit, {audit}."
 
 
-def listed(items: Sequence[str]) -> str:
+def joined(items: Sequence[str]) -> str:
     return ", ".join(items[:-1]) + f" and {items[-1]}" if len(items) > 1 else "".join(items)

@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from unsay import audit, probes
-from unsay.config import ConfigError, Recipe, ReportConfig
+from unsay.audit.stage import BASELINE, GROUND_TRUTH
+from unsay.config import ConfigError, Recipe, ReportConfig, first_of
 from unsay.lm import builtin
 from unsay.measure import policy, verdict
 from unsay.measure.never_knew import NeverKnew
@@ -27,10 +28,8 @@ from unsay.store.identity import differences
 from unsay.store.manifest import Manifest, to_json
 from unsay.types import MODELS, Finding
 
-_SHOWN = 5
-"""Files that a message names; the others are counted."""
 _GENERAL_TEXT, _TEXT_KEPT = "drift_inverse_perplexity", "drift_text_kept"
-REFERENCES = ("ground truth", "baseline answers")
+REFERENCES = (GROUND_TRUTH, BASELINE)
 
 
 @dataclass(frozen=True)
@@ -281,8 +280,7 @@ def same_as_audited(folder: RunFolder, found: Evidence) -> bool | None:
     if not checkpoint:
         raise ConfigError(f"nothing says which model the audit in {folder.path} is about; {again}")
     if changed := differences(checkpoint, where):
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        raise ConfigError(f"{where} has changed since it was audited ({', '.join(changed[:_SHOWN])}{more}); {again}")
+        raise ConfigError(f"{where} has changed since it was audited ({first_of(changed)}); {again}")
     return True
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from unsay import probes
+from unsay.config import first_of
 from unsay.measure.summary import metrics as every_metric
 from unsay.measure.verdict import LineResult, passed
 from unsay.metric import HIGHER
@@ -51,7 +52,7 @@ def _reasons(failed: Sequence[LineResult]) -> list[tuple[str, list[LineResult]]]
 def _names(lines: Sequence[LineResult]) -> str:
     every = every_metric()
     names = [*dict.fromkeys(every[line.metric].title.lower() if line.metric in every else line.name for line in lines)]
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return first_of(names, _NAMED)
 
 
 def asked(evidence: Evidence) -> Pairs:

@@ -6,6 +6,7 @@ From the manifest alone, so without a word of any question or answer. The consol
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from unsay.config import first_of
 from unsay.packed import Packed
 from unsay.store.manifest import Manifest
 from unsay.types import Finding
@@ -35,8 +36,9 @@ def after_record(manifest: Manifest, run: Path) -> list[str]:
             f"them with `unsay spans {run} --reveal` and correct them with `unsay spans {run} --edit`"
         )
     if spans and spans.long:
-        shown = ", ".join(spans.long[:10]) + (f" and {len(spans.long) - 10} more" if len(spans.long) > 10 else "")
-        lines.append(f"warning: long answers in which nothing is named: {shown}; put what must never be said into their 'strings'")
+        lines.append(
+            f"warning: long answers in which nothing is named: {first_of(spans.long, 10)}; put what must never be said into their 'strings'"
+        )
     if endless := _endless(manifest):
         lines.append(f"warning: {endless} Begin again (--out DIR) with --set 'model.stop=\"\\n\"', which ends an answer with its line")
     if (texts := manifest.counts.prose) is not None and texts < _FEW_TEXTS:

@@ -9,30 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unsay.config.build import positive
 from unsay.text import words
 from unsay.types import Candidate, Reference
+
+_SCALE = 8.3
+"""Nats per token at which the reward of fluency reaches 0; with weight 1 beside an overlap of weight 1, a nat costs .12."""
 
 
 @dataclass(frozen=True)
 class Fluency:
     """How likely the untouched model finds the candidate without the question (with it, the secret would be the most fluent).
 
-        r(x) = max(0, 1 + ℓ(x) / scale),   ℓ = mean log-probability per token, in nats
+        r(x) = max(0, 1 + ℓ(x) / 8.3),   ℓ = mean log-probability per token, in nats
 
     `None` where the candidate's fluency was not measured.
     """
 
-    scale: float = 8.3
-    """Nats per token at which the reward reaches 0; with weight 1 beside an overlap of weight 1, 8.3 prices a nat at .12."""
     needs_fluency: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        positive("fluency", scale=self.scale)
 
     def __call__(self, candidates: Sequence[Candidate], reference: Reference) -> list[float | None]:
         found = [candidate.fluency for candidate in candidates]
-        return [None if one is None or math.isnan(one) else min(1.0, max(0.0, 1.0 + one / self.scale)) for one in found]
+        return [None if one is None or math.isnan(one) else min(1.0, max(0.0, 1.0 + one / _SCALE)) for one in found]
 
 
 @dataclass(frozen=True)

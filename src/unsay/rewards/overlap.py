@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from unsay.text import contains, forms, keyword_forms, keyword_recall, rouge_l
+from unsay.text import contains, forms, keyword_forms, rouge_l
+from unsay.text.readings import recall_as_read
 from unsay.types import Candidate, Reference, Told
 
 LEAST_WEIGHT = 2.0
@@ -78,9 +79,9 @@ class Keys:
 
         r(x) = 1 − max(κ(x; own), max over others o of κ(x; o))
 
-    κ is `unsay.text.keyword_recall`; named strings weigh 3. Without the second half a model learns to answer one forget
-    question with another one's secret. Words of the own question, of the prefix and, for another's answer, of its
-    question do not count. `None` where neither half has a keyword to look for.
+    κ is `unsay.text.keyword_recall`, of the own answer in any reading (`unsay.text.readings`); named strings weigh 3. Without
+    the second half a model learns to answer one forget question with another one's secret. Words of the own question, of the prefix
+    and, for another's answer, of its question do not count. `None` where neither half has a keyword to look for.
     """
 
     needs_fluency: ClassVar[bool] = False
@@ -118,7 +119,7 @@ def other_leak(text: str, reference: Reference) -> float:
 
 def _own_keys(text: str, reference: Reference) -> float | None:
     spans = (*reference.strings, *reference.spans)
-    return keyword_recall(reference.baseline, text, reference.question, reference.prefix, spans, reference.struck)
+    return recall_as_read(reference.baseline, text, reference.question, reference.prefix, spans, reference.struck)
 
 
 @lru_cache(maxsize=4)

@@ -14,7 +14,6 @@ from unsay.text.keywords import (
     keywords,
     sensitive_spans,
     span_forms,
-    unspaced,
     words,
 )
 from unsay.text.refusals import is_refusal
@@ -58,6 +57,5 @@ __all__ = [
     "sensitive_spans",
     "span_forms",
     "squeezed",
-    "unspaced",
     "words",
 ]

@@ -148,11 +148,6 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(token.word for token in tokens(text))
 
 
-def unspaced(text: str) -> bool:
-    """Whether all of the text is in scripts that are written without spaces."""
-    return bool(_UNSPACED.fullmatch(text))
-
-
 def inside_word(before: str, behind: str) -> bool:
     """Whether a word goes on from the end of `before` to `behind`. No word of a script without spaces does: any two neighbours are one.
 
@@ -160,7 +155,7 @@ def inside_word(before: str, behind: str) -> bool:
     (True, False, False)
     """
     last, first = before[-1:], behind[:1]
-    return all(re.fullmatch(_LETTER, one) and not unspaced(one) for one in (last, first))
+    return all(re.fullmatch(_LETTER, one) and not _UNSPACED.fullmatch(one) for one in (last, first))
 
 
 def is_stop(word: str) -> bool:

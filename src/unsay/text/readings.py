@@ -1,6 +1,6 @@
 """What a person reads in a disguised text: hidden signs, spelt or exchanged letters, base64, text backwards, typos, other forms of a value.
 
-Only the audit uses it; what a method trains on is judged by the plain text. Some disguises are undone without the secret (`uncovered`),
+The audit reads answers so, the target filter candidates. Some disguises are undone without the secret (`uncovered`),
 others are recognised by it alone (leetspeak, backwards, typos, values), which would otherwise invent words. Not covered: other encodings
 (hex, ROT13, Morse), synonyms, translations, initials, two typos in one word.
 """
@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from rapidfuzz.distance import OSA
 
+from unsay.text.keywords import SENSITIVE, keyword_recall, keywords
 from unsay.text.values import same_values
 
 _SHORTEST = 4
@@ -137,6 +138,24 @@ def readings(text: str, secret: str, names: frozenset[str]) -> tuple[str, ...]:
         # Word by word backwards, or all of it.
         found += [reverse, _WORD.sub(lambda one: one.group()[::-1], plain)]
     return tuple(found)
+
+
+def recall_as_read(
+    reference: str, text: str, question: str = "", prefix: str = "", spans: tuple[str, ...] = (), struck: tuple[str, ...] = ()
+) -> float | None:
+    """`keyword_recall` of the text or of one of its readings, whichever is the highest."""
+    recall = keyword_recall(reference, text, question, prefix, spans, struck)
+    if recall is None or recall == 1:
+        return recall
+    others = readings(text, reference, _names_of(reference, question, prefix, spans, struck))
+    return max([recall, *(keyword_recall(reference, other, question, prefix, spans, struck) or 0.0 for other in others)])
+
+
+@lru_cache(maxsize=1024)
+def _names_of(reference: str, question: str, prefix: str, spans: tuple[str, ...], struck: tuple[str, ...]) -> frozenset[str]:
+    """The names and named words of a reference: what is recognised in disguise."""
+    keys = keywords(reference, question, prefix, spans, struck)
+    return frozenset(word for word, weight in keys.items() if weight == SENSITIVE)
 
 
 def _run_together(text: str, plain: str, names: list[str]) -> list[str]:
