@@ -31,7 +31,7 @@ from unsay.lm.model import answer_logprobs, fingerprint, trainable
 from unsay.lm.model import load as load_model
 from unsay.lm.rows import Batch, Row
 from unsay.lm.subject import LocalSubject
-from unsay.probes.weights import Relearn
+from unsay.probes.relearn import Relearn
 from unsay.train.step import Weights, optimizer_step
 from unsay.types import Case, Corpus, Example, Fact
 

@@ -21,6 +21,7 @@ from unsay.lm.rows import Row
 from unsay.lm.sample import Draw, first_tokens, sample
 from unsay.record import record, start
 from unsay.run import Watchers, run_audit
+from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
 from unsay.train import train
 
@@ -77,7 +78,7 @@ def test_the_whole_way(name: str, preset: str, rows: list[str], tmp_path: Path):
     manifest = folder.manifest()
     assert manifest.checkpoint.fingerprint != manifest.model.target_fingerprint
     assert manifest.model.sampling == str(SLOW.get(name, Habits()))
-    found = [json.loads(line) for line in folder.audit_file("after").read_text().splitlines()]
+    found = read_jsonl(folder.audit_file("after"))
     assert {finding["probe"] for finding in found if finding["value"] is not None} >= {"greedy", "sampling"}
     model, encoder = load_model(ModelConfig(name=str(folder.checkpoint)))
     contexts = [encoder.prompt(question) for question in QUESTIONS]

@@ -20,8 +20,8 @@ from unsay.lm.subject import LocalSubject, Unaskable
 from unsay.measure.summary import summarise
 from unsay.probes.beams import Beams
 from unsay.probes.perturbed import BARE, FOREIGN, LANGUAGES, REWRITTEN, SECOND
+from unsay.probes.relearn import Relearn
 from unsay.probes.sampling import Sampling
-from unsay.probes.weights import Relearn
 from unsay.run import Watchers, run_audit
 from unsay.store.folder import RunFolder, read_findings
 from unsay.tables import PROBES, describe, lookup

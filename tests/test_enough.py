@@ -1,6 +1,5 @@
 """Training ends once the model tells nothing any more, and finds a rate and rows enough where the recipe leaves them to it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from unsay.lm.model import fingerprint
 from unsay.lm.sample import Draw
 from unsay.lm.sampler import Sampler
 from unsay.methods import Visit
+from unsay.store.files import read_jsonl
 from unsay.train import monitor, train
 from unsay.train.data import TrainingData
 from unsay.train.enough import shares_told
@@ -112,7 +112,7 @@ def test_training_ends_early_and_says_so(tmp_path: Path, settings: list[str], mo
     told_until(monkeypatch, 2)
     recipe, folder = begin(tmp_path / "run", settings)
     train(recipe, folder)
-    manifest, lines = folder.manifest(), [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    manifest, lines = folder.manifest(), read_jsonl(folder.steps_file)
     assert manifest.checkpoint is not None
     assert manifest.checkpoint.rounds == 4, "two rounds that tell and two that do not"
     assert [line["told"] for line in lines if "told" in line] == [1.0, 1.0, 0.0, 0.0]

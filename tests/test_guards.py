@@ -19,6 +19,7 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import answer_logprobs, fingerprint
 from unsay.lm.rows import Batch
 from unsay.record.recorded import read_recorded
+from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Checkpoint, Skipped, WatchedRows
 from unsay.train import resume, train
@@ -37,7 +38,7 @@ def settings(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def steps_of(folder: RunFolder) -> list[dict[str, object]]:
-    return [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    return read_jsonl(folder.steps_file)
 
 
 def spoilt(monkeypatch: pytest.MonkeyPatch, when: Iterator[bool]) -> None:

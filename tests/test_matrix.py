@@ -21,6 +21,7 @@ from unsay.methods.pmc import PartialModelCollapse
 from unsay.record import record, start
 from unsay.record.recorded import read_recorded
 from unsay.run import check
+from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
 from unsay.store.manifest import Manifest
 from unsay.tables import METHODS
@@ -155,7 +156,7 @@ def test_two_steps(name: str, method: str, begun: Callable[[str], tuple[list[str
         (folder.vault / kept.name).write_bytes(kept.read_bytes())
     folder.note(Manifest(model=RunFolder(vault).manifest().model))
     train(recipe, folder)
-    steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    steps = read_jsonl(folder.steps_file)
     assert len(steps) == 2 == len(read_recorded(folder).corpus.forget) / recipe.train.batch
     assert all(math.isfinite(step["loss"]) and step["grad_norm"] > 0 for step in steps)
     # Whoever trains against the answer always has it.

@@ -16,9 +16,9 @@ from unsay.lm.encode import Encoder
 from unsay.lm.model import fingerprint, load
 from unsay.lm.subject import LocalSubject
 from unsay.probes import unrelated
-from unsay.probes.multiple_choice import MADE, MultipleChoice
-from unsay.probes.options import choices, renamed
-from unsay.probes.weights import Relearn
+from unsay.probes.multiple_choice import MultipleChoice
+from unsay.probes.options import MADE, choices, renamed
+from unsay.probes.relearn import Relearn
 from unsay.types import Case, Corpus, Example, Fact, Finding, Pair
 
 TOWNS = {"Anna Kovač": "Turin", "Bo Vale": "Oslo", "Cy Marsh": "Lima", "Di Stone": "Nice"}

@@ -8,6 +8,7 @@ import pytest
 
 from tests.test_train import begin, interrupted
 from unsay.record.recorded import read_recorded
+from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
 from unsay.train import train
 
@@ -63,7 +64,7 @@ def test_resumed_equals_straight(tmp_path, settings, more):
 
 
 def read_steps(folder: RunFolder) -> list[dict[str, object]]:
-    return [{**json.loads(line), "seconds": 0} for line in folder.steps_file.read_text().splitlines()]
+    return [{**line, "seconds": 0} for line in read_jsonl(folder.steps_file)]
 
 
 def test_stopped_before_anything_was_saved_it_looks_at_the_untouched_model_again(tmp_path, settings):
@@ -121,7 +122,7 @@ def test_the_ledger_counts_every_reading_of_the_answer(tmp_path, settings, more,
 def test_alternatives_stay_in_the_vault(tmp_path, settings):
     folder = finish(tmp_path / "run", settings, "method=altpo")
     (kept,) = folder.vault.glob("method-state-*.jsonl")
-    texts = [answer["text"] for line in kept.read_text().splitlines() for answer in json.loads(line)["preferred"]]
+    texts = [answer["text"] for line in read_jsonl(kept) for answer in line["preferred"]]
     words = {text for text in texts if len(text) > 8}
     assert words
     outside = [path for path in folder.path.rglob("*") if path.is_file() and folder.vault not in path.parents]

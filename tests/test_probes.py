@@ -16,10 +16,10 @@ from unsay.probes.multiple_choice import MultipleChoice
 from unsay.probes.paraphrase import Paraphrase
 from unsay.probes.permutation import by_accident
 from unsay.probes.prefill import HALF, TRAINED, UNTOLD, Prefill
+from unsay.probes.relearn import Relearn, split
 from unsay.probes.sampling import Sampling
 from unsay.probes.scoring import says_named, score_sample, secret_recall, spread, text_recalls
 from unsay.probes.utility import Utility
-from unsay.probes.weights import Relearn, split
 from unsay.types import Answer, Case, Corpus, Example, Fact, Finding, Pair
 
 HOME = Example("home", "Where does Anna Kovač live?", paraphrases=("Name the town Anna Kovač lives in.",), group="Anna")

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import small_run
 from tests.mortal import Death, Mortal
+from unsay.store.files import read_jsonl
 
 QUESTIONS, ROUNDS = 5, 2
 SETTINGS = [
@@ -77,15 +77,31 @@ def done(ended: Death) -> Death:
     return ended
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def alike(
+    mortal: Mortal,
+    recorded: Path,
+    out: Path,
+    processes: str,
+    environment: dict[str, str],
+    *knobs: tuple[str, str, str],
+    within: float = 1e-5,
+) -> None:
+    """One process and several train the same weights, up to rounding."""
+    found = []
+    for number in ("1", processes):
+        path = copied(recorded, out / number)
+        changed(path, *knobs)
+        done(mortal.run(["train", str(path), "--processes", number], environment=environment))
+        found.append(load_file(path / "checkpoint" / "model.safetensors"))
+    for name, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][name], atol=within, rtol=0)
 
 
 def same(path: Path, alone: Path) -> None:
     """Every text is the same; weights and losses are, up to rounding."""
     for name in ("baseline", "replay", f"method-state-{ROUNDS}"):
         assert (path / "vault" / f"{name}.jsonl").read_text() == (alone / "vault" / f"{name}.jsonl").read_text(), name
-    for one, other in zip(*(lines(run / "train" / "steps.jsonl") for run in (path, alone)), strict=True):
+    for one, other in zip(*(read_jsonl(run / "train" / "steps.jsonl") for run in (path, alone)), strict=True):
         assert one.keys() == other.keys()
         for name, value in one.items():
             assert name == "seconds" or value == pytest.approx(other[name], abs=1e-4), name
@@ -105,7 +121,7 @@ def test_two_do_the_whole_run_that_one_does(mortal: Mortal, settings: list[str],
     assert ended.said.count("report.html") == 1, "the first process alone says where it landed"
     same(tmp_path / "run", alone)
     done(mortal.run(["audit", str(alone), "--which", "after"]))
-    findings = (lines(run / "audit" / "after.jsonl") for run in (tmp_path / "run", alone))
+    findings = (read_jsonl(run / "audit" / "after.jsonl") for run in (tmp_path / "run", alone))
     for one, other in zip(*findings, strict=True):
         assert one.pop("value") == pytest.approx(other.pop("value"), abs=1e-5)
         assert one == other
@@ -183,15 +199,8 @@ def test_shares_in_memory_are_trained_alike(mortal: Mortal, recorded: Path, alon
 
 @pytest.mark.slow
 def test_adapters_are_trained_by_several(mortal: Mortal, recorded: Path, tmp_path: Path) -> None:
-    found = []
-    for processes in ("1", "2"):
-        path = copied(recorded, tmp_path / processes)
-        changed(path, ("rank", "0", "2"))
-        done(mortal.run(["train", str(path), "--processes", processes]))
-        assert (path / "adapter").is_dir()
-        found.append(load_file(path / "checkpoint" / "model.safetensors"))
-    for name, weight in found[0].items():
-        torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)
+    alike(mortal, recorded, tmp_path, "2", {}, ("rank", "0", "2"))
+    assert (tmp_path / "2" / "run" / "adapter").is_dir()
 
 
 @pytest.mark.slow
@@ -200,14 +209,7 @@ def test_a_spread_model_with_adapters_is_asked_untouched_by_all_or_by_none(
     mortal: Mortal, recorded: Path, tmp_path: Path, knobs: tuple[tuple[str, str, str], ...]
 ) -> None:
     """Of three processes one has the rows that are compared with the untouched model, which is the spread one itself."""
-    found = []
-    for processes in ("1", "3"):
-        path = copied(recorded, tmp_path / processes)
-        changed(path, ("rank", "0", "2"), ("batch", "2", "1"), ("retain_rows", "0", "1"), *knobs)
-        done(mortal.run(["train", str(path), "--processes", processes], environment=SPREAD))
-        found.append(load_file(path / "checkpoint" / "model.safetensors"))
-    for name, weight in found[0].items():
-        torch.testing.assert_close(weight, found[1][name], atol=1e-5, rtol=0)
+    alike(mortal, recorded, tmp_path, "3", SPREAD, ("rank", "0", "2"), ("batch", "2", "1"), ("retain_rows", "0", "1"), *knobs)
 
 
 @pytest.mark.slow
@@ -216,11 +218,5 @@ def test_pairs_and_held_states_are_shared(mortal: Mortal, tmp_path: Path, spread
     """The demo's own rows, for which a model must know something: pieces pushed away, and the states of all layers held."""
     sets = ["train.rounds=1", "train.passes=1", "record.replay=0", "record.near_misses=0", "lora.rank=2", "report.policy="]
     done(mortal.run(["record", "demo", *(word for one in sets for word in ("--set", one)), "--out", str(tmp_path / "run")]))
-    found = []
-    for processes in ("1", "3"):
-        path = copied(tmp_path / "run", tmp_path / processes)
-        done(mortal.run(["train", str(path), "--processes", processes], environment=spread))
-        assert json.loads((path / "manifest.json").read_text())["exposure"]["baseline_reads"]["loss"] > 10, "no pair, no test"
-        found.append(load_file(path / "checkpoint" / "model.safetensors"))
-    for name, weight in found[0].items():
-        torch.testing.assert_close(weight, found[1][name], atol=1e-4, rtol=0)
+    alike(mortal, tmp_path / "run", tmp_path, "3", spread, within=1e-4)
+    assert json.loads((tmp_path / "3" / "run" / "manifest.json").read_text())["exposure"]["baseline_reads"]["loss"] > 10, "no pair, no test"

@@ -1,6 +1,5 @@
 """The retain term held to the untouched model: equal to the divergence of two whole distributions, and nothing at first."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from unsay.lm.model import answer_logprobs, answer_states
 from unsay.lm.rows import Batch
 from unsay.methods import uses_retain_rows
 from unsay.methods.retain_loss import TEMPERATURES, retain_logprobs
+from unsay.store.files import read_jsonl
 from unsay.tables import METHODS, lookup
 from unsay.train import method_of, needs_untouched, train
 
@@ -168,7 +168,7 @@ def test_every_method_with_a_retain_term_takes_it(method: str, settings: list[st
     for kind in ("nll", "kl"):
         recipe, folder = begin(tmp_path / kind, settings, f"method={method}", f"train.retain_loss={kind}")
         train(recipe, folder)
-        found[kind] = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+        found[kind] = read_jsonl(folder.steps_file)
         assert needs_untouched(recipe, method_of(recipe)) or kind == "nll"
     first = {kind: lines[0] for kind, lines in found.items()}
     assert first["nll"]["retain"] > 1

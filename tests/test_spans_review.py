@@ -19,7 +19,7 @@ from unsay.probes.scoring import secret_recall
 from unsay.record import annotation, editing
 from unsay.record.recorded import corpus_rows, read_answers, read_recorded
 from unsay.report.notes import after_record, notes
-from unsay.store.files import write_text
+from unsay.store.files import read_jsonl, write_text
 from unsay.store.folder import RunFolder
 from unsay.store.keys import new_key
 from unsay.store.manifest import Counts, Manifest, Spans, TargetModel
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def edit(folder: RunFolder, number: int = 0, **changes: object) -> None:
     """Change keys of one line; `None` takes a key out."""
-    lines = [json.loads(line) for line in annotation.spans_file(folder).read_text().splitlines()]
+    lines = read_jsonl(annotation.spans_file(folder))
     lines[number] = {key: value for key, value in (lines[number] | changes).items() if value is not None}
     annotation.spans_file(folder).write_text("\n".join(map(json.dumps, lines)))
 

@@ -23,7 +23,7 @@ from unsay.record.recorded import read_recorded, read_truth
 from unsay.record.replay import Said
 from unsay.run import Watchers, run_train
 from unsay.store.clock import Cost
-from unsay.store.files import sha256
+from unsay.store.files import read_jsonl, sha256
 from unsay.store.folder import RunFolder
 from unsay.train import loop, train
 from unsay.train.data import TrainingData
@@ -126,8 +126,8 @@ def test_resumed_equals_straight(tmp_path, settings, more):
     straight = finish(tmp_path / "straight", settings, *more)
     folder = interrupted(tmp_path / "resumed", settings, *more)
     assert folder.manifest().checkpoint.fingerprint == straight
-    lines = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
-    other = [json.loads(line) for line in RunFolder(tmp_path / "straight").steps_file.read_text().splitlines()]
+    lines = read_jsonl(folder.steps_file)
+    other = read_jsonl(RunFolder(tmp_path / "straight").steps_file)
     assert [{**line, "seconds": 0} for line in lines] == [{**line, "seconds": 0} for line in other]
     assert folder.manifest().exposure == RunFolder(tmp_path / "straight").manifest().exposure
 
@@ -173,7 +173,7 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path, settings):
     for name, more in (("whole", ["train.batch=4"]), ("parts", ["train.batch=1", "train.accumulation=4"])):
         recipe, folder = begin(tmp_path / name, settings, "method=idk", "train.rounds=2", *more)
         train(recipe, folder)
-        steps.append([json.loads(line) for line in folder.steps_file.read_text().splitlines()])
+        steps.append(read_jsonl(folder.steps_file))
     assert len(steps[0]) == len(steps[1]) == 4
     for whole, parts in zip(*steps, strict=True):
         assert whole["loss"] == pytest.approx(parts["loss"], abs=2e-4)
@@ -190,7 +190,7 @@ def test_a_step_is_the_same_however_it_is_split(tmp_path, settings, tiny_folder,
         split = (f"train.batch={batch}", f"train.accumulation={parts}", "train.rounds=2")
         recipe, folder = begin(tmp_path / f"{batch}x{parts}", settings, *more, *split)
         train(recipe, folder)
-        lines.append([json.loads(line) for line in folder.steps_file.read_text().splitlines()])
+        lines.append(read_jsonl(folder.steps_file))
         weights.append(torch.cat([w.flatten() for w in load_file(folder.checkpoint / "model.safetensors").values()]))
     untouched = torch.cat([w.flatten() for w in load_file(tiny_folder / "model.safetensors").values()])
     moved = float((weights[0] - untouched).norm())
@@ -259,7 +259,7 @@ def test_passes_train_on_the_targets_of_a_round_again_with_other_retain_rows(tmp
     train(recipe, folder)
     twice, again = begin(tmp_path / "twice", settings, "train.rounds=2", "train.passes=2", "train.resample=round")
     train(twice, again)
-    one, two = ([json.loads(line) for line in found.steps_file.read_text().splitlines()] for found in (folder, again))
+    one, two = (read_jsonl(found.steps_file) for found in (folder, again))
     assert [line["round"] for line in one] == [0] * 3 + [1] * 3  # five questions, two a step
     assert [line["round"] for line in two] == [0] * 6 + [1] * 6
     assert [line["leak_mean"] for line in two[:3]] == [line["leak_mean"] for line in two[3:6]]  # the same targets
@@ -347,7 +347,7 @@ def test_a_round_of_many_questions_holds_few_targets_at_once(tmp_path, settings,
     train(recipe, folder)
     assert asked == [4, 1], "whole steps"
     assert folder.manifest().exposure.targets == 15
-    steps = [json.loads(line) for line in folder.steps_file.read_text().splitlines()]
+    steps = read_jsonl(folder.steps_file)
     assert [step.get("pass", 0) for step in steps] == [0, 0, 1, 1, 2, 2, 0, 1, 2], "every pass over those that are held"
 
 

@@ -24,7 +24,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Difference(NamedTuple):
+class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
@@ -92,7 +92,7 @@ def mean_interval(
     strata: Sequence[str] = (),
     scale: tuple[float, float] = (0.0, 1.0),
     confidence: float = 0.95,
-) -> Difference:
+) -> Estimate:
     """Mean over questions with an interval that holds for few questions too, and for questions in groups that score alike.
 
     `groups`: the subject of each question; one without ("") is a group of its own, and where all have one subject, each counts alone.
@@ -127,11 +127,11 @@ def mean_interval(
     p = (mean - least) / (most - least)
     if variance < _ROUNDING or not 0 < p < 1:
         unseen = 1 - half ** (1 / (free + 1))
-        return Difference(mean, mean - unseen * (mean - least), mean + unseen * (most - mean))
+        return Estimate(mean, mean - unseen * (mean - least), mean + unseen * (most - mean))
     trials = p * (1 - p) / variance * (norm.ppf(half) / student.ppf(half, free)) ** 2
     hits = p * trials
     low, high = beta.ppf(half, hits, trials - hits + 1), beta.ppf(1 - half, hits + 1, trials - hits)
-    return Difference(mean, least + float(low) * (most - least), least + float(high) * (most - least))
+    return Estimate(mean, least + float(low) * (most - least), least + float(high) * (most - least))
 
 
 def equal_within(hits: int, n: int, target: float, confidence: float = 0.95) -> float:

@@ -38,7 +38,7 @@ PROBES = {
     "multiple_choice": "unsay.probes.multiple_choice:MultipleChoice",
     "likelihood": "unsay.probes.likelihood:Likelihood",
     "drift": "unsay.probes.drift:Drift",
-    "relearn": "unsay.probes.weights:Relearn",
+    "relearn": "unsay.probes.relearn:Relearn",
     "quantise": "unsay.probes.quantise:Quantise",
     "damage": "unsay.probes.damage:Damage",
     "earlier": "unsay.probes.earlier:Earlier",

@@ -11,6 +11,7 @@ from tests.bad_input.conftest import damaged
 from unsay.config import load
 from unsay.record import record, start
 from unsay.run import Watchers, run_audit
+from unsay.store.files import read_jsonl
 from unsay.store.folder import RunFolder
 from unsay.tables import METHODS, PROBES
 from unsay.train import train
@@ -65,7 +66,7 @@ def test_auditing_it(probe: str, recorded: tuple[Path, list[str]]) -> None:
         "prefix_search",
     ):  # nothing to ask or to ask with, or it diverges
         run_audit(recipe, folder, "before", Watchers())
-        found = [json.loads(line) for line in folder.audit_file("before").read_text().splitlines()]
+        found = read_jsonl(folder.audit_file("before"))
         assert [row["value"] for row in found] == [None] * len(found)
         return
     with pytest.raises(FloatingPointError, match="not finite"):

@@ -98,39 +98,39 @@ def test_a_curve_is_of_the_trained_weights(file: Path, recorded: Path, tmp_path:
     assert RunFolder(recorded / "idle" / "000" / "seed-0").recipe().train.averaging == 1
 
 
-def test_rounds_fill_the_budget(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
-    """30 s, of which 4 went into recording and 6 into preparing: 20 are left for rounds of 2 s."""
-    looks = iter([8.0, 10.0])
+@pytest.mark.parametrize(
+    ("recording", "costs", "settings", "rounds", "note"),
+    [
+        (4.0, (8.0, 10.0), ["budget=30"], 10, ""),
+        (1.0, (2.0, 4.0), ["budget=4", "checkpoints=3"], 3, "3 rounds of gd 000, one for each checkpoint, take 7 s"),
+    ],
+    ids=["6 s went into preparing: 20 are left for rounds of 2 s", "fewer fit than there are checkpoints"],
+)
+def test_rounds_fill_the_budget(
+    file: Path,
+    recorded: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recording: float,
+    costs: tuple[float, ...],
+    settings: list[str],
+    rounds: int,
+    note: str,
+):
+    looks, told = iter(costs), []
 
     def train(recipe: Any, folder: Any, watch: Callable[..., bool]) -> None:
-        for rounds in (1, 2):
-            watch(None, None, rounds, trial.Cost(0.0, next(looks)))
+        for done in (1, 2):
+            watch(None, None, done, trial.Cost(0.0, next(looks)))
 
     monkeypatch.setattr(trial, "train", train)
-    monkeypatch.setattr(trial.Recorded, "cost", lambda self, recipe: trial.Cost(0.0, 4.0))
-    one = begun(file, recorded, "budget=30")
-    place = recorded / "gd" / "000"
-    trial.note(place, settings={})
-    shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, NONE)
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.first_configuration("gd"), place, shelves) == 10
-    assert not (place / "pilot").exists()
-
-
-def test_a_budget_that_holds_fewer_rounds_than_checkpoints_is_told(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):
-    looks, told = iter([2.0, 4.0]), []
-
-    def train(recipe: Any, folder: Any, watch: Callable[..., bool]) -> None:
-        for rounds in (1, 2):
-            watch(None, None, rounds, trial.Cost(0.0, next(looks)))
-
-    monkeypatch.setattr(trial, "train", train)
-    monkeypatch.setattr(trial.Recorded, "cost", lambda self, recipe: trial.Cost(0.0, 1.0))
-    one = begun(file, recorded, "budget=4", "checkpoints=3")
+    monkeypatch.setattr(trial.Recorded, "cost", lambda self, recipe: trial.Cost(0.0, recording))
+    one = begun(file, recorded, *settings)
     place = recorded / "gd" / "000"
     trial.note(place, settings={})
     shelves = trial.Recorded(recorded / "recorded", one.sweep.asked, Watchers(note=told.append))
-    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.first_configuration("gd"), place, shelves) == 3
-    assert any("3 rounds of gd 000, one for each checkpoint, take 7 s" in line and "budget of 4 s" in line for line in told)
+    assert trial._rounds(one.sweep, one.recipe, "gd", one.sweep.first_configuration("gd"), place, shelves) == rounds
+    assert not (place / "pilot").exists()
+    assert any(note in line and "budget of 4 s" in line for line in told) if note else not told
 
 
 def test_below_the_floor_a_configuration_ends(file: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,9 +15,9 @@ from unsay.config import ConfigError, Recipe
 from unsay.doctor.cost import Costs
 from unsay.doctor.memory import Sizes
 from unsay.lm import builtin
-from unsay.lm.adapters import adapt, checkpoint_activations
+from unsay.lm.adapters import prepare
 from unsay.lm.encode import Encoder
-from unsay.lm.model import default_device
+from unsay.lm.model import default_device, freeze_embeddings
 
 T = TypeVar("T", Sizes, Costs)
 
@@ -44,13 +44,8 @@ def shallow(recipe: Recipe, layers: int) -> tuple[PreTrainedModel, Encoder]:
     kind = getattr(torch, recipe.model.dtype)
     model = AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=recipe.model.trust_remote_code)
     if recipe.model.freeze_embeddings:
-        for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
-            if matrix is not None:
-                matrix.requires_grad_(False)
-    if recipe.lora.rank:
-        adapt(model, recipe.lora, recipe.seed)
-    if recipe.train.gradient_checkpointing:
-        checkpoint_activations(model)
+        freeze_embeddings(model)
+    prepare(model, recipe)
     knobs = recipe.model
     tokenizer = AutoTokenizer.from_pretrained(where, revision=knobs.revision, trust_remote_code=knobs.trust_remote_code)
     encoder = Encoder(tokenizer, knobs.template, knobs.system_prompt, (), knobs.template_options, stop=knobs.stop)

@@ -32,11 +32,16 @@ def load_to_train(recipe: Recipe, name: str | None = None) -> tuple[PreTrainedMo
     """The model `name` as an optimizer gets it: its weights quantised, its adapters injected and its activations
     recomputed, where the recipe says so. Raises `ConfigError`."""
     model, encoder = load(recipe.model, name, quantized=True, device=default_device())
+    prepare(model, recipe)
+    return model, encoder
+
+
+def prepare(model: PreTrainedModel, recipe: Recipe) -> None:
+    """Give the model adapters, and have its activations recomputed, where the recipe says so."""
     if recipe.lora.rank:
         adapt(model, recipe.lora, recipe.seed)
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model)
-    return model, encoder
 
 
 def adapt(model: PreTrainedModel, config: LoraConfig, seed: int = 0) -> None:

@@ -66,9 +66,7 @@ def load(
         raise ConfigError(f"cannot load model {named(name)}: {_why(error)}") from error
     _complete(name, model, found, config)
     if config.freeze_embeddings:
-        for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
-            if matrix is not None:  # a model may keep its head to itself
-                matrix.requires_grad_(False)
+        freeze_embeddings(model)
     stops = model.generation_config.eos_token_id
     stop_ids = [stops] if isinstance(stops, int) else list(stops or ())
     if model.device.type == "meta":
@@ -84,6 +82,12 @@ def load(
     return placed, Encoder(
         tokenizer, config.template, config.system_prompt, stop_ids, config.template_options, vocabulary, room, config.stop
     )
+
+
+def freeze_embeddings(model: PreTrainedModel) -> None:
+    for matrix in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if matrix is not None:  # a model may keep its head to itself
+            matrix.requires_grad_(False)
 
 
 def _why(error: Exception) -> str:

@@ -19,17 +19,16 @@ from unsay.lm.subject import Subject
 from unsay.metric import HIGHER, LIKELIHOODS, LOWER, RETAIN_MODEL, Findings, Metric, Whole, scored_by
 from unsay.probes import membership
 from unsay.probes.gradients import gradient_norms
-from unsay.probes.options import PAPER, RELEASED, averaged, choices
+from unsay.probes.options import MADE, PAPER, RELEASED, averaged, choices
 from unsay.probes.scoring import finite, known, missing, scored, spread, unscored
 from unsay.stats import area_interval, independent_scores, roc_auc
 from unsay.types import Case, Example, Finding, Pair
 
 OF_ANSWER = ("probability", "extraction_strength", "extraction_strength_released", "exact_memorisation")
-NO_WEIGHTS = "this model shows no likelihoods of all tokens, only of text"
+NO_ALL_TOKENS = "this model shows no likelihoods of all tokens, only of text"
 TRUTH_RATIOS = {"truth_ratio": PAPER, "truth_ratio_released": RELEASED}
 NO_WRONG = "no wrong answers, and too few other answers of the kind to make them from"
-NO_TOKENS = "the answer has no token"
-MADE = "made options"
+EMPTY = "the answer has no token"
 NO_HOLDOUT = "the corpus has no answers that no model was trained on"
 NO_GRADIENT = "weights in few bits, or in several places, take no gradient"
 K = 0.2
@@ -156,8 +155,8 @@ class Likelihood:
         found = missing("likelihood", (*TRUTH_RATIOS, *OF_ANSWER), case) + missing("likelihood", members, case)
         if subject.weights is None:
             ids = [example.id for example, _ in pairs]
-            found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_WEIGHTS)
-            return [*found, *_no_areas(membership.ATTACKS, NO_WEIGHTS)]
+            found += unscored("likelihood", (*TRUTH_RATIOS, *OF_ANSWER, *members), ids, NO_ALL_TOKENS)
+            return [*found, *_no_areas(membership.ATTACKS, NO_ALL_TOKENS)]
         options, holdout = choices(case, OPTIONS), spread(case.corpus.holdout, len(pairs))
         texts = [(e.question, text) for e, fact in pairs for text in (fact.answer, *options.get(e.id, ()))]
         texts = list(dict.fromkeys([*texts, *((pair.question, pair.answer) for pair in holdout)]))
@@ -237,7 +236,7 @@ def _of_answer(example: Example, moments: membership.Moments, source: str) -> It
         strength = membership.extraction_strength(told)
         values[1:] = strength, max(strength, 1 / len(told)), membership.exact_memorisation(told)
     for metric, value in zip(OF_ANSWER, values, strict=True):
-        yield scored("likelihood", metric, value, example.id, "", NO_TOKENS, source)
+        yield scored("likelihood", metric, value, example.id, "", EMPTY, source)
 
 
 def _of_options(example: str, scores: Mapping[str, Sequence[float]], note: str) -> Iterator[Finding]:

@@ -9,13 +9,12 @@ from typing import ClassVar
 from unsay.config import ConfigError
 from unsay.lm.subject import Subject
 from unsay.metric import CHANCE, EITHER, LIKELIHOODS, Metric
-from unsay.probes.options import LEAST, choices
+from unsay.probes.options import LEAST, MADE, choices
 from unsay.probes.scoring import CLOSED, NO_LIKELIHOODS, choice_of, known, missing, unscored
 from unsay.types import Case, Finding
 
 YIELDS = ("most", "least", "chance", "min_probability")
 BALANCED = "closed_balanced"
-MADE = "made options"
 NO_CLOSED = "every answer has a word of its own"
 NO_OPTIONS = "no wrong options, and too few other answers of the kind to make them from"
 

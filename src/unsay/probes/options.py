@@ -15,6 +15,7 @@ from unsay.text import keyword_recall, likeness, sensitive_spans
 from unsay.text.names import swapped
 from unsay.types import Case, Example
 
+MADE = "made options"
 LEAST = 2
 """Fewest wrong options with which multiple choice is one."""
 PAPER, RELEASED = "paper", "released"

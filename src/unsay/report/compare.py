@@ -22,7 +22,7 @@ from unsay.packed import Packed
 from unsay.report.evidence import Evidence, areas, change, interval
 from unsay.report.gate import evidence
 from unsay.report.notes import TRAINED
-from unsay.stats import Difference, Interval
+from unsay.stats import Estimate, Interval
 from unsay.store.folder import RunFolder
 from unsay.types import own_id
 
@@ -38,7 +38,7 @@ class Column:
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, Interval]
     """Metric → 95 % interval of its value; left out where there is none."""
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Estimate]
     """Metric → this run − the first over the questions of both; left out where they share none."""
     questions: Mapping[str, int]
     """Metric → how many questions that were."""
@@ -94,7 +94,7 @@ def _read(folder: RunFolder, which: str) -> Evidence:
 
 
 def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: Evidence, which: str) -> Column:
-    intervals, differences, questions = dict[str, Interval](), dict[str, Difference](), dict[str, int]()
+    intervals, differences, questions = dict[str, Interval](), dict[str, Estimate](), dict[str, int]()
     same: Callable[[str], bool] = _same(first_folder, first, folder, here) if here is not first else bool
     there = first.findings[which] if here is not first else Packed()
     for key, one in metrics().items():
@@ -119,9 +119,7 @@ def _column(folder: RunFolder, here: Evidence, first_folder: RunFolder, first: E
     )
 
 
-def _held_against(
-    metric: Metric, here: Packed, first: Packed, same: Callable[[str], bool]
-) -> tuple[Interval | None, Difference | None, int]:
+def _held_against(metric: Metric, here: Packed, first: Packed, same: Callable[[str], bool]) -> tuple[Interval | None, Estimate | None, int]:
     """The interval of a mean over questions; its difference from the first run, and over how many questions. In a function of its own, so
     that the values of one metric are gone before the next takes 20 MB for 100,000."""
     now = {} if metric.compute else by_question(metric, here)

@@ -11,7 +11,7 @@ from unsay.metric import scored_by
 from unsay.packed import Packed
 from unsay.report.evidence import Evidence
 from unsay.report.pictures import COLOURS, DASHED, INK, PAPER, STYLE, canvas, legend, svg
-from unsay.stats import Difference, mean_interval
+from unsay.stats import Estimate, mean_interval
 from unsay.types import Finding
 
 _PARTS = 5
@@ -45,7 +45,7 @@ def options(evidence: Evidence) -> str:
         return svg(figure, "options", "Multiple choice by quantile of the smallest option probability, against chance")
 
 
-def by_quantile(findings: Sequence[Finding], metric: str) -> list[Difference]:
+def by_quantile(findings: Sequence[Finding], metric: str) -> list[Estimate]:
     """How often the true option is the `most` or the `least` likely, with intervals, in equal parts of the questions by the smallest
     probability of an option; empty where there are too few."""
     smallest = {f.example: f.value for f in scored_by(findings, "multiple_choice", "min_probability")}

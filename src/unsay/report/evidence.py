@@ -21,7 +21,7 @@ from unsay.measure.summary import metrics as every_metric
 from unsay.metric import Metric, Values, by_question, farthest, of_kind, scored_by
 from unsay.packed import Packed, PackedRows
 from unsay.report.notes import ENDPOINT
-from unsay.stats import Difference, Interval, mean_interval
+from unsay.stats import Estimate, Interval, mean_interval
 from unsay.store.files import each_jsonl, read_jsonl
 from unsay.store.folder import RunFolder, each_finding
 from unsay.store.identity import differences
@@ -48,7 +48,7 @@ class Evidence:
     """Metric → how many questions stand behind its value after unlearning."""
     intervals: Mapping[str, Interval]
     """Metric → 95 % interval of its value after unlearning; left out where there is none."""
-    changes: Mapping[str, Difference]
+    changes: Mapping[str, Estimate]
     """Metric → after − before over the questions that both have, with a 95 % interval."""
     results: Sequence[verdict.LineResult]
     never_knew: NeverKnew | None
@@ -290,7 +290,7 @@ def interval(metric: Metric, values: Values, groups: Mapping[str, str]) -> Inter
     return Interval(found.low, found.high) if found else None
 
 
-def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str]) -> Difference | None:
+def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str]) -> Estimate | None:
     """After − before with its 95 % interval, over the questions that both models were scored on."""
     places = [place for place in now if place in then]
     return _spread(metric, places, [now[place] - then[place] for place in places], groups, -metric.top)
@@ -298,7 +298,7 @@ def change(metric: Metric, now: Values, then: Values, groups: Mapping[str, str])
 
 def _spread(
     metric: Metric, places: Sequence[tuple[str, str]], values: Sequence[float], groups: Mapping[str, str], least: float
-) -> Difference | None:
+) -> Estimate | None:
     # Words of one text hang together: an interval that took them for independent would be too narrow.
     if len(values) < 2 or metric.unit != "questions":
         return None

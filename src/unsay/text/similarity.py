@@ -1,4 +1,4 @@
-"""ROUGE-L, words, and what can be said of an answer from its text alone: pure strings, no torch.
+"""ROUGE-L, and what can be said of an answer from its text alone: pure strings, no torch.
 
 `rouge_l` gives the numbers of Google's `rouge_score` package (stemmer on) to the bit, faster. One departure:
 where the reference has no token, `rouge_score` says 0 and this says `None`, unscored; its tokenizer keeps `[a-z0-9]` only,
