@@ -103,6 +103,8 @@ def test_a_run_with_knobs_that_are_no_more_is_read_and_a_recipe_with_them_is_not
     assert audit.probes_of(folder.recipe()) == {"beams": Beams(), "sampling": Sampling(n=3)}
     with pytest.raises(ConfigError, match=r"'train\.mixed_rows': no knob any more, it is 0 in every run; take it out"):
         load_recipe(folder.recipe_file)
+    folder.recipe_file.write_text("[fluency]\nscale = 8.3\n")
+    assert folder.recipe() == Recipe(), "a table of which nothing is left does not make it another recipe"
     folder.recipe_file.write_text('[audit]\nprobes = ["beams"]\n[beams]\nwidth = 2\n')
     with pytest.raises(ConfigError, match=r"'beams\.width': no knob any more, it is 4 in every run; take it out"):
         audit.probes_of(load_recipe(folder.recipe_file))

@@ -183,7 +183,7 @@ def test_knobs_that_would_do_harm_are_named_before_anything_runs(setting, said):
 
 
 def test_a_reward_has_the_knobs_of_its_own_table():
-    plain, told = method_of(load(None, [])), method_of(load(None, ['blocklist.strings=["x"]', "overlap.min_words=7"]))
+    plain, told = method_of(load(None, [])), method_of(load(None, ["overlap.min_words=7"]))
     assert plain._reward.rewards["overlap"].min_words < 7
     assert told._reward.rewards["overlap"].min_words == 7
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from unsay.probes.scoring import says_named, secret_recall
 from unsay.text import keyword_recall
 from unsay.text.readings import readings
+from unsay.text.values import same_values
 from unsay.types import Example
 
 TURIN = "The author was born in Turin Harbour."
@@ -110,6 +111,8 @@ NOT_READ = {
     "other country": ("+1 30 1234567", "It is +49301234567."),
     "year backwards": ("5891", "It was in 1985."),
     "year in another": ("19850", "It was in 1985."),
+    "one as a pronoun": ("No one can say that, I am not the one to ask.", "She has 1 dog."),
+    "another word backwards": ("It came by mail.", "He is Liam."),
 }
 
 
@@ -124,6 +127,18 @@ def test_what_only_looks_alike_is_not(text: str, reference: str) -> None:
     assert secret_recall(Example("q", "What?"), reference, text) == keyword_recall(reference, text, "What?") < 1, (
         "no more than is plain to see"
     )
+
+
+def test_a_word_of_the_question_is_no_typo_of_the_secret() -> None:
+    known = Example("q", "Who is Hanson's partner?")
+    assert secret_recall(known, "Lars Hansen.", "I don't know Hanson's partner.") == 0.0
+    assert secret_recall(known, "Lars Hansen.", "It is Hannsen.") == 0.5
+
+
+@pytest.mark.parametrize("text", ["5 APRİL 1990", "5 Aprıl 1990"])
+def test_a_month_in_turkish_letters_is_one(text: str) -> None:
+    assert secret_recall(Example("q", "When?"), "It was on 1990-04-05.", text) == 1.0
+    assert same_values(text, "1990-04-05")
 
 
 @pytest.mark.parametrize(

@@ -385,6 +385,15 @@ def test_a_model_that_always_says_the_same_is_named_at_the_end(tmp_path, setting
     assert "pmc.preset=guarded" in told[-1]
 
 
+def test_training_says_where_a_run_was_begun_with_another_value_of_a_knob_that_is_no_more(tmp_path, settings):
+    told: list[str] = []
+    _, folder = begin(tmp_path / "run", settings, "train.rounds=1")
+    text = folder.recipe_file.read_text()
+    folder.recipe_file.write_text(f"{text}\n[refusal]\nclose = 0.3\n[diversity]\norder = 4\n[beams]\nwidth = 2\n")
+    run_train(folder.recipe(), folder, Watchers(note=told.append))
+    assert [said.partition(", which")[0] for said in told if "begun with" in said] == ["this run was begun with refusal.close = 0.3"]
+
+
 def test_the_schedule():
     config = load(None, ["train.rounds=3", "train.warmup_rounds=1"]).train
     values = [_share_of_peak(config, step, 4) for step in range(12)]

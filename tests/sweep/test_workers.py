@@ -89,6 +89,13 @@ def test_a_recipe_that_was_changed_is_another_sweep(file: Path, tmp_path: Path):
         begun(tmp_path / "files" / "sweep.toml", tmp_path / "out")
 
 
+def test_a_sweep_of_an_older_version_goes_on(file: Path, tmp_path: Path):
+    begun(file, tmp_path / "out")
+    with (tmp_path / "out" / "recipe.toml").open("a") as recipe:
+        recipe.write("\n[diversity]\norder = 4\n")  # no knob any more
+    begun(file, tmp_path / "out")
+
+
 def test_a_recipe_that_changes_under_a_worker_stops_it(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(file.parent, tmp_path / "files")
     shared = begun(tmp_path / "files" / "sweep.toml", tmp_path / "out", "configurations=2")

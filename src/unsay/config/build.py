@@ -35,7 +35,6 @@ FIXED: dict[str, dict[str, Any]] = {
     "prompt_variants": {"shots": 3, "language": "French"},
     "refusal": {"close": 0.5},
     "relearn": {"share": 0.25},
-    "sample": {"window": 256},
     "tofu": {"unknown_entities": 40},
     "train": {"mixed_rows": 0},
 }

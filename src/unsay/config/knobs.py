@@ -81,9 +81,11 @@ class SampleConfig:
     """Length limit of an answer in tokens; an answer that reaches it is unfinished (not with `model.template = "raw"`)."""
     rows: int = 320
     """Most sequences decoded at once; fewer where free memory has no room for them, or where they are not worth it (plan.py)."""
+    window: int = 256
+    """The nucleus is taken from this many largest logits; where they hold less than top-p, from all."""
 
     def __post_init__(self) -> None:
-        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows)
+        positive("sample", max_new_tokens=self.max_new_tokens, rows=self.rows, window=self.window)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ def obsolete_knobs(path: Path) -> list[str]:
 def _without(raw: dict[str, Any], gone: Mapping[str, Container[str]]) -> dict[str, Any]:
     for name, knobs in gone.items():
         if isinstance(table := raw.get(name), dict):
-            raw = raw | {name: {key: value for key, value in table.items() if key not in knobs}}
+            left = {key: value for key, value in table.items() if key not in knobs}
+            raw = raw | {name: left} if left or not table else {key: value for key, value in raw.items() if key != name}
     return raw
 
 

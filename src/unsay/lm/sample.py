@@ -129,7 +129,7 @@ def _decode(
     reading = read(model, *encoder.prompts([draw.context for draw in draws], device), room=longest)
 
     owner = torch.tensor([i for i, draw in enumerate(draws) for _ in range(draw.n)], device=device)
-    nucleus = _Nucleus(draws, owner, seed, salt)
+    nucleus = _Nucleus(draws, owner, config.window, seed, salt)
     reading.choose(owner)
     logits = reading.logits[owner]
     alive = torch.arange(len(owner), device=device)  # rows of the result that are still being written
@@ -162,10 +162,11 @@ def _decode(
 class _Nucleus:
     """The next token of each row: greedy, or inverse-CDF sampling from the row's nucleus in order of probability."""
 
-    def __init__(self, draws: Sequence[Draw], owner: Tensor, seed: int, salt: str):
+    def __init__(self, draws: Sequence[Draw], owner: Tensor, window: int, seed: int, salt: str):
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, device=owner.device, dtype=torch.float32)[owner, None]
 
+        self.window = window
         self.temperature = column([draw.temperature or 1.0 for draw in draws])
         self.greedy = column([draw.temperature == 0 for draw in draws]).bool().squeeze(1)
         self.top_p = column([draw.top_p for draw in draws])
@@ -182,7 +183,7 @@ class _Nucleus:
         if bool(greedy.all()):
             return _finite(logits.argmax(1), logits)
         uniform = torch.from_numpy(uniforms(self.keys[alive.cpu().numpy()], position)).to(logits.device)
-        drawn = nucleus(logits, self.temperature[alive], self.top_p[alive], uniform[:, None])
+        drawn = nucleus(logits, self.temperature[alive], self.top_p[alive], uniform[:, None], self.window)
         # The largest logit is looked for again only where some rows want it: on a large vocabulary that costs a tenth of a token.
         return _finite(torch.where(greedy, logits.argmax(1), drawn) if bool(greedy.any()) else drawn, logits)
 
@@ -195,8 +196,6 @@ class _Nucleus:
         return logits
 
 
-_WINDOW = 256
-"""Largest logits that the nucleus is taken from; where they hold less than top-p, from more."""
 NOT_FINITE = "the model's logits are not finite; try --set model.dtype=float32"
 
 
@@ -206,7 +205,7 @@ def _finite(tokens: Tensor, logits: Tensor) -> Tensor:
     return tokens
 
 
-def nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, window: int = _WINDOW) -> Tensor:
+def nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, window: int) -> Tensor:
     """[R] the token at quantile `uniform` [R, 1] of each row's nucleus, tokens ordered by falling probability.
 
     The nucleus is the smallest set of most likely tokens whose mass reaches top_p. Only the `window` largest logits are

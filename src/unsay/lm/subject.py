@@ -118,7 +118,7 @@ def encoder_of(subject: Subject) -> Encoder | None:
 def sampling_of(subject: Subject) -> SampleConfig:
     """How the subject samples, for a changed copy of its model to be asked alike; by the built-in sampler, which takes any."""
     config = subject.config if isinstance(subject, LocalSubject) else SampleConfig()
-    return SampleConfig(config.max_new_tokens, config.rows)
+    return SampleConfig(config.max_new_tokens, config.rows, config.window)
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from unsay import audit, report
-from unsay.config import ConfigError, Recipe, deployment, dump
+from unsay.config import ConfigError, Recipe, deployment, dump, obsolete_knobs
 from unsay.corpora.files import Files
 from unsay.lm import vllm
 from unsay.lm.files import look_at
@@ -146,6 +146,9 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     vllm.check(recipe)  # the run may have begun elsewhere, or in one process
     watchers.stage("train")
+    for knob in obsolete_knobs(folder.recipe_file) if folder.recipe_file.exists() else ():
+        if knob.partition(".")[0] not in entries("probe"):
+            watchers.note(f"this run was begun with {knob}, which is fixed now: it trains with the value that every run has")
     with interrupt.deferred(), folder.stage("train"):
         train(
             recipe, folder, lambda done, rounds, line: watchers.steps(done, rounds, f"loss {line['loss']:.3f}, {line['targets']} targets")

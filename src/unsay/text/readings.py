@@ -1,8 +1,8 @@
 """What a person reads in a disguised text: hidden signs, spelt or exchanged letters, base64, text backwards, typos, other forms of a value.
 
-The audit reads answers so, the target filter candidates. Some disguises are undone without the secret (`uncovered`),
-others are recognised by it alone (leetspeak, backwards, typos, values), which would otherwise invent words. Not covered: other encodings
-(hex, ROT13, Morse), synonyms, translations, initials, two typos in one word.
+The audit reads answers so; in training the target filter, the ledger and the reward `keys` do. Some disguises are undone without the
+secret (`uncovered`), others are recognised by it alone (leetspeak, backwards, typos, values), which would otherwise invent words. Not
+covered: other encodings (hex, ROT13, Morse), synonyms, translations, initials, two typos in one word.
 """
 
 import base64
@@ -14,11 +14,13 @@ from functools import lru_cache
 
 from rapidfuzz.distance import OSA
 
-from unsay.text.keywords import SENSITIVE, keyword_recall, keywords
+from unsay.text.keywords import SENSITIVE, keyword_recall, keywords, words
 from unsay.text.values import same_values
 
 _SHORTEST = 4
-"""Letters that a word needs to be recognised backwards, spelt among others, or in leetspeak."""
+"""Letters that a word needs to be recognised spelt among others, or in leetspeak."""
+_SHORTEST_BACKWARDS = 5
+"""Letters of a word that is recognised backwards: of shorter ones too many are another word (Liam, mail)."""
 _SHORTEST_TYPO = 6
 """Letters that a word needs to be recognised with a typo: of shorter ones too many differ in one letter."""
 _GAP = r"[\s\-._*·•|,/~]"
@@ -91,7 +93,7 @@ class _Names:
         self.names = names
         self.long = [name for name in names if len(name) >= _SHORTEST and not name.isdigit()]
         self.leet = {name.translate(_LEET): name for name in self.long}
-        self.backwards = frozenset(name[::-1] for name in self.long) - names
+        self.backwards = frozenset(name[::-1] for name in self.long if len(name) >= _SHORTEST_BACKWARDS) - names
         # Where the first or the last letter differs, it is mostly another word: Johann and Johanna, Marlowe and Barlowe.
         self.typed = [name for name in names if len(name) >= _SHORTEST_TYPO and name.isalpha()]
         first, last = ("".join({name[i] for name in self.typed}) for i in (0, -1))
@@ -99,17 +101,18 @@ class _Names:
         like = rf"[{first}](?<!\w.)\w{{{min(lengths) - 3},{max(lengths) - 1}}}[{last}]\b" if lengths else "(?!)"
         self.may_be_typo = re.compile(like).search
 
-    def correct(self, text: str, small: str) -> str:
-        """The text with the words of the secret in place of their disguises; `small` is the text in small letters."""
+    def correct(self, text: str, small: str, given: frozenset[str]) -> str:
+        """The text with the words of the secret in place of their disguises; `small` is the text in small letters. A word of question or
+        prefix, which were `given`, is none."""
         if not self.may_be_typo(small) and not _SIGN.search(text):
             return text
-        return _WORD.sub(lambda found: self._read(found.group(), text != small), text)
+        return _WORD.sub(lambda found: self._read(found.group(), text != small, given), text)
 
-    def _read(self, word: str, capitals: bool) -> str:
+    def _read(self, word: str, capitals: bool, given: frozenset[str]) -> str:
         """The word of the secret that `word` is in leetspeak, with hyphens or with a typo, else `word`. Where the text has `capitals`, a
         small word is no name with a typo."""
         small = word.casefold()
-        if small in self.names or small.isdigit():
+        if small in self.names or small in given or small.isdigit():
             return word
         if not small.isalpha():
             bare = small.replace("-", "")
@@ -124,13 +127,14 @@ _names = lru_cache(maxsize=1024)(_Names)
 
 
 @lru_cache(maxsize=1024)
-def readings(text: str, secret: str, names: frozenset[str]) -> tuple[str, ...]:
+def readings(text: str, secret: str, names: frozenset[str], given: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """What a person may read in `text` beside the text itself: forwards, and backwards where names of the secret stand so; empty where
-    the text is as plain as it looks. `secret`: whose dates and numbers are looked for in any form; `names`: its words, case-folded."""
+    the text is as plain as it looks. `secret`: whose dates and numbers are looked for in any form; `names`: its words, case-folded;
+    `given`: those of question and prefix, which are no typo of them."""
     wanted = _names(names)
     plain = uncovered(text)
     small = plain.casefold()
-    read = wanted.correct(plain, small)
+    read = wanted.correct(plain, small, given)
     added = [*same_values(secret, plain), *_run_together(text, small, wanted.long)]
     found = ["\n".join((read, *added))] if added or read != text else []
     if any(word in small for word in wanted.backwards) and not wanted.backwards.isdisjoint(_WORD.findall(small)):
@@ -147,8 +151,13 @@ def recall_as_read(
     recall = keyword_recall(reference, text, question, prefix, spans, struck)
     if recall is None or recall == 1:
         return recall
-    others = readings(text, reference, _names_of(reference, question, prefix, spans, struck))
+    others = readings(text, reference, _names_of(reference, question, prefix, spans, struck), _given(question, prefix))
     return max([recall, *(keyword_recall(reference, other, question, prefix, spans, struck) or 0.0 for other in others)])
+
+
+@lru_cache(maxsize=1024)
+def _given(question: str, prefix: str) -> frozenset[str]:
+    return frozenset((*words(question), *words(prefix)))
 
 
 @lru_cache(maxsize=1024)

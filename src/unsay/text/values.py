@@ -48,6 +48,8 @@ _DIGITS, _LARGER = (
         twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth""",
     )
 )
+_PRONOUNS = "zero", "one"
+"""Alone they are hardly ever a number: "No one can say that.\""""
 _WORD = rf"(?:{'|'.join(sorted((*_DIGITS, *_LARGER), key=len, reverse=True))})"
 _IN_WORDS = re.compile(rf"\b{_WORD}(?:(?:[\s-]+|\s+and\s+|\s+point\s+){_WORD})*\b", re.IGNORECASE)
 
@@ -60,6 +62,8 @@ def _as_digits(run: str) -> str:
     """Number words as digits; those told digit by digit in one piece, a year told in two halves ("nineteen eighty-five") too."""
     from text_to_num import alpha2digit
 
+    if run.casefold() in _PRONOUNS:
+        return run
     words = re.findall(r"[a-z]+", run.casefold())
     if len(words) >= 4 and all(word in _DIGITS for word in words):
         return "".join(str(_DIGITS.index(word)) for word in words)
@@ -72,7 +76,9 @@ def _dates(text: str) -> Iterator[tuple[str, set[Date]]]:
     for form in _DATES:
         for found in form.finditer(text):
             part = found.groupdict()
-            month = _MONTHS[part["name"].casefold()] if part.get("name") else int(part["month"]) if part.get("month") else None
+            # Trap: without case, "İ" and "ı" are an i for the search, but not for casefold.
+            name = (part.get("name") or "").casefold().replace("\u0307", "").replace("ı", "i")
+            month = _MONTHS[name] if name else int(part["month"]) if part.get("month") else None
             day = int(part["day"]) if part.get("day") else None
             year = (part.get("year") or "").strip("'’")
             years = [int(year)] if len(year) == 4 else [1900 + int(year), 2000 + int(year)] if year else [None]

@@ -97,7 +97,7 @@ def begin(shared: Shared) -> None:
 def _same_recipe(shared: Shared) -> None:
     """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
     recipe, secrets = hide(load(shared.recipe))
-    if (shared.folder / RECIPE).exists() and dump(load(shared.folder / RECIPE)) != dump(recipe):
+    if (shared.folder / RECIPE).exists() and dump(load(shared.folder / RECIPE, begun=True)) != dump(recipe):
         _refuse(shared.folder, RECIPE)
     if not all(_hidden_alike(run, secrets) for run in shared.folder.glob("recorded/*/seed-*/recipe.toml")):
         _refuse(shared.folder, "a text of the recipe that lies in the vaults")
