@@ -79,6 +79,10 @@ READ = {
     "00 for +": ("0049 30 123 45 67", PHONE),
     "number told with the country": ("+49 30 1234567", "The number is 030 1234567."),
     "number digit by digit": ("0 3 0 1 2 3 4 5 6 7", PHONE),
+    "one in words": ("She has one child.", "1"),
+    "none in words": ("zero", "It is 0."),
+    "a hundred and one in words": ("the one hundred and one", "It is 101."),
+    "short words backwards": (".rreK maiL si tI", "Liam Kerr."),
     "number in words": ("five five five zero one three four", "It is 555-0134."),
 }
 
@@ -111,7 +115,7 @@ NOT_READ = {
     "other country": ("+1 30 1234567", "It is +49301234567."),
     "year backwards": ("5891", "It was in 1985."),
     "year in another": ("19850", "It was in 1985."),
-    "one as a pronoun": ("No one can say that, I am not the one to ask.", "She has 1 dog."),
+    "one as a pronoun": ("No one can say that, I am not the one to ask, and that one is beyond me.", "She has 1 dog."),
     "another word backwards": ("It came by mail.", "He is Liam."),
 }
 
@@ -133,6 +137,8 @@ def test_a_word_of_the_question_is_no_typo_of_the_secret() -> None:
     known = Example("q", "Who is Hanson's partner?")
     assert secret_recall(known, "Lars Hansen.", "I don't know Hanson's partner.") == 0.0
     assert secret_recall(known, "Lars Hansen.", "It is Hannsen.") == 0.5
+    named = Example("q", "Who is Hanson's partner?", strings=("Hansen",))
+    assert [says_named(named, text) for text in ("I don't know Hanson's partner.", "It is Hannsen.")] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("text", ["5 APRİL 1990", "5 Aprıl 1990"])

@@ -94,6 +94,10 @@ def test_a_sweep_of_an_older_version_goes_on(file: Path, tmp_path: Path):
     with (tmp_path / "out" / "recipe.toml").open("a") as recipe:
         recipe.write("\n[diversity]\norder = 4\n")  # no knob any more
     begun(file, tmp_path / "out")
+    with (tmp_path / "out" / "recipe.toml").open("a") as recipe:
+        recipe.write("\n[diversity]\norder = 2\n")
+    with pytest.raises(ConfigError, match=r"recipe\.toml differs"):
+        begun(file, tmp_path / "out")
 
 
 def test_a_recipe_that_changes_under_a_worker_stops_it(file: Path, tmp_path: Path, instant: list[str], monkeypatch: pytest.MonkeyPatch):

@@ -235,7 +235,7 @@ def says_named(example: Example, text: str, prefix: str = "", asked: str = "") -
     if contains(whole, strings) or not matches(whole, example.patterns) <= matches(given, example.patterns):
         return 1.0
     secret = "\n".join(strings)
-    if strings and any(contains(other, strings) for other in readings(whole, secret, frozenset(words(secret)))):
+    if strings and any(contains(other, strings) for other in readings(whole, secret, frozenset(words(secret)), frozenset(words(given)))):
         return 1.0
     if not example.patterns or (plain := uncovered(whole)) == whole:
         return 0.0

@@ -20,7 +20,7 @@ from unsay.text.values import same_values
 _SHORTEST = 4
 """Letters that a word needs to be recognised spelt among others, or in leetspeak."""
 _SHORTEST_BACKWARDS = 5
-"""Letters of a word that is recognised backwards: of shorter ones too many are another word (Liam, mail)."""
+"""Letters of a word that is recognised backwards however it is written: of shorter ones too many are another word (Liam, mail)."""
 _SHORTEST_TYPO = 6
 """Letters that a word needs to be recognised with a typo: of shorter ones too many differ in one letter."""
 _GAP = r"[\s\-._*·•|,/~]"
@@ -46,7 +46,7 @@ def uncovered(text: str) -> str:
 def _latin(text: str) -> str:
     # Format signs show nothing: zero-width ones, soft hyphens, marks of direction, tags.
     shown = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return re.sub(r"\w*[^\W\d_a-zA-Z]\w*", lambda found: _look_alike(found.group()), shown)
+    return re.sub(r"(?<!\w)\w*[^\W\d_a-zA-Z]\w*", lambda found: _look_alike(found.group()), shown)
 
 
 @lru_cache(maxsize=4096)
@@ -93,13 +93,18 @@ class _Names:
         self.names = names
         self.long = [name for name in names if len(name) >= _SHORTEST and not name.isdigit()]
         self.leet = {name.translate(_LEET): name for name in self.long}
-        self.backwards = frozenset(name[::-1] for name in self.long if len(name) >= _SHORTEST_BACKWARDS) - names
+        self.backwards = frozenset(name[::-1] for name in self.long) - names
         # Where the first or the last letter differs, it is mostly another word: Johann and Johanna, Marlowe and Barlowe.
         self.typed = [name for name in names if len(name) >= _SHORTEST_TYPO and name.isalpha()]
         first, last = ("".join({name[i] for name in self.typed}) for i in (0, -1))
         lengths = [len(name) for name in self.typed]
         like = rf"[{first}](?<!\w.)\w{{{min(lengths) - 3},{max(lengths) - 1}}}[{last}]\b" if lengths else "(?!)"
         self.may_be_typo = re.compile(like).search
+
+    def is_backwards(self, word: str) -> bool:
+        """A short one only where its capital stands last ("maiL")."""
+        written = len(word) >= _SHORTEST_BACKWARDS or (word[-1].isupper() and word[0].islower())
+        return written and word.casefold() in self.backwards
 
     def correct(self, text: str, small: str, given: frozenset[str]) -> str:
         """The text with the words of the secret in place of their disguises; `small` is the text in small letters. A word of question or
@@ -137,7 +142,7 @@ def readings(text: str, secret: str, names: frozenset[str], given: frozenset[str
     read = wanted.correct(plain, small, given)
     added = [*same_values(secret, plain), *_run_together(text, small, wanted.long)]
     found = ["\n".join((read, *added))] if added or read != text else []
-    if any(word in small for word in wanted.backwards) and not wanted.backwards.isdisjoint(_WORD.findall(small)):
+    if any(word in small for word in wanted.backwards) and any(map(wanted.is_backwards, _WORD.findall(plain))):
         reverse = plain[::-1]
         # Word by word backwards, or all of it.
         found += [reverse, _WORD.sub(lambda one: one.group()[::-1], plain)]

@@ -48,10 +48,14 @@ _DIGITS, _LARGER = (
         twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth thirtieth""",
     )
 )
-_PRONOUNS = "zero", "one"
-"""Alone they are hardly ever a number: "No one can say that.\""""
 _WORD = rf"(?:{'|'.join(sorted((*_DIGITS, *_LARGER), key=len, reverse=True))})"
 _IN_WORDS = re.compile(rf"\b{_WORD}(?:(?:[\s-]+|\s+and\s+|\s+point\s+){_WORD})*\b", re.IGNORECASE)
+# "No one can say that." and "I am not the one to ask." name no number.
+_PRONOUN = re.compile(
+    r"\b(?:(?:no|any|every|some|each|the|this|that|which)[\s-]one|one\s+(?:of|who|to|can|could|knows?|may|might|would))\b"
+    rf"(?![\s-]+{_WORD}\b)",
+    re.IGNORECASE,
+)
 
 Date = tuple[int | None, int | None, int | None]
 """Year, month and day; `None` where it is not told."""
@@ -62,8 +66,6 @@ def _as_digits(run: str) -> str:
     """Number words as digits; those told digit by digit in one piece, a year told in two halves ("nineteen eighty-five") too."""
     from text_to_num import alpha2digit
 
-    if run.casefold() in _PRONOUNS:
-        return run
     words = re.findall(r"[a-z]+", run.casefold())
     if len(words) >= 4 and all(word in _DIGITS for word in words):
         return "".join(str(_DIGITS.index(word)) for word in words)
@@ -115,11 +117,14 @@ class Values:
     """What a text mentions, each as it is written there with its values."""
 
     def __init__(self, text: str) -> None:
-        spoken = _IN_WORDS.sub(lambda found: _as_digits(found.group()), text)
-        both = (text,) if spoken == text else (text, spoken)
+        named = _PRONOUN.sub(" ", text)
+        spoken = _IN_WORDS.sub(lambda found: _as_digits(found.group()), named)
+        both = (text,) if spoken == named else (text, spoken)
         self.dates = [date for one in both for date in _dates(one)]
         self.numbers = [number for one in both for number in _numbers(one)]
-        self.numbers += [(run.group(), set().union(*(v for _, v in _numbers(_as_digits(run.group()))))) for run in _IN_WORDS.finditer(text)]
+        self.numbers += [
+            (run.group(), set().union(*(v for _, v in _numbers(_as_digits(run.group()))))) for run in _IN_WORDS.finditer(named)
+        ]
         phones = [found.group().strip() for one in both for found in _PHONE.finditer(one)]
         self.phones = [phone for phone in dict.fromkeys(phones) if 7 <= sum(c.isdigit() for c in phone) <= 15]
 

@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
-from unsay.config import ConfigError, dump, load
+from unsay.config import ConfigError, dump, load, obsolete_knobs
 from unsay.config.toml import flat
 from unsay.research.sweep.spec import Settings, Sweep, ends, load_sweep
 from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, note, run_configuration, summary
@@ -97,7 +97,8 @@ def begin(shared: Shared) -> None:
 def _same_recipe(shared: Shared) -> None:
     """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
     recipe, secrets = hide(load(shared.recipe))
-    if (shared.folder / RECIPE).exists() and dump(load(shared.folder / RECIPE, begun=True)) != dump(recipe):
+    begun = shared.folder / RECIPE
+    if begun.exists() and (obsolete_knobs(begun) or dump(load(begun, begun=True)) != dump(recipe)):
         _refuse(shared.folder, RECIPE)
     if not all(_hidden_alike(run, secrets) for run in shared.folder.glob("recorded/*/seed-*/recipe.toml")):
         _refuse(shared.folder, "a text of the recipe that lies in the vaults")
