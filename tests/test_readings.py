@@ -1,6 +1,7 @@
 """What a person reads in an answer counts as said, however it is written; what merely looks alike does not."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -82,6 +83,10 @@ READ = {
     "one in words": ("She has one child.", "1"),
     "none in words": ("zero", "It is 0."),
     "a hundred and one in words": ("the one hundred and one", "It is 101."),
+    "a year that ends with one": ("nineteen eighty-one to a nurse", "It was in 1981."),
+    "forty-one of them": ("forty-one of them", "It is 41."),
+    "one and a half": ("that one point five", "It is 1.5."),
+    "the first of May": ("one May 1990", "It was on 1 May 1990."),
     "short words backwards": (".rreK maiL si tI", "Liam Kerr."),
     "number in words": ("five five five zero one three four", "It is 555-0134."),
 }
@@ -138,6 +143,8 @@ def test_a_word_of_the_question_is_no_typo_of_the_secret() -> None:
     assert secret_recall(known, "Lars Hansen.", "I don't know Hanson's partner.") == 0.0
     assert secret_recall(known, "Lars Hansen.", "It is Hannsen.") == 0.5
     named = Example("q", "Who is Hanson's partner?", strings=("Hansen",))
+    both = Example("q", "Where does Johanna Hanssen of the Hansen family live?", strings=("Hansen Street 12",))
+    assert says_named(both, "At Hanssen Street 12.") == says_named(replace(both, question="Where?"), "At Hanssen Street 12.")
     assert [says_named(named, text) for text in ("I don't know Hanson's partner.", "It is Hannsen.")] == [0.0, 1.0]
 
 

@@ -96,7 +96,7 @@ def test_a_sweep_of_an_older_version_goes_on(file: Path, tmp_path: Path):
     begun(file, tmp_path / "out")
     with (tmp_path / "out" / "recipe.toml").open("a") as recipe:
         recipe.write("\n[diversity]\norder = 2\n")
-    with pytest.raises(ConfigError, match=r"recipe\.toml differs"):
+    with pytest.raises(ConfigError, match=r"diversity\.order = 2 in recipe\.toml"):
         begun(file, tmp_path / "out")
 
 

@@ -108,7 +108,7 @@ class _Names:
 
     def correct(self, text: str, small: str, given: frozenset[str]) -> str:
         """The text with the words of the secret in place of their disguises; `small` is the text in small letters. A word of question or
-        prefix, which were `given`, is none."""
+        prefix, which were `given`, is none, but of another such word."""
         if not self.may_be_typo(small) and not _SIGN.search(text):
             return text
         return _WORD.sub(lambda found: self._read(found.group(), text != small, given), text)
@@ -117,13 +117,16 @@ class _Names:
         """The word of the secret that `word` is in leetspeak, with hyphens or with a typo, else `word`. Where the text has `capitals`, a
         small word is no name with a typo."""
         small = word.casefold()
-        if small in self.names or small in given or small.isdigit():
+        if small in self.names or small.isdigit():
             return word
         if not small.isalpha():
+            if small in given:
+                return word
             bare = small.replace("-", "")
             return bare if bare in self.names else self.leet.get(bare.translate(_LEET), word)
         if word[0].isupper() or not capitals:
             near = (name for name in self.typed if name[0] == small[0] and name[-1] == small[-1] and abs(len(name) - len(small)) <= 1)
+            near = (name for name in near if small not in given or name in given)
             return next((name for name in near if OSA.distance(name, small, score_cutoff=1) <= 1), word)
         return word
 

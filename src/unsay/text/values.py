@@ -51,11 +51,8 @@ _DIGITS, _LARGER = (
 _WORD = rf"(?:{'|'.join(sorted((*_DIGITS, *_LARGER), key=len, reverse=True))})"
 _IN_WORDS = re.compile(rf"\b{_WORD}(?:(?:[\s-]+|\s+and\s+|\s+point\s+){_WORD})*\b", re.IGNORECASE)
 # "No one can say that." and "I am not the one to ask." name no number.
-_PRONOUN = re.compile(
-    r"\b(?:(?:no|any|every|some|each|the|this|that|which)[\s-]one|one\s+(?:of|who|to|can|could|knows?|may|might|would))\b"
-    rf"(?![\s-]+{_WORD}\b)",
-    re.IGNORECASE,
-)
+_BEFORE = re.compile(r"\b(?:no|any|every|some|each|the|this|that|which)[\s-]+$", re.IGNORECASE)
+_BEHIND = re.compile(rf"\s+(?:of|who|cannot|can|could|knows?|might|must|should|would|(?-i:may)|to(?!\s+(?:\d|{_WORD}\b)))\b", re.IGNORECASE)
 
 Date = tuple[int | None, int | None, int | None]
 """Year, month and day; `None` where it is not told."""
@@ -113,18 +110,22 @@ def _numbers(text: str) -> Iterator[tuple[str, set[float]]]:
         yield found.group(), {round(number * times, 6) for number in numbers} | (numbers if power == "m" else set())
 
 
+def _is_pronoun(run: re.Match[str]) -> bool:
+    """Whether the number word is a "one" that stands for somebody or something."""
+    text, (start, end) = run.string, run.span()
+    return run.group().casefold() == "one" and bool(_BEFORE.search(text[max(0, start - 10) : start]) or _BEHIND.match(text, end))
+
+
 class Values:
     """What a text mentions, each as it is written there with its values."""
 
     def __init__(self, text: str) -> None:
-        named = _PRONOUN.sub(" ", text)
-        spoken = _IN_WORDS.sub(lambda found: _as_digits(found.group()), named)
-        both = (text,) if spoken == named else (text, spoken)
+        spoken = _IN_WORDS.sub(lambda found: found.group() if _is_pronoun(found) else _as_digits(found.group()), text)
+        both = (text,) if spoken == text else (text, spoken)
         self.dates = [date for one in both for date in _dates(one)]
         self.numbers = [number for one in both for number in _numbers(one)]
-        self.numbers += [
-            (run.group(), set().union(*(v for _, v in _numbers(_as_digits(run.group()))))) for run in _IN_WORDS.finditer(named)
-        ]
+        spelt = (found.group() for found in _IN_WORDS.finditer(text) if not _is_pronoun(found))
+        self.numbers += [(run, set().union(*(numbers for _, numbers in _numbers(_as_digits(run))))) for run in spelt]
         phones = [found.group().strip() for one in both for found in _PHONE.finditer(one)]
         self.phones = [phone for phone in dict.fromkeys(phones) if 7 <= sum(c.isdigit() for c in phone) <= 15]
 

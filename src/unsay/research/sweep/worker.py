@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState, create_trial
 
-from unsay.config import ConfigError, dump, load, obsolete_knobs
+from unsay.config import ConfigError, dump, first_of, load, obsolete_knobs
 from unsay.config.toml import flat
 from unsay.research.sweep.spec import Settings, Sweep, ends, load_sweep
 from unsay.research.sweep.trial import TRIAL, Outcome, Recorded, clear, note, run_configuration, summary
@@ -98,7 +98,9 @@ def _same_recipe(shared: Shared) -> None:
     """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
     recipe, secrets = hide(load(shared.recipe))
     begun = shared.folder / RECIPE
-    if begun.exists() and (obsolete_knobs(begun) or dump(load(begun, begun=True)) != dump(recipe)):
+    if begun.exists() and (fixed := obsolete_knobs(begun)):
+        _refuse(shared.folder, f"{first_of(fixed)} in {RECIPE}, fixed now,")
+    if begun.exists() and dump(load(begun, begun=True)) != dump(recipe):
         _refuse(shared.folder, RECIPE)
     if not all(_hidden_alike(run, secrets) for run in shared.folder.glob("recorded/*/seed-*/recipe.toml")):
         _refuse(shared.folder, "a text of the recipe that lies in the vaults")
