@@ -54,7 +54,7 @@ def test_rows() -> None:
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_head_in_pieces_equals_the_plain_formula(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 22)
+    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", 22)
     torch.manual_seed(0)
     hidden, weight, ids = torch.randn(7, 5, requires_grad=True), torch.randn(11, 5, requires_grad=not frozen), torch.randint(0, 11, (7,))
     above = torch.randn(7)
@@ -82,7 +82,7 @@ def test_divergences_by_hand() -> None:
 def test_divergences_in_pieces_are_torchs(
     trained: tuple[str, ...], temperatures: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logprobs, "_LOGITS_AT_ONCE", 3 * 11)
+    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", 3 * 11)
     torch.manual_seed(0)
     made = {"hidden": torch.randn(7, 5), "weight": torch.randn(11, 5), "taught": torch.randn(7, 5), "taught_weight": torch.randn(11, 5)}
     weights = torch.randn(7)

@@ -185,8 +185,8 @@ def test_sampling_tells_what_the_answers_are() -> None:
 
 def test_equal_answers_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scored: list[str] = []
-    real = scoring.keyword_recall
-    monkeypatch.setattr(scoring, "keyword_recall", lambda reference, text, *rest: scored.append(text) or real(reference, text, *rest))
+    real = scoring.recall_as_read
+    monkeypatch.setattr(scoring, "recall_as_read", lambda reference, text, *rest: scored.append(text) or real(reference, text, *rest))
     found = Sampling(n=50, temperatures=(1.0,))(Fake({HOME.question: ["Oslo"] * 49 + ["Turin"], PET.question: ["Rex"]}), CASE)
     assert set(scored) == {"Oslo", "Rex", "Turin"}
     assert max(map(scored.count, scored)) <= 3  # for its score, for the tally, and for its class
