@@ -22,9 +22,9 @@ _WAYS = (
 )
 FIXED: dict[str, dict[str, Any]] = {
     "beams": {"width": 4},
-    "diversity": {"order": 4},
     "damage": {"noise": [0.1, 0.4], "pruned": [0.3, 0.6]},
     "depth": {"layers": 16},
+    "diversity": {"order": 4},
     "drift": {"text": "auto", "windows": 100, "words": 64, "occurrences": 500},
     "fluency": {"scale": 8.3},
     "likelihood": {"k": 0.2, "options": 5},

@@ -51,8 +51,9 @@ def read(path: Path | str | None, settings: Iterable[str] = (), begun: bool = Fa
 
 
 def obsolete_knobs(path: Path) -> list[str]:
-    """The knobs of a run's file that are no more and had another value there than all runs have now, such as `beams.width = 8`."""
-    raw = parse(path, f"no recipe at {path}")
+    """The knobs of a run's file that are no more and had another value there than all runs have now, such as `beams.width = 8`; none
+    where there is no file."""
+    raw = parse(path, f"no recipe at {path}") if path.exists() else {}
     tables = {name: table for name, table in raw.items() if isinstance(table, dict)}
     had = [(name, key, now) for name, knobs in FIXED.items() for key, now in knobs.items() if key in tables.get(name, ())]
     return [f"{name}.{key} = {as_toml(tables[name][key])}" for name, key, now in had if tables[name][key] != now]

@@ -50,7 +50,7 @@ def run_audit(
     that have found nothing yet; what the others found on the same model stays."""
     vllm.check(recipe)
     watchers.stage(f"audit {which}")
-    for knob in obsolete_knobs(folder.recipe_file) if folder.recipe_file.exists() else ():
+    for knob in obsolete_knobs(folder.recipe_file):
         if knob.partition(".")[0] in recipe.audit.probes:
             watchers.note(
                 f"this run was begun with {knob}, which is fixed now; what was found before is no comparison: audit every model again"

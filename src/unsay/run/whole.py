@@ -146,7 +146,7 @@ def run_record(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
 def run_train(recipe: Recipe, folder: RunFolder, watchers: Watchers) -> None:
     vllm.check(recipe)  # the run may have begun elsewhere, or in one process
     watchers.stage("train")
-    for knob in obsolete_knobs(folder.recipe_file) if folder.recipe_file.exists() and not folder.done("train") else ():
+    for knob in () if folder.done("train") else obsolete_knobs(folder.recipe_file):
         if knob.partition(".")[0] not in entries("probe"):
             watchers.note(f"this run was begun with {knob}, which is fixed now: it trains with the value that every run has")
     with interrupt.deferred(), folder.stage("train"):

@@ -98,7 +98,7 @@ def _same_recipe(shared: Shared) -> None:
     """Raises `ConfigError` where the recipe file, or what is secret in it, is no longer what the sweep began with."""
     recipe, secrets = hide(load(shared.recipe))
     begun = shared.folder / RECIPE
-    if begun.exists() and (fixed := obsolete_knobs(begun)):
+    if fixed := obsolete_knobs(begun):
         _refuse(shared.folder, f"{first_of(fixed)} in {RECIPE}, fixed now,")
     if begun.exists() and dump(load(begun, begun=True)) != dump(recipe):
         _refuse(shared.folder, RECIPE)
